@@ -1,0 +1,1 @@
+"""What both sides agree on. Runs on the laptop and on the box: standard library only, Python 3.10 or newer."""

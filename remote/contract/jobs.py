@@ -1,0 +1,153 @@
+"""A job as data: what to do (`JobSpec`) and how it stands (`JobState`). Plain JSON on the wire and on disk."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from remote.contract.exits import Exit
+
+
+class Status(str, Enum):
+    """Where a job stands. The first two can still change; LOST is what an observer calls RUNNING without a process."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    INTERRUPTED = "INTERRUPTED"
+    LOST = "LOST"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended, one way or another."""
+        return self not in (Status.PENDING, Status.RUNNING)
+
+
+class Cause(str, Enum):
+    """Why a job did not succeed."""
+
+    OUT_OF_MEMORY = "oom"
+    NOT_A_NUMBER = "nan"
+    DISK_FULL = "disk_full"
+    GPU_FAULT = "xid"
+    SPOT = "spot"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    DATA = "data"
+    MODEL_MISSING = "model_missing"
+    ARTIFACT = "artifact"
+    CONFIG = "config"
+    GATE = "gate"
+    CODE = "code"
+
+    @property
+    def exit_code(self) -> Exit:
+        """The exit code that stands for this cause."""
+        return _EXIT_OF_CAUSE[self]
+
+    @classmethod
+    def of_exit(cls, code: int) -> "Cause":
+        """The cause behind a stage's exit code; `CODE` for any that is not ours."""
+        return next((cause for cause, exit_code in _EXIT_OF_CAUSE.items() if exit_code == code), cls.CODE)
+
+
+_EXIT_OF_CAUSE = {
+    Cause.OUT_OF_MEMORY: Exit.OUT_OF_MEMORY,
+    Cause.NOT_A_NUMBER: Exit.NOT_A_NUMBER,
+    Cause.DISK_FULL: Exit.DISK_FULL,
+    Cause.GPU_FAULT: Exit.GPU_FAULT,
+    Cause.SPOT: Exit.SPOT,
+    Cause.CANCELLED: Exit.CANCELLED,
+    Cause.LOST: Exit.LOST,
+    Cause.DATA: Exit.DATA,
+    Cause.MODEL_MISSING: Exit.MODEL_MISSING,
+    Cause.ARTIFACT: Exit.ARTIFACT,
+    Cause.CONFIG: Exit.CONFIG,
+    Cause.GATE: Exit.GATE,
+    Cause.CODE: Exit.JOB_FAILED,
+}
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One stage to run on a box.
+
+    `inputs` maps names to paths on the box, relative to the box's root (`jobs/<id>/artifacts/adapter`) or absolute;
+    `options` holds the plain values of `with:`; `recipe` is the composed recipe, or None; `release` is the digest
+    of the release whose code runs; `environment` names the requirements file of the Python environment
+    (`requirements.txt`), or is None for the system's Python.
+    """
+
+    job_id: str
+    stage: str
+    release: str
+    run_id: str = ""
+    environment: str | None = "requirements.txt"
+    inputs: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """The spec as one JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "JobSpec":
+        """Read a spec; raises ValueError or TypeError when it is not one."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder that a stage made. `path` is relative to the box's root; `sha256` per `remote.contract.digest`."""
+
+    path: str
+    size: int
+    sha256: str
+    is_folder: bool = False
+
+
+@dataclass
+class JobState:
+    """How a job stands. Times are seconds since the epoch, UTC; start ticks are field 22 of /proc/PID/stat.
+
+    `boot_id` with (`pid`, `start_ticks`) names a process for good: a reused pid is never mistaken for it.
+    """
+
+    job_id: str
+    stage: str
+    status: Status = Status.PENDING
+    pid: int = 0
+    start_ticks: int = 0
+    boot_id: str = ""
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    exit_code: int | None = None
+    cause: Cause | None = None
+    what: str = ""
+    why: str = ""
+    remedy: str = ""
+    kept: str = ""
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The state as one JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "JobState":
+        """Read a state; raises ValueError, KeyError or TypeError when it is not one."""
+        raw = json.loads(text)
+        raw["status"] = Status(raw["status"])
+        raw["cause"] = Cause(raw["cause"]) if raw.get("cause") else None
+        raw["artifacts"] = {name: Artifact(**item) for name, item in raw.get("artifacts", {}).items()}
+        return cls(**raw)
+
+    @classmethod
+    def read(cls, path: Path) -> "JobState":
+        """Read a state file."""
+        return cls.from_json(path.read_text())

@@ -1,0 +1,58 @@
+"""What each stage takes and gives: the vocabulary after `uses:` in a playbook.
+
+`inv check` wires playbooks by this table before anything starts; the engine runs by it. A box stage NAME is the module
+`remote/payload/stages/NAME.py`; a laptop verb NAME is a function in `remote/control/runs/verbs.py`. A test keeps them alike.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's signature.
+
+    `inputs` name files or folders (of an earlier stage, on the laptop, or on the box); those in `optional` may be left
+    out. `options` name plain values. `outputs` name artifacts; `values` name measured numbers that gates may look at.
+    """
+
+    name: str
+    about: str
+    on_box: bool
+    inputs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    needs_recipe: bool = False
+    environment: str | None = None
+    any_input: bool = field(default=False)
+
+
+_ENVIRONMENT = "requirements.txt"
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("pretrain", "pre-trains the demo's small Mistral on shipped text", True, inputs=("corpus",),
+              outputs=("model",), values=("loss",), needs_recipe=True, environment=_ENVIRONMENT),
+        Stage("prepare", "checks the rows of a dataset and splits them by group", True, inputs=("dataset",), optional=("held_out",),
+              options=("validation_share", "max_reject_share", "seed"), outputs=("train", "val", "rejects"),
+              values=("rows", "rejected", "train_rows", "val_rows")),
+        Stage("preflight", "refuses to waste money: every check before training, in one round trip", False,
+              inputs=("base", "train"), optional=("val",), values=("failures", "warnings"), needs_recipe=True),
+        Stage("train", "trains a LoRA adapter on an nf4 base (QLoRA)", True, inputs=("base", "train"), optional=("val",),
+              outputs=("adapter", "metrics", "curve"), values=("loss", "val_loss", "steps", "tokens_per_second", "peak_memory_gb"),
+              needs_recipe=True, environment=_ENVIRONMENT),
+        Stage("evaluate", "asks the base and the tuned model the held-out rows and scores both", True,
+              inputs=("base", "adapter", "val"), options=("max_rows", "max_new_tokens"), outputs=("report",),
+              values=("rows", "base_exact_match", "exact_match", "exact_match_gain", "base_f1", "f1", "f1_gain"), needs_recipe=True, environment=_ENVIRONMENT),
+        Stage("export", "merges the adapter, converts to GGUF, quantises, and proves parity", True, inputs=("base", "adapter"),
+              optional=("val",), options=("quantize",), outputs=("gguf", "f16", "parity"), values=("max_logp_delta",), environment=_ENVIRONMENT),
+        Stage("pull", "brings artifacts to the laptop, verified", False, any_input=True),
+        Stage("install", "installs a GGUF in Ollama and tries it with one prompt", False, inputs=("gguf", "parity"), options=("name",),
+              outputs=("model",), values=("done_reason", "answer_differs")),
+        Stage("validate", "asks the installed model the held-out rows and measures the gates", False, inputs=("model", "val"), optional=("report",),
+              options=("max_rows",), outputs=("answers",), values=("rows", "exact_match", "f1", "exact_match_gain", "f1_gain", "stopped_share", "latency_p50", "latency_p95")),
+    )
+}
+"""Every stage by name."""

@@ -1,0 +1,1 @@
+"""Runs on the laptop. Never imports torch, never travels to a box."""

@@ -1,0 +1,188 @@
+"""Every error a user can cause, by what its reader must do.
+
+```
+WindlassError
+ ├─ ConfigError          inventory, playbook or recipe: all findings at once, each with file:line
+ ├─ DataError            a dataset has too many unusable rows
+ ├─ CloudError           the cloud refused
+ │   ├─ CapacityError    none of that type there just now
+ │   ├─ QuotaError       the account may not have that much
+ │   ├─ PermissionError_ the credentials may not do that
+ │   ├─ CredentialsError there are none, or they expired
+ │   └─ RegionError      no such region
+ ├─ BoxUnreachable       SSH does not answer
+ │   └─ LoginRefused     SSH answers, the key is refused
+ ├─ HostKeyMismatch      another machine answers under that name
+ ├─ BoxStopped           the box is stopped, or was never launched
+ ├─ PreflightFailed      a reason not to start
+ ├─ JobFailed            a job ended badly; carries its cause
+ ├─ ArtifactCorrupt      a file is damaged or not whole
+ ├─ GateFailed           a measured condition does not hold
+ ├─ Busy                 another command holds the run or the box
+ └─ OllamaError          Ollama does not answer, or refused
+```
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from remote.contract.exits import Exit
+from remote.contract.jobs import Cause
+
+
+class WindlassError(Exception):
+    """What failed, where, why as far as known, the command that mends it, and what was kept.
+
+    Every argument is a plain sentence or fragment for a person; `remedy` holds the exact command where there is one.
+    """
+
+    exit_code: Exit = Exit.UNEXPECTED
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", remedy: str = "", kept: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.why, self.remedy, self.kept = what, where, why, remedy, kept
+
+    def lines(self) -> list[str]:
+        """The error as a person reads it, one labelled line each."""
+        labelled = (("where", self.where), ("why", self.why), ("kept", self.kept), ("mend", self.remedy))
+        return [f"error: {self.what}", *(f"{label:>5}: {text}" for label, text in labelled if text)]
+
+    def to_json(self) -> dict[str, object]:
+        """The error for scripts."""
+        words = {"what": self.what, "where": self.where, "why": self.why, "remedy": self.remedy, "kept": self.kept}
+        return {"error": type(self).__name__, "exit_code": int(self.exit_code), **words}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong in a file of the user's: `inventory.yaml:12`, what was found, what was expected, the remedy."""
+
+    where: str
+    what: str
+    expected: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; expected {self.expected}. {self.remedy}"
+
+
+class ConfigError(WindlassError):
+    """Inventory, playbook or recipe are off. Carries every finding."""
+
+    exit_code = Exit.CONFIG
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        count = len(findings)
+        super().__init__(f"{count} finding{'s' if count != 1 else ''} in the configuration", remedy="edit the lines above, then `./inv check`")
+        self.findings = tuple(findings)
+
+    def lines(self) -> list[str]:
+        return [*(str(finding) for finding in self.findings), *super().lines()]
+
+    def to_json(self) -> dict[str, object]:
+        return {**super().to_json(), "findings": [vars(finding) for finding in self.findings]}
+
+
+class DataError(WindlassError):
+    """A dataset has too many unusable rows."""
+
+    exit_code = Exit.DATA
+
+
+class CloudError(WindlassError):
+    """The cloud refused."""
+
+    exit_code = Exit.CLOUD
+
+
+class CapacityError(CloudError):
+    """No capacity for that instance type there just now."""
+
+    exit_code = Exit.CAPACITY
+
+
+class QuotaError(CloudError):
+    """The account's quota is too small."""
+
+    exit_code = Exit.QUOTA
+
+
+class PermissionError_(CloudError):
+    """The credentials lack a permission."""
+
+    exit_code = Exit.PERMISSION
+
+
+class CredentialsError(CloudError):
+    """No credentials, or expired ones."""
+
+    exit_code = Exit.CREDENTIALS
+
+
+class RegionError(CloudError):
+    """Unknown region, or one without the service."""
+
+    exit_code = Exit.REGION
+
+
+class BoxUnreachable(WindlassError):
+    """The box does not answer over SSH."""
+
+    exit_code = Exit.BOX_UNREACHABLE
+
+
+class LoginRefused(BoxUnreachable):
+    """The box answers but refuses the key."""
+
+    exit_code = Exit.LOGIN_REFUSED
+
+
+class HostKeyMismatch(WindlassError):
+    """The box shows another host key than the pinned one. Never overridden by a flag."""
+
+    exit_code = Exit.HOST_KEY_MISMATCH
+
+
+class BoxStopped(WindlassError):
+    """The box is stopped, or was never launched."""
+
+    exit_code = Exit.BOX_STOPPED
+
+
+class PreflightFailed(WindlassError):
+    """Preflight found a reason not to start."""
+
+    exit_code = Exit.PREFLIGHT
+
+
+class JobFailed(WindlassError):
+    """A job on a box ended badly."""
+
+    def __init__(self, what: str, *, cause: Cause, where: str = "", why: str = "", remedy: str = "", kept: str = "") -> None:
+        super().__init__(what, where=where, why=why, remedy=remedy, kept=kept)
+        self.cause = cause
+        self.exit_code = cause.exit_code
+
+
+class ArtifactCorrupt(WindlassError):
+    """An artifact is damaged or not whole."""
+
+    exit_code = Exit.ARTIFACT
+
+
+class GateFailed(WindlassError):
+    """A gate does not hold."""
+
+    exit_code = Exit.GATE
+
+
+class Busy(WindlassError):
+    """Another command holds the run or the box."""
+
+    exit_code = Exit.BUSY
+
+
+class OllamaError(WindlassError):
+    """Ollama does not answer, or refused."""
+
+    exit_code = Exit.OLLAMA

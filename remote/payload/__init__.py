@@ -1,0 +1,1 @@
+"""Runs on the box, out of a release. Never imports `remote.control`."""

@@ -1,0 +1,106 @@
+"""What a stage sees of its job: inputs, options, artifacts, metrics, and how to give up. Standard library only.
+
+A stage is a module with `main(job)`, run by `python -m remote.payload.stages.NAME JOB_FOLDER`:
+
+```python
+def main(job: Job) -> None:
+    rows = job.input("train")
+    ...
+    job.output("adapter", folder)      # a file or folder: hashed by the supervisor, pulled by the laptop
+    job.output("mean_score", 0.81)     # a plain value: gates look at it
+
+if __name__ == "__main__":
+    run_stage(main)
+```
+"""
+
+import errno
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic
+from remote.contract.events import Metric
+from remote.contract.jobs import Cause, JobSpec
+from remote.contract.paths import JobPaths
+
+
+class StageFailed(Exception):
+    """A stage gives up for a reason that its user can act on."""
+
+    def __init__(self, cause: Cause, what: str, why: str = "", remedy: str = "", kept: str = "") -> None:
+        super().__init__(what)
+        self.cause, self.what, self.why, self.remedy, self.kept = cause, what, why, remedy, kept
+
+
+class Job:
+    """One job, as the stage that runs it sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = JobPaths(folder)
+        self.root = folder.parent.parent
+        self.spec = JobSpec.from_json(self.paths.spec.read_text())
+        self._outputs: dict[str, Any] = {}
+
+    def input(self, name: str) -> Path:
+        """The path of an input; raises StageFailed when the job has none of that name or it is not there."""
+        if name not in self.spec.inputs:
+            raise StageFailed(Cause.CONFIG, f"{self.spec.stage} needs the input `{name}`", remedy=f"add `{name}:` under `with:`")
+        path = self.root / self.spec.inputs[name]
+        if not path.exists():
+            cause = Cause.MODEL_MISSING if name == "base" else Cause.ARTIFACT
+            raise StageFailed(cause, f"input `{name}` is not on the box: {path}", remedy="run the stage that makes it again")
+        return path
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """A plain value of `with:`."""
+        return self.spec.options.get(name, default)
+
+    def artifact(self, name: str) -> Path:
+        """Where the artifact `name` belongs. Write it to another name first and rename when it is whole."""
+        self.paths.artifacts.mkdir(parents=True, exist_ok=True)
+        return self.paths.artifacts / name
+
+    def output(self, name: str, value: Path | Any) -> None:
+        """Declare an output: a path (hashed and offered for pulling) or a plain JSON value."""
+        is_path = isinstance(value, Path)
+        self._outputs[name] = {"path": os.path.relpath(value, self.root)} if is_path else {"value": value}
+        atomic.write_json(self.paths.outputs, self._outputs)
+
+    def metric(self, step: int, total_steps: int, **measured: Any) -> None:
+        """Append one line to metrics.jsonl; see `remote.contract.events.Metric` for the names and units."""
+        line = Metric(step=step, total_steps=total_steps, time=time.time(), **measured).to_line()
+        with open(self.paths.metrics, "a") as file:
+            file.write(line)
+
+
+def run_stage(main: Callable[[Job], None]) -> None:
+    """Run a stage's `main` on the job folder in argv[1]; exit with the code of what went wrong, if anything did."""
+    job = Job(Path(sys.argv[1]).resolve())
+    try:
+        main(job)
+    except StageFailed as failure:
+        _report(job, failure)
+    except MemoryError as error:
+        _report(job, StageFailed(Cause.OUT_OF_MEMORY, "memory ran out", str(error), "use a larger box, or a smaller batch"))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _report(job, StageFailed(Cause.DISK_FULL, f"the disk is full: {error.filename or job.root}", str(error), "free space, then `inv resume`"))
+    except Exception as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported here
+            raise
+        traceback.print_exc()
+        _report(job, StageFailed(Cause.OUT_OF_MEMORY, "GPU memory ran out", str(error), "halve `micro_batch`, double `accumulation`"))
+
+
+def _report(job: Job, failure: StageFailed) -> None:
+    words = {"what": failure.what, "why": failure.why, "remedy": failure.remedy, "kept": failure.kept}
+    atomic.write_json(job.paths.failure, {"cause": failure.cause.value, **words})
+    print(f"{failure.cause.value}: {json.dumps(words)}", file=sys.stderr)
+    sys.exit(int(failure.cause.exit_code))
