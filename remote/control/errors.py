@@ -5,11 +5,11 @@ WindlassError
  ├─ ConfigError          inventory, playbook or recipe: all findings at once, each with file:line
  ├─ DataError            a dataset has too many unusable rows
  ├─ CloudError           the cloud refused
- │   ├─ CapacityError    none of that type there just now
- │   ├─ QuotaError       the account may not have that much
- │   ├─ PermissionError_ the credentials may not do that
- │   ├─ CredentialsError there are none, or they expired
- │   └─ RegionError      no such region
+ │   ├─ CapacityError      none of that type there just now
+ │   ├─ QuotaError         the account may not have that much
+ │   ├─ PermissionDenied   the credentials may not do that
+ │   ├─ CredentialsMissing there are none, or they expired
+ │   └─ RegionError        no such region
  ├─ BoxUnreachable       SSH does not answer
  │   └─ LoginRefused     SSH answers, the key is refused
  ├─ HostKeyMismatch      another machine answers under that name
@@ -107,13 +107,13 @@ class QuotaError(CloudError):
     exit_code = Exit.QUOTA
 
 
-class PermissionError_(CloudError):
+class PermissionDenied(CloudError):
     """The credentials lack a permission."""
 
     exit_code = Exit.PERMISSION
 
 
-class CredentialsError(CloudError):
+class CredentialsMissing(CloudError):
     """No credentials, or expired ones."""
 
     exit_code = Exit.CREDENTIALS

@@ -1,0 +1,55 @@
+"""`@verb` makes an Invoke task whose failures are errors for people, not tracebacks."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from invoke import Exit as Leave
+from invoke import task
+
+from remote.contract.exits import Exit
+
+
+def verb(*args: Any, **options: Any) -> Any:
+    """Like `invoke.task`, for functions that may raise WindlassError. A task with a `json` parameter prints its errors as JSON too."""
+    if len(args) == 1 and callable(args[0]):
+        return task(_guarded(args[0]))
+    return lambda function: task(*args, **options)(_guarded(function))
+
+
+def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt:
+            _print("interrupted; nothing was undone")
+            raise Leave(code=int(Exit.INTERRUPTED)) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Leave(code=0) from None
+        except Exception as error:
+            raise Leave(code=_explain(error, bool(kwargs.get("json")))) from None
+
+    return guarded
+
+
+def _explain(error: Exception, as_json: bool) -> int:
+    from remote.control.errors import WindlassError
+
+    if isinstance(error, Leave):
+        raise error
+    if not isinstance(error, WindlassError):
+        raise error
+    if as_json:
+        from remote.control.console import print_json
+
+        print_json(error.to_json())
+    _print("\n".join(error.lines()))
+    return int(error.exit_code)
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

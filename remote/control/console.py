@@ -1,0 +1,52 @@
+"""How Windlass speaks to a person (standard error) and to a script (standard output, JSON)."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@cache
+def console() -> "Console":
+    """The one console for people. Standard output stays clean for `--json`."""
+    from rich.console import Console
+
+    width = None if sys.stderr.isatty() else int(os.environ.get("COLUMNS", "140"))
+    return Console(stderr=True, highlight=False, width=width)
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    """One line for a person."""
+    console().print(text, style=style, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=1, sort_keys=True, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people, on standard error."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    console().print(table)
+
+
+def ask_yes(question: str, assume_yes: bool) -> bool:
+    """Whether to go on. Without a terminal the answer is `assume_yes`: nothing ever waits for a key that nobody can press."""
+    if assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return assume_yes
+    from rich.prompt import Confirm
+
+    return Confirm.ask(question, console=console(), default=False)

@@ -1,0 +1,111 @@
+"""A background process of the project's own on this laptop: started once, found again, ended for sure.
+
+The embedded cloud and the embedded Ollama run this way. A record beside its log names the process by pid and start time,
+so that a reused pid is never mistaken for it; a lock keeps two commands from starting it twice.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic
+from remote.control.errors import WindlassError
+from remote.control.project import CODE
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """One background process. `module` is run with `python -m module *arguments FOLDER`; it calls `announce` when it serves.
+
+    `folder` holds `record.json`, `log` and whatever the process keeps.
+    """
+
+    name: str
+    module: str
+    folder: Path
+    arguments: Sequence[str] = ()
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "record.json"
+
+    def running(self) -> dict[str, Any] | None:
+        """What the living process announced, or None."""
+        try:
+            record: dict[str, Any] = json.loads(self._record.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return record if start_time_of(record["pid"]) == record["start_time"] else None
+
+    def start(self, patience_seconds: float = 60) -> dict[str, Any]:
+        """The living process's announcement, after starting it where needed. Raises WindlassError when it does not come up."""
+        with self._locked():
+            if record := self.running():
+                return record
+            self._record.unlink(missing_ok=True)
+            with open(self.folder / "log", "ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", self.module, *self.arguments, str(self.folder)],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=CODE,
+                )  # fmt: skip
+            return self._await(process, patience_seconds)
+
+    def stop(self, patience_seconds: float = 20) -> bool:
+        """End the process and all it started; returns whether there was one."""
+        with self._locked():
+            record = self.running()
+            if not record:
+                return False
+            os.kill(record["pid"], signal.SIGTERM)
+            deadline = time.monotonic() + patience_seconds
+            while start_time_of(record["pid"]) == record["start_time"] and time.monotonic() < deadline:
+                time.sleep(0.05)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(record["pid"], signal.SIGKILL)
+            self._record.unlink(missing_ok=True)
+            return True
+
+    def _await(self, process: "subprocess.Popen[bytes]", patience_seconds: float) -> dict[str, Any]:
+        deadline = time.monotonic() + patience_seconds
+        while time.monotonic() < deadline:
+            if record := self.running():
+                return record
+            if process.poll() is not None:
+                break
+            time.sleep(0.03)
+        tail = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-5:]
+        raise WindlassError(f"{self.name} did not start", where="this laptop", why=" | ".join(tail), remedy=f"read {self.folder / 'log'}")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(self.folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def announce(folder: Path, **facts: Any) -> None:
+    """Called by the process itself once it serves: leaves its pid, start time and `facts` (such as `url`) for `Daemon`."""
+    pid = os.getpid()
+    atomic.write_json(folder / "record.json", {"pid": pid, "start_time": start_time_of(pid), **facts})
+
+
+def start_time_of(pid: int) -> str | None:
+    """An opaque mark of when the process started, or None when there is none (a zombie counts as none)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return None if fields[0] == "Z" else fields[19]
+    except FileNotFoundError:
+        if Path("/proc/self").exists():
+            return None
+    listing = subprocess.run(["ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return listing.stdout.strip() or None

@@ -1,0 +1,17 @@
+"""The command tree and nothing else: `./inv --list`. What a verb does is in remote/control/commands/."""
+
+from invoke import Collection
+
+from remote.control.commands import box, check, cloud, demo, deploy, dev, job, model, preflight, run
+
+ns = Collection()
+for verb in (
+    *(demo.demo, check.check, check.config, deploy.deploy, preflight.preflight),
+    *(box.launch, box.start, box.stop, box.terminate, run.status),
+    *(run.train, job.logs, job.cancel, job.pull, run.export, model.install),
+    *(run.run, run.resume, run.runs, run.verify, run.receipt),
+    *(dev.test, dev.lint),
+):
+    ns.add_task(verb)
+for name, module in {"box": box, "cloud": cloud, "model": model, "dev": dev}.items():
+    ns.add_collection(module.collection, name)
