@@ -15,7 +15,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def exact_match(answer: str, expected: str) -> bool:
-    """Whether the answer says the same. A JSON object matches only an equal one, whatever the order of keys; other texts once normalised."""
+    """Whether the answer says the same. A JSON object matches only an equal one, keys in any order; other texts once normalised."""
     one, other = _json_object(answer), _json_object(expected)
     if one is not None or other is not None:
         return one == other
