@@ -1,0 +1,90 @@
+"""Which base model is this? A digest that is quick for 14 GB, and the check that the folder is whole. Standard library only.
+
+An adapter belongs to one base: a wrong base of the same shape loads without a word and answers nonsense.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from remote.contract import digest
+from remote.contract.jobs import Cause
+from remote.payload.job import StageFailed
+
+_PIECES = 64
+_PIECE_BYTES = 64 * 1024
+_VOLATILE = ("_name_or_path", "transformers_version")
+
+
+def of_model(folder: Path) -> str:
+    """64 hexadecimal digits over config.json, and of each safetensors file its size, its header and 64 evenly spaced pieces of 64 KiB.
+
+    Independent of where the folder lies and of who saved the config. Raises StageFailed when the folder holds no whole, unquantised model.
+    """
+    sha = hashlib.sha256()
+    config = {key: value for key, value in require_base(folder).items() if key not in _VOLATILE}
+    sha.update(digest.of_value(config).encode())
+    for path in weight_files(folder):
+        sha.update(f"\n{path.name} {path.stat().st_size}\n".encode())
+        for piece in _sample(path):
+            sha.update(piece)
+    return sha.hexdigest()
+
+
+def require_base(folder: Path) -> dict[str, Any]:
+    """The model's config, once the folder proves to hold every tensor of an unquantised model; raises StageFailed otherwise."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _missing(folder, f"config.json: {error}") from None
+    if "quantization_config" in config:
+        raise _missing(folder, "its weights are already quantised; training quantises the full-precision ones by itself")
+    for path in weight_files(folder):
+        header_of(path)
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model, in a stable order; raises StageFailed when one of them is not there."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+    except (ValueError, KeyError, AttributeError) as error:
+        raise _missing(folder, f"{index.name} is damaged: {error!r}") from None
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        raise _missing(folder, f"not there: {', '.join(absent[:5])}")
+    return [folder / name for name in names]
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: tensor name -> dtype, shape, data_offsets. Raises StageFailed when the file is cut short."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        raw = file.read(length) if 8 + length <= size else b""
+    try:
+        header: dict[str, Any] = json.loads(raw)
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise _missing(path.parent, f"{path.name} has no readable header") from None
+    if size != 8 + length + end:
+        raise _missing(path.parent, f"{path.name} holds {size:,} of {8 + length + end:,} bytes")
+    return header
+
+
+def _sample(path: Path) -> Iterator[bytes]:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        yield file.read(8 + int.from_bytes(file.read(8), "little"))
+        for piece in range(_PIECES):
+            file.seek(max(0, size - _PIECE_BYTES) * piece // (_PIECES - 1))
+            yield file.read(_PIECE_BYTES)
+
+
+def _missing(folder: Path, why: str) -> StageFailed:
+    return StageFailed(
+        Cause.MODEL_MISSING, f"no whole, unquantised base model in {folder}", why, "download the base model again, or set `base.path` in the recipe"
+    )
