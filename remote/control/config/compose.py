@@ -1,0 +1,59 @@
+"""`extends:` one recipe builds on another. Mappings merge key by key; anything else replaces what it extends."""
+
+from pathlib import Path
+from typing import Any
+
+from remote.control.config.source import Keys, Source, read, shown
+from remote.control.errors import Finding
+
+
+def compose(path: Path) -> Source:
+    """The file with all it extends merged in; every value keeps the line of the file that holds it."""
+    return _compose(path, ())
+
+
+def _compose(path: Path, before: tuple[Path, ...]) -> Source:
+    source = read(path)
+    if not isinstance(source.value, dict) or "extends" not in source.value:
+        return source
+    where = source.where("extends")
+    wanted = source.value.pop("extends")
+    if not isinstance(wanted, str):
+        example = "write, for example, `extends: base/mistral-7b.yaml`"
+        source.findings.append(Finding(where, f"`extends` is {wanted!r}", "the path of another recipe", example))
+        return source
+    chain, target = (*before, path.resolve()), (path.parent / wanted).resolve()
+    if target in chain:
+        circle = " -> ".join(shown(file) for file in (*chain[chain.index(target) :], target))
+        source.findings.append(Finding(where, f"`extends` runs in a circle: {circle}", "recipes that end", "remove one `extends:`"))
+        return source
+    if not target.is_file():
+        what = f"`extends: {wanted}`: there is no file {shown(target)}"
+        source.findings.append(Finding(where, what, "a recipe, relative to this file", "correct the path"))
+        return source
+    return _merge(_compose(target, chain), source)
+
+
+def _merge(base: Source, over: Source) -> Source:
+    merged = Source(over.path, lines=dict(base.lines), findings=[*base.findings, *over.findings])
+    merged.value = _merged(base.value, over.value, (), merged, over)
+    return merged
+
+
+def _merged(base: Any, over: Any, keys: Keys, result: Source, source: Source) -> Any:
+    result.lines[keys] = source.where(*keys)
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        _take_lines(keys, result, source)
+        return over
+    values = dict(base)
+    for key, value in over.items():
+        values[key] = _merged(base.get(key), value, (*keys, key), result, source)
+    return values
+
+
+def _take_lines(keys: Keys, result: Source, source: Source) -> None:
+    size = len(keys)
+    for stale in [known for known in result.lines if known[:size] == keys]:
+        del result.lines[stale]
+    result.lines.update({known: line for known, line in source.lines.items() if known[:size] == keys})
+    result.lines.setdefault(keys, source.where(*keys))

@@ -1,0 +1,135 @@
+"""A playbook: which stages run, in which order, wired how, and which measured conditions (gates) must hold."""
+
+import math
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PrivateAttr
+
+from remote.control import project
+from remote.control.config import explain
+from remote.control.config.section import Name, Plain, Section
+from remote.control.config.source import Source, read
+from remote.control.errors import ConfigError
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_GATE = re.compile(r"^\s*(>=|<=|==|!=|>|<)\s*(\S.*?)\s*$")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A measured condition: `>0.75`, `==stop`. Order is only defined for numbers."""
+
+    comparison: str
+    limit: float | bool | str
+
+    def holds(self, value: Any) -> bool:
+        """Whether the measured value passes. What was not measured, or is not a number where one is due, never does."""
+        if isinstance(self.limit, bool) or isinstance(value, bool) or isinstance(self.limit, str):
+            return type(value) is type(self.limit) and _COMPARE[self.comparison](value, self.limit)
+        return isinstance(value, int | float) and not math.isnan(value) and _COMPARE[self.comparison](value, self.limit)
+
+    def __str__(self) -> str:
+        return f"{self.comparison}{self.limit}"
+
+
+def parse_gate(text: str) -> Gate:
+    """Read `>0.75` and the like; raises ValueError with what was expected."""
+    match = _GATE.match(text)
+    if not match:
+        raise ValueError('a comparison and a limit in quotes, such as ">0.75"')
+    comparison, limit = match.groups()
+    if limit in ("true", "false") and comparison in ("==", "!="):
+        return Gate(comparison, limit == "true")
+    try:
+        number = float(limit)
+    except ValueError:
+        number = float("nan")
+    if math.isfinite(number):
+        return Gate(comparison, number)
+    if comparison in ("==", "!="):
+        return Gate(comparison, limit)
+    raise ValueError(f'a number after `{comparison}`, such as "{comparison}0.75"')
+
+
+def _gate(text: str) -> str:
+    parse_gate(text)
+    return text
+
+
+class StageEntry(Section):
+    """One stage of a playbook."""
+
+    uses: str = Field(description="what runs: a stage of Windlass", examples=["train"])
+    recipe: str | None = Field(
+        default=None, description="the recipe's path, relative to the playbook", examples=["recipes/mistral-7b-golden.yaml"]
+    )
+    with_: dict[str, Plain] = Field(
+        default={}, alias="with", description="inputs and options: `stage.output`, a file on the laptop, `box:/a/path`, or a plain value"
+    )
+    gates: dict[str, Annotated[str, AfterValidator(_gate)]] = Field(
+        default={}, description='conditions on what the stage measured, such as `f1_gain: ">0.1"`'
+    )
+    on_failure: Literal["stop", "rollback"] = Field(default="stop", description="what follows when the stage or a gate of it fails")
+
+    def gate(self, value: str) -> Gate:
+        """The gate on a measured value."""
+        return parse_gate(self.gates[value])
+
+
+class Playbook(Section):
+    """A whole playbook."""
+
+    name: Name = Field(description="a short name; it begins the ids of its runs", examples=["golden-path"])
+    box: str | None = Field(default=None, description="the box of the inventory; without it the default one")
+    stages: dict[Name, StageEntry] = Field(min_length=1, description="the stages in the order in which they run")
+    finally_: list[Literal["stop"]] = Field(
+        default=[], alias="finally", description="what is done at the end, whatever happened: `stop` stops the box"
+    )
+
+    _source: Source = PrivateAttr(default_factory=lambda: Source(Path("playbook")))
+
+    def where(self, *keys: str | int) -> str:
+        """`file:line` of a value; keys as they stand in the file."""
+        return self._source.where(*keys)
+
+    @property
+    def path(self) -> Path:
+        """The file that was loaded."""
+        return self._source.path
+
+    def recipe_path(self, label: str) -> Path | None:
+        """The recipe file of a stage: relative to the playbook, else to the project."""
+        recipe = self.stages[label].recipe
+        if recipe is None:
+            return None
+        beside = self.path.parent / recipe
+        return beside if beside.exists() else project.find_file(recipe)
+
+
+def load_playbook(path: str | Path) -> Playbook:
+    """Load a playbook by path or by its bare name (`demo` is playbooks/demo.yaml). Raises ConfigError with every finding."""
+    source = read(_find(path))
+    findings = list(source.findings)
+    playbook = explain.validate(Playbook, source, findings)
+    if findings or playbook is None:
+        raise ConfigError(explain.in_order(findings))
+    playbook._source = source
+    return playbook
+
+
+def _find(path: str | Path) -> Path:
+    file = project.find_file(path)
+    named = project.find_file(f"playbooks/{path}.yaml")
+    return named if not file.is_file() and named.is_file() else file

@@ -1,0 +1,164 @@
+"""A YAML file as plain values, each with the line it stands on.
+
+Scalars follow YAML 1.2: `no` and `on` are text, `2e-4` is a number, dates are text. Keys are always text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from remote.control import project
+from remote.control.errors import Finding
+
+Keys = tuple[str | int, ...]
+"""The way to a value: `("stages", "train", "uses")`."""
+
+
+@dataclass
+class Source:
+    """What a file says. `value` is None when the file could not be read at all; then `findings` says why.
+
+    `lines` maps the way to each value to `file:line`; a value taken over from an extended file keeps that file's.
+    """
+
+    path: Path
+    value: Any = None
+    lines: dict[Keys, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def where(self, *keys: str | int) -> str:
+        """`file:line` of a value, or of the closest one around it that is there."""
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        return self.lines.get(keys, f"{shown(self.path)}:1")
+
+
+def shown(path: Path) -> str:
+    """A path as a person wants to read it: relative to the project where it lies in it."""
+    for folder in (project.root(), project.CODE):
+        if path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return str(path)
+
+
+def read(path: Path) -> Source:
+    """Read one file; never raises for what may stand in it."""
+    source = Source(path)
+    text = _text(source)
+    node = _compose(text, source) if text is not None else None
+    if node is None and not source.findings:
+        source.findings.append(Finding(f"{shown(path)}:1", "the file is empty", "keys and values", "compare docs/configuration.md"))
+    if node is not None:
+        source.value = _Reader(source).value(node, ())
+    return source
+
+
+def _text(source: Source) -> str | None:
+    where = shown(source.path)
+    try:
+        return source.path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        source.findings.append(Finding(where, "there is no such file", "a YAML file", "correct the path, or create the file"))
+    except UnicodeDecodeError as error:
+        line = source.path.read_bytes()[: error.start].count(b"\n") + 1
+        source.findings.append(Finding(f"{where}:{line}", "a byte that is not UTF-8", "text in UTF-8", "save the file as UTF-8"))
+    except OSError as error:
+        source.findings.append(Finding(where, f"cannot be read: {error.strerror}", "a readable YAML file", f"ls -l {source.path}"))
+    return None
+
+
+def _compose(text: str, source: Source) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = 50
+    try:
+        return yaml.compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = " ".join(part for part in (error.problem, error.context) if part)
+        source.findings.append(Finding(f"{shown(source.path)}:{line}", f"not YAML: {problem}", "valid YAML", _hint(text, line)))
+    except YAMLError as error:
+        what = f"not YAML: {' '.join(str(error).split())}"
+        source.findings.append(Finding(f"{shown(source.path)}:1", what, "valid YAML", "remove control characters"))
+    return None
+
+
+def _hint(text: str, line: int) -> str:
+    found = text.splitlines()[line - 1] if line <= text.count("\n") + 1 and text.splitlines() else ""
+    if "\t" in found:
+        return "indent with spaces, not tabs"
+    if ">" in found:
+        return 'put gates in quotes: ">0.75"'
+    return "check quotes, brackets and indentation there"
+
+
+class _Reader:
+    """Turns ruamel's nodes into plain values and notes the line of each."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._open: set[int] = set()
+
+    def value(self, node: Any, keys: Keys) -> Any:
+        self._source.lines.setdefault(keys, self._where(node))
+        if node.id == "scalar":
+            return self._scalar(node)
+        if id(node) in self._open:
+            self._find(node, "an alias inside its own anchor", "a value that ends", "write the value out")
+            return None
+        self._open.add(id(node))
+        items = self._mapping(node, keys) if node.id == "mapping" else [self.value(item, (*keys, i)) for i, item in enumerate(node.value)]
+        self._open.discard(id(node))
+        return items
+
+    def _mapping(self, node: Any, keys: Keys) -> dict[str, Any]:
+        items: dict[str, Any] = {}
+        seen: dict[str, str] = {}
+        for key_node, value_node in node.value:
+            if key_node.id != "scalar" or key_node.value == "<<":
+                self._find(key_node, "a key that is no plain word", "plain keys", "use `extends:` to build on another recipe")
+                continue
+            key = str(key_node.value)
+            if key in seen:
+                self._find(key_node, f"`{key}` stands twice (first at {seen[key]})", "each key once", "remove one of the two")
+                continue
+            seen[key] = self._where(key_node)
+            self._source.lines[(*keys, key)] = seen[key]
+            items[key] = self.value(value_node, (*keys, key))
+        return items
+
+    def _scalar(self, node: Any) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        if not node.tag.startswith("tag:yaml.org,2002:"):
+            self._find(node, f"a tag: {node.tag}", "plain values", "remove the tag")
+            return None
+        try:
+            return _PLAIN.get(kind, str)(node.value) if node.style is None else str(node.value)
+        except ValueError:
+            return str(node.value)
+
+    def _where(self, node: Any) -> str:
+        return f"{shown(self._source.path)}:{node.start_mark.line + 1}"
+
+    def _find(self, node: Any, what: str, expected: str, remedy: str) -> None:
+        self._source.findings.append(Finding(self._where(node), what, expected, remedy))
+
+
+def _integer(text: str) -> int:
+    return int(text, 0) if text[:2].lower() in ("0x", "0o", "0b") else int(text)
+
+
+def _number(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_PLAIN: Mapping[str, Any] = {
+    "int": _integer,
+    "float": _number,
+    "bool": lambda text: text.lower() == "true",
+    "null": lambda text: None,
+}
