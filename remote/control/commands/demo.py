@@ -1,0 +1,25 @@
+"""The whole haul on the embedded cloud: no AWS account, no GPU."""
+
+from typing import Any
+
+from remote.control.commands.run import drive_and_show, show_plan
+from remote.control.commands.verb import verb
+
+PLAYBOOK = "playbooks/demo.yaml"
+
+
+@verb(help={"box": "another box of the inventory; else the playbook's", "dry-run": "show the stages and stop", "json": "print the receipt as JSON"})
+def demo(context: Any, box: str = "", dry_run: bool = False, json: bool = False) -> None:
+    """Haul a small Mistral from raw text to answers in Ollama, on this machine alone."""
+    from remote.control.console import say
+    from remote.control.runs.engine import prepare_run
+
+    plan, entry = prepare_run(PLAYBOOK, box)
+    if dry_run:
+        show_plan(plan, entry.name)
+        return
+    say("A small Mistral is pre-trained, fine-tuned in 4 bits, merged, turned into GGUF and installed in Ollama.", "bold")
+    say("The first time also makes the box's Python environment (torch and friends) and the base model: a few minutes.\n", "dim")
+    from remote.control.runs.engine import begin
+
+    drive_and_show(begin(plan, entry), json)

@@ -1,0 +1,83 @@
+"""The jobs of a run: follow the log, cancel, bring the artifacts home."""
+
+from typing import TYPE_CHECKING, Any
+
+from remote.control.commands.verb import verb
+
+if TYPE_CHECKING:
+    from remote.control.runs.ledger import Ledger
+    from remote.control.runs.state import StageState
+
+_RUN = "run id, or its beginning or end; the newest when left out"
+
+
+@verb(positional=["run"], optional=["run"], help={
+    "run": _RUN, "stage": "a stage's label; else the newest job", "follow": "go on until the job ends; Ctrl-C leaves it running",
+})  # fmt: skip
+def logs(context: Any, run: str = "", stage: str = "", follow: bool = False) -> None:
+    """Show the log of a run's job, and with -f follow it with progress, loss and ETA."""
+    from remote.control.jobs.display import print_log, watch
+    from remote.control.runs.ledger import find_run
+
+    ledger = find_run(run or None)
+    job = _job_of(ledger, stage)
+    log, metrics = ledger.folder / "logs" / f"{job.label}.log", ledger.folder / "metrics" / f"{job.label}.jsonl"
+    open_transport, box_root = _way_to(job)
+    hint = f"the job goes on; come back with `./inv logs {ledger.run_id} -f`"
+    print_log(log)
+    watch(open_transport, box_root, job.job_id, log, metrics, title=job.label, on_interrupt=hint, show_log=True, wait=follow)
+
+
+@verb(positional=["run"], optional=["run"], help={"run": _RUN, "patience": "seconds for its last checkpoint", "json": "print the job's state as JSON"})
+def cancel(context: Any, run: str = "", patience: int = 120, json: bool = False) -> None:
+    """End a run's job after a checkpoint; `inv resume` goes on from there."""
+    from remote.control.console import print_json, say
+    from remote.control.jobs.cancel import cancel as cancel_job
+    from remote.control.runs.ledger import find_run
+
+    ledger = find_run(run or None)
+    job = _job_of(ledger, "")
+    open_transport, box_root = _way_to(job)
+    with open_transport() as transport:
+        state = cancel_job(transport, box_root, job.job_id, patience)
+    if json:
+        print_json(vars(state))
+    say(f"{job.label} is {state.status.value}; kept: {state.kept or 'nothing'}")
+    say(f"./inv resume {ledger.run_id} goes on")
+
+
+@verb(positional=["run"], optional=["run"], help={
+    "run": _RUN, "only": "one stage's label; else every finished stage", "dry-run": "list what would be pulled", "json": "print paths as JSON",
+})  # fmt: skip
+def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, json: bool = False) -> None:
+    """Bring a run's artifacts home, verified; goes on where it was cut off."""
+    from remote.control.console import print_json, print_table
+    from remote.control.runs.bring import bring_all
+    from remote.control.runs.ledger import find_run
+
+    rows = bring_all(find_run(run or None), only, dry_run)
+    if json:
+        print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])
+    else:
+        print_table("would pull" if dry_run else "pulled and verified", ("artifact", "path", "bytes"), rows)
+
+
+def _job_of(ledger: "Ledger", label: str) -> "StageState":
+    from remote.control.errors import WindlassError
+    from remote.control.runs.state import state_of
+
+    run = state_of(ledger)
+    job = run.stages.get(label) if label else run.latest_job()
+    if job and job.job_id:
+        return job
+    jobs = ", ".join(stage.label for stage in run.stages.values() if stage.job_id) or "none yet"
+    raise WindlassError(f"run {ledger.run_id} has no such job", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
+
+
+def _way_to(job: "StageState") -> tuple[Any, str]:
+    from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
+    from remote.control.transport.connect import connect
+
+    box = boxes.running(load_inventory().box(job.box))
+    return (lambda: connect(box)), box.root

@@ -1,0 +1,180 @@
+"""Runs: start one, go on with one, look at them."""
+
+from typing import TYPE_CHECKING, Any
+
+from remote.control.commands.verb import verb
+
+if TYPE_CHECKING:
+    from remote.control.runs.ledger import Ledger
+
+_RUN = "run id, or its beginning or end; the newest when left out"
+
+
+@verb(positional=["playbook"], help={
+    "playbook": "a file such as playbooks/golden-path.yaml",
+    "box": "the box of the inventory to run on; else the playbook's, else the default",
+    "dry-run": "show the stages and what would be sent, and stop",
+    "json": "print the receipt as JSON",
+})  # fmt: skip
+def run(context: Any, playbook: str, box: str = "", dry_run: bool = False, json: bool = False) -> None:
+    """Run a playbook from its first stage to its receipt."""
+    from remote.control.runs.engine import begin, prepare_run
+
+    plan, entry = prepare_run(playbook, box)
+    if dry_run:
+        show_plan(plan, entry.name)
+        return
+    drive_and_show(begin(plan, entry), json)
+
+
+@verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print the receipt as JSON"})
+def resume(context: Any, run: str = "", json: bool = False) -> None:
+    """Go on with a run wherever it was cut off."""
+    from remote.contract.jobs import Status
+    from remote.control.console import say
+    from remote.control.runs.ledger import all_runs, find_run
+    from remote.control.runs.state import state_of
+
+    unfinished = (ledger.run_id for ledger in all_runs() if state_of(ledger).status is not Status.SUCCEEDED)
+    ledger = find_run(run or next(unfinished, None))
+    say(f"resuming {ledger.run_id}")
+    drive_and_show(ledger, json, purpose="resume")
+
+
+@verb(help={"json": "print as JSON", "all": "also those older than the newest 20"})
+def runs(context: Any, json: bool = False, all: bool = False) -> None:
+    """List the runs, newest first."""
+    from remote.control.console import print_json, print_table
+    from remote.control.runs.ledger import all_runs
+    from remote.control.runs.report import run_row
+    from remote.control.runs.state import state_of
+
+    states = [(ledger, state_of(ledger)) for ledger in all_runs()[: None if all else 20]]
+    if json:
+        print_json([state.to_json() for _, state in states])
+        return
+    print_table("", ("run", "playbook", "box", "status", "stage", "began", "took"), [run_row(ledger, state) for ledger, state in states])
+
+
+@verb(help={"json": "print as JSON"})
+def status(context: Any, json: bool = False) -> None:
+    """Show every box of the inventory and the runs that have not ended."""
+    from remote.contract.jobs import Status
+    from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
+    from remote.control.console import print_json, print_table
+    from remote.control.runs.ledger import all_runs
+    from remote.control.runs.report import run_row
+    from remote.control.runs.state import state_of
+
+    listing = boxes.listing(load_inventory())
+    states = [(ledger, state_of(ledger)) for ledger in all_runs()]
+    open_runs = [(ledger, state) for ledger, state in states if state.status is not Status.SUCCEEDED]
+    if json:
+        print_json({"boxes": [vars(box) for box in listing], "runs": [state.to_json() for _, state in open_runs]})
+        return
+    print_table("boxes", boxes.COLUMNS, boxes.report(listing))
+    if open_runs:
+        rows = [run_row(ledger, state) for ledger, state in open_runs]
+        print_table("runs that have not succeeded", ("run", "playbook", "box", "status", "stage", "began", "took"), rows)
+
+
+@verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
+def verify(context: Any, run: str = "", json: bool = False) -> None:
+    """Hash a run's pulled artifacts again and compare them with its ledger."""
+    from remote.control.console import print_json, print_table
+    from remote.control.errors import ArtifactCorrupt
+    from remote.control.runs.ledger import find_run
+    from remote.control.runs.report import verify_artifacts
+
+    ledger = find_run(run or None)
+    rows = verify_artifacts(ledger)
+    if json:
+        print_json([{"artifact": name, "path": path, "verdict": verdict} for name, path, verdict in rows])
+    else:
+        print_table(f"artifacts of {ledger.run_id}", ("artifact", "path", "verdict"), rows)
+    if damaged := [path for _, path, verdict in rows if verdict == "damaged"]:
+        raise ArtifactCorrupt(f"{len(damaged)} damaged: {', '.join(damaged)}", remedy=f"delete them, then ./inv pull {ledger.run_id}")
+
+
+@verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
+def receipt(context: Any, run: str = "", json: bool = False) -> None:
+    """Show what a run did, used and cost."""
+    from remote.control.console import print_json, say
+    from remote.control.runs.ledger import find_run
+    from remote.control.runs.receipt import write_receipt
+
+    ledger = find_run(run or None)
+    facts = write_receipt(ledger)
+    if json:
+        print_json(facts)
+    else:
+        say((ledger.folder / "receipt.md").read_text())
+
+
+@verb(help={
+    "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
+    "data": "JSONL file or folder with instruction, input, output",
+    "base": "base model on the box, `box:/path`; else the recipe's",
+    "box": "box of the inventory; else the default",
+    "detach": "return once training has started",
+    "dry-run": "show the stages and stop",
+    "json": "print the receipt as JSON",
+})  # fmt: skip
+def train(
+    context: Any, recipe: str, data: str, base: str = "", box: str = "", detach: bool = False, dry_run: bool = False, json: bool = False
+) -> None:
+    """Train one adapter without a playbook: prepare, preflight, train."""
+    from remote.control.config.inventory import load_inventory
+    from remote.control.runs.engine import begin
+    from remote.control.runs.single import plan_training
+
+    entry = load_inventory().box(box or None)
+    plan = plan_training(recipe, data, base, entry)
+    if dry_run:
+        show_plan(plan, entry.name)
+        return
+    drive_and_show(begin(plan, entry), json, purpose="train", detach=detach)
+
+
+@verb(positional=["run"], optional=["run"], help={
+    "run": _RUN, "quantize": "GGUF type: q4_k_m, q5_k_m, q6_k, q8_0 or f16", "json": "print the receipt as JSON",
+})  # fmt: skip
+def export(context: Any, run: str = "", quantize: str = "q4_k_m", json: bool = False) -> None:
+    """Merge a run's adapter, convert it to GGUF and bring it home."""
+    from remote.control.runs.ledger import find_run
+    from remote.control.runs.single import plan_export
+
+    ledger = find_run(run or None)
+    plan_export(ledger, quantize)
+    drive_and_show(ledger, json, purpose="export")
+
+
+def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False) -> None:
+    """Drive a run with its progress on the terminal, then show what came of it."""
+    from remote.contract.jobs import Status
+    from remote.control.config.inventory import load_inventory
+    from remote.control.console import print_json, say
+    from remote.control.runs.engine import drive
+    from remote.control.runs.receipt import write_receipt
+    from remote.control.runs.showcase import show_result
+
+    say(f"run {ledger.run_id}")
+    try:
+        state = drive(ledger, load_inventory(), purpose, detach)
+    finally:
+        facts = write_receipt(ledger)
+    if as_json:
+        print_json(facts)
+    elif state.status is Status.SUCCEEDED:
+        show_result(ledger, state)
+        say(f"receipt: {ledger.folder / 'receipt.md'}")
+
+
+def show_plan(plan: Any, box: str) -> None:
+    """What a run would do, as a table."""
+    from remote.control.console import print_table, say
+
+    rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
+    print_table(f"{plan.name} on {box}", ("stage", "uses", "where", "what"), rows)
+    say(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")

@@ -1,0 +1,1 @@
+"""Runs: the plan, the ledger, the engine that drives a playbook, and the receipt."""

@@ -1,0 +1,30 @@
+"""Bringing a run's artifacts to the laptop, outside of a playbook."""
+
+from pathlib import Path
+
+from remote.contract.jobs import Status
+from remote.control.config.inventory import load_inventory
+from remote.control.errors import WindlassError
+from remote.control.runs.ledger import Ledger
+from remote.control.runs.report import pulled_path
+from remote.control.runs.session import BoxSession
+from remote.control.runs.state import state_of
+
+
+def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tuple[str, Path, int]]:
+    """Pull the artifacts of every finished stage (or of stage `only`): name, path on the laptop, bytes."""
+    run = state_of(ledger)
+    made = [
+        (stage.label, name, output)
+        for stage in run.stages.values()
+        if stage.status is Status.SUCCEEDED and only in ("", stage.label)
+        for name, output in stage.outputs.items()
+        if output["kind"] == "artifact"
+    ]
+    if not made:
+        raise WindlassError(f"run {run.run_id} has no artifacts to pull yet", remedy=f"./inv resume {run.run_id}")
+    with BoxSession(load_inventory().box(run.box), ledger) as session:
+        if not dry_run:
+            for label, _, output in made:
+                session.bring(output, ledger.folder / "artifacts" / label)
+    return [(f"{label}.{name}", pulled_path(ledger, label, output), output["size"]) for label, name, output in made]

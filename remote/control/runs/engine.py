@@ -1,0 +1,235 @@
+"""Drives a run through its plan. Kill it anywhere: the ledger, and the jobs on the box, say where to go on.
+
+Every stage has a key, the digest of all that goes into it. A stage that succeeded under the same key is skipped; a job
+that still runs is followed; one that ended while nobody looked is taken over; one that failed is started again.
+"""
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from remote.contract.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.stages import STAGES
+from remote.control.config.inventory import BoxEntry, Inventory
+from remote.control.console import say
+from remote.control.errors import ConfigError, GateFailed, JobFailed, WindlassError
+from remote.control.runs import gates, wiring
+from remote.control.runs.ledger import Ledger
+from remote.control.runs.plan import Plan, PlannedStage, plan_of
+from remote.control.runs.session import BoxSession, code_state
+from remote.control.runs.state import RunState, StageState, state_of
+from remote.control.runs.verbs import VERBS, Made, Task, rollback
+
+
+def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
+    """The plan of a playbook file and the box it is for; raises ConfigError with every finding of `inv check`."""
+    from remote.control.config.check import check
+    from remote.control.config.inventory import load_inventory
+    from remote.control.config.playbook import load_playbook
+
+    inventory, loaded = load_inventory(), load_playbook(playbook)
+    entry = inventory.box(box or loaded.box)
+    if findings := check(loaded, inventory, entry.name):
+        raise ConfigError(findings)
+    return plan_of(loaded), entry
+
+
+def begin(plan: Plan, box: BoxEntry) -> Ledger:
+    """A new run of `plan` on `box`, written down but not started."""
+    ledger = Ledger.create(plan.name)
+    ledger.append("run_created", plan=plan.to_json(), box=box.name, facts=code_state())
+    return ledger
+
+
+def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bool = False) -> RunState:
+    """Bring a run to its end and return its state. With `detach`, leave once the last stage's job is started.
+
+    Raises the WindlassError of the stage that failed, Busy when another command drives the run. The run's `finally` is
+    done after success and after a failure, but not after Ctrl-C: the job on the box goes on.
+    """
+    with ledger.locked(purpose):
+        state = state_of(ledger)
+        if state.status is Status.SUCCEEDED:
+            return state
+        ledger.append("run_begun", purpose=purpose)
+        with BoxSession(inventory.box(state.box), ledger) as session:
+            return _Drive(ledger, inventory, session, detach).to_the_end()
+
+
+class _Drive:
+    """One command driving one run."""
+
+    def __init__(self, ledger: Ledger, inventory: Inventory, session: BoxSession, detach: bool) -> None:
+        self.ledger, self.inventory, self.session, self.detach = ledger, inventory, session, detach
+
+    @property
+    def run(self) -> RunState:
+        return state_of(self.ledger)
+
+    def to_the_end(self) -> RunState:
+        try:
+            self._forget_what_the_box_lost()
+            self._name_files_to_send()
+            detached = self._run_stages()
+        except WindlassError as error:
+            self._finish_failed()
+            error.kept = error.kept or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
+            raise
+        return self.run if detached else self._finish(Status.SUCCEEDED)
+
+    def _run_stages(self) -> bool:
+        stages = self.run.plan.stages
+        for number, stage in enumerate(stages, 1):
+            if self._run_stage(stage, f"[{number}/{len(stages)}] {stage.label}"):
+                return True
+        return False
+
+    def _run_stage(self, stage: PlannedStage, title: str) -> bool:
+        """Run one stage unless its work is done; returns whether it was left running on the box."""
+        run = self.run
+        inputs = wiring.inputs_of(stage, run)
+        key, before = wiring.key_of(stage, inputs), run.stages[stage.label]
+        if before.status is Status.SUCCEEDED and before.key == key:
+            say(f"{title}: done before", "dim")
+            return False
+        say(f"{title}: {STAGES[stage.uses].about}", "bold")
+        began = time.monotonic()
+        try:
+            made = self._run_on_box(stage, inputs, key) if stage.signature.on_box else self._run_here(stage, inputs, key)
+        except WindlassError as error:
+            self._stage_failed(stage, error)
+            raise
+        if made is None:
+            return True
+        self._check_gates(stage, inputs, made[1])
+        self.ledger.append("stage_finished", label=stage.label, status=Status.SUCCEEDED.value, outputs=made[0], values=made[1])
+        say(f"  {time.monotonic() - began:.1f} s  {_summary(made[1])}", "green")
+        return False
+
+    def _run_here(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str) -> Made:
+        self.ledger.append("stage_started", label=stage.label, key=key)
+        return VERBS[stage.uses](self._task(stage, inputs))
+
+    def _run_on_box(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str) -> Made | None:
+        from remote.control.jobs.start import start
+
+        spec = self._spec(stage, inputs, key)
+        before = self.run.stages[stage.label]
+        if before.job_id != spec.job_id or before.status is not Status.RUNNING:
+            self.ledger.append("stage_started", label=stage.label, key=key, job_id=spec.job_id, box=self.session.box.name)
+        job = start(self.session.transport, self.session.box.root, spec)
+        if job.status.is_final and job.status is not Status.SUCCEEDED:
+            job = start(self.session.transport, self.session.box.root, spec, again=True)
+        if self.detach and stage.label == self.run.plan.stages[-1].label and not job.status.is_final:
+            say(f"  left running on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f` follows it", "dim")
+            return None
+        done = self._follow(stage, job)
+        if done.status is not Status.SUCCEEDED:
+            raise self._job_failed(stage, done)
+        return wiring.outputs_of_job(done, self.session.box.name), done.values
+
+    def _spec(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str) -> JobSpec:
+        # The id holds the key: the same work is the same job, whoever asks for it and how often.
+        paths = {name: self.session.path_on_box(reference) for name, reference in inputs.items()}
+        job_id = f"{self.ledger.run_id}-{stage.label}-{key[:8]}"
+        options = wiring.options_of(stage)
+        return JobSpec(job_id, stage.uses, self.session.release, self.ledger.run_id, stage.signature.environment, paths, options, stage.recipe)
+
+    def _follow(self, stage: PlannedStage, job: JobState) -> JobState:
+        from remote.control.jobs.display import watch
+
+        hint = f"the job goes on; come back with `./inv resume {self.ledger.run_id}`, or end it with `./inv cancel {self.ledger.run_id}`"
+        folder = self.ledger.folder
+        return watch(
+            self.session.open_transport, self.session.box.root, job.job_id,
+            folder / "logs" / f"{stage.label}.log", folder / "metrics" / f"{stage.label}.jsonl", title=stage.label, on_interrupt=hint,
+        )  # fmt: skip
+
+    def _job_failed(self, stage: PlannedStage, job: JobState) -> JobFailed:
+        log = self.ledger.folder / "logs" / f"{stage.label}.log"
+        return JobFailed(
+            f"{stage.label}: {job.what or job.status.value.lower()}", cause=job.cause or Cause.CODE, where=f"{self.session.transport.where}, job {job.job_id}",
+            why=job.why or _tail(log), kept=job.kept, remedy=job.remedy or f"read {log}, then ./inv resume {self.ledger.run_id}",
+        )  # fmt: skip
+
+    def _check_gates(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]) -> None:
+        failed = []
+        for name, gate in stage.gates.items():
+            passed = gates.holds(gate, values.get(name))
+            self.ledger.append("gate", label=stage.label, gate=name, bound=gate, measured=values.get(name), holds=passed)
+            if not passed:
+                failed.append(f"{name} is {values.get(name)}, must be {gate}")
+        if failed:
+            self._give_back(stage, inputs)
+            error = GateFailed(f"{stage.label}: {'; '.join(failed)}", remedy=f"train better, then ./inv resume {self.ledger.run_id}; the gates stand in the playbook")
+            self._stage_failed(stage, error)
+            raise error
+
+    def _give_back(self, stage: PlannedStage, inputs: dict[str, wiring.Reference]) -> None:
+        if stage.on_failure == "rollback":
+            rollback(self._task(stage, inputs))
+            self.ledger.append("rolled_back", label=stage.label, model=inputs["model"]["value"])
+            say("  rolled back: the model that stood before stands again", "yellow")
+
+    def _stage_failed(self, stage: PlannedStage, error: WindlassError) -> None:
+        if self.run.stages[stage.label].status is not Status.FAILED:
+            self.ledger.append("stage_finished", label=stage.label, status=Status.FAILED.value, failure=error.to_json())
+
+    def _task(self, stage: PlannedStage, inputs: dict[str, wiring.Reference]) -> Task:
+        return Task(stage, inputs, self.session, self.ledger, self.inventory)
+
+    def _forget_what_the_box_lost(self) -> None:
+        """A stage whose artifacts a later stage still needs from the box runs again when the box has lost the job."""
+        run = self.run
+        waiting = [stage for stage in run.plan.stages if run.stages[stage.label].status is not Status.SUCCEEDED]
+        needed = {wiring.producer_of(value, run) for stage in waiting if stage.signature.on_box for value in stage.wiring.values()}
+        for stage in run.stages.values():
+            if stage.label in needed and stage.status is Status.SUCCEEDED and stage.job_id and self._is_lost(stage):
+                say(f"{stage.label}: its artifacts are gone from the box, so it runs again", "yellow")
+                self.ledger.append("stage_lost", label=stage.label)
+
+    def _is_lost(self, stage: StageState) -> bool:
+        from remote.control.jobs.state import read_state
+
+        _ = self.session.release  # the box may be a new one, with no code on it yet
+        return read_state(self.session.transport, self.session.box.root, stage.job_id).status is not Status.SUCCEEDED
+
+    def _name_files_to_send(self) -> None:
+        run = self.run
+        on_box = [stage for stage in run.plan.stages if stage.signature.on_box or stage.uses == "preflight"]
+        self.session.files = [path for stage in on_box for path in wiring.laptop_files_of(stage, run)]
+
+    def _finish(self, status: Status) -> RunState:
+        with ExitStack() as closing:
+            closing.callback(lambda: self.ledger.append("run_finished", status=status.value))
+            for action in self.run.plan.finally_:
+                self._do_finally(action)
+        return self.run
+
+    def _finish_failed(self) -> None:
+        # The first error is the one to read: a second one, of the clean-up, must not hide it.
+        try:
+            self._finish(Status.FAILED)
+        except WindlassError as error:
+            say(f"  finally did not work either: {error.what}", "yellow")
+
+    def _do_finally(self, action: str) -> None:
+        from remote.control.cloud import boxes
+
+        entry = self.session.entry
+        if entry.provider == "static" or boxes.find(entry) is None:
+            return
+        say(f"finally: {action} {entry.name}", "bold")
+        {"stop": boxes.stop, "terminate": boxes.terminate}[action](entry)
+        self.ledger.append("box_stopped", name=entry.name, action=action)
+
+
+def _summary(values: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+
+
+def _tail(log: Any, lines: int = 5) -> str:
+    try:
+        return " | ".join(log.read_text(errors="replace").strip().splitlines()[-lines:])
+    except FileNotFoundError:
+        return ""

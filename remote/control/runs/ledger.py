@@ -1,0 +1,125 @@
+"""The ledger of a run: `runs/<run-id>/events.jsonl`, append-only, the only truth on the laptop about what happened.
+
+Everything else in the folder can be made again: `state.json` is the events folded (see `remote.control.runs.state`),
+logs and artifacts come from the box.
+"""
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from remote.control.errors import Busy, ConfigError, Finding, WindlassError
+from remote.control.project import runs_folder
+
+Event = dict[str, Any]
+
+
+class Ledger:
+    """One run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run_id = folder.name
+
+    @classmethod
+    def create(cls, name: str) -> "Ledger":
+        """A new run called after `name` and the time; its folder exists afterwards."""
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{secrets.token_hex(2)}"
+        folder = runs_folder() / run_id
+        folder.mkdir(parents=True)
+        return cls(folder)
+
+    @property
+    def path(self) -> Path:
+        """The events, one JSON object a line."""
+        return self.folder / "events.jsonl"
+
+    def append(self, event: str, **facts: Any) -> Event:
+        """Write one event for good: it is on the disk when this returns."""
+        line = {"event": event, "time": time.time(), **facts}
+        with open(self.path, "ab+") as file:
+            if not _ends_a_line(file):
+                file.write(b"\n")  # a kill tore the last line; what stands of it is skipped by `events`
+            file.write(json.dumps(line, sort_keys=True, default=str).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return line
+
+    def events(self) -> list[Event]:
+        """Every whole event, oldest first; a line torn by a kill is left out."""
+        with contextlib.suppress(FileNotFoundError):
+            return [event for line in self.path.read_bytes().splitlines() if (event := _parse(line))]
+        return []
+
+    @contextlib.contextmanager
+    def locked(self, purpose: str) -> Iterator[None]:
+        """Drive this run alone; raises Busy, naming the holder, when another command does."""
+        with open(self.folder / "lock", "a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise Busy(
+                    f"run {self.run_id} is driven by another command",
+                    why=lock.read().strip(),
+                    remedy=f"watch it with `./inv logs {self.run_id} -f`, or wait until it ends",
+                ) from None
+            lock.truncate(0)
+            lock.write(f"{purpose} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since {time.ctime()}\n")
+            lock.flush()
+            yield
+
+    def is_driven(self) -> bool:
+        """Whether a living command holds the lock."""
+        try:
+            with self.locked("look"):
+                return False
+        except Busy:
+            return True
+
+
+def all_runs() -> list[Ledger]:
+    """Every run of the project, newest first."""
+    folder = runs_folder()
+    found = [path.parent for path in folder.glob("*/events.jsonl")] if folder.exists() else []
+    return [Ledger(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+
+
+def find_run(run_id: str | None) -> Ledger:
+    """The run of that id (or the unique beginning or end of one), or the newest; raises WindlassError when there is none."""
+    runs = all_runs()
+    if not runs:
+        raise WindlassError("there are no runs yet", where=str(runs_folder()), remedy="./inv demo, or ./inv run PLAYBOOK")
+    if run_id is None:
+        return runs[0]
+    matching = [run for run in runs if run.run_id == run_id] or [
+        run for run in runs if run.run_id.startswith(run_id) or run.run_id.endswith(run_id)
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    known = ", ".join(run.run_id for run in (matching or runs)[:5])
+    what = f"{len(matching)} runs match `{run_id}`" if matching else f"no run `{run_id}`"
+    raise ConfigError([Finding(str(runs_folder()), what, f"one of {known}", "see `./inv runs`")])
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def _ends_a_line(file: Any) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) == b"\n")

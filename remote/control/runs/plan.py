@@ -1,0 +1,69 @@
+"""A run's plan: the playbook with its recipes composed, as plain JSON that the ledger keeps.
+
+A run follows the plan it began with: editing the playbook later changes new runs only.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from remote.contract.stages import STAGES, Stage
+
+if TYPE_CHECKING:
+    from remote.control.config.playbook import Playbook
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage. `wiring` maps the names under `with:` to what stands there; `recipe` is composed and plain."""
+
+    label: str
+    uses: str
+    wiring: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] | None = None
+    gates: dict[str, str] = field(default_factory=dict)
+    on_failure: str | None = None
+
+    @property
+    def signature(self) -> Stage:
+        """What such a stage takes and gives."""
+        return STAGES[self.uses]
+
+    def names_input(self, name: str) -> bool:
+        """Whether `name` under `with:` is an input rather than an option."""
+        return self.signature.any_input or name in self.signature.inputs + self.signature.optional
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a run in order, and what is done at its end."""
+
+    name: str
+    stages: tuple[PlannedStage, ...]
+    finally_: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Plan":
+        """Read a plan out of the ledger."""
+        return cls(raw["name"], tuple(PlannedStage(**stage) for stage in raw["stages"]), tuple(raw["finally_"]))
+
+
+def plan_of(playbook: "Playbook") -> Plan:
+    """The plan of a playbook; raises ConfigError when a recipe is off."""
+    stages = tuple(
+        PlannedStage(label, entry.uses, dict(entry.with_), recipe_of(entry.recipe), dict(entry.gates), entry.on_failure)
+        for label, entry in playbook.stages.items()
+    )
+    return Plan(playbook.name, stages, tuple(playbook.finally_))
+
+
+def recipe_of(path: str | None) -> dict[str, Any] | None:
+    """A recipe file, composed, as plain JSON."""
+    if path is None:
+        return None
+    from remote.control.config.recipe import load_recipe
+
+    return load_recipe(path).model_dump(mode="json")

@@ -1,0 +1,46 @@
+"""Runs as rows for people."""
+
+import time
+from pathlib import Path
+
+from remote.contract import digest
+from remote.contract.jobs import Status
+from remote.control.runs.ledger import Ledger
+from remote.control.runs.state import RunState, state_of
+from remote.control.runs.wiring import Reference, local_path
+
+
+def run_row(ledger: Ledger, state: RunState) -> tuple[str, ...]:
+    """One run: id, playbook, box, status, stage, when it began, how long it took."""
+    stage = state.current()
+    took = (state.ended_at or time.time()) - state.created_at
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.created_at))
+    return (state.run_id, state.plan.name, state.box, _status(ledger, state), stage.label if stage else "", began, f"{took:,.0f} s")
+
+
+def verify_artifacts(ledger: Ledger) -> list[tuple[str, str, str]]:
+    """Every artifact the ledger names that lies on this laptop: name, path, and `whole`, `damaged` or `not here`."""
+    rows = []
+    for stage in state_of(ledger).stages.values():
+        for name, output in stage.outputs.items():
+            if output["kind"] in ("file", "artifact"):
+                path = local_path(output) if output["kind"] == "file" else pulled_path(ledger, stage.label, output)
+                rows.append((f"{stage.label}.{name}", str(path), _verdict(path, output["sha256"])))
+    return rows
+
+
+def pulled_path(ledger: Ledger, label: str, artifact: Reference) -> Path:
+    """Where an artifact of a stage lies once it is pulled."""
+    return ledger.folder / "artifacts" / label / Path(artifact["path"]).name
+
+
+def _verdict(path: Path, sha256: str) -> str:
+    if not path.exists():
+        return "not here"
+    return "whole" if digest.of_path(path) == sha256 else "damaged"
+
+
+def _status(ledger: Ledger, state: RunState) -> str:
+    if state.status is Status.RUNNING and not ledger.is_driven():
+        return "RUNNING (no command follows it: ./inv resume)"
+    return state.status.value

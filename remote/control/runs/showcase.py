@@ -1,0 +1,71 @@
+"""What came of a run, for a person: answers side by side, the gain, the loss curve, and how to talk to the model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from remote.contract.events import Metric
+from remote.contract.jobs import Status
+from remote.control.console import print_table, say
+from remote.control.runs.ledger import Ledger
+from remote.control.runs.report import pulled_path
+from remote.control.runs.state import RunState, StageState
+from remote.control.runs.wiring import local_path
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def show_result(ledger: Ledger, run: RunState) -> None:
+    """Print what the finished stages of a run have to show; silent about what it did not do."""
+    for stage in run.plan.stages:
+        state = run.stages[stage.label]
+        if state.status is Status.SUCCEEDED and (show := _SHOWN.get(stage.uses)):
+            show(ledger, state)
+
+
+def sparkline(values: list[float], width: int = 60) -> str:
+    """A curve in one line of text, highest value tallest."""
+    if not values:
+        return ""
+    picked = [values[index * len(values) // min(width, len(values))] for index in range(min(width, len(values)))]
+    low, high = min(picked), max(picked)
+    return "".join(_BARS[round((value - low) / ((high - low) or 1) * (len(_BARS) - 1))] for value in picked)
+
+
+def _show_training(ledger: Ledger, state: StageState) -> None:
+    path = ledger.folder / "metrics" / f"{state.label}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    losses = [metric.loss for metric in map(Metric.from_line, lines) if metric.loss is not None]
+    if losses:
+        say(f"\nloss  {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}", "bold")
+    curve = state.outputs.get("curve")
+    if curve and (picture := pulled_path(ledger, state.label, curve)).exists():
+        say(f"      picture: {picture}")
+
+
+def _show_answers(ledger: Ledger, state: StageState) -> None:
+    answers = _load_answers(local_path(state.outputs["answers"]))
+    rows = [(row["input"] or row["instruction"], row["expected"], row.get("base") or "", row["tuned"]) for row in answers[:3]]
+    print_table("\nheld-out rows, answered by the base and by the tuned model in Ollama", ("asked", "expected", "base", "tuned"), rows)
+    values = state.values
+    for name, title in (("exact_match", "exact match"), ("f1", "F1")):
+        gain = values.get(f"{name}_gain")
+        before = "" if gain is None else f"{values[name] - gain:.2f} -> "
+        say(f"{title:>12}: {before}{values[name]:.2f}  over {values['rows']} held-out rows", "bold green")
+
+
+def _show_model(ledger: Ledger, state: StageState) -> None:
+    name = state.outputs["model"]["value"]
+    say("\nthe model stands in Ollama; talk to it:", "bold")
+    say(f'  ./inv model.ask {name} "..."')
+    if url := state.values.get("url"):
+        body = json.dumps({"model": name, "prompt": "...", "stream": False})
+        say(f"  curl {url}/api/generate -d '{body}'")
+
+
+def _load_answers(path: Path) -> list[dict[str, Any]]:
+    loaded = json.loads(path.read_text())
+    return list(loaded["answers"] if isinstance(loaded, dict) else loaded)
+
+
+_SHOWN = {"train": _show_training, "install": _show_model, "validate": _show_answers}

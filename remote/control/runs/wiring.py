@@ -1,0 +1,107 @@
+"""What stands under a stage's `with:`, resolved against what earlier stages made.
+
+A reference is a plain JSON object, the same in the ledger and in memory:
+
+- `{"kind": "artifact", "box", "path", "size", "sha256", "is_folder"}`: a file or folder on a box, `path` relative to its root
+- `{"kind": "file", "path", "sha256"}`: a file or folder on the laptop, `path` relative to the project
+- `{"kind": "box", "path"}`: something that stands on the box already
+- `{"kind": "value", "value"}`: a plain value
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from remote.contract import digest
+from remote.contract.jobs import Artifact, JobState, Status
+from remote.control.errors import ConfigError, Finding
+from remote.control.project import find_file, root
+from remote.control.runs.plan import PlannedStage
+from remote.control.runs.state import RunState
+
+Reference = dict[str, Any]
+
+
+def inputs_of(stage: PlannedStage, run: RunState) -> dict[str, Reference]:
+    """The references behind the stage's inputs; raises ConfigError for what is neither made nor there."""
+    inputs = {name: _resolve(stage, name, value, run) for name, value in stage.wiring.items() if stage.names_input(name)}
+    base_path = ((stage.recipe or {}).get("base") or {}).get("path")
+    if "base" in stage.signature.inputs and "base" not in inputs and base_path:
+        inputs["base"] = {"kind": "box", "path": base_path}
+    return inputs
+
+
+def laptop_files_of(stage: PlannedStage, run: RunState) -> list[Path]:
+    """The files of the project that a box stage needs and no stage makes: they travel in the release."""
+    values = [value for name, value in stage.wiring.items() if stage.names_input(name) and not producer_of(value, run)]
+    paths = [find_file(str(value)) for value in values if not str(value).startswith("box:")]
+    return [path.resolve() for path in paths if path.exists()]
+
+
+def options_of(stage: PlannedStage) -> dict[str, Any]:
+    """The plain values under `with:`."""
+    return {name: value for name, value in stage.wiring.items() if not stage.names_input(name)}
+
+
+def key_of(stage: PlannedStage, inputs: dict[str, Reference]) -> str:
+    """Digest of all that goes into a stage: the same key means the same work."""
+    identities = {name: _identity(reference) for name, reference in inputs.items()}
+    return digest.of_value({"uses": stage.uses, "options": options_of(stage), "recipe": stage.recipe, "inputs": identities, "gates": stage.gates})
+
+
+def producer_of(value: Any, run: RunState) -> str | None:
+    """The label of the stage that makes what `value` refers to, if it is a reference `label.output`."""
+    if not isinstance(value, str) or value.count(".") != 1:
+        return None
+    label, output = value.split(".")
+    stage = next((stage for stage in run.plan.stages if stage.label == label), None)
+    return label if stage and (stage.signature.any_input or output in stage.signature.outputs) else None
+
+
+def outputs_of_job(state: JobState, box: str) -> dict[str, Reference]:
+    """The references to what a finished job made."""
+    return {name: {"kind": "artifact", "box": box, **vars(artifact)} for name, artifact in state.artifacts.items()}
+
+
+def artifact_of(reference: Reference) -> Artifact:
+    """The artifact behind a reference of that kind."""
+    return Artifact(reference["path"], reference["size"], reference["sha256"], reference["is_folder"])
+
+
+def file_reference(path: Path) -> Reference:
+    """A reference to a file or folder on the laptop."""
+    return {"kind": "file", "path": os.path.relpath(path, root()), "sha256": digest.of_path(path)}
+
+
+def local_path(reference: Reference) -> Path:
+    """Where a reference of kind `file` lies."""
+    return (root() / reference["path"]).resolve()
+
+
+def _resolve(stage: PlannedStage, name: str, value: Any, run: RunState) -> Reference:
+    if label := producer_of(value, run):
+        output = value.split(".")[1]
+        made = run.stages[label]
+        if made.status is Status.SUCCEEDED and output in made.outputs:
+            return made.outputs[output]
+        raise _finding(stage, name, f"`{value}` is not made yet", f"stage `{label}` to have succeeded", f"./inv resume {run.run_id}")
+    if isinstance(value, str) and value.startswith("box:"):
+        return {"kind": "box", "path": value.removeprefix("box:")}
+    path = find_file(str(value))
+    if not path.exists():
+        raise _finding(stage, name, f"no file `{value}`", "a file of the project, or `stage.output`", "put it there, or mend the path")
+    return file_reference(path)
+
+
+def _finding(stage: PlannedStage, name: str, what: str, expected: str, remedy: str) -> ConfigError:
+    return ConfigError([Finding(f"stage {stage.label}, with.{name}", what, expected, remedy)])
+
+
+def _identity(reference: Reference) -> Any:
+    match reference["kind"]:
+        case "artifact" | "file":
+            return reference["sha256"]
+        case "box":
+            return reference["path"]
+        case _:
+            return reference["value"]

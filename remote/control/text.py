@@ -1,0 +1,22 @@
+"""Every text rendered on its way out comes from `templates/`. An undefined name is an error, never an empty string."""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from remote.control.project import CODE
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(template: str, **names: Any) -> str:
+    """The text of `templates/<template>` with `names` filled in; raises jinja2.UndefinedError for a missing one."""
+    return _environment().get_template(template).render(**names)
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(CODE / "templates")
+    return Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - plain text, no HTML
