@@ -72,6 +72,12 @@ class BoxPaths:
         """The default place, as seen from the box itself."""
         return cls(Path.home() / ROOT)
 
+    @classmethod
+    def of_release(cls) -> "BoxPaths":
+        """The root that this very code was deployed under; the default place when it does not lie in a release."""
+        releases = Path(__file__).resolve().parents[3]
+        return cls(releases.parent) if releases.name == "releases" else cls.of_home()
+
     @property
     def releases(self) -> Path:
         """Immutable, content-addressed code."""
@@ -84,7 +90,7 @@ class BoxPaths:
 
     @property
     def shared(self) -> Path:
-        """What outlives releases and jobs."""
+        """What outlives releases and jobs. A symbolic link where the inventory puts it elsewhere, such as on a faster disk."""
         return self.root / "shared"
 
     @property

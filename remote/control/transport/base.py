@@ -1,0 +1,160 @@
+"""What every way to a box offers: run a shell command there, with bytes in and bytes out, over one connection."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+Stdin = bytes | BinaryIO
+"""What a command reads: bytes, or an open binary file that is streamed and never held in memory whole."""
+
+TAIL_BYTES = 256 * 1024
+"""How much of a stream's standard error is kept: its end, which says why."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended. `exit_code` is -1 when a signal killed it; `seconds` are wall time on the laptop."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def complaint(self) -> str:
+        """The last lines of standard error, on one line: for an error's `why`."""
+        return last_lines(self.stderr)
+
+
+class Stream(Protocol):
+    """A running command: iterate for chunks of its standard output as they come. Leaving the block closes it."""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code, after the output is exhausted; -1 when a signal killed the command."""
+        ...
+
+    @property
+    def stderr(self) -> bytes:
+        """The end of standard error, after the output is exhausted."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __enter__(self) -> "Stream": ...
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class Transport(Protocol):
+    """A way to one box. Raises BoxUnreachable, LoginRefused or HostKeyMismatch, never on a command's own exit code.
+
+    `where` names the box for people. `round_trips` counts commands, `bytes_sent` command lines and standard input.
+    """
+
+    where: str
+    round_trips: int
+    bytes_sent: int
+
+    def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
+        """Run a command to its end. `timeout` in seconds for the whole; BoxUnreachable when it passes."""
+        ...
+
+    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
+        """Start a command. `silence`: BoxUnreachable when not a byte arrives for so many seconds."""
+        ...
+
+    def close(self) -> None:
+        """End the connection. The next command opens a new one."""
+        ...
+
+    def __enter__(self) -> "Transport": ...
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def run_to_end(stream: Stream) -> Result:
+    """Collect a stream into a Result."""
+    started = time.monotonic()
+    with stream:
+        stdout = b"".join(stream)
+    return Result(stream.exit_code, stdout, stream.stderr, time.monotonic() - started)
+
+
+def last_lines(output: bytes, count: int = 3) -> str:
+    """The last lines that hold anything, joined by ` | `."""
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-count:])
+
+
+class Tail:
+    """A thread that drains a stream so that it can never block its writer, and keeps the end of it."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        self._read, self._kept = read, bytearray()
+        self._thread = threading.Thread(target=self._drain, name="stderr", daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        try:
+            while chunk := self._read():
+                self._kept += chunk
+                del self._kept[:-TAIL_BYTES]
+        except (OSError, ValueError):  # closed under us: what came is kept
+            return
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the stream."""
+        self._thread.join(timeout)
+
+    @property
+    def content(self) -> bytes:
+        """What is kept."""
+        return bytes(self._kept)
+
+
+class Feeder:
+    """A thread that writes standard input piece by piece while the caller reads the output: neither side waits for the other.
+
+    A command may stop reading early; that is its right, and no error. A source that cannot be read is one: see `error`.
+    """
+
+    def __init__(self, source: Stdin, piece: int, *, write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None]):
+        self._source, self._piece, self._write, self._finish, self._abort = source, piece, write, finish, abort
+        self.sent = 0
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._feed, name="stdin", daemon=True)
+        self._thread.start()
+
+    def _pieces(self) -> Iterator[bytes]:
+        if isinstance(self._source, bytes):
+            yield from (self._source[at : at + self._piece] for at in range(0, len(self._source), self._piece))
+            return
+        while piece := self._source.read(self._piece):
+            yield piece
+
+    def _feed(self) -> None:
+        pieces = self._pieces()
+        while True:
+            try:
+                piece = next(pieces, None)
+            except (OSError, ValueError) as error:
+                self.error = error
+                self._abort()
+                return
+            try:
+                if piece is None:
+                    self._finish()
+                    return
+                self._write(piece)
+                self.sent += len(piece)
+            except (OSError, EOFError, ValueError):
+                return
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until everything is written."""
+        self._thread.join(timeout)

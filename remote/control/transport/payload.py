@@ -1,0 +1,92 @@
+"""Commands of the release on the box: how they are spelled, run and understood.
+
+A payload command answers with JSON lines on standard output: `{"line": ...}` for people as it goes, at the end either
+`{"done": {...}}` or `{"error": {"cause", "what", "why", "remedy", "kept"}}`.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from remote.contract.jobs import Cause
+from remote.control.errors import BoxUnreachable, JobFailed, PreflightFailed
+from remote.control.transport.base import Stdin, Transport, last_lines
+
+NOT_DEPLOYED = 78
+NO_PYTHON = 127
+
+
+def payload_command(box_root: str, module: str, *args: str) -> str:
+    """The shell command that runs `remote.payload.MODULE` of the current release with the system's Python."""
+    words = " ".join(shlex.quote(word) for word in (f"remote.payload.{module}", *args))
+    folder = shlex.quote(f"{box_root}/current")
+    return f'cd -- {folder} 2>/dev/null || exit {NOT_DEPLOYED}; PYTHONPATH="$PWD" exec python3 -m {words}'
+
+
+def call(transport: Transport, command: str, stdin: Stdin = b"", on_line: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Run a payload command; returns what it is done with. Raises what it complains about, in its own words."""
+    with transport.open(command, stdin) as stream:
+        for frame in _frames(stream, on_line or (lambda line: None)):
+            if "error" in frame:
+                raise _complaint(transport, frame["error"])
+            if "done" in frame:
+                done: dict[str, Any] = frame["done"]
+                return done
+    raise _no_answer(transport, stream.exit_code, stream.stderr)
+
+
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines, without their ends, out of chunks cut anywhere."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def _frames(chunks: Iterable[bytes], on_line: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    for line in lines_of(chunks):
+        frame = _frame(line)
+        if frame is None:
+            on_line(line.decode(errors="replace"))
+        elif "line" in frame:
+            on_line(str(frame["line"]))
+        else:
+            yield frame
+
+
+def _frame(line: bytes) -> dict[str, Any] | None:
+    try:
+        frame = json.loads(line)
+    except ValueError:
+        return None
+    return frame if isinstance(frame, dict) else None
+
+
+def _complaint(transport: Transport, words: dict[str, Any]) -> JobFailed:
+    cause = Cause(words.get("cause", Cause.CODE.value))
+    text = {key: str(words.get(key, "")) for key in ("why", "remedy", "kept")}
+    return JobFailed(str(words.get("what", "a command on the box failed")), cause=cause, where=transport.where, **text)
+
+
+def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:
+    if exit_code == NOT_DEPLOYED:
+        return PreflightFailed("nothing is deployed on the box yet", where=transport.where, remedy="`./inv deploy`")
+    if exit_code == NO_PYTHON:
+        return no_python(transport.where, last_lines(stderr))
+    if exit_code == 0 and not stderr:
+        return BoxUnreachable("the box did not answer", where=transport.where, remedy="run the command again")
+    return JobFailed(
+        "a command of Windlass failed on the box", cause=Cause.CODE, where=transport.where,
+        why=f"exit code {exit_code}: {last_lines(stderr)}", remedy="`./inv deploy`, then run the command again",
+    )  # fmt: skip
+
+
+def no_python(where: str, why: str) -> PreflightFailed:
+    """The box has no Python that Windlass can use."""
+    return PreflightFailed(
+        "the box has no python3 of version 3.10 or newer", where=where, why=why,
+        remedy="on the box: `sudo apt-get install -y python3 python3-venv`",
+    )  # fmt: skip
