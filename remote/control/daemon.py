@@ -55,8 +55,12 @@ class Daemon:
             with open(self.folder / "log", "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", self.module, *self.arguments, str(self.folder)],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=CODE,
-                )  # fmt: skip
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    cwd=CODE,
+                )
             return self._await(process, patience_seconds)
 
     def stop(self, patience_seconds: float = 20) -> bool:

@@ -73,13 +73,17 @@ class ConfigError(WindlassError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         count = len(findings)
-        super().__init__(f"{count} finding{'s' if count != 1 else ''} in the configuration", remedy="edit the lines above, then `./inv check`")
+        super().__init__(
+            f"{count} finding{'s' if count != 1 else ''} in the configuration", remedy="edit the lines above, then `./inv check`"
+        )
         self.findings = tuple(findings)
 
     def lines(self) -> list[str]:
+        """The findings, one a line, then the error itself."""
         return [*(str(finding) for finding in self.findings), *super().lines()]
 
     def to_json(self) -> dict[str, object]:
+        """The error for scripts, with its findings."""
         return {**super().to_json(), "findings": [vars(finding) for finding in self.findings]}
 
 

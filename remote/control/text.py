@@ -18,5 +18,11 @@ def render(template: str, **names: Any) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(CODE / "templates")
-    return Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - plain text, no HTML
+    return Environment(  # noqa: S701 - scripts, Markdown and Modelfiles: escaping for HTML would damage them
+        loader=FileSystemLoader(CODE / "templates"),
+        undefined=StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

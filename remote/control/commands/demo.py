@@ -8,7 +8,13 @@ from remote.control.commands.verb import verb
 PLAYBOOK = "playbooks/demo.yaml"
 
 
-@verb(help={"box": "another box of the inventory; else the playbook's", "dry-run": "show the stages and stop", "json": "print the receipt as JSON"})
+@verb(
+    help={
+        "box": "another box of the inventory; else the playbook's",
+        "dry-run": "show the stages and stop",
+        "json": "print the receipt as JSON",
+    }
+)
 def demo(context: Any, box: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Haul a small Mistral from raw text to answers in Ollama, on this machine alone."""
     from remote.control.console import say

@@ -14,7 +14,12 @@ from remote.control.project import CODE, state_folder
 collection = Collection()
 
 
-@verb(help={"only": "paths or a pytest expression's file, such as tests/control", "options": "further words for pytest, such as '-x -k ledger'"})
+@verb(
+    help={
+        "only": "paths or a pytest expression's file, such as tests/control",
+        "options": "further words for pytest, such as '-x -k ledger'",
+    }
+)
 def test(context: Any, only: str = "", options: str = "") -> None:
     """Run every test: the laptop's, and the box's in the box's own Python environment (made on first use)."""
     _install_developer_packages()
@@ -36,7 +41,9 @@ def lint(context: Any) -> None:
     _install_developer_packages()
     bin_folder = Path(sys.executable).parent
     words = (["ruff", "check", "."], ["mypy"], ["lint-imports"])
-    failed = [command[0] for command in words if subprocess.run([str(bin_folder / command[0]), *command[1:]], cwd=CODE, check=False).returncode]
+    failed = [
+        command[0] for command in words if subprocess.run([str(bin_folder / command[0]), *command[1:]], cwd=CODE, check=False).returncode
+    ]
     if failed:
         raise Exit(f"error: {', '.join(failed)} found something; it stands above", code=1)
 
@@ -44,7 +51,18 @@ def lint(context: Any) -> None:
 @verb
 def lock(context: Any) -> None:
     """Resolve pyproject.toml into requirements/*.lock, with hashes (needs uv)."""
-    words = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--quiet"]
+    words = [
+        "uv",
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+        "--no-header",
+        "--quiet",
+    ]
     for name, extra in {"laptop": [], "dev": ["--group", "dev"]}.items():
         subprocess.run([*words, *extra, "-o", f"requirements/{name}.lock"], cwd=CODE, check=True)
 
@@ -82,7 +100,10 @@ def _pytest_for_the_box() -> Path:
     folder = state_folder() / "pytest" / "-".join(packages).replace("==", "-")
     if not folder.exists():
         partial = folder.with_suffix(".partial")
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(partial), *packages], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(partial), *packages],
+            check=True,
+        )
         partial.rename(folder)
     return folder
 

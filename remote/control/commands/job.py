@@ -11,9 +11,15 @@ if TYPE_CHECKING:
 _RUN = "run id, or its beginning or end; the newest when left out"
 
 
-@verb(positional=["run"], optional=["run"], help={
-    "run": _RUN, "stage": "a stage's label; else the newest job", "follow": "go on until the job ends; Ctrl-C leaves it running",
-})  # fmt: skip
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={
+        "run": _RUN,
+        "stage": "a stage's label; else the newest job",
+        "follow": "go on until the job ends; Ctrl-C leaves it running",
+    },
+)
 def logs(context: Any, run: str = "", stage: str = "", follow: bool = False) -> None:
     """Show the log of a run's job, and with -f follow it with progress, loss and ETA."""
     from remote.control.jobs.display import print_log, watch
@@ -28,7 +34,11 @@ def logs(context: Any, run: str = "", stage: str = "", follow: bool = False) -> 
     watch(open_transport, box_root, job.job_id, log, metrics, title=job.label, on_interrupt=hint, show_log=True, wait=follow)
 
 
-@verb(positional=["run"], optional=["run"], help={"run": _RUN, "patience": "seconds for its last checkpoint", "json": "print the job's state as JSON"})
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={"run": _RUN, "patience": "seconds for its last checkpoint", "json": "print the job's state as JSON"},
+)
 def cancel(context: Any, run: str = "", patience: int = 120, json: bool = False) -> None:
     """End a run's job after a checkpoint; `inv resume` goes on from there."""
     from remote.control.console import print_json, say
@@ -46,9 +56,16 @@ def cancel(context: Any, run: str = "", patience: int = 120, json: bool = False)
     say(f"./inv resume {ledger.run_id} goes on")
 
 
-@verb(positional=["run"], optional=["run"], help={
-    "run": _RUN, "only": "one stage's label; else every finished stage", "dry-run": "list what would be pulled", "json": "print paths as JSON",
-})  # fmt: skip
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={
+        "run": _RUN,
+        "only": "one stage's label; else every finished stage",
+        "dry-run": "list what would be pulled",
+        "json": "print paths as JSON",
+    },
+)
 def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Bring a run's artifacts home, verified; goes on where it was cut off."""
     from remote.control.console import print_json, print_table

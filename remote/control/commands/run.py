@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 _RUN = "run id, or its beginning or end; the newest when left out"
 
 
-@verb(positional=["playbook"], help={
-    "playbook": "a file such as playbooks/golden-path.yaml",
-    "box": "the box of the inventory to run on; else the playbook's, else the default",
-    "dry-run": "show the stages and what would be sent, and stop",
-    "json": "print the receipt as JSON",
-})  # fmt: skip
+@verb(
+    positional=["playbook"],
+    help={
+        "playbook": "a file such as playbooks/golden-path.yaml",
+        "box": "the box of the inventory to run on; else the playbook's, else the default",
+        "dry-run": "show the stages and what would be sent, and stop",
+        "json": "print the receipt as JSON",
+    },
+)
 def run(context: Any, playbook: str, box: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Run a playbook from its first stage to its receipt."""
     from remote.control.runs.engine import begin, prepare_run
@@ -112,15 +115,17 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
         say((ledger.folder / "receipt.md").read_text())
 
 
-@verb(help={
-    "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
-    "data": "JSONL file or folder with instruction, input, output",
-    "base": "base model on the box, `box:/path`; else the recipe's",
-    "box": "box of the inventory; else the default",
-    "detach": "return once training has started",
-    "dry-run": "show the stages and stop",
-    "json": "print the receipt as JSON",
-})  # fmt: skip
+@verb(
+    help={
+        "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
+        "data": "JSONL file or folder with instruction, input, output",
+        "base": "base model on the box, `box:/path`; else the recipe's",
+        "box": "box of the inventory; else the default",
+        "detach": "return once training has started",
+        "dry-run": "show the stages and stop",
+        "json": "print the receipt as JSON",
+    }
+)
 def train(
     context: Any, recipe: str, data: str, base: str = "", box: str = "", detach: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:
@@ -137,9 +142,15 @@ def train(
     drive_and_show(begin(plan, entry), json, purpose="train", detach=detach)
 
 
-@verb(positional=["run"], optional=["run"], help={
-    "run": _RUN, "quantize": "GGUF type: q4_k_m, q5_k_m, q6_k, q8_0 or f16", "json": "print the receipt as JSON",
-})  # fmt: skip
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={
+        "run": _RUN,
+        "quantize": "GGUF type: q4_k_m, q5_k_m, q6_k, q8_0 or f16",
+        "json": "print the receipt as JSON",
+    },
+)
 def export(context: Any, run: str = "", quantize: str = "q4_k_m", json: bool = False) -> None:
     """Merge a run's adapter, convert it to GGUF and bring it home."""
     from remote.control.runs.ledger import find_run

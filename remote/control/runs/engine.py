@@ -11,9 +11,10 @@ from typing import Any
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.stages import STAGES
 from remote.control.config.inventory import BoxEntry, Inventory
+from remote.control.config.playbook import parse_gate
 from remote.control.console import say
 from remote.control.errors import ConfigError, GateFailed, JobFailed, WindlassError
-from remote.control.runs import gates, wiring
+from remote.control.runs import wiring
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
 from remote.control.runs.session import BoxSession, code_state
@@ -78,11 +79,10 @@ class _Drive:
         return self.run if detached else self._finish(Status.SUCCEEDED)
 
     def _run_stages(self) -> bool:
+        """Run every stage that is not done; returns whether the last was left running on the box."""
         stages = self.run.plan.stages
-        for number, stage in enumerate(stages, 1):
-            if self._run_stage(stage, f"[{number}/{len(stages)}] {stage.label}"):
-                return True
-        return False
+        titles = [f"[{number}/{len(stages)}] {stage.label}" for number, stage in enumerate(stages, 1)]
+        return any(self._run_stage(stage, title) for stage, title in zip(stages, titles, strict=True))
 
     def _run_stage(self, stage: PlannedStage, title: str) -> bool:
         """Run one stage unless its work is done; returns whether it was left running on the box."""
@@ -133,7 +133,9 @@ class _Drive:
         paths = {name: self.session.path_on_box(reference) for name, reference in inputs.items()}
         job_id = f"{self.ledger.run_id}-{stage.label}-{key[:8]}"
         options = wiring.options_of(stage)
-        return JobSpec(job_id, stage.uses, self.session.release, self.ledger.run_id, stage.signature.environment, paths, options, stage.recipe)
+        return JobSpec(
+            job_id, stage.uses, self.session.release, self.ledger.run_id, stage.signature.environment, paths, options, stage.recipe
+        )
 
     def _follow(self, stage: PlannedStage, job: JobState) -> JobState:
         from remote.control.jobs.display import watch
@@ -141,27 +143,39 @@ class _Drive:
         hint = f"the job goes on; come back with `./inv resume {self.ledger.run_id}`, or end it with `./inv cancel {self.ledger.run_id}`"
         folder = self.ledger.folder
         return watch(
-            self.session.open_transport, self.session.box.root, job.job_id,
-            folder / "logs" / f"{stage.label}.log", folder / "metrics" / f"{stage.label}.jsonl", title=stage.label, on_interrupt=hint,
-        )  # fmt: skip
+            self.session.open_transport,
+            self.session.box.root,
+            job.job_id,
+            folder / "logs" / f"{stage.label}.log",
+            folder / "metrics" / f"{stage.label}.jsonl",
+            title=stage.label,
+            on_interrupt=hint,
+        )
 
     def _job_failed(self, stage: PlannedStage, job: JobState) -> JobFailed:
         log = self.ledger.folder / "logs" / f"{stage.label}.log"
         return JobFailed(
-            f"{stage.label}: {job.what or job.status.value.lower()}", cause=job.cause or Cause.CODE, where=f"{self.session.transport.where}, job {job.job_id}",
-            why=job.why or _tail(log), kept=job.kept, remedy=job.remedy or f"read {log}, then ./inv resume {self.ledger.run_id}",
-        )  # fmt: skip
+            f"{stage.label}: {job.what or job.status.value.lower()}",
+            cause=job.cause or Cause.CODE,
+            where=f"{self.session.transport.where}, job {job.job_id}",
+            why=job.why or _tail(log),
+            kept=job.kept,
+            remedy=job.remedy or f"read {log}, then ./inv resume {self.ledger.run_id}",
+        )
 
     def _check_gates(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]) -> None:
         failed = []
         for name, gate in stage.gates.items():
-            passed = gates.holds(gate, values.get(name))
+            passed = parse_gate(gate).holds(values.get(name))
             self.ledger.append("gate", label=stage.label, gate=name, bound=gate, measured=values.get(name), holds=passed)
             if not passed:
                 failed.append(f"{name} is {values.get(name)}, must be {gate}")
         if failed:
             self._give_back(stage, inputs)
-            error = GateFailed(f"{stage.label}: {'; '.join(failed)}", remedy=f"train better, then ./inv resume {self.ledger.run_id}; the gates stand in the playbook")
+            error = GateFailed(
+                f"{stage.label}: {'; '.join(failed)}",
+                remedy=f"train better, then ./inv resume {self.ledger.run_id}; the gates stand in the playbook",
+            )
             self._stage_failed(stage, error)
             raise error
 

@@ -4,6 +4,7 @@ A run follows the plan it began with: editing the playbook later changes new run
 """
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.stages import STAGES, Stage
@@ -21,7 +22,7 @@ class PlannedStage:
     wiring: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] | None = None
     gates: dict[str, str] = field(default_factory=dict)
-    on_failure: str | None = None
+    on_failure: str = "stop"
 
     @property
     def signature(self) -> Stage:
@@ -54,14 +55,13 @@ class Plan:
 def plan_of(playbook: "Playbook") -> Plan:
     """The plan of a playbook; raises ConfigError when a recipe is off."""
     stages = tuple(
-        PlannedStage(label, entry.uses, dict(entry.with_), recipe_of(entry.recipe), dict(entry.gates), entry.on_failure)
+        PlannedStage(label, entry.uses, dict(entry.with_), _recipe(playbook.recipe_path(label)), dict(entry.gates), entry.on_failure)
         for label, entry in playbook.stages.items()
     )
     return Plan(playbook.name, stages, tuple(playbook.finally_))
 
 
-def recipe_of(path: str | None) -> dict[str, Any] | None:
-    """A recipe file, composed, as plain JSON."""
+def _recipe(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     from remote.control.config.recipe import load_recipe

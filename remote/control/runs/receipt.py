@@ -41,9 +41,15 @@ def _stage(label: str, uses: str, run: RunState) -> dict[str, Any]:
     stage = run.stages[label]
     seconds = round(stage.ended_at - stage.started_at, 1) if stage.ended_at else None
     return {
-        "label": label, "uses": uses, "status": stage.status.value, "seconds": seconds, "attempts": stage.attempts,
-        "job": stage.job_id, "values": stage.values, "failure": stage.failure.get("what", ""),
-    }  # fmt: skip
+        "label": label,
+        "uses": uses,
+        "status": stage.status.value,
+        "seconds": seconds,
+        "attempts": stage.attempts,
+        "job": stage.job_id,
+        "values": stage.values,
+        "failure": stage.failure.get("what", ""),
+    }
 
 
 def _artifacts(run: RunState) -> list[dict[str, Any]]:
@@ -59,7 +65,9 @@ def _artifacts(run: RunState) -> list[dict[str, Any]]:
 def _boxes(run: RunState) -> list[dict[str, Any]]:
     ready = [event for event in run.boxes if event["event"] == "box_ready"]
     unique = {event["id"]: event for event in ready}
-    return [{name: event[name] for name in ("name", "provider", "id", "instance_type", "region", "hourly_usd")} for event in unique.values()]
+    return [
+        {name: event[name] for name in ("name", "provider", "id", "instance_type", "region", "hourly_usd")} for event in unique.values()
+    ]
 
 
 def _cost(events: list[Event], run: RunState) -> float | None:

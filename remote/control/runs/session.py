@@ -44,9 +44,14 @@ class BoxSession:
 
             self._box = boxes.ready(self.entry, lambda line: say(f"  {line}", "dim"))
             self._ledger.append(
-                "box_ready", name=self._box.name, provider=self._box.provider, id=self._box.id, instance_type=self._box.instance_type,
-                region=self._box.region, hourly_usd=self._box.hourly_usd,
-            )  # fmt: skip
+                "box_ready",
+                name=self._box.name,
+                provider=self._box.provider,
+                id=self._box.id,
+                instance_type=self._box.instance_type,
+                region=self._box.region,
+                hourly_usd=self._box.hourly_usd,
+            )
         return self._box
 
     @property
@@ -89,7 +94,9 @@ class BoxSession:
         from remote.control.transport.pull import pull
 
         if self.box.name != reference["box"]:
-            raise ArtifactCorrupt(f"{artifact.path} lies on box {reference['box']}, not on {self.box.name}", remedy=f"run with `--box {reference['box']}`")
+            raise ArtifactCorrupt(
+                f"{artifact.path} lies on box {reference['box']}, not on {self.box.name}", remedy=f"run with `--box {reference['box']}`"
+            )
         return pull(self.transport, self.box.root, artifact, destination, on_bytes)
 
 

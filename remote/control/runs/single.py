@@ -58,4 +58,6 @@ def _stage_using(ledger: Ledger, uses: str, remedy: str) -> PlannedStage:
     for stage in run.plan.stages:
         if stage.uses == uses and run.stages[stage.label].status is Status.SUCCEEDED:
             return stage
-    raise WindlassError(f"run {ledger.run_id} has no finished `{uses}` stage", where=str(ledger.folder), remedy=f"{remedy}, or ./inv resume {ledger.run_id}")
+    raise WindlassError(
+        f"run {ledger.run_id} has no finished `{uses}` stage", where=str(ledger.folder), remedy=f"{remedy}, or ./inv resume {ledger.run_id}"
+    )

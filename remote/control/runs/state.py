@@ -109,9 +109,14 @@ def _box(state: RunState, event: Event) -> None:
 def _stage_started(state: RunState, event: Event) -> None:
     before = state.stages.get(event["label"], StageState(event["label"]))
     state.stages[event["label"]] = StageState(
-        event["label"], Status.RUNNING, event["key"], event.get("job_id", ""), event.get("box", ""),
-        started_at=event["time"], attempts=before.attempts + 1,
-    )  # fmt: skip
+        event["label"],
+        Status.RUNNING,
+        event["key"],
+        event.get("job_id", ""),
+        event.get("box", ""),
+        started_at=event["time"],
+        attempts=before.attempts + 1,
+    )
 
 
 def _stage_finished(state: RunState, event: Event) -> None:

@@ -61,9 +61,11 @@ def preflight(task: Task) -> Made:
     if report.failures:
         named = ", ".join(check.name for check in report.checks if check.verdict == "fail")
         raise PreflightFailed(
-            f"preflight: {report.failures} of {len(report.checks)} checks failed: {named}", where=session.transport.where,
-            remedy=f"mend what the table names, then ./inv resume {task.ledger.run_id}", kept="everything; nothing was started",
-        )  # fmt: skip
+            f"preflight: {report.failures} of {len(report.checks)} checks failed: {named}",
+            where=session.transport.where,
+            remedy=f"mend what the table names, then ./inv resume {task.ledger.run_id}",
+            kept="everything; nothing was started",
+        )
     return {}, {"failures": report.failures, "warnings": report.warnings}
 
 

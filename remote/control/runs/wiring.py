@@ -46,7 +46,9 @@ def options_of(stage: PlannedStage) -> dict[str, Any]:
 def key_of(stage: PlannedStage, inputs: dict[str, Reference]) -> str:
     """Digest of all that goes into a stage: the same key means the same work."""
     identities = {name: _identity(reference) for name, reference in inputs.items()}
-    return digest.of_value({"uses": stage.uses, "options": options_of(stage), "recipe": stage.recipe, "inputs": identities, "gates": stage.gates})
+    return digest.of_value(
+        {"uses": stage.uses, "options": options_of(stage), "recipe": stage.recipe, "inputs": identities, "gates": stage.gates}
+    )
 
 
 def producer_of(value: Any, run: RunState) -> str | None:

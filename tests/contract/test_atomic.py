@@ -1,0 +1,34 @@
+"""A file is whole or absent."""
+
+import json
+
+import pytest
+
+from remote.contract import atomic, digest
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):
+    path = tmp_path / "state.json"
+    atomic.write_json(path, {"step": 1})
+    with pytest.raises(RuntimeError), atomic.writing(path) as file:
+        file.write(b"half")
+        raise RuntimeError("killed")
+    assert json.loads(path.read_text()) == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_private_file_is_private_from_its_first_byte(tmp_path):
+    atomic.write_text(tmp_path / "key", "secret", mode=0o600)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_digest_sees_names_and_bytes_but_not_times(tmp_path):
+    import os
+
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "a" / "deep" / "x").write_text("1")
+    first = digest.of_path(tmp_path / "a")
+    os.utime(tmp_path / "a" / "deep" / "x", (0, 0))
+    assert digest.of_path(tmp_path / "a") == first
+    (tmp_path / "a" / "deep" / "x").rename(tmp_path / "a" / "deep" / "y")
+    assert digest.of_path(tmp_path / "a") != first
