@@ -1,0 +1,1 @@
+"""Who provides boxes: `ec2`, `static`, `embedded`. Above this package no line knows which."""

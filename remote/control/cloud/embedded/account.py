@@ -1,0 +1,342 @@
+"""moto's account, made real: its EC2 instances boot machines, and what AWS does and moto does not is added to moto's own model.
+
+moto flips an instance from state to state at once; here it is pending until its SSH server answers, and stopping until its last
+process is gone. Every answer therefore keeps moto's wire format. `Account.install` changes moto inside this process only.
+"""
+
+import base64
+import contextlib
+import copy
+import functools
+import hashlib
+import pickle
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import moto
+from moto.core.types import Base64EncodedString
+from moto.core.utils import utcnow
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models.instances import Instance, InstanceState, StateReason
+from moto.ec2.responses.general import General
+
+from remote.contract import atomic
+from remote.control.cloud.embedded import metadata
+from remote.control.cloud.embedded.machine import Machine
+
+_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+_STOP_GRACE_SECONDS = 5.0
+_TERMINATE_GRACE_SECONDS = 1.0
+_DEEP_LEARNING_AMI = re.compile(r"/aws/service/deeplearning/ami/(x86_64|arm64)/[a-z0-9.-]+/latest/ami-id")
+_IMAGES = {"x86_64": "ami-0d1ee9a1b77c5a0e5", "arm64": "ami-0d1ee9a1b77c5a0a6"}
+_QUOTAS = {"L-DB2E81BA": "Running On-Demand G and VT instances", "L-3819A6DF": "All G and VT Spot Instance Requests"}
+_NO_TOKEN = "ABCDE"  # noqa: S105
+_QUOTA_VCPUS = 64.0
+
+
+class Account:
+    """All instances of one embedded cloud. `lock` guards moto's EC2 model; take it around every EC2 request."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.url = url
+        self.lock = threading.RLock()
+        self.machines: dict[str, Machine] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._work: set[threading.Thread] = set()
+
+    @property
+    def _saved(self) -> Path:
+        return self.folder / "account.pickle"
+
+    def install(self) -> None:
+        """Tie moto's model to this account. Once in a process."""
+        _replace(EC2Backend, "run_instances", self._run_instances)
+        _replace(Instance, "start", self._start)
+        _replace(Instance, "stop", self._stop)
+        _replace(Instance, "terminate", self._terminate)
+        _replace(Instance, "reboot", self._reboot)
+        _replace(General, "get_console_output", self._console_output)
+        _install_parameters()
+        _install_quotas()
+
+    def instance(self, instance_id: str) -> Instance | None:
+        """moto's instance of that id, in any region."""
+        return next((instance for instance in self.instances() if instance.id == instance_id), None)
+
+    def instances(self) -> Iterator[Instance]:
+        """All instances of all regions."""
+        for regions in list(ec2_backends.values()):
+            for backend in list(regions.values()):
+                yield from backend.all_instances()
+
+    def load(self) -> None:
+        """Bring back what was saved: every instance that was not terminated, now stopped."""
+        with contextlib.suppress(FileNotFoundError):
+            state = self._read()
+            for account_id, regions in state["ec2"].items():
+                for region, backend in regions.items():
+                    ec2_backends[account_id][region] = backend
+            self._fingerprints = state["fingerprints"]
+            self._forget_terminated()
+            for instance in self.instances():
+                self.machine(instance)
+                self._set(instance, "stopped")
+            self._remove_strays()
+
+    def save(self) -> None:
+        """Write everything EC2 knows, whole or not at all."""
+        with self.lock:
+            ec2 = {account_id: dict(regions) for account_id, regions in ec2_backends.items()}
+            state = {"moto": moto.__version__, "ec2": ec2, "fingerprints": self._fingerprints}
+            atomic.write_bytes(self._saved, pickle.dumps(state), mode=0o600)
+
+    def shut_down(self) -> None:
+        """Halt every machine, and save."""
+        with self.lock:
+            for instance in self.instances():
+                if instance.state in ("pending", "running"):
+                    instance.stop()
+        for thread in list(self._work):
+            thread.join(timeout=_STOP_GRACE_SECONDS + 12)
+        self.save()
+
+    def power(self, instance: Instance, action: str, minutes: float) -> None:
+        """What `shutdown` inside the box asks for: off, reboot or cancel."""
+        machine = self.machines[instance.id]
+        if action == "cancel":
+            machine.cancel_timer()
+        elif minutes:
+            machine.call_later(minutes, lambda: self.power(instance, action, 0))
+        else:
+            with self.lock:
+                self._power_now(instance, action)
+
+    def facts(self, instance: Instance) -> dict[str, str]:
+        """What IMDS tells about an instance."""
+        user_data = _user_data(instance).decode(errors="replace")
+        return metadata.facts_of(instance, user_data, _public_key(instance), instance.key_name)
+
+    def _power_now(self, instance: Instance, action: str) -> None:
+        if action == "reboot":
+            instance.reboot()
+        elif instance.instance_initiated_shutdown_behavior == "terminate":
+            instance.terminate()
+        else:
+            instance.stop()
+        reason = "Client.InstanceInitiatedShutdown"
+        if action != "reboot":
+            instance.state_reason = StateReason(f"{reason}: Instance initiated shutdown", reason)
+        self.save()
+
+    def _run_instances(self, original: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = hashlib.sha256(repr(([*map(str, args)], sorted(kwargs.items()))).encode()).hexdigest()
+        if earlier := _launched_with(backend, kwargs["client_token"]):
+            if self._fingerprints.get(earlier.id) != asked:
+                raise EC2ClientError("IdempotentParameterMismatch", "The client token was used before, with other parameters.")
+            return earlier
+        reservation = original(backend, *args, **kwargs)
+        self._fingerprints[reservation.id] = asked
+        for instance in reservation.instances:
+            self._boot(instance)
+        return reservation
+
+    def _start(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
+        previous = copy.copy(instance._state)
+        if previous.name in ("pending", "running"):
+            return previous
+        _expect(instance, "stopped", "started")
+        original(instance)
+        instance.launch_time = utcnow()
+        self._boot(instance)
+        return previous
+
+    def _stop(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
+        previous = copy.copy(instance._state)
+        if previous.name in ("stopping", "stopped"):
+            return previous
+        _expect(instance, "pending running", "stopped")
+        original(instance)
+        self._set(instance, "stopping")
+        self._in_background(self._halt, instance, _STOP_GRACE_SECONDS, "stopped")
+        return previous
+
+    def _terminate(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
+        previous = copy.copy(instance._state)
+        if previous.name in ("shutting-down", "terminated"):
+            return previous
+        original(instance)
+        self._set(instance, "shutting-down")
+        self._in_background(self._halt, instance, _TERMINATE_GRACE_SECONDS, "terminated")
+        return previous
+
+    def _reboot(self, _original: Callable[..., Any], instance: Instance) -> None:
+        _expect(instance, "running", "rebooted")
+        self._in_background(self._reboot_machine, instance)
+
+    def _console_output(self, _original: Callable[..., Any], response: Any) -> Any:
+        from moto.core.responses import ActionResult
+
+        instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
+        output = Base64EncodedString.from_encoded_bytes(base64.b64encode(self.machine(instance).console()))
+        return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
+
+    def _boot(self, instance: Instance) -> None:
+        self._set(instance, "pending")
+        self._in_background(self._boot_machine, instance, "pending")
+
+    def _boot_machine(self, instance: Instance, while_in: str) -> None:
+        try:
+            self.machine(instance).boot(_public_key(instance), _user_data(instance))
+            self._settle(instance, while_in, "running")
+        except Exception as error:
+            print(f"{instance.id}: {error}", flush=True)
+            instance.state_reason = StateReason(f"Server.InternalError: {error}", "Server.InternalError")
+            self.machine(instance).halt(0)
+            self._settle(instance, while_in, "stopped")
+
+    def _reboot_machine(self, instance: Instance) -> None:
+        self.machine(instance).halt(_STOP_GRACE_SECONDS)
+        if instance.state == "running":
+            self._boot_machine(instance, "running")
+
+    def _halt(self, instance: Instance, grace_seconds: float, then: str) -> None:
+        machine = self.machine(instance)
+        machine.halt(grace_seconds)
+        if then == "terminated":
+            machine.erase()
+        self._settle(instance, instance.state, then)
+
+    def _settle(self, instance: Instance, expected: str, name: str) -> None:
+        """The end of a transition, unless another has begun meanwhile."""
+        with self.lock:
+            if instance.state == expected:
+                self._set(instance, name)
+                self.save()
+
+    def _set(self, instance: Instance, name: str) -> None:
+        instance._state = InstanceState(name, _CODES[name])
+
+    def machine(self, instance: Instance) -> Machine:
+        """The machine behind an instance."""
+        with self.lock:
+            if instance.id not in self.machines:
+                folder = self.folder / "instances" / instance.id
+                self.machines[instance.id] = Machine(instance.id, folder, instance.region_name, self.url)
+            return self.machines[instance.id]
+
+    def _in_background(self, work: Callable[..., None], *args: Any) -> None:
+        def run() -> None:
+            try:
+                work(*args)
+            finally:
+                self._work.discard(thread)
+
+        thread = threading.Thread(target=run, daemon=True)
+        self._work.add(thread)
+        thread.start()
+
+    def _read(self) -> dict[str, Any]:
+        """What was saved. Another version of moto may not understand it: then it is set aside, and the disks stay."""
+        try:
+            state: dict[str, Any] = pickle.loads(self._saved.read_bytes())  # noqa: S301 - our own file in a private folder
+            if state["moto"] != moto.__version__:
+                print(f"saved by moto {state['moto']}, read by {moto.__version__}", flush=True)
+            return state
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            aside = self._saved.with_suffix(".unreadable")
+            self._saved.replace(aside)
+            print(f"{self._saved} cannot be read ({error}); moved to {aside}", flush=True)
+            raise FileNotFoundError(self._saved) from None
+
+    def _forget_terminated(self) -> None:
+        for regions in ec2_backends.values():
+            for backend in regions.values():
+                for reservation in list(backend.reservations.values()):
+                    gone = ("terminated", "shutting-down")
+                    reservation.instances = [instance for instance in reservation.instances if instance.state not in gone]
+                    if not reservation.instances:
+                        del backend.reservations[reservation.id]
+
+    def _remove_strays(self) -> None:
+        known = set(self.machines)
+        for folder in (self.folder / "instances").glob("i-*"):
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(owner: type, name: str, replacement: Callable[..., Any]) -> None:
+    """`owner.name(self, ...)` now calls `replacement(original, self, ...)`."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return replacement(original, self, *args, **kwargs)
+
+    setattr(owner, name, method)
+
+
+def _launched_with(backend: Any, token: str) -> Any:
+    """The reservation that was made with a client token. moto puts its own word where a request has none."""
+    made = (reservation for reservation in backend.reservations.values() if token != _NO_TOKEN)
+    return next((reservation for reservation in made if any(instance.client_token == token for instance in reservation.instances)), None)
+
+
+def _expect(instance: Instance, states: str, verb: str) -> None:
+    if instance.state not in states.split():
+        raise EC2ClientError("IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can be {verb}.")
+
+
+def _public_key(instance: Instance) -> str:
+    pair = instance.ec2_backend.key_pairs.get(instance.key_name)
+    return pair.material_public.decode() if pair else ""
+
+
+def _user_data(instance: Instance) -> bytes:
+    return base64.b64decode(str(instance.user_data)) if instance.user_data else b""
+
+
+def _install_parameters() -> None:
+    """AWS publishes the newest Deep Learning AMI under names that moto lacks."""
+    from moto.ssm.models import Parameter, SimpleSystemManagerBackend
+
+    def publish(backend: Any, name: str) -> None:
+        found = _DEEP_LEARNING_AMI.fullmatch(name)
+        if found and name not in backend._parameters:
+            value = _IMAGES[found[1]]
+            parameter = Parameter(backend.account_id, name, value, "String", None, None, None, utcnow(), 1, "aws:ec2:image")
+            backend._parameters[name].append(parameter)
+
+    def one(original: Callable[..., Any], backend: Any, name: str) -> Any:
+        publish(backend, name)
+        return original(backend, name)
+
+    def several(original: Callable[..., Any], backend: Any, names: list[str]) -> Any:
+        for name in names:
+            publish(backend, name)
+        return original(backend, names)
+
+    _replace(SimpleSystemManagerBackend, "get_parameter", one)
+    _replace(SimpleSystemManagerBackend, "get_parameters", several)
+
+
+def _install_quotas() -> None:
+    from moto.servicequotas.models import ServiceQuotasBackend
+
+    def quota(original: Callable[..., Any], backend: Any, service_code: str, quota_code: str) -> Any:
+        if service_code != "ec2" or quota_code not in _QUOTAS:
+            return original(backend, service_code, quota_code)
+        arn = f"arn:aws:servicequotas:{backend.region_name}:{backend.account_id}:ec2/{quota_code}"
+        return {
+            **{"ServiceCode": "ec2", "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)", "QuotaArn": arn, "QuotaCode": quota_code},
+            **{"QuotaName": _QUOTAS[quota_code], "Value": _QUOTA_VCPUS, "Unit": "None", "Adjustable": True, "GlobalQuota": False},
+        }
+
+    _replace(ServiceQuotasBackend, "get_service_quota", quota)

@@ -1,0 +1,279 @@
+"""One instance as a machine: a disk folder, an SSH server, user-data, a console.
+
+```
+<cloud>/instances/<id>/
+  disk/            the box's home: kept by stop and start, gone with terminate
+  console.log      what GetConsoleOutput tells
+  machine.json     where it listens, its server process, whether it ever booted
+  environment enter bin/ sshd_config ssh.log    made anew at every boot
+```
+"""
+
+import contextlib
+import getpass
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from remote.contract import atomic
+from remote.control import daemon
+from remote.control.cloud.embedded import guest, library, openssh, processes
+from remote.control.errors import CloudError
+from remote.control.project import CODE
+
+SSH_SERVER = "WINDLASS_SSH_SERVER"
+"""Set to `library` to do without OpenSSH's sshd, as on a machine that has none."""
+
+_CONSOLE_BYTES = 64 * 1024
+
+
+@dataclass
+class Record:
+    """What outlives the cloud's process: where the box listens, and which process serves it."""
+
+    host: str = ""
+    port: int = 0
+    server_pid: int = 0
+    server_start: str | None = None
+    booted: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        """The record, or a new one where there is none."""
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+            return cls(**json.loads(path.read_text()))
+        return cls()
+
+    def server_alive(self) -> bool:
+        """Whether that very server process still runs."""
+        return self.server_start is not None and daemon.start_time_of(self.server_pid) == self.server_start
+
+
+@dataclass
+class Machine:
+    """One instance. `boot` and `halt` wait for each other."""
+
+    id: str
+    folder: Path
+    region: str
+    cloud_url: str
+    tokens: set[str] = field(default_factory=set)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    _timer: threading.Timer | None = None
+
+    def __post_init__(self) -> None:
+        self.record = Record.read(self.folder / "machine.json")
+
+    @property
+    def disk(self) -> Path:
+        """The box's home."""
+        return self.folder / "disk"
+
+    @property
+    def console_log(self) -> Path:
+        """The whole console."""
+        return self.folder / "console.log"
+
+    def console(self) -> bytes:
+        """The console's last 64 KiB, as on EC2."""
+        with contextlib.suppress(FileNotFoundError), open(self.console_log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _CONSOLE_BYTES))
+            return file.read()
+        return b""
+
+    def address(self) -> dict[str, object]:
+        """Where and as whom to log in."""
+        user = getpass.getuser()
+        return {"host": self.record.host, "port": self.record.port, "user": user, "disk": str(self.disk), "log": str(self.console_log)}
+
+    def boot(self, public_key: str, user_data: bytes) -> None:
+        """Bring the machine up; returns when SSH answers. Raises CloudError when it never does."""
+        with self._turn:
+            self.disk.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._print(f"[    0.000000] Windlass embedded cloud: {self.id} boots on {platform.node()}")
+            environment = guest.prepare(self.folder, self.id, self.region, self.cloud_url)
+            first = not self.record.booted
+            if first:
+                self._first_boot(public_key)
+                self._save(booted=True)
+            if first and user_data:
+                self._run_user_data(user_data, environment)
+            self._start_ssh_server()
+            self._print(host_key_block(self._host_key.with_suffix(".pub").read_text(), self.id))
+
+    def halt(self, grace_seconds: float) -> None:
+        """End every process of the machine."""
+        with self._turn:
+            self.cancel_timer()
+            groups = {child.pid for child in self._children}
+            if self.record.server_alive():
+                groups.add(self.record.server_pid)
+            left = processes.end(processes.INSTANCE, self.id, groups, grace_seconds)
+            for child in self._children:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=1)
+            self._children.clear()
+            self.tokens.clear()
+            if self.folder.exists():
+                self._save(server_pid=0, server_start=None, port=0)
+                self._print(f"[  OK  ] Reached target Power-Off{f'; still there: {sorted(left)}' if left else ''}")
+
+    def erase(self) -> None:
+        """Remove the disk and all else, once halted."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def call_later(self, minutes: float, action: Any) -> None:
+        """Have `action()` called after `minutes`, unless the timer is set anew or cancelled."""
+        self.cancel_timer()
+        self._timer = threading.Timer(minutes * 60, action)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel_timer(self) -> None:
+        """Forget a planned shutdown."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def _host_key(self) -> Path:
+        return self.disk / ".host" / "ssh_host_ed25519_key"
+
+    @property
+    def _authorized_keys(self) -> Path:
+        return self.disk / ".ssh" / "authorized_keys"
+
+    def _first_boot(self, public_key: str) -> None:
+        make_host_key(self._host_key)
+        self._authorized_keys.parent.mkdir(mode=0o700, exist_ok=True)
+        atomic.write_text(self._authorized_keys, public_key.strip() + "\n", mode=0o600)
+        atomic.write_text(self.disk / ".profile", '[ -z "$WINDLASS_ENVIRONMENT" ] || . "$WINDLASS_ENVIRONMENT"\n')
+
+    def _run_user_data(self, user_data: bytes, environment: dict[str, str]) -> None:
+        if not user_data.startswith(b"#!"):
+            self._print("cloud-init: user-data is no script (its first line must begin with #!); ignored")
+            return
+        script = self.disk / ".host" / "user-data"
+        atomic.write_bytes(script, user_data, mode=0o700)
+        interpreter = user_data.splitlines()[0][2:].decode().split(None, 1)
+        child = self._spawn([*interpreter, str(script)], environment, self.console_log, self.disk)
+        threading.Thread(target=self._report_user_data, args=(child,), daemon=True).start()
+
+    def _report_user_data(self, child: "subprocess.Popen[bytes]") -> None:
+        code = child.wait()
+        if self.folder.exists():
+            self._print(f"cloud-init: user-data ended with exit code {code}")
+
+    def _start_ssh_server(self) -> None:
+        complaints = []
+        for kind in _ssh_servers():
+            for _ in range(3):
+                host, port = free_address(self.id)
+                complaint = self._try_ssh_server(kind, host, port)
+                if not complaint:
+                    return
+                complaints.append(f"{kind.__name__.rpartition('.')[2]}: {complaint}")
+        raise CloudError("the SSH server did not start", where=f"instance {self.id}", why=" | ".join(complaints), remedy=f"read {self.folder}/ssh.log")
+
+    def _try_ssh_server(self, kind: ModuleType, host: str, port: int) -> str:
+        command = kind.command(self.folder, host, port, self._host_key, self._authorized_keys)
+        mark = {processes.INSTANCE: self.id, processes.CLOUD: str(self.folder.parents[1])}
+        child = self._spawn(command, {**os.environ, **mark}, self.folder / "ssh.log", CODE)
+        self._save(host=host, port=port, server_pid=child.pid, server_start=daemon.start_time_of(child.pid))
+        deadline = time.monotonic() + 20
+        while child.poll() is None and time.monotonic() < deadline:
+            if _answers(host, port):
+                return ""
+            time.sleep(0.01)
+        child.kill()
+        return (self.folder / "ssh.log").read_text(errors="replace").strip().rpartition("\n")[2]
+
+    def _spawn(self, command: list[str], environment: dict[str, str], output: Path, cwd: Path) -> "subprocess.Popen[bytes]":
+        with open(output, "ab") as log:
+            child = subprocess.Popen(
+                command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._children.append(child)
+        return child
+
+    def _save(self, **changes: Any) -> None:
+        self.record = Record(**{**asdict(self.record), **changes})
+        atomic.write_json(self.folder / "machine.json", asdict(self.record))
+
+    def _print(self, text: str) -> None:
+        with open(self.console_log, "a") as console:
+            console.write(text.rstrip("\n") + "\n")
+
+
+def sweep(cloud_folder: Path) -> set[int]:
+    """End every process of every instance of a cloud whose own process is gone. Returns what could not be ended."""
+    records = [Record.read(path) for path in cloud_folder.glob("instances/*/machine.json")]
+    groups = {record.server_pid for record in records if record.server_alive()}
+    return processes.end(processes.CLOUD, str(cloud_folder), groups)
+
+
+def host_key_block(public_key: str, instance_id: str) -> str:
+    """What cloud-init prints on the console: fingerprints and public host keys between their markers."""
+    import base64
+    import hashlib
+
+    kind, key, *_ = public_key.split()
+    fingerprint = base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode().rstrip("=")
+    return f"""\
+<14>cloud-init: #############################################################
+<14>cloud-init: -----BEGIN SSH HOST KEY FINGERPRINTS-----
+<14>cloud-init: 256 SHA256:{fingerprint} root@{instance_id} (ED25519)
+<14>cloud-init: -----END SSH HOST KEY FINGERPRINTS-----
+<14>cloud-init: #############################################################
+-----BEGIN SSH HOST KEY KEYS-----
+{kind} {key} root@{instance_id}
+-----END SSH HOST KEY KEYS-----
+"""
+
+
+def make_host_key(path: Path) -> None:
+    """An ed25519 key pair in OpenSSH's format at `path` and `path`.pub."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
+    public = key.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    atomic.write_bytes(path, private, mode=0o600)
+    atomic.write_bytes(path.with_suffix(".pub"), public + b"\n")
+
+
+def free_address(instance_id: str) -> tuple[str, int]:
+    """A loopback address that stays the instance's own where the system has more than one, and a port free just now."""
+    number = zlib.crc32(instance_id.encode())
+    own = f"127.77.{number % 256}.{number // 256 % 254 + 1}"
+    for host in (own, "127.0.0.1"):
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind((host, 0))
+            return host, trial.getsockname()[1]
+    raise CloudError("no free port on the loopback address", where="this machine")
+
+
+def _ssh_servers() -> list[ModuleType]:
+    with_openssh = os.environ.get(SSH_SERVER) != "library" and openssh.binary() is not None
+    return [openssh, library] if with_openssh else [library]
+
+
+def _answers(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as connection:
+        return connection.recv(4) == b"SSH-"
+    return False
+
+

@@ -1,0 +1,57 @@
+"""The instance metadata service of a box, version 2 alone: a session token first, then the facts."""
+
+import json
+import secrets
+from collections.abc import Mapping
+
+
+def answer(method: str, path: str, headers: Mapping[str, str], facts: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:
+    """HTTP status and text for one request. `path` begins with `latest/`; `facts` maps paths below it to values; `tokens` are the given ones."""
+    if path == "latest/api/token":
+        return _token(method, headers, tokens)
+    if headers.get("X-aws-ec2-metadata-token") not in tokens:
+        return 401, ""
+    wanted = path.removeprefix("latest/")
+    if wanted in facts:
+        return 200, facts[wanted]
+    below = sorted({_entry(name, wanted.rstrip("/") + "/") for name in facts if name.startswith(wanted.rstrip("/") + "/")})
+    return (200, "\n".join(below)) if below else (404, "")
+
+
+def facts_of(instance: object, user_data: str, public_key: str, key_name: str | None) -> dict[str, str]:
+    """What the service tells about one EC2 instance, by path."""
+    of = vars(instance)
+    zone = instance.placement.zone  # type: ignore[attr-defined]
+    private_ip = instance.private_ip  # type: ignore[attr-defined]
+    document = {
+        **{"instanceId": of["id"], "instanceType": of["instance_type"], "imageId": of["image_id"], "region": of["region_name"]},
+        **{"availabilityZone": zone, "accountId": of["owner_id"], "privateIp": private_ip, "architecture": of["architecture"]},
+    }
+    keys = {"meta-data/public-keys/0/openssh-key": public_key, "meta-data/public-keys/": f"0={key_name}"} if key_name else {}
+    return {
+        "meta-data/instance-id": of["id"],
+        "meta-data/instance-type": of["instance_type"],
+        "meta-data/ami-id": of["image_id"],
+        "meta-data/instance-life-cycle": of["lifecycle"] or "on-demand",
+        "meta-data/local-ipv4": private_ip,
+        "meta-data/placement/availability-zone": zone,
+        "meta-data/placement/region": of["region_name"],
+        "meta-data/security-groups": "\n".join(group.name for group in of["security_groups"]),
+        "dynamic/instance-identity/document": json.dumps(document, indent=1),
+        **({"user-data": user_data} if user_data else {}),
+        **keys,
+    }
+
+
+def _token(method: str, headers: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:
+    seconds = headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
+    if method != "PUT" or not seconds.isdigit() or not 1 <= int(seconds) <= 21600:
+        return 400, ""
+    token = secrets.token_urlsafe(40)
+    tokens.add(token)
+    return 200, token
+
+
+def _entry(name: str, folder: str) -> str:
+    head, slash, _ = name.removeprefix(folder).partition("/")
+    return head + slash
