@@ -1,0 +1,145 @@
+"""What a LoRA adapter asks for: its modules, their scales, and what a merge can't honour. Standard library only."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remote.contract.jobs import Cause
+from remote.payload.fingerprint import header_of
+from remote.payload.job import StageFailed
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_PREFIX = "base_model.model."
+
+_UNMERGEABLE = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "trainable_token_indices",
+    "target_parameters",
+    "layer_replication",
+    "fan_in_fan_out",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "use_bdlora",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+)
+"""Settings of PEFT that change more than W + scale·B·A; each must be unset or false."""
+
+_REWRITES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "milora")
+"""Initialisations that subtract something from the base, so that the adapter does not fit the base as it was."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two factors of one module, by tensor name in the adapter's file, and what their product is multiplied by."""
+
+    lora_a: str
+    lora_b: str
+    scale: float
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that can be merged: its weights file, and a pair for each module, keyed by the base tensor it changes."""
+
+    weights: Path
+    pairs: dict[str, Pair]
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """The adapter in `folder`; raises StageFailed when it is damaged or asks for more than a plain LoRA merge."""
+    config = _config(folder)
+    _refuse_unmergeable(folder, config)
+    header = _header(folder)
+    modules = _modules(folder, header)
+    pairs = {}
+    for module, (lora_a, lora_b) in modules.items():
+        _check_rank(folder, module, rank_of(config, module), header[lora_a]["shape"], header[lora_b]["shape"])
+        pairs[f"{module}.weight"] = Pair(lora_a, lora_b, scale_of(config, module))
+    return Adapter(folder / WEIGHTS, pairs)
+
+
+def rank_of(config: dict[str, Any], module: str) -> int:
+    """The rank of `module`: that of the first matching key in `rank_pattern`, else `r`."""
+    return int(_by_pattern(config.get("rank_pattern"), module, config["r"]))
+
+
+def scale_of(config: dict[str, Any], module: str) -> float:
+    """alpha / r, or alpha / √r for rank-stabilised LoRA (arXiv:2312.03732), with the patterns honoured."""
+    alpha = float(_by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"]))
+    rank = rank_of(config, module)
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> Any:
+    # PEFT's rule: a key is a regular expression for the end of the module's path, and the first that fits wins.
+    matching = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module))
+    return next(matching, default)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        return {**config, "r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, f"{CONFIG}: {error!r}") from None
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise _damaged(folder, f"{WEIGHTS} is not there")
+    try:
+        header = header_of(path)
+    except StageFailed as failure:
+        raise _damaged(folder, failure.why) from None
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def _refuse_unmergeable(folder: Path, config: dict[str, Any]) -> None:
+    found = [f"{name}={config[name]!r}" for name in _UNMERGEABLE if config.get(name)]
+    if config.get("peft_type") != "LORA":
+        found.append(f"peft_type={config.get('peft_type')!r}")
+    if config.get("bias", "none") != "none":
+        found.append(f"bias={config['bias']!r}")
+    if str(config.get("init_lora_weights")).lower().startswith(_REWRITES_BASE):
+        found.append(f"init_lora_weights={config['init_lora_weights']!r}")
+    if found:
+        raise StageFailed(
+            Cause.CONFIG,
+            f"the adapter in {folder} can't be merged exactly",
+            f"{CONFIG} sets {', '.join(found)}; the merge does W + scale·B·A and nothing else",
+            "train a plain LoRA adapter: without DoRA, biases, modules_to_save, and with the default initialisation",
+        )
+
+
+def _modules(folder: Path, header: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    modules: dict[str, dict[str, str]] = {}
+    strange = []
+    for name in header:
+        match = re.fullmatch(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight", name)
+        if match:
+            modules.setdefault(match[1], {})[match[2]] = name
+        else:
+            strange.append(name)
+    if strange:
+        raise _damaged(folder, f"{len(strange)} tensors are no LoRA factors: {', '.join(sorted(strange)[:5])}")
+    halves = sorted(module for module, factors in modules.items() if len(factors) != 2)
+    if halves or not modules:
+        raise _damaged(folder, f"modules without both factors: {', '.join(halves[:5])}" if halves else "it holds no tensors")
+    return {module: (factors["A"], factors["B"]) for module, factors in modules.items()}
+
+
+def _check_rank(folder: Path, module: str, rank: int, shape_a: list[int], shape_b: list[int]) -> None:
+    if len(shape_a) != 2 or len(shape_b) != 2 or shape_a[0] != rank or shape_b[1] != rank:
+        raise _damaged(folder, f"{module}: {CONFIG} says rank {rank}, the factors are {shape_a} and {shape_b}")
+
+
+def _damaged(folder: Path, why: str) -> StageFailed:
+    return StageFailed(Cause.ARTIFACT, f"the adapter in {folder} is damaged or not whole", why, "run the stage that trained it again")

@@ -1,0 +1,66 @@
+"""Safetensors files read and written piece by piece: 8 bytes of length, a JSON header, then the data in the header's order."""
+
+import json
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from remote.payload.fingerprint import header_of
+
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""torch's name for each floating-point dtype of the format."""
+
+_WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+def entries_of(path: Path) -> dict[str, Any]:
+    """Tensor name -> dtype, shape, data_offsets; raises StageFailed when the file is cut short."""
+    return {name: entry for name, entry in header_of(path).items() if name != "__metadata__"}
+
+
+def header_bytes(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> bytes:
+    """The start of a file that holds tensors of these dtypes and shapes, one after the other."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, (dtype, shape) in tensors.items():
+        end = position + prod(shape) * _WIDTH[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+class TensorFile:
+    """An open safetensors file of floating-point tensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.entries = entries_of(path)
+        self._file = path.open("rb")
+        self._start = 8 + int.from_bytes(self._file.read(8), "little")
+
+    def __enter__(self) -> "TensorFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def values(self, name: str, first: int = 0, last: int | None = None) -> Any:
+        """The values [first, last) of a tensor in row-major order, as one flat torch tensor of its own dtype."""
+        import torch
+
+        entry = self.entries[name]
+        dtype, width = getattr(torch, FLOATS[entry["dtype"]]), _WIDTH[entry["dtype"]]
+        count = (prod(entry["shape"]) if last is None else last) - first
+        if not count:
+            return torch.empty(0, dtype=dtype)
+        buffer = bytearray(count * width)
+        self._file.seek(self._start + entry["data_offsets"][0] + first * width)
+        self._file.readinto(buffer)
+        return torch.frombuffer(buffer, dtype=dtype)
+
+    def matrix(self, name: str) -> Any:
+        """A whole tensor in its shape."""
+        return self.values(name).view(self.entries[name]["shape"])
