@@ -1,0 +1,236 @@
+"""Python environments on the box, made once for each set of requirements and kept. Standard library only.
+
+`python3 -m remote.payload.environment make requirements.txt` prints progress and the interpreter's path as frames;
+`make --into FOLDER requirements.txt` prints the path alone, for use outside a box; `find` only looks.
+An environment is `<shared>/environments/<key>/`: the key is of the requirements' text, Python's version and cpu or cuda,
+and `complete.json`, written last, says that it is whole.
+"""
+
+import argparse
+import errno
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from remote.contract import atomic
+from remote.contract.paths import BoxPaths
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+MARKER = "complete.json"
+_TELLING = re.compile(r"^(Collecting|Downloading|Installing|Building|Successfully|ERROR|error)", re.IGNORECASE)
+
+Say = Callable[[str], None]
+
+
+class Impossible(Exception):
+    """The environment cannot be made: cause, what, why, remedy."""
+
+    def __init__(self, cause: str, what: str, why: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.words = {"cause": cause, "what": what, "why": why, "remedy": remedy, "kept": "other environments are untouched"}
+
+
+def requirements_file(name: str) -> Path:
+    """A requirements file by path, or by its name in this release."""
+    beside = Path(__file__).resolve().parent / name
+    return Path(name) if Path(name).exists() or not beside.exists() else beside
+
+
+def flavour() -> str:
+    """`cuda` where an NVIDIA driver is, else `cpu`."""
+    if Path("/proc/driver/nvidia/version").exists():
+        return "cuda"
+    tool = shutil.which("nvidia-smi")
+    works = tool and subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).stdout.strip()
+    return "cuda" if works else "cpu"
+
+
+def key_of(requirements: Path, kind: str) -> str:
+    """The environment's name."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return hashlib.sha256("\0".join((requirements.read_text(), version, kind)).encode()).hexdigest()[:16]
+
+
+def find(requirements: Path, environments: Path) -> "Path | None":
+    """The interpreter of a whole environment, or None."""
+    folder = environments / key_of(requirements, flavour())
+    interpreter = folder / "venv" / "bin" / "python"
+    return interpreter if (folder / MARKER).exists() and interpreter.exists() else None
+
+
+def make(requirements: Path, environments: Path, say: Say) -> Path:
+    """The interpreter of the environment for `requirements`, made where it is missing or only half made. Raises Impossible."""
+    if found := find(requirements, environments):
+        return found
+    kind = flavour()
+    folder = environments / key_of(requirements, kind)
+    environments.mkdir(parents=True, exist_ok=True)
+    with environments.joinpath(f".{folder.name}.lock").open("w") as lock:
+        _wait_for(lock, say)
+        if found := find(requirements, environments):
+            return found
+        return _build(requirements, folder, kind, say)
+
+
+def _wait_for(lock: "object", say: Say) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+    except BlockingIOError:
+        say("another deploy is making this environment: waiting for it")
+        fcntl.flock(lock, fcntl.LOCK_EX)  # type: ignore[arg-type]
+
+
+def _build(requirements: Path, folder: Path, kind: str, say: Say) -> Path:
+    started = time.monotonic()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    say(f"environment {folder.name}: Python {version}, {kind}, out of {requirements.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    interpreter = folder / "venv" / "bin" / "python"
+    install = _with_uv if kind == "cuda" and shutil.which("uv") else _with_pip
+    install(requirements, interpreter, kind, say)
+    installed = _run([str(interpreter), "-m", "pip", "freeze"], lambda line: None) if install is _with_pip else []
+    seconds = time.monotonic() - started
+    atomic.write_json(folder / MARKER, {"python": version, "flavour": kind, "installed": installed, "seconds": round(seconds, 1)})
+    say(f"environment {folder.name} is whole after {seconds:.0f} s")
+    return interpreter
+
+
+def _with_uv(requirements: Path, interpreter: Path, kind: str, say: Say) -> None:
+    _phase("uv venv", ["uv", "venv", "--quiet", "--python", sys.executable, str(interpreter.parents[1])], say)
+    _phase("uv pip install", ["uv", "pip", "install", "--python", str(interpreter), "-r", str(requirements)], say)
+
+
+def _with_pip(requirements: Path, interpreter: Path, kind: str, say: Say) -> None:
+    try:
+        _phase("venv", [sys.executable, "-m", "venv", str(interpreter.parents[1])], say)
+    except Impossible as failure:
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        remedy = f"on the box: `sudo apt-get install -y {package}`, then `./inv deploy`"
+        raise Impossible("config", "the box's python3 cannot make environments", failure.words["why"], remedy) from None
+    extra = _torch_of_cpu(requirements, interpreter, say) if kind == "cpu" else []
+    install = [str(interpreter), "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+    _phase("pip install", [*install, *extra, "-r", str(requirements)], say)
+
+
+def _torch_of_cpu(requirements: Path, interpreter: Path, say: Say) -> "list[str]":
+    """What makes pip take a torch without GPU packages, where its default one has them."""
+    pinned = re.search(r"^torch==([^\s;#]+)", requirements.read_text(), re.MULTILINE)
+    if not pinned or "+" in pinned.group(1):
+        return []
+    _newer_pip(interpreter, say)
+    if not _brings_gpu_packages(_report(interpreter, pinned.group(0))):
+        say(f"{pinned.group(0)}: the default build is for the CPU")
+        return []
+    say(f"{pinned.group(0)}: no GPU here, taking the CPU build from {CPU_INDEX}")
+    constraints = interpreter.parents[2] / "constraints.txt"
+    atomic.write_text(constraints, f"torch=={pinned.group(1)}+cpu\n")
+    return ["--extra-index-url", CPU_INDEX, "--constraint", str(constraints)]
+
+
+def _newer_pip(interpreter: Path, say: Say) -> None:
+    # Ubuntu 22.04's pip 22.0 cannot report what it would install.
+    answer = subprocess.run([str(interpreter), "-m", "pip", "--version"], capture_output=True, text=True, check=False)
+    if int((re.search(r"pip (\d+)", answer.stdout) or ["", "99"])[1]) < 23:
+        _phase("a newer pip", [str(interpreter), "-m", "pip", "install", "--quiet", "--upgrade", "pip"], say)
+
+
+def _report(interpreter: Path, requirement: str) -> "dict[str, object]":
+    ask = ["install", "--quiet", "--no-input", "--dry-run", "--no-deps", "--report", "-", requirement]
+    answer = subprocess.run([str(interpreter), "-m", "pip", *ask], capture_output=True, text=True, check=False)
+    try:
+        metadata: dict[str, object] = json.loads(answer.stdout)["install"][0]["metadata"]
+    except (ValueError, LookupError):
+        return {}  # an old pip, or nothing found: the installation itself says what is wrong
+    return metadata
+
+
+def _brings_gpu_packages(metadata: "dict[str, object]") -> bool:
+    needs = metadata.get("requires_dist", [])
+    names = [str(need) for need in needs] if isinstance(needs, list) else []
+    is_cpu = str(metadata.get("version", "")).endswith("+cpu")
+    return not is_cpu and any(name.startswith(("nvidia-", "cuda-", "triton")) for name in names)
+
+
+def _phase(name: str, words: Sequence[str], say: Say) -> None:
+    started = time.monotonic()
+    _run(words, say)
+    say(f"{name}: {time.monotonic() - started:.1f} s")
+
+
+def _run(words: Sequence[str], say: Say) -> "list[str]":
+    lines: list[str] = []
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(words, text=True, errors="replace", **pipes) as process:  # type: ignore[call-overload]
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+            if _TELLING.match(line.strip()):
+                say(line.strip()[:160])
+    if process.returncode:
+        raise _failure(words, lines)
+    return lines
+
+
+def _failure(words: Sequence[str], lines: "list[str]") -> Impossible:
+    said = " | ".join([line for line in lines if line][-4:])
+    if any("No space left on device" in line or "Disk quota exceeded" in line for line in lines):
+        remedy = "on the box: `df -h`, free space, then `./inv deploy`"
+        return Impossible("disk_full", "the box's disk is full: the environment was not made", said, remedy)
+    name = " ".join(Path(word).name for word in words[:4])
+    return Impossible("code", f"the Python environment was not made: `{name} ...` failed", said, "mend what pip says above, then `./inv deploy`")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="environment")
+    parser.add_argument("verb", choices=("make", "find"))
+    parser.add_argument("requirements")
+    parser.add_argument("--into", type=Path, help="the folder of environments, outside a box")
+    parser.add_argument("--shared", default="", help="find nothing unless <root>/shared is a link to this")
+    options = parser.parse_args()
+    environments = options.into or BoxPaths.of_release().environments
+    requirements = requirements_file(options.requirements)
+    if options.verb == "find":
+        _answer_find(requirements, environments, options.shared)
+    elif options.into:
+        _make_here(requirements, environments.absolute())
+    else:
+        _make_framed(requirements, environments)
+
+
+def _answer_find(requirements: Path, environments: Path, shared: str) -> None:
+    place = environments.parent
+    in_place = not shared or (place.is_symlink() and place.readlink() == Path(shared).expanduser().absolute())
+    interpreter = find(requirements, environments) if in_place else None
+    print(json.dumps({"done": {"current": True, "release": True, "environment": str(interpreter) if interpreter else None}}))
+
+
+def _make_here(requirements: Path, environments: Path) -> None:
+    try:
+        print(make(requirements, environments, lambda line: print(line, file=sys.stderr, flush=True)))
+    except Impossible as failure:
+        sys.exit("\n".join(text for text in failure.words.values() if text))
+
+
+def _make_framed(requirements: Path, environments: Path) -> None:
+    try:
+        interpreter = make(requirements, environments, lambda line: print(json.dumps({"line": line}), flush=True))
+    except Impossible as failure:
+        print(json.dumps({"error": failure.words}), flush=True)
+        sys.exit(1)
+    except OSError as error:
+        cause = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "config"
+        print(json.dumps({"error": Impossible(cause, "the environment was not made", str(error)).words}), flush=True)
+        sys.exit(1)
+    print(json.dumps({"done": {"environment": str(interpreter)}}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
