@@ -1,0 +1,1 @@
+"""Models in Ollama: find a server (or start the embedded one), install, roll back, validate."""

@@ -1,0 +1,55 @@
+"""The process of the embedded Ollama: `python -m remote.control.models.embedded.serve FOLDER`.
+
+It binds 127.0.0.1 only, and takes the port it had before where that is free, so that a command line printed once stays valid.
+"""
+
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from remote.contract import atomic
+from remote.control.daemon import announce
+from remote.control.models.embedded.app import make_app
+from remote.control.models.embedded.engine import Engine
+from remote.control.models.embedded.store import Store
+
+_HOST = "127.0.0.1"
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    folder = Path(sys.argv[1])
+    store = Store(folder)
+    store.prune()
+    listener = _listener(folder / "port")
+    config = uvicorn.Config(make_app(store, Engine(folder)), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    announce(folder, url=f"http://{_HOST}:{listener.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(memo: Path) -> socket.socket:
+    """A listening socket on the port of last time, else on a free one."""
+    try:
+        return _bound(int(memo.read_text()))
+    except (FileNotFoundError, ValueError, OSError, OverflowError):
+        listener = _bound(0)
+        atomic.write_text(memo, f"{listener.getsockname()[1]}\n")
+        return listener
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((_HOST, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Which Ollama is meant. The first that applies:
+
+1. `OLLAMA_HOST` in the environment, as Ollama's own command line reads it: host, host:port or URL;
+2. `ollama.url` in inventory.yaml, when it is a URL: that server;
+3. `ollama.url: auto`: one that answers at http://127.0.0.1:11434, else the embedded one;
+4. `ollama.url: embedded` (as shipped), or nothing: the embedded one. Nobody's Ollama is touched unasked.
+"""
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from remote.control.errors import OllamaError
+from remote.control.models.embedded import client as embedded
+from remote.control.models.ollama import Ollama
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import Inventory
+
+LOCAL = "http://127.0.0.1:11434"
+"""Where an Ollama listens that was told nothing else."""
+
+
+def find_ollama(inventory: "Inventory | None" = None, start: bool = True) -> Ollama:
+    """The server to use; the embedded one is started where it is meant and `start` allows. Raises OllamaError when none answers."""
+    named = os.environ.get("OLLAMA_HOST", "").strip()
+    wish = named or (inventory.ollama.url if inventory else None) or "embedded"
+    if wish == "auto":
+        return _answering(LOCAL) or _embedded(start)
+    if wish == "embedded":
+        return _embedded(start)
+    server = Ollama(url_of(wish))
+    server.version()
+    return server
+
+
+def url_of(host: str) -> str:
+    """`host`, `host:port`, `:port` or a URL as a URL, after Ollama's rules (port 11434; 80 or 443 where a scheme stands)."""
+    parts = urlsplit(host if "://" in host else f"//{host}")
+    scheme = parts.scheme or "http"
+    try:
+        port = parts.port or ({"http": 80, "https": 443}.get(parts.scheme, 11434))
+    except ValueError as error:
+        raise OllamaError(f"not an address of an Ollama: {host}", why=str(error), remedy="write host:port or http://host:port") from error
+    # 0.0.0.0 says where a server listens; it is no address to call.
+    name = parts.hostname if parts.hostname not in (None, "", "0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
+    return f"{scheme}://{f'[{name}]' if ':' in str(name) else name}:{port}{parts.path.rstrip('/')}"
+
+
+def _answering(url: str) -> Ollama | None:
+    server = Ollama(url)
+    try:
+        server.version()
+    except OllamaError:
+        server.close()
+        return None
+    return server
+
+
+def _embedded(start: bool) -> Ollama:
+    return Ollama(embedded.endpoint(start))
