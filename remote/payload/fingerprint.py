@@ -62,7 +62,7 @@ def weight_files(folder: Path) -> list[Path]:
 def header_of(path: Path) -> dict[str, Any]:
     """The header of a safetensors file: tensor name -> dtype, shape, data_offsets. Raises StageFailed when the file is cut short."""
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         raw = file.read(length) if 8 + length <= size else b""
     try:
@@ -77,7 +77,7 @@ def header_of(path: Path) -> dict[str, Any]:
 
 def _sample(path: Path) -> Iterator[bytes]:
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         yield file.read(8 + int.from_bytes(file.read(8), "little"))
         for piece in range(_PIECES):
             file.seek(max(0, size - _PIECE_BYTES) * piece // (_PIECES - 1))
@@ -85,6 +85,5 @@ def _sample(path: Path) -> Iterator[bytes]:
 
 
 def _missing(folder: Path, why: str) -> StageFailed:
-    return StageFailed(
-        Cause.MODEL_MISSING, f"no whole, unquantised base model in {folder}", why, "download the base model again, or set `base.path` in the recipe"
-    )
+    remedy = "download the base model again, or set `base.path` in the recipe"
+    return StageFailed(Cause.MODEL_MISSING, f"no whole, unquantised base model in {folder}", why, remedy)

@@ -1,0 +1,266 @@
+"""QLoRA: trains a LoRA adapter on an nf4 base.  python -m remote.payload.stages.train JOB_FOLDER
+
+Inputs `base` (a folder as transformers saves it), `train`, and maybe `val` (JSONL out of `prepare`); outputs `adapter`, `metrics`,
+`curve`. Started again in the same job folder it goes on from its newest whole checkpoint and ends in the same weights.
+"""
+
+import importlib.metadata
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic, digest
+from remote.contract.events import Metric
+from remote.contract.jobs import Cause
+from remote.payload import fingerprint
+from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.stages.prompt import Encoded
+from remote.payload.training import adapter, batches, checkpoint, curve, model
+from remote.payload.training.interrupt import Interrupt, Stopped
+from remote.payload.training.schedule import learning_rate
+from remote.payload.training.settings import Settings
+from remote.payload.training.trainer import NotANumber, Step, Trainer, peak_memory_gb
+
+VALIDATION_ROWS = 256
+"""Validation looks at no more rows than this, evenly spread: a loss to steer by, not the final measure, which is `evaluate`."""
+
+LOG_LINES = 200
+"""About so many lines of progress go to the log; metrics.jsonl has every step."""
+
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training is made of, before a weight is loaded."""
+
+    settings: Settings
+    base: Path
+    lessons: batches.Lessons
+    validation: list[Encoded]
+    plan: batches.Plan
+    identity: dict[str, Any]
+    tokenizer: Any
+
+
+def main(job: Job) -> None:
+    """Train, checkpoint, and leave a verified adapter."""
+    interrupt = Interrupt()
+    started = time.time()
+    training = read(job)
+    explain(training)
+    trainer = build(training, interrupt)
+    resume(job, training, trainer)
+    try:
+        train(job, training, trainer, interrupt)
+        val_loss = validate(job, training, trainer)
+    except Stopped:
+        kept = save(job, training, trainer)
+        raise StageFailed(
+            Cause.CANCELLED, f"stopped at step {trainer.position.step}", "asked to by SIGTERM", "`./inv resume` goes on from there", kept
+        ) from None
+    except NotANumber as error:
+        kept = save(job, training, trainer)
+        why = f"step {trainer.position.step + 1}; the step before is saved"
+        raise StageFailed(
+            Cause.NOT_A_NUMBER, str(error), why, "lower `learning_rate`, lengthen `warmup`, or look at the rows", kept
+        ) from None
+    finish(job, training, trainer, started, val_loss)
+
+
+def read(job: Job) -> Training:
+    """Everything that can be wrong with the inputs shows here, within seconds."""
+    settings = Settings.of_recipe(job.spec.recipe)
+    base, train_file = base_folder(job), job.input("train")
+    val_file = job.input("val") if "val" in job.spec.inputs else None
+    identity = {
+        **settings.identity(),
+        "base": fingerprint.of_model(base),
+        "train": digest.of_file(train_file),
+        "val": digest.of_file(val_file) if val_file else None,
+    }
+    model.quiet()
+    tokenizer = model.load_tokenizer(base)
+    lessons = batches.load(train_file, tokenizer, settings)
+    validation = batches.load(val_file, tokenizer, settings).rows if val_file else []
+    spread = max(1, len(validation) // VALIDATION_ROWS)
+    validation = sorted(validation[::spread][:VALIDATION_ROWS], key=lambda row: -len(row.ids))
+    return Training(settings, base, lessons, validation, batches.Plan.of(lessons, settings), identity, tokenizer)
+
+
+def base_folder(job: Job) -> Path:
+    """The input `base`, else the recipe's `base.path`."""
+    path = ((job.spec.recipe or {}).get("base") or {}).get("path")
+    if "base" in job.spec.inputs or not path:
+        return job.input("base")
+    return job.root / Path(path).expanduser()
+
+
+def explain(training: Training) -> None:
+    """Say what is about to happen, and show one row as the model sees it."""
+    settings, plan, rows = training.settings, training.plan, training.lessons.rows
+    supervised = sum(row.supervised for row in rows)
+    say(f"{len(rows)} rows, {sum(plan.lengths):,} tokens, {supervised:,} of them supervised; {len(training.validation)} validation rows")
+    say(f"{plan.total_steps} steps of {settings.rows_per_step} rows; {settings.compute_dtype} on {settings.device}")
+    say(f"lora r {settings.r} on {', '.join(settings.targets)}; base {training.identity['base'][:12]}")
+    if note := training.lessons.note():
+        say(f"NOTE {note}")
+    say("the first row; read:   " + repr(training.tokenizer.decode(rows[0].ids[: rows[0].prompt_length])))
+    say("the first row; learnt: " + repr(training.tokenizer.decode(rows[0].ids[rows[0].prompt_length :])))
+
+
+def build(training: Training, interrupt: Interrupt) -> Trainer:
+    """Load and quantise the base, put the adapter on it."""
+    tuned = model.add_adapter(model.load_base(training.base, training.settings), training.settings)
+    return Trainer(tuned, training.settings, training.tokenizer.pad_token_id, interrupt.check)
+
+
+def resume(job: Job, training: Training, trainer: Trainer) -> None:
+    """Go on from the newest whole checkpoint, if there is one."""
+    found = checkpoint.newest(job.paths.checkpoints, training.identity)
+    if not found:
+        return
+    trainer.restore(found)
+    torn = f", passing over torn {', '.join(found.passed_over)}" if found.passed_over else ""
+    say(f"resumed from step {found.position.step}{torn}")
+
+
+def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt) -> None:
+    """All steps that are left, and a checkpoint at the end of them."""
+    settings, total = training.settings, training.plan.total_steps
+    if trainer.position.step == 0:
+        validate(job, training, trainer)
+    began, already, before = time.monotonic(), trainer.position.step, trainer.position.seconds
+    for number in range(already + 1, total + 1):
+        interrupt.check()
+        rate = learning_rate(number, total, settings.learning_rate, settings.warmup, settings.schedule)
+        since = time.monotonic()
+        step = trainer.step([training.lessons.rows[row] for row in training.plan.rows(number)], rate)
+        elapsed = time.monotonic() - began
+        trainer.position.seconds = before + elapsed
+        speed, eta = step.tokens / (time.monotonic() - since), elapsed / (number - already) * (total - number)
+        report(job, training, step, number, rate=rate, speed=speed, eta=eta)
+        if settings.validate_every > 0 and number % settings.validate_every == 0 and number < total:
+            validate(job, training, trainer)
+        if settings.checkpoint_every > 0 and number % settings.checkpoint_every == 0:
+            save(job, training, trainer)
+    save(job, training, trainer)
+
+
+def report(job: Job, training: Training, step: Step, number: int, *, rate: float, speed: float, eta: float) -> None:
+    """One line of metrics; one of the log at every step of a short training, at some of a long one."""
+    total = training.plan.total_steps
+    notes = "; ".join(note for note in (training.lessons.note() if number == 1 else None, step.note) if note)
+    memory = peak_memory_gb(training.settings.device)
+    measured = {
+        "loss": round(step.loss, 5),
+        "tokens_per_second": round(speed, 1),
+        "memory_gb": round(memory, 3),
+        "eta_seconds": round(eta, 1),
+    }
+    job.metric(number, total, lr=rate, note=notes or None, **measured)
+    if step.note:
+        say(f"NOTE {step.note}")
+    if number % max(1, total // LOG_LINES) == 0 or number == total:
+        say(f"step {number}/{total}  loss {step.loss:.4f}  lr {rate:.2e}  {speed:,.0f} tokens/s  {memory:.1f} GB  {eta:.0f} s left")
+
+
+def validate(job: Job, training: Training, trainer: Trainer) -> float | None:
+    """The validation loss, measured and reported; None where the job has no validation rows."""
+    if not training.validation:
+        return None
+    loss, step = round(trainer.validate(training.validation), 5), trainer.position.step
+    job.metric(step, training.plan.total_steps, val_loss=loss)
+    say(f"step {step}/{training.plan.total_steps}  validation loss {loss:.4f}")
+    return loss
+
+
+def save(job: Job, training: Training, trainer: Trainer) -> str:
+    """Commit a checkpoint of the last whole step; returns its path, which a failure names as kept."""
+    folder = job.paths.checkpoints / f"step-{trainer.position.step}"
+    if trainer.saved_step != trainer.position.step:
+        checkpoint.save(job.paths.checkpoints, trainer.position, trainer.parameters, trainer.optimizer_tensors(), training.identity)
+        trainer.saved_step = trainer.position.step
+    return str(folder)
+
+
+def finish(job: Job, training: Training, trainer: Trainer, started: float, val_loss: float | None) -> None:
+    """Adapter, summary and curve, each whole before it is declared."""
+    history = curve.history(job.paths.metrics)
+    summary = summarise(history, training, trainer, val_loss)
+    about = metadata(job, training, summary, started)
+
+    def add_metadata(folder: Path) -> None:
+        # JSON is YAML too, and needs no library.
+        atomic.write_text(folder / "training_metadata.yaml", json.dumps(about, indent=1) + "\n")
+        atomic.write_json(folder / "metrics.json", summary)
+
+    adapter.write(job.artifact("adapter"), trainer.model, training.base, training.settings.base_name, add_metadata)
+    atomic.write_json(job.artifact("metrics.json"), summary)
+    curve.draw(
+        history, job.artifact("loss.png"), f"{training.settings.base_name or training.base.name}: loss over {summary['steps']} steps"
+    )
+    for name, file in {"adapter": "adapter", "metrics": "metrics.json", "curve": "loss.png"}.items():
+        job.output(name, job.artifact(file))
+    for name in ("loss", "val_loss", "steps", "tokens_per_second", "peak_memory_gb"):
+        if summary[name] is not None:
+            job.output(name, summary[name])
+    say(f"done: loss {summary['loss']:.4f}, {summary['tokens']:,} tokens in {summary['seconds']:.0f} s")
+
+
+def summarise(history: list[Metric], training: Training, trainer: Trainer, val_loss: float | None) -> dict[str, Any]:
+    """What metrics.json holds. `loss` is the mean over the last steps (ten at most), in nats per supervised token."""
+    losses = [metric.loss for metric in history if metric.loss is not None]
+    tail = losses[-min(10, max(1, len(losses) // 4)) :]
+    before = next((metric.val_loss for metric in history if metric.val_loss is not None), None)
+    position = trainer.position
+    return {
+        "loss": round(sum(tail) / len(tail), 5),
+        "first_loss": losses[0],
+        "val_loss": val_loss,
+        "val_loss_before": before,
+        "steps": position.step,
+        "tokens": position.tokens,
+        "seconds": round(position.seconds, 2),
+        "tokens_per_second": round(position.tokens / max(position.seconds, 1e-6), 1),
+        "peak_memory_gb": round(peak_memory_gb(training.settings.device), 3),
+        "micro_batch": position.micro_batch,
+        "rows": len(training.lessons.rows),
+        "rows_truncated": training.lessons.truncated,
+        "rows_dropped": training.lessons.dropped,
+        "notes": [metric.note for metric in history if metric.note],
+    }
+
+
+def metadata(job: Job, training: Training, summary: dict[str, Any], started: float) -> dict[str, Any]:
+    """How the adapter came to be: enough to make it again."""
+    return {
+        "job": job.spec.job_id,
+        "run": job.spec.run_id,
+        "release": job.spec.release,
+        "recipe": job.spec.recipe,
+        "base": {"name": training.settings.base_name, "path": str(training.base), "fingerprint": training.identity["base"]},
+        "data": {"train_sha256": training.identity["train"], "val_sha256": training.identity["val"]},
+        "seed": training.settings.seed,
+        "started": stamp(started),
+        "ended": stamp(time.time()),
+        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        "result": summary,
+    }
+
+
+def stamp(seconds: float) -> str:
+    """A time in ISO 8601, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def say(text: str) -> None:
+    """One line in the job's log, at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,115 @@
+"""Checkpoints: whole or absent, verified when read, never a pickle.
+
+```
+checkpoints/step-40/  adapter.safetensors  optimizer.safetensors  position.json  manifest.json
+```
+manifest.json holds the SHA-256 of the others and the identity of the run (recipe, data, base): a checkpoint of another run is refused.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic, digest
+from remote.contract.jobs import Cause
+from remote.payload.job import StageFailed
+
+KEPT = 2
+"""How many checkpoints stay: the newest, and the one to fall back on."""
+
+
+@dataclass
+class Position:
+    """How far the training is: steps done, tokens seen, seconds spent, and the micro-batch that fits the memory."""
+
+    step: int
+    micro_batch: int
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One whole checkpoint on disk. `passed_over` names newer ones that were torn."""
+
+    folder: Path
+    position: Position
+    passed_over: list[str] = field(default_factory=list)
+
+    def tensors(self, name: str) -> dict[str, Any]:
+        """The tensors of `adapter` or `optimizer`, on the CPU."""
+        from safetensors.torch import load_file
+
+        loaded: dict[str, Any] = load_file(self.folder / f"{name}.safetensors")
+        return loaded
+
+
+def save(checkpoints: Path, position: Position, adapter: dict[str, Any], optimizer: dict[str, Any], identity: dict[str, Any]) -> Path:
+    """Write `step-N` beside, then rename it into place and drop all but the newest; returns its folder."""
+    final = checkpoints / f"step-{position.step}"
+    partial = checkpoints / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_tensors(partial / "adapter.safetensors", adapter)
+    write_tensors(partial / "optimizer.safetensors", optimizer)
+    atomic.write_json(partial / "position.json", asdict(position))
+    digests = {path.name: digest.of_file(path) for path in digest.files_in(partial)}
+    atomic.write_json(partial / "manifest.json", {"identity": identity, "files": digests})
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    atomic.sync_folder(checkpoints)
+    for old in _newest_first(checkpoints)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def newest(checkpoints: Path, identity: dict[str, Any]) -> Checkpoint | None:
+    """The newest whole checkpoint of this run, passing over torn ones; raises StageFailed for one of another run."""
+    passed_over: list[str] = []
+    for folder in _newest_first(checkpoints):
+        manifest = _read_manifest(folder)
+        if manifest is None:
+            passed_over.append(folder.name)
+            continue
+        _refuse_another(manifest["identity"], identity, folder)
+        position = Position(**json.loads((folder / "position.json").read_text()))
+        return Checkpoint(folder, position, passed_over)
+    return None
+
+
+def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file, whole or not at all."""
+    from safetensors.torch import save as serialised
+
+    atomic.write_bytes(path, serialised({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=metadata))
+
+
+def _newest_first(checkpoints: Path) -> list[Path]:
+    folders = [path for path in checkpoints.glob("step-*") if path.name[5:].isdigit()]
+    return sorted(folders, key=lambda path: -int(path.name[5:]))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        whole = all(digest.of_file(folder / name) == expected for name, expected in manifest["files"].items())
+        return manifest if whole and "identity" in manifest else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
+
+
+def _refuse_another(theirs: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
+    differing = [
+        f"{name}: {theirs.get(name)} then, {ours.get(name)} now" for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)
+    ]
+    if differing:
+        raise StageFailed(
+            Cause.CONFIG,
+            f"the checkpoint {folder.name} belongs to another training",
+            "; ".join(differing),
+            "put recipe and data back as they were, or start anew with `./inv run`; checkpoints never mix two trainings",
+            str(folder),
+        )
