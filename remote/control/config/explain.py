@@ -81,7 +81,8 @@ def _keys(location: Sequence[str | int], value: Any) -> Keys:
     """Pydantic's location without the tags of unions and keys that it puts between."""
     keys: list[str | int] = []
     for index, part in enumerate(location):
-        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+        is_there = isinstance(value, list) or (isinstance(value, dict) and part in value)
+        if is_there:
             value = value[part]
             keys.append(part)
         elif index == len(location) - 1 and part != "[key]":

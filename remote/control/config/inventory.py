@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from remote.control import project
 from remote.control.config import explain, source
@@ -91,6 +91,12 @@ class Inventory(Section):
     ollama: OllamaEntry = Field(default=OllamaEntry(), description="where models are installed")
     storage: StorageEntry = Field(default=StorageEntry(), description="where backups and shared data lie")
 
+    _source: source.Source = PrivateAttr(default_factory=lambda: source.Source(Path("inventory.yaml")))
+
+    def where(self, *keys: str | int) -> str:
+        """`file:line` of a value."""
+        return self._source.where(*keys)
+
     def box(self, name: str | None = None) -> BoxEntry:
         """The entry of that name, or the default one. Raises ConfigError naming those there are."""
         wanted = name or self.default_box
@@ -112,6 +118,7 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
             findings.append(_unknown_box(default, list(boxes), read.where("default_box"), "as `default_box`"))
     if findings or inventory is None:
         raise ConfigError(explain.in_order(findings))
+    inventory._source = read
     return inventory
 
 

@@ -83,10 +83,6 @@ class StageEntry(Section):
     )
     on_failure: Literal["stop", "rollback"] = Field(default="stop", description="what follows when the stage or a gate of it fails")
 
-    def gate(self, value: str) -> Gate:
-        """The gate on a measured value."""
-        return parse_gate(self.gates[value])
-
 
 class Playbook(Section):
     """A whole playbook."""
@@ -94,14 +90,14 @@ class Playbook(Section):
     name: Name = Field(description="a short name; it begins the ids of its runs", examples=["golden-path"])
     box: str | None = Field(default=None, description="the box of the inventory; without it the default one")
     stages: dict[Name, StageEntry] = Field(min_length=1, description="the stages in the order in which they run")
-    finally_: list[Literal["stop"]] = Field(
-        default=[], alias="finally", description="what is done at the end, whatever happened: `stop` stops the box"
+    finally_: list[Literal["stop", "terminate"]] = Field(
+        default=[], alias="finally", description="what is done at the end, whatever happened: `stop` or `terminate` the box"
     )
 
     _source: Source = PrivateAttr(default_factory=lambda: Source(Path("playbook")))
 
     def where(self, *keys: str | int) -> str:
-        """`file:line` of a value; keys as they stand in the file."""
+        """`file:line` of a value; keys as they stand in the file. A playbook made in memory has none: then the keys."""
         return self._source.where(*keys)
 
     @property

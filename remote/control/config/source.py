@@ -28,7 +28,9 @@ class Source:
     findings: list[Finding] = field(default_factory=list)
 
     def where(self, *keys: str | int) -> str:
-        """`file:line` of a value, or of the closest one around it that is there."""
+        """`file:line` of a value, or of the closest one around it that is there. Values without a file are named by their keys."""
+        if not self.lines and keys:
+            return ".".join(str(key) for key in keys)
         while keys and keys not in self.lines:
             keys = keys[:-1]
         return self.lines.get(keys, f"{shown(self.path)}:1")
@@ -88,7 +90,8 @@ def _compose(text: str, source: Source) -> Any:
 
 
 def _hint(text: str, line: int) -> str:
-    found = text.splitlines()[line - 1] if line <= text.count("\n") + 1 and text.splitlines() else ""
+    lines = text.splitlines()
+    found = lines[min(line, len(lines)) - 1] if lines else ""
     if "\t" in found:
         return "indent with spaces, not tabs"
     if ">" in found:

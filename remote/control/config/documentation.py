@@ -1,0 +1,121 @@
+"""docs/configuration.md, made from the models: one annotated table a section. `./inv config --docs` prints it."""
+
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from remote.contract.stages import STAGES, Stage
+from remote.control.config import inventory, playbook, recipe
+from remote.control.config.explain import fields_of
+from remote.control.config.options import Options
+
+_HEAD = """# Configuration
+
+Made from the code by `./inv config --docs > docs/configuration.md`; a test keeps the two alike.
+Unknown keys, wrong types and values out of range are findings with file and line: `./inv check`.
+Scalars follow YAML 1.2: `no` is text (write `false`), `2e-4` is a number, a gate stands in quotes (`">0.75"`).
+"""
+
+_PARTS: tuple[tuple[str, str, tuple[tuple[str, type[BaseModel]], ...]], ...] = (
+    (
+        "inventory.yaml",
+        "The boxes by name, Ollama, and storage. `./inv config` shows it with the defaults filled in.",
+        (
+            ("the file", inventory.Inventory),
+            ("a box with `provider: embedded`", inventory.EmbeddedEntry),
+            ("a box with `provider: ec2`", inventory.Ec2Entry),
+            ("a box with `provider: static`", inventory.StaticEntry),
+            ("`ollama`", inventory.OllamaEntry),
+            ("`storage`", inventory.StorageEntry),
+        ),
+    ),
+    (
+        "playbooks/NAME.yaml",
+        "The stages of a run, their wiring and their gates.",
+        (("the file", playbook.Playbook), ("a stage", playbook.StageEntry)),
+    ),
+    (
+        "playbooks/recipes/NAME.yaml",
+        "How a model is trained. `extends: other.yaml` builds on another recipe beside this file: mappings merge, the rest replaces.",
+        (
+            ("the file", recipe.Recipe),
+            ("`base`", recipe.Base),
+            ("`quantization`", recipe.Quantization),
+            ("`lora`", recipe.Lora),
+            ("`training`", recipe.Training),
+            ("`pretraining`", recipe.Pretraining),
+        ),
+    ),
+)
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    for title, about, sections in _PARTS:
+        parts.append(f"\n## `{title}`\n\n{about}\n")
+        parts += [f"\n### {name}\n\n{_summary(model)}\n\n{_table(model)}" for name, model in sections]
+    parts.append(
+        "\n## Stages\n\nThe words after `uses:`, with what may stand under `with:` and `gates:`. An input in brackets may be left out.\n"
+    )
+    parts += [_stage(stage) for stage in STAGES.values()]
+    parts.append(f"\n### Options\n\n{_table(Options)}")
+    return "".join(parts)
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+def _table(model: type[BaseModel]) -> str:
+    rows = [f"| `{key}` | {_kind(field)} | {_default(key, field)} | {field.description} |\n" for key, field in fields_of(model).items()]
+    return "| key | value | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def _default(key: str, field: FieldInfo) -> str:
+    if field.is_required() or key == "provider":
+        return "required"
+    value = field.default
+    if value is None or value == {} or isinstance(value, BaseModel):
+        return "-"
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`".replace("'", "")
+
+
+def _kind(field: FieldInfo) -> str:
+    limits = [_limit(rule) for rule in field.metadata]
+    return " ".join([_type(field.annotation), *filter(None, limits)])
+
+
+def _limit(rule: Any) -> str:
+    words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+    return next((f"{word} {getattr(rule, key)}" for key, word in words.items() if getattr(rule, key, None) is not None), "")
+
+
+_WORDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "text, number, true or false"}
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if hasattr(annotation, "__metadata__"):
+        arguments = arguments[:1]
+    if hasattr(annotation, "__metadata__") or origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type(member) for member in arguments if member is not type(None)))
+    if origin is list:
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"name: {_type(arguments[1])}"
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return _WORDS.get(annotation) or ("section" if is_section else "path")
+
+
+def _stage(stage: Stage) -> str:
+    inputs = [*stage.inputs, *(f"[{name}]" for name in stage.optional), *(["any artifact, by any name"] if stage.any_input else [])]
+    rows = {"inputs": inputs, "options": stage.options, "outputs": stage.outputs, "gates on": stage.values}
+    where = "on the box" if stage.on_box else "on the laptop"
+    recipe_line = "; needs a `recipe`" if stage.needs_recipe else ""
+    lines = "".join(f"- {name}: {', '.join(f'`{item}`' for item in items)}\n" for name, items in rows.items() if items)
+    return f"\n### `{stage.name}`\n\nRuns {where}: {stage.about}{recipe_line}.\n\n{lines}"

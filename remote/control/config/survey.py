@@ -1,0 +1,65 @@
+"""All that `inv check` looks at, in one go: the inventory, and one playbook or all of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from remote.control import project
+from remote.control.config.check import check
+from remote.control.config.explain import in_order
+from remote.control.config.inventory import Inventory, load_inventory
+from remote.control.config.playbook import Playbook, load_playbook
+from remote.control.config.source import shown
+from remote.control.errors import ConfigError, Finding
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found, what was looked at, and one line that says so."""
+
+    findings: list[Finding]
+    checked: list[str]
+    summary: str
+
+
+def survey(playbook: str | None, box: str | None) -> Survey:
+    """Check the inventory and `playbook` on `box`. Without a playbook, check each; whether it fits a box, only where one is named."""
+    findings: list[Finding] = []
+    inventory = _inventory(findings)
+    names: list[str | Path] = [playbook] if playbook else list(_playbooks())
+    loaded = [book for name in names if (book := _playbook(name, findings))]
+    for book in loaded if inventory else ():
+        assert inventory is not None
+        findings += check(book, inventory, box, fit=bool(playbook or box or book.box))
+    checked = [shown(project.find_file("inventory.yaml")), *(shown(book.path) for book in loaded)]
+    return Survey(in_order(dict.fromkeys(findings)), checked, _summary(inventory, loaded, box))
+
+
+def _inventory(findings: list[Finding]) -> Inventory | None:
+    try:
+        return load_inventory()
+    except ConfigError as error:
+        findings += error.findings
+        return None
+
+
+def _playbook(name: str | Path, findings: list[Finding]) -> Playbook | None:
+    try:
+        return load_playbook(name)
+    except ConfigError as error:
+        findings += error.findings
+        return None
+
+
+def _playbooks() -> list[Path]:
+    """The project's playbooks and the shipped ones; the project's win."""
+    found = {path.name: path for folder in (project.CODE, project.root()) for path in sorted((folder / "playbooks").glob("*.yaml"))}
+    return list(found.values())
+
+
+def _summary(inventory: Inventory | None, playbooks: list[Playbook], box: str | None) -> str:
+    if inventory is None:
+        return ""
+    if len(playbooks) == 1:
+        book = playbooks[0]
+        return f"{shown(book.path)}: {len(book.stages)} stages on box {box or book.box or inventory.default_box}"
+    return f"{len(inventory.boxes)} boxes, {len(playbooks)} playbooks"
