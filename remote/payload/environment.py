@@ -58,7 +58,7 @@ def key_of(requirements: Path, kind: str) -> str:
     return hashlib.sha256("\0".join((requirements.read_text(), version, kind)).encode()).hexdigest()[:16]
 
 
-def find(requirements: Path, environments: Path) -> "Path | None":
+def find(requirements: Path, environments: Path) -> Path | None:
     """The interpreter of a whole environment, or None."""
     folder = environments / key_of(requirements, flavour())
     interpreter = folder / "venv" / "bin" / "python"
@@ -79,7 +79,7 @@ def make(requirements: Path, environments: Path, say: Say) -> Path:
         return _build(requirements, folder, kind, say)
 
 
-def _wait_for(lock: "object", say: Say) -> None:
+def _wait_for(lock: object, say: Say) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
     except BlockingIOError:
@@ -120,7 +120,7 @@ def _with_pip(requirements: Path, interpreter: Path, kind: str, say: Say) -> Non
     _phase("pip install", [*install, *extra, "-r", str(requirements)], say)
 
 
-def _torch_of_cpu(requirements: Path, interpreter: Path, say: Say) -> "list[str]":
+def _torch_of_cpu(requirements: Path, interpreter: Path, say: Say) -> list[str]:
     """What makes pip take a torch without GPU packages, where its default one has them."""
     pinned = re.search(r"^torch==([^\s;#]+)", requirements.read_text(), re.MULTILINE)
     if not pinned or "+" in pinned.group(1):
@@ -142,7 +142,7 @@ def _newer_pip(interpreter: Path, say: Say) -> None:
         _phase("a newer pip", [str(interpreter), "-m", "pip", "install", "--quiet", "--upgrade", "pip"], say)
 
 
-def _report(interpreter: Path, requirement: str) -> "dict[str, object]":
+def _report(interpreter: Path, requirement: str) -> dict[str, object]:
     ask = ["install", "--quiet", "--no-input", "--dry-run", "--no-deps", "--report", "-", requirement]
     answer = subprocess.run([str(interpreter), "-m", "pip", *ask], capture_output=True, text=True, check=False)
     try:
@@ -152,7 +152,7 @@ def _report(interpreter: Path, requirement: str) -> "dict[str, object]":
     return metadata
 
 
-def _brings_gpu_packages(metadata: "dict[str, object]") -> bool:
+def _brings_gpu_packages(metadata: dict[str, object]) -> bool:
     needs = metadata.get("requires_dist", [])
     names = [str(need) for need in needs] if isinstance(needs, list) else []
     is_cpu = str(metadata.get("version", "")).endswith("+cpu")
@@ -165,7 +165,7 @@ def _phase(name: str, words: Sequence[str], say: Say) -> None:
     say(f"{name}: {time.monotonic() - started:.1f} s")
 
 
-def _run(words: Sequence[str], say: Say) -> "list[str]":
+def _run(words: Sequence[str], say: Say) -> list[str]:
     lines: list[str] = []
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(words, text=True, errors="replace", **pipes) as process:  # type: ignore[call-overload]
@@ -178,13 +178,14 @@ def _run(words: Sequence[str], say: Say) -> "list[str]":
     return lines
 
 
-def _failure(words: Sequence[str], lines: "list[str]") -> Impossible:
+def _failure(words: Sequence[str], lines: list[str]) -> Impossible:
     said = " | ".join([line for line in lines if line][-4:])
     if any("No space left on device" in line or "Disk quota exceeded" in line for line in lines):
         remedy = "on the box: `df -h`, free space, then `./inv deploy`"
         return Impossible("disk_full", "the box's disk is full: the environment was not made", said, remedy)
     name = " ".join(Path(word).name for word in words[:4])
-    return Impossible("code", f"the Python environment was not made: `{name} ...` failed", said, "mend what pip says above, then `./inv deploy`")
+    remedy = "mend what pip says above, then `./inv deploy`"
+    return Impossible("code", f"the Python environment was not made: `{name} ...` failed", said, remedy)
 
 
 def main() -> None:

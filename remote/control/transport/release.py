@@ -76,7 +76,7 @@ class Deployed:
 
 
 def build_release(files: Iterable[Path], base: Path, code: Path = CODE) -> Release:
-    """The release of `code` and `files`, which land under `files/` by their path relative to `base`. Raises ConfigError for a missing one."""
+    """The release of `code` and `files`, which land under `files/` by their path relative to `base`. ConfigError if one is missing."""
     members = [_member(path.relative_to(code).as_posix(), path) for path in _code_files(code)]
     members += [_member(f"files/{_relative(path, base)}", _existing(path)) for path in files]
     unique = tuple(sorted({member.name: member for member in members}.values(), key=lambda member: member.name))

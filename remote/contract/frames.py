@@ -1,0 +1,82 @@
+"""How a followed log travels: a line of JSON, then as many raw bytes as its `size` says. Binary safe, cut anywhere.
+
+```
+{"file": "log", "offset": 4096, "size": 120}\\n<120 bytes>      a piece of a file
+{"restart": "log"}\\n                                          that file was replaced: begin it anew
+{"beat": true}\\n                                              nothing new, still here
+{"state": {...}}\\n                                            the end: how the job stands
+{"error": {...}}\\n                                            the end: cannot be followed
+```
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HEARTBEAT_SECONDS = 4.0
+PIECE_BYTES = 64 * 1024
+MARK_BYTES = 4096
+MAX_HEADER_BYTES = 1 << 20
+
+
+def encode(header: dict[str, Any], content: bytes = b"") -> bytes:
+    """One frame. `size` is filled in where there is content."""
+    if content:
+        header = {**header, "size": len(content)}
+    return json.dumps(header).encode() + b"\n" + content
+
+
+class FrameReader:
+    """Takes chunks as they arrive, gives whole frames."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._header: dict[str, Any] | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """The frames that `chunk` completes, as (header, content). Raises ValueError for what is no frame."""
+        self._rest += chunk
+        while True:
+            if self._header is None and not self._take_header():
+                return
+            header = self._header or {}
+            size = header.get("size", 0)
+            if len(self._rest) < size:
+                return
+            content = bytes(self._rest[:size])
+            del self._rest[:size]
+            self._header = None
+            yield header, content
+
+    def _take_header(self) -> bool:
+        end = self._rest.find(b"\n")
+        if end < 0:
+            if len(self._rest) > MAX_HEADER_BYTES:
+                raise ValueError("a frame without an end")
+            return False
+        header = json.loads(bytes(self._rest[:end]))
+        if not isinstance(header, dict):
+            raise ValueError("a frame that is no object")
+        del self._rest[: end + 1]
+        self._header = header
+        return True
+
+
+def mark(path: Path, offset: int) -> str:
+    """Names the first `offset` bytes of a file by their beginning and their end: another file, or a rewritten one, has another mark.
+
+    Empty when the file is not there or is shorter.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.seek(0, 2) < offset:
+                return ""
+            file.seek(0)
+            head = file.read(min(offset, MARK_BYTES))
+            file.seek(max(0, offset - MARK_BYTES))
+            tail = file.read(min(offset, MARK_BYTES))
+    except FileNotFoundError:
+        return "" if offset else hashlib.sha256(b"0").hexdigest()
+    return hashlib.sha256(b"%d" % offset + head + tail).hexdigest()

@@ -1,0 +1,1 @@
+"""Jobs on a box, as seen from the laptop: start, state, follow, cancel, show."""

@@ -1,0 +1,16 @@
+"""End a job on a box."""
+
+import json
+
+from remote.contract.jobs import JobState
+from remote.control.transport.base import Transport
+from remote.control.transport.payload import call, payload_command
+
+
+def cancel(transport: Transport, box_root: str, job_id: str, patience_seconds: float) -> JobState:
+    """End the job and all its processes: SIGTERM, so many seconds for a checkpoint, SIGKILL. `kept` of the state says what is left.
+
+    A job that has ended is only reported. A second call with less patience shortens the first one's.
+    """
+    command = payload_command(box_root, "supervise", "cancel", job_id, f"{patience_seconds:g}")
+    return JobState.from_json(json.dumps(call(transport, command)))

@@ -1,0 +1,381 @@
+"""The box's side of a job: starts it detached, watches it, records how it ended. Standard library only.
+
+`start [--again]` reads a JobSpec on standard input; `status ID`; `cancel ID SECONDS`. Each answers with one frame that holds
+the JobState. `run FOLDER PYTHON` is the supervisor itself: it outlives the connection that started it.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from remote.contract import atomic
+from remote.contract.events import Metric
+from remote.contract.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.paths import BoxPaths, JobPaths
+from remote.payload import environment, outcome, process
+
+GRACE_SECONDS = 90.0
+START_SECONDS = 30.0
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_RELEASE = Path(__file__).resolve().parents[2]
+
+
+class Refused(Exception):
+    """The box cannot do that: cause, what, why, remedy."""
+
+    def __init__(self, cause: Cause, what: str, why: str = "", remedy: str = "", kept: str = "") -> None:
+        super().__init__(what)
+        self.words = {"cause": cause.value, "what": what, "why": why, "remedy": remedy, "kept": kept}
+
+
+# ---- start -----------------------------------------------------------------------------------------------------------
+
+
+def start(box: BoxPaths, spec: JobSpec, again: bool) -> JobState:
+    """Start a job, once: a job that runs or has succeeded is only reported. `again`: one that ended badly goes on from its checkpoints."""
+    paths = box.job(_checked(spec.job_id))
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    with _locked(paths):
+        state = read(paths)
+        if state is not None and not _may_start(state, again):
+            return state
+        interpreter = _interpreter(box, spec)
+        if state is not None and state.status is not Status.PENDING:
+            _make_room(paths, state)
+        atomic.write_text(paths.spec, spec.to_json() + "\n")
+        write(paths, JobState(spec.job_id, spec.stage))
+        _launch(paths, interpreter, box.releases / spec.release)
+        return _await_start(paths)
+
+
+def _may_start(state: JobState, again: bool) -> bool:
+    badly = state.status.is_final and state.status is not Status.SUCCEEDED
+    return state.status is Status.PENDING or (again and badly)
+
+
+def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
+    release = box.releases / spec.release
+    if not (release / "remote").is_dir():
+        raise Refused(Cause.CONFIG, f"release {spec.release[:12]} is not on the box", remedy="`./inv deploy`, then the same command")
+    if spec.environment is None:
+        return Path(sys.executable)
+    requirements = release / "remote" / "payload" / spec.environment
+    found = environment.find(requirements, box.environments) if requirements.exists() else None
+    if found is None:
+        what = f"the Python environment of {spec.environment} is not made"
+        raise Refused(Cause.CONFIG, what, remedy="`./inv deploy`, then the same command")
+    return found
+
+
+def _make_room(paths: JobPaths, state: JobState) -> None:
+    """Before another attempt: nothing of the last one can be mistaken for the new one's; checkpoints, log and metrics stay."""
+    _kill_left_over(paths)
+    for path in (paths.failure, paths.outputs, _cancel_file(paths), _stage_file(paths)):
+        path.unlink(missing_ok=True)
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    note = f"started again at {moment} after {state.status.value}"
+    _append(paths.log, f"---- {note} ----")
+    if paths.metrics.exists():
+        last = _last_metric(paths.metrics)
+        _append(paths.metrics, Metric(last.step, last.total_steps, time.time(), note=note).to_line().strip())
+
+
+def _append(path: Path, line: str) -> None:
+    """Append a whole line, after a line that a killed process left unfinished."""
+    with path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END) and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            file.write(b"\n")
+        file.write(line.encode() + b"\n")
+
+
+def _last_metric(path: Path) -> Metric:
+    for line in reversed(path.read_text(errors="replace").splitlines()):
+        with contextlib.suppress(ValueError, TypeError):
+            return Metric.from_line(line)
+    return Metric(0, 0, 0.0)
+
+
+def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
+    words = [sys.executable, "-m", "remote.payload.supervise", "run", str(paths.folder), str(interpreter)]
+    if Path("/run/systemd/system").is_dir() and _launched(systemd_command(paths.folder.name, release, words)):
+        return
+    with (paths.folder / "supervisor.log").open("ab") as log:
+        subprocess.Popen(
+            words, cwd=release, env={**os.environ, "PYTHONPATH": str(release)}, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+
+
+def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
+    """Starts a supervisor as a unit of its own, so that logging out leaves it alone and a shutdown gives it time to checkpoint."""
+    unit = [
+        f"--unit=windlass-job-{job_id}", f"--uid={os.getuid()}", f"--gid={os.getgid()}", "--collect", "--quiet",
+        f"--working-directory={release}", f"--setenv=PYTHONPATH={release}", f"--setenv=HOME={Path.home()}",
+        "--property=KillMode=mixed", f"--property=TimeoutStopSec={GRACE_SECONDS + 30:.0f}",
+    ]  # fmt: skip
+    return ["sudo", "-n", "systemd-run", *unit, "--", *words]
+
+
+def _launched(words: list[str]) -> bool:
+    if shutil.which(words[0]) is None:
+        return False
+    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=START_SECONDS).returncode == 0
+
+
+def _await_start(paths: JobPaths) -> JobState:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        state = read(paths)
+        if state is not None and state.status is not Status.PENDING:
+            return state
+        time.sleep(0.01)
+    log = paths.folder / "supervisor.log"
+    said = log.read_text(errors="replace").strip()[-400:] if log.exists() else ""
+    raise Refused(Cause.CODE, "the job's supervisor did not come up", said, "run the command again; it starts the job once only")
+
+
+# ---- run: the supervisor ---------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, interpreter: str) -> None:
+    """Supervise one attempt from its start to its recorded end."""
+    watched = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*watched, signal.SIGHUP})
+    paths = JobPaths(folder)
+    spec = JobSpec.from_json(paths.spec.read_text())
+    me = os.getpid()
+    state = JobState(
+        spec.job_id, spec.stage, Status.RUNNING, me, process.start_ticks(me), process.boot_id(), started_at=time.time(),
+    )  # fmt: skip
+    reserve = _reserve(paths)
+    kills = process.out_of_memory_kills()
+    stage = _spawn(paths, spec, interpreter)
+    atomic.write_json(_stage_file(paths), {"pid": stage.pid, "ticks": process.start_ticks(stage.pid), "boot": state.boot_id})
+    write(paths, state)
+    was_told = _watch(paths, stage, watched)
+    process.signal_group(stage.pid, signal.SIGKILL)  # workers that outlived their parent
+    ending = outcome.Ending(stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills)
+    reserve.unlink(missing_ok=True)
+    write(paths, outcome.conclude(paths, state, ending))
+
+
+def _reserve(paths: JobPaths) -> Path:
+    # On a full disk even a failure must be written down: this is given back just before.
+    path = paths.folder / ".reserve"
+    with contextlib.suppress(OSError):
+        path.write_bytes(b"\0" * 65536)
+    return path
+
+
+def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str) -> subprocess.Popen[bytes]:
+    release = str(Path.cwd())
+    surroundings = {
+        **os.environ, "PYTHONPATH": release, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+    }  # fmt: skip
+    with paths.log.open("ab") as log:
+        return subprocess.Popen(
+            [interpreter, "-m", f"remote.payload.stages.{spec.stage}", str(paths.folder)], cwd=release, env=surroundings,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=process.end_with_parent,  # noqa: PLW1509 - the supervisor has one thread
+        )  # fmt: skip
+
+
+def _watch(paths: JobPaths, stage: subprocess.Popen[bytes], watched: set[signal.Signals]) -> bool:
+    """Wait for the stage; returns whether it was told to stop. After the grace its whole group is killed."""
+    deadline: float | None = None
+    while stage.poll() is None:
+        wait = 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        arrived = signal.sigtimedwait(watched, wait)
+        if arrived is not None and arrived.si_signo != signal.SIGCHLD:
+            deadline = time.monotonic() + _grace(paths)
+            process.signal_group(stage.pid, signal.SIGTERM)
+        elif arrived is None and deadline is not None:
+            process.signal_group(stage.pid, signal.SIGKILL)
+            deadline = time.monotonic() + 1.0
+    return deadline is not None
+
+
+def _grace(paths: JobPaths) -> float:
+    try:
+        return float(json.loads(_cancel_file(paths).read_text())["patience_seconds"])
+    except (OSError, ValueError, KeyError):
+        return GRACE_SECONDS
+
+
+# ---- status and cancel -----------------------------------------------------------------------------------------------
+
+
+def status(box: BoxPaths, job_id: str) -> JobState:
+    """How the job stands, LOST included. Raises Refused when there is no such job."""
+    paths = box.job(_checked(job_id))
+    state = read(paths)
+    if state is None:
+        raise Refused(Cause.LOST, f"there is no job {job_id} on the box", remedy="`./inv runs` lists what was started")
+    if state.status is Status.PENDING and _is_free(paths):
+        return _lost(paths, read(paths) or state, "it was never started: the start was cut off")
+    return state
+
+
+def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
+    """End a job with all its processes: SIGTERM, `patience_seconds` for a checkpoint, SIGKILL. Reports what was kept."""
+    state = status(box, job_id)
+    if state.status.is_final:
+        return state
+    paths = box.job(job_id)
+    atomic.write_json(_cancel_file(paths), {"patience_seconds": patience_seconds, "at": time.time()})
+    _signal_supervisor(state, signal.SIGTERM)
+    deadline = time.monotonic() + patience_seconds + 15
+    while time.monotonic() < deadline:
+        state = status(box, job_id)
+        if state.status.is_final:
+            return state
+        time.sleep(0.05)
+    return _forced(paths, state)
+
+
+def _forced(paths: JobPaths, state: JobState) -> JobState:
+    """The supervisor itself does not answer: end both, and record that."""
+    _signal_supervisor(state, signal.SIGKILL)
+    _kill_left_over(paths)
+    state = outcome.cancelled(paths, state, "the supervisor did not answer and was killed")
+    write(paths, state)
+    return state
+
+
+def _signal_supervisor(state: JobState, number: int) -> None:
+    if process.is_alive(state.pid, state.start_ticks, state.boot_id):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state.pid, number)
+
+
+def _kill_left_over(paths: JobPaths) -> None:
+    """End a stage whose supervisor is gone: two must never write one checkpoint."""
+    try:
+        record = json.loads(_stage_file(paths).read_text())
+    except (OSError, ValueError):
+        return
+    if record["boot"] != process.boot_id() or process.start_ticks(record["pid"]) not in (0, record["ticks"]):
+        return
+    process.signal_group(record["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while process.start_ticks(record["pid"]) == record["ticks"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def read(paths: JobPaths) -> JobState | None:
+    """The job's state, LOST where the record says RUNNING and nobody runs; None when there is no such job."""
+    state = _recorded(paths)
+    if state is None or state.status is not Status.RUNNING or process.is_alive(state.pid, state.start_ticks, state.boot_id):
+        return state
+    state = _recorded(paths) or state  # it may have ended between the two looks
+    if state.status is not Status.RUNNING:
+        return state
+    rebooted = state.boot_id != process.boot_id()
+    return _lost(paths, state, "the box was rebooted or stopped under it" if rebooted else "the supervisor was killed")
+
+
+def write(paths: JobPaths, state: JobState) -> None:
+    """Record the state."""
+    atomic.write_text(paths.state, state.to_json() + "\n")
+
+
+def _recorded(paths: JobPaths) -> JobState | None:
+    try:
+        return JobState.read(paths.state)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _lost(paths: JobPaths, state: JobState, why: str) -> JobState:
+    state.status, state.cause, state.why = Status.LOST, Cause.LOST, why
+    state.what = f"job {state.job_id} is lost"
+    state.remedy, state.kept = "`./inv resume` goes on from the newest checkpoint", outcome.kept(paths)
+    return state
+
+
+@contextlib.contextmanager
+def _locked(paths: JobPaths) -> Iterator[None]:
+    with (paths.folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_free(paths: JobPaths) -> bool:
+    """Whether nobody is starting the job just now."""
+    with (paths.folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        recorded = _recorded(paths)
+        return recorded is not None and recorded.status is Status.PENDING
+
+
+def _cancel_file(paths: JobPaths) -> Path:
+    return paths.folder / "cancel.json"
+
+
+def _stage_file(paths: JobPaths) -> Path:
+    return paths.folder / "stage.json"
+
+
+def _checked(job_id: str) -> str:
+    if not _JOB_ID.fullmatch(job_id):
+        raise Refused(Cause.CONFIG, f"{job_id!r} cannot name a job", "letters, digits, dots, dashes and underscores only")
+    return job_id
+
+
+# ---- the command line ------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="supervise")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("start").add_argument("--again", action="store_true")
+    verbs.add_parser("status").add_argument("job_id")
+    canceller = verbs.add_parser("cancel")
+    canceller.add_argument("job_id")
+    canceller.add_argument("patience_seconds", type=float)
+    runner = verbs.add_parser("run")
+    runner.add_argument("folder", type=Path)
+    runner.add_argument("interpreter")
+    options = parser.parse_args()
+    if options.verb == "run":
+        run(options.folder, options.interpreter)
+        return
+    try:
+        print(json.dumps({"done": json.loads(_answer(options).to_json())}), flush=True)
+    except Refused as refusal:
+        print(json.dumps({"error": refusal.words}), flush=True)
+        sys.exit(1)
+
+
+def _answer(options: argparse.Namespace) -> JobState:
+    box = BoxPaths.of_release()
+    if options.verb == "start":
+        try:
+            spec = JobSpec.from_json(sys.stdin.read())
+        except (ValueError, TypeError) as error:
+            raise Refused(Cause.CONFIG, "that is no job specification", str(error)) from None
+        return start(box, spec, options.again)
+    if options.verb == "cancel":
+        return cancel(box, options.job_id, options.patience_seconds)
+    return status(box, options.job_id)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Test boxes: a release with small stages of our own, deployed into a folder; and a real sshd on loopback."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from remote.contract.jobs import JobSpec
+from remote.control.project import CODE
+from remote.control.transport.base import Transport
+from remote.control.transport.release import build_release, deploy
+from remote.control.transport.ssh import Address, SshTransport
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin")
+
+STAGES = {
+    "count": """
+        import time
+        for number in range(int(job.option("lines", 5))):
+            print(f"line {number} äöü", flush=True)
+            job.metric(number + 1, int(job.option("lines", 5)), loss=1.0 / (number + 1))
+            time.sleep(float(job.option("pause", 0)))
+        whole = job.artifact("made.txt")
+        whole.write_text("made\\n")
+        job.output("made", whole)
+        job.output("score", 0.75)
+    """,
+    "endless": """
+        import multiprocessing, signal, sys, time
+        def stop(number, frame):
+            if job.option("stubborn"):
+                return
+            (job.paths.checkpoints / "step-7").mkdir(parents=True)
+            sys.exit(143)
+        signal.signal(signal.SIGTERM, stop)
+        import subprocess
+        worker = subprocess.Popen(["sleep", "600"])
+        print(f"worker {worker.pid}", flush=True)
+        while True:
+            time.sleep(0.05)
+    """,
+    "failing": """
+        how = job.option("how")
+        if how == "told":
+            from remote.payload.job import StageFailed
+            from remote.contract.jobs import Cause
+            raise StageFailed(Cause.NOT_A_NUMBER, "the loss is not a number", "step 3", "lower the rate", "checkpoint 2")
+        if how == "killed":
+            import os
+            os.kill(os.getpid(), 9)
+        if how == "nothing left":
+            job.output("gone", job.artifact("gone"))
+            return
+        raise RuntimeError("a bug")
+    """,
+}
+
+
+def code_tree(folder: Path) -> Path:
+    """A copy of the box's code with the stages above."""
+    shutil.copytree(CODE / "remote", folder / "remote", ignore=shutil.ignore_patterns("__pycache__", "control"))
+    for name, body in STAGES.items():
+        text = "from remote.payload.job import run_stage\ndef main(job):\n" + body.strip("\n") + '\nif __name__ == "__main__":\n    run_stage(main)\n'
+        (folder / "remote/payload/stages" / f"{name}.py").write_text(text.replace("\n        ", "\n    ").replace("def main(job):\n        ", "def main(job):\n    "))
+    return folder
+
+
+def deploy_stages(transport: Transport, code: Path, root: str = "windlass") -> str:
+    """Put the code tree on a box without making any environment; returns the digest."""
+    release = build_release([], code, code)
+    requirements = code / "no-requirements.txt"
+    requirements.write_text("")
+    deploy(transport, root, release, lambda line: None, requirements=str(requirements))
+    return release.digest
+
+
+def spec(digest: str, stage: str, job_id: str = "job-1", **options: object) -> JobSpec:
+    """A job that runs one of the stages above with the box's own Python."""
+    return JobSpec(job_id, stage, digest, environment=None, options=dict(options))
+
+
+@dataclass
+class Sshd:
+    """A real sshd of the calling user, alone in its folder."""
+
+    folder: Path
+    port: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+    options: tuple[str, ...] = field(default=())
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "client"
+
+    @property
+    def host_key_line(self) -> str:
+        return (self.folder / "host.pub").read_text()
+
+    def prepare(self) -> "Sshd":
+        self.home.mkdir(parents=True)
+        for name in ("host", "client"):
+            make_key(self.folder / name)
+        shutil.copyfile(self.folder / "client.pub", self.folder / "authorized")
+        return self
+
+    def start(self) -> "Sshd":
+        if not self.port:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+        config = self.folder / "config"
+        config.write_text("\n".join((
+            f"ListenAddress 127.0.0.1:{self.port}", f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/authorized", "StrictModes no",
+            "UsePAM no", f"PidFile {self.folder}/pid", "MaxStartups 200:30:400", "MaxSessions 100", f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}",
+            "PasswordAuthentication no", *self.options,
+        )))  # fmt: skip
+        assert SSHD is not None
+        with (self.folder / "sshd.log").open("ab") as log:
+            self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._await()
+        return self
+
+    def stop(self) -> None:
+        """End the listener and every session of it, as a crash would."""
+        if self.process is not None:
+            for pid in descendants(self.process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def cut(self) -> int:
+        """Kill the sessions but not the listener: a lost connection. Returns how many."""
+        assert self.process is not None
+        sessions = children(self.process.pid)
+        for pid in sessions:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(sessions)
+
+    def address(self, **changes: object) -> Address:
+        facts: dict[str, object] = {
+            "name": "demo", "id": "i-0test", "host": "127.0.0.1", "port": self.port, "user": _me(), "key": self.key, "alias": "i-0test",
+        }  # fmt: skip
+        return Address(**{**facts, **changes})  # type: ignore[arg-type]
+
+    def transport(self, **changes: object) -> SshTransport:
+        return SshTransport(self.address(**changes), lambda alias: [self.host_key_line])
+
+    def _await(self) -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as link:
+                if link.recv(4) == b"SSH-":
+                    return
+            time.sleep(0.02)
+        raise AssertionError((self.folder / "sshd.log").read_text())
+
+
+@contextlib.contextmanager
+def running_sshd(folder: Path, *options: str) -> Iterator[Sshd]:
+    """A real sshd for the length of a block; nothing of it is left."""
+    box = Sshd(folder, options=options).prepare().start()
+    try:
+        yield box
+    finally:
+        box.stop()
+        for pid in marked(f"WINDLASS_TEST_BOX={folder}"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", str(path)], check=True)
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    return [found for child in children(pid) for found in (child, *descendants(child))]
+
+
+def marked(word: str) -> list[int]:
+    """The processes whose environment holds `word`."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if word.encode() in environ.read_bytes().split(b"\0"):
+                found.append(int(environ.parent.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def await_true(condition: object, seconds: float = 20) -> None:
+    """Wait for something that must come; fails when it does not."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def _me() -> str:
+    import getpass
+
+    return getpass.getuser()
