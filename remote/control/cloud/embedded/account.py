@@ -13,6 +13,7 @@ import pickle
 import re
 import shutil
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,6 @@ class Account:
         self.lock = threading.RLock()
         self.machines: dict[str, Machine] = {}
         self._fingerprints: dict[str, str] = {}
-        self._work: set[threading.Thread] = set()
 
     @property
     def _saved(self) -> Path:
@@ -76,7 +76,7 @@ class Account:
                 yield from backend.all_instances()
 
     def load(self) -> None:
-        """Bring back what was saved: every instance that was not terminated, now stopped."""
+        """Bring back what was saved: every instance that was not terminated, now stopped. Call it before `install`."""
         with contextlib.suppress(FileNotFoundError):
             state = self._read()
             for account_id, regions in state["ec2"].items():
@@ -86,7 +86,8 @@ class Account:
             self._forget_terminated()
             for instance in self.instances():
                 self.machine(instance)
-                self._set(instance, "stopped")
+                if instance.state != "stopped":
+                    instance.stop()
             self._remove_strays()
 
     def save(self) -> None:
@@ -102,8 +103,8 @@ class Account:
             for instance in self.instances():
                 if instance.state in ("pending", "running"):
                     instance.stop()
-        for thread in list(self._work):
-            thread.join(timeout=_STOP_GRACE_SECONDS + 12)
+        for machine in list(self.machines.values()):
+            machine.work.shutdown(wait=True)
         self.save()
 
     def power(self, instance: Instance, action: str, minutes: float) -> None:
@@ -116,6 +117,12 @@ class Account:
         else:
             with self.lock:
                 self._power_now(instance, action)
+
+    def describe(self, instance: Instance) -> dict[str, object]:
+        """One instance as Windlass asks for it: what it is, and where to log in."""
+        name = next((tag["value"] for tag in instance.get_tags() if tag["key"] == "Name"), "")
+        told = {"id": instance.id, "name": name, "type": instance.instance_type, "state": instance.state}
+        return {**told, **self.machine(instance).address()}
 
     def facts(self, instance: Instance) -> dict[str, str]:
         """What IMDS tells about an instance."""
@@ -163,7 +170,7 @@ class Account:
         _expect(instance, "pending running", "stopped")
         original(instance)
         self._set(instance, "stopping")
-        self._in_background(self._halt, instance, _STOP_GRACE_SECONDS, "stopped")
+        self._in_turn(self._halt, instance, _STOP_GRACE_SECONDS, "stopped")
         return previous
 
     def _terminate(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
@@ -172,12 +179,12 @@ class Account:
             return previous
         original(instance)
         self._set(instance, "shutting-down")
-        self._in_background(self._halt, instance, _TERMINATE_GRACE_SECONDS, "terminated")
+        self._in_turn(self._halt, instance, _TERMINATE_GRACE_SECONDS, "terminated")
         return previous
 
     def _reboot(self, _original: Callable[..., Any], instance: Instance) -> None:
         _expect(instance, "running", "rebooted")
-        self._in_background(self._reboot_machine, instance)
+        self._in_turn(self._reboot_machine, instance)
 
     def _console_output(self, _original: Callable[..., Any], response: Any) -> Any:
         from moto.core.responses import ActionResult
@@ -188,9 +195,11 @@ class Account:
 
     def _boot(self, instance: Instance) -> None:
         self._set(instance, "pending")
-        self._in_background(self._boot_machine, instance, "pending")
+        self._in_turn(self._boot_machine, instance, "pending")
 
     def _boot_machine(self, instance: Instance, while_in: str) -> None:
+        if instance.state != while_in:
+            return
         try:
             self.machine(instance).boot(_public_key(instance), _user_data(instance))
             self._settle(instance, while_in, "running")
@@ -210,7 +219,7 @@ class Account:
         machine.halt(grace_seconds)
         if then == "terminated":
             machine.erase()
-        self._settle(instance, instance.state, then)
+        self._settle(instance, "shutting-down" if then == "terminated" else "stopping", then)
 
     def _settle(self, instance: Instance, expected: str, name: str) -> None:
         """The end of a transition, unless another has begun meanwhile."""
@@ -230,16 +239,9 @@ class Account:
                 self.machines[instance.id] = Machine(instance.id, folder, instance.region_name, self.url)
             return self.machines[instance.id]
 
-    def _in_background(self, work: Callable[..., None], *args: Any) -> None:
-        def run() -> None:
-            try:
-                work(*args)
-            finally:
-                self._work.discard(thread)
-
-        thread = threading.Thread(target=run, daemon=True)
-        self._work.add(thread)
-        thread.start()
+    def _in_turn(self, work: Callable[..., None], instance: Instance, *args: Any) -> None:
+        """Do it in the background, after all that this machine was told before."""
+        self.machine(instance).work.submit(_reported(work), instance, *args)
 
     def _read(self) -> dict[str, Any]:
         """What was saved. Another version of moto may not understand it: then it is set aside, and the disks stay."""
@@ -281,6 +283,18 @@ def _replace(owner: type, name: str, replacement: Callable[..., Any]) -> None:
         return replacement(original, self, *args, **kwargs)
 
     setattr(owner, name, method)
+
+
+def _reported(work: Callable[..., None]) -> Callable[..., None]:
+    """A failure in the background is at least in the log."""
+
+    def run(*args: Any) -> None:
+        try:
+            work(*args)
+        except Exception:
+            traceback.print_exc()
+
+    return run
 
 
 def _launched_with(backend: Any, token: str) -> Any:

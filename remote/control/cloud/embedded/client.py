@@ -40,9 +40,18 @@ def down() -> bool:
 
 
 def describe(url: str, instance_id: str) -> dict[str, Any]:
-    """`host`, `port`, `user`, `state`, `disk` and `log` of one instance. Raises CloudError for one that is not there."""
+    """`id`, `name`, `type`, `state`, `host`, `port`, `user`, `disk` and `log` of one instance.
+
+    Raises CloudError where it is not there, or the cloud is down.
+    """
     described: dict[str, Any] = json.loads(_get(f"{url}/windlass/instances/{instance_id}", instance_id))
     return described
+
+
+def listing(url: str) -> list[dict[str, Any]]:
+    """Every instance that is not terminated, as `describe` tells."""
+    instances: list[dict[str, Any]] = json.loads(_get(f"{url}/windlass/instances"))
+    return instances
 
 
 def address_of(url: str, instance_id: str) -> tuple[str, int, str]:
@@ -60,7 +69,7 @@ def _daemon() -> Daemon:
     return Daemon("the embedded cloud", "remote.control.cloud.embedded.server", folder())
 
 
-def _get(address: str, instance_id: str) -> bytes:
+def _get(address: str, instance_id: str = "") -> bytes:
     """Loopback is never asked through a proxy."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -1,7 +1,9 @@
-"""A box's SSH server from a library (asyncssh), for machines without OpenSSH's sshd: `python -m … FOLDER HOST PORT HOST_KEY AUTHORIZED_KEYS`.
+"""A box's SSH server from a library (asyncssh), for machines without OpenSSH's sshd.
 
-It treats processes as sshd does: each command in a session of its own, gone only with its terminal, never with the connection;
-the channel closes when the command has ended and nobody holds its output any more.
+It treats processes as sshd does: each command in a session of its own, ended by the loss of its terminal but never by the loss
+of the connection; the channel closes when the command has ended and nobody holds its output any more.
+
+    python -m remote.control.cloud.embedded.library FOLDER HOST PORT HOST_KEY AUTHORIZED_KEYS
 """
 
 import asyncio
@@ -9,11 +11,12 @@ import contextlib
 import fcntl
 import os
 import pty
-import struct
+import signal
 import sys
 import termios
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from remote.control.cloud.embedded.guest import shell
 
@@ -30,7 +33,7 @@ async def serve(folder: Path, host: str, port: int, host_key: Path, authorized_k
     """Serve one box until the process is ended."""
     import asyncssh
 
-    class Server(asyncssh.SSHServer):
+    class Server(asyncssh.SSHServer):  # type: ignore[misc]
         """Reads the authorized keys anew for every login: user-data may add some."""
 
         def connection_made(self, conn: "asyncssh.SSHServerConnection") -> None:
@@ -50,8 +53,35 @@ async def serve(folder: Path, host: str, port: int, host_key: Path, authorized_k
 
 async def run(process: "asyncssh.SSHServerProcess[bytes]", enter: Path) -> None:
     """One exec or shell request, from its start to its exit status."""
+    import asyncssh
+
+    ends, own_ends, become_terminal = _terminal() if process.term_type else _pipes()
+    child = await asyncio.create_subprocess_exec(
+        enter, env=_environment(process, enter), stdin=ends[0], stdout=ends[1], stderr=ends[2],
+        start_new_session=True, preexec_fn=become_terminal,
+    )  # fmt: skip
+    for end in set(ends):
+        os.close(end)
+    process.set_redirect_pid(child.pid)
+    await process.redirect(*own_ends, send_eof=False)
+    code = await child.wait()
+    with contextlib.suppress(OSError, asyncssh.Error):
+        await process.stdout.drain()
+        await process.stderr.drain()
+        _tell(process, code)
+
+
+def _tell(process: "asyncssh.SSHServerProcess[bytes]", code: int) -> None:
+    if code < 0:
+        process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
+    else:
+        process.exit(code)
+
+
+def _environment(process: "asyncssh.SSHServerProcess[bytes]", enter: Path) -> dict[str, str]:
+    """What sshd sets itself; `enter` adds all else."""
     peer, here = (process.get_extra_info(name) for name in ("peername", "sockname"))
-    environment = {
+    return {
         "HOME": str(enter.parent / "disk"),
         "SHELL": shell(),
         "SSH_CLIENT": f"{peer[0]} {peer[1]} {here[1]}",
@@ -59,63 +89,21 @@ async def run(process: "asyncssh.SSHServerProcess[bytes]", enter: Path) -> None:
         **({"SSH_ORIGINAL_COMMAND": process.command} if process.command else {}),
         **({"TERM": process.term_type} if process.term_type else {}),
     }
-    start = _on_terminal if process.term_type else _on_pipes
-    code = await start(process, enter, environment)
-    if code < 0:
-        import signal
-
-        process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
-    else:
-        process.exit(code)
 
 
-async def _on_pipes(process: "asyncssh.SSHServerProcess[bytes]", enter: Path, environment: dict[str, str]) -> int:
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(enter, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
-    assert child.stdin and child.stdout and child.stderr
-    feeding = asyncio.create_task(_feed(process, child.stdin))
-    await asyncio.gather(_copy(child.stdout, process.stdout), _copy(child.stderr, process.stderr))
-    code = await child.wait()
-    feeding.cancel()
-    return code
+Ends = tuple[tuple[int, int, int], tuple[int, int, int | None], Callable[[], object] | None]
 
 
-async def _feed(process: "asyncssh.SSHServerProcess[bytes]", stdin: asyncio.StreamWriter) -> None:
-    """The client's bytes to the command; the end of either closes the pipe."""
-    with contextlib.suppress(OSError, _broken()):
-        await _copy(process.stdin, stdin)
-    stdin.close()
+def _pipes() -> Ends:
+    """Three pipes: the command's ends (stdin, stdout, stderr), and ours."""
+    (stdin, feed), (output, stdout), (errors, stderr) = os.pipe(), os.pipe(), os.pipe()
+    return (stdin, stdout, stderr), (feed, output, errors), None
 
 
-async def _copy(source: Any, target: Any) -> None:
-    """Bytes from `source` to `target` with back-pressure. A vanished reader is no reason to end the writer: its pipe breaks, as with sshd."""
-    with contextlib.suppress(ConnectionError, _broken()):
-        while chunk := await source.read(1 << 16):
-            target.write(chunk)
-            await target.drain()
-
-
-def _broken() -> type[Exception]:
-    import asyncssh
-
-    return asyncssh.Error
-
-
-async def _on_terminal(process: "asyncssh.SSHServerProcess[bytes]", enter: Path, environment: dict[str, str]) -> int:
+def _terminal() -> Ends:
+    """A pseudo-terminal: its closing hangs up on the command."""
     master, slave = pty.openpty()
-    columns, rows, *_ = process.term_size
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    child = await asyncio.create_subprocess_exec(
-        enter, env=environment, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
-    os.close(slave)
-    await process.redirect(stdin=os.dup(master), stdout=master, send_eof=False)
-    waiting = asyncio.create_task(child.wait())
-    leaving = asyncio.create_task(process.channel.wait_closed())
-    await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    leaving.cancel()
-    return await waiting
+    return (slave, slave, slave), (os.dup(master), master, None), lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 if __name__ == "__main__":

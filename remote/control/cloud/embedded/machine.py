@@ -20,6 +20,7 @@ import subprocess
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -61,14 +62,14 @@ class Record:
 
 @dataclass
 class Machine:
-    """One instance. `boot` and `halt` wait for each other."""
+    """One instance. `boot`, `halt` and `erase` are for its one line of work: submit them, and they happen in that order."""
 
     id: str
     folder: Path
     region: str
     cloud_url: str
     tokens: set[str] = field(default_factory=set)
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    work: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=1))
     _children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     _timer: threading.Timer | None = None
 
@@ -99,35 +100,34 @@ class Machine:
 
     def boot(self, public_key: str, user_data: bytes) -> None:
         """Bring the machine up; returns when SSH answers. Raises CloudError when it never does."""
-        with self._turn:
-            self.disk.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._print(f"[    0.000000] Windlass embedded cloud: {self.id} boots on {platform.node()}")
-            environment = guest.prepare(self.folder, self.id, self.region, self.cloud_url)
-            first = not self.record.booted
-            if first:
-                self._first_boot(public_key)
-                self._save(booted=True)
-            if first and user_data:
-                self._run_user_data(user_data, environment)
-            self._start_ssh_server()
-            self._print(host_key_block(self._host_key.with_suffix(".pub").read_text(), self.id))
+        self.disk.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._print(f"[    0.000000] Windlass embedded cloud: {self.id} boots on {platform.node()}")
+        environment = guest.prepare(self.folder, self.id, self.region, self.cloud_url)
+        first = not self.record.booted
+        if first:
+            self._first_boot(public_key)
+            self._save(booted=True)
+        if first and user_data:
+            self._run_user_data(user_data, environment)
+        self._start_ssh_server()
+        self._print(host_key_block(self._host_key.with_suffix(".pub").read_text(), self.id))
 
     def halt(self, grace_seconds: float) -> None:
         """End every process of the machine."""
-        with self._turn:
-            self.cancel_timer()
-            groups = {child.pid for child in self._children}
-            if self.record.server_alive():
-                groups.add(self.record.server_pid)
-            left = processes.end(processes.INSTANCE, self.id, groups, grace_seconds)
-            for child in self._children:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=1)
-            self._children.clear()
-            self.tokens.clear()
-            if self.folder.exists():
-                self._save(server_pid=0, server_start=None, port=0)
-                self._print(f"[  OK  ] Reached target Power-Off{f'; still there: {sorted(left)}' if left else ''}")
+        self.cancel_timer()
+        # A child already waited for is left out: its pid may be another's by now.
+        groups = {child.pid for child in self._children if child.returncode is None}
+        if self.record.server_alive():
+            groups.add(self.record.server_pid)
+        left = processes.end(processes.INSTANCE, self.id, groups, grace_seconds)
+        for child in self._children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=1)
+        self._children.clear()
+        self.tokens.clear()
+        if self.folder.exists():
+            self._save(server_pid=0, server_start=None, port=0)
+            self._print(f"[  OK  ] Reached target Power-Off{f'; still there: {sorted(left)}' if left else ''}")
 
     def erase(self) -> None:
         """Remove the disk and all else, once halted."""
@@ -184,7 +184,8 @@ class Machine:
                 if not complaint:
                     return
                 complaints.append(f"{kind.__name__.rpartition('.')[2]}: {complaint}")
-        raise CloudError("the SSH server did not start", where=f"instance {self.id}", why=" | ".join(complaints), remedy=f"read {self.folder}/ssh.log")
+        why = " | ".join(complaints)
+        raise CloudError("the SSH server did not start", where=f"instance {self.id}", why=why, remedy=f"read {self.folder}/ssh.log")
 
     def _try_ssh_server(self, kind: ModuleType, host: str, port: int) -> str:
         command = kind.command(self.folder, host, port, self._host_key, self._authorized_keys)

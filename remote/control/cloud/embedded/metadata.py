@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 
 def answer(method: str, path: str, headers: Mapping[str, str], facts: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:
-    """HTTP status and text for one request. `path` begins with `latest/`; `facts` maps paths below it to values; `tokens` are the given ones."""
+    """HTTP status and text for one request. `path` begins with `latest/`; `facts` maps paths below it to values.
+
+    `tokens` are those handed out so far, and are added to.
+    """
     if path == "latest/api/token":
         return _token(method, headers, tokens)
     if headers.get("X-aws-ec2-metadata-token") not in tokens:

@@ -42,8 +42,8 @@ def main() -> None:
     server = make_server("127.0.0.1", 0, _not_yet, threaded=True, request_handler=Handler)
     url = f"http://127.0.0.1:{server.server_port}"
     account = Account(folder, url)
-    account.install()
     account.load()
+    account.install()
     server.app = Wire(account)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())

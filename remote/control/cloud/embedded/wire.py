@@ -1,7 +1,8 @@
 """HTTP in front of moto: who may ask, what Windlass adds, and what must be guarded and saved.
 
 ```
-GET  /windlass/instances/<id>           {"host", "port", "user", "state", "disk", "log"}
+GET  /windlass/instances                all that are not terminated, as below
+GET  /windlass/instances/<id>           {"id", "name", "type", "state", "host", "port", "user", "disk", "log"}
 GET  /windlass/instances/<id>/console   the console as text
      /windlass/imds/<id>/latest/...     IMDSv2 of that box;  POST .../power is its shutdown command
      anything else                      the AWS wire API
@@ -71,6 +72,8 @@ class Wire:
         return answer
 
     def _own(self, request: Request) -> Response:
+        if request.path == "/windlass/instances":
+            return _json([self.account.describe(instance) for instance in self.account.instances() if instance.state != "terminated"])
         kind, instance_id, rest = [*request.path.removeprefix("/windlass/").split("/", 2), "", ""][:3]
         instance = self.account.instance(instance_id)
         if instance is None:
@@ -79,7 +82,7 @@ class Wire:
             return self._imds(request, instance, rest)
         if rest == "console":
             return Response(self.account.machine(instance).console(), mimetype="text/plain")
-        return _json({**self.account.machine(instance).address(), "state": instance.state})
+        return _json(self.account.describe(instance))
 
     def _imds(self, request: Request, instance: Instance, path: str) -> Response:
         if path == "power" and request.method == "POST":
@@ -87,7 +90,7 @@ class Wire:
             self.account.power(instance, asked["action"], asked["minutes"])
             return _json({})
         tokens = self.account.machine(instance).tokens
-        status, text = metadata.answer(request.method, path, request.headers, self.account.facts(instance), tokens)
+        status, text = metadata.answer(request.method, path, dict(request.headers), self.account.facts(instance), tokens)
         return Response(text, status=status, mimetype="text/plain")
 
 

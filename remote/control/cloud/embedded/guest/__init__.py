@@ -49,8 +49,8 @@ def environment(folder: Path, instance_id: str, region: str, cloud_url: str) -> 
     user = getpass.getuser()
     passed_on = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     return {
-        **passed_on,
         **_pip(),
+        **passed_on,
         **{name: _without_loopback(passed_on.get(name, "")) for name in ("no_proxy", "NO_PROXY")},
         **{"HOME": str(disk), "USER": user, "LOGNAME": user, "SHELL": shell(), "LANG": "C.UTF-8"},
         "PATH": f"{folder / 'bin'}:{_python_folder()}:{_SYSTEM_PATH}",
@@ -95,8 +95,8 @@ def _pip() -> dict[str, str]:
     if sys.platform == "darwin":
         settings.insert(0, home / "Library/Application Support/pip/pip.conf")
         caches = home / "Library/Caches"
-    found = {"PIP_CONFIG_FILE": str(path) for path in settings[:3] if path.is_file()}
-    return {"PIP_CACHE_DIR": str(caches / "pip"), **found, **{k: v for k, v in os.environ.items() if k in ("PIP_CACHE_DIR", "PIP_CONFIG_FILE")}}
+    found = next((str(path) for path in settings if path.is_file()), "")
+    return {"PIP_CACHE_DIR": str(caches / "pip"), **({"PIP_CONFIG_FILE": found} if found else {})}
 
 
 def _python_folder() -> Path:
