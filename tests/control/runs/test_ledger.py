@@ -13,7 +13,11 @@ from remote.control.runs.ledger import Ledger, all_runs, find_run
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.state import fold, state_of
 
-PLAN = Plan("demo", (PlannedStage("prepare", "prepare", {"dataset": "rows.jsonl"}), PlannedStage("train", "train", {"train": "prepare.train"})), ("stop",))
+PLAN = Plan(
+    "demo",
+    (PlannedStage("prepare", "prepare", {"dataset": "rows.jsonl"}), PlannedStage("train", "train", {"train": "prepare.train"})),
+    ("stop",),
+)
 
 
 @pytest.fixture
