@@ -48,3 +48,17 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def create(path: Path, content: bytes, mode: int = 0o644) -> bool:
+    """Give `path` that content unless it exists, whole or not at all; returns whether this call did. Two callers get one winner."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.new")
+    write_bytes(partial, content, mode)
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink()
+    sync_folder(path.parent)
+    return True

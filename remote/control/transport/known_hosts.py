@@ -33,7 +33,7 @@ def pin(alias: str, key_line: str) -> None:
         if key in known:
             return
         if any(kind(other) == kind(key) for other in known):
-            raise mismatch(alias, "its host key changed", f"pinned: {known}; shown: {key}")
+            raise mismatch(alias, f"pinned is {known}, shown was {key}")
         _write([*_lines(), f"{alias} {key}"])
 
 
@@ -70,13 +70,13 @@ def kind(key: str) -> str:
     return key.split(" ", 1)[0]
 
 
-def mismatch(alias: str, why: str, details: str) -> HostKeyMismatch:
-    """The error for a host that shows another key than the pinned one, with the commands that mend it."""
+def mismatch(alias: str, why: str, box_name: str = "NAME") -> HostKeyMismatch:
+    """The error for a host that shows another key than the pinned one, with the command that mends it."""
     return HostKeyMismatch(
         "another machine may be answering in the box's place",
         where=f"host key of {alias}",
-        why=f"{why} ({details})",
-        remedy=f"if you know why it changed: `ssh-keygen -R {alias} -f {path()}`, then `./inv start NAME`, which reads the key anew from the console",
+        why=why,
+        remedy=f"only if you know why the key changed: `./inv box.forget {box_name}`, then `./inv start {box_name}`, which reads it anew",
         kept="nothing was sent to it",
     )
 

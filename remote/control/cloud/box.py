@@ -1,0 +1,48 @@
+"""A box as the rest of Windlass sees it: an address, a login, a pinned host key. Nothing in it tells providers apart."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+State = Literal["pending", "running", "stopping", "stopped", "terminated", "unknown"]
+"""EC2's own words. `terminated` also stands for a box that was never launched; `unknown` when the provider could not be asked."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box at one moment.
+
+    `id` is the instance id, or the empty string where there is none; `host` and `port` are set while it runs;
+    `key` is the private key on the laptop (None: the SSH agent and the user's default keys); `host_key_alias` is the name
+    of its host keys in Windlass's known_hosts; `root` and `shared` are folders on the box; `launched_at` is seconds since
+    the epoch, UTC, of the last start; `hourly_usd` is the list price while it runs, or None where nothing is billed or the
+    price is not known; `note` says what a reader of a listing should know besides.
+    """
+
+    name: str
+    provider: str
+    id: str
+    state: State
+    host: str
+    port: int
+    user: str
+    key: Path | None
+    host_key_alias: str
+    instance_type: str
+    region: str
+    root: str
+    shared: str | None
+    launched_at: float | None
+    hourly_usd: float | None
+    note: str = ""
+
+    @property
+    def address(self) -> str:
+        """`host:port`, or the empty string while it has none."""
+        return f"{self.host}:{self.port}" if self.host else ""
+
+    @property
+    def where(self) -> str:
+        """How errors and progress lines name it: `box demo (i-0abc at 127.0.0.1:40123)`."""
+        facts = " at ".join(fact for fact in (self.id, self.address) if fact)
+        return f"box {self.name} ({facts})" if facts else f"box {self.name}"

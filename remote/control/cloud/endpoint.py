@@ -1,0 +1,170 @@
+"""Where the cloud's API is and how its boxes are reached: all that differs between AWS and the embedded cloud.
+
+The two never mix: AWS is asked with the user's own credentials and configuration and nothing of ours; the embedded cloud is
+asked with dummy credentials by a session that reads no environment variable and no file of the user's.
+"""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+from remote.control.errors import CloudError
+
+_RETRIES = {"mode": "standard", "total_max_attempts": 5}
+_CHECK_ADDRESS = "https://checkip.amazonaws.com"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where SSH answers, and for whom."""
+
+    host: str
+    port: int
+    user: str
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a state, for SSH and for the host key, and how often to look. Seconds."""
+
+    state: float
+    ssh: float
+    host_key: float
+    poll: float
+
+
+class Endpoint(Protocol):
+    """One place to ask for boxes."""
+
+    @property
+    def region(self) -> str:
+        """The region whose boxes it knows."""
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether a box costs money."""
+
+    @property
+    def patience(self) -> Patience:
+        """How slow it may be."""
+
+    def client(self, service: str) -> Any:
+        """A boto3 client."""
+
+    def regions(self) -> tuple[str, ...]:
+        """The regions that boto3 knows; empty where that means nothing."""
+
+    def caller_cidr(self) -> str:
+        """The one address that may reach port 22, as seen from the boxes."""
+
+    def address_of(self, instance: dict[str, Any]) -> Address | None:
+        """Where the instance (as `describe_instances` tells) is reached; None while it has no address."""
+
+
+@dataclass(frozen=True)
+class AwsEndpoint:
+    """AWS itself, with the user's credentials as every AWS tool finds them (AWS_PROFILE and so on)."""
+
+    region: str
+    user: str
+    is_billed: bool = True
+    patience: Patience = Patience(state=600, ssh=600, host_key=600, poll=3)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client."""
+        return _aws_client(self.region, service)
+
+    def regions(self) -> tuple[str, ...]:
+        """The regions that this boto3 knows, over all partitions."""
+        import botocore.session
+
+        # Without the user's profile: a missing one must not hide the error that is being explained.
+        session = botocore.session.Session(profile=None, session_vars={"profile": (None, None, None, None)})
+        partitions = session.get_available_partitions()
+        return tuple(region for partition in partitions for region in session.get_available_regions("ec2", partition))
+
+    def caller_cidr(self) -> str:
+        """The laptop's public address. Raises CloudError when it can't be learned."""
+        import httpx
+
+        try:
+            answer = httpx.get(_CHECK_ADDRESS, timeout=10).raise_for_status().text.strip()
+            return str(ipaddress.ip_network(answer))
+        except (httpx.HTTPError, ValueError) as error:
+            what = "the laptop's public address could not be learned; port 22 is opened for that address alone"
+            remedy = "check the laptop's network, then repeat the command"
+            raise CloudError(what, where=_CHECK_ADDRESS, why=str(error), remedy=remedy) from None
+
+    def address_of(self, instance: dict[str, Any]) -> Address | None:
+        """The public address, else the private one; port 22."""
+        host = instance.get("PublicIpAddress") or instance.get("PrivateIpAddress")
+        return Address(host, 22, self.user) if host else None
+
+
+@dataclass(frozen=True)
+class EmbeddedEndpoint:
+    """The embedded cloud on this laptop."""
+
+    url: str
+    region: str = "us-east-1"
+    is_billed: bool = False
+    patience: Patience = Patience(state=90, ssh=60, host_key=30, poll=0.1)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client."""
+        return _embedded_client(self.url, self.region, service)
+
+    def regions(self) -> tuple[str, ...]:
+        """Nothing: it serves one region, whatever its name."""
+        return ()
+
+    def caller_cidr(self) -> str:
+        """Loopback."""
+        return "127.0.0.1/32"
+
+    def address_of(self, instance: dict[str, Any]) -> Address | None:
+        """What the embedded cloud says about the instance's SSH server."""
+        from remote.control.cloud.embedded import client
+
+        return Address(*client.address_of(self.url, instance["InstanceId"]))
+
+
+def of_entry(entry: Any) -> Endpoint:
+    """The endpoint behind an entry of the inventory; starts the embedded cloud where it is meant."""
+    if entry.provider == "embedded":
+        from remote.control.cloud.embedded import client
+
+        return EmbeddedEndpoint(client.endpoint(start=True))
+    return AwsEndpoint(entry.region, entry.user)
+
+
+@cache  # a client takes a quarter of a second to make
+def _aws_client(region: str, service: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(retries=_RETRIES, connect_timeout=10, read_timeout=60, user_agent_extra="windlass")
+    return boto3.session.Session(region_name=region).client(service, config=config)
+
+
+@cache
+def _embedded_client(url: str, region: str, service: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session("windlass", "windlass", region_name=region, botocore_session=_hermetic_session())
+    # An empty mapping of proxies, not None: None would be filled from the environment.
+    config = Config(retries=_RETRIES, connect_timeout=5, read_timeout=60, proxies={}, s3={"addressing_style": "path"})
+    return session.client(service, endpoint_url=url, config=config)
+
+
+def _hermetic_session() -> Any:
+    """A botocore session with every setting at its default: no variable of the environment and no file of the user's is read."""
+    import botocore.session
+    from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as SETTINGS
+
+    defaults = {name: (None, None, default, convert) for name, (_, _, default, convert) in SETTINGS.items()}
+    nowhere = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    return botocore.session.Session(session_vars={**defaults, **nowhere})

@@ -1,0 +1,37 @@
+"""Which boxes are this project's: a mark on everything it makes, drawn once."""
+
+import re
+import secrets
+
+from remote.contract import atomic, digest
+from remote.control import project
+
+PROJECT_TAG = "windlass:project"
+BOX_TAG = "windlass:box"
+
+
+def project_mark() -> str:
+    """`<folder>-<8 hexadecimal digits>`: the value of the tag `windlass:project`. Drawn once, kept in `.windlass/project`.
+
+    Drawn, not derived from the path: two people with a folder of the same name share no boxes, and a moved folder keeps its own.
+    """
+    path = project.state_folder() / "project"
+    if not path.exists():
+        folder = re.sub(r"[^A-Za-z0-9]+", "-", project.root().name)[:40].strip("-")
+        atomic.create(path, f"{folder or 'project'}-{secrets.token_hex(4)}\n".encode())
+    return path.read_text().strip()
+
+
+def client_token(box_name: str, generation: int) -> str:
+    """What makes a repeated RunInstances find its first result: 64 characters, the same for one life of a box."""
+    return digest.of_value([project_mark(), box_name, generation])
+
+
+def tags(box_name: str, further: dict[str, str]) -> dict[str, str]:
+    """The tags on all that is made for a box. Windlass's own win over the inventory's."""
+    return {**further, "Name": f"windlass-{box_name}", BOX_TAG: box_name, PROJECT_TAG: project_mark()}
+
+
+def group_name(box_name: str) -> str:
+    """The name of the box's security group."""
+    return f"windlass-{project_mark()}-{box_name}"

@@ -1,0 +1,196 @@
+"""What a cloud's refusal means for its reader: one table from error code to error class and remedy."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One kind of refusal. `what` and `remedy` may name {name}, {region} and {kind}, the instance type."""
+
+    error: type[CloudError]
+    what: str
+    remedy: str
+
+
+_CAPACITY = Refusal(
+    CapacityError, "{region} has no {kind} to give just now",
+    "wait and repeat the command, or set another `region:`, `subnet:` or `instance_type:` in inventory.yaml, then `./inv launch {name}`",
+)  # fmt: skip
+_NOT_OFFERED = Refusal(
+    CapacityError, "{kind} is not offered there",
+    "set another `region:`, `subnet:` or `instance_type:` for {name} in inventory.yaml, then `./inv launch {name}`",
+)  # fmt: skip
+_VCPUS = Refusal(
+    QuotaError, "the account's vCPU quota in {region} is too small for {kind}",
+    "ask for more: `aws service-quotas request-service-quota-increase --region {region} --service-code ec2 "
+    "--quota-code L-DB2E81BA --desired-value 8` (G and VT types; g5.2xlarge needs 8 vCPUs), then `./inv launch {name}`; see docs/aws.md",
+)  # fmt: skip
+_OTHER_QUOTA = Refusal(
+    QuotaError, "a quota of the account in {region} is used up",
+    "free something, or ask for more in the Service Quotas console of {region}, then repeat the command",
+)  # fmt: skip
+_PERMISSION = Refusal(
+    PermissionDenied, "the credentials may not do that",
+    "give them the policy in docs/aws.md, or use others: `AWS_PROFILE=... ./inv launch {name}`",
+)  # fmt: skip
+_CREDENTIALS = Refusal(
+    CredentialsMissing, "AWS does not accept the credentials",
+    "log in again (`aws sso login`, or new keys with `aws configure`), try `aws sts get-caller-identity`, then repeat the command",
+)  # fmt: skip
+_NO_CREDENTIALS = Refusal(
+    CredentialsMissing, "no AWS credentials were found",
+    "`aws configure sso` or `aws configure`, or export AWS_PROFILE, then repeat the command; see docs/aws.md",
+)  # fmt: skip
+_THROTTLED = Refusal(CloudError, "AWS asks for fewer requests, also after several tries", "wait a minute, then repeat the command")
+_IMAGE = Refusal(
+    CloudError, "the machine image is not to be had in {region}",
+    "find one with `aws ssm get-parameters-by-path --region {region} --path /aws/service/deeplearning/ami/x86_64 "
+    "--recursive --query 'Parameters[].Name'` and name it as `ami:` of {name} in inventory.yaml",
+)  # fmt: skip
+_NETWORK_NAME = Refusal(
+    CloudError, "a subnet or VPC of the inventory does not exist in {region}",
+    "correct `subnet:` of {name} in inventory.yaml (`aws ec2 describe-subnets --region {region}`)",
+)  # fmt: skip
+_NO_NETWORK = Refusal(
+    CloudError, "{region} has no default VPC",
+    "`aws ec2 create-default-vpc --region {region}`, or name a `subnet:` of {name} in inventory.yaml",
+)  # fmt: skip
+_KEY_NAME = Refusal(
+    CloudError, "the EC2 key pair of the inventory does not exist in {region}",
+    "correct `key_name:` of {name} in inventory.yaml, or remove it: Windlass then imports the key itself",
+)  # fmt: skip
+_DISK = Refusal(CloudError, "the disk does not fit the image", "raise `disk_gb:` of {name} in inventory.yaml, then `./inv launch {name}`")
+_REGION = Refusal(
+    RegionError, "region {region} is unknown, or not enabled for the account",
+    "correct `region:` of {name} in inventory.yaml (`aws ec2 describe-regions --query 'Regions[].RegionName'`)",
+)  # fmt: skip
+_UNREACHABLE = Refusal(
+    CloudError, "the cloud's endpoint does not answer", "check the laptop's network, proxy and clock, then repeat the command",
+)  # fmt: skip
+_OTHER = Refusal(CloudError, "the cloud refused", "see the reason above; docs/aws.md lists what Windlass needs")
+
+_BY_CODE = {
+    "InsufficientInstanceCapacity": _CAPACITY,
+    "InsufficientHostCapacity": _CAPACITY,
+    "InsufficientCapacity": _CAPACITY,
+    "SpotMaxPriceTooLow": _CAPACITY,
+    "Unsupported": _NOT_OFFERED,
+    "VcpuLimitExceeded": _VCPUS,
+    "InstanceLimitExceeded": _VCPUS,
+    "VolumeLimitExceeded": _OTHER_QUOTA,
+    "MaxIOPSLimitExceeded": _OTHER_QUOTA,
+    "SecurityGroupLimitExceeded": _OTHER_QUOTA,
+    "NetworkInterfaceLimitExceeded": _OTHER_QUOTA,
+    "ResourceLimitExceeded": _OTHER_QUOTA,
+    "UnauthorizedOperation": _PERMISSION,
+    "AccessDenied": _PERMISSION,
+    "AccessDeniedException": _PERMISSION,
+    "OptInRequired": _PERMISSION,
+    "Blocked": _PERMISSION,
+    "AuthFailure": _CREDENTIALS,
+    "InvalidClientTokenId": _CREDENTIALS,
+    "UnrecognizedClientException": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "InvalidSignatureException": _CREDENTIALS,
+    "IncompleteSignature": _CREDENTIALS,
+    "MissingAuthenticationToken": _CREDENTIALS,
+    "ExpiredToken": _CREDENTIALS,
+    "ExpiredTokenException": _CREDENTIALS,
+    "RequestExpired": _CREDENTIALS,
+    "RequestLimitExceeded": _THROTTLED,
+    "EC2ThrottledException": _THROTTLED,
+    "Throttling": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
+    "TooManyRequestsException": _THROTTLED,
+    "InvalidAMIID.NotFound": _IMAGE,
+    "InvalidAMIID.Malformed": _IMAGE,
+    "InvalidAMIID.Unavailable": _IMAGE,
+    "ParameterNotFound": _IMAGE,
+    "InvalidSubnetID.NotFound": _NETWORK_NAME,
+    "InvalidSubnetId.NotFound": _NETWORK_NAME,
+    "VPCIdNotSpecified": _NO_NETWORK,
+    "DefaultVpcDoesNotExist": _NO_NETWORK,
+    "InvalidKeyPair.NotFound": _KEY_NAME,
+    "InvalidBlockDeviceMapping": _DISK,
+}
+
+_BY_EXCEPTION = {
+    "NoCredentialsError": _NO_CREDENTIALS,
+    "PartialCredentialsError": _NO_CREDENTIALS,
+    "ProfileNotFound": _NO_CREDENTIALS,
+    "CredentialRetrievalError": _CREDENTIALS,
+    "MetadataRetrievalError": _NO_CREDENTIALS,
+    "NoAuthTokenError": _CREDENTIALS,
+    "TokenRetrievalError": _CREDENTIALS,
+    "SSOError": _CREDENTIALS,
+    "LoginError": _CREDENTIALS,
+    "InvalidRegionError": _REGION,
+    "NoRegionError": _REGION,
+    "UnknownRegionError": _REGION,
+    "BaseEndpointResolverError": _REGION,
+    "ConnectionError": _UNREACHABLE,
+    "HTTPClientError": _UNREACHABLE,
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the sentences of a refusal may name. `regions` tells those that exist; empty where that means nothing."""
+
+    name: str
+    region: str
+    kind: str = "that instance type"
+    regions: Callable[[], tuple[str, ...]] = tuple
+
+    @property
+    def where(self) -> str:
+        """How an error names the place."""
+        return f"box {self.name} ({self.region})" if self.name else self.region
+
+
+@contextlib.contextmanager
+def explained(context: Context) -> Iterator[None]:
+    """Turn botocore's exceptions inside the block into errors of `remote.control.errors`."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        raise of_code(*_code_and_message(error), context) from None
+    except BotoCoreError as error:
+        raise _error(_refusal_of(error, context), str(error), context) from None
+
+
+def of_code(code: str, message: str, context: Context) -> CloudError:
+    """The error for a code of the cloud, with or without `Server.` or `Client.` before it."""
+    plain = re.sub(r"^(Server|Client)\.", "", code)
+    return _error(_BY_CODE.get(plain, _OTHER), f"{code}: {_without_ciphertext(message)}", context)
+
+
+def _code_and_message(error: Any) -> tuple[str, str]:
+    details = error.response.get("Error", {})
+    return str(details.get("Code", "Unknown")), str(details.get("Message", error))
+
+
+def _refusal_of(error: Exception, context: Context) -> Refusal:
+    names = [ancestor.__name__ for ancestor in type(error).__mro__]
+    refusal = next((_BY_EXCEPTION[name] for name in names if name in _BY_EXCEPTION), _OTHER)
+    # A region that does not exist has an endpoint name that does not resolve: the same exception as a laptop off the network.
+    if refusal is _UNREACHABLE and (known := context.regions()) and context.region not in known:
+        return _REGION
+    return refusal
+
+
+def _error(refusal: Refusal, why: str, context: Context) -> CloudError:
+    facts = {"name": context.name or "NAME", "region": context.region, "kind": context.kind}
+    return refusal.error(refusal.what.format(**facts), where=context.where, why=why, remedy=refusal.remedy.format(**facts))
+
+
+def _without_ciphertext(message: str) -> str:
+    return re.sub(r"\s*Encoded authorization failure message:.*", "", message, flags=re.DOTALL)

@@ -1,0 +1,89 @@
+"""Hosts that already stand: Windlass enters them and changes nothing about them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from remote.control.cloud import keys, waiting
+from remote.control.cloud.box import Box
+from remote.control.cloud.ec2 import speaks_ssh
+from remote.control.cloud.provider import Plan, Progress
+from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
+from remote.control.transport import known_hosts
+
+_PATIENCE_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Static:
+    """One standing host of the inventory."""
+
+    entry: Any
+
+    def find(self) -> Box:
+        """The box, its host key pinned from the inventory; never from the network. Raises ConfigError when there is no key."""
+        alias = f"static-{self.entry.name}"
+        self._pin(alias)
+        return Box(
+            name=self.entry.name,
+            provider=self.entry.provider,
+            id="",
+            state="running",
+            host=self.entry.host,
+            port=self.entry.port,
+            user=self.entry.user,
+            key=keys.private_key(self.entry),
+            host_key_alias=alias,
+            instance_type="",
+            region="",
+            root=self.entry.root,
+            shared=self.entry.shared,
+            launched_at=None,
+            hourly_usd=None,
+            note="stands; not asked whether it is up",
+        )
+
+    def plan(self) -> Plan:
+        """Nothing, ever."""
+        return Plan("nothing: it stands already", self.find())
+
+    def ready(self, on_progress: Progress) -> Box:
+        """The box, once SSH answers. Raises BoxUnreachable."""
+        box = self.find()
+        what = f"waiting for SSH of {box.name} at {box.address}"
+        if not waiting.until(lambda: speaks_ssh(box.host, box.port) or None, what, on_progress, _PATIENCE_SECONDS, 1):
+            remedy = f"start the host, or correct `host:` and `port:` of {box.name} in inventory.yaml, then `./inv start {box.name}`"
+            raise BoxUnreachable("no SSH server answers", where=box.where, why=f"no greeting within {_PATIENCE_SECONDS} s", remedy=remedy)
+        return box
+
+    def stop(self, on_progress: Progress) -> Box:
+        """Leaves it running and says so."""
+        on_progress(f"{self.entry.name} is a host that stands: left running")
+        return self.find()
+
+    def terminate(self, on_progress: Progress, instance_id: str | None = None) -> Box:
+        """Raises CloudError: it is not Windlass's to remove."""
+        remedy = f"remove `{self.entry.name}:` from inventory.yaml to be rid of it here"
+        raise CloudError("a host that stands is never terminated by Windlass", where=f"box {self.entry.name}", remedy=remedy)
+
+    def _pin(self, alias: str) -> None:
+        if not self.entry.host_key:
+            raise ConfigError([self._no_host_key()])
+        try:
+            key = known_hosts.normal(self.entry.host_key)
+        except ValueError as error:
+            raise ConfigError([self._finding(str(error), "the key as `ssh-keyscan` prints it, without the host's name")]) from None
+        if known_hosts.pinned(alias) != [key]:  # the inventory is the truth about a host that stands
+            known_hosts.forget(alias)
+            known_hosts.pin(alias, key)
+
+    def _no_host_key(self) -> Finding:
+        what = "there is no `host_key`, so nothing would prove that it is the host that answers"
+        return self._finding(what, "`host_key: ssh-ed25519 AAAA…`")
+
+    def _finding(self, what: str, expected: str) -> Finding:
+        scan = f"ssh-keyscan -t ed25519 -p {self.entry.port} {self.entry.host}"
+        remedy = (
+            f"Run `{scan}`, compare its fingerprint (`{scan} | ssh-keygen -lf -`) with what the host's owner says, "
+            f"then paste the two words after the host's name as `host_key:` of {self.entry.name}"
+        )
+        return Finding(f"inventory.yaml: boxes.{self.entry.name}.host_key", what, expected, remedy)

@@ -1,0 +1,186 @@
+"""Boxes: launch, start, stop, terminate; and `box.*`."""
+
+from typing import TYPE_CHECKING, Any
+
+from invoke import Collection
+from invoke import Exit as Leave
+
+from remote.contract.exits import Exit
+from remote.control.commands.verb import verb
+
+if TYPE_CHECKING:
+    from remote.control.cloud.box import Box
+
+_NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
+_JSON = {"json": "tell the result as JSON on standard output"}
+
+
+@verb(help={**_NAME, **_JSON, "yes": "do not ask before something that costs money", "dry-run": "show what would be made, with its price"})
+def launch(_context: Any, name: str | None = None, yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+    """Launches a box, or starts it if it is stopped, and waits until SSH answers."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+
+    entry = _entry(name)
+    plan = boxes.plan(entry)
+    if dry_run:
+        _show_plan(entry.name, plan, json)
+        return
+    if plan.facts and plan.is_billed:
+        _show_plan(entry.name, plan, as_json=False)
+        _confirm(f"Launch {entry.name}?", yes, needs_terminal=False)
+    box = boxes.ready(entry, console.say)
+    _tell(box, json, f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: ./inv box.ssh {box.name}")
+
+
+@verb(help={**_NAME, **_JSON, "dry-run": "only show what would be done"})
+def start(_context: Any, name: str | None = None, dry_run: bool = False, json: bool = False) -> None:
+    """Starts a stopped box; on a running one, opens port 22 for this laptop's address and checks the host key."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+
+    entry = _entry(name)
+    if dry_run:
+        _show_plan(entry.name, boxes.plan(entry), json)
+        return
+    box = boxes.start(entry, console.say)
+    _tell(box, json, f"{box.name} is up: {box.user}@{box.address}")
+
+
+@verb(help={**_NAME, **_JSON, "dry-run": "only show what would be done"})
+def stop(_context: Any, name: str | None = None, dry_run: bool = False, json: bool = False) -> None:
+    """Stops a box and waits; its disk stays."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+
+    entry = _entry(name)
+    if dry_run:
+        _tell(boxes.find(entry), json, f"would stop {entry.name}")
+        return
+    box = boxes.stop(entry, console.say)
+    done = f"{entry.name} is {box.state}; its disk stays" if box else f"{entry.name} is not there"
+    _tell(box, json, done)
+
+
+@verb(help={
+    **_NAME, **_JSON, "yes": "do not ask; needed where there is no terminal", "id": "the instance, where several are that box",
+    "dry-run": "only show what would be lost",
+})  # fmt: skip
+def terminate(
+    _context: Any, name: str | None = None, yes: bool = False, id: str | None = None, dry_run: bool = False, json: bool = False
+) -> None:
+    """Removes a box for good, with its disk and all jobs on it."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+
+    entry = _entry(name)
+    box = None if id else boxes.find(entry)
+    if box is None and not id and not dry_run:
+        boxes.terminate(entry, console.say)  # clears up what an interrupted terminate left
+        _tell(None, json, f"{entry.name} is not there")
+        return
+    console.say(_loss(entry, box, id))
+    if dry_run:
+        _tell(box, json, f"would terminate {id or (box.where if box else entry.name)}")
+        return
+    _confirm(f"Terminate {entry.name}?", yes, needs_terminal=True)
+    gone = boxes.terminate(entry, console.say, id)
+    _tell(gone, json, f"{entry.name} is terminated; nothing of it is billed any more" if gone else f"{entry.name} is not there")
+
+
+@verb(name="list", help=_JSON)
+def list_boxes(_context: Any, json: bool = False) -> None:
+    """Lists every box of the inventory, and what the cloud runs besides in this project's name."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
+
+    rows = boxes.report(boxes.listing(load_inventory()))
+    if json:
+        console.print_json(rows)
+        return
+    cells = [["" if cell is None else cell for cell in row.values()] for row in rows]
+    console.print_table("", [column.replace("_", " ") for column in boxes.COLUMNS], cells)
+
+
+@verb(help=_NAME)
+def ssh(_context: Any, name: str | None = None) -> None:
+    """Opens a shell on a running box with the system's ssh."""
+    import os
+    import shutil
+
+    from remote.control.cloud import boxes, openssh
+    from remote.control.errors import WindlassError
+
+    box = boxes.running(_entry(name))
+    if not shutil.which("ssh"):
+        raise WindlassError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
+    os.execvp("ssh", openssh.command(box))  # noqa: S606 - a shell for a person: the terminal must be ssh's own
+
+
+@verb(name="ssh-config", help=_NAME)
+def ssh_config(_context: Any, name: str | None = None) -> None:
+    """Prints a block for ~/.ssh/config, for editors and rsync; writes nothing."""
+    from remote.control.cloud import boxes, openssh
+
+    print(openssh.config_block(boxes.running(_entry(name))), end="")
+
+
+@verb(help=_NAME)
+def forget(_context: Any, name: str | None = None) -> None:
+    """Forgets a box's pinned host key; the next start reads it anew from the box's console."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+
+    entry = _entry(name)
+    if boxes.forget_host_key(entry):
+        console.say(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
+    else:
+        console.say(f"{entry.name} has no pinned host key")
+
+
+def _entry(name: str | None) -> Any:
+    from remote.control.config.inventory import load_inventory
+
+    return load_inventory().box(name)
+
+
+def _confirm(question: str, yes: bool, needs_terminal: bool) -> None:
+    import sys
+
+    from remote.control import console
+
+    has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    if not has_terminal and not needs_terminal:
+        return
+    if not console.ask_yes(question, yes):
+        raise Leave("nothing was done" if has_terminal else "nothing was done: without a terminal this needs --yes", code=int(Exit.USAGE))
+
+
+def _show_plan(name: str, plan: Any, as_json: bool) -> None:
+    from remote.control import console
+
+    if as_json:
+        existing = plan.existing.id if plan.existing else None
+        console.print_json({"box": name, "action": plan.action, "id": existing, "usd_per_hour": plan.hourly_usd, **dict(plan.facts)})
+    console.say(f"{name}: {plan.action}" + (f" ({plan.existing.where}, {plan.existing.state})" if plan.existing else ""))
+    for label, value in plan.facts:
+        console.say(f"{label:>8}: {value}")
+
+
+def _loss(entry: Any, box: "Box | None", instance_id: str | None) -> str:
+    what = box.where if box else f"box {entry.name} ({instance_id})" if instance_id else f"box {entry.name}: not there"
+    disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"
+    return f"{what}\nwill be lost: {disk} with every job, checkpoint, artifact not yet pulled, model and environment under {entry.root}"
+
+
+def _tell(box: "Box | None", as_json: bool, sentence: str) -> None:
+    from remote.control import console
+    from remote.control.cloud import boxes
+
+    if as_json:
+        console.print_json(boxes.report([box])[0] if box else None)
+    console.say(sentence)
+
+
+collection = Collection(list_boxes, ssh, ssh_config, forget)

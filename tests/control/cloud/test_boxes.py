@@ -1,0 +1,61 @@
+"""Listing and reporting boxes."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from remote.control.cloud import boxes, identity
+from remote.control.config.inventory import StaticEntry
+from remote.control.errors import BoxStopped
+
+from .conftest import HOST_KEY
+
+
+def test_a_box_that_was_never_launched(cloud):
+    for refuse in (boxes.running, lambda entry: boxes.start(entry, print)):
+        with pytest.raises(BoxStopped) as caught:
+            refuse(cloud.entry)
+        assert caught.value.remedy == "`./inv launch trainer`"
+
+
+def test_the_listing_tells_every_box_and_every_stray(cloud):
+    up = boxes.ready(cloud.entry, cloud.say)
+    tags = [{"Key": key, "Value": value} for key, value in identity.tags("forgotten", {}).items()]
+    cloud.ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}])
+    entries = {
+        "trainer": cloud.entry,
+        "spare": cloud.entry.model_copy(update={"name": "spare"}),
+        "broken": cloud.entry.model_copy(update={"name": "broken", "ssh_key": "/not/there"}),
+        "lab": StaticEntry(name="lab", host="lab.example.org", user="me", host_key=HOST_KEY),
+        "blind": StaticEntry(name="blind", host="blind.example.org", user="me"),
+    }
+    rows = {row["name"]: row for row in boxes.report(boxes.listing(SimpleNamespace(boxes=entries)))}
+    assert rows["trainer"] | {"up_since": None} == {
+        "name": "trainer", "provider": "ec2", "id": up.id, "state": "running", "type": "g5.2xlarge", "region": "us-east-1",
+        "address": up.address, "up_since": None, "usd_per_hour": 1.212, "note": "",
+    }  # fmt: skip
+    assert rows["trainer"]["up_since"].endswith("+00:00")
+    assert rows["spare"]["state"] == "absent"
+    assert rows["broken"]["state"] == "absent"
+    assert rows["lab"]["address"] == "lab.example.org:22"
+    assert rows["blind"]["state"] == "unknown"
+    assert "ssh-keyscan" in rows["blind"]["note"]
+    assert "not in inventory.yaml" in rows["forgotten"]["note"]
+
+
+def test_a_stopped_box_costs_nothing_by_the_hour(cloud):
+    boxes.ready(cloud.entry, cloud.say)
+    stopped = boxes.stop(cloud.entry)
+    (row,) = boxes.report([stopped])
+    assert (row["state"], row["usd_per_hour"], row["address"], row["up_since"]) == ("stopped", None, "", None)
+
+
+def test_a_cloud_that_can_not_be_asked_hides_no_other_box(cloud):
+    from dataclasses import replace
+
+    cloud.endpoint = replace(cloud.endpoint, url="http://127.0.0.1:1")
+    entries = {"trainer": cloud.entry, "lab": StaticEntry(name="lab", host="lab", user="me", host_key=HOST_KEY)}
+    trainer, lab = boxes.listing(SimpleNamespace(boxes=entries))
+    assert trainer.state == "unknown"
+    assert "does not answer" in trainer.note
+    assert lab.state == "running"

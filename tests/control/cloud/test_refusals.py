@@ -1,0 +1,110 @@
+"""Every refusal of the cloud becomes the class of error that its reader can act on."""
+
+import pytest
+from botocore.exceptions import ClientError
+
+from remote.control.cloud import refusals
+from remote.control.cloud.ec2 import Ec2
+from remote.control.cloud.endpoint import AwsEndpoint, EmbeddedEndpoint
+from remote.control.config.inventory import Ec2Entry
+from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
+
+CONTEXT = refusals.Context("trainer", "us-east-1", "g5.2xlarge")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [
+        ("InsufficientInstanceCapacity", CapacityError, "./inv launch trainer"),
+        ("Server.InsufficientInstanceCapacity", CapacityError, "wait"),
+        ("Unsupported", CapacityError, "instance_type:"),
+        ("VcpuLimitExceeded", QuotaError, "L-DB2E81BA"),
+        ("Client.VolumeLimitExceeded", QuotaError, "Service Quotas"),
+        ("UnauthorizedOperation", PermissionDenied, "docs/aws.md"),
+        ("AccessDeniedException", PermissionDenied, "docs/aws.md"),
+        ("ExpiredToken", CredentialsMissing, "aws sso login"),
+        ("RequestExpired", CredentialsMissing, "aws sso login"),
+        ("AuthFailure", CredentialsMissing, "aws sts get-caller-identity"),
+        ("RequestLimitExceeded", CloudError, "wait a minute"),
+        ("InvalidAMIID.NotFound", CloudError, "`ami:` of trainer"),
+        ("SomethingNew", CloudError, "docs/aws.md"),
+    ],
+)
+def test_codes(code, kind, remedy):
+    with pytest.raises(kind) as caught, refusals.explained(CONTEXT):
+        raise ClientError({"Error": {"Code": code, "Message": "because"}}, "RunInstances")
+    assert type(caught.value) is kind
+    assert caught.value.why == f"{code}: because"
+    assert remedy in caught.value.remedy
+    assert caught.value.where == "box trainer (us-east-1)"
+
+
+def test_every_sentence_of_the_table_can_be_filled():
+    for code in refusals._BY_CODE:
+        error = refusals.of_code(code, "because", CONTEXT)
+        assert "{" not in error.what + error.remedy.replace("{", "", 0)
+
+
+def test_the_ciphertext_of_a_refusal_is_left_out():
+    message = "You are not authorized to perform: ec2:RunInstances. Encoded authorization failure message: 4hjgYT..."
+    assert refusals.of_code("UnauthorizedOperation", message, CONTEXT).why.endswith("ec2:RunInstances.")
+
+
+def box(there):
+    return Ec2(Ec2Entry(name="trainer", region=there.region), there)
+
+
+@pytest.fixture
+def no_credentials(monkeypatch):
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def test_no_credentials(no_credentials):
+    with pytest.raises(CredentialsMissing, match="no AWS credentials") as caught:
+        box(AwsEndpoint("us-east-1", "ubuntu")).find()
+    assert "aws configure" in caught.value.remedy
+
+
+def test_a_profile_that_is_not_there(no_credentials, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "missing")
+    with pytest.raises(CredentialsMissing, match="no AWS credentials") as caught:
+        box(AwsEndpoint("us-east-1", "ubuntu")).find()
+    assert "missing" in caught.value.why
+
+
+def test_an_endpoint_that_does_not_answer():
+    with pytest.raises(CloudError, match="does not answer"):
+        box(EmbeddedEndpoint("http://127.0.0.1:1")).find()
+
+
+def test_an_unknown_region_is_told_from_a_laptop_off_the_network(monkeypatch):
+    from botocore.exceptions import EndpointConnectionError
+
+    for region, kind in (("us-east-1", CloudError), ("us-east-9", RegionError)):
+        there = AwsEndpoint(region, "ubuntu")
+        context = refusals.Context("trainer", region, regions=there.regions)
+        with pytest.raises(CloudError) as caught, refusals.explained(context):
+            raise EndpointConnectionError(endpoint_url=f"https://ec2.{region}.amazonaws.com")
+        assert type(caught.value) is kind
+
+
+def test_throttling_is_retried_before_it_is_told(moto):
+    there = EmbeddedEndpoint(moto)
+    client, answers = there.client("ec2"), []
+    from botocore.awsrequest import AWSResponse
+
+    def throttle(request, **_):
+        answers.append(request)
+        if len(answers) > 2:
+            return None
+        body = b"<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow down</Message></Error></Errors></Response>"
+        answer = AWSResponse(request.url, 503, {}, None)
+        answer._content = body
+        return answer
+
+    client.meta.events.register("before-send.ec2", throttle)
+    with refusals.explained(CONTEXT):
+        client.describe_key_pairs()
+    assert len(answers) == 3

@@ -1,0 +1,52 @@
+"""The first-boot script, run for real by bash."""
+
+import os
+import subprocess
+
+import jinja2
+import pytest
+
+from remote.control.cloud import user_data
+
+
+def run(script, home, path):
+    path.write_text(script)
+    return subprocess.run(["bash", path], env={"HOME": str(home), "PATH": os.environ["PATH"]}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("root", ["windlass", "deep/er", "$(touch gotcha) 'x'"])
+def test_it_makes_the_root_in_the_home(tmp_path, root):
+    home = tmp_path / "ho me"
+    home.mkdir()
+    done = run(user_data.render("demo", root, None), home, tmp_path / "script")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (home / root).is_dir()
+    assert done.stdout == f"windlass: box demo is set up in {home / root}\n"
+    assert [path.name for path in home.rglob("gotcha")] == []
+
+
+def test_it_makes_an_absolute_root_and_may_run_again(tmp_path):
+    script = user_data.render("demo", str(tmp_path / "data"), None)
+    for _ in range(2):
+        assert run(script, tmp_path, tmp_path / "script").returncode == 0
+    assert (tmp_path / "data").is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give folders away")
+def test_as_root_the_folder_belongs_to_the_user(tmp_path):
+    done = run(user_data.render("demo", str(tmp_path / "data"), "nobody"), tmp_path, tmp_path / "script")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data").owner() == "nobody"
+
+
+def test_bash_accepts_it_whole(tmp_path):
+    (tmp_path / "script").write_text(user_data.render("demo", "windlass", "ubuntu"))
+    subprocess.run(["bash", "-n", tmp_path / "script"], check=True)
+
+
+def test_a_name_that_nobody_fills_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / user_data.TEMPLATE).write_text("{{ box }} {{ later }}")
+    monkeypatch.setattr("remote.control.project.CODE", tmp_path)
+    with pytest.raises(jinja2.UndefinedError, match="later"):
+        user_data.render("demo", "windlass", None)
