@@ -1,0 +1,40 @@
+import pytest
+
+from remote.control.cloud.embedded import metadata
+
+FACTS = {"meta-data/instance-id": "i-1", "meta-data/placement/region": "us-east-1", "user-data": "#!/bin/sh\n"}
+
+
+@pytest.fixture
+def tokens():
+    return set()
+
+
+def ask(path, tokens, method="GET", **headers):
+    return metadata.answer(method, path, {name.replace("_", "-"): value for name, value in headers.items()}, FACTS, tokens)
+
+
+def token(tokens):
+    status, value = ask("latest/api/token", tokens, "PUT", X_aws_ec2_metadata_token_ttl_seconds="60")
+    assert status == 200
+    return value
+
+
+def test_nothing_is_told_without_a_token(tokens):
+    assert ask("latest/meta-data/instance-id", tokens) == (401, "")
+    token(tokens)
+    assert ask("latest/meta-data/instance-id", tokens, X_aws_ec2_metadata_token="guessed") == (401, "")
+
+
+def test_a_token_opens_facts_and_their_folders(tokens):
+    given = token(tokens)
+    assert ask("latest/meta-data/instance-id", tokens, X_aws_ec2_metadata_token=given) == (200, "i-1")
+    assert ask("latest/meta-data/", tokens, X_aws_ec2_metadata_token=given) == (200, "instance-id\nplacement/")
+    assert ask("latest/user-data", tokens, X_aws_ec2_metadata_token=given) == (200, "#!/bin/sh\n")
+    assert ask("latest/meta-data/nothing", tokens, X_aws_ec2_metadata_token=given) == (404, "")
+
+
+@pytest.mark.parametrize(("method", "seconds"), [("GET", "60"), ("PUT", ""), ("PUT", "0"), ("PUT", "21601"), ("PUT", "soon")])
+def test_a_token_must_be_asked_for_properly(tokens, method, seconds):
+    assert ask("latest/api/token", tokens, method, X_aws_ec2_metadata_token_ttl_seconds=seconds) == (400, "")
+    assert tokens == set()
