@@ -73,7 +73,9 @@ class OllamaEntry(Section):
     """Where models are installed."""
 
     url: str | None = Field(
-        default=None, pattern=r"^https?://", description="Ollama's address; without it `OLLAMA_HOST`, a local Ollama, else the embedded one"
+        default="embedded",
+        pattern=r"^(https?://.+|embedded|auto)$",
+        description="`embedded`, an Ollama's address, or `auto` (a local one that answers, else embedded); `OLLAMA_HOST` goes before",
     )
 
 
