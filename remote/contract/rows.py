@@ -27,7 +27,8 @@ class Row:
 
     def to_line(self) -> str:
         """The row as one line of JSON with exactly these four fields, newline included."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True) + "\n"
+        # ASCII: U+2028 inside a text would end the line for many a reader.
+        return json.dumps(asdict(self), sort_keys=True) + "\n"
 
 
 def user_message(row: Row) -> str:
