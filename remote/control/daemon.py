@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Daemon:
         deadline = time.monotonic() + patience_seconds
         while time.monotonic() < deadline:
             if record := self.running():
+                # Reaped whenever it ends: a command that lives longer must leave no zombie.
+                threading.Thread(target=process.wait, daemon=True).start()
                 return record
             if process.poll() is not None:
                 break
