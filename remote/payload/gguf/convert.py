@@ -32,10 +32,9 @@ def to_f16(source: Path, merged: Path, target: Path, name: str) -> None:
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[int, str]:
     """Run a program to its end: its exit status, and what it printed on both streams."""
-    ended = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
-    )
-    return ended.returncode, ended.stdout
+    both, nothing = subprocess.STDOUT, subprocess.DEVNULL
+    ended = subprocess.run(command, env=environment, stdin=nothing, stdout=subprocess.PIPE, stderr=both, check=False)
+    return ended.returncode, ended.stdout.decode(errors="replace")
 
 
 def settle(partial: Path, target: Path) -> None:

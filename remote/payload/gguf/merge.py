@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, digest
 from remote.contract.jobs import Cause
 from remote.payload.fingerprint import require_base, weight_files
 from remote.payload.gguf.adapter import Adapter, Pair, read_adapter
@@ -65,6 +65,12 @@ def find_tokenizer_model(*folders: Path) -> Path:
     why = f"looked in {', '.join(map(str, folders))}; without its scores the GGUF would tokenise wrongly"
     remedy = f"put {TOKENIZER_MODEL} of the base model beside its config.json"
     raise StageFailed(Cause.MODEL_MISSING, f"the base lacks {TOKENIZER_MODEL}", why, remedy)
+
+
+def tokenizer_digest(*folders: Path) -> str:
+    """SHA-256 over the tokenizer files that `merge` copies from these folders."""
+    names = (*_TOKENIZER_FILES, TOKENIZER_MODEL, f"{TOKENIZER_MODEL}.v3")
+    return digest.of_value([[name, digest.of_file(folder / name)] for folder in folders for name in names if (folder / name).is_file()])
 
 
 def _check_fit(base: Path, config: dict[str, Any], adapter: Adapter, tensors: dict[str, Any]) -> None:

@@ -1,0 +1,219 @@
+"""Export: adapter + base -> merged -> float16 GGUF -> quantised GGUF, and parity.json, which proves that they agree.
+
+`python -m remote.payload.stages.export JOB_FOLDER`. A job that runs again goes on from the files whose digests still fit.
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic, digest
+from remote.contract.jobs import Cause
+from remote.payload import fingerprint
+from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
+from remote.payload.gguf.checks import ARCHITECTURES, Checks, check_head
+from remote.payload.gguf.gguf_file import read_head
+from remote.payload.gguf.mixture import MIXTURES
+from remote.payload.gguf.parity import Question
+from remote.payload.gguf.reference import Reference, choose_precision, free_memory
+from remote.payload.gguf.served import Served
+from remote.payload.gguf.tensor_file import entries_of
+from remote.payload.job import Job, StageFailed, run_stage
+
+_STEPS = 5
+_LARGE = 1_000_000_000
+"""From this many parameters on fewer and shorter answers are compared: each token costs a second on a CPU."""
+
+
+_LONGEST_PROMPT = 1024
+"""Tokens; longer rows of the validation set are not asked."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What went in, and what came out."""
+
+    base: Path
+    adapter: Path
+    tokenizer: Path
+    f16: Path
+    gguf: Path
+
+
+class Kept:
+    """Remembers what each finished file was made of, so that a job that runs again need not make it again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._made: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def holds(self, path: Path, key: str) -> bool:
+        """Whether `path` stands as it was made from inputs with this key."""
+        return path.exists() and self._made.get(path.name) == [key, digest.of_path(path)]
+
+    def make(self, path: Path, key: str, maker: Callable[[], object]) -> None:
+        """Have `path` made, unless it stands as it was made from inputs with this key."""
+        if self.holds(path, key):
+            print(f"{path.name} is there already")
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        maker()
+        self._made[path.name] = [key, digest.of_path(path)]
+        atomic.write_json(self._path, self._made)
+
+
+class Progress:
+    """Says in the log and in metrics.jsonl which step is done, and how long it took."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._since = job, time.monotonic()
+
+    def done(self, step: int, what: str) -> None:
+        """Step number `step` is done."""
+        now = time.monotonic()
+        print(f"[{step}/{_STEPS}] {what} in {now - self._since:.1f} s", flush=True)
+        self._job.metric(step, _STEPS, note=what)
+        self._since = now
+
+
+def main(job: Job) -> None:
+    """Run the stage; see the module's docstring."""
+    base, adapter, mixture = job.input("base"), job.input("adapter"), _mixture(job)
+    val = job.input("val") if "val" in job.spec.inputs else None
+    config, checks, progress = _config(base), Checks(), Progress(job)
+    base_fingerprint = _check_base(checks, base, adapter)
+    tokenizer_folder, tokenizer = _tokenizer(base, adapter)
+    models = Models(base, adapter, tokenizer_folder, job.artifact("model-f16.gguf"), job.artifact(f"model-{mixture}.gguf"))
+    _make_files(job, models, mixture, base_fingerprint, progress)
+    special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
+    check_head(checks, read_head(models.gguf), config, special, tokenizer.chat_template)
+    delta, questions = _compare(checks, tokenizer, models, mixture, val)
+    progress.done(5, "proved parity")
+    report = {"max_logp_delta": delta, "base_fingerprint": base_fingerprint, "architecture": config["architectures"][0]}
+    answers = [question.to_json() for question in questions]
+    path = job.artifact("parity.json")
+    atomic.write_json(path, {**report, "quantize": mixture, "checks": checks.to_json(), "prompts": answers})
+    _gate(checks, path)
+    for name, value in (("gguf", models.gguf), ("f16", models.f16), ("parity", path), ("max_logp_delta", delta)):
+        job.output(name, value)
+
+
+def _mixture(job: Job) -> str:
+    mixture = str(job.option("quantize") or "q4_k_m").lower()
+    if mixture != "f16" and mixture not in MIXTURES:
+        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of f16, {', '.join(MIXTURES)}")
+    return mixture
+
+
+def _config(base: Path) -> dict[str, Any]:
+    config = fingerprint.require_base(base)
+    architecture = (config.get("architectures") or ["none"])[0]
+    if architecture not in ARCHITECTURES:
+        raise StageFailed(Cause.CONFIG, f"can't export {architecture}", f"known: {', '.join(ARCHITECTURES)}", "use a Mistral or Llama base")
+    return config
+
+
+def _check_base(checks: Checks, base: Path, adapter: Path) -> str:
+    """The base's fingerprint, once the adapter does not name another one."""
+    found = fingerprint.of_model(base)
+    metadata = adapter / "training_metadata.yaml"
+    text = metadata.read_text() if metadata.exists() else ""
+    named = re.search(r"^base_fingerprint:\s*['\"]?([0-9a-f]{64})", text, re.MULTILINE)
+    if named and named[1] != found:
+        why = f"{metadata.name} names the base {named[1][:16]}…, {base} is {found[:16]}…"
+        raise StageFailed(Cause.ARTIFACT, "the adapter was trained on another base", why, "give the base that it was trained on")
+    checks.add("base of the adapter", "the same" if named else "not recorded by its training", "the same, where recorded", True)
+    return found
+
+
+def _tokenizer(base: Path, adapter: Path) -> tuple[Path, Any]:
+    """The tokenizer that training used: the adapter's where it brings one, else the base's."""
+    from transformers import AutoTokenizer
+
+    folder = adapter if (adapter / "tokenizer_config.json").exists() else base
+    merge.find_tokenizer_model(base, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not tokenizer.chat_template:
+        remedy = f"put the chat_template.jinja that training used into {base}"
+        raise StageFailed(Cause.CONFIG, "the tokenizer has no chat template", f"looked in {folder}", remedy)
+    return folder, tokenizer
+
+
+def _make_files(job: Job, models: Models, mixture: str, base_fingerprint: str, progress: Progress) -> None:
+    """The float16 GGUF and the quantised one (the same when only float16 is asked for)."""
+    work = job.paths.checkpoints / "export"
+    work.mkdir(parents=True, exist_ok=True)
+    kept, merged = Kept(work / "made.json"), work / "merged"
+    tokenizer = merge.tokenizer_digest(models.tokenizer, models.base)
+    key = digest.of_value([base_fingerprint, digest.of_path(models.adapter), tokenizer, llama_cpp_source.SHA256])
+
+    def make_f16() -> None:
+        _require_space(work, models.base, mixture)
+        kept.make(merged, key, lambda: merge.merge(models.base, models.adapter, models.tokenizer, merged))
+        progress.done(1, "merged the adapter into the base")
+        source = llama_cpp_source.ensure(job.root / "shared" / "caches")
+        progress.done(2, "found llama.cpp's converter")
+        convert.to_f16(source, merged, models.f16, models.base.name)
+
+    kept.make(models.f16, key, make_f16)
+    progress.done(3, f"made {models.f16.name}")
+    if models.gguf != models.f16:
+        kept.make(models.gguf, key, lambda: quantize.quantize(models.f16, models.gguf, mixture))
+    progress.done(4, f"made {models.gguf.name}")
+    shutil.rmtree(merged, ignore_errors=True)
+
+
+def _require_space(folder: Path, base: Path, mixture: str) -> None:
+    """Room for the merged model and the GGUF in two bytes a parameter each, and for the quantised one in about one."""
+    parameters = sum(prod(entry["shape"]) for path in fingerprint.weight_files(base) for entry in entries_of(path).values())
+    need, free = parameters * (4 if mixture == "f16" else 5), shutil.disk_usage(folder).free
+    if need > free:
+        why = f"merged model and GGUF files need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        raise StageFailed(Cause.DISK_FULL, f"not enough disk space under {folder}", why, "free space, then `./inv resume`")
+
+
+def _questions(tokenizer: Any, val: Path | None, count: int) -> list[Question]:
+    questions = []
+    for message in prompts.questions(val, count):
+        text = parity.render(tokenizer, [{"role": "user", "content": message}])
+        questions.append(Question(message, text, tokenizer(text, add_special_tokens=False)["input_ids"]))
+    return [question for question in questions if len(question.ids) <= _LONGEST_PROMPT] or questions[:1]
+
+
+def _compare(checks: Checks, tokenizer: Any, models: Models, mixture: str, val: Path | None) -> tuple[float, list[Question]]:
+    """Ask every model; returns the largest difference of a log-probability, and what was asked and answered."""
+    parameters = sum(prod(tensor.dims) for tensor in read_head(models.f16).tensors)
+    count, most_tokens = (3, 32) if parameters >= _LARGE else (5, 96)
+    questions = _questions(tokenizer, val, count)
+    context = max(len(question.ids) for question in questions) + most_tokens + 8
+    with Served(models.f16, context) as served:
+        parity.check_tokens(checks, served, tokenizer, prompts.conversations(val))
+        parity.check_rendering(checks, served, questions, tokenizer.bos_token)
+        parity.ask(served, questions, most_tokens)
+    if models.gguf != models.f16:
+        parity.check_quantised(checks, models.gguf, questions, mixture, context)
+    # One model in memory at a time: the servers are gone before transformers loads the weights.
+    precision = choose_precision(parameters, *free_memory())
+    reference = Reference(models.base, models.adapter, precision)
+    delta = parity.check_logits(checks, reference, questions, precision.dtype)
+    parity.answer_by_base(checks, reference, tokenizer, questions, most_tokens)
+    return delta, questions
+
+
+def _gate(checks: Checks, path: Path) -> None:
+    if checks.failed:
+        names = ", ".join(check.name for check in checks.failed)
+        what = f"the exported model fails {len(checks.failed)} of {len(checks.all)} checks: {names}"
+        why = "; ".join(f"{check.name}: {check.measured}, expected {check.expected}" for check in checks.failed)
+        kept = f"every check in {path}, and the GGUF files beside it"
+        raise StageFailed(Cause.GATE, what, why, "mend what the check names, then `./inv resume`", kept)
+
+
+if __name__ == "__main__":
+    run_stage(main)
