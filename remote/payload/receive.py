@@ -164,7 +164,7 @@ def _running(jobs: Path) -> set[str]:
     return found
 
 
-def _os_error(error: OSError, root: str) -> "dict[str, str]":
+def _os_error(error: OSError, root: str) -> dict[str, str]:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "on the box: `df -h`, free space, then run the command again"
         return Refused("disk_full", "the box's disk is full", str(error), remedy).words
