@@ -114,7 +114,7 @@ def _listed(entries: list[Any]) -> list[Box]:
     if entries[0].provider == "static":
         return [box for entry in entries for box in _or_unknown(entry, _static_box)]
     try:
-        there = endpoint.of_entry(entries[0])
+        there = endpoint.of_entry(entries[0], start=False)  # to look must not start anything
         with refusals.explained(refusals.Context("", there.region, regions=there.regions)):
             instances = [each for each in project_instances(there.client("ec2")) if not is_gone(each)]
     except WindlassError as error:

@@ -131,12 +131,15 @@ class EmbeddedEndpoint:
         return Address(*client.address_of(self.url, instance["InstanceId"]))
 
 
-def of_entry(entry: Any) -> Endpoint:
-    """The endpoint behind an entry of the inventory; starts the embedded cloud where it is meant."""
+def of_entry(entry: Any, start: bool = True) -> Endpoint:
+    """The endpoint behind an entry of the inventory.
+
+    Starts the embedded cloud where it is meant; raises CloudError instead when `start` is False and it is down.
+    """
     if entry.provider == "embedded":
         from remote.control.cloud.embedded import client
 
-        return EmbeddedEndpoint(client.endpoint(start=True))
+        return EmbeddedEndpoint(client.endpoint(start))
     return AwsEndpoint(entry.region, entry.user)
 
 

@@ -117,7 +117,7 @@ def cloud(moto, greeter, console, monkeypatch):
     fixture = SimpleNamespace(endpoint=there, entry=entry, ec2=there.client("ec2"), console=console, said=[], undo=[])
     fixture.say = fixture.said.append
     fixture.box = lambda entry=entry: ec2_module.Ec2(entry, fixture.endpoint)
-    monkeypatch.setattr(endpoint, "of_entry", lambda entry: fixture.endpoint)
+    monkeypatch.setattr(endpoint, "of_entry", lambda entry, start=True: fixture.endpoint)
     yield fixture
     for undo in fixture.undo:
         undo()

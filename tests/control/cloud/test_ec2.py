@@ -209,7 +209,7 @@ def test_a_used_up_token_leads_to_the_next_generation(cloud):
 def test_a_repeated_launch_sends_the_same_token_until_the_box_is_terminated(cloud):
     tokens = refuse(cloud, "InsufficientInstanceCapacity", times=2)
     for _ in range(2):
-        with pytest.raises(CapacityError, match="g5[.]2xlarge"):
+        with pytest.raises(CapacityError, match="has no g5"):
             boxes.ready(cloud.entry, cloud.say)
     boxes.ready(cloud.entry, cloud.say)
     boxes.terminate(cloud.entry)
