@@ -1,0 +1,164 @@
+"""A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere. All on standard error."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from remote.contract.events import Metric
+from remote.contract.jobs import JobState
+from remote.control.console import console, say
+from remote.control.jobs.follow import follow
+from remote.control.transport.base import Transport
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PLAIN_EVERY_SECONDS = 5.0
+
+
+class Display(Protocol):
+    """Where lines of a log and measurements go."""
+
+    def line(self, text: str) -> None:
+        """A line for the reader."""
+        ...
+
+    def metric(self, metric: Metric) -> None:
+        """A measurement."""
+        ...
+
+    def __enter__(self) -> "Display": ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+def watch(
+    open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path,
+    title: str, on_interrupt: str, show_log: bool = False, wait: bool = True,
+) -> JobState:  # fmt: skip
+    """Follow a job with progress, loss, tokens/s and ETA; `show_log` prints the log's new lines too. Returns how it ended.
+
+    Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
+    """
+    with display_for(title) as display:
+        on_log = _to_stdout if show_log else _nowhere
+        try:
+            return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, notice=display.line)
+        except KeyboardInterrupt:
+            display.line(on_interrupt)
+            raise
+
+
+def print_log(path: Path) -> None:
+    """Print the whole lines of a local log on standard output; an unfinished last one is left to `watch`."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                sys.stdout.write(line.decode(errors="replace"))
+    sys.stdout.flush()
+
+
+def display_for(title: str) -> Display:
+    """A live line where there is a terminal, plain lines where there is none."""
+    return LiveDisplay(title) if console().is_terminal and os.environ.get("TERM") != "dumb" else PlainDisplay(title)
+
+
+def summary(metric: Metric) -> str:
+    """The measurement in words: `loss 0.412 · val 0.398 · 1,234 tok/s · 5.1 GB`."""
+    parts = (
+        _part("loss {:.3f}", metric.loss), _part("val {:.3f}", metric.val_loss), _part("{:,.0f} tok/s", metric.tokens_per_second),
+        _part("{:.1f} GB", metric.memory_gb),
+    )  # fmt: skip
+    return " · ".join(part for part in (*parts, metric.note or "") if part)
+
+
+def clock(seconds: float) -> str:
+    """`4:05`, or `1:04:05`."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class PlainDisplay:
+    """One line every few seconds at most, and always the last one."""
+
+    def __init__(self, title: str, every_seconds: float = PLAIN_EVERY_SECONDS) -> None:
+        self._title, self._every = title, every_seconds
+        self._said_at, self._unsaid = float("-inf"), ""
+
+    def line(self, text: str) -> None:
+        """A line for the reader."""
+        say(text)
+
+    def metric(self, metric: Metric) -> None:
+        """A measurement, said when the last one is old enough."""
+        share = f"{100 * metric.step / metric.total_steps:3.0f}% " if metric.total_steps else ""
+        eta = f" · {clock(metric.eta_seconds)} to go" if metric.eta_seconds is not None else ""
+        self._unsaid = f"  {self._title} {share}step {metric.step}/{metric.total_steps} · {summary(metric)}{eta}"
+        if time.monotonic() - self._said_at >= self._every:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._unsaid:
+            say(self._unsaid)
+        self._said_at, self._unsaid = time.monotonic(), ""
+
+    def __enter__(self) -> "PlainDisplay":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._flush()
+
+
+class LiveDisplay:
+    """A progress bar that stays at the bottom while lines pass above it."""
+
+    def __init__(self, title: str) -> None:
+        self._progress = _progress()
+        self._task = self._progress.add_task(title, total=None, said="", eta="")
+
+    def line(self, text: str) -> None:
+        """A line for the reader, above the bar."""
+        self._progress.console.print(text, markup=False, soft_wrap=True)
+
+    def metric(self, metric: Metric) -> None:
+        """A measurement, shown at once. Validation lines and notes do not wipe out the loss."""
+        eta = f"{clock(metric.eta_seconds)} to go" if metric.eta_seconds is not None else ""
+        if metric.loss is not None or metric.note:
+            self._progress.update(self._task, said=summary(metric), eta=eta)
+        self._progress.update(self._task, completed=metric.step, total=metric.total_steps or None)
+
+    def __enter__(self) -> "LiveDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+
+def _progress() -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("  {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}"), TimeElapsedColumn(), TextColumn("{task.fields[eta]}"),
+        # Only a terminal's standard output may pass through the bar: a pipe gets the log's lines untouched.
+        console=console(), redirect_stdout=sys.stdout.isatty(),
+    )  # fmt: skip
+
+
+def _part(form: str, value: float | None) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _to_stdout(line: str) -> None:
+    print(line, flush=True)
+
+
+def _nowhere(line: str) -> None:
+    """Lines that only go to the file."""
