@@ -7,7 +7,7 @@
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from remote.control.errors import OllamaError
@@ -23,8 +23,7 @@ LOCAL = "http://127.0.0.1:11434"
 
 def find_ollama(inventory: "Inventory | None" = None, start: bool = True) -> Ollama:
     """The server to use; the embedded one is started where it is meant and `start` allows. Raises OllamaError when none answers."""
-    named = os.environ.get("OLLAMA_HOST", "").strip()
-    wish = named or (inventory.ollama.url if inventory else None) or "embedded"
+    wish = _wish(inventory)
     if wish == "auto":
         return _answering(LOCAL) or _embedded(start)
     if wish == "embedded":
@@ -32,6 +31,22 @@ def find_ollama(inventory: "Inventory | None" = None, start: bool = True) -> Oll
     server = Ollama(url_of(wish))
     server.version()
     return server
+
+
+def describe(inventory: "Inventory | None" = None) -> dict[str, Any]:
+    """Which server is meant, without starting one: `kind`, `url`, `running`, `version`, and the models `loaded`."""
+    record = embedded.daemon().running()
+    is_embedded = _wish(inventory) == "embedded"
+    if is_embedded and not record:
+        return {"kind": "the embedded Ollama", "url": None, "running": False, "version": None, "loaded": []}
+    with find_ollama(inventory, start=False) as client:
+        kind = "the embedded Ollama" if record and client.url == record["url"] else "Ollama"
+        return {"kind": kind, "url": client.url, "running": True, "version": client.version(), "loaded": client.loaded()}
+
+
+def _wish(inventory: "Inventory | None") -> str:
+    """`embedded`, `auto`, or an address."""
+    return os.environ.get("OLLAMA_HOST", "").strip() or (inventory.ollama.url if inventory else None) or "embedded"
 
 
 def url_of(host: str) -> str:

@@ -20,6 +20,7 @@ Progress = Callable[[int, int], None]
 
 _PIECE = 1 << 20
 _TIMEOUT = httpx.Timeout(None, connect=5.0)  # a 7B model may take minutes to load, and says nothing meanwhile
+_QUICK = httpx.Timeout(10.0)
 
 
 class Ollama:
@@ -42,7 +43,7 @@ class Ollama:
 
     def version(self) -> str:
         """The server's version, such as `0.33.0`."""
-        return str(self._call("GET", "/api/version").get("version", ""))
+        return str(self._call("GET", "/api/version", timeout=_QUICK).get("version", ""))
 
     def version_numbers(self) -> tuple[int, ...]:
         """The version for comparing: `(0, 33, 0)`."""
@@ -119,9 +120,9 @@ class Ollama:
         reply = self.chat(model, messages, _debug_render_only=True)
         return str((reply.get("_debug_info") or {}).get("rendered_template", ""))
 
-    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    def _call(self, method: str, path: str, body: Any = None, timeout: httpx.Timeout = _TIMEOUT) -> dict[str, Any]:
         with self._guard(f"{method} {path}"):
-            reply = self._http.request(method, path, json=body)
+            reply = self._http.request(method, path, json=body, timeout=timeout)
             _raise_for(self.url, f"{method} {path}", reply)
             value = reply.json() if reply.content else {}
             if isinstance(value, dict):
@@ -144,7 +145,7 @@ class Ollama:
     def _guard(self, request: str) -> Iterator[None]:
         try:
             yield
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise OllamaError(f"Ollama does not answer at {self.url}", where=request, why=str(error), remedy=_WHICH) from error
         except httpx.HTTPError as error:
             why = f"{type(error).__name__}: {error}"

@@ -1,0 +1,210 @@
+"""Models in Ollama: install one, ask it, take it back."""
+
+from typing import TYPE_CHECKING, Any
+
+from invoke import Collection
+
+from remote.control.commands.verb import verb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from remote.control.models.ollama import Ollama
+
+
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={
+        "run": "run id, or its beginning or end; the newest when left out",
+        "gguf": "install this file, without a run",
+        "parity": "with --gguf: the parity.json that `export` made beside it",
+        "name": "the model's name in Ollama; else the run's, or the file's",
+        "dry-run": "say what would be installed where, and stop",
+        "json": "print what was installed as JSON",
+    },
+)
+def install(
+    context: Any, run: str = "", gguf: str = "", parity: str = "", name: str = "", dry_run: bool = False, json: bool = False
+) -> None:
+    """Install a run's GGUF in Ollama (else the embedded one) and try it with the prompts it was proven by."""
+    if bool(gguf) != bool(parity):
+        _usage("--gguf and --parity belong together")
+    if gguf:
+        _install_files(gguf, parity, name, dry_run, json)
+    else:
+        _install_run(run, name, dry_run, json)
+
+
+@verb(help={"json": "print as JSON"})
+def list_models(context: Any, json: bool = False) -> None:
+    """List the models in Ollama."""
+    from remote.control.console import print_json, print_table
+
+    client = _client()
+    models = client.tags()
+    if json:
+        print_json({"url": client.url, "models": models})
+        return
+    rows = [(model["name"], f"{model['size'] / 1e6:,.1f} MB", model["modified_at"][:19], model["digest"][:12]) for model in models]
+    print_table(f"models in {client.url}", ("model", "size", "since", "digest"), rows)
+
+
+@verb(
+    positional=["name", "text"],
+    help={
+        "name": "the model's name",
+        "text": "what to ask",
+        "system": "a system message before it",
+        "max-tokens": "where to cut the answer",
+        "json": "print the whole reply as JSON, not streamed",
+    },
+)
+def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 512, json: bool = False) -> None:
+    """Ask a model; its tokens appear as they come."""
+    from remote.control.console import print_json, say
+
+    messages = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": text}]
+    client, options = _client(), {"num_predict": max_tokens}
+    if json:
+        print_json(client.chat(name, messages, options=options))
+        return
+    for piece in client.stream_chat(name, messages, options=options):
+        print(piece["message"]["content"], end="", flush=True)
+    print()
+    if piece.get("done_reason") != "stop":
+        say(f"cut off after {max_tokens} tokens; --max-tokens allows more", "dim")
+
+
+@verb(help={"json": "print as JSON"})
+def up(context: Any, json: bool = False) -> None:
+    """Start the embedded Ollama."""
+    from remote.control.console import print_json, say
+    from remote.control.models.embedded import client
+
+    url = client.endpoint()
+    if json:
+        print_json({"url": url})
+        return
+    say(f"the embedded Ollama answers at {url}")
+
+
+@verb
+def down(context: Any) -> None:
+    """End the embedded Ollama; its models stay on disk."""
+    from remote.control.console import say
+    from remote.control.models.embedded.client import daemon
+
+    say("the embedded Ollama has ended" if daemon().stop() else "the embedded Ollama was not running")
+
+
+@verb(help={"json": "print as JSON"})
+def status(context: Any, json: bool = False) -> None:
+    """Show which Ollama is used, its version, and the models in memory."""
+    from remote.control.console import print_json, print_table, say
+    from remote.control.models.find import describe
+
+    facts = describe(_inventory())
+    if json:
+        print_json(facts)
+        return
+    kind = facts["kind"]
+    say(f"{kind} at {facts['url']}, version {facts['version']}" if facts["running"] else f"{kind}: not running; ./inv model.up starts it")
+    if facts["loaded"]:
+        rows = [(model["name"], f"{model['size'] / 1e6:,.1f} MB", str(model.get("expires_at"))[:19]) for model in facts["loaded"]]
+        print_table("in memory", ("model", "size", "until"), rows)
+
+
+@verb(positional=["name"], help={"name": "the model's name", "dry-run": "say what would change, and stop", "json": "print as JSON"})
+def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False) -> None:
+    """Give a model's name back to the version that stood before."""
+    from remote.control.console import print_json, say
+    from remote.control.models import names
+    from remote.control.models.rollback import rollback as roll_back
+
+    if dry_run:
+        say(f"would make {names.full(name)} stand for {names.sibling(name, 'previous')}")
+        return
+    facts = roll_back(_client(), name)
+    if json:
+        print_json(facts)
+        return
+    say(f"{facts['model']} stands for its earlier version{'' if facts['changed'] else ' already'}")
+
+
+@verb(positional=["name"], help={"name": "the model's name", "dry-run": "say what would go, and stop"})
+def remove(context: Any, name: str, dry_run: bool = False) -> None:
+    """Remove a model from Ollama; its GGUF in the run's folder stays."""
+    from remote.control.console import say
+    from remote.control.models import names
+
+    client = _client()
+    if dry_run:
+        client.show(names.full(name))
+        say(f"would remove {names.full(name)} from {client.url}")
+        return
+    client.delete(names.full(name))
+    say(f"removed {names.full(name)} from {client.url}")
+
+
+collection = Collection(ask, up, down, status, rollback, remove)
+collection.add_task(list_models, name="list")
+
+
+def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
+    from remote.control.commands.run import drive_and_show
+    from remote.control.console import say
+    from remote.control.runs.ledger import find_run
+    from remote.control.runs.single import plan_install
+
+    ledger = find_run(run or None)
+    if dry_run:
+        say(f"would install the GGUF of {ledger.run_id} as {name or 'windlass'}")
+        return
+    plan_install(ledger, name or "windlass")
+    drive_and_show(ledger, as_json, purpose="install")
+
+
+def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bool) -> None:
+    from remote.control import project
+    from remote.control.console import print_json, say
+    from remote.control.models.install import install as install_model
+
+    file, proof = project.find_file(gguf), project.find_file(parity)
+    model = name or file.stem
+    if dry_run:
+        say(f"would install {file} as {model}")
+        return
+    facts = install_model(_client(), file, proof, model, file.parent, say)
+    if as_json:
+        print_json(facts)
+        return
+    _show(facts, file)
+
+
+def _show(facts: dict[str, Any], file: "Path") -> None:
+    from remote.control.console import say
+
+    say(f"{facts['model']} {'stood there already' if facts['reused'] else 'is installed'} in {facts['url']} from {file}")
+    say(f"asked:    {facts['prompt']}\nanswered: {facts['answer'].strip()}")
+    say(f'talk to it: ./inv model.ask {facts["model"]} "..."')
+
+
+def _client() -> "Ollama":
+    from remote.control.models.find import find_ollama
+
+    return find_ollama(_inventory())
+
+
+def _inventory() -> Any:
+    from remote.control.config.inventory import load_inventory
+
+    return load_inventory()
+
+
+def _usage(words: str) -> None:
+    from invoke import Exit as Leave
+
+    from remote.contract.exits import Exit
+
+    raise Leave(words, code=int(Exit.USAGE))

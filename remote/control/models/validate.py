@@ -1,0 +1,114 @@
+"""Asks an installed model the held-out rows, as a user would, and scores its answers against the expected ones and the base's."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic
+from remote.contract.rows import BadRow, Row, parse_row, user_message
+from remote.contract.scoring import exact_match, f1, percentile
+from remote.control.errors import ArtifactCorrupt, DataError
+from remote.control.models.ollama import Ollama
+
+MAX_TOKENS = 512
+"""Where an answer that does not end by itself is cut."""
+
+Answer = dict[str, Any]
+
+
+def validate(client: Ollama, model: str, rows: Path, report: Path | None, max_rows: int | None, folder: Path) -> dict[str, Any]:
+    """Ask `model` up to `max_rows` rows at temperature 0 and leave every answer in `folder/answers.json`.
+
+    `report` is evaluate's report.json with the base's answers; without it the gains are None. Returns `rows`, `exact_match`, `f1`
+    (0 to 1), their `_gain` over the base, `stopped_share`, `latency_p50` and `latency_p95` (seconds an answer).
+    Raises DataError, ArtifactCorrupt, OllamaError.
+    """
+    asked = _rows(rows, max_rows)
+    bases = _bases(report)
+    client.chat(model, [], keep_alive="10m")  # loads it, so that the first latency is an answer's
+    answers = [_asked(client, model, row, bases.get((row.instruction, row.input))) for row in _shown(asked)]
+    values = {**_values(answers), **_gains(answers, _report(report).get("base", {}))}
+    atomic.write_json(folder / "answers.json", {"model": model, "url": client.url, "values": values, "answers": answers})
+    return values
+
+
+def _asked(client: Ollama, model: str, row: Row, base: str | None) -> Answer:
+    began = time.monotonic()
+    messages = [{"role": "user", "content": user_message(row)}]
+    reply = client.chat(model, messages, options={"temperature": 0, "num_predict": MAX_TOKENS})
+    tuned = str(reply["message"]["content"]).strip()
+    return {
+        "instruction": row.instruction, "input": row.input, "expected": row.output, "base": base, "tuned": tuned,
+        "exact": exact_match(tuned, row.output), "f1": f1(tuned, row.output),
+        "done_reason": reply.get("done_reason"), "seconds": time.monotonic() - began,
+    }  # fmt: skip
+
+
+def _values(answers: Sequence[Answer]) -> dict[str, Any]:
+    seconds = [answer["seconds"] for answer in answers]
+    return {
+        "rows": len(answers),
+        "exact_match": _mean([answer["exact"] for answer in answers]),
+        "f1": _mean([answer["f1"] for answer in answers]),
+        "stopped_share": _mean([answer["done_reason"] == "stop" for answer in answers]),
+        "latency_p50": percentile(seconds, 0.5),
+        "latency_p95": percentile(seconds, 0.95),
+    }
+
+
+def _gains(answers: Sequence[Answer], figures: dict[str, Any]) -> dict[str, float | None]:
+    """What was gained over the base: on the very rows asked where the report has all of them, else against its overall figures."""
+    if answers and all(answer["base"] is not None for answer in answers):
+        exact = _mean([exact_match(answer["base"], answer["expected"]) for answer in answers])
+        figures = {"exact_match": exact, "f1": _mean([f1(answer["base"], answer["expected"]) for answer in answers])}
+    now = _values(answers)
+    return {f"{name}_gain": now[name] - figures[name] if name in figures else None for name in ("exact_match", "f1")}
+
+
+def _rows(path: Path, max_rows: int | None) -> list[Row]:
+    lines = path.read_bytes().splitlines()
+    try:
+        rows = [parse_row(line, str(path), number) for number, line in enumerate(lines, 1) if line.strip()][:max_rows]
+    except BadRow as error:
+        remedy = "mend or remove the line; `prepare` sets such rows aside"
+        raise DataError("a held-out row is unusable", where=error.where, why=error.reason, remedy=remedy) from error
+    if not rows:
+        raise DataError("there is no held-out row to ask", where=str(path), remedy="give `prepare` more rows, or a larger validation_share")
+    return rows
+
+
+def _bases(report: Path | None) -> dict[tuple[str, str], str]:
+    """The base's answer to each row of evaluate's report."""
+    return {(answer["instruction"], answer.get("input") or ""): answer["base"] for answer in _report(report).get("answers", [])}
+
+
+def _report(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        remedy = "`./inv pull RUN` brings it again"
+        raise ArtifactCorrupt("not a report of `evaluate`", where=str(path), why=str(error), remedy=remedy) from error
+    return report if isinstance(report, dict) else {}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _shown(rows: Sequence[Row]) -> Iterator[Row]:
+    """The rows, with a bar on a terminal and a line at each quarter elsewhere."""
+    from rich.progress import track
+
+    from remote.control.console import console, say
+
+    if console().is_terminal:
+        yield from track(rows, description="asking", console=console(), transient=True)
+        return
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number * 4 // len(rows) > (number - 1) * 4 // len(rows):
+            say(f"  asked {number} of {len(rows)}")
