@@ -194,8 +194,7 @@ def finish(job: Job, training: Training, trainer: Trainer, started: float, val_l
     about = metadata(job, training, summary, started)
 
     def add_metadata(folder: Path) -> None:
-        # JSON is YAML too, and needs no library.
-        atomic.write_text(folder / "training_metadata.yaml", json.dumps(about, indent=1) + "\n")
+        atomic.write_text(folder / "training_metadata.yaml", to_yaml(about))
         atomic.write_json(folder / "metrics.json", summary)
 
     adapter.write(job.artifact("adapter"), trainer.model, training.base, training.settings.base_name, add_metadata)
@@ -242,14 +241,31 @@ def metadata(job: Job, training: Training, summary: dict[str, Any], started: flo
         "run": job.spec.run_id,
         "release": job.spec.release,
         "recipe": job.spec.recipe,
-        "base": {"name": training.settings.base_name, "path": str(training.base), "fingerprint": training.identity["base"]},
-        "data": {"train_sha256": training.identity["train"], "val_sha256": training.identity["val"]},
+        "base": training.settings.base_name,
+        "base_path": str(training.base),
+        "base_fingerprint": training.identity["base"],
+        "train_sha256": training.identity["train"],
+        "val_sha256": training.identity["val"],
         "seed": training.settings.seed,
         "started": stamp(started),
         "ended": stamp(time.time()),
         "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
         "result": summary,
     }
+
+
+def to_yaml(values: dict[str, Any], indent: str = "") -> str:
+    """A mapping as YAML: nested mappings as blocks, all other values as JSON, which YAML contains."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            lines.append(f"{indent}{key}:\n{to_yaml(value, indent + '  ')}")
+        else:
+            text = json.dumps(value)
+            # YAML 1.1 readers take 2e-05 for a word and 2.0e-05 for a number.
+            is_bare = isinstance(value, float) and "e" in text and "." not in text
+            lines.append(f"{indent}{key}: {text.replace('e', '.0e') if is_bare else text}\n")
+    return "".join(lines)
 
 
 def stamp(seconds: float) -> str:
