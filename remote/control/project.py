@@ -29,3 +29,22 @@ def find_file(name: str | Path) -> Path:
     given = Path(name).expanduser()
     candidates = [given] if given.is_absolute() else [root() / given, CODE / given]
     return next((path for path in candidates if path.exists()), candidates[0])
+
+
+_ELSEWHERE = "elsewhere"
+
+
+def name_of(path: Path) -> str:
+    """A laptop file's name in ledgers and releases: relative to the project, else to the checkout, else all of it under `elsewhere/`."""
+    resolved = path.resolve()
+    for folder in (root(), CODE):
+        if resolved.is_relative_to(folder):
+            return resolved.relative_to(folder).as_posix()
+    return f"{_ELSEWHERE}{resolved.as_posix()}"
+
+
+def path_of(name: str) -> Path:
+    """The laptop file of that name; the inverse of `name_of`."""
+    if name.startswith(f"{_ELSEWHERE}/"):
+        return Path(name.removeprefix(_ELSEWHERE))
+    return find_file(name).resolve()

@@ -24,12 +24,11 @@ def deploy(context: Any, box: str = "", dry_run: bool = False, json: bool = Fals
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, print_table, say
-    from remote.control.project import root
     from remote.control.transport import release as releases
     from remote.control.transport.connect import connect
 
     entry = load_inventory().box(box or None)
-    release = releases.build_release([], root())
+    release = releases.build_release([])
     if dry_run:
         _rehearse(entry, release, say)
         return

@@ -74,7 +74,7 @@ def status(context: Any, json: bool = False) -> None:
     states = [(ledger, state_of(ledger)) for ledger in all_runs()]
     open_runs = [(ledger, state) for ledger, state in states if state.status is not Status.SUCCEEDED]
     if json:
-        print_json({"boxes": [vars(box) for box in listing], "runs": [state.to_json() for _, state in open_runs]})
+        print_json({"boxes": [boxes.record(box) for box in listing], "runs": [state.to_json() for _, state in open_runs]})
         return
     print_table("boxes", boxes.COLUMNS, boxes.report(listing))
     if open_runs:

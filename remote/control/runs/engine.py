@@ -203,10 +203,11 @@ class _Drive:
                 self.ledger.append("stage_lost", label=stage.label)
 
     def _is_lost(self, stage: StageState) -> bool:
-        from remote.control.jobs.state import read_state
+        from remote.control.jobs.state import find_state
 
         _ = self.session.release  # the box may be a new one, with no code on it yet
-        return read_state(self.session.transport, self.session.box.root, stage.job_id).status is not Status.SUCCEEDED
+        found = find_state(self.session.transport, self.session.box.root, stage.job_id)
+        return found is None or found.status is not Status.SUCCEEDED
 
     def _name_files_to_send(self) -> None:
         run = self.run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from remote.contract import digest
 from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt
-from remote.control.project import CODE, root
+from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
 
@@ -73,8 +73,8 @@ class BoxSession:
         if self._release is None:
             from remote.control.transport.release import build_release, deploy
 
-            release = build_release(self.files, root())
-            done = deploy(self.transport, self.box.root, release, lambda line: say(f"  {line}", "dim"))
+            release = build_release(self.files)
+            done = deploy(self.transport, self.box.root, release, lambda line: say(f"  {line}", "dim"), shared=self.entry.shared)
             self._ledger.append("deployed", release=release.digest, sent_bytes=done.sent_bytes, environment=done.environment)
             self._release = release
         return self._release.digest

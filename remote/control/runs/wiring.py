@@ -3,19 +3,18 @@
 A reference is a plain JSON object, the same in the ledger and in memory:
 
 - `{"kind": "artifact", "box", "path", "size", "sha256", "is_folder"}`: a file or folder on a box, `path` relative to its root
-- `{"kind": "file", "path", "sha256"}`: a file or folder on the laptop, `path` relative to the project
+- `{"kind": "file", "path", "sha256"}`: a file or folder on the laptop, `path` as `remote.control.project` names it
 - `{"kind": "box", "path"}`: something that stands on the box already
 - `{"kind": "value", "value"}`: a plain value
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from remote.contract import digest
 from remote.contract.jobs import Artifact, JobState, Status
 from remote.control.errors import ConfigError, Finding
-from remote.control.project import find_file, root
+from remote.control.project import find_file, name_of, path_of
 from remote.control.runs.plan import PlannedStage
 from remote.control.runs.state import RunState
 
@@ -72,12 +71,12 @@ def artifact_of(reference: Reference) -> Artifact:
 
 def file_reference(path: Path) -> Reference:
     """A reference to a file or folder on the laptop."""
-    return {"kind": "file", "path": os.path.relpath(path, root()), "sha256": digest.of_path(path)}
+    return {"kind": "file", "path": name_of(path), "sha256": digest.of_path(path)}
 
 
 def local_path(reference: Reference) -> Path:
     """Where a reference of kind `file` lies."""
-    return (root() / reference["path"]).resolve()
+    return path_of(reference["path"])
 
 
 def _resolve(stage: PlannedStage, name: str, value: Any, run: RunState) -> Reference:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from remote.contract import digest
 from remote.control.errors import ConfigError, Finding
-from remote.control.project import CODE
+from remote.control.project import CODE, name_of
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import NO_PYTHON, call, no_python
 
@@ -163,14 +163,9 @@ def _digest_of(members: Iterable[Member]) -> str:
     return digest.of_bytes("".join(f"{member.sha256} {'x' if member.executable else '-'} {member.name}\n" for member in members).encode())
 
 
-def _existing(path: Path) -> Path:
+def _existing(path: Path) -> list[Path]:
+    if path.is_dir():
+        return digest.files_in(path)
     if not path.is_file():
         raise ConfigError([Finding(str(path), "no such file", "a file to send to the box", "name one that exists")])
-    return path
-
-
-def _relative(path: Path, base: Path) -> str:
-    try:
-        return path.resolve().relative_to(base.resolve()).as_posix()
-    except ValueError:
-        raise ConfigError([Finding(str(path), "lies outside the project", f"a file under {base}", "copy it into the project")]) from None
+    return [path]
