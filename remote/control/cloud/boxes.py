@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from remote.control.cloud import endpoint, identity, refusals
+from remote.control.cloud import endpoint, identity, keys, refusals
 from remote.control.cloud.box import Box, State
 from remote.control.cloud.ec2 import Ec2, is_gone, project_instances, tag
 from remote.control.cloud.provider import Plan, Progress, Provider
@@ -14,10 +14,12 @@ from remote.control.cloud.static import Static
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport import known_hosts
 
-COLUMNS = ("name", "provider", "id", "state", "type", "region", "address", "up_since", "usd_per_hour", "note")
-"""The keys of a row of `report`, in the order of a table."""
+COLUMNS = ("name", "provider", "id", "state", "type", "region", "address", "up since (UTC)", "$/h", "note")
+"""What the cells of a row of `report` are."""
 
-_SHOWN = {"terminated": "absent"}
+_KEYS = ("name", "provider", "id", "state", "type", "region", "address", "up_since", "usd_per_hour", "note")
+
+_STATE_SHOWN = {"terminated": "absent"}
 
 
 def find(entry: Any) -> Box | None:
@@ -35,6 +37,7 @@ def ready(entry: Any, on_progress: Progress, dry_run: bool = False) -> Box:
 
     With `dry_run`, tells the plan through `on_progress` and returns the box as it is, or one in state `terminated`.
     """
+    keys.private_key(entry)
     if not dry_run:
         return _provider(entry).ready(on_progress)
     planned = plan(entry)
@@ -45,7 +48,8 @@ def ready(entry: Any, on_progress: Progress, dry_run: bool = False) -> Box:
 
 
 def running(entry: Any) -> Box:
-    """The box, if it runs and its host key is pinned. Raises BoxStopped or BoxUnreachable with the command that mends it."""
+    """The box, if it runs and its host key is pinned. Raises BoxStopped, BoxUnreachable or ConfigError with what mends it."""
+    keys.private_key(entry)
     box = find(entry)
     if box is None:
         raise _never_launched(entry)
@@ -95,9 +99,18 @@ def listing(inventory: Any) -> list[Box]:
     return found
 
 
-def report(boxes: Iterable[Box]) -> list[dict[str, Any]]:
-    """Rows for a table or JSON, by the names in `COLUMNS`. `up_since` is ISO 8601 in UTC."""
-    return [_row(box) for box in boxes]
+def report(boxes: Iterable[Box]) -> list[list[str]]:
+    """Rows for a table with the heads `COLUMNS`."""
+    return [["" if fact is None else _shown(fact) for fact in record(box).values()] for box in boxes]
+
+
+def record(box: Box) -> dict[str, Any]:
+    """A box as JSON. `up_since` is ISO 8601 in UTC; it and `usd_per_hour` are None while it does not run."""
+    is_up = box.state in ("pending", "running")
+    up_since = datetime.fromtimestamp(box.launched_at, UTC).isoformat(timespec="seconds") if box.launched_at and is_up else None
+    state = _STATE_SHOWN.get(box.state, box.state)
+    facts = (box.name, box.provider, box.id, state, box.instance_type, box.region, box.address, up_since)
+    return dict(zip(_KEYS, (*facts, box.hourly_usd if is_up else None, box.note), strict=True))
 
 
 def _never_launched(entry: Any) -> BoxStopped:
@@ -174,10 +187,7 @@ def _absent(entry: Any, state: State = "terminated", error: WindlassError | None
     )
 
 
-def _row(box: Box) -> dict[str, Any]:
-    is_up = box.state in ("pending", "running")
-    up_since = datetime.fromtimestamp(box.launched_at, UTC).isoformat(timespec="seconds") if box.launched_at and is_up else None
-    price = box.hourly_usd if is_up else None
-    state = _SHOWN.get(box.state, box.state)
-    cells = (box.name, box.provider, box.id, state, box.instance_type, box.region, box.address, up_since, price, box.note)
-    return dict(zip(COLUMNS, cells, strict=True))
+def _shown(fact: Any) -> str:
+    if isinstance(fact, float):
+        return f"{fact:.3f}"
+    return str(fact).replace("T", " ").removesuffix("+00:00") if str(fact).endswith("+00:00") else str(fact)

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from remote.control.cloud import host_keys, identity, ingress, keys, prices, refusals, user_data, waiting
+from remote.control.cloud import host_keys, identity, ingress, keys, prices, refusals, request, waiting
 from remote.control.cloud.box import Box, State
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.provider import Plan, Progress
 from remote.control.errors import BoxUnreachable, CloudError, LoginRefused
 from remote.control.transport import known_hosts
-
-DEFAULT_IMAGE = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.10-ubuntu-24.04/latest/ami-id"
-"""Public SSM parameter of the Deep Learning AMI: Ubuntu with NVIDIA's driver. AWS keeps it pointing at the newest build."""
 
 _GONE = ("shutting-down", "terminated")
 _GENERATIONS = 50
@@ -44,7 +41,7 @@ class Ec2:
         if existing:
             return Plan("start it" if existing.state in ("stopping", "stopped") else "nothing: it is up", existing)
         with self._explained():
-            image = self._image()
+            image = request.image(self.entry, self.endpoint, self._context)
         key = keys.private_key(self.entry)
         facts = [
             ("type", self.entry.instance_type),
@@ -52,7 +49,7 @@ class Ec2:
             ("image", f"{image['ImageId']} ({image.get('Name', 'unnamed')})"),
             ("disk", f"{self.entry.disk_gb} GB gp3, encrypted"),
             ("access", "SSH on port 22 from this laptop's address only; IMDSv2 required"),
-            ("key", str(key) if key else self._wish("key_name") or f"a new one: {keys.own_key_path()}"),
+            ("key", str(key) if key else request.wish(self.entry, "key_name") or f"a new one: {keys.own_key_path()}"),
             ("price", self._price()),
         ]
         return Plan("launch it", None, facts, self.endpoint.is_billed, self._hourly(self.entry.instance_type))
@@ -87,9 +84,9 @@ class Ec2:
         """Terminate the box with its disk, its security group and its pinned key, and wait; None when there is none."""
         with self._explained():
             instances = self._instances()
-            instance = _chosen(instances, instance_id) if instance_id else self._only(instances)
+            instance = self._named(instances, instance_id) if instance_id else self._only(instances)
             gone = None
-            if instance:
+            if instance and not is_gone(instance):
                 self._ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
                 gone = self.box_of(self._await_state(instance["InstanceId"], ("terminated",), on_progress))
             self._clear_up([each for each in instances if each is instance or is_gone(each)], on_progress)
@@ -107,8 +104,8 @@ class Ec2:
             state=state,
             host=address.host if address else "",
             port=address.port if address else 0,
-            user=address.user if address else self._wish("user") or "",
-            key=keys.private_key(self.entry),
+            user=address.user if address else request.wish(self.entry, "user") or "",
+            key=keys.key_path(self.entry),  # unchecked: a box is stopped without its key too
             host_key_alias=instance["InstanceId"],
             instance_type=instance["InstanceType"],
             region=self.endpoint.region,
@@ -129,10 +126,6 @@ class Ec2:
     @cached_property
     def _context(self) -> refusals.Context:
         return refusals.Context(self.entry.name, self.endpoint.region, self.entry.instance_type, self.endpoint.regions)
-
-    def _wish(self, name: str) -> Any:
-        """A wish that only some providers' entries can hold."""
-        return getattr(self.entry, name, None)
 
     def _hourly(self, instance_type: str) -> float | None:
         return prices.hourly(instance_type) if self.endpoint.is_billed else None
@@ -155,6 +148,13 @@ class Ec2:
             raise self._ambiguous(live)
         return live[0] if live else None
 
+    def _named(self, instances: Iterable[dict[str, Any]], instance_id: str) -> dict[str, Any]:
+        found = next((each for each in instances if each["InstanceId"] == instance_id), None)
+        if found is None:
+            remedy = f"`./inv box.list` tells the instances of box {self.entry.name}"
+            raise CloudError(f"{instance_id} is no instance of box {self.entry.name}", where=self._context.where, remedy=remedy)
+        return found
+
     def _ambiguous(self, live: list[dict[str, Any]]) -> CloudError:
         told = ", ".join(f"{each['InstanceId']} ({each['State']['Name']}, since {each['LaunchTime']:%Y-%m-%d %H:%M})" for each in live)
         return CloudError(
@@ -168,21 +168,21 @@ class Ec2:
     # Launching ----------------------------------------------------------------------------------------------------------
 
     def _launch(self, on_progress: Progress) -> dict[str, Any]:
-        request = self._request(on_progress)
+        asked = request.prepare(self.entry, self.endpoint, self._context, on_progress)
         on_progress(f"launching {self.entry.name}: {self.entry.instance_type} in {self.endpoint.region}")
         first = sum(map(is_gone, self._instances()))
         for generation in range(first, first + _GENERATIONS):
-            instance = self._run({**request, "ClientToken": identity.client_token(self.entry.name, generation)})
+            instance = self._run({**asked, "ClientToken": identity.client_token(self.entry.name, generation)})
             if instance and not is_gone(instance):
                 return instance
         raise CloudError(f"box {self.entry.name} was terminated as often as it was launched", remedy="look at it in the AWS console")
 
-    def _run(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _run(self, asked: dict[str, Any]) -> dict[str, Any] | None:
         """The instance behind the request's token; None when the token is used up and the next one is due."""
         from botocore.exceptions import ClientError
 
         try:
-            return dict(self._ec2.run_instances(**request)["Instances"][0])
+            return dict(self._ec2.run_instances(**asked)["Instances"][0])
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "IdempotentInstanceTerminated":
@@ -192,49 +192,6 @@ class Ec2:
             # An earlier launch was cut off before its answer and the inventory changed since: its instance is the box, once it shows.
             poll = self.endpoint.patience.poll
             return waiting.until(self._live, "looking for an earlier launch", _silent, 10 * poll, poll)
-
-    def _request(self, on_progress: Progress) -> dict[str, Any]:
-        """The parameters of RunInstances; makes the key pair and the security group that they name."""
-        login = keys.identity_of(self.entry)
-        tags = identity.tags(self.entry.name, self._wish("tags") or {})
-        keys.ensure_pair(self._ec2, login, tags)
-        group = ingress.ensure_group(self._ec2, identity.group_name(self.entry.name), self._vpc(), tags)
-        ingress.admit(self._ec2, group, self.endpoint.caller_cidr(), on_progress)
-        image = self._image()
-        disk = {"VolumeType": "gp3", "VolumeSize": self.entry.disk_gb, "Encrypted": True, "DeleteOnTermination": True}
-        tag_list = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
-        subnet = self._wish("subnet")
-        return {
-            "ImageId": image["ImageId"],
-            "InstanceType": self.entry.instance_type,
-            "MinCount": 1,
-            "MaxCount": 1,
-            "KeyName": login.name,
-            "SecurityGroupIds": [group],
-            **({"SubnetId": subnet} if subnet else {}),
-            "UserData": user_data.render(self.entry.name, self.entry.root, self._wish("user")),
-            "InstanceInitiatedShutdownBehavior": "stop",
-            "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-            "BlockDeviceMappings": [{"DeviceName": image["RootDeviceName"], "Ebs": disk}],
-            "TagSpecifications": [{"ResourceType": kind, "Tags": tag_list} for kind in ("instance", "volume")],
-        }
-
-    def _image(self) -> dict[str, Any]:
-        wanted = self._wish("ami") or DEFAULT_IMAGE
-        if wanted.startswith("/"):
-            wanted = self.endpoint.client("ssm").get_parameter(Name=wanted)["Parameter"]["Value"]
-        images = self._ec2.describe_images(ImageIds=[wanted])["Images"]
-        if not images:
-            raise refusals.of_code("InvalidAMIID.NotFound", f"the image {wanted} does not exist", self._context)
-        return dict(images[0])
-
-    def _vpc(self) -> str:
-        if subnet := self._wish("subnet"):
-            return str(self._ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["VpcId"])
-        found = self._ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
-        if not found:
-            raise refusals.of_code("VPCIdNotSpecified", "no default VPC", self._context)
-        return str(found[0]["VpcId"])
 
     # Entering -----------------------------------------------------------------------------------------------------------
 
@@ -307,7 +264,7 @@ class Ec2:
 
     def _died(self, instance: dict[str, Any]) -> CloudError:
         reason = instance.get("StateReason", {})
-        message = reason.get("Message", "the instance was terminated as it started")
+        message = reason.get("Message", "the instance was terminated meanwhile")
         return refusals.of_code(reason.get("Code", "terminated"), message, self._context)
 
     def _clear_up(self, gone: list[dict[str, Any]], on_progress: Progress) -> None:
@@ -350,10 +307,6 @@ def _state_of(instance: dict[str, Any]) -> State:
 def is_gone(instance: dict[str, Any]) -> bool:
     """Whether the instance is terminated, or about to be."""
     return instance["State"]["Name"] in _GONE
-
-
-def _chosen(instances: list[dict[str, Any]], instance_id: str) -> dict[str, Any] | None:
-    return next((each for each in instances if each["InstanceId"] == instance_id and not is_gone(each)), None)
 
 
 def _silent(_line: str) -> None:

@@ -91,7 +91,7 @@ class AwsEndpoint:
 
         try:
             answer = httpx.get(_CHECK_ADDRESS, timeout=10).raise_for_status().text.strip()
-            return str(ipaddress.ip_network(answer))
+            return str(ipaddress.IPv4Network(answer))
         except (httpx.HTTPError, ValueError) as error:
             what = "the laptop's public address could not be learned; port 22 is opened for that address alone"
             remedy = "check the laptop's network, then repeat the command"

@@ -32,19 +32,20 @@ def identity_of(entry: Any) -> Identity:
 
 
 def private_key(entry: Any) -> Path | None:
-    """The checked private key that the inventory names, or Windlass's own where it exists; None: the SSH agent.
-
-    Raises ConfigError when the file is missing, unreadable, open to others, or no private key.
-    """
-    named = getattr(entry, "ssh_key", None)
-    if named is None:
-        own = own_key_path()
-        is_ours = entry.provider != "static" and not getattr(entry, "key_name", None) and own.exists()
-        return own if is_ours else None
-    path = project.find_file(named)
-    if finding := _finding(path, entry.name):
+    """Like `key_path`, checked: raises ConfigError when the file is missing, unreadable, open to others, or no private key."""
+    path = key_path(entry)
+    if path and (finding := _finding(path, entry.name)):
         raise ConfigError([finding])
     return path
+
+
+def key_path(entry: Any) -> Path | None:
+    """The private key that the inventory names, or Windlass's own where it exists; None: the SSH agent. Not looked into."""
+    if named := getattr(entry, "ssh_key", None):
+        return project.find_file(named)
+    own = own_key_path()
+    is_ours = entry.provider != "static" and not getattr(entry, "key_name", None) and own.exists()
+    return own if is_ours else None
 
 
 def own_key_path() -> Path:

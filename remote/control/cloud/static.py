@@ -31,7 +31,7 @@ class Static:
             host=self.entry.host,
             port=self.entry.port,
             user=self.entry.user,
-            key=keys.private_key(self.entry),
+            key=keys.key_path(self.entry),
             host_key_alias=alias,
             instance_type="",
             region="",

@@ -40,8 +40,9 @@ def start(_context: Any, name: str | None = None, dry_run: bool = False, json: b
     from remote.control.cloud import boxes
 
     entry = _entry(name)
-    if dry_run:
-        _show_plan(entry.name, boxes.plan(entry), json)
+    plan = boxes.plan(entry) if dry_run else None
+    if plan and plan.existing:
+        _show_plan(entry.name, plan, json)
         return
     box = boxes.start(entry, console.say)
     _tell(box, json, f"{box.name} is up: {box.user}@{box.address}")
@@ -95,12 +96,11 @@ def list_boxes(_context: Any, json: bool = False) -> None:
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
 
-    rows = boxes.report(boxes.listing(load_inventory()))
+    listing = boxes.listing(load_inventory())
     if json:
-        console.print_json(rows)
+        console.print_json([boxes.record(box) for box in listing])
         return
-    cells = [["" if cell is None else cell for cell in row.values()] for row in rows]
-    console.print_table("", [column.replace("_", " ") for column in boxes.COLUMNS], cells)
+    console.print_table("", boxes.COLUMNS, boxes.report(listing))
 
 
 @verb(help=_NAME)
@@ -179,7 +179,7 @@ def _tell(box: "Box | None", as_json: bool, sentence: str) -> None:
     from remote.control.cloud import boxes
 
     if as_json:
-        console.print_json(boxes.report([box])[0] if box else None)
+        console.print_json(boxes.record(box) if box else None)
     console.say(sentence)
 
 

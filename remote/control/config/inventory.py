@@ -61,7 +61,7 @@ class StaticEntry(_Entry):
     host_key: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+",
-        description="its public host key, `ssh-ed25519 AAAA...`; without it the first one seen is pinned after you confirm",
+        description="its public host key, `ssh-ed25519 AAAA...`; without it Windlass does not connect, and says how to learn it",
     )
 
 

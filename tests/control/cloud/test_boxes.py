@@ -1,5 +1,6 @@
 """Listing and reporting boxes."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -25,18 +26,18 @@ def test_the_listing_tells_every_box_and_every_stray(cloud):
     entries = {
         "trainer": cloud.entry,
         "spare": cloud.entry.model_copy(update={"name": "spare"}),
-        "broken": cloud.entry.model_copy(update={"name": "broken", "ssh_key": "/not/there"}),
         "lab": StaticEntry(name="lab", host="lab.example.org", user="me", host_key=HOST_KEY),
         "blind": StaticEntry(name="blind", host="blind.example.org", user="me"),
     }
-    rows = {row["name"]: row for row in boxes.report(boxes.listing(SimpleNamespace(boxes=entries)))}
+    listing = boxes.listing(SimpleNamespace(boxes=entries))
+    assert {len(row) for row in boxes.report(listing)} == {len(boxes.COLUMNS)}
+    rows = {box.name: boxes.record(box) for box in listing}
     assert rows["trainer"] | {"up_since": None} == {
         "name": "trainer", "provider": "ec2", "id": up.id, "state": "running", "type": "g5.2xlarge", "region": "us-east-1",
         "address": up.address, "up_since": None, "usd_per_hour": 1.212, "note": "",
     }  # fmt: skip
     assert rows["trainer"]["up_since"].endswith("+00:00")
     assert rows["spare"]["state"] == "absent"
-    assert rows["broken"]["state"] == "absent"
     assert rows["lab"]["address"] == "lab.example.org:22"
     assert rows["blind"]["state"] == "unknown"
     assert "ssh-keyscan" in rows["blind"]["note"]
@@ -44,10 +45,14 @@ def test_the_listing_tells_every_box_and_every_stray(cloud):
 
 
 def test_a_stopped_box_costs_nothing_by_the_hour(cloud):
-    boxes.ready(cloud.entry, cloud.say)
+    box = boxes.ready(cloud.entry, cloud.say)
     stopped = boxes.stop(cloud.entry)
-    (row,) = boxes.report([stopped])
+    row = boxes.record(stopped)
     assert (row["state"], row["usd_per_hour"], row["address"], row["up_since"]) == ("stopped", None, "", None)
+    up, down = boxes.report([box, stopped])
+    assert up[boxes.COLUMNS.index("$/h")] == "1.212"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", up[boxes.COLUMNS.index("up since (UTC)")])
+    assert down[3:] == ["stopped", "g5.2xlarge", "us-east-1", "", "", "", ""]
 
 
 def test_a_cloud_that_can_not_be_asked_hides_no_other_box(cloud):

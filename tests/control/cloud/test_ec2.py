@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from remote.control.cloud import boxes, ec2, identity, keys
-from remote.control.errors import BoxStopped, BoxUnreachable, CapacityError, CloudError, HostKeyMismatch, LoginRefused
+from remote.control.errors import BoxStopped, BoxUnreachable, CapacityError, CloudError, ConfigError, HostKeyMismatch, LoginRefused
 from remote.control.transport import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY
@@ -109,6 +109,23 @@ def test_two_instances_of_one_name_are_an_error_that_names_both(cloud):
     boxes.terminate(cloud.entry, instance_id=second)
     assert boxes.find(cloud.entry).id == box.id
     assert known_hosts.pinned(box.id) == [HOST_KEY]
+
+
+def test_an_instance_that_is_none_of_the_boxs_is_never_terminated(cloud):
+    box = boxes.ready(cloud.entry, cloud.say)
+    with pytest.raises(CloudError, match="no instance of box"):
+        boxes.terminate(cloud.entry, instance_id="i-0123456789abcdef0")
+    assert boxes.find(cloud.entry).id == box.id
+
+
+def test_a_lost_key_file_keeps_nobody_from_stopping_the_box(cloud, tmp_path):
+    boxes.ready(cloud.entry, cloud.say)
+    lost = cloud.entry.model_copy(update={"ssh_key": tmp_path / "lost"})
+    for refuse in (boxes.running, lambda entry: boxes.ready(entry, cloud.say)):
+        with pytest.raises(ConfigError):
+            refuse(lost)
+    assert boxes.stop(lost).state == "stopped"
+    assert boxes.terminate(lost).state == "terminated"
 
 
 def test_boxes_of_another_project_are_not_ours(cloud, monkeypatch, tmp_path):

@@ -6,7 +6,9 @@ import subprocess
 import jinja2
 import pytest
 
-from remote.control.cloud import user_data
+from remote.control.cloud import host_keys, user_data
+
+from .conftest import HOST_KEY
 
 
 def run(script, home, path):
@@ -37,6 +39,23 @@ def test_as_root_the_folder_belongs_to_the_user(tmp_path):
     done = run(user_data.render("demo", str(tmp_path / "data"), "nobody"), tmp_path, tmp_path / "script")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "data").owner() == "nobody"
+
+
+def test_under_cloud_init_the_host_keys_are_shown_on_every_boot(tmp_path):
+    """With cloud-init's folder, the console and sshd's folder moved to where a test may write."""
+    console, ssh = tmp_path / "console", tmp_path / "ssh"
+    ssh.mkdir()
+    (ssh / "ssh_host_ed25519_key.pub").write_text(f"{HOST_KEY} root@box\n")
+    script = user_data.render("demo", "windlass", None)
+    for real, here in (("/var/lib/cloud", tmp_path / "cloud"), ("/dev/console", console), ("/etc/ssh", ssh)):
+        assert real in script
+        script = script.replace(real, str(here))
+    part = tmp_path / "cloud" / "instance" / "scripts" / "part-001"
+    part.parent.mkdir(parents=True)
+    assert run(script, tmp_path, part).returncode == 0
+    (hook,) = (tmp_path / "cloud" / "scripts" / "per-boot").iterdir()
+    subprocess.run([hook], check=True)
+    assert host_keys.in_console(console.read_text()) == [HOST_KEY]
 
 
 def test_bash_accepts_it_whole(tmp_path):
