@@ -24,7 +24,7 @@ from remote.contract.paths import BoxPaths
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 MARKER = "complete.json"
-_TELLING = re.compile(r"^(Collecting|Downloading|Installing|Building|Successfully|ERROR|error)", re.IGNORECASE)
+_LARGE = re.compile(r"Downloading (\S+?)-\d\S* \((\d+\.\d [MG]B)\)")
 
 Say = Callable[[str], None]
 
@@ -171,11 +171,20 @@ def _run(words: Sequence[str], say: Say) -> list[str]:
     with subprocess.Popen(words, text=True, errors="replace", **pipes) as process:  # type: ignore[call-overload]
         for line in process.stdout or ():
             lines.append(line.rstrip())
-            if _TELLING.match(line.strip()):
-                say(line.strip()[:160])
+            if told := _worth_telling(line.strip()):
+                say(told)
     if process.returncode:
         raise _failure(words, lines)
     return lines
+
+
+def _worth_telling(line: str) -> str:
+    """Of pip's many lines: the large downloads, the installation, the errors."""
+    if large := _LARGE.match(line):
+        return f"downloading {large[1]} ({large[2]})"
+    if line.startswith("Installing collected packages:"):
+        return f"installing {line.count(',') + 1} packages"
+    return line if line.lower().startswith("error") else ""
 
 
 def _failure(words: Sequence[str], lines: list[str]) -> Impossible:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,8 +69,9 @@ def code_tree(folder: Path) -> Path:
     """A copy of the box's code with the stages above."""
     shutil.copytree(CODE / "remote", folder / "remote", ignore=shutil.ignore_patterns("__pycache__", "control"))
     for name, body in STAGES.items():
-        text = "from remote.payload.job import run_stage\ndef main(job):\n" + body.strip("\n") + '\nif __name__ == "__main__":\n    run_stage(main)\n'
-        (folder / "remote/payload/stages" / f"{name}.py").write_text(text.replace("\n        ", "\n    ").replace("def main(job):\n        ", "def main(job):\n    "))
+        main = textwrap.indent(textwrap.dedent(body), "    ")
+        text = f'from remote.payload.job import run_stage\ndef main(job):{main}\nif __name__ == "__main__":\n    run_stage(main)\n'
+        (folder / "remote/payload/stages" / f"{name}.py").write_text(text)
     return folder
 
 
@@ -146,9 +148,9 @@ class Sshd:
                 self.port = free.getsockname()[1]
         config = self.folder / "config"
         config.write_text("\n".join((
-            f"ListenAddress 127.0.0.1:{self.port}", f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/authorized", "StrictModes no",
-            "UsePAM no", f"PidFile {self.folder}/pid", "MaxStartups 200:30:400", "MaxSessions 100", f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}",
-            "PasswordAuthentication no", *self.options,
+            f"ListenAddress 127.0.0.1:{self.port}", f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/authorized",
+            "StrictModes no", "UsePAM no", f"PidFile {self.folder}/pid", "MaxStartups 200:30:400", "MaxSessions 100",
+            f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}", "PasswordAuthentication no", *self.options,
         )))  # fmt: skip
         assert SSHD is not None
         with (self.folder / "sshd.log").open("ab") as log:

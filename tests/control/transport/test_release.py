@@ -89,7 +89,7 @@ def test_folders_travel_whole_and_files_from_elsewhere_keep_their_path(tmp_path,
 def test_the_real_release_imports_from_its_archive_alone(tmp_path):
     with tarfile.open(fileobj=io.BytesIO(build_release([]).archive())) as archive:
         archive.extractall(tmp_path, filter="data")
-    script = "import remote.payload.supervise, remote.payload.follow, remote.payload.send, remote.payload.environment as e; print(e.__file__)"
+    script = "import remote.payload.supervise, remote.payload.follow, remote.payload.send as last; print(last.__file__)"
     words = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {script}"]
     answer = subprocess.run(words, capture_output=True, check=True, text=True)
     assert answer.stdout.startswith(str(tmp_path))

@@ -1,0 +1,14 @@
+import pytest
+
+from tests.integration import boxes
+
+
+@pytest.fixture
+def box(tmp_path):
+    return boxes.folder_box(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def code(tmp_path_factory):
+    """The box's code with small stages of our own."""
+    return boxes.code_tree(tmp_path_factory.mktemp("code"))
