@@ -248,14 +248,14 @@ def test_really_killed_before_the_swap(client: Ollama, tmp_path: Path) -> None:
 
 
 def write_rows(folder: Path, *outputs: str) -> Path:
-    rows = [{"instruction": "say", "input": letter, "output": output, "group": ""} for letter, output in zip("abcdef", outputs, strict=False)]
+    rows = [{"instruction": "say", "input": letter, "output": output} for letter, output in zip("abcdef", outputs, strict=False)]
     path = folder / "val.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def write_report(folder: Path, *answers: tuple[str, str, str]) -> Path:
-    listed = [{"instruction": "say", "input": letter, "expected": expected, "base": base, "tuned": ""} for letter, expected, base in answers]
+    listed = [{"instruction": "say", "input": letter, "expected": expected, "base": base} for letter, expected, base in answers]
     path = folder / "report.json"
     path.write_text(json.dumps({"base": {"exact_match": 0.25, "f1": 0.5}, "answers": listed}))
     return path

@@ -40,7 +40,8 @@ def _listener(memo: Path) -> socket.socket:
 
 
 def _bound(port: int) -> socket.socket:
-    listener = socket.socket()
+    # asyncio turns Nagle's delay (40 ms a reply) off only on sockets that say they are TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((_HOST, port))
