@@ -75,10 +75,13 @@ class Deployed:
     round_trips: int = 1
 
 
-def build_release(files: Iterable[Path], base: Path, code: Path = CODE) -> Release:
-    """The release of `code` and `files`, which land under `files/` by their path relative to `base`. ConfigError if one is missing."""
+def build_release(files: Iterable[Path], code: Path = CODE) -> Release:
+    """The release of `code` and `files` (folders with all in them), which land under `files/` by their `project.name_of`.
+
+    Raises ConfigError for a file that is not there.
+    """
     members = [_member(path.relative_to(code).as_posix(), path) for path in _code_files(code)]
-    members += [_member(f"files/{_relative(path, base)}", _existing(path)) for path in files]
+    members += [_member(f"files/{name_of(path)}", path) for given in files for path in _existing(given)]
     unique = tuple(sorted({member.name: member for member in members}.values(), key=lambda member: member.name))
     return Release(_digest_of(unique), unique)
 

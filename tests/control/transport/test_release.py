@@ -28,6 +28,11 @@ def empty(tmp_path):
     return str(path)
 
 
+@pytest.fixture(autouse=True)
+def _project(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+
+
 def small(tmp_path, text="a"):
     """A release of two modules and one file, with the real receiver and environment maker."""
     code = tmp_path / f"code-{text}"
@@ -44,8 +49,7 @@ def names(release):
     return [member.name for member in release.members]
 
 
-def test_a_release_is_the_box_side_and_the_files(tmp_path, monkeypatch):
-    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+def test_a_release_is_the_box_side_and_the_files(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/rows.jsonl").write_text("{}\n")
     release = build_release([tmp_path / "data/rows.jsonl"])
@@ -102,7 +106,7 @@ def test_deploy_then_nothing_is_sent(box, tmp_path, empty):
     assert (first.was_current, first.round_trips) == (False, 2)
     assert os.access(first.environment, os.X_OK) and any("venv" in line for line in lines)
     root = box.home / "windlass"
-    assert (root / "current/files/words.txt").read_text() == "a"
+    assert (root / "current/files/code-a/words.txt").read_text() == "a"
     assert os.readlink(root / "current") == f"releases/{release.digest}"
     box.round_trips = box.bytes_sent = 0
     again = deploy(box, "windlass", release, lines.append, requirements=empty)
@@ -117,7 +121,7 @@ def test_going_back_sends_no_archive(box, tmp_path, empty):
         deploy(box, "windlass", release, print, requirements=empty)
     back = deploy(box, "windlass", one, print, requirements=empty)
     assert back.sent_bytes < len(one.archive()) + (CODE / "remote/payload/receive.py").stat().st_size
-    assert (box.home / "windlass/current/files/words.txt").read_text() == "a"
+    assert (box.home / "windlass/current/files/code-a/words.txt").read_text() == "a"
 
 
 def test_an_absolute_root_and_a_shared_folder_elsewhere(box, tmp_path, empty):
