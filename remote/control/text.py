@@ -18,10 +18,10 @@ def render(template: str, **names: Any) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(  # noqa: S701 - scripts, Markdown and Modelfiles: escaping for HTML would damage them
+    return Environment(
         loader=FileSystemLoader(CODE / "templates"),
         undefined=StrictUndefined,
-        autoescape=False,
+        autoescape=False,  # noqa: S701 - scripts, Markdown and Modelfiles: escaping for HTML would damage them
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,

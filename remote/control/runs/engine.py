@@ -240,7 +240,8 @@ class _Drive:
 
 
 def _summary(values: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items())
 
 
 def _tail(log: Any, lines: int = 5) -> str:
