@@ -51,7 +51,7 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise _missing(folder, f"{index.name} is damaged: {error!r}") from None
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:

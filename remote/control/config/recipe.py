@@ -29,7 +29,7 @@ class Base(Section):
 class Quantization(Section):
     """How the base's weights are held while training."""
 
-    type: Literal["nf4"] = Field(default="nf4", description="the 4-bit number format")
+    type: Literal["nf4", "fp4"] = Field(default="nf4", description="the 4-bit number format")
     double: bool = Field(default=True, description="quantise the scales too: saves 0.4 bit a weight")
     compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
         default="bfloat16", description="numbers of the arithmetic; bfloat16 needs compute capability 8.0"
@@ -51,14 +51,15 @@ class Training(Section):
 
     batch: Count = Field(default=4, description="rows in a micro-batch")
     accumulation: Count = Field(default=1, description="micro-batches in a step")
-    max_length: int = Field(default=1024, ge=16, description="tokens of a row; longer ones are cut")
+    max_length: int = Field(default=1024, ge=16, description="tokens of a row")
+    overlong: Literal["truncate", "drop"] = Field(default="truncate", description="what happens to a row with more tokens")
     learning_rate: float = Field(default=2e-4, gt=0, lt=1, description="peak learning rate")
     epochs: float = Field(default=1, gt=0, description="passes over the rows")
     max_steps: Count | None = Field(default=None, description="stop after so many steps, whatever `epochs` says")
-    warmup: float = Field(default=0.03, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    warmup: float = Field(default=0.03, ge=0, description="the learning rate rises for this share of the steps; from 1 up, so many steps")
     schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="how the learning rate falls afterwards")
     weight_decay: float = Field(default=0.0, ge=0, lt=1, description="decoupled weight decay of the adapter")
-    clip: float = Field(default=1.0, gt=0, description="largest gradient norm")
+    clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm; null for none")
     seed: int = Field(default=42, ge=0, description="seed of shuffling, dropout and initial weights")
     checkpoint_every: Count = Field(default=50, description="steps between checkpoints")
     validate_every: Count = Field(default=50, description="steps between measurements on the held-out rows")

@@ -1,0 +1,43 @@
+"""`inv preflight`: refuses to waste money."""
+
+from typing import Any
+
+from remote.control.commands.verb import verb
+
+
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={
+        "run": "check what this run's training needs (run id, or its beginning or end)",
+        "box": "box of the inventory; else the default",
+        "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
+        "base": "the base model, `box:/path`; else the recipe's",
+        "data": "training rows: a JSONL file of the project, or `box:/path`",
+        "json": "print the report as JSON",
+    },
+)
+def preflight(context: Any, run: str = "", box: str = "", recipe: str = "", base: str = "", data: str = "", json: bool = False) -> None:
+    """Check box, environment, model, data and recipe before training, in one round trip."""
+    from remote.control.config.inventory import load_inventory
+    from remote.control.console import print_json, say
+    from remote.control.runs import preflight as checks
+
+    inventory = load_inventory()
+    if run or not recipe:
+        from remote.control.runs.ledger import find_run
+        from remote.control.runs.state import state_of
+
+        state = state_of(find_run(run or None))
+        entry, (plain, inputs) = inventory.box(box or state.box), checks.inputs_of_run(state)
+        say(f"run {state.run_id} on box {entry.name}")
+    else:
+        from remote.control.config.recipe import load_recipe
+
+        entry, plain = inventory.box(box or None), load_recipe(recipe).plain()
+        inputs = checks.inputs_of_words(plain, base, data)
+    report, where = checks.preflight_box(entry, plain, inputs, inventory.storage.bucket)
+    if json:
+        print_json(report.to_json())
+    checks.show(report)
+    checks.require(report, where, "mend what the table names, then run `./inv preflight` again")

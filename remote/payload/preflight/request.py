@@ -1,0 +1,38 @@
+"""What the laptop asks preflight for: one JSON document on standard input."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from remote.contract.paths import BoxPaths
+
+
+@dataclass(frozen=True)
+class Request:
+    """The recipe, where its inputs lie, and what the box must have.
+
+    `inputs` are paths on the box, absolute or relative to its root; `thresholds` may hold `disk_gb`, `host_gb`, `gpu_gb`
+    and `capability`; `storage_url` is an address of the bucket, or empty; `probe_seconds` limits the probe.
+    """
+
+    recipe: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
+    requirements: str = "requirements.txt"
+    storage_url: str = ""
+    probe_seconds: float = 180
+
+    @classmethod
+    def from_json(cls, text: str) -> "Request":
+        """Read a request; raises ValueError or TypeError when it is not one."""
+        return cls(**json.loads(text))
+
+    @property
+    def device(self) -> str:
+        """Where the recipe computes: `cuda` or `cpu`."""
+        return str(self.recipe.get("device") or "cuda")
+
+    def path(self, name: str) -> Path | None:
+        """An input on this box, or None when the request does not have it."""
+        return BoxPaths.of_release().root / Path(self.inputs[name]).expanduser() if self.inputs.get(name) else None

@@ -1,0 +1,84 @@
+"""The base model's folder, whole and damaged in every way."""
+
+import json
+
+import pytest
+
+from remote.contract.checks import Verdict
+from remote.payload.preflight import model
+from remote.payload.preflight.request import Request
+
+EMBED, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
+
+
+def _safetensors(path, shapes):
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 2
+        for width in shape:
+            size *= width
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    raw = json.dumps(header).encode()
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(end))
+
+
+@pytest.fixture
+def base(tmp_path):
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "mistral", "vocab_size": 8}))
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "tokenizer.model").write_text("x")
+    _safetensors(folder / "model-1.safetensors", {EMBED: [8, 4], NORM: [4]})
+    _safetensors(folder / "model-2.safetensors", {HEAD: [8, 4]})
+    index = {EMBED: "model-1.safetensors", NORM: "model-1.safetensors", HEAD: "model-2.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return folder
+
+
+def _checks(base):
+    return {check.name: check for check in model.checks(Request(inputs={"base": str(base)}))}
+
+
+def test_a_whole_model(base):
+    found = _checks(base)
+    assert {check.verdict for check in found.values()} == {Verdict.OK}
+    assert "2 files, 3 tensors" in found["base model"].measured
+    assert model.embedding_rows(base) == 8
+
+
+def test_no_base_and_no_folder(tmp_path):
+    for inputs in ({}, {"base": str(tmp_path / "absent")}):
+        (check,) = model.checks(Request(inputs=inputs))
+        assert check.verdict is Verdict.FAIL and check.remedy
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "model-2.safetensors").unlink(), "model-2.safetensors"),
+        (lambda folder: (folder / "model-1.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes()[:-1]), "bytes"),
+        (lambda folder: (folder / "model-1.safetensors").write_bytes(b"\x05"), "header"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+        (lambda folder: (folder / "model.safetensors.index.json").write_text("[]"), "index"),
+        (lambda folder: _safetensors(folder / "model-1.safetensors", {EMBED: [8, 4]}), NORM),
+        (lambda folder: (folder / "config.json").write_text('{"quantization_config": {}}'), "quantised"),
+    ],
+)
+def test_a_damaged_model_fails_and_says_where(base, damage, words):
+    damage(base)
+    check = _checks(base)["base model"]
+    assert check.verdict is Verdict.FAIL and words in check.measured and check.remedy
+
+
+def test_a_tokenizer_without_its_words(base):
+    (base / "tokenizer.model").unlink()
+    assert _checks(base)["tokenizer files"].verdict is Verdict.FAIL
+
+
+def test_another_vocabulary_and_another_architecture(base):
+    (base / "config.json").write_text('{"model_type": "llama", "vocab_size": 9}')
+    found = _checks(base)
+    assert (found["embedding"].verdict, found["architecture"].verdict) == (Verdict.FAIL, Verdict.WARN)
