@@ -29,7 +29,9 @@ class Ollama:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         # trust_env off: a proxy of the environment must not get between this machine and itself.
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False)
+        # No connection is kept between requests: a caller that never closes leaves none behind.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False, limits=limits)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -1,0 +1,93 @@
+"""The model verbs as they are typed."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from invoke import Collection, Program
+
+from remote.contract.exits import Exit
+from remote.control import project
+from remote.control.commands import model
+from remote.control.models.embedded import client as embedded
+
+INVENTORY = "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
+
+
+def _load(name: str) -> ModuleType:
+    path = project.CODE / "tests" / "control" / "models" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+small = _load("small_gguf")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "inventory.yaml").write_text(INVENTORY)
+    small.write_small_gguf(folder / "hello.gguf", small.HELLO)
+    prompt = {"messages": [{"role": "user", "content": "hi"}], "rendered": small.rendered("hi"), "base_answer": "?"}
+    (folder / "parity.json").write_text(json.dumps({"prompts": [prompt]}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINDLASS_PROJECT", str(folder))
+        patch.delenv("OLLAMA_HOST", raising=False)
+        yield folder
+        embedded.daemon().stop()
+
+
+@pytest.fixture
+def typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> object:
+    """Runs one command line; its exit code, standard output and standard error."""
+    tree = Collection()
+    tree.add_task(model.install)
+    tree.add_collection(model.collection, "model")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = 0
+        try:
+            Program(namespace=tree, name="inv").run(["inv", *words])
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_from_nothing_to_an_answer_and_back(typed: object, folder: Path) -> None:
+    assert callable(typed)
+    assert "not running; ./inv model.up starts it" in typed("model.status")[2]
+    code, out, _ = typed("model.up", "--json")
+    url = json.loads(out)["url"]
+    code, _, err = typed("install", "--gguf", "hello.gguf", "--parity", "parity.json", "--name", "haul", "--dry-run")
+    assert code == 0 and "would install" in err
+    assert json.loads(typed("model.list", "--json")[1]) == {"url": url, "models": []}
+    code, out, err = typed("install", "--gguf", "hello.gguf", "--parity", "parity.json", "--name", "haul")
+    assert code == 0 and "haul:latest is installed" in err and "answered: hello world" in err and (folder / "Modelfile").exists()
+    assert typed("model.ask", "haul", "hi")[1] == " hello world\n"
+    assert json.loads(typed("model.ask", "haul", "hi", "--json")[1])["done_reason"] == "stop"
+    assert "haul:latest" in typed("model.list")[2] and "in memory" in typed("model.status")[2]
+    assert typed("model.rollback", "haul")[0] == Exit.OLLAMA
+    assert "would remove haul:latest" in typed("model.remove", "haul", "--dry-run")[2]
+    assert typed("model.remove", "haul")[0] == 0 and json.loads(typed("model.list", "--json")[1])["models"] == []
+    assert "has ended" in typed("model.down")[2] and "was not running" in typed("model.down")[2]
+
+
+def test_what_is_wrong_is_said(typed: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert callable(typed)
+    assert typed("install", "--gguf", "hello.gguf")[0] == Exit.USAGE
+    code, _, err = typed("install", "--gguf", "nowhere.gguf", "--parity", "parity.json")
+    assert code == Exit.ARTIFACT and "nowhere.gguf" in err
+    code, out, err = typed("model.ask", "nobody", "hi", "--json")
+    assert code == Exit.OLLAMA and json.loads(out)["error"] == "OllamaError" and "'nobody' not found" in err
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    code, _, err = typed("model.list")
+    assert code == Exit.OLLAMA and "does not answer at http://127.0.0.1:9" in err and "mend" in err and "Traceback" not in err
