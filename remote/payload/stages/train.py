@@ -85,7 +85,7 @@ def read(job: Job) -> Training:
     model.quiet()
     tokenizer = model.load_tokenizer(base)
     lessons = batches.load(train_file, tokenizer, settings)
-    validation = batches.load(val_file, tokenizer, settings).rows if val_file else []
+    validation = batches.load(val_file, tokenizer, settings).rows if val_file and val_file.stat().st_size else []
     spread = max(1, len(validation) // VALIDATION_ROWS)
     validation = sorted(validation[::spread][:VALIDATION_ROWS], key=lambda row: -len(row.ids))
     return Training(settings, base, lessons, validation, batches.Plan.of(lessons, settings), identity, tokenizer)

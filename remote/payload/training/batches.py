@@ -96,7 +96,7 @@ class Plan:
 
 @lru_cache(maxsize=2)
 def _epoch(lengths: tuple[int, ...], rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:
-    generator = random.Random(f"{seed}/{epoch}")  # noqa: S311 - no secret, and it must repeat
+    generator = random.Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))
     generator.shuffle(order)
     bucket = rows_per_step * _BUCKET_STEPS

@@ -158,11 +158,15 @@ def head_loss(model: Any, hidden: Any, labels: Any, with_gradient: bool) -> tupl
         for start in range(0, len(labels), _HEAD_ROWS):
             piece = slice(start, start + _HEAD_ROWS)
             wanted = labels[piece].unsqueeze(1)
+            # One exponential for both: the loss needs its sum, the gradient its share of that sum.
             logits = torch.nn.functional.linear(hidden[piece], weight).float()
-            norm = logits.logsumexp(dim=1, keepdim=True)
-            loss += (norm - logits.gather(1, wanted)).sum()
+            logits -= logits.amax(dim=1, keepdim=True)
+            answer = logits.gather(1, wanted)
+            share = logits.exp_()
+            total = share.sum(dim=1, keepdim=True)
+            loss += (total.log() - answer).sum()
             if gradient is not None:
-                share = logits.sub_(norm).exp_()
-                share.scatter_add_(1, wanted, torch.full_like(norm, -1.0))
+                share /= total
+                share.scatter_add_(1, wanted, torch.full_like(total, -1.0))
                 gradient[piece] = share.to(weight.dtype) @ weight
     return loss, gradient

@@ -11,6 +11,7 @@ import pytest
 from remote.contract import atomic
 from remote.contract.jobs import JobSpec
 from remote.payload.job import Job
+from remote.payload.training.settings import Settings
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}[INST] {{ message.content }}[/INST]"
@@ -83,3 +84,9 @@ def make_job(tmp_path: Path, tiny_base: Path) -> Callable[..., Job]:
         return Job(folder)
 
     return make
+
+
+@pytest.fixture
+def recipe() -> Callable[..., Settings]:
+    """Makes settings; keywords override the recipe's `training`."""
+    return lambda **training: Settings.of_recipe({**RECIPE, "training": {**RECIPE["training"], **training}})

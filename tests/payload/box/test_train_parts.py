@@ -1,0 +1,162 @@
+"""Parts of the trainer that need torch or a tokenizer."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from remote.contract.jobs import Cause
+from remote.contract.rows import Row
+from remote.payload.job import StageFailed
+from remote.payload.stages.prompt import Encoded, encode
+from remote.payload.training import batches, checkpoint, model
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base):
+    return model.load_tokenizer(tiny_base)
+
+
+class Head:
+    """A model of which only the head matters."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def get_output_embeddings(self):
+        return self
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_the_pieced_head_has_the_loss_and_gradient_of_autograd(monkeypatch, rows):
+    monkeypatch.setattr(model, "_HEAD_ROWS", 16)
+    torch.manual_seed(rows)
+    weight, hidden, labels = torch.randn(50, 8), torch.randn(rows, 8, requires_grad=True), torch.randint(50, (rows,))
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, labels, reduction="sum")
+    expected.backward()
+    loss, gradient = model.head_loss(Head(weight), hidden, labels, with_gradient=True)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(gradient, hidden.grad)
+    alone, nothing = model.head_loss(Head(weight), hidden, labels, with_gradient=False)
+    assert nothing is None
+    torch.testing.assert_close(alone, loss)
+
+
+def test_large_logits_do_not_overflow():
+    loss, gradient = model.head_loss(Head(torch.eye(2) * 1000), torch.tensor([[0.0, 1.0]]), torch.tensor([1]), with_gradient=True)
+    assert loss == 0 and gradient.isfinite().all()
+
+
+def test_a_row_has_one_start_one_end_and_learns_the_answer_alone(tokenizer):
+    row = encode(tokenizer, Row("Add up.", "3", "1 2"), 64)
+    assert row.ids.count(tokenizer.bos_token_id) == 1 and row.ids[0] == tokenizer.bos_token_id
+    assert row.ids.count(tokenizer.eos_token_id) == 1 and row.ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(row.ids[: row.prompt_length]) == "<s>[INST] Add up.\n\n1 2[/INST]"
+    assert tokenizer.decode(row.ids[row.prompt_length :]) == " 3</s>"
+    assert not row.truncated
+
+
+def test_a_row_that_is_too_long_loses_its_end_and_says_so(tokenizer):
+    whole = encode(tokenizer, Row("Add up.", "a long answer"), 64)
+    cut = encode(tokenizer, Row("Add up.", "a long answer"), len(whole.ids) - 1)
+    assert cut.truncated and cut.ids == whole.ids[:-1]
+    assert encode(tokenizer, Row("Add up.", "a long answer"), 3).supervised == 0
+
+
+def test_the_padding_is_never_the_end(tokenizer):
+    assert tokenizer.pad_token == "<unk>"
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("<s><s>[INST] {{ messages[0].content }}[/INST]", "needs <s> once"),
+        ("[INST] {{ messages[0].content }}[/INST]", "needs <s> once"),
+        ("", "no chat template"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_refused(tiny_base, tmp_path, template, why):
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(StageFailed) as caught:
+        model.load_tokenizer(folder)
+    assert caught.value.cause is Cause.CONFIG and why in caught.value.why
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
+    with pytest.raises(StageFailed, match="does not fit") as caught:
+        model.load_tokenizer(folder)
+    assert caught.value.why == f"it knows {len(AutoTokenizer.from_pretrained(folder))} tokens, the model only 300"
+
+
+def load(tmp_path, tokenizer, rows, settings):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(row if isinstance(row, str) else row.to_line() for row in rows))
+    return batches.load(path, tokenizer, settings)
+
+
+def test_overlong_rows_are_dropped_where_the_recipe_says_so(tmp_path, tokenizer, recipe):
+    rows = [Row("Add.", "3")] * 30 + [Row("Add.", "x" * 300)]
+    cut = load(tmp_path, tokenizer, rows, recipe())
+    dropped = load(tmp_path, tokenizer, rows, recipe(overlong="drop"))
+    assert (len(cut.rows), cut.truncated, cut.dropped) == (31, 1, 0)
+    assert (len(dropped.rows), dropped.truncated, dropped.dropped) == (30, 0, 1)
+    assert dropped.note() == "1 rows dropped, longer than max_length"
+
+
+def test_rows_that_spell_special_tokens_are_dropped(tmp_path, tokenizer, recipe):
+    lessons = load(tmp_path, tokenizer, [Row("Add.", "3"), Row("Struck <s>out", "3"), Row("Add.", "a</s>b")], recipe())
+    assert len(lessons.rows) == 1 and lessons.special == 2
+    assert lessons.note() == "2 rows dropped, their text spells <s> or </s>"
+
+
+def test_a_few_rows_without_an_answer_are_dropped_and_many_stop(tmp_path, tokenizer, recipe):
+    good, empty = [Row("Add.", "3")] * 97, [Row("x" * 300, "3")] * 3
+    assert load(tmp_path, tokenizer, good + empty, recipe()).empty == 3
+    with pytest.raises(StageFailed, match="6 of 103 rows") as caught:
+        load(tmp_path, tokenizer, good + empty * 2, recipe())
+    assert caught.value.cause is Cause.DATA
+
+
+def test_a_line_that_is_no_row_is_named(tmp_path, tokenizer, recipe):
+    with pytest.raises(StageFailed, match=r"rows\.jsonl:2: not JSON"):
+        load(tmp_path, tokenizer, [Row("Add.", "3"), "{\n"], recipe())
+
+
+def test_padding_is_never_looked_at():
+    batch = batches.collate([Encoded([1, 7, 8, 9, 2], 3), Encoded([1, 7, 2], 2)], 0, "cpu")
+    assert batch.ids.tolist() == [[1, 7, 8, 9, 2], [1, 7, 2, 0, 0]]
+    assert batch.labels.tolist() == [9, 2, 2]
+    assert batch.places.tolist() == [2, 3, 6]
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    tensors = {"a": torch.randn(3), "b": torch.arange(4)}
+    folder = checkpoint.save(tmp_path, checkpoint.Position(5, 2, 100, 1.5), tensors, {"m": torch.ones(2)}, {"seed": 1})
+    found = checkpoint.newest(tmp_path, {"seed": 1})
+    assert found.folder == folder and found.position == checkpoint.Position(5, 2, 100, 1.5)
+    assert all(found.tensors("adapter")[name].equal(tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("damage", ["manifest.json", "adapter.safetensors", "position.json"])
+def test_a_damaged_checkpoint_counts_as_none(tmp_path, damage):
+    folder = checkpoint.save(tmp_path, checkpoint.Position(5, 2), {"a": torch.ones(3)}, {}, {})
+    (folder / damage).unlink()
+    assert checkpoint.newest(tmp_path, {}) is None
+
+
+def test_a_half_written_checkpoint_has_no_final_name(tmp_path, monkeypatch):
+    def full(path, tensors, metadata=None):
+        raise OSError(28, "No space left on device")
+
+    checkpoint.save(tmp_path, checkpoint.Position(1, 2), {"a": torch.ones(3)}, {}, {})
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(tmp_path, checkpoint.Position(2, 2), {"a": torch.ones(3)}, {}, {})
+    assert checkpoint.newest(tmp_path, {}).position.step == 1
