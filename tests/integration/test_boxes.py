@@ -151,11 +151,11 @@ def test_the_commands(entry, capsys):
     code, out, err = inv(capsys, "launch --dry-run --json")
     assert (code, json.loads(out)["action"]) == (0, "launch it")
     assert ids(entry) == []
-    code, out, err = inv(capsys, "start")
+    code, out, err = inv(capsys, "start demo")
     assert code == 32
     assert "./inv launch demo" in err
 
-    code, out, err = inv(capsys, "launch --json")
+    code, out, err = inv(capsys, "launch demo --json")
     launched = json.loads(out)
     assert (code, launched["state"]) == (0, "running")
     assert "demo is up" in err
@@ -185,5 +185,5 @@ def test_looking_starts_nothing(entry):
     client.down()
     (row,) = boxes.listing(load_inventory())
     assert row.state == "unknown"
-    assert "./inv cloud.up" in row.note
+    assert row.note == "the embedded cloud is down"
     assert client.running() is None

@@ -166,7 +166,8 @@ def _strays(entries: list[Any], instances: list[dict[str, Any]]) -> list[Box]:
 
 
 def _absent(entry: Any, state: State = "terminated", error: WindlassError | None = None) -> Box:
-    note = f"{error.what}: {'; '.join(str(finding) for finding in getattr(error, 'findings', ())) or error.remedy}" if error else ""
+    findings = getattr(error, "findings", ())
+    note = "; ".join(finding.what for finding in findings) if findings else error.what if error else ""
     return Box(
         name=entry.name,
         provider=entry.provider,

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from remote.control.cloud.box import Box
 
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
+_DRY = {"dry-run": "only show what would be done"}
 _JSON = {"json": "tell the result as JSON on standard output"}
 
 
-@verb(help={**_NAME, **_JSON, "yes": "do not ask before something that costs money", "dry-run": "show what would be made, with its price"})
-def launch(_context: Any, name: str | None = None, yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+@verb(positional=["name"], help={
+    **_NAME, **_JSON, "yes": "do not ask before something that costs money", "dry-run": "show what would be made, with its price",
+})  # fmt: skip
+def launch(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
     """Launches a box, or starts it if it is stopped, and waits until SSH answers."""
     from remote.control import console
     from remote.control.cloud import boxes
@@ -33,8 +36,8 @@ def launch(_context: Any, name: str | None = None, yes: bool = False, dry_run: b
     _tell(box, json, f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: ./inv box.ssh {box.name}")
 
 
-@verb(help={**_NAME, **_JSON, "dry-run": "only show what would be done"})
-def start(_context: Any, name: str | None = None, dry_run: bool = False, json: bool = False) -> None:
+@verb(positional=["name"], help={**_NAME, **_JSON, **_DRY})
+def start(_context: Any, name: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Starts a stopped box; on a running one, opens port 22 for this laptop's address and checks the host key."""
     from remote.control import console
     from remote.control.cloud import boxes
@@ -48,8 +51,8 @@ def start(_context: Any, name: str | None = None, dry_run: bool = False, json: b
     _tell(box, json, f"{box.name} is up: {box.user}@{box.address}")
 
 
-@verb(help={**_NAME, **_JSON, "dry-run": "only show what would be done"})
-def stop(_context: Any, name: str | None = None, dry_run: bool = False, json: bool = False) -> None:
+@verb(positional=["name"], help={**_NAME, **_JSON, **_DRY})
+def stop(_context: Any, name: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Stops a box and waits; its disk stays."""
     from remote.control import console
     from remote.control.cloud import boxes
@@ -63,12 +66,12 @@ def stop(_context: Any, name: str | None = None, dry_run: bool = False, json: bo
     _tell(box, json, done)
 
 
-@verb(help={
+@verb(positional=["name"], help={
     **_NAME, **_JSON, "yes": "do not ask; needed where there is no terminal", "id": "the instance, where several are that box",
     "dry-run": "only show what would be lost",
 })  # fmt: skip
 def terminate(
-    _context: Any, name: str | None = None, yes: bool = False, id: str | None = None, dry_run: bool = False, json: bool = False
+    _context: Any, name: str = "", yes: bool = False, id: str = "", dry_run: bool = False, json: bool = False
 ) -> None:
     """Removes a box for good, with its disk and all jobs on it."""
     from remote.control import console
@@ -85,7 +88,7 @@ def terminate(
         _tell(box, json, f"would terminate {id or (box.where if box else entry.name)}")
         return
     _confirm(f"Terminate {entry.name}?", yes, needs_terminal=True)
-    gone = boxes.terminate(entry, console.say, id)
+    gone = boxes.terminate(entry, console.say, id or None)
     _tell(gone, json, f"{entry.name} is terminated; nothing of it is billed any more" if gone else f"{entry.name} is not there")
 
 
@@ -103,8 +106,8 @@ def list_boxes(_context: Any, json: bool = False) -> None:
     console.print_table("", boxes.COLUMNS, boxes.report(listing))
 
 
-@verb(help=_NAME)
-def ssh(_context: Any, name: str | None = None) -> None:
+@verb(positional=["name"], help=_NAME)
+def ssh(_context: Any, name: str = "") -> None:
     """Opens a shell on a running box with the system's ssh."""
     import os
     import shutil
@@ -118,16 +121,16 @@ def ssh(_context: Any, name: str | None = None) -> None:
     os.execvp("ssh", openssh.command(box))  # noqa: S606 - a shell for a person: the terminal must be ssh's own
 
 
-@verb(name="ssh-config", help=_NAME)
-def ssh_config(_context: Any, name: str | None = None) -> None:
+@verb(name="ssh-config", positional=["name"], help=_NAME)
+def ssh_config(_context: Any, name: str = "") -> None:
     """Prints a block for ~/.ssh/config, for editors and rsync; writes nothing."""
     from remote.control.cloud import boxes, openssh
 
     print(openssh.config_block(boxes.running(_entry(name))), end="")
 
 
-@verb(help=_NAME)
-def forget(_context: Any, name: str | None = None) -> None:
+@verb(positional=["name"], help=_NAME)
+def forget(_context: Any, name: str = "") -> None:
     """Forgets a box's pinned host key; the next start reads it anew from the box's console."""
     from remote.control import console
     from remote.control.cloud import boxes
@@ -139,10 +142,10 @@ def forget(_context: Any, name: str | None = None) -> None:
         console.say(f"{entry.name} has no pinned host key")
 
 
-def _entry(name: str | None) -> Any:
+def _entry(name: str) -> Any:
     from remote.control.config.inventory import load_inventory
 
-    return load_inventory().box(name)
+    return load_inventory().box(name or None)
 
 
 def _confirm(question: str, yes: bool, needs_terminal: bool) -> None:
@@ -168,7 +171,7 @@ def _show_plan(name: str, plan: Any, as_json: bool) -> None:
         console.say(f"{label:>8}: {value}")
 
 
-def _loss(entry: Any, box: "Box | None", instance_id: str | None) -> str:
+def _loss(entry: Any, box: "Box | None", instance_id: str) -> str:
     what = box.where if box else f"box {entry.name} ({instance_id})" if instance_id else f"box {entry.name}: not there"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"
     return f"{what}\nwill be lost: {disk} with every job, checkpoint, artifact not yet pulled, model and environment under {entry.root}"

@@ -10,13 +10,14 @@ from invoke import Exit as Leave
 from invoke import task
 
 from remote.contract.exits import Exit
+from remote.control.commands.words import VerbTask
 
 
 def verb(*args: Any, **options: Any) -> Any:
     """Like `invoke.task`, for functions that may raise WindlassError. A task with a `json` parameter prints its errors as JSON too."""
     if len(args) == 1 and callable(args[0]):
-        return task(_guarded(args[0]))
-    return lambda function: task(*args, **options)(_guarded(function))
+        return task(_guarded(args[0]), klass=VerbTask)
+    return lambda function: task(*args, klass=VerbTask, **options)(_guarded(function))
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,7 +40,7 @@ def test_the_listing_tells_every_box_and_every_stray(cloud):
     assert rows["spare"]["state"] == "absent"
     assert rows["lab"]["address"] == "lab.example.org:22"
     assert rows["blind"]["state"] == "unknown"
-    assert "ssh-keyscan" in rows["blind"]["note"]
+    assert "no `host_key`" in rows["blind"]["note"]
     assert "not in inventory.yaml" in rows["forgotten"]["note"]
 
 

@@ -1,0 +1,56 @@
+"""Words after a verb that may be left out: `inv launch` and `inv launch trainer`.
+
+Invoke knows two kinds of arguments: positional ones, which must be given, and flags. A positional one with a default is
+never filled, and its word is taken for another task: `inv deploy demo` would deploy, then run the task `demo`. So an optional
+word here has no value while the words are handed out, and its default once the task's own words have ended.
+"""
+
+from typing import Any
+
+from invoke import Task
+from invoke.parser import Argument
+from invoke.parser.parser import ParseMachine
+
+
+class _Word(Argument):  # type: ignore[misc]
+    """A positional argument with a default other than None."""
+
+    has_ended = False
+
+    @property
+    def value(self) -> Any:
+        """The word given; before the task's words have ended None, which makes Invoke hand it the next one; then the default."""
+        return self._value if self._value is not None or not self.has_ended else self.default
+
+    @value.setter
+    def value(self, given: str) -> None:
+        self.set_value(given, cast=True)
+
+
+class VerbTask(Task):  # type: ignore[misc]
+    """A task whose positional arguments may have defaults."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Like Invoke's, with `_Word` in place of positional arguments that have a default."""
+        arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
+        for argument in arguments:
+            if argument.positional and self._has_default(argument):
+                argument.__class__ = _Word
+        return arguments
+
+    def _has_default(self, argument: Argument) -> bool:
+        parameter = self.argspec(self.body).parameters[argument.name]
+        return parameter.default is not parameter.empty
+
+
+_complete_context = ParseMachine.complete_context
+
+
+def _end_words(machine: Any) -> None:
+    if machine.context:
+        for argument in machine.context.positional_args:
+            argument.has_ended = True
+    _complete_context(machine)
+
+
+ParseMachine.complete_context = _end_words

@@ -1,0 +1,59 @@
+"""Words that may be left out, against Invoke itself."""
+
+import pytest
+from invoke import Collection, Program
+
+from remote.control.commands.verb import verb
+
+CALLS = []
+
+
+@verb(positional=["name"])
+def launch(_context, name="", yes=False, size=0):
+    CALLS.append(("launch", name, yes, size))
+
+
+@verb(positional=["what", "where"])
+def send(_context, what, where="here"):
+    CALLS.append(("send", what, where))
+
+
+@verb
+def demo(_context):
+    CALLS.append(("demo",))
+
+
+def run(words):
+    CALLS.clear()
+    Program(namespace=Collection(launch, send, demo)).run(f"inv {words}".strip(), exit=False)
+    return list(CALLS)
+
+
+@pytest.mark.parametrize(
+    ("words", "calls"),
+    [
+        ("launch", [("launch", "", False, 0)]),
+        ("launch trainer", [("launch", "trainer", False, 0)]),
+        ("launch demo", [("launch", "demo", False, 0)]),
+        ("launch --yes", [("launch", "", True, 0)]),
+        ("launch --yes trainer", [("launch", "trainer", True, 0)]),
+        ("launch trainer --yes --size 3", [("launch", "trainer", True, 3)]),
+        ("launch --name trainer", [("launch", "trainer", False, 0)]),
+        ("launch trainer demo", [("launch", "trainer", False, 0), ("demo",)]),
+        ("launch a launch b", [("launch", "a", False, 0), ("launch", "b", False, 0)]),
+        ("send it", [("send", "it", "here")]),
+        ("send it there", [("send", "it", "there")]),
+    ],
+)
+def test_words_find_their_place(words, calls):
+    assert run(words) == calls
+
+
+def test_a_word_without_a_default_is_needed(capsys):
+    run("send")
+    assert "required positional arguments: 'what'" in capsys.readouterr().err
+
+
+def test_words_in_excess_are_told(capsys):
+    assert run("launch trainer nonsense") == []
+    assert "nonsense" in capsys.readouterr().err
