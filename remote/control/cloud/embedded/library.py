@@ -12,6 +12,7 @@ import fcntl
 import os
 import pty
 import signal
+import struct
 import sys
 import termios
 from collections.abc import Callable
@@ -55,20 +56,84 @@ async def run(process: "asyncssh.SSHServerProcess[bytes]", enter: Path) -> None:
     """One exec or shell request, from its start to its exit status."""
     import asyncssh
 
-    ends, own_ends, become_terminal = _terminal() if process.term_type else _pipes()
+    ends, own_ends, become_terminal = _terminal(*process.term_size[:2]) if process.term_type else _pipes()
     child = await asyncio.create_subprocess_exec(
         enter, env=_environment(process, enter), stdin=ends[0], stdout=ends[1], stderr=ends[2],
         start_new_session=True, preexec_fn=become_terminal,
     )  # fmt: skip
     for end in set(ends):
         os.close(end)
-    process.set_redirect_pid(child.pid)
-    await process.redirect(*own_ends, send_eof=False)
+    await process.redirect(None, *own_ends[1:], send_eof=False)
+    feeding = asyncio.create_task(_feed(process, own_ends[0], child.pid))
     code = await child.wait()
+    feeding.cancel()
     with contextlib.suppress(OSError, asyncssh.Error):
         await process.stdout.drain()
         await process.stderr.drain()
         _tell(process, code)
+
+
+async def _feed(process: "asyncssh.SSHServerProcess[bytes]", stdin: int, group: int) -> None:
+    """The client's bytes, signals and window sizes to the command, until the client has no more.
+
+    Not by `redirect`: asyncio's write pipe drops what it still holds if the end of the stream comes while it makes room (Python 3.11).
+    What the command no longer reads is read and thrown away, as sshd does.
+    """
+    import asyncssh
+
+    os.set_blocking(stdin, False)
+    takes = True
+    try:
+        while chunk := await _next(process, stdin, group):
+            takes = takes and await _write(stdin, chunk)
+    except (OSError, asyncssh.Error):
+        return
+    finally:
+        os.close(stdin)
+
+
+async def _next(process: "asyncssh.SSHServerProcess[bytes]", terminal: int, group: int) -> bytes:
+    """The client's next bytes, none at the end of its stream; what else it asks for in between is done."""
+    import asyncssh
+
+    while True:
+        try:
+            return bytes(await process.stdin.read(1 << 16))
+        except asyncssh.TerminalSizeChanged as change:
+            _resize(terminal, change.width, change.height)
+        except asyncssh.SignalReceived as received:
+            _signal(group, received.signal)
+        except (asyncssh.BreakReceived, asyncssh.SoftEOFReceived):
+            continue
+
+
+async def _write(end: int, content: bytes) -> bool:
+    """All of `content` into a pipe that may be full; False when nobody reads it any more."""
+    loop = asyncio.get_running_loop()
+    rest = memoryview(content)
+    while rest:
+        try:
+            rest = rest[os.write(end, rest) :]
+        except BlockingIOError:
+            room = asyncio.Event()
+            loop.add_writer(end, room.set)
+            try:
+                await room.wait()
+            finally:
+                loop.remove_writer(end)
+        except OSError:
+            return False
+    return True
+
+
+def _resize(terminal: int, columns: int, rows: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _signal(group: int, name: str) -> None:
+    with contextlib.suppress(KeyError, ProcessLookupError):
+        os.killpg(group, signal.Signals[f"SIG{name}"])
 
 
 def _tell(process: "asyncssh.SSHServerProcess[bytes]", code: int) -> None:
@@ -100,9 +165,10 @@ def _pipes() -> Ends:
     return (stdin, stdout, stderr), (feed, output, errors), None
 
 
-def _terminal() -> Ends:
+def _terminal(columns: int, rows: int) -> Ends:
     """A pseudo-terminal: its closing hangs up on the command."""
     master, slave = pty.openpty()
+    _resize(slave, columns, rows)
     return (slave, slave, slave), (os.dup(master), master, None), lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 def answer(method: str, path: str, headers: Mapping[str, str], facts: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:
     """HTTP status and text for one request. `path` begins with `latest/`; `facts` maps paths below it to values.
 
-    `tokens` are those handed out so far, and are added to.
+    `headers` have names in lower case; `tokens` are those handed out so far, and are added to.
     """
     if path == "latest/api/token":
         return _token(method, headers, tokens)
-    if headers.get("X-aws-ec2-metadata-token") not in tokens:
+    if headers.get("x-aws-ec2-metadata-token") not in tokens:
         return 401, ""
     wanted = path.removeprefix("latest/")
     if wanted in facts:
@@ -47,7 +47,7 @@ def facts_of(instance: object, user_data: str, public_key: str, key_name: str | 
 
 
 def _token(method: str, headers: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:
-    seconds = headers.get("X-aws-ec2-metadata-token-ttl-seconds", "")
+    seconds = headers.get("x-aws-ec2-metadata-token-ttl-seconds", "")
     if method != "PUT" or not seconds.isdigit() or not 1 <= int(seconds) <= 21600:
         return 400, ""
     token = secrets.token_urlsafe(40)

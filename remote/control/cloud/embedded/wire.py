@@ -90,7 +90,8 @@ class Wire:
             self.account.power(instance, asked["action"], asked["minutes"])
             return _json({})
         tokens = self.account.machine(instance).tokens
-        status, text = metadata.answer(request.method, path, dict(request.headers), self.account.facts(instance), tokens)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        status, text = metadata.answer(request.method, path, headers, self.account.facts(instance), tokens)
         return Response(text, status=status, mimetype="text/plain")
 
 

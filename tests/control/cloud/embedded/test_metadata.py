@@ -15,7 +15,7 @@ def ask(path, tokens, method="GET", **headers):
 
 
 def token(tokens):
-    status, value = ask("latest/api/token", tokens, "PUT", X_aws_ec2_metadata_token_ttl_seconds="60")
+    status, value = ask("latest/api/token", tokens, "PUT", x_aws_ec2_metadata_token_ttl_seconds="60")
     assert status == 200
     return value
 
@@ -23,18 +23,18 @@ def token(tokens):
 def test_nothing_is_told_without_a_token(tokens):
     assert ask("latest/meta-data/instance-id", tokens) == (401, "")
     token(tokens)
-    assert ask("latest/meta-data/instance-id", tokens, X_aws_ec2_metadata_token="guessed") == (401, "")
+    assert ask("latest/meta-data/instance-id", tokens, x_aws_ec2_metadata_token="guessed") == (401, "")
 
 
 def test_a_token_opens_facts_and_their_folders(tokens):
     given = token(tokens)
-    assert ask("latest/meta-data/instance-id", tokens, X_aws_ec2_metadata_token=given) == (200, "i-1")
-    assert ask("latest/meta-data/", tokens, X_aws_ec2_metadata_token=given) == (200, "instance-id\nplacement/")
-    assert ask("latest/user-data", tokens, X_aws_ec2_metadata_token=given) == (200, "#!/bin/sh\n")
-    assert ask("latest/meta-data/nothing", tokens, X_aws_ec2_metadata_token=given) == (404, "")
+    assert ask("latest/meta-data/instance-id", tokens, x_aws_ec2_metadata_token=given) == (200, "i-1")
+    assert ask("latest/meta-data/", tokens, x_aws_ec2_metadata_token=given) == (200, "instance-id\nplacement/")
+    assert ask("latest/user-data", tokens, x_aws_ec2_metadata_token=given) == (200, "#!/bin/sh\n")
+    assert ask("latest/meta-data/nothing", tokens, x_aws_ec2_metadata_token=given) == (404, "")
 
 
 @pytest.mark.parametrize(("method", "seconds"), [("GET", "60"), ("PUT", ""), ("PUT", "0"), ("PUT", "21601"), ("PUT", "soon")])
 def test_a_token_must_be_asked_for_properly(tokens, method, seconds):
-    assert ask("latest/api/token", tokens, method, X_aws_ec2_metadata_token_ttl_seconds=seconds) == (400, "")
+    assert ask("latest/api/token", tokens, method, x_aws_ec2_metadata_token_ttl_seconds=seconds) == (400, "")
     assert tokens == set()
