@@ -44,13 +44,18 @@ class Source:
         self._out.flush()
         return self.offset > start
 
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
     def _is_open(self) -> bool:
         if self._file is not None and not self._is_replaced(self._file):
             return True
         with contextlib.suppress(FileNotFoundError):
             fresh = self.path.open("rb")
             if self._file is not None:
-                self._file.close()
+                self.close()
                 self._restart()
             self._file = fresh
         return self._file is not None
@@ -74,6 +79,8 @@ def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) ->
         ended = once or state.status.is_final
         sent = [source.send_new() for source in sources]
         if ended:
+            for source in sources:
+                source.close()
             out.write(encode({"state": json.loads(state.to_json())}))
             out.flush()
             return

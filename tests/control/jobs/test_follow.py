@@ -1,0 +1,217 @@
+"""Following by offset: nothing is lost or repeated, wherever it is cut."""
+
+import json
+import os
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remote.contract.events import Metric
+from remote.contract.frames import FrameReader, encode, mark
+from remote.contract.jobs import JobState, Status
+from remote.contract.paths import BoxPaths
+from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused
+from remote.control.jobs import follow as following
+from remote.control.jobs.follow import Mirror, follow
+from remote.control.jobs.start import start
+from tests.control.jobs.cut import CutStream
+from tests.integration.boxes import spec
+
+ROOT = "windlass"
+TEXT = "zwölf Ümlaute\n½\n\n日本語 line\nno end".encode()
+
+
+@pytest.fixture
+def ended(box, digest):
+    """A job on the box that has ended, with a log to be filled in."""
+    paths = BoxPaths(box.home / ROOT).job("job-1")
+    paths.folder.mkdir(parents=True)
+    paths.state.write_text(JobState("job-1", "count", Status.SUCCEEDED).to_json())
+    return paths
+
+
+class Flaky:
+    """A transport that loses the connection after some bytes of each stream, or never answers."""
+
+    def __init__(self, inner, cuts):
+        self.inner, self.cuts, self.where = inner, cuts, inner.where
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def open(self, command, stdin=b"", timeout=None, silence=None):
+        cut = self.cuts.pop(0) if self.cuts else None
+        return self.inner.open(command, stdin) if cut is None else CutStream(self.inner.open(command, stdin), cut)
+
+
+def run(transport, folder, lines, metrics=None, **options):
+    on_metric = (metrics if metrics is not None else []).append
+    return follow(lambda: transport, ROOT, "job-1", folder / "log", folder / "metrics", lines.append, on_metric, **options)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(following, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(following, "LONGEST_WAIT_SECONDS", 0.0)
+
+
+def test_log_and_metrics_arrive_whole(box, ended, tmp_path):
+    ended.log.write_bytes(TEXT)
+    ended.metrics.write_text(Metric(1, 2, 3.0, loss=0.5).to_line() + "broken\n")
+    lines, metrics = [], []
+    assert run(box, tmp_path, lines, metrics).status is Status.SUCCEEDED
+    assert (tmp_path / "log").read_bytes() == TEXT
+    assert lines == TEXT.decode().split("\n") and metrics == [Metric(1, 2, 3.0, loss=0.5)]
+
+
+@pytest.mark.parametrize("cuts", [[1], [40], [60, 70, 80], [250, 0, 90], [130] * 5])
+def test_every_cut_connection_goes_on_where_it_was(box, ended, tmp_path, cuts):
+    ended.log.write_bytes(TEXT)
+    lines, notices = [], []
+    run(Flaky(box, list(cuts)), tmp_path, lines, notice=notices.append)
+    assert (tmp_path / "log").read_bytes() == TEXT
+    assert lines == TEXT.decode().split("\n")
+    assert len(notices) == len(cuts) and "the job goes on" in notices[0]
+
+
+@pytest.mark.parametrize("have", range(0, len(TEXT) + 1, 3))
+def test_a_new_command_goes_on_where_the_file_ends(box, ended, tmp_path, have):
+    ended.log.write_bytes(TEXT)
+    (tmp_path / "log").write_bytes(TEXT[:have])
+    lines = []
+    run(box, tmp_path, lines)
+    assert (tmp_path / "log").read_bytes() == TEXT
+    assert lines == TEXT.decode().split("\n")[TEXT[:have].count(b"\n") :]
+
+
+@pytest.mark.parametrize("theirs", [b"", b"shorter", b"another beginning of the file than ours, but a longer one"])
+def test_another_file_on_the_box_begins_anew_and_says_so(box, ended, tmp_path, theirs):
+    ended.log.write_bytes(theirs)
+    (tmp_path / "log").write_bytes(b"what we had from before")
+    lines, notices = [], []
+    run(box, tmp_path, lines, notice=notices.append)
+    assert (tmp_path / "log").read_bytes() == theirs
+    assert (tmp_path / "log.1").read_bytes() == b"what we had from before"
+    assert notices == ["the box's log is another file now: beginning anew, the old one is kept as log.1"]
+
+
+def test_without_waiting_it_fetches_what_there_is(box, digest, tmp_path):
+    start(box, ROOT, spec(digest, "endless"))
+    try:
+        assert run(box, tmp_path, [], wait=False).status is Status.RUNNING
+    finally:
+        from remote.control.jobs.cancel import cancel
+
+        cancel(box, ROOT, "job-1", 5)
+
+
+def test_two_followers_into_one_file(box, digest, tmp_path):
+    start(box, ROOT, spec(digest, "count", lines=40, pause=0.005))
+    threads = [threading.Thread(target=run, args=(box, tmp_path, [])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "log").read_bytes() == BoxPaths(box.home / ROOT).job("job-1").log.read_bytes()
+
+
+def test_an_unknown_job_is_no_reason_to_wait(box, digest, tmp_path):
+    with pytest.raises(JobFailed, match="there is no job job-1"):
+        run(box, tmp_path, [])
+
+
+def test_patience_ends(box, ended, tmp_path):
+    with pytest.raises(BoxUnreachable, match="lost sight of job job-1") as caught:
+        run(Flaky(box, [0] * 1000), tmp_path, [], patience_seconds=0)
+    assert "./inv logs RUN -f" in caught.value.remedy and "goes on" in caught.value.kept
+
+
+def test_a_refused_login_is_told_at_once(tmp_path):
+    def refused():
+        raise LoginRefused("no")
+
+    with pytest.raises(LoginRefused):
+        follow(refused, ROOT, "job-1", tmp_path / "log", tmp_path / "metrics", print, print)
+
+
+CONTENT = st.binary(max_size=60) | st.text(alphabet="aä\n日", max_size=30).map(str.encode)
+
+
+@settings(max_examples=150)
+@given(content=CONTENT, sizes=st.lists(st.integers(1, 25), min_size=1), overlaps=st.lists(st.integers(0, 9), min_size=1))
+def test_a_mirror_is_exact_for_any_pieces_and_overlaps(tmp_path_factory, content, sizes, overlaps):
+    path = tmp_path_factory.mktemp("mirror") / "log"
+    lines, at, number = [], 0, 0
+    while at < len(content):
+        mirror = Mirror("log", path, lines.append, print)  # a new command each time
+        begin = max(0, mirror.offset - overlaps[number % len(overlaps)])
+        mirror.take(begin, content[begin : at + sizes[number % len(sizes)]])
+        at, number = mirror.offset, number + 1
+        mirror.close()
+    mirror = Mirror("log", path, lines.append, print)
+    mirror.finish()
+    mirror.close()
+    assert path.read_bytes() == content
+    expected = content.split(b"\n")
+    assert lines == [line.decode(errors="replace") for line in (expected[:-1] if expected[-1] == b"" else expected)]
+
+
+def test_a_gap_is_refused(tmp_path):
+    mirror = Mirror("log", tmp_path / "log", print, print)
+    with pytest.raises(ValueError, match="byte 0 is next"):
+        mirror.take(1, b"x")
+    mirror.close()
+
+
+@given(contents=st.lists(st.binary(max_size=40), max_size=6), size=st.integers(1, 30))
+def test_frames_survive_any_cutting(contents, size):
+    frames = [({"file": "log", "offset": number}, content) for number, content in enumerate(contents)]
+    wire = b"".join(encode(header, content) for header, content in frames)
+    reader, found = FrameReader(), []
+    for at in range(0, len(wire), size):
+        found += reader.feed(wire[at : at + size])
+    assert [content for _, content in found] == contents
+    assert [header["offset"] for header, _ in found] == list(range(len(contents)))
+
+
+@pytest.mark.parametrize("wire", [b"[]\n", b"no json\n"])
+def test_what_is_no_frame_is_refused(wire):
+    with pytest.raises(ValueError):
+        list(FrameReader().feed(wire))
+
+
+def test_marks_tell_files_apart(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"a" * 20000)
+    two.write_bytes(b"a" * 20000 + b"more")
+    assert mark(one, 20000) == mark(two, 20000) != ""
+    two.write_bytes(b"a" * 19999 + b"b" + b"more")
+    assert mark(one, 20000) != mark(two, 20000)
+    assert mark(one, 20001) == "" and mark(tmp_path / "absent", 1) == ""
+
+
+def test_the_box_side_notices_a_replaced_file(tmp_path):
+    import io
+
+    from remote.payload.follow import Source
+
+    out, path = io.BytesIO(), tmp_path / "log"
+    source = Source("log", path, 0, "none", out)
+    assert not source.send_new()
+    path.write_bytes(b"first")
+    assert source.send_new() and not source.send_new()
+    fresh = tmp_path / "fresh"
+    fresh.write_bytes(b"second, longer")
+    os.replace(fresh, path)
+    assert source.send_new()
+    path.write_bytes(b"3")
+    source.send_new()
+    source.close()
+    frames = [header.get("restart", content) for header, content in FrameReader().feed(out.getvalue())]
+    assert frames == [b"first", "log", b"second, longer", "log", b"3"]
+    assert json.loads(out.getvalue().split(b"\n")[0])["offset"] == 0
