@@ -48,7 +48,7 @@ def test_an_interpreter_that_does_not_run(interpreter):
 def test_a_probe_that_hangs_is_ended_and_named(interpreter):
     interpreter("""echo '{"begin": "4-bit matmul"}'; sleep 600 & wait""")
     (check,) = _checks(probe_seconds=0.5)
-    assert (check.name, check.measured) == ("4-bit matmul", "the probe no answer in 0.5 s")
+    assert (check.name, check.measured) == ("4-bit matmul", "the probe gave no answer in 0.5 s")
 
 
 def test_a_probe_that_dies_keeps_what_came_before(interpreter):

@@ -7,7 +7,6 @@ from remote.control.commands.verb import verb
 
 @verb(
     positional=["playbook"],
-    optional=["playbook"],
     help={
         "playbook": "a playbook, by path or name (`demo`); without it every playbook is checked for itself",
         "box": "the box it should run on; else the playbook's own, else the default one",

@@ -7,7 +7,6 @@ from remote.control.commands.verb import verb
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={
         "run": "check what this run's training needs (run id, or its beginning or end)",
         "box": "box of the inventory; else the default",
@@ -37,7 +36,7 @@ def preflight(context: Any, run: str = "", box: str = "", recipe: str = "", base
         entry, plain = inventory.box(box or None), load_recipe(recipe).plain()
         inputs = checks.inputs_of_words(plain, base, data)
     report, where = checks.preflight_box(entry, plain, inputs, inventory.storage.bucket)
-    if json:
-        print_json(report.to_json())
     checks.show(report)
     checks.require(report, where, "mend what the table names, then run `./inv preflight` again")
+    if json:
+        print_json(report.to_json())

@@ -31,7 +31,7 @@ def survey(playbook: str | None, box: str | None) -> Survey:
         assert inventory is not None
         findings += check(book, inventory, box, fit=bool(playbook or box or book.box))
     checked = [shown(project.find_file("inventory.yaml")), *(shown(book.path) for book in loaded)]
-    return Survey(in_order(dict.fromkeys(findings)), checked, _summary(inventory, loaded, box))
+    return Survey(in_order(dict.fromkeys(findings)), checked, _summary(inventory, loaded, box, bool(playbook)))
 
 
 def _inventory(findings: list[Finding]) -> Inventory | None:
@@ -56,10 +56,11 @@ def _playbooks() -> list[Path]:
     return list(found.values())
 
 
-def _summary(inventory: Inventory | None, playbooks: list[Playbook], box: str | None) -> str:
+def _summary(inventory: Inventory | None, playbooks: list[Playbook], box: str | None, named: bool) -> str:
     if inventory is None:
         return ""
-    if len(playbooks) == 1:
+    if named and playbooks:
         book = playbooks[0]
-        return f"{shown(book.path)}: {len(book.stages)} stages on box {box or book.box or inventory.default_box}"
-    return f"{len(inventory.boxes)} boxes, {len(playbooks)} playbooks"
+        return f"{shown(book.path)} fits: {len(book.stages)} stages on box {box or book.box or inventory.default_box}"
+    names = ", ".join(book.name for book in playbooks)
+    return f"boxes {', '.join(inventory.boxes)}; playbooks {names}. Whether one fits a box: `./inv check PLAYBOOK --box NAME`"

@@ -11,7 +11,7 @@ from remote.control.config.fit import need_of
 from remote.control.config.recipe import Recipe
 from remote.control.console import print_table, say
 from remote.control.errors import ConfigError, Finding, PreflightFailed, WindlassError
-from remote.control.project import find_file, root
+from remote.control.project import find_file
 from remote.control.runs.state import RunState
 from remote.control.runs.wiring import Reference, file_reference, inputs_of, local_path
 from remote.control.transport.base import Transport
@@ -50,6 +50,20 @@ class Report:
         """The report as plain JSON."""
         counts = {"failures": self.failures, "warnings": self.warnings}
         return {"checks": [check.to_json() for check in self.checks], "seconds": self.seconds, **counts}
+
+
+class ChecksFailed(PreflightFailed):
+    """Preflight ended, and at least one check failed: the report is in it."""
+
+    def __init__(self, report: Report, where: str, remedy: str) -> None:
+        named = ", ".join(check.name for check in report.failed)
+        what = f"preflight: {report.failures} of {len(report.checks)} checks failed: {named}"
+        super().__init__(what, where=where, remedy=remedy, kept="everything; nothing was started")
+        self.report = report
+
+    def to_json(self) -> dict[str, object]:
+        """The error for scripts, with every check."""
+        return {**super().to_json(), **self.report.to_json()}
 
 
 def preflight(
@@ -93,11 +107,9 @@ def storage_url(bucket: str, region: str) -> str:
 
 
 def require(report: Report, where: str, remedy: str) -> None:
-    """Raise PreflightFailed when a check failed."""
+    """Raise ChecksFailed when a check failed."""
     if report.failures:
-        named = ", ".join(check.name for check in report.failed)
-        what = f"preflight: {report.failures} of {len(report.checks)} checks failed: {named}"
-        raise PreflightFailed(what, where=where, remedy=remedy, kept="everything; nothing was started")
+        raise ChecksFailed(report, where, remedy)
 
 
 def show(report: Report) -> None:
@@ -122,7 +134,7 @@ def preflight_box(entry: "BoxEntry", recipe: Mapping[str, Any], inputs: Mapping[
     from remote.control.transport.release import build_release, deploy
 
     box = boxes.running(entry)
-    release = build_release([local_path(reference) for reference in inputs.values() if reference["kind"] == "file"], root())
+    release = build_release([local_path(reference) for reference in inputs.values() if reference["kind"] == "file"])
     with connect(box) as transport:
         deploy(transport, box.root, release, lambda line: say(f"  {line}", "dim"), shared=entry.shared)
         paths = {name: _on_box(reference, release.digest) for name, reference in inputs.items()}

@@ -41,7 +41,7 @@ class Probe:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             output, _ = self._process.communicate()
-            ended = f"no answer in {self._request.probe_seconds:g} s"
+            ended = f"gave no answer in {self._request.probe_seconds:g} s"
         found, at = _read(output)
         return [*found, self._broken(at, ended)] if ended else found
 
@@ -54,7 +54,7 @@ class Probe:
         process = subprocess.Popen(
             [str(self._interpreter), "-m", "remote.payload.preflight.probe"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TORCHDYNAMO_DISABLE": "1"},
         )  # fmt: skip
         assert process.stdin is not None
         try:

@@ -76,3 +76,8 @@ def test_the_memory_estimate_agrees_with_published_sums():
 
 def test_an_unknown_model_has_no_estimate(tmp_path):
     assert need_of(load_recipe(_files(tmp_path, top="base: {name: someone/else}\n"))) is None
+
+
+@pytest.mark.parametrize("path", sorted((CODE / "playbooks/recipes").rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_recipe_loads(path):
+    assert load_recipe(path).base.name

@@ -71,6 +71,7 @@ def test_a_failing_check_is_exit_40_and_named(capsys):
     with pytest.raises(PreflightFailed, match="1 of 2 checks failed: disk") as error:
         require(report, "box x", "mend it")
     assert error.value.exit_code is Exit.PREFLIGHT
+    assert error.value.to_json()["failures"] == 1
     require(Report(report.checks[1:], 0.1), "box x", "mend it")
     show(report)
     assert "free space" in capsys.readouterr().err
