@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer
 
 from remote.contract.jobs import Cause
-from remote.contract.rows import Row
+from remote.contract.rows import Row, user_message
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import Encoded, encode
 from remote.payload.training import batches, checkpoint, model
@@ -160,3 +160,18 @@ def test_a_half_written_checkpoint_has_no_final_name(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(tmp_path, checkpoint.Position(2, 2), {"a": torch.ones(3)}, {}, {})
     assert checkpoint.newest(tmp_path, {}).position.step == 1
+
+
+@pytest.mark.parametrize(
+    "row", [Row("Score the profile.", '{"handle": "@é", "score": 0.8}', "Bio:  two  spaces\n🙂"), Row("Hi", "Hello!\n"), Row("a", " b")]
+)
+def test_rows_are_encoded_as_mistral_common_does(row):
+    from mistral_common.protocol.instruct.messages import AssistantMessage, UserMessage
+    from mistral_common.protocol.instruct.request import InstructRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    from remote.payload.demo import tokenizer as mistral
+
+    messages = [UserMessage(content=user_message(row)), AssistantMessage(content=row.output)]
+    theirs = MistralTokenizer.v3().instruct_tokenizer.encode_instruct(InstructRequest(messages=messages, available_tools=None))
+    assert encode(mistral.build(), row, 1000).ids == theirs.tokens
