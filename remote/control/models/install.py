@@ -14,6 +14,7 @@ from typing import Any
 
 from remote.contract import atomic, digest
 from remote.control import project
+from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt, Busy, OllamaError
 from remote.control.models import names
 from remote.control.models.gguf import read_gguf
@@ -25,6 +26,7 @@ OLDEST = (0, 11, 5)
 
 _PROMPTS_TRIED = 3
 _MAX_TOKENS = 512
+_LARGE = 100_000_000
 
 Say = Callable[[str], None]
 
@@ -45,15 +47,17 @@ class Wish:
         return digest.of_value([self.name, self.sha256, self.modelfile.request()])
 
 
-def install(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, on_status: Say = lambda _: None) -> dict[str, Any]:
+def install(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, on_status: Say | None = None) -> dict[str, Any]:
     """Make `name` stand for `gguf` in Ollama and prove it with the prompts of parity.json. What stood there is kept as `name:previous`.
 
     Leaves `Modelfile` and `installed.json` in `folder`. Returns `model`, `url`, `digest`, `done_reason`, `answer_differs`, `answer`,
-    `modelfile`, `reused` (it stood there already). Raises OllamaError (the old model stands), ArtifactCorrupt, Busy.
+    `modelfile`, `reused` (it stood there already). `on_status` hears each step; where left out, the terminal does.
+    Raises OllamaError (the old model stands), ArtifactCorrupt, Busy.
     """
-    wish = _wish(client, gguf, parity, name, folder)
+    wish, on_status = _wish(client, gguf, parity, name, folder), on_status or (lambda text: say(f"  {text}", "dim"))
     with _alone(client, wish.name):
-        reused = client.digest_of(wish.name) is not None and client.digest_of(wish.name) == _recorded(folder, wish, client)
+        standing = client.digest_of(wish.name)
+        reused = standing is not None and standing == _recorded(folder, wish, client)
         client.delete(_temporary(wish.name), missing_ok=True)
         if not reused:
             proof = _make(client, wish, folder, on_status)
@@ -67,16 +71,17 @@ def install(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, o
 
 
 def smoke_test(client: Ollama, model: str, prompts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Ask the model what parity.json asked: the prompt must be rendered the same, each answer must end by itself and hold something,
-    and one at least must differ from the base's. Raises OllamaError that says which does not hold.
+    """Ask the model what parity.json asked: every prompt must be rendered the same; answers that ended by themselves in the export
+    must do so here and hold something, and one at least must differ from the base's. Raises OllamaError that says which does not hold.
     """
     for prompt in prompts:
         _check_rendering(client.rendered(model, prompt["messages"]), prompt, client, model)
-    answers = [_checked_answer(client, model, prompt) for prompt in prompts[:_PROMPTS_TRIED]]
-    differing = [answer for answer, prompt in zip(answers, prompts, strict=False) if answer.strip() != prompt["base_answer"].strip()]
+    tried = [prompt for prompt in prompts if prompt.get("tuned_ended", True)][:_PROMPTS_TRIED] or prompts[:1]
+    answers = [_checked_answer(client, model, prompt) for prompt in tried]
+    differing = [answer for answer, prompt in zip(answers, tried, strict=True) if answer.strip() != prompt["base_answer"].strip()]
     if not differing:
         raise _fails(client, model, "it answers like the base", f"{len(answers)} answers are the base's own", "the adapter does nothing")
-    return {"done_reason": "stop", "answer_differs": True, "answer": answers[0], "prompt": prompts[0]["messages"][-1]["content"]}
+    return {"done_reason": "stop", "answer_differs": True, "answer": answers[0], "prompt": tried[0]["messages"][-1]["content"]}
 
 
 def _wish(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path) -> Wish:
@@ -117,7 +122,7 @@ def _make(client: Ollama, wish: Wish, folder: Path, on_status: Say) -> dict[str,
     try:
         on_status(f"sending {wish.gguf.name} to {client.url}")
         blob = client.upload(wish.gguf, _progress(on_status))
-        client.create(temporary, on_status, files={wish.gguf.name: blob}, **wish.modelfile.request())
+        client.create(temporary, files={wish.gguf.name: blob}, **wish.modelfile.request())
         on_status(f"trying {temporary}")
         proof = smoke_test(client, temporary, wish.prompts)
         _record(folder, wish, client, client.digest_of(temporary))
@@ -195,13 +200,14 @@ def _recorded(folder: Path, wish: Wish, client: Ollama) -> str | None:
 
 
 def _progress(on_status: Say) -> Callable[[int, int], None]:
-    """Speaks at each tenth."""
-    said = [0]
+    """Speaks at each tenth of a large file."""
+    said = 0
 
     def on_bytes(sent: int, total: int) -> None:
+        nonlocal said
         tenth = 10 * sent // max(total, 1)
-        if tenth > said[0]:
-            said[0] = tenth
+        if total > _LARGE and tenth > said:
+            said = tenth
             on_status(f"sent {sent / 1e6:,.0f} of {total / 1e6:,.0f} MB")
 
     return on_bytes
