@@ -402,3 +402,17 @@ def test_two_projects_do_not_meet(cloud, tmp_path):
         assert client.down() is True
         assert living(tmp_path / ".windlass" / "cloud") == set()
     assert cloud.run(instance, "echo ours")[1] == b"ours\n"
+
+
+def test_a_state_that_cannot_be_read_is_set_aside_and_the_disks_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    folder = client.folder()
+    (folder / "instances" / "i-1" / "disk").mkdir(parents=True)
+    (folder / "account.pickle").write_bytes(b"of another version")
+    try:
+        assert client.listing(client.endpoint()) == []
+    finally:
+        client.down()
+    assert (folder / "account.unreadable").read_bytes() == b"of another version"
+    assert (folder / "instances" / "i-1" / "disk").is_dir()
+    assert "cannot be read" in (folder / "log").read_text()

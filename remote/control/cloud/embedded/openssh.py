@@ -1,8 +1,10 @@
 """OpenSSH's sshd as a box's SSH server, run by the calling user: no root, no PAM, no system configuration."""
 
 import functools
+import grp
 import os
 import platform
+import pty
 import pwd
 import shlex
 import shutil
@@ -19,7 +21,7 @@ _SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-serv
 def binary() -> str | None:
     """The sshd on this machine that the calling user can run and log in to, or None."""
     found = shutil.which("sshd") or shutil.which("sshd", path=_PLACES)
-    return found if found and _may_log_in() else None
+    return found if found and _may_log_in() and _may_hand_out_terminals() else None
 
 
 def command(folder: Path, host: str, port: int, host_key: Path, authorized_keys: Path) -> list[str]:
@@ -81,3 +83,17 @@ def _may_log_in() -> bool:
     locked = platform.system() == "Linux" and os.access(shadow, os.R_OK) and f"\n{user.pw_name}:!" in "\n" + shadow.read_text()
     shell = user.pw_shell or "/bin/sh"
     return os.access(shell, os.X_OK) and Path(shell).name not in ("nologin", "false") and not locked
+
+
+def _may_hand_out_terminals() -> bool:
+    """sshd gives a terminal to the group `tty`; without root it can only where the system has done so (some containers have not)."""
+    try:
+        group = grp.getgrnam("tty").gr_gid
+    except KeyError:
+        return True
+    ends = pty.openpty()
+    try:
+        return os.geteuid() == 0 or os.fstat(ends[1]).st_gid == group
+    finally:
+        for end in ends:
+            os.close(end)
