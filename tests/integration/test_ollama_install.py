@@ -307,8 +307,10 @@ def test_the_server_survives_its_death(client: Ollama, tmp_path: Path) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     record = embedded.daemon().running()
     assert record
+    children = Path(f"/proc/{record['pid']}/task/{record['pid']}/children").read_text().split()
     os.kill(record["pid"], signal.SIGKILL)
-    while embedded.daemon().running():
+    while embedded.daemon().running() or any(Path(f"/proc/{pid}/cmdline").exists() for pid in children):
         time.sleep(0.01)
+    assert children  # the processes that held the models went with it
     assert embedded.endpoint() == client.url  # the same port, so that a printed command line stays valid
     assert answer_of(client, "haul") == "hello world"

@@ -93,6 +93,7 @@ class Engine:
         """The runner of a model, loaded where needed, and kept while the block runs."""
         runner = await self._acquire(stored, context or _default_context(stored))
         runner.keep_seconds = _KEEP_SECONDS if keep_seconds is None else keep_seconds
+        runner.touch()
         try:
             yield runner
         finally:
