@@ -134,7 +134,7 @@ class _Drive:
         job_id = f"{self.ledger.run_id}-{stage.label}-{key[:8]}"
         options = wiring.options_of(stage)
         return JobSpec(
-            job_id, stage.uses, self.session.release, self.ledger.run_id, stage.signature.environment, paths, options, stage.recipe
+            job_id, stage.uses, self.session.deploy(), self.ledger.run_id, stage.signature.environment, paths, options, stage.recipe
         )
 
     def _follow(self, stage: PlannedStage, job: JobState) -> JobState:
@@ -205,7 +205,7 @@ class _Drive:
     def _is_lost(self, stage: StageState) -> bool:
         from remote.control.jobs.state import find_state
 
-        _ = self.session.release  # the box may be a new one, with no code on it yet
+        self.session.deploy()  # the box may be a new one, with no code on it yet
         found = find_state(self.session.transport, self.session.box.root, stage.job_id)
         return found is None or found.status is not Status.SUCCEEDED
 

@@ -67,8 +67,7 @@ class BoxSession:
 
         return connect(self.box)
 
-    @property
-    def release(self) -> str:
+    def deploy(self) -> str:
         """The digest of the release on the box, pushed and activated where it is not there yet."""
         if self._release is None:
             from remote.control.transport.release import build_release, deploy
@@ -82,7 +81,7 @@ class BoxSession:
     def path_on_box(self, reference: Reference) -> str:
         """Where a stage finds a reference: relative to the box's root, or absolute."""
         if reference["kind"] == "file":
-            return f"releases/{self.release}/files/{reference['path']}"
+            return f"releases/{self.deploy()}/files/{reference['path']}"
         return str(reference["path"])
 
     def bring(self, reference: Reference, folder: Path, on_bytes: Callable[[int], None] | None = None) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from remote.control.config.inventory import Inventory
-from remote.control.errors import PreflightFailed
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import PlannedStage
 from remote.control.runs.session import BoxSession
@@ -51,21 +50,14 @@ Made = tuple[dict[str, Reference], dict[str, Any]]
 def preflight(task: Task) -> Made:
     """Run every check on the box in one round trip; raises PreflightFailed when one fails."""
     from remote.control.runs.preflight import preflight as run_preflight
-    from remote.control.runs.preflight import show
+    from remote.control.runs.preflight import require, show
 
     session = task.session
     paths = {name: session.path_on_box(reference) for name, reference in task.inputs.items()}
-    _ = session.release
+    session.deploy()
     report = run_preflight(session.transport, session.box, task.stage.recipe or {}, paths, storage=task.inventory.storage.bucket)
     show(report)
-    if report.failures:
-        named = ", ".join(check.name for check in report.checks if check.verdict == "fail")
-        raise PreflightFailed(
-            f"preflight: {report.failures} of {len(report.checks)} checks failed: {named}",
-            where=session.transport.where,
-            remedy=f"mend what the table names, then ./inv resume {task.ledger.run_id}",
-            kept="everything; nothing was started",
-        )
+    require(report, session.transport.where, f"mend what the table names, then ./inv resume {task.ledger.run_id}")
     return {}, {"failures": report.failures, "warnings": report.warnings}
 
 
