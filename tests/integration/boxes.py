@@ -93,7 +93,7 @@ sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
 from remote.payload import environment
 requirements = Path({str(requirements)!r})
-folder = Path({root!r}) / "shared/environments" / environment.key_of(requirements, environment.flavour())
+folder = Path.home() / {root!r} / "shared/environments" / environment.key_of(requirements, environment.flavour())
 (folder / "venv/bin").mkdir(parents=True, exist_ok=True)
 (folder / environment.MARKER).write_text("{{}}")
 if not (folder / "venv/bin/python").exists():

@@ -20,8 +20,13 @@ NO_PYTHON = 127
 def payload_command(box_root: str, module: str, *args: str) -> str:
     """The shell command that runs `remote.payload.MODULE` of the current release with the system's Python."""
     words = " ".join(shlex.quote(word) for word in (f"remote.payload.{module}", *args))
-    folder = shlex.quote(f"{box_root}/current")
+    folder = on_box(f"{box_root}/current")
     return f'cd -- {folder} 2>/dev/null || exit {NOT_DEPLOYED}; PYTHONPATH="$PWD" exec python3 -m {words}'
+
+
+def on_box(path: str) -> str:
+    """A path of the box as a word for its shell: absolute, or in the user's home, wherever the shell starts."""
+    return shlex.quote(path) if path.startswith("/") else '"$HOME"/' + shlex.quote(path)
 
 
 def call(transport: Transport, command: str, stdin: Stdin = b"", on_line: Callable[[str], None] | None = None) -> dict[str, Any]:

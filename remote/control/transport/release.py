@@ -20,7 +20,7 @@ from remote.contract import digest
 from remote.control.errors import ConfigError, Finding
 from remote.control.project import CODE, name_of
 from remote.control.transport.base import Transport
-from remote.control.transport.payload import NO_PYTHON, call, no_python
+from remote.control.transport.payload import NO_PYTHON, call, no_python, on_box
 
 REQUIREMENTS = "requirements.txt"
 KEPT_RELEASES = 3
@@ -106,7 +106,7 @@ def deploy(
 
 def probe_command(box_root: str, release_digest: str, shared: str | None, requirements: str) -> str:
     """One question: is that release current, is its environment whole? Answers with one JSON line."""
-    root, link = shlex.quote(box_root), shlex.quote(f"releases/{release_digest}")
+    root, link = on_box(box_root), shlex.quote(f"releases/{release_digest}")
     check = 'import sys; sys.exit(sys.version_info < (3, 10) and "this is Python " + sys.version.split()[0])'
     place = f" --shared {shlex.quote(shared)}" if shared else ""
     find = f"exec python3 -m remote.payload.environment find {shlex.quote(requirements)}{place}"
@@ -119,8 +119,8 @@ def probe_command(box_root: str, release_digest: str, shared: str | None, requir
 
 def receive_command(box_root: str, release_digest: str, shared: str | None, requirements: str) -> str:
     """The command that reads the receiver and the archive from standard input."""
-    words = (release_digest, str(KEPT_RELEASES), requirements, box_root, shared or "")
-    return f"exec python3 -c {shlex.quote(_BOOTSTRAP)} " + " ".join(shlex.quote(word) for word in words)
+    words = " ".join(shlex.quote(word) for word in (release_digest, str(KEPT_RELEASES), requirements))
+    return f"exec python3 -c {shlex.quote(_BOOTSTRAP)} {words} {on_box(box_root)} {shlex.quote(shared or '')}"
 
 
 def _probe(transport: Transport, box_root: str, release_digest: str, shared: str | None, requirements: str) -> dict[str, object]:

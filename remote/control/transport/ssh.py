@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,42 +251,51 @@ def _check_host_key(address: Address, shown: paramiko.PKey, expected: list[param
 
 
 def _log_in(address: Address, connection: paramiko.Transport) -> None:
-    why = "the agent holds no key"
-    for key in _keys(address):
-        try:
-            connection.auth_publickey(address.user, key)
-            return
-        except paramiko.AuthenticationException as error:
-            why = f"user {address.user}, key {key.fingerprint}: {error}"
-        except (SSHException, OSError, EOFError) as error:
-            why = f"the box hung up: {error}"
-            break
+    why = "the inventory names no key, and no SSH agent holds one"
+    with contextlib.closing(_keys(address)) as keys:
+        for key in keys:
+            try:
+                connection.auth_publickey(address.user, key)
+                return
+            except paramiko.AuthenticationException as error:
+                why = f"user {address.user}, key {key.fingerprint}: {error}"
+            except (SSHException, OSError, EOFError) as error:
+                why = f"the box hung up: {_plainly(error)}"
+                break
     raise _refused(address, why)
 
 
-def _keys(address: Address) -> list[paramiko.PKey]:
+def _keys(address: Address) -> Generator[paramiko.PKey, None, None]:
+    """The keys to try. The agent stays open while one of its keys is in use."""
     if address.key is None:
-        return list(paramiko.Agent().get_keys())
+        with contextlib.closing(paramiko.Agent()) as agent:
+            yield from agent.get_keys()
+        return
     path = address.key.expanduser()
     try:
-        return [paramiko.PKey.from_path(path)]
+        key = paramiko.PKey.from_path(path)
     except FileNotFoundError:
         raise _refused(address, f"there is no key file {path}") from None
     except (PasswordRequiredException, TypeError):
-        return [_key_from_agent(address, path)]
+        key = None
     except (SSHException, ValueError, OSError, paramiko.UnknownKeyType) as error:
         raise _refused(address, f"{path} is not a private key that can be read ({type(error).__name__})") from None
+    if key is not None:
+        yield key
+    else:
+        yield from _key_from_agent(address, path)
 
 
-def _key_from_agent(address: Address, path: Path) -> paramiko.PKey:
+def _key_from_agent(address: Address, path: Path) -> Iterator[paramiko.PKey]:
     wanted = _public_part(path)
-    for key in paramiko.Agent().get_keys():
-        if key.asbytes() == wanted:
-            return key
-    raise LoginRefused(
-        f"the key of {address.where} has a passphrase, and no SSH agent holds it", where=address.where,
-        why=f"{path} is encrypted", remedy=f"`ssh-add {path}`, then run the command again",
-    )  # fmt: skip
+    with contextlib.closing(paramiko.Agent()) as agent:
+        held = next((key for key in agent.get_keys() if key.asbytes() == wanted), None)
+        if held is None:
+            raise LoginRefused(
+                f"the key of {address.where} has a passphrase, and no SSH agent holds it", where=address.where,
+                why=f"{path} is encrypted", remedy=f"`ssh-add {path}`, then run the command again",
+            )  # fmt: skip
+        yield held
 
 
 def _public_part(path: Path) -> bytes:
