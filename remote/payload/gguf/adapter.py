@@ -111,12 +111,7 @@ def _refuse_unmergeable(folder: Path, config: dict[str, Any]) -> None:
     if str(config.get("init_lora_weights")).lower().startswith(_REWRITES_BASE):
         found.append(f"init_lora_weights={config['init_lora_weights']!r}")
     if found:
-        raise StageFailed(
-            Cause.CONFIG,
-            f"the adapter in {folder} can't be merged exactly",
-            f"{CONFIG} sets {', '.join(found)}; the merge does W + scale·B·A and nothing else",
-            "train a plain LoRA adapter: without DoRA, biases, modules_to_save, and with the default initialisation",
-        )
+        raise _unmergeable(folder, f"{CONFIG} sets {', '.join(found)}; the merge does W + scale·B·A and nothing else")
 
 
 def _modules(folder: Path, header: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -129,7 +124,8 @@ def _modules(folder: Path, header: dict[str, Any]) -> dict[str, tuple[str, str]]
         else:
             strange.append(name)
     if strange:
-        raise _damaged(folder, f"{len(strange)} tensors are no LoRA factors: {', '.join(sorted(strange)[:5])}")
+        why = f"{len(strange)} of its tensors are no LoRA factors: {', '.join(sorted(strange)[:5])}"
+        raise _unmergeable(folder, why)
     halves = sorted(module for module, factors in modules.items() if len(factors) != 2)
     if halves or not modules:
         raise _damaged(folder, f"modules without both factors: {', '.join(halves[:5])}" if halves else "it holds no tensors")
@@ -139,6 +135,11 @@ def _modules(folder: Path, header: dict[str, Any]) -> dict[str, tuple[str, str]]
 def _check_rank(folder: Path, module: str, rank: int, shape_a: list[int], shape_b: list[int]) -> None:
     if len(shape_a) != 2 or len(shape_b) != 2 or shape_a[0] != rank or shape_b[1] != rank:
         raise _damaged(folder, f"{module}: {CONFIG} says rank {rank}, the factors are {shape_a} and {shape_b}")
+
+
+def _unmergeable(folder: Path, why: str) -> StageFailed:
+    remedy = "train a plain LoRA adapter: without DoRA, biases, saved modules or embeddings, and with the default initialisation"
+    return StageFailed(Cause.CONFIG, f"the adapter in {folder} can't be merged exactly", why, remedy)
 
 
 def _damaged(folder: Path, why: str) -> StageFailed:

@@ -31,6 +31,9 @@ _LARGE = 1_000_000_000
 """From this many parameters on fewer and shorter answers are compared: each token costs a second on a CPU."""
 
 
+_SMALL = 250_000_000
+"""Below this many parameters one thread is faster than several, which wait for each other by spinning."""
+
 _LONGEST_PROMPT = 1024
 """Tokens; longer rows of the validation set are not asked."""
 
@@ -90,6 +93,7 @@ def main(job: Job) -> None:
     base_fingerprint = _check_base(checks, base, adapter)
     tokenizer_folder, tokenizer = _tokenizer(base, adapter)
     models = Models(base, adapter, tokenizer_folder, job.artifact("model-f16.gguf"), job.artifact(f"model-{mixture}.gguf"))
+    _few_threads(base)
     _make_files(job, models, mixture, base_fingerprint, progress)
     special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
     check_head(checks, read_head(models.gguf), config, special, tokenizer.chat_template)
@@ -169,10 +173,20 @@ def _make_files(job: Job, models: Models, mixture: str, base_fingerprint: str, p
     shutil.rmtree(merged, ignore_errors=True)
 
 
+def _parameters(base: Path) -> int:
+    return sum(prod(entry["shape"]) for path in fingerprint.weight_files(base) for entry in entries_of(path).values())
+
+
+def _few_threads(base: Path) -> None:
+    import torch
+
+    if _parameters(base) < _SMALL:
+        torch.set_num_threads(1)
+
+
 def _require_space(folder: Path, base: Path, mixture: str) -> None:
     """Room for the merged model and the GGUF in two bytes a parameter each, and for the quantised one in about one."""
-    parameters = sum(prod(entry["shape"]) for path in fingerprint.weight_files(base) for entry in entries_of(path).values())
-    need, free = parameters * (4 if mixture == "f16" else 5), shutil.disk_usage(folder).free
+    need, free = _parameters(base) * (4 if mixture == "f16" else 5), shutil.disk_usage(folder).free
     if need > free:
         why = f"merged model and GGUF files need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
         raise StageFailed(Cause.DISK_FULL, f"not enough disk space under {folder}", why, "free space, then `./inv resume`")
@@ -188,7 +202,7 @@ def _questions(tokenizer: Any, val: Path | None, count: int) -> list[Question]:
 
 def _compare(checks: Checks, tokenizer: Any, models: Models, mixture: str, val: Path | None) -> tuple[float, list[Question]]:
     """Ask every model; returns the largest difference of a log-probability, and what was asked and answered."""
-    parameters = sum(prod(tensor.dims) for tensor in read_head(models.f16).tensors)
+    parameters = _parameters(models.base)
     count, most_tokens = (3, 32) if parameters >= _LARGE else (5, 96)
     questions = _questions(tokenizer, val, count)
     context = max(len(question.ids) for question in questions) + most_tokens + 8

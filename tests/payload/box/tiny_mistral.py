@@ -1,32 +1,9 @@
 """A throw-away Mistral with the real v3 tokenizer, and LoRA adapters on it: real files for the export, random weights."""
 
 import json
-import shutil
 from pathlib import Path
 
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + '[/INST]' }}"
-    "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
-)
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def save_tokenizer(folder: Path) -> None:
-    """The tokenizer of mistral-common's v3 model file, in the form transformers reads, with the file itself beside it."""
-    import mistral_common
-    from transformers import LlamaTokenizer
-    from transformers.convert_slow_tokenizer import generate_merges, import_protobuf
-
-    model_file = Path(mistral_common.__file__).parent / "data" / "mistral_instruct_tokenizer_240323.model.v3"
-    proto = import_protobuf().ModelProto.FromString(model_file.read_bytes())
-    vocab = {piece.piece: index for index, piece in enumerate(proto.pieces)}
-    scores = {piece.piece: piece.score for piece in proto.pieces}
-    control = [piece.piece for piece in proto.pieces if piece.type == 3]
-    merges = generate_merges(vocab, scores, skip_tokens={"<unk>", *control})
-    tokenizer = LlamaTokenizer(vocab=vocab, merges=merges, add_bos_token=True, legacy=False, pad_token="<unk>", chat_template=CHAT_TEMPLATE)
-    tokenizer.add_special_tokens({"additional_special_tokens": [token for token in control if token not in ("<s>", "</s>")]})
-    tokenizer.save_pretrained(folder)
-    shutil.copy(model_file, folder / "tokenizer.model")
 
 
 def save_base(folder: Path, *, hidden: int = 256, layers: int = 2, dtype: str = "float32", max_shard_size: str = "5GB", tied: bool = False) -> Path:
@@ -34,17 +11,19 @@ def save_base(folder: Path, *, hidden: int = 256, layers: int = 2, dtype: str = 
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
+    from remote.payload.demo import tokenizer
+
     torch.manual_seed(7)
     config = MistralConfig(
         vocab_size=32768, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=8,
         num_key_value_heads=4, head_dim=hidden // 8, max_position_embeddings=2048, rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         sliding_window=None, tie_word_embeddings=tied, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )
+    )  # fmt: skip
     model = MistralForCausalLM(config)
     with torch.no_grad():  # spread the logits, so that greedy choices are not ties
         model.lm_head.weight.mul_(8)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
-    save_tokenizer(folder)
+    tokenizer.save(tokenizer.build(), folder)
     return folder
 
 
@@ -61,7 +40,7 @@ def save_adapter(base: Path, folder: Path, *, scale: float = 0.1, **lora: object
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, scale) if scale else parameter.zero_()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_embedding_layers=False)
     return folder
 
 

