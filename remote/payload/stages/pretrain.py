@@ -1,0 +1,149 @@
+"""Pre-trains the demo's small Mistral.  python -m remote.payload.stages.pretrain JOB_FOLDER
+
+Input `corpus` (a folder of .txt and .jsonl, or one such file) and the recipe's `pretraining`; output `model`. The model is kept under
+`shared/models` by a name that follows from recipe, corpus and this code: the next job that wants the same one finds it there.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic, digest
+from remote.contract.jobs import Cause
+from remote.contract.paths import BoxPaths
+from remote.payload.demo import tokenizer as mistral
+from remote.payload.demo.corpus import Vocabulary, documents, packed
+from remote.payload.demo.pretraining import Pretrainer, Shape, widened
+from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.training import checkpoint
+from remote.payload.training.interrupt import Interrupt, Stopped
+
+CODE = ("stages/pretrain.py", "stages/prompt.py", "demo/copying.py", "demo/corpus.py", "demo/pretraining.py", "demo/tokenizer.py")
+PACKAGES = ("torch", "transformers", "mistral-common")
+CHECKPOINT_EVERY = 100
+LINES = 40
+SUMMARY = "pretraining.json"
+
+
+def main(job: Job) -> None:
+    """Give the model that recipe and corpus describe, made now or found."""
+    interrupt = Interrupt()
+    shape, corpus = shape_of(job.spec.recipe), job.input("corpus")
+    identity = {
+        "pretraining": digest.of_value(vars(shape)),
+        "corpus": digest.of_path(corpus),
+        "code": digest.of_value([digest.of_file(Path(__file__).parents[1] / name) for name in CODE]),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    folder = BoxPaths(job.root).models / f"{name_of(job.spec.recipe)}-{digest.of_value(identity)[:12]}"
+    if (folder / SUMMARY).exists():
+        say(f"found {folder}: nothing to do")
+    else:
+        make(job, shape, corpus, identity, folder, interrupt)
+    job.output("model", folder)
+    job.output("loss", json.loads((folder / SUMMARY).read_text())["loss"])
+
+
+def shape_of(recipe: dict[str, Any] | None) -> Shape:
+    """The recipe's `pretraining`; raises StageFailed when there is none or it lacks a value."""
+    try:
+        return Shape(**((recipe or {}).get("pretraining") or {}))
+    except TypeError as error:
+        raise StageFailed(Cause.CONFIG, "the recipe's `pretraining` does not fit", str(error), "compare it with playbooks/recipes/base/tiny-mistral.yaml") from None
+
+
+def name_of(recipe: dict[str, Any] | None) -> str:
+    """The base's name as a folder's name."""
+    return str(((recipe or {}).get("base") or {}).get("name") or "pretrained").rsplit("/", 1)[-1]
+
+
+def make(job: Job, shape: Shape, corpus: Path, identity: dict[str, Any], folder: Path, interrupt: Interrupt) -> None:
+    """Train and put the model into its place; SIGTERM leaves a checkpoint and raises StageFailed."""
+    from remote.payload.training.model import quiet
+
+    quiet()
+    tokenizer = mistral.build()
+    found = documents(tokenizer, corpus)
+    vocabulary = Vocabulary.of(found, len(tokenizer))
+    say(f"{len(found)} documents, {sum(map(len, found)):,} tokens, {len(vocabulary.tokens):,} of {vocabulary.total:,} different ones")
+    rows = packed([vocabulary.dense(ids) for ids in found], shape.steps * shape.batch, shape.length, shape.seed)
+    trainer = Pretrainer(shape, vocabulary, rows)
+    resume(job, trainer, identity)
+    try:
+        loss = train(job, trainer, identity, interrupt)
+    except Stopped:
+        kept = save(job, trainer, identity)
+        raise StageFailed(Cause.CANCELLED, f"stopped at step {trainer.step}", "asked to by SIGTERM", "`./inv resume` goes on from there", kept) from None
+    keep(folder, widened(trainer.model, shape, vocabulary, tokenizer), tokenizer, {"loss": loss, "steps": shape.steps, "identity": identity})
+    say(f"done: loss {loss:.4f}, kept as {folder}")
+
+
+def train(job: Job, trainer: Pretrainer, identity: dict[str, Any], interrupt: Interrupt) -> float:
+    """All steps that are left; returns the mean loss of the last ones, in nats a token."""
+    total, began, already = trainer.shape.steps, time.monotonic(), trainer.step
+    tokens, losses = trainer.shape.batch * trainer.shape.length, []
+    while trainer.step < total:
+        interrupt.check()
+        loss, rate = trainer.advance()
+        losses.append(loss)
+        done, elapsed = trainer.step - already, time.monotonic() - began
+        job.metric(trainer.step, total, loss=round(loss, 5), lr=rate, tokens_per_second=round(tokens * done / elapsed, 1), eta_seconds=round(elapsed / done * (total - trainer.step), 1))
+        if trainer.step % max(1, total // LINES) == 0:
+            say(f"step {trainer.step}/{total}  loss {loss:.4f}  {tokens * done / elapsed:,.0f} tokens/s  {elapsed / done * (total - trainer.step):.0f} s left")
+        if trainer.step % CHECKPOINT_EVERY == 0:
+            save(job, trainer, identity)
+    tail = losses[-20:]
+    return round(sum(tail) / len(tail), 5) if tail else 0.0
+
+
+def resume(job: Job, trainer: Pretrainer, identity: dict[str, Any]) -> None:
+    """Go on from the newest whole checkpoint, if there is one."""
+    if found := checkpoint.newest(job.paths.checkpoints, identity):
+        trainer.restore(found.position.step, found.tensors("adapter"), found.tensors("optimizer"))
+        say(f"resumed from step {trainer.step}")
+
+
+def save(job: Job, trainer: Pretrainer, identity: dict[str, Any]) -> str:
+    """Commit a checkpoint; returns its path, or nothing before the first step."""
+    if not trainer.step:
+        return ""
+    position = checkpoint.Position(trainer.step, trainer.shape.batch)
+    return str(checkpoint.save(job.paths.checkpoints, position, *trainer.tensors(), identity))
+
+
+def keep(folder: Path, model: Any, tokenizer: Any, summary: dict[str, Any]) -> None:
+    """Write model and tokenizer beside, then rename: the folder is whole or absent."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    mistral.save(tokenizer, partial)
+    atomic.write_json(partial / SUMMARY, summary)
+    for file in digest.files_in(partial):
+        sync(file)
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        if not (folder / SUMMARY).exists():  # another job made the same model meanwhile: its copy serves
+            raise
+        shutil.rmtree(partial)
+    atomic.sync_folder(folder.parent)
+
+
+def sync(file: Path) -> None:
+    """Have a file's bytes on the disk."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def say(text: str) -> None:
+    """One line in the job's log, at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)
