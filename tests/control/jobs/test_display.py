@@ -1,0 +1,82 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from remote.contract.events import Metric
+from remote.control.jobs import display
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a person without a terminal sees."""
+    output = io.StringIO()
+    console = Console(file=output, width=200, force_terminal=False)
+    monkeypatch.setattr("remote.control.console.console", lambda: console)
+    monkeypatch.setattr(display, "console", lambda: console)
+    return output
+
+
+METRIC = Metric(3, 12, 1.0, loss=0.41234, tokens_per_second=1234.4, memory_gb=5.06, eta_seconds=245.0)
+
+
+def test_a_measurement_in_words():
+    assert display.summary(METRIC) == "loss 0.412 · 1,234 tok/s · 5.1 GB"
+    assert display.summary(Metric(3, 12, 1.0, val_loss=0.5, note="best")) == "val 0.500 · best"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3845, "1:04:05"), (59.7, "1:00")])
+def test_clock(seconds, text):
+    assert display.clock(seconds) == text
+
+
+def test_without_a_terminal_lines_are_few_and_the_last_one_is_said(shown):
+    with display.display_for("train") as plain:
+        for step in range(1, 13):
+            plain.metric(Metric(step, 12, 1.0, loss=1 / step))
+        plain.line("something [bold] happened")
+    lines = shown.getvalue().splitlines()
+    assert lines[0].startswith("  train   8% step 1/12 · loss 1.000")
+    assert "something [bold] happened" in lines[1] and lines[-1].startswith("  train 100% step 12/12 · loss 0.083") and len(lines) == 3
+
+
+def test_on_a_terminal_there_is_a_bar(monkeypatch):
+    output = io.StringIO()
+    console = Console(file=output, width=160, force_terminal=True, color_system=None, legacy_windows=False)
+    monkeypatch.setattr(display, "console", lambda: console)
+    monkeypatch.setenv("TERM", "xterm")
+    with display.display_for("train") as live:
+        live.metric(METRIC)
+        live.metric(Metric(3, 12, 1.0, val_loss=0.4))
+        live.line("a line")
+    text = output.getvalue()
+    assert isinstance(live, display.LiveDisplay)
+    for word in ("train", "3/12", "25%", "loss 0.412", "1,234 tok/s", "4:05 to go", "a line"):
+        assert word in text
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(shown, monkeypatch, tmp_path):
+    def interrupted(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(display, "follow", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        display.watch(None, "windlass", "j", tmp_path / "l", tmp_path / "m", title="train", on_interrupt="come back with `./inv logs 1 -f`")
+    assert "come back with `./inv logs 1 -f`" in shown.getvalue()
+
+
+def test_the_local_log_is_printed_but_for_an_unfinished_line(tmp_path, capsys):
+    display.print_log(tmp_path / "absent")
+    (tmp_path / "log").write_bytes("eins ü\nzwei\ndr".encode())
+    display.print_log(tmp_path / "log")
+    assert capsys.readouterr().out == "eins ü\nzwei\n"
+
+
+def test_the_log_goes_to_standard_output_untouched(monkeypatch, tmp_path, capsys, shown):
+    def follow(open_transport, root, job, log, metrics, on_log, on_metric, wait, notice):
+        on_log("a line [of] the log")
+        notice("connection lost")
+
+    monkeypatch.setattr(display, "follow", follow)
+    display.watch(None, "windlass", "j", tmp_path / "l", tmp_path / "m", title="train", on_interrupt="", show_log=True)
+    assert capsys.readouterr().out == "a line [of] the log\n" and "connection lost" in shown.getvalue()
