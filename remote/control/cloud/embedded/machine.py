@@ -20,6 +20,7 @@ import subprocess
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -99,7 +100,10 @@ class Machine:
         return {"host": self.record.host, "port": self.record.port, "user": user, "disk": str(self.disk), "log": str(self.console_log)}
 
     def boot(self, public_key: str, user_data: bytes) -> None:
-        """Bring the machine up; returns when SSH answers. Raises CloudError when it never does."""
+        """Bring the machine up; returns when SSH answers. Raises CloudError when it never does.
+
+        A first boot makes the host key, admits `public_key`, and runs `user_data`.
+        """
         self.disk.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._print(f"[    0.000000] Windlass embedded cloud: {self.id} boots on {platform.node()}")
         environment = guest.prepare(self.folder, self.id, self.region, self.cloud_url)
@@ -133,7 +137,7 @@ class Machine:
         """Remove the disk and all else, once halted."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def call_later(self, minutes: float, action: Any) -> None:
+    def call_later(self, minutes: float, action: Callable[[], None]) -> None:
         """Have `action()` called after `minutes`, unless the timer is set anew or cancelled."""
         self.cancel_timer()
         self._timer = threading.Timer(minutes * 60, action)
@@ -178,9 +182,8 @@ class Machine:
     def _start_ssh_server(self) -> None:
         complaints = []
         for kind in _ssh_servers():
-            for _ in range(3):
-                host, port = free_address(self.id)
-                complaint = self._try_ssh_server(kind, host, port)
+            for _ in range(3):  # another process may take the port first
+                complaint = self._try_ssh_server(kind, *free_address(self.id))
                 if not complaint:
                     return
                 complaints.append(f"{kind.__name__.rpartition('.')[2]}: {complaint}")
@@ -188,6 +191,7 @@ class Machine:
         raise CloudError("the SSH server did not start", where=f"instance {self.id}", why=why, remedy=f"read {self.folder}/ssh.log")
 
     def _try_ssh_server(self, kind: ModuleType, host: str, port: int) -> str:
+        """Start one and wait for its greeting; returns nothing, or why it did not come."""
         command = kind.command(self.folder, host, port, self._host_key, self._authorized_keys)
         mark = {processes.INSTANCE: self.id, processes.CLOUD: str(self.folder.parents[1])}
         child = self._spawn(command, {**os.environ, **mark}, self.folder / "ssh.log", CODE)
@@ -197,8 +201,9 @@ class Machine:
             if _answers(host, port):
                 return ""
             time.sleep(0.01)
+        ended = f"ended with exit code {child.returncode}" if child.returncode is not None else "did not answer in time"
         child.kill()
-        return (self.folder / "ssh.log").read_text(errors="replace").strip().rpartition("\n")[2]
+        return f"{ended}: {(self.folder / 'ssh.log').read_text(errors='replace').strip().rpartition(chr(10))[2]}"
 
     def _spawn(self, command: list[str], environment: dict[str, str], output: Path, cwd: Path) -> "subprocess.Popen[bytes]":
         with open(output, "ab") as log:

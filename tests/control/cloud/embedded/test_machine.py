@@ -75,3 +75,16 @@ def test_without_a_cloud_the_remedy_is_told():
         client.endpoint(start=False)
     assert "cloud.up" in caught.value.remedy
     assert client.down() is False
+
+
+def test_a_boot_without_any_ssh_server_says_why(tmp_path, monkeypatch):
+    def broken(folder, host, port, host_key, authorized_keys):
+        return ["sh", "-c", "echo no such luck >&2; exit 3"]
+
+    monkeypatch.setenv(machine.SSH_SERVER, "library")
+    monkeypatch.setattr(machine.library, "command", broken)
+    box = machine.Machine("i-1", tmp_path / "cloud" / "instances" / "i-1", "us-east-1", "http://127.0.0.1:1")
+    with pytest.raises(CloudError) as caught:
+        box.boot("ssh-ed25519 AAAA", b"")
+    assert "exit code 3: no such luck" in caught.value.why
+    box.halt(0)
