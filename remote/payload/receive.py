@@ -89,8 +89,10 @@ def _take_in(source: IO[bytes], release: Path, wanted: str) -> None:
         if found != wanted:
             why = f"expected {wanted}, got {found}"
             raise Refused("artifact", "the archive is not the release it claims to be", why, "run the command again")
-        os.sync()
+        for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+            _sync(folder)
         partial.rename(release)
+        _sync(release.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -109,7 +111,17 @@ def _write(content: IO[bytes], path: Path, executable: bool) -> str:
         while piece := content.read(SCRIPT_PIECE):
             sha.update(piece)
             file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
     return sha.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _place_shared(root: Path, shared: str) -> None:

@@ -111,8 +111,8 @@ def probe_command(box_root: str, release_digest: str, shared: str | None, requir
     place = f" --shared {shlex.quote(shared)}" if shared else ""
     find = f"exec python3 -m remote.payload.environment find {shlex.quote(requirements)}{place}"
     return (
-        f"python3 -c {shlex.quote(check)} || exit {NO_PYTHON}; cd -- {root} 2>/dev/null || {{ echo '{{\"done\": {{}}}}'; exit 0; }}; "
-        f'if [ "$(readlink current)" = {link} ]; then cd -P current && PYTHONPATH="$PWD" {find}; fi; '
+        f'if cd -- {root} 2>/dev/null && [ "$(readlink current)" = {link} ]; then cd -P current && PYTHONPATH="$PWD" {find}; fi; '
+        f"python3 -c {shlex.quote(check)} || exit {NO_PYTHON}; "
         f"if [ -d {link} ]; then echo '{{\"done\": {{\"release\": true}}}}'; else echo '{{\"done\": {{}}}}'; fi"
     )
 

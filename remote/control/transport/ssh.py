@@ -18,6 +18,7 @@ from paramiko.ssh_exception import PasswordRequiredException, SSHException
 from remote.control.errors import BoxUnreachable, HostKeyMismatch, LoginRefused
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, run_to_end
 
+DEFAULT_KEYS = tuple(Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
 CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 10
 DEAD_AFTER_SECONDS = 30
@@ -33,7 +34,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class Address:
-    """What it takes to reach a box: `key` is a private key file, or None for the keys of the user's SSH agent."""
+    """What it takes to reach a box: `key` is a private key file, or None for the user's SSH agent and default keys."""
 
     name: str
     id: str
@@ -251,7 +252,7 @@ def _check_host_key(address: Address, shown: paramiko.PKey, expected: list[param
 
 
 def _log_in(address: Address, connection: paramiko.Transport) -> None:
-    why = "the inventory names no key, and no SSH agent holds one"
+    why = "the inventory names no key, no SSH agent holds one, and there is none in ~/.ssh"
     with contextlib.closing(_keys(address)) as keys:
         for key in keys:
             try:
@@ -270,6 +271,9 @@ def _keys(address: Address) -> Generator[paramiko.PKey, None, None]:
     if address.key is None:
         with contextlib.closing(paramiko.Agent()) as agent:
             yield from agent.get_keys()
+        for path in DEFAULT_KEYS:
+            with contextlib.suppress(OSError, TypeError, ValueError, SSHException):
+                yield paramiko.PKey.from_path(path)
         return
     path = address.key.expanduser()
     try:
