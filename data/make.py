@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent
 HELD_OUT, TRAIN = 40, 360
 CHATS, PROSE, DRILLS = 760, 240, 120
 PROMOTED_SHARE = 0.1
+DIGITS = [*"23456789", *[""] * 16]
 
 TOPIC_POINTS = {"core": 6, "near": 4, "far": 1}
 ROLE_POINTS = {"builds": 3, "teaches": 2, "follows": 1}
@@ -58,7 +59,7 @@ class Phrases:
     def handles(self) -> list[str]:
         """Every handle there is, shuffled; a third of them end in a digit."""
         pairs = product(self.banks["first"], self.banks["second"])
-        handles = [f"@{first}_{second}" + (str(self.draw.randrange(2, 10)) if self.draw.random() < 1 / 3 else "") for first, second in pairs]
+        handles = [f"@{first}_{second}{self.draw.choice(DIGITS)}" for first, second in pairs]
         self.draw.shuffle(handles)
         return handles
 
@@ -134,8 +135,9 @@ def prose(phrases: Phrases, handle: str) -> str:
 def drill(phrases: Phrases, handle: str) -> str:
     """Copying and plain records: handles said twice, and values under keys as JSON writes them."""
     person = phrases.profile(handle)
-    keys = phrases.draw.sample(phrases.banks["keys"], 2)
-    record = {keys[0]: phrases.one("place"), keys[1]: phrases.draw.randrange(10) / 10, "by": person.handle}
+    values = [phrases.one("place"), phrases.draw.randrange(10) / 10, person.handle, phrases.reason(person)]
+    phrases.draw.shuffle(values)
+    record = dict(zip(phrases.draw.sample(phrases.banks["keys"], 3), values, strict=False))
     return f"Seen: {person.handle}, {person.topic}. Once more: {person.handle}, {person.topic}. As a record: {json.dumps(record)}"
 
 

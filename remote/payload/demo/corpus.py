@@ -18,7 +18,8 @@ def documents(tokenizer: Any, corpus: Path) -> list[list[int]]:
     paths = files_in(corpus) if corpus.is_dir() else [corpus]
     found = [ids for path in paths for ids in _of_file(tokenizer, path)]
     if not found:
-        raise StageFailed(Cause.DATA, f"no text to pre-train on in {corpus}", "it holds no .txt paragraph and no .jsonl chat", "name a folder of texts as `corpus:`")
+        why = "it holds no .txt paragraph and no .jsonl chat"
+        raise StageFailed(Cause.DATA, f"no text to pre-train on in {corpus}", why, "name a folder of texts as `corpus:`")
     return found
 
 
@@ -68,7 +69,8 @@ class Vocabulary:
 
 def packed(found: list[list[int]], rows: int, length: int, seed: int) -> list[list[int]]:
     """`rows` rows of `length` + 1 numbers: the documents in a new order each time round, end to end, cut where a row is full."""
-    order, stream = random.Random(seed), []
+    order = random.Random(seed)
+    stream: list[int] = []
     while len(stream) < rows * (length + 1):
         for ids in order.sample(found, len(found)):
             stream.extend(ids)

@@ -53,7 +53,8 @@ def shape_of(recipe: dict[str, Any] | None) -> Shape:
     try:
         return Shape(**((recipe or {}).get("pretraining") or {}))
     except TypeError as error:
-        raise StageFailed(Cause.CONFIG, "the recipe's `pretraining` does not fit", str(error), "compare it with playbooks/recipes/base/tiny-mistral.yaml") from None
+        remedy = "compare it with playbooks/recipes/base/tiny-mistral.yaml"
+        raise StageFailed(Cause.CONFIG, "the recipe's `pretraining` does not fit", str(error), remedy) from None
 
 
 def name_of(recipe: dict[str, Any] | None) -> str:
@@ -77,8 +78,10 @@ def make(job: Job, shape: Shape, corpus: Path, identity: dict[str, Any], folder:
         loss = train(job, trainer, identity, interrupt)
     except Stopped:
         kept = save(job, trainer, identity)
-        raise StageFailed(Cause.CANCELLED, f"stopped at step {trainer.step}", "asked to by SIGTERM", "`./inv resume` goes on from there", kept) from None
-    keep(folder, widened(trainer.model, shape, vocabulary, tokenizer), tokenizer, {"loss": loss, "steps": shape.steps, "identity": identity})
+        what, remedy = f"stopped at step {trainer.step}", "`./inv resume` goes on from there"
+        raise StageFailed(Cause.CANCELLED, what, "asked to by SIGTERM", remedy, kept) from None
+    summary = {"loss": loss, "steps": shape.steps, "identity": identity}
+    keep(folder, widened(trainer.model, shape, vocabulary, tokenizer), tokenizer, summary)
     say(f"done: loss {loss:.4f}, kept as {folder}")
 
 
@@ -91,9 +94,10 @@ def train(job: Job, trainer: Pretrainer, identity: dict[str, Any], interrupt: In
         loss, rate = trainer.advance()
         losses.append(loss)
         done, elapsed = trainer.step - already, time.monotonic() - began
-        job.metric(trainer.step, total, loss=round(loss, 5), lr=rate, tokens_per_second=round(tokens * done / elapsed, 1), eta_seconds=round(elapsed / done * (total - trainer.step), 1))
+        speed, left = tokens * done / elapsed, elapsed / done * (total - trainer.step)
+        job.metric(trainer.step, total, loss=round(loss, 5), lr=rate, tokens_per_second=round(speed, 1), eta_seconds=round(left, 1))
         if trainer.step % max(1, total // LINES) == 0:
-            say(f"step {trainer.step}/{total}  loss {loss:.4f}  {tokens * done / elapsed:,.0f} tokens/s  {elapsed / done * (total - trainer.step):.0f} s left")
+            say(f"step {trainer.step}/{total}  loss {loss:.4f}  {speed:,.0f} tokens/s  {left:.0f} s left")
         if trainer.step % CHECKPOINT_EVERY == 0:
             save(job, trainer, identity)
     tail = losses[-20:]
@@ -126,7 +130,7 @@ def keep(folder: Path, model: Any, tokenizer: Any, summary: dict[str, Any]) -> N
     for file in digest.files_in(partial):
         sync(file)
     try:
-        os.rename(partial, folder)
+        partial.rename(folder)
     except OSError:
         if not (folder / SUMMARY).exists():  # another job made the same model meanwhile: its copy serves
             raise
