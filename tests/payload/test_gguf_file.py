@@ -42,9 +42,16 @@ PAIRS = [
 def test_metadata_and_tensors_are_read(tmp_path):
     head = read_head(write(tmp_path / "m.gguf", PAIRS, [("t", 0, (4, 2)), ("u", 0, (8, 1))]))
     assert head.metadata == {
-        "general.architecture": "llama", "n": 7, "f": 0.5, "yes": True, "words": ["a", "ü"], "nested": [[1], []], "scores": [-1.0, -2.0],
-    }  # fmt: skip
-    assert [(tensor.name, tensor.type, tensor.dims, tensor.size) for tensor in head.tensors] == [("t", "F32", (4, 2), 32), ("u", "F32", (8, 1), 32)]
+        "general.architecture": "llama",
+        "n": 7,
+        "f": 0.5,
+        "yes": True,
+        "words": ["a", "ü"],
+        "nested": [[1], []],
+        "scores": [-1.0, -2.0],
+    }
+    found = [(tensor.name, tensor.type, tensor.dims, tensor.size) for tensor in head.tensors]
+    assert found == [("t", "F32", (4, 2), 32), ("u", "F32", (8, 1), 32)]
     assert b"".join(head.raw.values()) == b"".join(PAIRS)
     assert head.tensors[1].offset + 32 == (tmp_path / "m.gguf").stat().st_size
 
@@ -141,14 +148,26 @@ def test_sizes_of_types():
 
 
 CONFIG = {
-    "architectures": ["MistralForCausalLM"], "num_attention_heads": 8, "hidden_size": 256, "head_dim": None, "rope_parameters": {"rope_theta": 1e6},
-    "max_position_embeddings": 512, "vocab_size": 3,
-}  # fmt: skip
+    "architectures": ["MistralForCausalLM"],
+    "num_attention_heads": 8,
+    "hidden_size": 256,
+    "head_dim": None,
+    "rope_parameters": {"rope_theta": 1e6},
+    "max_position_embeddings": 512,
+    "vocab_size": 3,
+}
 HEAD = {
-    "general.architecture": "llama", "llama.rope.freq_base": 1e6, "llama.attention.key_length": 32, "llama.context_length": 512,
-    "tokenizer.ggml.tokens": ["<unk>", "a", "b"], "tokenizer.ggml.scores": [0.0, -1.0, -2.0], "tokenizer.ggml.token_type": [2, 1, 1],
-    "tokenizer.ggml.bos_token_id": 1, "tokenizer.ggml.eos_token_id": 2, "tokenizer.chat_template": "T",
-}  # fmt: skip
+    "general.architecture": "llama",
+    "llama.rope.freq_base": 1e6,
+    "llama.attention.key_length": 32,
+    "llama.context_length": 512,
+    "tokenizer.ggml.tokens": ["<unk>", "a", "b"],
+    "tokenizer.ggml.scores": [0.0, -1.0, -2.0],
+    "tokenizer.ggml.token_type": [2, 1, 1],
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.eos_token_id": 2,
+    "tokenizer.chat_template": "T",
+}
 
 
 def head_checks(tmp_path, **changes):
@@ -186,4 +205,3 @@ def test_divergence():
     p = {1: -0.1, 2: -3.0}
     assert divergence_of(p, p) == pytest.approx(0, abs=1e-9)
     assert divergence_of(p, {1: -3.0, 2: -0.1}) > 2
-

@@ -107,7 +107,8 @@ def test_fetched_from_an_index_once(archive, tmp_path, monkeypatch, form):
         monkeypatch.setenv("PIP_INDEX_URL", f"http://u:p@{address}/{form}/simple/")
         folder = llama_cpp_source.ensure(tmp_path / "caches")
         assert llama_cpp_source.ensure(tmp_path / "caches") == folder
-    assert [path for path, _ in asked] == [f"/{form}/simple/llama-cpp-python/", f"/{'files' if form == 'html' else 'json/files'}/{archive.name}"]
+    files = "files" if form == "html" else "json/files"
+    assert [path for path, _ in asked] == [f"/{form}/simple/llama-cpp-python/", f"/{files}/{archive.name}"]
     assert {credentials for _, credentials in asked} == {"Basic dTpw"}
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert files == ["conversion/base.py", "convert_hf_to_gguf.py", "gguf-py/gguf/__init__.py"]

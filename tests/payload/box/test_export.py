@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,8 @@ def tokenizer(base):
 
 
 def write_rows(path):
-    rows = [{"instruction": "Judge the profile.", "input": f"@user_{number} wrote {number * 7} posts", "output": "{}"} for number in range(12)]
+    asked = [f"@user_{number} wrote {number * 7} posts" for number in range(12)]
+    rows = [{"instruction": "Judge the profile.", "input": text, "output": "{}"} for text in asked]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -140,7 +142,7 @@ def spoil_values(adapter, change):
         (lambda base, adapter: spoil_values(adapter, lambda name, x: x * float("nan")), Cause.NOT_A_NUMBER, "not finite"),
         (lambda base, adapter: spoil_values(adapter, lambda name, x: x * 1e30), Cause.NOT_A_NUMBER, "not finite"),
         (lambda base, adapter: edit_json(adapter / "adapter_config.json", use_dora=True), Cause.CONFIG, "merged exactly"),
-        (lambda base, adapter: edit_json(base / "config.json", quantization_config={"load_in_4bit": True}), Cause.MODEL_MISSING, "unquantised"),
+        (lambda base, adapter: edit_json(base / "config.json", quantization_config={}), Cause.MODEL_MISSING, "unquantised"),
         (lambda base, adapter: (base / "tokenizer.model").unlink(), Cause.MODEL_MISSING, "tokenizer.model"),
         (lambda base, adapter: os.truncate(base / "model.safetensors", 1000), Cause.MODEL_MISSING, "whole"),
         (lambda base, adapter: os.truncate(adapter / "adapter_model.safetensors", 443), Cause.ARTIFACT, "damaged"),
@@ -164,14 +166,23 @@ def test_an_adapter_of_another_base_is_refused(tmp_path, base):
     assert "model.layers.2" in failure.value.why
 
 
-@pytest.mark.parametrize("mixture", ["q4_k_s", "q4_k_m", "q5_k_m", "q6_k", "q8_0"])
-def test_quantised_values_stay_near(tmp_path, exported, source, mixture, monkeypatch):
+@pytest.fixture(scope="module")
+def f16_read(exported, source):
+    """The float16 file as llama.cpp's own Python reads it."""
+    sys.path.insert(0, str(source / "gguf-py"))
+    import gguf
+
+    yield gguf.GGUFReader(exported / "artifacts" / "model-f16.gguf")
+    sys.path.remove(str(source / "gguf-py"))
+
+
+@pytest.mark.parametrize("mixture", ["q4_k_m", "q5_k_m", "q8_0"])
+def test_quantised_values_stay_near(tmp_path, exported, f16_read, mixture):
     """Read back by llama.cpp's own Python: the metadata is equal but for the file's type, and no value is far off."""
-    monkeypatch.syspath_prepend(str(source / "gguf-py"))
     import gguf
     import numpy
 
-    f16 = gguf.GGUFReader(exported / "artifacts" / "model-f16.gguf")
+    f16 = f16_read
     quantize.quantize(exported / "artifacts" / "model-f16.gguf", tmp_path / "q.gguf", mixture)
     got = gguf.GGUFReader(tmp_path / "q.gguf")
     changed = {name for name, field in f16.fields.items() if field.contents() != got.fields[name].contents()}
@@ -247,17 +258,22 @@ def test_another_base_than_the_one_trained_on_is_refused(tmp_path, base, adapter
     assert not (job / "artifacts").exists() or not list((job / "artifacts").iterdir())
 
 
-def test_a_lost_tokenizer_model_is_found_out(tmp_path, base, adapter, source, tokenizer):
-    """What happens when tokenizer.model is left out: the converter is content, two checks are not."""
-    merge.merge(base, adapter, base, tmp_path / "merged")
-    (tmp_path / "merged" / "tokenizer.model").unlink()
-    convert.to_f16(source, tmp_path / "merged", tmp_path / "f16.gguf", "lost")
+def test_a_lost_tokenizer_model_is_found_out(tmp_path, base, exported, tokenizer):
+    """Without tokenizer.model the converter is content and gives every token the score -1000; two checks are not content."""
+    raw = (exported / "artifacts" / "model-f16.gguf").read_bytes()
+    scores = read_head(exported / "artifacts" / "model-f16.gguf").raw["tokenizer.ggml.scores"]
+    count = base_config(base)["vocab_size"]
+    flat = scores[: -4 * count] + struct.pack("<f", -1000) * count
+    (tmp_path / "f16.gguf").write_bytes(raw.replace(scores, flat))
     checks = Checks()
-    config = json.loads((base / "config.json").read_text())
-    check_head(checks, read_head(tmp_path / "f16.gguf"), config, {"bos": 1, "eos": 2}, tokenizer.chat_template)
+    check_head(checks, read_head(tmp_path / "f16.gguf"), base_config(base), {"bos": 1, "eos": 2}, tokenizer.chat_template)
     with Served(tmp_path / "f16.gguf", 512) as served:
         parity.check_tokens(checks, served, tokenizer, prompts.conversations(None))
     assert {"tokenizer scores", "token ids"} <= {check.name for check in checks.failed}
+
+
+def base_config(base):
+    return json.loads((base / "config.json").read_text())
 
 
 def questions_of(tokenizer, gguf):

@@ -6,7 +6,9 @@ from pathlib import Path
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def save_base(folder: Path, *, hidden: int = 256, layers: int = 2, dtype: str = "float32", max_shard_size: str = "5GB", tied: bool = False) -> Path:
+def save_base(
+    folder: Path, *, hidden: int = 256, layers: int = 2, dtype: str = "float32", max_shard_size: str = "5GB", tied: bool = False
+) -> Path:
     """A random Mistral of `hidden` columns in `folder`, sharded when `max_shard_size` is small."""
     import torch
     from transformers import MistralConfig, MistralForCausalLM
@@ -15,10 +17,21 @@ def save_base(folder: Path, *, hidden: int = 256, layers: int = 2, dtype: str = 
 
     torch.manual_seed(7)
     config = MistralConfig(
-        vocab_size=32768, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, num_attention_heads=8,
-        num_key_value_heads=4, head_dim=hidden // 8, max_position_embeddings=2048, rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        sliding_window=None, tie_word_embeddings=tied, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=32768,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=hidden // 8,
+        max_position_embeddings=2048,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        sliding_window=None,
+        tie_word_embeddings=tied,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
     model = MistralForCausalLM(config)
     with torch.no_grad():  # spread the logits, so that greedy choices are not ties
         model.lm_head.weight.mul_(8)
