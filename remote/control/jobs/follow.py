@@ -4,6 +4,7 @@ Their sizes say where to go on, so a connection, a command or a laptop may die a
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -100,6 +101,10 @@ def follow(
     mirrors = [Mirror("log", log, on_log, notice), Mirror("metrics", metrics, _measured(on_metric), notice)]
     try:
         return _persistently(lambda: _attempt(open_transport, box_root, job_id, mirrors, wait), mirrors, job_id, notice, patience_seconds)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _no_space(log) from None
     finally:
         for mirror in mirrors:
             mirror.close()
@@ -174,6 +179,13 @@ def _given_up(error: Exception, job_id: str) -> BoxUnreachable:
     return BoxUnreachable(
         f"lost sight of job {job_id}", where=where, why=why, kept="the job goes on on the box; every byte that arrived is in the local log",
         remedy="`./inv logs RUN -f` when the box answers again",
+    )  # fmt: skip
+
+
+def _no_space(log: Path) -> JobFailed:
+    return JobFailed(
+        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(log.parent), remedy="free space, then `./inv logs RUN -f`",
+        kept="the job goes on on the box; what has arrived is in the local log",
     )  # fmt: skip
 
 

@@ -139,6 +139,17 @@ def test_a_refused_login_is_told_at_once(tmp_path):
         follow(refused, ROOT, "job-1", tmp_path / "log", tmp_path / "metrics", print, print)
 
 
+def test_a_full_laptop_is_told(box, ended, tmp_path, monkeypatch):
+    def full(*words):
+        raise OSError(28, "No space left on device")
+
+    ended.log.write_bytes(TEXT)
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(JobFailed, match="laptop's disk is full") as caught:
+        run(box, tmp_path, [])
+    assert "goes on on the box" in caught.value.kept
+
+
 CONTENT = st.binary(max_size=60) | st.text(alphabet="aä\n日", max_size=30).map(str.encode)
 
 
