@@ -42,7 +42,7 @@ def status(_context: Any, json: bool = False) -> None:
     _show(json)
 
 
-@verb(help={"name": "the box, by its name in inventory.yaml (default: its default_box)"})
+@verb(positional=["name"], help={"name": "the box, by its name in inventory.yaml (default: its default_box)"})
 def console(_context: Any, name: str | None = None) -> None:
     """Prints the console of an embedded box: its boots, its user-data's output, its host key."""
     from remote.control.cloud import boxes

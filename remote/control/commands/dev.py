@@ -30,7 +30,8 @@ def test(context: Any, only: str = "", options: str = "") -> None:
     if box_tests:
         failed |= _pytest(_box_python(), [*box_tests, *options.split()], PYTHONPATH=f"{CODE}{os.pathsep}{_pytest_for_the_box()}")
     if laptop_tests:
-        failed |= _pytest(sys.executable, [*laptop_tests, "--ignore=tests/payload/box", *options.split()])
+        words = [*laptop_tests, "--ignore=tests/payload/box", *options.split()]
+        failed |= _pytest(sys.executable, words, WINDLASS_ENVIRONMENTS=str(_environments()))
     if failed:
         raise Exit("error: a test failed; its name stands above", code=1)
 
@@ -86,10 +87,13 @@ def _installer(*words: str) -> list[str]:
 
 def _box_python() -> str:
     """The interpreter of the box environment, made on this machine by the very code that makes it on a box."""
-    folder = state_folder() / "environments"
-    words = [sys.executable, "-m", "remote.payload.environment", "make", "--into", str(folder), "requirements.txt"]
+    words = [sys.executable, "-m", "remote.payload.environment", "make", "--into", str(_environments()), "requirements.txt"]
     made = subprocess.run(words, cwd=CODE, stdout=subprocess.PIPE, text=True, check=True)
     return made.stdout.strip().splitlines()[-1]
+
+
+def _environments() -> Path:
+    return state_folder() / "environments"
 
 
 def _pytest_for_the_box() -> Path:

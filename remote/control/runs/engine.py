@@ -13,7 +13,7 @@ from remote.contract.stages import STAGES
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
 from remote.control.console import say
-from remote.control.errors import ConfigError, GateFailed, JobFailed, WindlassError
+from remote.control.errors import ConfigError, GateFailed, JobFailed, OllamaError, WindlassError
 from remote.control.runs import wiring
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
@@ -180,10 +180,16 @@ class _Drive:
             raise error
 
     def _give_back(self, stage: PlannedStage, inputs: dict[str, wiring.Reference]) -> None:
-        if stage.on_failure == "rollback":
+        if stage.on_failure != "rollback":
+            return
+        model = inputs["model"]["value"]
+        try:
             rollback(self._task(stage, inputs))
-            self.ledger.append("rolled_back", label=stage.label, model=inputs["model"]["value"])
-            say("  rolled back: the model that stood before stands again", "yellow")
+        except OllamaError as error:  # the gate that failed is the error to read
+            say(f"  not rolled back: {error.what}", "yellow")
+            return
+        self.ledger.append("rolled_back", label=stage.label, model=model)
+        say(f"  rolled back: {model} is what stood there before", "yellow")
 
     def _stage_failed(self, stage: PlannedStage, error: WindlassError) -> None:
         if self.run.stages[stage.label].status is not Status.FAILED:
