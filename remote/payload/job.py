@@ -99,7 +99,7 @@ def run_stage(main: Callable[[Job], None]) -> None:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported here
             raise
         traceback.print_exc()
-        _report(job, StageFailed(Cause.OUT_OF_MEMORY, "GPU memory ran out", str(error), "halve `micro_batch`, double `accumulation`"))
+        _report(job, StageFailed(Cause.OUT_OF_MEMORY, "GPU memory ran out", str(error), "halve `batch`, double `accumulation`"))
 
 
 def _report(job: Job, failure: StageFailed) -> None:

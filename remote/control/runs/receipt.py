@@ -78,9 +78,10 @@ def _cost(events: list[Event], run: RunState) -> float | None:
             ready = ready or event
         held_until = event["event"] in ("box_stopped", "run_finished")
         if held_until and ready:
-            if ready["hourly_usd"] is None:
+            hourly = 0.0 if ready["provider"] == "embedded" else ready["hourly_usd"]
+            if hourly is None:
                 return None
-            total += ready["hourly_usd"] * (event["time"] - ready["time"]) / 3600
+            total += hourly * (event["time"] - ready["time"]) / 3600
             ready = None
     return round(total, 4)
 

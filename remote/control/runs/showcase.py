@@ -1,6 +1,7 @@
 """What came of a run, for a person: answers side by side, the gain, the loss curve, and how to talk to the model."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,11 @@ def _show_answers(ledger: Ledger, state: StageState) -> None:
 
 
 def _show_model(ledger: Ledger, state: StageState) -> None:
-    name = state.outputs["model"]["value"]
+    name, prompt = state.outputs["model"]["value"], state.values["prompt"]
+    body = json.dumps({"model": name, "prompt": prompt, "stream": False})
     say("\nthe model stands in Ollama; talk to it:", "bold")
-    say(f'  ./inv model.ask {name} "..."')
-    if url := state.values.get("url"):
-        body = json.dumps({"model": name, "prompt": "...", "stream": False})
-        say(f"  curl {url}/api/generate -d '{body}'")
+    say(f"  ./inv model.ask {name} {shlex.quote(prompt)}")
+    say(f"  curl {state.values['url']}/api/generate -d {shlex.quote(body)}")
 
 
 def _load_answers(path: Path) -> list[dict[str, Any]]:
