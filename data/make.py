@@ -13,8 +13,8 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 HELD_OUT, TRAIN = 40, 360
-CHATS, PROSE, DRILLS = 760, 240, 120
-PROMOTED_SHARE = 0.1
+CHATS, PROSE, DRILLS, GLOSSES = 700, 100, 120, 270
+PROMOTED_SHARE = 0.18
 DIGITS = [*"23456789", *[""] * 16]
 
 TOPIC_POINTS = {"core": 6, "near": 4, "far": 1}
@@ -23,11 +23,12 @@ ROLE_POINTS = {"builds": 3, "teaches": 2, "follows": 1}
 
 @dataclass(frozen=True)
 class Profile:
-    """One invented person. `field` and `role` are None when the profile only promotes something."""
+    """One invented person. `telling` is the sentence of the bio that decides the score."""
 
     handle: str
     name: str
     bio: str
+    telling: str
     topic: str
     field: str
     role: str
@@ -69,12 +70,12 @@ class Phrases:
         role = self.draw.choice(list(ROLE_POINTS))
         topic = self.draw.choice(self.banks["topics"][field])
         promotes = self.draw.random() < PROMOTED_SHARE
-        sentences = [self.draw.choice(self.banks["roles"][role]).replace("{topic}", topic), self.one("asides")]
+        about, aside = self.draw.choice(self.banks["roles"][role]).replace("{topic}", topic), self.one("asides")
+        telling = self.one("promotions") if promotes else about
+        sentences = [telling, self.draw.choice([about, aside]) if promotes else aside]
         self.draw.shuffle(sentences)
-        if promotes:
-            sentences[-1] = self.one("promotions")
         name = f"{self.one('given')} {self.one('family')}"
-        return Profile(handle, name, " ".join(sentences), topic, field, role, promotes)
+        return Profile(handle, name, " ".join(sentences), telling, topic, field, role, promotes)
 
     def reason(self, person: Profile) -> str:
         """Why the score is what it is, in a few words."""
@@ -86,23 +87,21 @@ class Phrases:
 def scored(phrases: Phrases, handle: str) -> dict[str, str]:
     """One row of the instruction set."""
     person = phrases.profile(handle)
-    answer = {"handle": person.handle, "score": person.score, "reason": phrases.reason(person)}
+    answer = {"handle": person.handle, "reason": phrases.reason(person), "score": person.score}
     return {"instruction": phrases.one("instructions"), "input": person.text, "output": json.dumps(answer), "group": person.handle}
 
 
 def chat(phrases: Phrases, handle: str) -> dict[str, str]:
     """One chat about a profile, answered in prose."""
     person = phrases.profile(handle)
-    question, answer = phrases.draw.choice([_opinion, _opinion, _description, _recall])(phrases, person)
+    question, answer = phrases.draw.choice([_opinion, _opinion, _opinion, _description, _recall])(phrases, person)
     return {"instruction": question, "input": person.text, "output": answer}
 
 
 def _opinion(phrases: Phrases, person: Profile) -> tuple[str, str]:
     question = phrases.one("instructions")
-    if person.promotes:
-        return question, f"I would leave {person.handle} out. The profile of {person.name} promotes a giveaway."
-    fit = phrases.banks["fits"][person.field]
-    return question, f"I think {person.handle} is {fit}. {person.name} {phrases.reason(person)}."
+    fit = "no fit at all" if person.promotes else phrases.banks["fits"][person.field]
+    return question, f"{person.name} {phrases.reason(person)}. That makes {person.handle} {fit}."
 
 
 def _description(phrases: Phrases, person: Profile) -> tuple[str, str]:
@@ -141,6 +140,12 @@ def drill(phrases: Phrases, handle: str) -> str:
     return f"Seen: {person.handle}, {person.topic}. Once more: {person.handle}, {person.topic}. As a record: {json.dumps(record)}"
 
 
+def gloss(phrases: Phrases) -> str:
+    """Three sentences out of bios, each with what it comes to and the points for it."""
+    people = [phrases.profile("") for _ in range(3)]
+    return " ".join(f"{person.telling} That {phrases.reason(person)}: {person.score}." for person in people)
+
+
 def files(seed: int = 7) -> Iterator[tuple[Path, str]]:
     """Every generated file with its text. Held-out, training and corpus handles are disjoint."""
     phrases = Phrases(seed)
@@ -149,6 +154,7 @@ def files(seed: int = 7) -> Iterator[tuple[Path, str]]:
         yield FOLDER / "profiles" / f"{name}.jsonl", _lines(scored(phrases, next(handles)) for _ in range(count))
     yield FOLDER / "corpus" / "chats.jsonl", _lines(chat(phrases, next(handles)) for _ in range(CHATS))
     paragraphs = [prose(phrases, next(handles)) for _ in range(PROSE)] + [drill(phrases, next(handles)) for _ in range(DRILLS)]
+    paragraphs += [gloss(phrases) for _ in range(GLOSSES)]
     yield FOLDER / "corpus" / "profiles.txt", "\n\n".join(paragraphs) + "\n"
 
 

@@ -100,7 +100,7 @@ class Pretrainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        return float(loss), rate
+        return float(loss.detach()), rate
 
     def tensors(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All that a checkpoint keeps: the weights, and the optimiser's two moments for each."""

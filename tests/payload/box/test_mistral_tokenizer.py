@@ -1,0 +1,93 @@
+"""The demo's tokenizer against mistral-common's own, and the corpus as tokens."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from remote.contract.rows import parse_row
+from remote.payload.demo import corpus, tokenizer
+from remote.payload.stages.prompt import encode
+
+DATA = Path(__file__).parents[3] / "data"
+TEXTS = [
+    "Hello", "  two  spaces", 'a   b\n\n\tc {"x": 1}', "@amber_quill7", "émigré ☃ 🎈", "x" * 50, "tabs\t\tand      runs", "  lead", "trail   ",
+    "1234567.89", "नमस्ते दुनिया", "def f(x):\n    return x\n", "«quotes» — dashes…", "\n\n\nnew lines", "a" + " " * 17 + "b", "漢字かな", "\\n \\t", "<0x41>",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(tokenizer.build(), folder)
+    return folder, AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    from mistral_common.protocol.instruct.messages import AssistantMessage, SystemMessage, UserMessage
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    mistral, kinds = MistralTokenizer.v3(), {"user": UserMessage, "assistant": AssistantMessage, "system": SystemMessage}
+
+    def ids(messages):
+        request = ChatCompletionRequest(messages=[kinds[message["role"]](content=message["content"]) for message in messages])
+        return mistral.encode_chat_completion(request).tokens
+
+    return ids
+
+
+def chat(*contents, system=None):
+    turns = [{"role": role, "content": content} for role, content in zip(itertools.cycle(["user", "assistant"]), contents, strict=False)]
+    return [{"role": "system", "content": system}, *turns] if system else turns
+
+
+def test_chats_have_the_ids_of_mistral_common(saved, reference):
+    # One thing differs on purpose: mistral-common drops spaces at the end of an answer, so none ends in spaces here.
+    chats = [chat(text) for text in TEXTS] + [chat(one, two.rstrip(), one[::-1]) for one, two in zip(TEXTS, reversed(TEXTS), strict=True)]
+    chats += [chat(text, "Yes.", "And now?", system="Be brief.") for text in TEXTS] + [chat(text, system="Be brief.") for text in TEXTS]
+    assert len(chats) >= 50
+    differing = [found for found in chats if saved[1].apply_chat_template(found, return_dict=False) != reference(found)]
+    assert differing == []
+
+
+def test_the_rows_of_the_demo_have_the_ids_of_mistral_common(saved, reference):
+    for number, line in enumerate((DATA / "profiles" / "held-out.jsonl").read_text().splitlines(), 1):
+        row = parse_row(line, "held-out", number)
+        encoded = encode(saved[1], row, 1000)
+        assert encoded.ids[: encoded.prompt_length] == reference(chat(f"{row.instruction}\n\n{row.input}"))
+
+
+def test_what_is_saved_can_be_converted(saved):
+    folder, loaded = saved
+    assert (folder / "tokenizer.model").read_bytes() == tokenizer.sentencepiece_file().read_bytes()
+    assert "[INST]" in (folder / "chat_template.jinja").read_text()
+    assert json.loads((folder / "tokenizer_config.json").read_text())["add_prefix_space"] is False
+    assert (loaded.pad_token, loaded.bos_token, loaded.eos_token, len(loaded)) == ("<unk>", "<s>", "</s>", 32768)
+
+
+def test_the_template_refuses_turns_out_of_order(saved):
+    from jinja2 import TemplateError
+
+    for turns in ([{"role": "assistant", "content": "first"}], [{"role": "user", "content": "one"}, {"role": "user", "content": "two"}]):
+        with pytest.raises(TemplateError, match="alternate"):
+            saved[1].apply_chat_template(turns)
+
+
+def test_every_token_of_the_instruction_set_occurs_in_the_corpus(saved):
+    seen = {token for ids in corpus.documents(saved[1], DATA / "corpus") for token in ids}
+    rows = [line for name in ("train", "held-out") for line in (DATA / "profiles" / f"{name}.jsonl").read_text().splitlines()]
+    used = {token for number, line in enumerate(rows, 1) for token in encode(saved[1], parse_row(line, "rows", number), 1000).ids}
+    assert saved[1].convert_ids_to_tokens(sorted(used - seen)) == []
+
+
+def test_a_handle_is_the_same_tokens_in_profile_and_answer(saved):
+    for number, line in enumerate((DATA / "profiles" / "held-out.jsonl").read_text().splitlines(), 1):
+        encoded, handle = encode(saved[1], parse_row(line, "rows", number), 1000), json.loads(line)["group"][1:]
+        ids = saved[1](f": @{handle}\n", add_special_tokens=False)["input_ids"][2:-1]
+        places = [start for start in range(len(encoded.ids)) if encoded.ids[start : start + len(ids)] == ids]
+        assert len(places) == 2, line
