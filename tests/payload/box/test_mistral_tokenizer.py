@@ -12,8 +12,10 @@ from remote.payload.stages.prompt import encode
 
 DATA = Path(__file__).parents[3] / "data"
 TEXTS = [
-    "Hello", "  two  spaces", 'a   b\n\n\tc {"x": 1}', "@amber_quill7", "émigré ☃ 🎈", "x" * 50, "tabs\t\tand      runs", "  lead", "trail   ",
-    "1234567.89", "नमस्ते दुनिया", "def f(x):\n    return x\n", "«quotes» — dashes…", "\n\n\nnew lines", "a" + " " * 17 + "b", "漢字かな", "\\n \\t", "<0x41>",
+    "Hello", "  two  spaces", 'a   b\n\n\tc {"x": 1}', "@amber_quill7", "émigré ☃ 🎈", "x" * 50,
+    "tabs\t\tand      runs", "  lead", "trail   ",
+    "1234567.89", "नमस्ते दुनिया", "def f(x):\n    return x\n", "«quotes» — dashes…", "\n\n\nnew lines",
+    "a" + " " * 17 + "b", "漢字かな", "\\n \\t", "<0x41>",
 ]  # fmt: skip
 
 
