@@ -30,12 +30,12 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True, default=str))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people, on standard error."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False) -> None:
+    """A table for people, on standard error; with `lines` between rows that hold several."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    table = Table(title=title or None, title_justify="left", header_style="bold", show_lines=lines)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -96,8 +96,8 @@ def inv(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
 
 def _kill_in(project: Path, stage: str) -> None:
     """Start or resume the run, and kill the command without mercy once `stage` has begun."""
-    words = ["resume"] if (project / "runs").exists() else ["demo"]
-    with subprocess.Popen(_command(*words), env=_environment(project), cwd=CODE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as command:
+    words = _command("resume" if (project / "runs").exists() else "demo")
+    with subprocess.Popen(words, env=_environment(project), cwd=CODE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as command:
         deadline = time.monotonic() + 900
         while not _has_begun(project, stage) and command.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)

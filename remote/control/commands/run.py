@@ -178,8 +178,8 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     if as_json:
         print_json(facts)
     elif state.status is Status.SUCCEEDED:
+        say(f"\nreceipt: {ledger.folder / 'receipt.md'}")
         show_result(ledger, state)
-        say(f"receipt: {ledger.folder / 'receipt.md'}")
 
 
 def show_plan(plan: Any, box: str) -> None:

@@ -17,11 +17,11 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def show_result(ledger: Ledger, run: RunState) -> None:
-    """Print what the finished stages of a run have to show; silent about what it did not do."""
-    for stage in run.plan.stages:
-        state = run.stages[stage.label]
-        if state.status is Status.SUCCEEDED and (show := _SHOWN.get(stage.uses)):
-            show(ledger, state)
+    """Print what the finished stages of a run have to show, how to talk to the model last; silent about what it did not do."""
+    for uses, show in _SHOWN.items():
+        for stage in run.plan.stages:
+            if stage.uses == uses and run.stages[stage.label].status is Status.SUCCEEDED:
+                show(ledger, run.stages[stage.label])
 
 
 def sparkline(values: list[float], width: int = 60) -> str:
@@ -47,7 +47,7 @@ def _show_training(ledger: Ledger, state: StageState) -> None:
 def _show_answers(ledger: Ledger, state: StageState) -> None:
     answers = _load_answers(local_path(state.outputs["answers"]))
     rows = [(row["input"] or row["instruction"], row["expected"], row.get("base") or "", row["tuned"]) for row in answers[:3]]
-    print_table("\nheld-out rows, answered by the base and by the tuned model in Ollama", ("asked", "expected", "base", "tuned"), rows)
+    print_table("\nheld-out rows, answered by the base and by the tuned model in Ollama", ("asked", "expected", "base", "tuned"), rows, lines=True)
     values = state.values
     for name, title in (("exact_match", "exact match"), ("f1", "F1")):
         gain = values.get(f"{name}_gain")
@@ -68,4 +68,4 @@ def _load_answers(path: Path) -> list[dict[str, Any]]:
     return list(loaded["answers"] if isinstance(loaded, dict) else loaded)
 
 
-_SHOWN = {"train": _show_training, "install": _show_model, "validate": _show_answers}
+_SHOWN = {"train": _show_training, "validate": _show_answers, "install": _show_model}
