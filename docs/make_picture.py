@@ -1,5 +1,6 @@
 """Draws docs/demo.svg from what a finished demo shows: .venv/bin/python docs/make_picture.py [RUN]"""
 
+import io
 import os
 import pty
 import subprocess
@@ -16,7 +17,7 @@ COLUMNS = 132
 def main() -> None:
     """Run `./inv resume RUN` in a terminal of its own, and draw what it prints."""
     shown = _shown_in_a_terminal(["./inv", "resume", *sys.argv[1:]]).replace(str(ROOT) + "/", "")
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text.from_ansi("$ ./inv demo\n...\n" + shown))
     console.save_svg(str(ROOT / "docs" / "demo.svg"), title="windlass")
 

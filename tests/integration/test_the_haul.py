@@ -45,6 +45,7 @@ def test_killed_in_every_stage_the_demo_still_ends_well(project):
     receipt = json.loads(done.stdout)
     _assert_whole(project, receipt)
     assert {stage["label"]: stage["status"] for stage in receipt["stages"]} == dict.fromkeys(STAGES, "SUCCEEDED")
+    assert "resumed from" in (project / "runs" / receipt["run_id"] / "logs/train.log").read_text()
 
 
 def test_a_warm_demo_gives_the_same_adapter_and_shows_what_came_of_it(project):
@@ -99,19 +100,30 @@ def _kill_in(project: Path, stage: str) -> None:
     words = _command("resume" if (project / "runs").exists() else "demo")
     with subprocess.Popen(words, env=_environment(project), cwd=CODE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as command:
         deadline = time.monotonic() + 900
-        while not _has_begun(project, stage) and command.poll() is None and time.monotonic() < deadline:
+        while not _is_amid(project, stage) and command.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.5)
+        time.sleep(0.3)
         was_running = command.poll() is None
         command.send_signal(signal.SIGKILL)
         complaint = command.stderr.read().decode() if command.stderr else ""
     assert was_running or _has_begun(project, stage), complaint
 
 
+def _is_amid(project: Path, stage: str) -> bool:
+    """Whether a stage has begun; of the long ones, whether it has made steps that must not be lost."""
+    if stage not in ("base", "train"):
+        return _has_begun(project, stage)
+    return any(metric["step"] >= 8 for metric in _whole_lines(project, f"runs/*/metrics/{stage}.jsonl"))
+
+
 def _has_begun(project: Path, stage: str) -> bool:
-    ledgers = list((project / "runs").glob("*/events.jsonl")) if (project / "runs").exists() else []
-    events = [json.loads(line) for ledger in ledgers for line in ledger.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    events = _whole_lines(project, "runs/*/events.jsonl")
     return any(event["event"] == "stage_started" and event["label"] == stage for event in events)
+
+
+def _whole_lines(project: Path, pattern: str) -> list[dict]:
+    texts = [path.read_text() for path in project.glob(pattern)]
+    return [json.loads(line) for text in texts for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _assert_whole(project: Path, receipt: dict) -> None:

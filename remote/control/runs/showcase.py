@@ -47,7 +47,9 @@ def _show_training(ledger: Ledger, state: StageState) -> None:
 def _show_answers(ledger: Ledger, state: StageState) -> None:
     answers = _load_answers(local_path(state.outputs["answers"]))
     rows = [(row["input"] or row["instruction"], row["expected"], row.get("base") or "", row["tuned"]) for row in answers[:3]]
-    print_table("\nheld-out rows, answered by the base and by the tuned model in Ollama", ("asked", "expected", "base", "tuned"), rows, lines=True)
+    print_table(
+        "\nheld-out rows, answered by the base and by the tuned model in Ollama", ("asked", "expected", "base", "tuned"), rows, lines=True
+    )
     values = state.values
     for name, title in (("exact_match", "exact match"), ("f1", "F1")):
         gain = values.get(f"{name}_gain")
