@@ -93,7 +93,7 @@ def run_stage(main: Callable[[Job], None]) -> None:
             raise
         _report(
             job,
-            StageFailed(Cause.DISK_FULL, f"the disk is full: {error.filename or job.root}", str(error), "free space, then `inv resume`"),
+            StageFailed(Cause.DISK_FULL, f"the disk is full: {error.filename or job.root}", str(error), "free space, then `./inv resume`"),
         )
     except Exception as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported here

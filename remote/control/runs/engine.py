@@ -13,10 +13,12 @@ from remote.contract.stages import STAGES
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
 from remote.control.console import say
-from remote.control.errors import ConfigError, GateFailed, JobFailed, OllamaError, WindlassError
+from remote.control.errors import BoxUnreachable, ConfigError, GateFailed, JobFailed, OllamaError, WindlassError
 from remote.control.runs import wiring
+from remote.control.runs.finish import do_finally
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
+from remote.control.runs.report import pulled_path
 from remote.control.runs.session import BoxSession, code_state
 from remote.control.runs.state import RunState, StageState, state_of
 from remote.control.runs.verbs import VERBS, Made, Task, rollback
@@ -62,6 +64,7 @@ class _Drive:
 
     def __init__(self, ledger: Ledger, inventory: Inventory, session: BoxSession, detach: bool) -> None:
         self.ledger, self.inventory, self.session, self.detach = ledger, inventory, session, detach
+        self.is_following = False
 
     @property
     def run(self) -> RunState:
@@ -69,11 +72,15 @@ class _Drive:
 
     def to_the_end(self) -> RunState:
         try:
-            self._forget_what_the_box_lost()
             self._name_files_to_send()
+            self._forget_what_the_box_lost()
             detached = self._run_stages()
         except WindlassError as error:
-            self._finish_failed()
+            if isinstance(error, BoxUnreachable) and self.is_following:
+                # The job may well go on: the box is left as it is, and a resume finds out.
+                self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
+            else:
+                self._finish_failed()
             error.kept = error.kept or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
             raise
         return self.run if detached else self._finish(Status.SUCCEEDED)
@@ -142,7 +149,8 @@ class _Drive:
 
         hint = f"the job goes on; come back with `./inv resume {self.ledger.run_id}`, or end it with `./inv cancel {self.ledger.run_id}`"
         folder = self.ledger.folder
-        return watch(
+        self.is_following = True
+        done = watch(
             self.session.open_transport,
             self.session.box.root,
             job.job_id,
@@ -151,6 +159,8 @@ class _Drive:
             title=stage.label,
             on_interrupt=hint,
         )
+        self.is_following = False
+        return done
 
     def _job_failed(self, stage: PlannedStage, job: JobState) -> JobFailed:
         log = self.ledger.folder / "logs" / f"{stage.label}.log"
@@ -160,8 +170,12 @@ class _Drive:
             where=f"{self.session.transport.where}, job {job.job_id}",
             why=job.why or _tail(log),
             kept=job.kept,
-            remedy=job.remedy or f"read {log}, then ./inv resume {self.ledger.run_id}",
+            remedy=self._with_run_id(job.remedy) or f"read {log}, then `./inv resume {self.ledger.run_id}`",
         )
+
+    def _with_run_id(self, remedy: str) -> str:
+        # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled here.
+        return remedy.replace("`./inv resume`", f"`./inv resume {self.ledger.run_id}`")
 
     def _check_gates(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]) -> None:
         failed = []
@@ -202,11 +216,20 @@ class _Drive:
         """A stage whose artifacts a later stage still needs from the box runs again when the box has lost the job."""
         run = self.run
         waiting = [stage for stage in run.plan.stages if run.stages[stage.label].status is not Status.SUCCEEDED]
-        needed = {wiring.producer_of(value, run) for stage in waiting if stage.signature.on_box for value in stage.wiring.values()}
+        needed = {label for stage in waiting for value in stage.wiring.values() if (label := self._needed_from_box(stage, value, run))}
         for stage in run.stages.values():
             if stage.label in needed and stage.status is Status.SUCCEEDED and stage.job_id and self._is_lost(stage):
                 say(f"{stage.label}: its artifacts are gone from the box, so it runs again", "yellow")
                 self.ledger.append("stage_lost", label=stage.label)
+
+    def _needed_from_box(self, stage: PlannedStage, value: Any, run: RunState) -> str | None:
+        """The label of the stage whose job must still be on the box for `stage` to get `value`; None when it is here, or no job's."""
+        label = wiring.producer_of(value, run)
+        made = run.stages[label].outputs.get(str(value).split(".")[1]) if label else None
+        if label is None or made is None or made["kind"] != "artifact":
+            return None
+        is_here = not stage.signature.on_box and stage.uses != "preflight" and pulled_path(self.ledger, label, made).exists()
+        return None if is_here else label
 
     def _is_lost(self, stage: StageState) -> bool:
         from remote.control.jobs.state import find_state
@@ -224,7 +247,7 @@ class _Drive:
         with ExitStack() as closing:
             closing.callback(lambda: self.ledger.append("run_finished", status=status.value))
             for action in self.run.plan.finally_:
-                self._do_finally(action)
+                do_finally(action, self.session, self.ledger)
         return self.run
 
     def _finish_failed(self) -> None:
@@ -233,16 +256,6 @@ class _Drive:
             self._finish(Status.FAILED)
         except WindlassError as error:
             say(f"  finally did not work either: {error.what}", "yellow")
-
-    def _do_finally(self, action: str) -> None:
-        from remote.control.cloud import boxes
-
-        entry = self.session.entry
-        if entry.provider == "static" or boxes.find(entry) is None:
-            return
-        say(f"finally: {action} {entry.name}", "bold")
-        {"stop": boxes.stop, "terminate": boxes.terminate}[action](entry)
-        self.ledger.append("box_stopped", name=entry.name, action=action)
 
 
 def _summary(values: dict[str, Any]) -> str:

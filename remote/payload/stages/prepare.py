@@ -128,7 +128,7 @@ def refuse_too_many(sieve: Sieve, max_share: float, rejects: Path, good: int) ->
         else f"none of {sieve.rows} rows is left to train on"
     )
     more = f"; and {sieve.bad - len(sieve.first)} more" if sieve.bad > len(sieve.first) else ""
-    remedy = "mend those rows, or raise `max_reject_share` under `with:`, then `./inv resume`"
+    remedy = "mend those rows, then `./inv resume`; or raise `max_reject_share` in the playbook and `./inv run` it anew"
     raise StageFailed(Cause.DATA, what, "; ".join(sieve.first) + more, remedy, f"every row set aside, with its reason: {rejects}")
 
 
