@@ -14,6 +14,8 @@ class Exit(IntEnum):
     USAGE = 2
     CONFIG = 10
     DATA = 11
+    NOT_FOUND = 12
+    LAPTOP = 13
     CLOUD = 20
     CAPACITY = 21
     QUOTA = 22
@@ -47,6 +49,8 @@ MEANING = {
     Exit.USAGE: "the command line is off",
     Exit.CONFIG: "inventory, playbook or recipe: every finding is listed",
     Exit.DATA: "too many rows of a dataset are unusable",
+    Exit.NOT_FOUND: "there is no such run, job or artifact",
+    Exit.LAPTOP: "a file of the laptop cannot be read or written, or a program is missing there",
     Exit.CLOUD: "the cloud refused for a reason not listed below",
     Exit.CAPACITY: "no capacity for that instance type there",
     Exit.QUOTA: "the account's quota is too small",

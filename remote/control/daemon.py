@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract import atomic
-from remote.control.errors import WindlassError
+from remote.control.errors import LaptopError
 from remote.control.project import CODE
 
 
@@ -48,7 +48,7 @@ class Daemon:
         return record if start_time_of(record["pid"]) == record["start_time"] else None
 
     def start(self, patience_seconds: float = 60) -> dict[str, Any]:
-        """The living process's announcement, after starting it where needed. Raises WindlassError when it does not come up."""
+        """The living process's announcement, after starting it where needed. Raises LaptopError when it does not come up."""
         with self._locked():
             if record := self.running():
                 return record
@@ -90,7 +90,7 @@ class Daemon:
                 break
             time.sleep(0.03)
         tail = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-5:]
-        raise WindlassError(f"{self.name} did not start", where="this laptop", why=" | ".join(tail), remedy=f"read {self.folder / 'log'}")
+        raise LaptopError(f"{self.name} did not start", where="this laptop", why=" | ".join(tail), remedy=f"read {self.folder / 'log'}")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

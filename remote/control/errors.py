@@ -4,6 +4,8 @@
 WindlassError
  ├─ ConfigError          inventory, playbook or recipe: all findings at once, each with file:line
  ├─ DataError            a dataset has too many unusable rows
+ ├─ NotFound             no such run, job or artifact
+ ├─ LaptopError          a file of the laptop cannot be read or written, or a program is missing
  ├─ CloudError           the cloud refused
  │   ├─ CapacityError      none of that type there just now
  │   ├─ QuotaError         the account may not have that much
@@ -19,7 +21,8 @@ WindlassError
  ├─ ArtifactCorrupt      a file is damaged or not whole
  ├─ GateFailed           a measured condition does not hold
  ├─ Busy                 another command holds the run or the box
- └─ OllamaError          Ollama does not answer, or refused
+ ├─ OllamaError          Ollama does not answer, or refused
+ └─ Fault                a fault of Windlass itself; its report lies in a file
 ```
 """
 
@@ -91,6 +94,22 @@ class DataError(WindlassError):
     """A dataset has too many unusable rows."""
 
     exit_code = Exit.DATA
+
+
+class NotFound(WindlassError):
+    """There is no such run, job or artifact."""
+
+    exit_code = Exit.NOT_FOUND
+
+
+class LaptopError(WindlassError):
+    """A file of the laptop cannot be read or written, or a program is missing there."""
+
+    exit_code = Exit.LAPTOP
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", remedy: str = "", kept: str = "", disk_full: bool = False) -> None:
+        super().__init__(what, where=where, why=why, remedy=remedy, kept=kept)
+        self.exit_code = Exit.DISK_FULL if disk_full else Exit.LAPTOP
 
 
 class CloudError(WindlassError):
@@ -190,3 +209,9 @@ class OllamaError(WindlassError):
     """Ollama does not answer, or refused."""
 
     exit_code = Exit.OLLAMA
+
+
+class Fault(WindlassError):
+    """A fault of Windlass itself."""
+
+    exit_code = Exit.UNEXPECTED

@@ -113,11 +113,11 @@ def ssh(_context: Any, name: str = "") -> None:
     import shutil
 
     from remote.control.cloud import boxes, openssh
-    from remote.control.errors import WindlassError
+    from remote.control.errors import LaptopError
 
     box = boxes.running(_entry(name))
     if not shutil.which("ssh"):
-        raise WindlassError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
+        raise LaptopError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
     os.execvp("ssh", openssh.command(box))  # noqa: S606 - a shell for a person: the terminal must be ssh's own
 
 

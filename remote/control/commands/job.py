@@ -80,7 +80,7 @@ def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, jso
 
 
 def _job_of(ledger: "Ledger", label: str) -> "StageState":
-    from remote.control.errors import WindlassError
+    from remote.control.errors import NotFound
     from remote.control.runs.state import state_of
 
     run = state_of(ledger)
@@ -88,7 +88,7 @@ def _job_of(ledger: "Ledger", label: str) -> "StageState":
     if job and job.job_id:
         return job
     jobs = ", ".join(stage.label for stage in run.stages.values() if stage.job_id) or "none yet"
-    raise WindlassError(f"run {ledger.run_id} has no such job", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
+    raise NotFound(f"run {ledger.run_id} has no such job", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
 
 
 def _way_to(job: "StageState") -> tuple[Any, str]:

@@ -38,18 +38,17 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _explain(error: Exception, as_json: bool) -> int:
-    from remote.control.errors import WindlassError
+    from remote.control.faults import as_error
 
     if isinstance(error, Leave):
         raise error
-    if not isinstance(error, WindlassError):
-        raise error
+    told = as_error(error)
     if as_json:
         from remote.control.console import print_json
 
-        print_json(error.to_json())
-    _print("\n".join(error.lines()))
-    return int(error.exit_code)
+        print_json(told.to_json())
+    _print("\n".join(told.lines()))
+    return int(told.exit_code)
 
 
 def _print(text: str) -> None:

@@ -3,13 +3,18 @@
 Invoke knows two kinds of arguments: positional ones, which must be given, and flags. A positional one with a default is
 never filled, and its word is taken for another task: `inv deploy demo` would deploy, then run the task `demo`. So an optional
 word here has no value while the words are handed out, and its default once the task's own words have ended.
+
+A command line that is off ends with exit code 2, never with a traceback; a misspelt flag is never taken for a word.
 """
 
-from typing import Any
+from typing import Any, NoReturn
 
+from invoke import Exit as Leave
 from invoke import Task
 from invoke.parser import Argument
 from invoke.parser.parser import ParseMachine
+
+from remote.contract.exits import Exit
 
 
 class _Word(Argument):  # type: ignore[misc]
@@ -44,6 +49,25 @@ class VerbTask(Task):  # type: ignore[misc]
 
 
 _complete_context = ParseMachine.complete_context
+_see_positional_arg = ParseMachine.see_positional_arg
+_see_value = ParseMachine.see_value
+
+
+def _refuse(_machine: Any, words: str) -> NoReturn:
+    raise Leave(f"error: {words}\n mend: `./inv --list` shows the commands, `./inv COMMAND --help` one of them", code=int(Exit.USAGE))
+
+
+def _see_word(machine: Any, value: str) -> None:
+    if value.startswith("-"):
+        machine.error(f"{machine.context.name!r} has no flag {value}")
+    _see_positional_arg(machine, value)
+
+
+def _see_flag_value(machine: Any, value: str) -> None:
+    try:
+        _see_value(machine, value)
+    except ValueError as error:
+        machine.error(f"{value!r} after --{machine.flag.name}: {error}")
 
 
 def _end_words(machine: Any) -> None:
@@ -54,3 +78,6 @@ def _end_words(machine: Any) -> None:
 
 
 ParseMachine.complete_context = _end_words
+ParseMachine.error = _refuse
+ParseMachine.see_positional_arg = _see_word
+ParseMachine.see_value = _see_flag_value

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from remote.contract.jobs import Status
 from remote.control.config.inventory import load_inventory
-from remote.control.errors import WindlassError
+from remote.control.errors import NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.report import pulled_path
 from remote.control.runs.session import BoxSession
@@ -22,7 +22,7 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
         if output["kind"] == "artifact"
     ]
     if not made:
-        raise WindlassError(f"run {run.run_id} has no artifacts to pull yet", remedy=f"./inv resume {run.run_id}")
+        raise NotFound(f"run {run.run_id} has no artifacts to pull yet", remedy=f"./inv resume {run.run_id}")
     with BoxSession(load_inventory().box(run.box), ledger) as session:
         if not dry_run:
             for label, _, output in made:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from remote.control.errors import Busy, ConfigError, Finding, WindlassError
+from remote.control.errors import Busy, NotFound
 from remote.control.project import runs_folder
 
 Event = dict[str, Any]
@@ -94,10 +94,10 @@ def all_runs() -> list[Ledger]:
 
 
 def find_run(run_id: str | None) -> Ledger:
-    """The run of that id (or the unique beginning or end of one), or the newest; raises WindlassError when there is none."""
+    """The run of that id (or the unique beginning or end of one), or the newest; raises NotFound when there is none."""
     runs = all_runs()
     if not runs:
-        raise WindlassError("there are no runs yet", where=str(runs_folder()), remedy="./inv demo, or ./inv run PLAYBOOK")
+        raise NotFound("there are no runs yet", where=str(runs_folder()), remedy="./inv demo, or ./inv run PLAYBOOK")
     if run_id is None:
         return runs[0]
     matching = [run for run in runs if run.run_id == run_id] or [
@@ -107,7 +107,8 @@ def find_run(run_id: str | None) -> Ledger:
         return matching[0]
     known = ", ".join(run.run_id for run in (matching or runs)[:5])
     what = f"{len(matching)} runs match `{run_id}`" if matching else f"no run `{run_id}`"
-    raise ConfigError([Finding(str(runs_folder()), what, f"one of {known}", "see `./inv runs`")])
+    remedy = "name one of those; `./inv runs` lists them"
+    raise NotFound(what, where=str(runs_folder()), why=f"there {'are' if matching else 'is'} {known}", remedy=remedy)
 
 
 def _parse(line: bytes) -> Event | None:

@@ -10,7 +10,7 @@ from remote.contract.checks import Check, Verdict
 from remote.control.config.fit import need_of
 from remote.control.config.recipe import Recipe
 from remote.control.console import print_table, say
-from remote.control.errors import ConfigError, Finding, PreflightFailed, WindlassError
+from remote.control.errors import ConfigError, Finding, NotFound, PreflightFailed
 from remote.control.project import find_file
 from remote.control.runs.state import RunState
 from remote.control.runs.wiring import Reference, file_reference, inputs_of, local_path
@@ -142,11 +142,11 @@ def preflight_box(entry: "BoxEntry", recipe: Mapping[str, Any], inputs: Mapping[
 
 
 def inputs_of_run(run: RunState) -> tuple[dict[str, Any], dict[str, Reference]]:
-    """The recipe and the inputs of a run's preflight stage, else of its training. Raises WindlassError where it has neither."""
+    """The recipe and the inputs of a run's preflight stage, else of its training. Raises NotFound where it has neither."""
     stages = sorted(run.plan.stages, key=lambda stage: stage.uses != "preflight")
     stage = next((stage for stage in stages if stage.uses in ("preflight", "train")), None)
     if stage is None:
-        raise WindlassError(f"run {run.run_id} has no stage to check", remedy="name a recipe: `./inv preflight --recipe FILE --data FILE`")
+        raise NotFound(f"run {run.run_id} has no stage to check", remedy="name a recipe: `./inv preflight --recipe FILE --data FILE`")
     return stage.recipe or {}, inputs_of(stage, run)
 
 

@@ -3,6 +3,7 @@
 import pytest
 from invoke import Collection, Program
 
+from remote.contract.exits import Exit
 from remote.control.commands.verb import verb
 
 CALLS = []
@@ -57,3 +58,13 @@ def test_a_word_without_a_default_is_needed(capsys):
 def test_words_in_excess_are_told(capsys):
     assert run("launch trainer nonsense") == []
     assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["nonsense", "launch --nme trainer", "launch --size many", "launch --size", "send --whta it", "send"])
+def test_a_command_line_that_is_off_is_refused_in_words(words, capsys):
+    CALLS.clear()
+    with pytest.raises(SystemExit) as left:
+        Program(namespace=Collection(launch, send, demo)).run(f"inv {words}")
+    assert left.value.code == Exit.USAGE and CALLS == []
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "--list" in told and "Traceback" not in told

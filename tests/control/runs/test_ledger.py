@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remote.contract.jobs import Status
-from remote.control.errors import Busy, ConfigError, WindlassError
+from remote.control.errors import Busy, NotFound
 from remote.control.runs.ledger import Ledger, all_runs, find_run
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.state import fold, state_of
@@ -104,12 +104,12 @@ def test_runs_are_found_by_a_unique_part_of_their_id(ledger):
     other.append("run_created", plan=PLAN.to_json(), box="demo")
     assert {run.run_id for run in all_runs()} == {ledger.run_id, other.run_id}
     assert find_run(ledger.run_id[-4:]).run_id == ledger.run_id
-    with pytest.raises(ConfigError):
+    with pytest.raises(NotFound):
         find_run("nothing-like-it")
 
 
 def test_without_runs_the_error_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
-    with pytest.raises(WindlassError) as caught:
+    with pytest.raises(NotFound) as caught:
         find_run(None)
     assert "./inv demo" in caught.value.remedy
