@@ -130,4 +130,6 @@ def _no_key(path: Path, box_name: str, why: str) -> Finding:
 
 
 def _place_of(box_name: str) -> str:
-    return f"inventory.yaml: boxes.{box_name}.ssh_key"
+    from remote.control.config.inventory import place
+
+    return place("boxes", box_name, "ssh_key")

@@ -7,6 +7,7 @@ from remote.control.cloud import keys, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import speaks_ssh
 from remote.control.cloud.provider import Plan, Progress
+from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
 from remote.control.transport import known_hosts
 
@@ -86,4 +87,4 @@ class Static:
             f"Run `{scan}`, compare its fingerprint (`{scan} | ssh-keygen -lf -`) with what the host's owner says, "
             f"then paste the two words after the host's name as `host_key:` of {self.entry.name}"
         )
-        return Finding(f"inventory.yaml: boxes.{self.entry.name}.host_key", what, expected, remedy)
+        return Finding(place("boxes", self.entry.name, "host_key"), what, expected, remedy)

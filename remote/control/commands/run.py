@@ -121,21 +121,30 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
         "data": "JSONL file or folder with instruction, input, output",
         "base": "base model on the box, `box:/path`; else the recipe's",
         "box": "box of the inventory; else the default",
+        "stop": "stop the box afterwards",
         "detach": "return once training has started",
         "dry-run": "show the stages and stop",
         "json": "print the receipt as JSON",
     }
 )
 def train(
-    context: Any, recipe: str, data: str, base: str = "", box: str = "", detach: bool = False, dry_run: bool = False, json: bool = False
+    context: Any,
+    recipe: str,
+    data: str,
+    base: str = "",
+    box: str = "",
+    stop: bool = False,
+    detach: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
 ) -> None:
-    """Train one adapter without a playbook: prepare, preflight, train."""
+    """Train one adapter without a playbook: prepare, preflight, train, and pull it home."""
     from remote.control.config.inventory import load_inventory
     from remote.control.runs.engine import begin
     from remote.control.runs.single import plan_training
 
     entry = load_inventory().box(box or None)
-    plan = plan_training(recipe, data, base, entry)
+    plan = plan_training(recipe, data, base, entry, stop)
     if dry_run:
         show_plan(plan, entry.name)
         return
@@ -180,6 +189,19 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     elif state.status is Status.SUCCEEDED:
         say(f"\nreceipt: {ledger.folder / 'receipt.md'}")
         show_result(ledger, state)
+        _say_what_still_runs(state.box)
+
+
+def _say_what_still_runs(name: str) -> None:
+    from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
+    from remote.control.console import say
+
+    entry = load_inventory().box(name)
+    box = None if entry.provider == "static" else boxes.find(entry)
+    if box and box.state == "running":
+        price = f" at ${box.hourly_usd}/h" if box.hourly_usd else ""
+        say(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
 
 
 def show_plan(plan: Any, box: str) -> None:

@@ -124,6 +124,11 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     return inventory
 
 
+def place(*keys: str) -> str:
+    """`inventory.yaml:12: boxes.lab.host_key`: where a value stands, or would stand, in the inventory in use. Never raises."""
+    return f"{source.read(project.find_file('inventory.yaml')).where(*keys)}: {'.'.join(keys)}"
+
+
 def _name_boxes(read: source.Source) -> None:
     boxes = read.value.get("boxes") if isinstance(read.value, dict) else None
     for name, box in boxes.items() if isinstance(boxes, dict) else ():

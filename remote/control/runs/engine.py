@@ -45,7 +45,7 @@ def begin(plan: Plan, box: BoxEntry) -> Ledger:
 
 
 def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bool = False) -> RunState:
-    """Bring a run to its end and return its state. With `detach`, leave once the last stage's job is started.
+    """Bring a run to its end and return its state. With `detach`, leave once the training has started.
 
     Raises the WindlassError of the stage that failed, Busy when another command drives the run. The run's `finally` is
     done after success and after a failure, but not after Ctrl-C: the job on the box goes on.
@@ -86,7 +86,7 @@ class _Drive:
         return self.run if detached else self._finish(Status.SUCCEEDED)
 
     def _run_stages(self) -> bool:
-        """Run every stage that is not done; returns whether the last was left running on the box."""
+        """Run every stage that is not done; returns whether one was left running on the box."""
         stages = self.run.plan.stages
         titles = [f"[{number}/{len(stages)}] {stage.label}" for number, stage in enumerate(stages, 1)]
         return any(self._run_stage(stage, title) for stage, title in zip(stages, titles, strict=True))
@@ -127,8 +127,11 @@ class _Drive:
         job = start(self.session.transport, self.session.box.root, spec)
         if job.status.is_final and job.status is not Status.SUCCEEDED:
             job = start(self.session.transport, self.session.box.root, spec, again=True)
-        if self.detach and stage.label == self.run.plan.stages[-1].label and not job.status.is_final:
-            say(f"  left running on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f` follows it", "dim")
+        if self.detach and stage.uses == "train" and not job.status.is_final:
+            say(
+                f"  left running on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f` follows, `./inv resume` finishes",
+                "dim",
+            )
             return None
         done = self._follow(stage, job)
         if done.status is not Status.SUCCEEDED:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from remote.contract.jobs import Status
-from remote.control.errors import WindlassError
+from remote.control.errors import NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.state import state_of
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry
 
 
-def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry") -> Plan:
+def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bool = False) -> Plan:
     """The plan behind `inv train`. Raises ConfigError with every finding, like `inv check`."""
     from remote.control.config.check import check
     from remote.control.config.inventory import load_inventory
@@ -26,8 +26,9 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry") -> Plan:
         "prepare": StageEntry(uses="prepare", with_={"dataset": data}),
         "preflight": StageEntry(uses="preflight", recipe=recipe, with_=rows | wired),
         "train": StageEntry(uses="train", recipe=recipe, with_=rows | wired),
+        "pull": StageEntry(uses="pull", with_={name: f"train.{name}" for name in ("adapter", "metrics", "curve")}),
     }
-    playbook = Playbook(name="train", stages=stages)
+    playbook = Playbook(name="train", stages=stages, finally_=["stop"] if stop else [])
     if findings := check(playbook, load_inventory(), entry.name):
         raise ConfigError(findings)
     return plan_of(playbook)
@@ -37,11 +38,13 @@ def plan_export(ledger: Ledger, quantize: str) -> None:
     """Extend a run that has trained by `export` and `pull`."""
     training = _stage_using(ledger, "train", "./inv train")
     wiring = {"adapter": f"{training.label}.adapter", "quantize": quantize}
+    if "val" in training.wiring:
+        wiring["val"] = training.wiring["val"]
     recipe_base = ((training.recipe or {}).get("base") or {}).get("path")
     base = training.wiring.get("base") or (f"box:{recipe_base}" if recipe_base else None)
     stages = [
         PlannedStage("export", "export", wiring | ({"base": base} if base else {})),
-        PlannedStage("pull", "pull", {"adapter": f"{training.label}.adapter", "gguf": "export.gguf", "parity": "export.parity"}),
+        PlannedStage("bring", "pull", {"gguf": "export.gguf", "parity": "export.parity"}),
     ]
     ledger.append("run_extended", stages=[vars(stage) for stage in stages])
 
@@ -58,6 +61,6 @@ def _stage_using(ledger: Ledger, uses: str, remedy: str) -> PlannedStage:
     for stage in run.plan.stages:
         if stage.uses == uses and run.stages[stage.label].status is Status.SUCCEEDED:
             return stage
-    raise WindlassError(
+    raise NotFound(
         f"run {ledger.run_id} has no finished `{uses}` stage", where=str(ledger.folder), remedy=f"{remedy}, or ./inv resume {ledger.run_id}"
     )

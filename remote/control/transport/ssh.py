@@ -47,7 +47,13 @@ class Address:
     @property
     def where(self) -> str:
         """The box in words."""
-        return f"box {self.name} ({self.id} at {self.host}:{self.port})"
+        place = f"{self.host}:{self.port}"
+        return f"box {self.name} ({f'{self.id} at {place}' if self.id else place})"
+
+    @property
+    def stands(self) -> bool:
+        """Whether no cloud made it: then the inventory is all that is known about it."""
+        return not self.id
 
 
 class SshTransport:
@@ -243,10 +249,11 @@ def _check_host_key(address: Address, shown: paramiko.PKey, expected: list[param
         return
     pinned = ", ".join(f"{key.get_name()} {key.fingerprint}" for key in expected)
     name = address.name
+    made_anew = f"correct `host_key:` of {name} in inventory.yaml" if address.stands else f"`./inv box.forget {name}`, then `./inv start {name}`"
     raise HostKeyMismatch(
         f"{address.where} shows another host key than the pinned one", where=address.where,
         why=f"pinned: {pinned}; shown: {shown.get_name()} {shown.fingerprint}. Either the box was made anew, or someone stands in between",
-        remedy=f"compare with the box's console; if it really was made anew: `./inv box.forget {name}`, then `./inv start {name}`",
+        remedy=f"{'ask its owner' if address.stands else 'compare with the box\'s console'}; if it really was made anew: {made_anew}",
         kept="nothing was sent",
     )  # fmt: skip
 
@@ -318,9 +325,12 @@ def _public_part(path: Path) -> bytes:
 
 
 def _unreachable(address: Address, error: Any) -> BoxUnreachable:
+    name = address.name
+    cloud = f"`./inv status` shows whether it runs; `./inv start {name}` starts it, or lets this laptop's address in"
+    standing = f"start the host, or correct `host:` and `port:` of {name} in inventory.yaml, then `./inv start {name}` tries it"
     return BoxUnreachable(
         f"{address.where} does not answer over SSH", where=address.where, why=_plainly(error),
-        remedy=f"`./inv status` shows whether it runs; `./inv start {address.name}` starts it",
+        remedy=standing if address.stands else cloud,
     )  # fmt: skip
 
 
