@@ -1,6 +1,6 @@
-"""What a no-change deploy costs on the wire: python benchmarks/round_trips.py [BOX]
+"""What a no-change deploy and a preflight cost on the wire: python benchmarks/round_trips.py [BOX]
 
-Needs a box with its environment made (`./inv demo` once). Peer: a cold `ssh BOX true`, the same key and box, runs interleaved.
+Needs a finished `./inv demo` on that box. Peer: a cold `ssh BOX true`, the same key and box, runs interleaved.
 """
 
 import json
@@ -31,7 +31,9 @@ def main() -> None:
     print(f"cold `ssh {box} true`        {peer:5.2f} s")
     print(f"no-change deploy            {on_the_wire:5.2f} s, {on_the_wire / peer:.2f} of the peer; {whole:.2f} s as a whole command")
     print(f"round trips                 {sorted(trips)} (figure: [1]), {sent:,} bytes sent")
-    sys.exit(trips != {1})
+    preflight = json.loads(_inv("preflight", "--box", box, "--json"))
+    print(f"preflight round trips       [{preflight['round_trips']}] (figure: [1]), {len(preflight['checks'])} checks in {preflight['seconds']} s on the box")
+    sys.exit(trips != {1} or preflight["round_trips"] != 1)
 
 
 def _deploy(box: str) -> dict[str, float]:

@@ -26,10 +26,11 @@ _STYLE = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red",
 
 @dataclass(frozen=True)
 class Report:
-    """What preflight found. `seconds` were spent on the box."""
+    """What preflight found. `seconds` were spent on the box; `round_trips` are the commands it took."""
 
     checks: list[Check]
     seconds: float
+    round_trips: int = 1
 
     @property
     def failed(self) -> list[Check]:
@@ -49,7 +50,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The report as plain JSON."""
         counts = {"failures": self.failures, "warnings": self.warnings}
-        return {"checks": [check.to_json() for check in self.checks], "seconds": self.seconds, **counts}
+        return {"checks": [check.to_json() for check in self.checks], "seconds": self.seconds, "round_trips": self.round_trips, **counts}
 
 
 class ChecksFailed(PreflightFailed):
@@ -80,8 +81,9 @@ def preflight(
         "recipe": dict(recipe), "inputs": dict(inputs), "thresholds": thresholds(recipe), "requirements": requirements,
         "storage_url": storage_url(storage, box.region) if storage else "", "probe_seconds": probe_seconds,
     }  # fmt: skip
+    before = transport.round_trips
     done = call(transport, payload_command(box.root, "preflight"), json.dumps(asked).encode())
-    return Report([Check.from_json(check) for check in done["checks"]], float(done["seconds"]))
+    return Report([Check.from_json(check) for check in done["checks"]], float(done["seconds"]), transport.round_trips - before)
 
 
 def thresholds(recipe: Mapping[str, Any]) -> dict[str, float]:
