@@ -180,7 +180,8 @@ def _os_error(error: OSError, root: str) -> dict[str, str]:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "on the box: `df -h`, free space, then run the command again"
         return Refused("disk_full", "the box's disk is full", str(error), remedy).words
-    return Refused("config", f"the box's folder {root} cannot be used", str(error), "choose another `root:` in inventory.yaml").words
+    remedy = "choose another `root:` or `shared:` in inventory.yaml"
+    return Refused("config", f"the box's folder {error.filename or root} cannot be used", str(error), remedy).words
 
 
 if __name__ == "__main__":

@@ -249,11 +249,12 @@ def _check_host_key(address: Address, shown: paramiko.PKey, expected: list[param
         return
     pinned = ", ".join(f"{key.get_name()} {key.fingerprint}" for key in expected)
     name = address.name
-    made_anew = f"correct `host_key:` of {name} in inventory.yaml" if address.stands else f"`./inv box.forget {name}`, then `./inv start {name}`"
+    cloud = f"compare with the box's console; if it really was made anew: `./inv box.forget {name}`, then `./inv start {name}`"
+    standing = f"ask the host's owner; if it really was made anew: correct `host_key:` of {name} in inventory.yaml"
     raise HostKeyMismatch(
         f"{address.where} shows another host key than the pinned one", where=address.where,
         why=f"pinned: {pinned}; shown: {shown.get_name()} {shown.fingerprint}. Either the box was made anew, or someone stands in between",
-        remedy=f"{'ask its owner' if address.stands else 'compare with the box\'s console'}; if it really was made anew: {made_anew}",
+        remedy=standing if address.stands else cloud,
         kept="nothing was sent",
     )  # fmt: skip
 
