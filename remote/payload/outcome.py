@@ -81,7 +81,7 @@ def _failed(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
     words = _read(paths.failure)
     state.status, state.cause = Status.FAILED, _cause(words, ending)
     state.what = words.get("what") or f"{state.stage} failed"
-    state.why = words.get("why") or _why(paths, state.cause, ending.code)
+    state.why = words.get("why") or ("" if words.get("what") else _why(paths, state.cause, ending.code))
     state.remedy = words.get("remedy") or "`./inv logs` shows the whole log"
     state.kept = words.get("kept") or kept(paths)
     return state

@@ -46,6 +46,11 @@ class Sieve:
                     if row := self._judge(line, name, number):
                         yield row
 
+    def reasons(self) -> str:
+        """The first bad rows by file and line, and how many more there are."""
+        more = f"; and {self.bad - len(self.first)} more" if self.bad > len(self.first) else ""
+        return "; ".join(self.first) + more
+
     def _judge(self, line: bytes, name: str, number: int) -> Row | None:
         try:
             row = _parse(line, name, number)
@@ -70,7 +75,7 @@ class Sieve:
 
 def main(job: Job) -> None:
     """Sift, split, write."""
-    validation_share, max_reject_share = _share(job, "validation_share", 0.1), _share(job, "max_reject_share", 0.02)
+    validation_share, max_reject_share = _share(job, "validation_share", 0.1), _share(job, "max_reject_share", 0.02, all_allowed=True)
     held_out = job.input("held_out") if "held_out" in job.spec.inputs else None
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
     good = job.artifact(".good.partial")
@@ -81,7 +86,7 @@ def main(job: Job) -> None:
         sizes = write_good(job, sieve, job.input("dataset"), good)
     chosen = frozenset() if held_out else choose(sizes, validation_share, str(job.option("seed", 42)))
     try:
-        refuse_too_many(sieve, max_reject_share, rejects, sizes.total())
+        refuse_too_many(sieve, max_reject_share, rejects, sizes.total(), job.input("dataset"))
         split(good, train, None if held_out else val, chosen)
     finally:
         good.unlink()
@@ -92,6 +97,10 @@ def main(job: Job) -> None:
     values = {"rows": sieve.rows, "rejected": sieve.bad + sieve.needless, "train_rows": train_rows, "val_rows": val_rows}
     for name, value in values.items():
         job.output(name, value)
+    if sieve.bad:
+        note = f"set aside: {sieve.reasons()}. `./inv pull {job.spec.run_id} --only prepare` brings them all, in rejects.jsonl"
+        job.metric(sieve.rows, sieve.rows, note=note)
+        print(note, flush=True)
     print(
         f"{sieve.rows} rows: {train_rows} to train, {val_rows} to validate, {sieve.bad} unusable, {sieve.needless} repeated or held out",
         flush=True,
@@ -118,18 +127,20 @@ def write_good(job: Job, sieve: Sieve, source: Path, target: Path) -> "Counter[s
     return sizes
 
 
-def refuse_too_many(sieve: Sieve, max_share: float, rejects: Path, good: int) -> None:
+def refuse_too_many(sieve: Sieve, max_share: float, rejects: Path, good: int, source: Path) -> None:
     """Raise StageFailed when more rows are unusable than `max_share`, or none is left."""
     if good and sieve.bad <= max_share * sieve.rows:
         return
+    if not sieve.rows:
+        remedy = "put rows into it, then `./inv resume`; or name another `dataset` in the playbook and `./inv run` it anew"
+        raise StageFailed(Cause.DATA, f"{source.name} holds no rows", "every line of it is blank, or there is none", remedy)
     what = (
         f"{sieve.bad} of {sieve.rows} rows are unusable; at most {max_share:.1%} may be"
         if sieve.bad
-        else f"none of {sieve.rows} rows is left to train on"
+        else f"none of {sieve.rows} rows is left to train on: all are repeated or held out"
     )
-    more = f"; and {sieve.bad - len(sieve.first)} more" if sieve.bad > len(sieve.first) else ""
     remedy = "mend those rows, then `./inv resume`; or raise `max_reject_share` in the playbook and `./inv run` it anew"
-    raise StageFailed(Cause.DATA, what, "; ".join(sieve.first) + more, remedy, f"every row set aside, with its reason: {rejects}")
+    raise StageFailed(Cause.DATA, what, sieve.reasons(), remedy, f"on the box, every row set aside, with its reason: {rejects}")
 
 
 def choose(sizes: "Counter[str]", share: float, salt: str) -> frozenset[str]:
@@ -180,9 +191,10 @@ def _digest(*texts: str) -> bytes:
     return hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).digest()
 
 
-def _share(job: Job, name: str, default: float) -> float:
+def _share(job: Job, name: str, default: float, all_allowed: bool = False) -> float:
     value = job.option(name, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not (0 <= value < 1 or (all_allowed and value == 1)):
         raise StageFailed(Cause.CONFIG, f"{name}: {value!r}", "expected a share from 0 to below 1", f"edit `{name}` under `with:`")
     return float(value)
 
