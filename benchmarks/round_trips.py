@@ -32,9 +32,8 @@ def main() -> None:
     print(f"no-change deploy            {on_the_wire:5.2f} s, {on_the_wire / peer:.2f} of the peer; {whole:.2f} s as a whole command")
     print(f"round trips                 {sorted(trips)} (figure: [1]), {sent:,} bytes sent")
     preflight = json.loads(_inv("preflight", "--box", box, "--json"))
-    print(
-        f"preflight round trips       [{preflight['round_trips']}] (figure: [1]), {len(preflight['checks'])} checks in {preflight['seconds']} s on the box"
-    )
+    checks = f"{len(preflight['checks'])} checks in {preflight['seconds']:.1f} s on the box"
+    print(f"preflight round trips       [{preflight['round_trips']}] (figure: [1]), {checks}")
     sys.exit(trips != {1} or preflight["round_trips"] != 1)
 
 

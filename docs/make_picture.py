@@ -18,7 +18,8 @@ def main() -> None:
     """Run `./inv resume RUN` in a terminal of its own, and draw what it prints."""
     shown = _shown_in_a_terminal(["./inv", "resume", *sys.argv[1:]]).replace(str(ROOT) + "/", "")
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
-    console.print(Text.from_ansi("$ ./inv demo\n...\n" + shown))
+    end_of_demo = shown.split("\n", maxsplit=2)[2]  # without what only `resume` says
+    console.print(Text.from_ansi(f"$ ./inv demo\n...\n{end_of_demo}"))
     console.save_svg(str(ROOT / "docs" / "demo.svg"), title="windlass")
 
 
