@@ -41,6 +41,7 @@ def logs(context: Any, run: str = "", stage: str = "", follow: bool = False) -> 
 )
 def cancel(context: Any, run: str = "", patience: int = 120, json: bool = False) -> None:
     """End a run's job after a checkpoint; `inv resume` goes on from there."""
+    from remote.contract.jobs import Status
     from remote.control.console import print_json, say
     from remote.control.jobs.cancel import cancel as cancel_job
     from remote.control.runs.ledger import find_run
@@ -52,6 +53,9 @@ def cancel(context: Any, run: str = "", patience: int = 120, json: bool = False)
         state = cancel_job(transport, box_root, job.job_id, patience)
     if json:
         print_json(vars(state))
+    if state.status is not Status.CANCELLED:
+        say(f"{job.label} had ended before: {state.status.value}; nothing was cancelled")
+        return
     say(f"{job.label} is {state.status.value}; kept: {state.kept or 'nothing'}")
     say(f"./inv resume {ledger.run_id} goes on")
 
@@ -88,7 +92,8 @@ def _job_of(ledger: "Ledger", label: str) -> "StageState":
     if job and job.job_id:
         return job
     jobs = ", ".join(stage.label for stage in run.stages.values() if stage.job_id) or "none yet"
-    raise NotFound(f"run {ledger.run_id} has no such job", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
+    what = f"no job of a stage `{label}`" if label else "no job yet"
+    raise NotFound(f"run {ledger.run_id} has {what}", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
 
 
 def _way_to(job: "StageState") -> tuple[Any, str]:

@@ -21,6 +21,9 @@ LOCAL = "http://127.0.0.1:11434"
 """Where an Ollama listens that was told nothing else."""
 
 
+_ADDRESS = "write host:port or http://host:port, in OLLAMA_HOST or as `ollama.url` in inventory.yaml"
+
+
 def find_ollama(inventory: "Inventory | None" = None, start: bool = True) -> Ollama:
     """The server to use; the embedded one is started where it is meant and `start` allows. Raises OllamaError when none answers."""
     wish = _wish(inventory)
@@ -51,12 +54,14 @@ def _wish(inventory: "Inventory | None") -> str:
 
 def url_of(host: str) -> str:
     """`host`, `host:port`, `:port` or a URL as a URL, after Ollama's rules (port 11434; 80 or 443 where a scheme stands)."""
-    parts = urlsplit(host if "://" in host else f"//{host}")
-    scheme = parts.scheme or "http"
     try:
+        parts = urlsplit(host if "://" in host else f"//{host}")
+        scheme = parts.scheme or "http"
+        if scheme not in ("http", "https"):
+            raise ValueError(f"the scheme is `{scheme}`")
         port = parts.port or ({"http": 80, "https": 443}.get(parts.scheme, 11434))
     except ValueError as error:
-        raise OllamaError(f"not an address of an Ollama: {host}", why=str(error), remedy="write host:port or http://host:port") from error
+        raise OllamaError(f"not an address of an Ollama: {host}", why=str(error), remedy=_ADDRESS) from error
     # 0.0.0.0 says where a server listens; it is no address to call.
     name = parts.hostname if parts.hostname not in (None, "", "0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
     return f"{scheme}://{f'[{name}]' if ':' in str(name) else name}:{port}{parts.path.rstrip('/')}"

@@ -184,7 +184,8 @@ def _refused(url: str, request: str, reply: httpx.Response) -> OllamaError:
     try:
         words = str(reply.json()["error"])
     except (ValueError, KeyError, TypeError):
-        words = reply.text.strip()[:300]
+        why = f"{reply.status_code}: {' '.join(reply.text.split())[:100]}"
+        return OllamaError(f"{url} does not speak Ollama's language", where=request, why=why, remedy=_WHICH)
     return _explained(url, f"{request} -> {reply.status_code}", words)
 
 

@@ -21,6 +21,8 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
         for name, output in stage.outputs.items()
         if output["kind"] == "artifact"
     ]
+    if only and only not in run.stages:
+        raise NotFound(f"run {run.run_id} has no stage `{only}`", why=f"stages: {', '.join(run.stages)}", remedy=f"./inv pull {run.run_id}")
     if not made:
         raise NotFound(f"run {run.run_id} has no artifacts to pull yet", remedy=f"./inv resume {run.run_id}")
     with BoxSession(load_inventory().box(run.box), ledger) as session:

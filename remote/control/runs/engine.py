@@ -13,7 +13,7 @@ from remote.contract.stages import STAGES
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
 from remote.control.console import say
-from remote.control.errors import BoxUnreachable, ConfigError, GateFailed, JobFailed, OllamaError, WindlassError
+from remote.control.errors import ArtifactCorrupt, BoxUnreachable, ConfigError, GateFailed, JobFailed, OllamaError, WindlassError
 from remote.control.runs import wiring
 from remote.control.runs.finish import do_finally
 from remote.control.runs.ledger import Ledger
@@ -52,11 +52,19 @@ def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bo
     """
     with ledger.locked(purpose):
         state = state_of(ledger)
+        if not state.plan.stages:
+            raise _without_plan(ledger)
         if state.status is Status.SUCCEEDED:
             return state
         ledger.append("run_begun", purpose=purpose)
         with BoxSession(inventory.box(state.box), ledger) as session:
             return _Drive(ledger, inventory, session, detach).to_the_end()
+
+
+def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
+    remedy = "bring that file back from a backup, or run the playbook anew: `./inv run PLAYBOOK`"
+    why = "its first line, which holds the plan, is missing or damaged"
+    return ArtifactCorrupt(f"the ledger of run {ledger.run_id} cannot be used", where=str(ledger.path), why=why, remedy=remedy)
 
 
 class _Drive:

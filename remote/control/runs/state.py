@@ -63,11 +63,13 @@ class RunState:
 
 
 def fold(run_id: str, events: Iterable[Event]) -> RunState:
-    """The state that `events` lead to; an unknown event of a newer Windlass is skipped."""
+    """The state that `events` lead to; an unknown event of a newer Windlass, and a damaged one, is skipped."""
     state = RunState(run_id, Plan("", ()))
     for event in events:
-        if apply := _APPLY.get(event["event"]):
-            apply(state, event)
+        apply = _APPLY.get(str(event["event"]))
+        if apply is not None and isinstance(event.get("time"), int | float):
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                apply(state, event)
     return state
 
 
