@@ -31,7 +31,8 @@ def conclude(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
         return _succeeded(paths, state)
     if ending.was_cancelled:
         return cancelled(paths, state, _words_of(ending.code))
-    if ending.was_told or ending.code in (-signal.SIGTERM, Exit.CANCELLED):
+    starved = ending.code == -signal.SIGKILL and ending.memory_ran_out
+    if not starved and (ending.was_told or ending.code in (-signal.SIGTERM, Exit.CANCELLED)):
         return _interrupted(paths, state)
     return _failed(paths, state, ending)
 

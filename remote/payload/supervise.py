@@ -22,7 +22,7 @@ from remote.contract import atomic
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import environment, outcome, process
+from remote.payload import environment, outcome, process, quiet
 
 GRACE_SECONDS = 90.0
 START_SECONDS = 30.0
@@ -122,6 +122,10 @@ def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
         f"--unit=windlass-job-{job_id}", f"--uid={os.getuid()}", f"--gid={os.getgid()}", "--collect", "--quiet",
         f"--working-directory={release}", f"--setenv=PYTHONPATH={release}", f"--setenv=HOME={Path.home()}",
         "--property=KillMode=mixed", f"--property=TimeoutStopSec={GRACE_SECONDS + 30:.0f}",
+        # When the kernel kills the stage for memory, systemd would by default end the supervisor as well: it could not say why.
+        "--property=OOMPolicy=continue",
+        # What the box gives every login, such as a proxy, is read by systemd itself: secrets in it never stand in arguments.
+        "--property=EnvironmentFile=-/etc/environment",
     ]  # fmt: skip
     return ["sudo", "-n", "systemd-run", *unit, "--", *words]
 
@@ -129,7 +133,11 @@ def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
 def _launched(words: list[str]) -> bool:
     if shutil.which(words[0]) is None:
         return False
-    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=START_SECONDS).returncode == 0
+    try:
+        return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=START_SECONDS).returncode == 0
+    except subprocess.TimeoutExpired:
+        # Not False: the unit may still come up, and nothing may be started beside it.
+        raise Refused(Cause.CODE, f"systemd did not answer in {START_SECONDS:.0f} s", remedy="run the command again") from None
 
 
 def _await_start(paths: JobPaths) -> JobState:
@@ -152,6 +160,12 @@ def run(folder: Path, interpreter: str) -> None:
     watched = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*watched, signal.SIGHUP})
     paths = JobPaths(folder)
+    with (paths.folder / ".supervisor.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that came up late, after another was started, ends here
+        _supervise(paths, interpreter, watched)
+
+
+def _supervise(paths: JobPaths, interpreter: str, watched: set[signal.Signals]) -> None:
     spec = JobSpec.from_json(paths.spec.read_text())
     me = os.getpid()
     state = JobState(
@@ -166,7 +180,11 @@ def run(folder: Path, interpreter: str) -> None:
     process.signal_group(stage.pid, signal.SIGKILL)  # workers that outlived their parent
     ending = outcome.Ending(stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills)
     reserve.unlink(missing_ok=True)
-    write(paths, outcome.conclude(paths, state, ending))
+    try:
+        state = outcome.conclude(paths, state, ending)
+    except OSError as error:  # an output that cannot be read back
+        state.status, state.cause, state.what, state.why = Status.FAILED, Cause.ARTIFACT, f"{spec.stage} left damaged outputs", str(error)
+    write(paths, state)
 
 
 def _reserve(paths: JobPaths) -> Path:
@@ -179,9 +197,7 @@ def _reserve(paths: JobPaths) -> Path:
 
 def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str) -> subprocess.Popen[bytes]:
     release = str(Path.cwd())
-    surroundings = {
-        **os.environ, "PYTHONPATH": release, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-    }  # fmt: skip
+    surroundings = {**quiet.surroundings(), "PYTHONPATH": release, "PYTHONUNBUFFERED": "1"}
     with paths.log.open("ab") as log:
         return subprocess.Popen(
             [interpreter, "-m", f"remote.payload.stages.{spec.stage}", str(paths.folder)], cwd=release, env=surroundings,
@@ -233,13 +249,14 @@ def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
         return state
     paths = box.job(job_id)
     atomic.write_json(_cancel_file(paths), {"patience_seconds": patience_seconds, "at": time.time()})
-    _signal_supervisor(state, signal.SIGTERM)
+    told = False
     deadline = time.monotonic() + patience_seconds + 15
     while time.monotonic() < deadline:
+        told = told or _signal_supervisor(state, signal.SIGTERM)  # one that is only just starting is told as soon as it is there
+        time.sleep(0.05)
         state = status(box, job_id)
         if state.status.is_final:
             return state
-        time.sleep(0.05)
     return _forced(paths, state)
 
 
@@ -252,10 +269,12 @@ def _forced(paths: JobPaths, state: JobState) -> JobState:
     return state
 
 
-def _signal_supervisor(state: JobState, number: int) -> None:
-    if process.is_alive(state.pid, state.start_ticks, state.boot_id):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(state.pid, number)
+def _signal_supervisor(state: JobState, number: int) -> bool:
+    if not process.is_alive(state.pid, state.start_ticks, state.boot_id):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(state.pid, number)
+    return True
 
 
 def _kill_left_over(paths: JobPaths) -> None:
@@ -355,6 +374,8 @@ def main() -> None:
     runner.add_argument("interpreter")
     options = parser.parse_args()
     if options.verb == "run":
+        with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
+            os.dup2(log.fileno(), 2)
         run(options.folder, options.interpreter)
         return
     try:

@@ -38,6 +38,7 @@ def concluded(paths, code, was_told=False, was_cancelled=False, memory_ran_out=F
         ({"code": -15}, Status.INTERRUPTED, None),
         ({"code": 56}, Status.INTERRUPTED, None),
         ({"code": -9, "memory_ran_out": True}, Status.FAILED, Cause.OUT_OF_MEMORY),
+        ({"code": -9, "memory_ran_out": True, "was_told": True}, Status.FAILED, Cause.OUT_OF_MEMORY),
         ({"code": 1, "memory_ran_out": True}, Status.FAILED, Cause.CODE),
         ({"code": -9}, Status.FAILED, Cause.CODE),
         ({"code": -11}, Status.FAILED, Cause.CODE),
@@ -114,7 +115,8 @@ def test_the_systemd_road():
     assert command[:3] == ["sudo", "-n", "systemd-run"]
     assert command[command.index("--") + 1 :] == ["/usr/bin/python3", "-m", "x", "a b"]
     for word in ("--unit=windlass-job-run-1-train", f"--uid={os.getuid()}", "--collect", "--property=KillMode=mixed",
-                 "--property=TimeoutStopSec=120", "--setenv=PYTHONPATH=/home/ubuntu/windlass/releases/abc"):  # fmt: skip
+                 "--property=TimeoutStopSec=120", "--property=OOMPolicy=continue",
+                 "--property=EnvironmentFile=-/etc/environment", "--setenv=PYTHONPATH=/home/ubuntu/windlass/releases/abc"):  # fmt: skip
         assert word in command
 
 

@@ -58,11 +58,11 @@ class Reference:
         import torch
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
-        from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
         dtype = getattr(torch, precision.dtype)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, device_map={"": precision.device})
+        model = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, device_map={"": precision.device}, local_files_only=True, use_safetensors=True
+        )
         self._model: Any = PeftModel.from_pretrained(model, adapter).eval()
         self._device = precision.device
 

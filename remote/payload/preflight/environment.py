@@ -18,6 +18,7 @@ from remote.contract.paths import BoxPaths
 from remote.payload import environment
 from remote.payload.preflight import model
 from remote.payload.preflight.request import Request
+from remote.payload.quiet import surroundings
 
 LOCKED = ("torch", "transformers", "peft", "bitsandbytes")
 
@@ -54,7 +55,7 @@ class Probe:
         process = subprocess.Popen(
             [str(self._interpreter), "-m", "remote.payload.preflight.probe"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TORCHDYNAMO_DISABLE": "1"},
+            env={**surroundings(), "TORCHDYNAMO_DISABLE": "1"},
         )  # fmt: skip
         assert process.stdin is not None
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from remote.contract.checks import Check, Verdict, judge, skipped
 from remote.payload.preflight.data import rows_of
+from remote.payload.quiet import quiet
 
 SAMPLE_ROWS = 300
 """At most so many rows are made into tokens."""
@@ -23,6 +24,7 @@ Asked = dict[str, Any]
 
 def main() -> None:
     """Run every group; write to the real standard output only our own lines, whatever libraries print."""
+    quiet()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     asked: Asked = json.loads(sys.stdin.readline())

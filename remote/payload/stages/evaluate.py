@@ -15,6 +15,7 @@ from remote.contract.scoring import exact_match, f1, percentile
 from remote.payload.answering import Answer, answers
 from remote.payload.bootstrap import FEW, gain
 from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.quiet import quiet
 from remote.payload.stages.prompt import encode, prompt_ids
 from remote.payload.stages.train import base_folder
 from remote.payload.training import model as models
@@ -26,7 +27,7 @@ def main(job: Job) -> None:
     settings = Settings.of_recipe(job.spec.recipe)
     rows = read_rows(job.input("val"), job.option("max_rows"))
     base, adapter = base_folder(job), job.input("adapter")
-    models.quiet()
+    quiet()
     tokenizer = models.load_tokenizer(base)
     limit = job.option("max_new_tokens") or room_for(tokenizer, rows)
     say(f"{len(rows)} held-out rows, answers of at most {limit} tokens")

@@ -25,6 +25,7 @@ from remote.payload.gguf.reference import Reference, choose_precision, free_memo
 from remote.payload.gguf.served import Served
 from remote.payload.gguf.tensor_file import entries_of
 from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.quiet import quiet
 
 _STEPS = 5
 _LARGE = 1_000_000_000
@@ -87,6 +88,7 @@ class Progress:
 
 def main(job: Job) -> None:
     """Run the stage; see the module's docstring."""
+    quiet()
     base, adapter, mixture = job.input("base"), job.input("adapter"), _mixture(job)
     val = job.input("val") if "val" in job.spec.inputs else None
     config, checks, progress = _config(base), Checks(), Progress(job)

@@ -19,6 +19,7 @@ from remote.payload.demo import tokenizer as mistral
 from remote.payload.demo.corpus import Vocabulary, documents, packed
 from remote.payload.demo.pretraining import Pretrainer, Shape, widened
 from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.quiet import quiet
 from remote.payload.training import checkpoint
 from remote.payload.training.interrupt import Interrupt, Stopped
 
@@ -64,8 +65,6 @@ def name_of(recipe: dict[str, Any] | None) -> str:
 
 def make(job: Job, shape: Shape, corpus: Path, identity: dict[str, Any], folder: Path, interrupt: Interrupt) -> None:
     """Train and put the model into its place; SIGTERM leaves a checkpoint and raises StageFailed."""
-    from remote.payload.training.model import quiet
-
     quiet()
     tokenizer = mistral.build()
     found = documents(tokenizer, corpus)

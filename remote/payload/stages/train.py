@@ -17,6 +17,7 @@ from remote.contract.events import Metric
 from remote.contract.jobs import Cause
 from remote.payload import fingerprint
 from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.quiet import quiet
 from remote.payload.stages.prompt import Encoded
 from remote.payload.training import adapter, batches, checkpoint, curve, model
 from remote.payload.training.interrupt import Interrupt, Stopped
@@ -82,7 +83,7 @@ def read(job: Job) -> Training:
         "train": digest.of_file(train_file),
         "val": digest.of_file(val_file) if val_file else None,
     }
-    model.quiet()
+    quiet()
     tokenizer = model.load_tokenizer(base)
     lessons = batches.load(train_file, tokenizer, settings)
     validation = batches.load(val_file, tokenizer, settings).rows if val_file and val_file.stat().st_size else []

@@ -1,9 +1,6 @@
 """The base in 4 bits with fp32 adapters on top, its tokenizer, and the loss on the answer alone."""
 
 import json
-import logging
-import os
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,25 +13,6 @@ from remote.payload.training.settings import Settings
 
 _HEAD_ROWS = 1024
 """Logits of at most this many tokens stand in memory at once: 128 MiB in fp32 for a vocabulary of 32,768."""
-
-
-def quiet() -> None:
-    """Keep libraries from writing progress bars into the log, from asking the network, and from burning a core while a thread waits.
-
-    Called before torch is imported: OpenMP reads its waiting policy when it is loaded. On two shared cores, threads that spin
-    doubled the processor time of a step.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # On a CPU with AVX512-BF16 bitsandbytes looks for an optional inference kernel in the network and says that it found none.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    # PEFT 0.21 still asks transformers by the old name.
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -90,13 +90,20 @@ def test_folders_travel_whole_and_files_from_elsewhere_keep_their_path(tmp_path,
     assert {f"files/elsewhere{tmp_path}/corpus/deep/a.txt", "files/tasks.py"} <= set(names(release))
 
 
-def test_the_real_release_imports_from_its_archive_alone(tmp_path):
-    with tarfile.open(fileobj=io.BytesIO(build_release([]).archive())) as archive:
+def test_every_module_of_the_real_release_imports_from_its_archive_alone(tmp_path):
+    release = build_release([])
+    with tarfile.open(fileobj=io.BytesIO(release.archive())) as archive:
         archive.extractall(tmp_path, filter="data")
-    script = "import remote.payload.supervise, remote.payload.follow, remote.payload.send as last; print(last.__file__)"
-    words = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {script}"]
-    answer = subprocess.run(words, capture_output=True, check=True, text=True)
-    assert answer.stdout.startswith(str(tmp_path))
+    modules = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in names(release) if name.endswith(".py"))
+    assert {"remote.payload.stages.train", "remote.payload.gguf.merge", "remote.contract.rows"} <= set(modules)
+    # -I and -S: no site-packages, so that whatever is not of the standard library or not of the release is found out.
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import importlib; found = map(importlib.import_module, {modules!r}); "
+        "print(*(module.__file__ for module in found), sep='\\n')"
+    )
+    answer = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, check=False, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert len(answer.stdout.splitlines()) == len(modules) and all(line.startswith(str(tmp_path)) for line in answer.stdout.splitlines())
 
 
 def test_deploy_then_nothing_is_sent(box, tmp_path, empty):
