@@ -38,6 +38,9 @@ class StageFailed(Exception):
         self.cause, self.what, self.why, self.remedy, self.kept = cause, what, why, remedy, kept
 
 
+_MAKE_AGAIN = "run the stage that makes it again: `./inv resume` does"
+
+
 class Job:
     """One job, as the stage that runs it sees it."""
 
@@ -54,7 +57,9 @@ class Job:
         path = self.root / self.spec.inputs[name]
         if not path.exists():
             cause = Cause.MODEL_MISSING if name == "base" else Cause.ARTIFACT
-            raise StageFailed(cause, f"input `{name}` is not on the box: {path}", remedy="run the stage that makes it again")
+            put = f"put it there, or correct the path (`{'base.path' if name == 'base' else name}`), then `./inv run` it anew"
+            is_users = self.spec.inputs[name].startswith("/")  # an artifact's path is relative to the box's root
+            raise StageFailed(cause, f"input `{name}` is not on the box: {path}", remedy=put if is_users else _MAKE_AGAIN)
         return path
 
     def option(self, name: str, default: Any = None) -> Any:

@@ -182,6 +182,9 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     say(f"run {ledger.run_id}")
     try:
         state = drive(ledger, load_inventory(), purpose, detach)
+    except KeyboardInterrupt:
+        say(f"`./inv resume {ledger.run_id}` goes on with this run where it stands")
+        raise
     finally:
         facts = write_receipt(ledger)
     if as_json:
