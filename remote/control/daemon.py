@@ -62,7 +62,13 @@ class Daemon:
                     start_new_session=True,
                     cwd=CODE,
                 )
-            return self._await(process, patience_seconds)
+            try:
+                return self._await(process, patience_seconds)
+            except BaseException:
+                # Ctrl-C, or too slow: unannounced it would be a process that nobody finds again.
+                _end_group(process.pid)
+                process.wait()
+                raise
 
     def stop(self, patience_seconds: float = 20) -> bool:
         """End the process and all it started; returns whether there was one."""
@@ -70,12 +76,12 @@ class Daemon:
             record = self.running()
             if not record:
                 return False
-            os.kill(record["pid"], signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(record["pid"], signal.SIGTERM)
             deadline = time.monotonic() + patience_seconds
             while start_time_of(record["pid"]) == record["start_time"] and time.monotonic() < deadline:
                 time.sleep(0.05)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(record["pid"], signal.SIGKILL)
+            _end_group(record["pid"])
             self._record.unlink(missing_ok=True)
             return True
 
@@ -104,6 +110,11 @@ def announce(folder: Path, **facts: Any) -> None:
     """Called by the process itself once it serves: leaves its pid, start time and `facts` (such as `url`) for `Daemon`."""
     pid = os.getpid()
     atomic.write_json(folder / "record.json", {"pid": pid, "start_time": start_time_of(pid), **facts})
+
+
+def _end_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def start_time_of(pid: int) -> str | None:

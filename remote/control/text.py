@@ -1,5 +1,9 @@
-"""Every text rendered on its way out comes from `templates/`. An undefined name is an error, never an empty string."""
+"""Every text rendered on its way out comes from `templates/`. An undefined name is an error, never an empty string.
 
+Filters: `shell` quotes a value as one word for a shell, `json` writes it as JSON."""
+
+import json
+import shlex
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +13,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render(template: str, **names: Any) -> str:
+def render(template: str, /, **names: Any) -> str:
     """The text of `templates/<template>` with `names` filled in; raises jinja2.UndefinedError for a missing one."""
     return _environment().get_template(template).render(**names)
 
@@ -18,7 +22,7 @@ def render(template: str, **names: Any) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(CODE / "templates"),
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701 - scripts, Markdown and Modelfiles: escaping for HTML would damage them
@@ -26,3 +30,6 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["shell"] = shlex.quote
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment

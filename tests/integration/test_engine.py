@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from remote.contract.exits import Exit
-from remote.contract.jobs import Status
+from remote.contract.jobs import Cause, Status
 from remote.control.cloud import boxes
 from remote.control.config.inventory import load_inventory
-from remote.control.errors import GateFailed, JobFailed
+from remote.control.errors import BoxStopped, BoxUnreachable, Fault, GateFailed, JobFailed
 from remote.control.project import CODE
+from remote.control.runs.bring import bring_all
 from remote.control.runs.engine import begin, drive, prepare_run
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.receipt import write_receipt
 from remote.control.runs.state import state_of
+from remote.control.runs.verbs import VERBS
 from remote.control.transport.connect import connect
 from tests.integration.boxes import mark_environment
 
@@ -120,3 +122,46 @@ def test_what_a_lost_box_had_is_made_again(playbook, project):
     assert again.status is Status.SUCCEEDED
     assert [event["label"] for event in events(ledger, "stage_lost")] == ["prepare"]
     assert Path(ledger.folder / "artifacts/prepare/train.jsonl").exists()
+
+
+LAPTOP_FULL = JobFailed("this laptop's disk is full", cause=Cause.DISK_FULL, remedy="free space, then `./inv logs RUN -f`")
+
+
+@pytest.mark.parametrize("error", [BoxUnreachable("lost sight of the job"), LAPTOP_FULL])
+def test_a_box_whose_job_was_only_lost_sight_of_is_left_running_and_its_run_goes_on(playbook, monkeypatch, error):
+    ledger = playbook(finally_="[stop]")
+    with monkeypatch.context() as broken:
+        broken.setattr("remote.control.jobs.display.watch", _raising(error))
+        with pytest.raises(type(error)) as caught:
+            drive(ledger, load_inventory())
+    assert " RUN" not in caught.value.remedy
+    run = state_of(ledger)
+    assert (run.status, run.stages["prepare"].status) == (Status.INTERRUPTED, Status.RUNNING)
+    assert boxes.find(load_inventory().box()).state == "running"
+    assert drive(ledger, load_inventory(), "resume").status is Status.SUCCEEDED
+    assert len(events(ledger, "stage_started")) == 2  # prepare once, pull once
+
+
+def test_what_nobody_foresaw_still_ends_the_run_and_stops_the_box(playbook, monkeypatch):
+    ledger = playbook(finally_="[stop]")
+    monkeypatch.setitem(VERBS, "pull", _raising(ZeroDivisionError("oh")))
+    with pytest.raises(Fault, match="a fault of Windlass itself"):
+        drive(ledger, load_inventory())
+    assert state_of(ledger).status is Status.FAILED
+    assert boxes.find(load_inventory().box()).state == "stopped"
+
+
+def test_pulling_by_hand_starts_no_box(playbook):
+    ledger = playbook(finally_="[stop]")
+    drive(ledger, load_inventory())
+    assert [name for name, path, _ in bring_all(ledger, "prepare", dry_run=True) if path.exists()] == ["prepare.train"]
+    with pytest.raises(BoxStopped, match="stopped"):
+        bring_all(ledger)
+    assert boxes.find(load_inventory().box()).state == "stopped"
+
+
+def _raising(error: Exception):
+    def raise_it(*_args: object, **_options: object) -> None:
+        raise error
+
+    return raise_it

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         "run": "run id, or its beginning or end; the newest when left out",
         "gguf": "install this file, without a run",
         "parity": "with --gguf: the parity.json that `export` made beside it",
-        "name": "the model's name in Ollama; else the run's, or the file's",
+        "name": "the model's name in Ollama; else the one in the run's playbook, `windlass`, or the file's",
         "dry-run": "say what would be installed where, and stop",
         "json": "print what was installed as JSON",
     },
@@ -155,13 +155,14 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control.commands.run import drive_and_show
     from remote.control.console import say
     from remote.control.runs.ledger import find_run
-    from remote.control.runs.single import plan_install
+    from remote.control.runs.single import model_name, plan_install
 
     ledger = find_run(run or None)
+    model = name or model_name(ledger)
     if dry_run:
-        say(f"would install the GGUF of {ledger.run_id} as {name or 'windlass'}")
+        say(f"would install the GGUF of {ledger.run_id} as {model}")
         return
-    plan_install(ledger, name or "windlass")
+    plan_install(ledger, model)
     drive_and_show(ledger, as_json, purpose="install")
 
 

@@ -1,17 +1,14 @@
 """The Modelfile: rendered once from templates/Modelfile.j2, kept beside the GGUF, and the source of what the API is told."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from remote.contract import atomic
+from remote.control import text
 from remote.control.models.gguf import Gguf
-from remote.control.project import CODE
 
 JINJA_SINCE = (0, 30, 0)
 """From this Ollama on the GGUF's own chat template is used; before, a TEMPLATE must say the same in Go's language."""
@@ -29,16 +26,10 @@ class Modelfile:
 
     def write(self, folder: Path, name: str, gguf: Path) -> Path:
         """Leave the rendered file as `<folder>/Modelfile`."""
-        environment = Environment(
-            loader=FileSystemLoader(CODE / "templates"), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701  (no HTML)
-        )  # fmt: skip
-        environment.filters["quoted"] = lambda value: json.dumps(value, ensure_ascii=False)
         listed = [(key, item) for key, value in self.parameters.items() for item in (value if isinstance(value, list) else [value])]
         source = os.path.relpath(gguf, folder) if gguf.is_relative_to(folder.parent) else str(gguf)
-        text = environment.get_template("Modelfile.j2").render(name=name, gguf=source, parameters=listed, template=self.template)
         path = folder / "Modelfile"
-        atomic.write_text(path, text)
+        atomic.write_text(path, text.render("Modelfile.j2", name=name, gguf=source, parameters=listed, template=self.template))
         return path
 
     def request(self) -> dict[str, Any]:

@@ -12,7 +12,10 @@ from remote.control.runs.state import state_of
 
 
 def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tuple[str, Path, int]]:
-    """Pull the artifacts of every finished stage (or of stage `only`): name, path on the laptop, bytes."""
+    """Pull the artifacts of every finished stage (or of stage `only`): name, path on the laptop, bytes.
+
+    Raises NotFound, Busy, BoxStopped where the box does not run and something is not here yet.
+    """
     run = state_of(ledger)
     made = [
         (stage.label, name, output)
@@ -25,8 +28,9 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
         raise NotFound(f"run {run.run_id} has no stage `{only}`", why=f"stages: {', '.join(run.stages)}", remedy=f"./inv pull {run.run_id}")
     if not made:
         raise NotFound(f"run {run.run_id} has no artifacts to pull yet", remedy=f"./inv resume {run.run_id}")
-    with BoxSession(load_inventory().box(run.box), ledger) as session:
-        if not dry_run:
+    if not dry_run:
+        # Alone: two that pull one artifact would write into one another's part. And nothing is launched, and billed, for a look at files.
+        with ledger.locked("pull"), BoxSession(load_inventory().box(run.box), ledger, may_launch=False) as session:
             for label, _, output in made:
                 session.bring(output, ledger.folder / "artifacts" / label)
     return [(f"{label}.{name}", pulled_path(ledger, label, output), output["size"]) for label, name, output in made]

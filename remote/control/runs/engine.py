@@ -4,6 +4,7 @@ Every stage has a key, the digest of all that goes into it. A stage that succeed
 that still runs is followed; one that ended while nobody looked is taken over; one that failed is started again.
 """
 
+import shutil
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -13,7 +14,8 @@ from remote.contract.stages import STAGES
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
 from remote.control.console import say
-from remote.control.errors import ArtifactCorrupt, BoxUnreachable, ConfigError, GateFailed, JobFailed, OllamaError, WindlassError
+from remote.control.errors import ArtifactCorrupt, ConfigError, GateFailed, JobFailed, WindlassError
+from remote.control.faults import as_error
 from remote.control.runs import wiring
 from remote.control.runs.finish import do_finally
 from remote.control.runs.ledger import Ledger
@@ -40,7 +42,11 @@ def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
 def begin(plan: Plan, box: BoxEntry) -> Ledger:
     """A new run of `plan` on `box`, written down but not started."""
     ledger = Ledger.create(plan.name)
-    ledger.append("run_created", plan=plan.to_json(), box=box.name, facts=code_state())
+    try:
+        ledger.append("run_created", plan=plan.to_json(), box=box.name, facts=code_state())
+    except OSError:  # a full disk: a run without a plan is none
+        shutil.rmtree(ledger.folder, ignore_errors=True)
+        raise
     return ledger
 
 
@@ -83,14 +89,12 @@ class _Drive:
             self._name_files_to_send()
             self._forget_what_the_box_lost()
             detached = self._run_stages()
-        except WindlassError as error:
-            if isinstance(error, BoxUnreachable) and self.is_following:
-                # The job may well go on: the box is left as it is, and a resume finds out.
-                self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
-            else:
-                self._finish_failed()
-            error.kept = error.kept or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
-            raise
+        except Exception as error:
+            told = as_error(error)  # also what nobody foresaw: a box must not be left running, and billed, for it
+            self._give_up(told)
+            told.remedy = self._with_run_id(told.remedy)
+            told.kept = told.kept or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
+            raise told from None
         return self.run if detached else self._finish(Status.SUCCEEDED)
 
     def _run_stages(self) -> bool:
@@ -112,7 +116,8 @@ class _Drive:
         try:
             made = self._run_on_box(stage, inputs, key) if stage.signature.on_box else self._run_here(stage, inputs, key)
         except WindlassError as error:
-            self._stage_failed(stage, error)
+            if not self._job_may_go_on(error):
+                self._stage_failed(stage, error)
             raise
         if made is None:
             return True
@@ -179,14 +184,14 @@ class _Drive:
             f"{stage.label}: {job.what or job.status.value.lower()}",
             cause=job.cause or Cause.CODE,
             where=f"{self.session.transport.where}, job {job.job_id}",
-            why=job.why or _tail(log),
+            why=job.why or ("" if job.what else _tail(log)),
             kept=job.kept,
             remedy=self._with_run_id(job.remedy) or f"read {log}, then `./inv resume {self.ledger.run_id}`",
         )
 
     def _with_run_id(self, remedy: str) -> str:
         # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled here.
-        return remedy.replace("`./inv resume`", f"`./inv resume {self.ledger.run_id}`")
+        return remedy.replace("`./inv resume`", f"`./inv resume {self.ledger.run_id}`").replace(" RUN", f" {self.ledger.run_id}")
 
     def _check_gates(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]) -> None:
         failed = []
@@ -210,7 +215,7 @@ class _Drive:
         model = inputs["model"]["value"]
         try:
             rollback(self._task(stage, inputs))
-        except OllamaError as error:  # the gate that failed is the error to read
+        except WindlassError as error:  # the gate that failed is the error to read
             say(f"  not rolled back: {error.what}", "yellow")
             return
         self.ledger.append("rolled_back", label=stage.label, model=model)
@@ -225,13 +230,21 @@ class _Drive:
 
     def _forget_what_the_box_lost(self) -> None:
         """A stage whose artifacts a later stage still needs from the box runs again when the box has lost the job."""
+        there: set[str] = set()
+        while asked := self._stages_needed_from_box() - there:  # what a lost stage needs is needed in its turn
+            for label in asked:
+                if not self._is_lost(self.run.stages[label]):
+                    there.add(label)
+                    continue
+                say(f"{label}: its artifacts are gone from the box, so it runs again", "yellow")
+                self.ledger.append("stage_lost", label=label)
+
+    def _stages_needed_from_box(self) -> set[str]:
+        """The labels of finished jobs whose artifacts the stages still to run will read on the box."""
         run = self.run
         waiting = [stage for stage in run.plan.stages if run.stages[stage.label].status is not Status.SUCCEEDED]
         needed = {label for stage in waiting for value in stage.wiring.values() if (label := self._needed_from_box(stage, value, run))}
-        for stage in run.stages.values():
-            if stage.label in needed and stage.status is Status.SUCCEEDED and stage.job_id and self._is_lost(stage):
-                say(f"{stage.label}: its artifacts are gone from the box, so it runs again", "yellow")
-                self.ledger.append("stage_lost", label=stage.label)
+        return {label for label in needed if run.stages[label].status is Status.SUCCEEDED and run.stages[label].job_id}
 
     def _needed_from_box(self, stage: PlannedStage, value: Any, run: RunState) -> str | None:
         """The label of the stage whose job must still be on the box for `stage` to get `value`; None when it is here, or no job's."""
@@ -261,12 +274,21 @@ class _Drive:
                 do_finally(action, self.session, self.ledger)
         return self.run
 
-    def _finish_failed(self) -> None:
+    def _job_may_go_on(self, error: WindlassError) -> bool:
+        """Whether only the laptop lost sight of a job: the connection broke, or this laptop's disk is full."""
+        return self.is_following and not (isinstance(error, JobFailed) and error.cause is Cause.LOST)
+
+    def _give_up(self, error: WindlassError) -> None:
+        """After a failure do what `finally` says; but a box whose job may go on is left as it is, and a resume finds out."""
         # The first error is the one to read: a second one, of the clean-up, must not hide it.
         try:
-            self._finish(Status.FAILED)
-        except WindlassError as error:
-            say(f"  finally did not work either: {error.what}", "yellow")
+            if self._job_may_go_on(error):
+                self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
+                say(f"  box {self.session.entry.name} is left as it is, for the job may go on there", "yellow")
+            else:
+                self._finish(Status.FAILED)
+        except Exception as second:
+            say(f"  finally did not work either: {as_error(second).what}", "yellow")
 
 
 def _summary(values: dict[str, Any]) -> str:

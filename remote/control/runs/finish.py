@@ -6,6 +6,9 @@ from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.session import BoxSession
 from remote.control.runs.state import RunState, state_of
 
+_MAY_WORK = (Status.RUNNING, Status.INTERRUPTED)
+"""Runs with a job that may go on: INTERRUPTED is what a laptop calls one that it lost sight of."""
+
 
 def do_finally(action: str, session: BoxSession, ledger: Ledger) -> None:
     """Stop or terminate the run's box, unless there is none, it is a host that stands, or another run works on it."""
@@ -26,7 +29,7 @@ def do_finally(action: str, session: BoxSession, ledger: Ledger) -> None:
 def _run_working_on(session: BoxSession, ours: Ledger) -> str | None:
     for ledger in all_runs():
         run = state_of(ledger)
-        is_another = ledger.run_id != ours.run_id and run.box == session.entry.name and run.status is Status.RUNNING
+        is_another = ledger.run_id != ours.run_id and run.box == session.entry.name and run.status in _MAY_WORK
         if is_another and (ledger.is_driven() or _has_a_running_job(session, run)):
             return ledger.run_id
     return None

@@ -14,12 +14,14 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from remote.control.errors import Busy, NotFound
 from remote.control.project import runs_folder
 
 Event = dict[str, Any]
+
+_LOOK_SECONDS = 0.5
 
 
 class Ledger:
@@ -63,15 +65,13 @@ class Ledger:
     def locked(self, purpose: str) -> Iterator[None]:
         """Drive this run alone; raises Busy, naming the holder, when another command does."""
         with open(self.folder / "lock", "a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock_soon(lock):
                 lock.seek(0)
                 raise Busy(
                     f"run {self.run_id} is driven by another command",
                     why=lock.read().strip(),
                     remedy=f"watch it with `./inv logs {self.run_id} -f`, or wait until it ends",
-                ) from None
+                )
             lock.truncate(0)
             lock.write(f"{purpose} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since {time.ctime()}\n")
             lock.flush()
@@ -79,11 +79,12 @@ class Ledger:
 
     def is_driven(self) -> bool:
         """Whether a living command holds the lock."""
-        try:
-            with self.locked("look"):
-                return False
-        except Busy:
-            return True
+        with open(self.folder / "lock", "a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
 
 def all_runs() -> list[Ledger]:
@@ -109,6 +110,19 @@ def find_run(run_id: str | None) -> Ledger:
     what = f"{len(matching)} runs match `{run_id}`" if matching else f"no run `{run_id}`"
     remedy = "name one of those; `./inv runs` lists them"
     raise NotFound(what, where=str(runs_folder()), why=f"there {'are' if matching else 'is'} {known}", remedy=remedy)
+
+
+def _lock_soon(lock: IO[str]) -> bool:
+    # One who only looks (`is_driven`) holds it for an instant: that is nobody to be turned away by.
+    deadline = time.monotonic() + _LOOK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(0.02)
 
 
 def _parse(line: bytes) -> Event | None:

@@ -39,7 +39,8 @@ def write_receipt(ledger: Ledger) -> dict[str, Any]:
 
 def _stage(label: str, uses: str, run: RunState) -> dict[str, Any]:
     stage = run.stages[label]
-    seconds = round(stage.ended_at - stage.started_at, 1) if stage.ended_at else None
+    was_timed = stage.started_at and stage.ended_at  # one that failed before its job could start was not
+    seconds = round(stage.ended_at - stage.started_at, 1) if was_timed else None
     return {
         "label": label,
         "uses": uses,

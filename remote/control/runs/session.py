@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class BoxSession:
     """One box for the length of one command. Use as a context manager: it closes the connection, never the box."""
 
-    def __init__(self, entry: "BoxEntry", ledger: Ledger) -> None:
-        self.entry, self._ledger = entry, ledger
+    def __init__(self, entry: "BoxEntry", ledger: Ledger, may_launch: bool = True) -> None:
+        self.entry, self._ledger, self._may_launch = entry, ledger, may_launch
         self._box: Box | None = None
         self._transport: Transport | None = None
         self._release: Release | None = None
@@ -38,10 +38,13 @@ class BoxSession:
 
     @property
     def box(self) -> "Box":
-        """The running box: launched or started where needed."""
+        """The running box: launched or started where needed; without `may_launch` raises BoxStopped instead."""
         if self._box is None:
             from remote.control.cloud import boxes
 
+            if not self._may_launch:
+                self._box = boxes.running(self.entry)
+                return self._box
             self._box = boxes.ready(self.entry, lambda line: say(f"  {line}", "dim"))
             self._ledger.append(
                 "box_ready",

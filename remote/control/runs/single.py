@@ -1,12 +1,13 @@
 """Plans without a playbook: one training, or one more step for a run that has trained."""
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 from remote.contract.jobs import Status
 from remote.control.errors import NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
-from remote.control.runs.state import state_of
+from remote.control.runs.state import RunState, state_of
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry
@@ -35,30 +36,54 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
 
 
 def plan_export(ledger: Ledger, quantize: str) -> None:
-    """Extend a run that has trained by `export` and `pull`."""
-    training = _stage_using(ledger, "train", "./inv train")
+    """Extend a run that has trained by `export` and `pull`. Raises NotFound, or Busy while another command drives it."""
+    run = state_of(ledger)
+    training = _stage_using(run, ledger, "train", "./inv train")
     wiring = {"adapter": f"{training.label}.adapter", "quantize": quantize}
     if "val" in training.wiring:
         wiring["val"] = training.wiring["val"]
     recipe_base = ((training.recipe or {}).get("base") or {}).get("path")
     base = training.wiring.get("base") or (f"box:{recipe_base}" if recipe_base else None)
-    stages = [
-        PlannedStage("export", "export", wiring | ({"base": base} if base else {})),
-        PlannedStage("bring", "pull", {"gguf": "export.gguf", "parity": "export.parity"}),
-    ]
-    ledger.append("run_extended", stages=[vars(stage) for stage in stages])
+    made = next((stage for stage in run.plan.stages if _has_exported(run, stage, wiring)), None)
+    export = made or _further(run, "export", "export", wiring | ({"base": base} if base else {}))
+    bring = _further(run, "bring", "pull", {name: f"{export.label}.{name}" for name in ("gguf", "parity")})
+    _extend(ledger, "export", [bring] if made else [export, bring])
 
 
 def plan_install(ledger: Ledger, name: str) -> None:
-    """Extend a run that has exported by `install`."""
-    exported = _stage_using(ledger, "export", f"./inv export {ledger.run_id}")
-    wiring = {"gguf": f"{exported.label}.gguf", "parity": f"{exported.label}.parity", "name": name}
-    ledger.append("run_extended", stages=[vars(PlannedStage("install", "install", wiring))])
-
-
-def _stage_using(ledger: Ledger, uses: str, remedy: str) -> PlannedStage:
+    """Extend a run that has exported by `install`. Raises NotFound, or Busy while another command drives it."""
     run = state_of(ledger)
-    for stage in run.plan.stages:
+    exported = _stage_using(run, ledger, "export", f"./inv export {ledger.run_id}")
+    wiring = {"gguf": f"{exported.label}.gguf", "parity": f"{exported.label}.parity", "name": name}
+    _extend(ledger, "install", [_further(run, "install", "install", wiring)])
+
+
+def model_name(ledger: Ledger) -> str:
+    """What a run's model is called in Ollama: as its playbook says, else `windlass`."""
+    named = (stage.wiring.get("name") for stage in state_of(ledger).plan.stages if stage.uses == "install")
+    return str(next(filter(None, named), "windlass"))
+
+
+def _further(run: RunState, word: str, uses: str, wiring: dict[str, str]) -> PlannedStage:
+    """The run's own stage of that wiring, to run again; else a new one called `word`, or `word-2` and so on where that label is taken."""
+    taken = {stage.label for stage in run.plan.stages}
+    labels = (word if number == 1 else f"{word}-{number}" for number in count(1))
+    same = (stage for stage in run.plan.stages if (stage.uses, stage.wiring) == (uses, wiring))
+    return next(same, None) or PlannedStage(next(label for label in labels if label not in taken), uses, wiring)
+
+
+def _has_exported(run: RunState, stage: PlannedStage, wiring: dict[str, str]) -> bool:
+    is_same = all(stage.wiring.get(name) == wiring[name] for name in ("adapter", "quantize"))
+    return stage.uses == "export" and is_same and run.stages[stage.label].status is Status.SUCCEEDED
+
+
+def _extend(ledger: Ledger, purpose: str, stages: list[PlannedStage]) -> None:
+    with ledger.locked(purpose):  # not under the feet of a command that drives the run
+        ledger.append("run_extended", stages=[vars(stage) for stage in stages])
+
+
+def _stage_using(run: RunState, ledger: Ledger, uses: str, remedy: str) -> PlannedStage:
+    for stage in reversed(run.plan.stages):  # the newest: what was exported last is what gets installed
         if stage.uses == uses and run.stages[stage.label].status is Status.SUCCEEDED:
             return stage
     raise NotFound(

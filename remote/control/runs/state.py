@@ -92,9 +92,9 @@ def _created(state: RunState, event: Event) -> None:
 
 def _extended(state: RunState, event: Event) -> None:
     added = tuple(PlannedStage(**stage) for stage in event["stages"])
-    names = {stage.label for stage in added}
-    kept = tuple(stage for stage in state.plan.stages if stage.label not in names)
-    state.plan = Plan(state.plan.name, kept + added, tuple(event.get("finally_", state.plan.finally_)))
+    # One of a label that is there takes its place, so that what comes after it still does.
+    stages = {stage.label: stage for stage in (*state.plan.stages, *added)}
+    state.plan = Plan(state.plan.name, tuple(stages.values()), state.plan.finally_)
     for stage in added:
         state.stages[stage.label] = StageState(stage.label)
     state.status = Status.PENDING

@@ -3,7 +3,6 @@
 import os
 import subprocess
 
-import jinja2
 import pytest
 
 from remote.control.cloud import host_keys, user_data
@@ -61,11 +60,3 @@ def test_under_cloud_init_the_host_keys_are_shown_on_every_boot(tmp_path):
 def test_bash_accepts_it_whole(tmp_path):
     (tmp_path / "script").write_text(user_data.render("demo", "windlass", "ubuntu"))
     subprocess.run(["bash", "-n", tmp_path / "script"], check=True)
-
-
-def test_a_name_that_nobody_fills_is_an_error(tmp_path, monkeypatch):
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / user_data.TEMPLATE).write_text("{{ box }} {{ later }}")
-    monkeypatch.setattr("remote.control.project.CODE", tmp_path)
-    with pytest.raises(jinja2.UndefinedError, match="later"):
-        user_data.render("demo", "windlass", None)

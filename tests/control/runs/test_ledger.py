@@ -1,7 +1,9 @@
 """The ledger: append-only, torn lines skipped, one driver at a time, state folded from events alone."""
 
+import fcntl
 import json
 import multiprocessing
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,8 @@ from remote.contract.jobs import Status
 from remote.control.errors import Busy, NotFound
 from remote.control.runs.ledger import Ledger, all_runs, find_run
 from remote.control.runs.plan import Plan, PlannedStage
+from remote.control.runs.receipt import receipt_of
+from remote.control.runs.single import model_name, plan_export, plan_install
 from remote.control.runs.state import fold, state_of
 
 PLAN = Plan(
@@ -113,3 +117,71 @@ def test_without_runs_the_error_says_how_to_make_one(tmp_path, monkeypatch):
     with pytest.raises(NotFound) as caught:
         find_run(None)
     assert "./inv demo" in caught.value.remedy
+
+
+def test_one_who_only_looks_keeps_nobody_from_driving(ledger):
+    with open(ledger.folder / "lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert not ledger.is_driven()
+        threading.Timer(0.1, fcntl.flock, (lock, fcntl.LOCK_UN)).start()
+        with ledger.locked("run"):
+            assert ledger.is_driven()
+
+
+def test_a_stage_that_failed_before_its_job_began_took_no_time(ledger):
+    ledger.append("stage_finished", label="train", status="FAILED", failure={"what": "no connection"})
+    (train,) = (stage for stage in receipt_of(ledger)["stages"] if stage["label"] == "train")
+    assert (train["status"], train["seconds"]) == ("FAILED", None)
+
+
+HAUL = Plan(
+    "haul",
+    (
+        PlannedStage("train", "train", {"base": "box:/base", "train": "rows.jsonl"}),
+        PlannedStage("export", "export", {"base": "box:/base", "adapter": "train.adapter", "quantize": "q4_k_m"}),
+        PlannedStage("install", "install", {"gguf": "export.gguf", "parity": "export.parity", "name": "haul"}, gates={"reused": "==false"}),
+        PlannedStage("validate", "validate", {"model": "install.model", "val": "rows.jsonl"}),
+    ),
+)
+
+
+@pytest.fixture
+def hauled(ledger):
+    ledger.append("run_created", plan=HAUL.to_json(), box="demo")
+    for stage in HAUL.stages:
+        ledger.append("stage_started", label=stage.label, key="k")
+        ledger.append("stage_finished", label=stage.label, status="SUCCEEDED")
+    ledger.append("run_finished", status="SUCCEEDED")
+    return ledger
+
+
+def test_another_export_of_a_finished_run_comes_after_what_there_is(hauled):
+    plan_export(hauled, "q8_0")
+    run = state_of(hauled)
+    assert [stage.label for stage in run.plan.stages] == ["train", "export", "install", "validate", "export-2", "bring"]
+    assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == ["export-2", "bring"]
+    assert run.plan.stages[-1].wiring == {"gguf": "export-2.gguf", "parity": "export-2.parity"}
+    assert run.status is Status.PENDING
+
+
+def test_an_export_that_was_made_is_only_brought(hauled):
+    for _ in range(2):
+        plan_export(hauled, "q4_k_m")
+        assert [stage.label for stage in state_of(hauled).plan.stages] == ["train", "export", "install", "validate", "bring"]
+
+
+def test_the_same_install_runs_again_in_its_place_and_another_beside_it(hauled):
+    assert model_name(hauled) == "haul"
+    plan_install(hauled, "haul")
+    run = state_of(hauled)
+    assert run.plan.stages == HAUL.stages
+    assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == ["install"]
+    plan_install(hauled, "other")
+    assert state_of(hauled).plan.stages[-1].label == "install-2"
+
+
+def test_a_run_that_is_driven_is_not_extended(hauled):
+    before = len(hauled.events())
+    with hauled.locked("resume"), pytest.raises(Busy):
+        plan_export(hauled, "q8_0")
+    assert len(hauled.events()) == before
