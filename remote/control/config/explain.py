@@ -27,6 +27,15 @@ def validate(model: type[Model], source: Source, findings: list[Finding]) -> Mod
         return None
 
 
+def faulty_keys(model: type[BaseModel], source: Source) -> list[Keys]:
+    """The way to each value that `model` refuses."""
+    try:
+        model.model_validate(source.value)
+    except ValidationError as errors:
+        return [_keys(error["loc"], source.value) for error in errors.errors(include_url=False)]
+    return []
+
+
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
     """Findings as one reads a file: by file, then by line."""
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from remote.control import project
 from remote.control.config import explain
 from remote.control.config.section import Name, Plain, Section
-from remote.control.config.source import Source, read
+from remote.control.config.source import Keys, Source, read
 from remote.control.errors import ConfigError
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -123,6 +123,35 @@ def load_playbook(path: str | Path) -> Playbook:
         raise ConfigError(explain.in_order(findings))
     playbook._source = source
     return playbook
+
+
+def rest_of_playbook(path: str | Path) -> Playbook | None:
+    """A faulty playbook without its faults, to look at the rest of it; None where a stage itself is at fault."""
+    source = read(_find(path))
+    if not isinstance(source.value, dict):
+        return None
+    for keys in explain.faulty_keys(Playbook, source):
+        if not _drop(source.value, keys):
+            return None
+    rest = explain.validate(Playbook, source, [])
+    if rest is not None:
+        rest._source = source
+    return rest
+
+
+def _drop(value: Any, keys: Keys) -> bool:
+    """Leave a faulty value out of a playbook, if the wiring of its stages can be looked at without it; returns whether it can."""
+    if keys and keys[0] not in ("name", "stages"):
+        value.pop(keys[0], None)
+        return True
+    if len(keys) < 3 or keys[2] in ("uses", "with", "recipe") or not isinstance(value["stages"][keys[1]], dict):
+        return False
+    stage = value["stages"][keys[1]]
+    if len(keys) > 3 and isinstance(stage.get(keys[2]), dict):
+        stage[keys[2]].pop(keys[3], None)
+    else:
+        stage.pop(keys[2], None)
+    return True
 
 
 def _find(path: str | Path) -> Path:

@@ -7,7 +7,7 @@ from remote.control import project
 from remote.control.config.check import check
 from remote.control.config.explain import in_order
 from remote.control.config.inventory import Inventory, load_inventory
-from remote.control.config.playbook import Playbook, load_playbook
+from remote.control.config.playbook import Playbook, load_playbook, rest_of_playbook
 from remote.control.config.source import shown
 from remote.control.errors import ConfigError, Finding
 
@@ -47,7 +47,7 @@ def _playbook(name: str | Path, findings: list[Finding]) -> Playbook | None:
         return load_playbook(name)
     except ConfigError as error:
         findings += error.findings
-        return None
+        return rest_of_playbook(name)
 
 
 def _playbooks() -> list[Path]:
