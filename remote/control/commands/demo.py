@@ -22,7 +22,7 @@ def demo(context: Any, box: str = "", dry_run: bool = False, json: bool = False)
 
     plan, entry = prepare_run(PLAYBOOK, box)
     if dry_run:
-        show_plan(plan, entry.name)
+        show_plan(plan, entry.name, json)
         return
     say("A small Mistral is pre-trained, fine-tuned in 4 bits, merged, turned into GGUF and installed in Ollama.", "bold")
     say("The first time also makes the box's Python environment (torch and friends) and the base model: a few minutes.\n", "dim")

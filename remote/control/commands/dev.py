@@ -104,10 +104,7 @@ def _pytest_for_the_box() -> Path:
     folder = state_folder() / "pytest" / "-".join(packages).replace("==", "-")
     if not folder.exists():
         partial = folder.with_suffix(".partial")
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(partial), *packages],
-            check=True,
-        )
+        subprocess.run(_installer("--target", str(partial), *packages), check=True)
         partial.rename(folder)
     return folder
 

@@ -22,25 +22,38 @@ _RUN = "run id, or its beginning or end; the newest when left out"
 )
 def logs(context: Any, run: str = "", stage: str = "", follow: bool = False) -> None:
     """Show the log of a run's job, and with -f follow it with progress, loss and ETA."""
+    from remote.contract.jobs import Status
+    from remote.control.console import say
     from remote.control.jobs.display import print_log, watch
     from remote.control.runs.ledger import find_run
 
     ledger = find_run(run or None)
     job = _job_of(ledger, stage)
     log, metrics = ledger.folder / "logs" / f"{job.label}.log", ledger.folder / "metrics" / f"{job.label}.jsonl"
-    open_transport, box_root = _way_to(job)
     hint = f"the job goes on; come back with `./inv logs {ledger.run_id} -f`"
     print_log(log)
-    watch(open_transport, box_root, job.job_id, log, metrics, title=job.label, on_interrupt=hint, show_log=True, wait=follow)
+    if log.exists() and job.status in (Status.SUCCEEDED, Status.FAILED):
+        return  # followed to its end: the whole log is here, whether the box still runs or not
+    open_transport, box_root = _way_to(job)
+    state = watch(open_transport, box_root, job.job_id, log, metrics, title=job.label, on_interrupt=hint, show_log=True, wait=follow)
+    if state.status.is_final and state.status is not Status.SUCCEEDED:
+        say(f"{job.label} is {state.status.value}: {state.what}. {state.why}\n`./inv resume {ledger.run_id}` goes on", "yellow")
 
 
 @verb(
     positional=["run"],
     optional=["run"],
-    help={"run": _RUN, "patience": "seconds for its last checkpoint", "json": "print the job's state as JSON"},
+    help={
+        "run": _RUN,
+        "patience": "seconds for its last checkpoint",
+        "dry-run": "say which job would end, and stop",
+        "json": "print the job's state as JSON",
+    },
 )
-def cancel(context: Any, run: str = "", patience: int = 120, json: bool = False) -> None:
+def cancel(context: Any, run: str = "", patience: int = 120, dry_run: bool = False, json: bool = False) -> None:
     """End a run's job after a checkpoint; `inv resume` goes on from there."""
+    from dataclasses import asdict
+
     from remote.contract.jobs import Status
     from remote.control.console import print_json, say
     from remote.control.jobs.cancel import cancel as cancel_job
@@ -48,11 +61,16 @@ def cancel(context: Any, run: str = "", patience: int = 120, json: bool = False)
 
     ledger = find_run(run or None)
     job = _job_of(ledger, "")
+    if dry_run:
+        if json:
+            print_json({"job": job.job_id, "box": job.box, "status": job.status.value})
+        say(f"would end {job.label} ({job.job_id}) on box {job.box}, {job.status.value} when it was last seen")
+        return
     open_transport, box_root = _way_to(job)
     with open_transport() as transport:
         state = cancel_job(transport, box_root, job.job_id, patience)
     if json:
-        print_json(vars(state))
+        print_json(asdict(state))
     if state.status is not Status.CANCELLED:
         say(f"{job.label} had ended before: {state.status.value}; nothing was cancelled")
         return

@@ -155,14 +155,14 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control.commands.run import drive_and_show
     from remote.control.console import say
     from remote.control.runs.ledger import find_run
-    from remote.control.runs.single import model_name, plan_install
+    from remote.control.runs.single import extend, model_name, plan_install
 
     ledger = find_run(run or None)
     model = name or model_name(ledger)
     if dry_run:
         say(f"would install the GGUF of {ledger.run_id} as {model}")
         return
-    plan_install(ledger, model)
+    extend(ledger, plan_install(ledger, model), "install")
     drive_and_show(ledger, as_json, purpose="install")
 
 

@@ -1,5 +1,6 @@
 """Runs: start one, go on with one, look at them."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from remote.control.commands.verb import verb
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     from remote.control.runs.ledger import Ledger
 
 _RUN = "run id, or its beginning or end; the newest when left out"
+_RUN_TO_RESUME = "run id, or its beginning or end; the newest that has not succeeded when left out"
 
 
 @verb(
@@ -25,13 +27,17 @@ def run(context: Any, playbook: str, box: str = "", dry_run: bool = False, json:
 
     plan, entry = prepare_run(playbook, box)
     if dry_run:
-        show_plan(plan, entry.name)
+        show_plan(plan, entry.name, json)
         return
     drive_and_show(begin(plan, entry), json)
 
 
-@verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print the receipt as JSON"})
-def resume(context: Any, run: str = "", json: bool = False) -> None:
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={"run": _RUN_TO_RESUME, "dry-run": "show the stages still to run, and stop", "json": "print the receipt as JSON"},
+)
+def resume(context: Any, run: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Go on with a run wherever it was cut off."""
     from remote.contract.jobs import Status
     from remote.control.console import say
@@ -40,6 +46,10 @@ def resume(context: Any, run: str = "", json: bool = False) -> None:
 
     unfinished = (ledger.run_id for ledger in all_runs() if state_of(ledger).status is not Status.SUCCEEDED)
     ledger = find_run(run or next(unfinished, None))
+    if dry_run:
+        state = state_of(ledger)
+        show_plan(state.rest(), state.box, json)
+        return
     say(f"resuming {ledger.run_id}")
     drive_and_show(ledger, json, purpose="resume")
 
@@ -86,18 +96,16 @@ def status(context: Any, json: bool = False) -> None:
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
     from remote.control.console import print_json, print_table
-    from remote.control.errors import ArtifactCorrupt
     from remote.control.runs.ledger import find_run
-    from remote.control.runs.report import verify_artifacts
+    from remote.control.runs.report import require_whole, verdicts, verify_artifacts
 
     ledger = find_run(run or None)
     rows = verify_artifacts(ledger)
-    if json:
-        print_json([{"artifact": name, "path": path, "verdict": verdict} for name, path, verdict in rows])
-    else:
+    if not json:
         print_table(f"artifacts of {ledger.run_id}", ("artifact", "path", "verdict"), rows)
-    if damaged := [path for _, path, verdict in rows if verdict == "damaged"]:
-        raise ArtifactCorrupt(f"{len(damaged)} damaged: {', '.join(damaged)}", remedy=f"delete them, then ./inv pull {ledger.run_id}")
+    require_whole(ledger, rows)
+    if json:
+        print_json(verdicts(rows))
 
 
 @verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
@@ -146,7 +154,7 @@ def train(
     entry = load_inventory().box(box or None)
     plan = plan_training(recipe, data, base, entry, stop)
     if dry_run:
-        show_plan(plan, entry.name)
+        show_plan(plan, entry.name, json)
         return
     drive_and_show(begin(plan, entry), json, purpose="train", detach=detach)
 
@@ -157,16 +165,23 @@ def train(
     help={
         "run": _RUN,
         "quantize": "GGUF type: q4_k_m, q5_k_m, q6_k, q8_0 or f16",
+        "dry-run": "show the stages that would run, and stop",
         "json": "print the receipt as JSON",
     },
 )
-def export(context: Any, run: str = "", quantize: str = "q4_k_m", json: bool = False) -> None:
+def export(context: Any, run: str = "", quantize: str = "q4_k_m", dry_run: bool = False, json: bool = False) -> None:
     """Merge a run's adapter, convert it to GGUF and bring it home."""
     from remote.control.runs.ledger import find_run
-    from remote.control.runs.single import plan_export
+    from remote.control.runs.plan import Plan
+    from remote.control.runs.single import extend, plan_export
+    from remote.control.runs.state import state_of
 
     ledger = find_run(run or None)
-    plan_export(ledger, quantize)
+    stages = plan_export(ledger, quantize)
+    if dry_run:
+        show_plan(Plan(ledger.run_id, stages), state_of(ledger).box, json)
+        return
+    extend(ledger, stages, "export")
     drive_and_show(ledger, json, purpose="export")
 
 
@@ -176,7 +191,7 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, say
     from remote.control.runs.engine import drive
-    from remote.control.runs.receipt import write_receipt
+    from remote.control.runs.receipt import receipt_of, write_receipt
     from remote.control.runs.showcase import show_result
 
     say(f"run {ledger.run_id}")
@@ -186,9 +201,10 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
         say(f"`./inv resume {ledger.run_id}` goes on with this run where it stands")
         raise
     finally:
-        facts = write_receipt(ledger)
+        with contextlib.suppress(OSError):  # the run's own error is the one to read; `inv receipt` makes the file again
+            write_receipt(ledger)
     if as_json:
-        print_json(facts)
+        print_json(receipt_of(ledger))
     elif state.status is Status.SUCCEEDED:
         say(f"\nreceipt: {ledger.folder / 'receipt.md'}")
         show_result(ledger, state)
@@ -199,18 +215,28 @@ def _say_what_still_runs(name: str) -> None:
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
     from remote.control.console import say
+    from remote.control.errors import WindlassError
 
-    entry = load_inventory().box(name)
-    box = None if entry.provider == "static" else boxes.find(entry)
+    try:
+        entry = load_inventory().box(name)
+        box = None if entry.provider == "static" else boxes.find(entry)
+    except WindlassError as error:  # the run has succeeded: that stands, whoever does not answer now
+        say(f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it", "yellow")
+        return
     if box and box.state == "running":
         price = f" at ${box.hourly_usd}/h" if box.hourly_usd else ""
         say(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
 
 
-def show_plan(plan: Any, box: str) -> None:
-    """What a run would do, as a table."""
-    from remote.control.console import print_table, say
+def show_plan(plan: Any, box: str, as_json: bool) -> None:
+    """What a run would do, as a table or as JSON."""
+    from remote.control.console import print_json, print_table, say
 
+    columns = ("stage", "uses", "where", "what")
     rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
-    print_table(f"{plan.name} on {box}", ("stage", "uses", "where", "what"), rows)
+    if as_json:
+        stages = [dict(zip(columns, row, strict=True)) for row in rows]
+        print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_)})
+        return
+    print_table(f"{plan.name} on {box}", columns, rows)
     say(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from remote.contract import digest
 from remote.contract.jobs import Status
+from remote.control.errors import ArtifactCorrupt
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.state import RunState, state_of
 from remote.control.runs.wiring import Reference, local_path
@@ -27,6 +28,30 @@ def verify_artifacts(ledger: Ledger) -> list[tuple[str, str, str]]:
                 path = local_path(output) if output["kind"] == "file" else pulled_path(ledger, stage.label, output)
                 rows.append((f"{stage.label}.{name}", str(path), _verdict(path, output["sha256"])))
     return rows
+
+
+def verdicts(rows: list[tuple[str, str, str]]) -> list[dict[str, str]]:
+    """The rows of `verify_artifacts` for scripts."""
+    return [{"artifact": name, "path": path, "verdict": verdict} for name, path, verdict in rows]
+
+
+def require_whole(ledger: Ledger, rows: list[tuple[str, str, str]]) -> None:
+    """Raise ArtifactsDamaged where a verdict is `damaged`."""
+    if damaged := [path for _, path, verdict in rows if verdict == "damaged"]:
+        remedy = f"delete them, then `./inv pull {ledger.run_id}`"
+        raise ArtifactsDamaged(f"{len(damaged)} damaged: {', '.join(damaged)}", rows, remedy)
+
+
+class ArtifactsDamaged(ArtifactCorrupt):
+    """Pulled files are not what the ledger says: every verdict is in it."""
+
+    def __init__(self, what: str, rows: list[tuple[str, str, str]], remedy: str) -> None:
+        super().__init__(what, remedy=remedy)
+        self.rows = rows
+
+    def to_json(self) -> dict[str, object]:
+        """The error for scripts, with every verdict."""
+        return {**super().to_json(), "artifacts": verdicts(self.rows)}
 
 
 def pulled_path(ledger: Ledger, label: str, artifact: Reference) -> Path:

@@ -1,5 +1,6 @@
 """Plans without a playbook: one training, or one more step for a run that has trained."""
 
+from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,8 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
     return plan_of(playbook)
 
 
-def plan_export(ledger: Ledger, quantize: str) -> None:
-    """Extend a run that has trained by `export` and `pull`. Raises NotFound, or Busy while another command drives it."""
+def plan_export(ledger: Ledger, quantize: str) -> tuple[PlannedStage, ...]:
+    """The stages that export what a run has trained, and pull it: only the pull where that was exported before. Raises NotFound."""
     run = state_of(ledger)
     training = _stage_using(run, ledger, "train", "./inv train")
     wiring = {"adapter": f"{training.label}.adapter", "quantize": quantize}
@@ -47,15 +48,15 @@ def plan_export(ledger: Ledger, quantize: str) -> None:
     made = next((stage for stage in run.plan.stages if _has_exported(run, stage, wiring)), None)
     export = made or _further(run, "export", "export", wiring | ({"base": base} if base else {}))
     bring = _further(run, "bring", "pull", {name: f"{export.label}.{name}" for name in ("gguf", "parity")})
-    _extend(ledger, "export", [bring] if made else [export, bring])
+    return (bring,) if made else (export, bring)
 
 
-def plan_install(ledger: Ledger, name: str) -> None:
-    """Extend a run that has exported by `install`. Raises NotFound, or Busy while another command drives it."""
+def plan_install(ledger: Ledger, name: str) -> tuple[PlannedStage, ...]:
+    """The stage that installs what a run has exported last. Raises NotFound."""
     run = state_of(ledger)
     exported = _stage_using(run, ledger, "export", f"./inv export {ledger.run_id}")
     wiring = {"gguf": f"{exported.label}.gguf", "parity": f"{exported.label}.parity", "name": name}
-    _extend(ledger, "install", [_further(run, "install", "install", wiring)])
+    return (_further(run, "install", "install", wiring),)
 
 
 def model_name(ledger: Ledger) -> str:
@@ -77,7 +78,8 @@ def _has_exported(run: RunState, stage: PlannedStage, wiring: dict[str, str]) ->
     return stage.uses == "export" and is_same and run.stages[stage.label].status is Status.SUCCEEDED
 
 
-def _extend(ledger: Ledger, purpose: str, stages: list[PlannedStage]) -> None:
+def extend(ledger: Ledger, stages: Sequence[PlannedStage], purpose: str) -> None:
+    """Add `stages` to a run's plan; one that is there already is to run again. Raises Busy while another command drives the run."""
     with ledger.locked(purpose):  # not under the feet of a command that drives the run
         ledger.append("run_extended", stages=[vars(stage) for stage in stages])
 

@@ -52,6 +52,11 @@ class RunState:
         """The stage that has not ended well: running, failed, or the next to start."""
         return next((stage for stage in self.stages.values() if stage.status is not Status.SUCCEEDED), None)
 
+    def rest(self) -> Plan:
+        """The plan less what has succeeded. More may run: a stage whose inputs changed, or whose box is lost, runs again."""
+        stages = tuple(stage for stage in self.plan.stages if self.stages[stage.label].status is not Status.SUCCEEDED)
+        return Plan(self.plan.name, stages, self.plan.finally_)
+
     def latest_job(self) -> StageState | None:
         """The newest stage that is, or was, a job on a box."""
         jobs = [stage for stage in self.stages.values() if stage.job_id]

@@ -14,7 +14,7 @@ from remote.control.errors import Busy, NotFound
 from remote.control.runs.ledger import Ledger, all_runs, find_run
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.receipt import receipt_of
-from remote.control.runs.single import model_name, plan_export, plan_install
+from remote.control.runs.single import extend, model_name, plan_export, plan_install
 from remote.control.runs.state import fold, state_of
 
 PLAN = Plan(
@@ -156,7 +156,7 @@ def hauled(ledger):
 
 
 def test_another_export_of_a_finished_run_comes_after_what_there_is(hauled):
-    plan_export(hauled, "q8_0")
+    extend(hauled, plan_export(hauled, "q8_0"), "export")
     run = state_of(hauled)
     assert [stage.label for stage in run.plan.stages] == ["train", "export", "install", "validate", "export-2", "bring"]
     assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == ["export-2", "bring"]
@@ -166,22 +166,22 @@ def test_another_export_of_a_finished_run_comes_after_what_there_is(hauled):
 
 def test_an_export_that_was_made_is_only_brought(hauled):
     for _ in range(2):
-        plan_export(hauled, "q4_k_m")
+        extend(hauled, plan_export(hauled, "q4_k_m"), "export")
         assert [stage.label for stage in state_of(hauled).plan.stages] == ["train", "export", "install", "validate", "bring"]
 
 
 def test_the_same_install_runs_again_in_its_place_and_another_beside_it(hauled):
     assert model_name(hauled) == "haul"
-    plan_install(hauled, "haul")
+    extend(hauled, plan_install(hauled, "haul"), "install")
     run = state_of(hauled)
     assert run.plan.stages == HAUL.stages
     assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == ["install"]
-    plan_install(hauled, "other")
+    extend(hauled, plan_install(hauled, "other"), "install")
     assert state_of(hauled).plan.stages[-1].label == "install-2"
 
 
 def test_a_run_that_is_driven_is_not_extended(hauled):
     before = len(hauled.events())
     with hauled.locked("resume"), pytest.raises(Busy):
-        plan_export(hauled, "q8_0")
+        extend(hauled, plan_export(hauled, "q8_0"), "export")
     assert len(hauled.events()) == before
