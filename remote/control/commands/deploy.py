@@ -30,7 +30,10 @@ def deploy(context: Any, box: str = "", dry_run: bool = False, json: bool = Fals
     entry = load_inventory().box(box or None)
     release = releases.build_release([])
     if dry_run:
-        _rehearse(entry, release, say)
+        lines: list[str] = []
+        _rehearse(entry, release, lines.append if json else say)
+        if json:
+            print_json({"box": entry.name, "release": release.digest, "would_run": lines})
         return
     started = time.monotonic()
     with connect(boxes.running(entry)) as transport:

@@ -123,6 +123,8 @@ def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False)
     from remote.control.models.rollback import rollback as roll_back
 
     if dry_run:
+        if json:
+            print_json({"model": names.full(name), "would_be": names.sibling(name, "previous")})
         say(f"would make {names.full(name)} stand for {names.sibling(name, 'previous')}")
         return
     facts = roll_back(_client(), name)
@@ -153,13 +155,15 @@ collection.add_task(list_models, name="list")
 
 def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control.commands.run import drive_and_show
-    from remote.control.console import say
+    from remote.control.console import print_json, say
     from remote.control.runs.ledger import find_run
     from remote.control.runs.single import extend, model_name, plan_install
 
     ledger = find_run(run or None)
     model = name or model_name(ledger)
     if dry_run:
+        if as_json:
+            print_json({"run": ledger.run_id, "would_be": model})
         say(f"would install the GGUF of {ledger.run_id} as {model}")
         return
     extend(ledger, plan_install(ledger, model), "install")
@@ -174,6 +178,8 @@ def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bo
     file, proof = project.find_file(gguf), project.find_file(parity)
     model = name or file.stem
     if dry_run:
+        if as_json:
+            print_json({"gguf": str(file), "would_be": model})
         say(f"would install {file} as {model}")
         return
     facts = install_model(_client(), file, proof, model, file.parent, say)

@@ -4,9 +4,11 @@ Every stage has a key, the digest of all that goes into it. A stage that succeed
 that still runs is followed; one that ended while nobody looked is taken over; one that failed is started again.
 """
 
+import os
 import shutil
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
@@ -24,6 +26,7 @@ from remote.control.runs.report import pulled_path
 from remote.control.runs.session import BoxSession, code_state
 from remote.control.runs.state import RunState, StageState, state_of
 from remote.control.runs.verbs import VERBS, Made, Task, rollback
+from remote.control.transport.base import last_lines
 
 
 def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
@@ -296,8 +299,10 @@ def _summary(values: dict[str, Any]) -> str:
     return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items())
 
 
-def _tail(log: Any, lines: int = 5) -> str:
+def _tail(log: Path) -> str:
     try:
-        return " | ".join(log.read_text(errors="replace").strip().splitlines()[-lines:])
+        with log.open("rb") as file:  # its end alone: the log of a long training is large
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+            return last_lines(file.read(), 5)
     except FileNotFoundError:
         return ""

@@ -193,7 +193,8 @@ def _no_space(partial: Path, size: int) -> JobFailed:
 def _corrupt(transport: Transport, artifact: Artifact, why: str) -> ArtifactCorrupt:
     return ArtifactCorrupt(
         f"{artifact.path} does not verify", where=transport.where, why=why,
-        remedy="run the same command again; should it stay so, `./inv resume` makes the artifact anew", kept="nothing bears its name",
+        remedy="run the same command again; should it stay so, it is damaged on the box: `./inv run PLAYBOOK` makes it anew",
+        kept="nothing bears its name",
     )  # fmt: skip
 
 
