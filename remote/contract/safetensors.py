@@ -24,6 +24,11 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def check(path: Path) -> int:
     """Prove that the tensors fill the file exactly, without gap or overlap. Returns how many there are; ValueError says what is off."""
+    return len(read_tensors(path)[0])
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], int]:
+    """The header's entry by tensor name, and the byte where the data begins, of a file that passes `check`; ValueError otherwise."""
     header, start = _read(path)
     tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     at = 0
@@ -34,7 +39,7 @@ def check(path: Path) -> int:
     size = path.stat().st_size
     if start + at != size:
         raise ValueError(f"the file has {size} bytes, its header speaks of {start + at}")
-    return len(tensors)
+    return tensors, start
 
 
 def _read(path: Path) -> tuple[dict[str, Any], int]:

@@ -24,6 +24,8 @@ from remote.contract.paths import BoxPaths
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 MARKER = "complete.json"
+OLDEST_PYTHON = (3, 11)
+"""What the locked transformers and mistral-common install on; all else on the box runs on 3.10 too."""
 _LARGE = re.compile(r"Downloading (\S+?)-\d\S* \((\d+\.\d [MG]B)\)")
 
 Say = Callable[[str], None]
@@ -69,6 +71,7 @@ def make(requirements: Path, environments: Path, say: Say) -> Path:
     """The interpreter of the environment for `requirements`, made where it is missing or only half made. Raises Impossible."""
     if found := find(requirements, environments):
         return found
+    _refuse_old_python(requirements)
     kind = flavour()
     folder = environments / key_of(requirements, kind)
     environments.mkdir(parents=True, exist_ok=True)
@@ -77,6 +80,13 @@ def make(requirements: Path, environments: Path, say: Say) -> Path:
         if found := find(requirements, environments):
             return found
         return _build(requirements, folder, kind, say)
+
+
+def _refuse_old_python(requirements: Path) -> None:
+    if sys.version_info[:2] < OLDEST_PYTHON and "transformers==" in requirements.read_text():
+        found, needed = (".".join(map(str, version)) for version in (sys.version_info[:2], OLDEST_PYTHON))
+        remedy = "use a box whose python3 is new enough, such as Ubuntu 24.04"
+        raise Impossible("config", f"the box's python3 is {found}; training needs {needed} or newer", remedy=remedy)
 
 
 def _wait_for(lock: object, say: Say) -> None:

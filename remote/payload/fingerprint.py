@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest
+from remote.contract import digest, safetensors
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 
@@ -42,7 +42,7 @@ def require_base(folder: Path) -> dict[str, Any]:
     if "quantization_config" in config:
         raise _missing(folder, "its weights are already quantised; training quantises the full-precision ones by itself")
     for path in weight_files(folder):
-        header_of(path)
+        entries_of(path)
     return config
 
 
@@ -59,20 +59,12 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def header_of(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file: tensor name -> dtype, shape, data_offsets. Raises StageFailed when the file is cut short."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        raw = file.read(length) if 8 + length <= size else b""
+def entries_of(path: Path) -> dict[str, Any]:
+    """Tensor name -> dtype, shape, data_offsets of a whole safetensors file; raises StageFailed when it is cut short or damaged."""
     try:
-        header: dict[str, Any] = json.loads(raw)
-        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        raise _missing(path.parent, f"{path.name} has no readable header") from None
-    if size != 8 + length + end:
-        raise _missing(path.parent, f"{path.name} holds {size:,} of {8 + length + end:,} bytes")
-    return header
+        return safetensors.read_tensors(path)[0]
+    except ValueError as error:
+        raise _missing(path.parent, f"{path.name}: {error}") from None
 
 
 def _sample(path: Path) -> Iterator[bytes]:

@@ -29,6 +29,9 @@ from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec
 from remote.contract.paths import JobPaths
 
+_GPU_FAULTS = ("uncorrectable", "hardware stack error", "unspecified launch failure")
+"""Words of CUDA's errors that the driver reports as an Xid: the card, not the program."""
+
 
 class StageFailed(Exception):
     """A stage gives up for a reason that its user can act on."""
@@ -91,20 +94,28 @@ def run_stage(main: Callable[[Job], None]) -> None:
         main(job)
     except StageFailed as failure:
         _report(job, failure)
-    except MemoryError as error:
-        _report(job, StageFailed(Cause.OUT_OF_MEMORY, "memory ran out", str(error), "use a larger box, or a smaller batch"))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _report(
-            job,
-            StageFailed(Cause.DISK_FULL, f"the disk is full: {error.filename or job.root}", str(error), "free space, then `./inv resume`"),
-        )
     except Exception as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which must not be imported here
+        failure_of_box = explained(error, job.root)
+        if failure_of_box is None:
             raise
         traceback.print_exc()
-        _report(job, StageFailed(Cause.OUT_OF_MEMORY, "GPU memory ran out", str(error), "halve `batch`, double `accumulation`"))
+        _report(job, failure_of_box)
+
+
+def explained(error: Exception, root: Path) -> StageFailed | None:
+    """What the box lacked when a library failed, or None when it was none of that. By words, since torch must not be imported here."""
+    words = str(error)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in words:
+        place = getattr(error, "filename", None) or root
+        return StageFailed(Cause.DISK_FULL, f"the disk is full: {place}", words, "free space, then `./inv resume`")
+    if type(error).__name__ == "OutOfMemoryError":
+        return StageFailed(Cause.OUT_OF_MEMORY, "GPU memory ran out", words, "halve `batch`, double `accumulation`")
+    if isinstance(error, MemoryError) or "can't allocate memory" in words:
+        return StageFailed(Cause.OUT_OF_MEMORY, "memory ran out", words, "use a larger box, or a smaller batch")
+    if "CUDA error" in words and any(fault in words for fault in _GPU_FAULTS):
+        remedy = "`./inv stop`, then `./inv start`: the box mostly comes up on other hardware; then `./inv resume`"
+        return StageFailed(Cause.GPU_FAULT, "the GPU failed", words.splitlines()[0], remedy)
+    return None
 
 
 def _report(job: Job, failure: StageFailed) -> None:

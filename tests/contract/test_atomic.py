@@ -32,3 +32,18 @@ def test_a_folder_digest_sees_names_and_bytes_but_not_times(tmp_path):
     assert digest.of_path(tmp_path / "a") == first
     (tmp_path / "a" / "deep" / "x").rename(tmp_path / "a" / "deep" / "y")
     assert digest.of_path(tmp_path / "a") != first
+
+
+def test_a_folder_is_whole_or_absent_and_replaces_an_older_one(tmp_path):
+    with atomic.making(tmp_path / "model") as partial:
+        (partial / "deep").mkdir()
+        (partial / "deep" / "x").write_text("1")
+    (tmp_path / ".model.partial").mkdir()
+    (tmp_path / ".model.partial" / "left by a killed one").write_text("")
+    with pytest.raises(RuntimeError), atomic.making(tmp_path / "model") as partial:
+        assert not list(partial.iterdir())
+        raise RuntimeError("killed")
+    assert (tmp_path / "model" / "deep" / "x").read_text() == "1"
+    with atomic.making(tmp_path / "model") as partial:
+        (partial / "y").write_text("2")
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "y"]

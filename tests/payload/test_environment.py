@@ -117,6 +117,16 @@ def test_without_venv_the_apt_command_is_named(requirements, tmp_path, commands,
     assert "ensurepip" in caught.value.words["why"]
 
 
+def test_a_python_too_old_for_training_is_named_before_anything_is_fetched(tmp_path, commands, monkeypatch):
+    monkeypatch.setattr(environment.sys, "version_info", (3, 10, 12))
+    training = tmp_path / "training.txt"
+    training.write_text("transformers==5.23.0\n")
+    monkeypatch.setattr(environment, "find", lambda *_: None)
+    with pytest.raises(Impossible, match=r"python3 is 3\.10; training needs 3\.11"):
+        environment.make(training, tmp_path / "e", print)
+    assert not commands
+
+
 def test_a_failing_command_is_told_with_its_last_words():
     with pytest.raises(Impossible) as caught:
         environment._run([sys.executable, "-c", "print('one'); print('ERROR: no such thing'); raise SystemExit(3)"], print)

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from remote.contract.jobs import Cause
+from remote.payload.fingerprint import entries_of
 from remote.payload.gguf import adapter
-from remote.payload.gguf.tensor_file import entries_of, header_bytes
+from remote.payload.gguf.tensor_file import header_bytes
 from remote.payload.job import StageFailed
 
 MODULE = "model.layers.0.self_attn.q_proj"

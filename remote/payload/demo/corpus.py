@@ -28,11 +28,11 @@ def _of_file(tokenizer: Any, path: Path) -> Iterator[list[int]]:
         for paragraph in filter(str.strip, path.read_text().split("\n\n")):
             yield [tokenizer.bos_token_id, *tokenizer(paragraph.strip(), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     elif path.suffix == ".jsonl":
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1):  # of text it would split at U+2028 too
             yield _chat(tokenizer, line, path, number)
 
 
-def _chat(tokenizer: Any, line: str, path: Path, number: int) -> list[int]:
+def _chat(tokenizer: Any, line: bytes, path: Path, number: int) -> list[int]:
     try:
         return encode(tokenizer, parse_row(line, path.name, number), max_length=1 << 20).ids
     except BadRow as bad:

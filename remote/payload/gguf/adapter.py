@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract.jobs import Cause
-from remote.payload.fingerprint import header_of
+from remote.payload.fingerprint import entries_of
 from remote.payload.job import StageFailed
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -96,10 +96,9 @@ def _header(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise _damaged(folder, f"{WEIGHTS} is not there")
     try:
-        header = header_of(path)
+        return entries_of(path)
     except StageFailed as failure:
         raise _damaged(folder, failure.why) from None
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def _refuse_unmergeable(folder: Path, config: dict[str, Any]) -> None:

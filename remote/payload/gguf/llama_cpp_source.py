@@ -6,7 +6,6 @@ Of the archive's 77 MB only the converter's 2 MB of Python are kept; nothing is 
 import contextlib
 import fcntl
 import os
-import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -82,20 +81,13 @@ def _failed(caches: Path, why: str) -> StageFailed:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with atomic.making(folder) as partial:
         with tarfile.open(archive, "r:gz") as members:
             _copy_members(members, partial)
         found = tree_digest(partial)
         if found != TREE_SHA256:
             why = f"the unpacked files have the digest {found}, not {TREE_SHA256}"
             raise StageFailed(Cause.ARTIFACT, f"{ARCHIVE} did not unpack to the expected files", why)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    atomic.sync_folder(folder.parent)
 
 
 def _copy_members(members: tarfile.TarFile, target: Path) -> None:

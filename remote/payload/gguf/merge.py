@@ -13,9 +13,9 @@ from typing import Any
 
 from remote.contract import atomic, digest
 from remote.contract.jobs import Cause
-from remote.payload.fingerprint import require_base, weight_files
+from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.gguf.adapter import Adapter, Pair, read_adapter
-from remote.payload.gguf.tensor_file import FLOATS, TensorFile, entries_of, header_bytes
+from remote.payload.gguf.tensor_file import FLOATS, TensorFile, header_bytes
 from remote.payload.job import StageFailed
 
 TOKENIZER_MODEL = "tokenizer.model"
@@ -42,18 +42,14 @@ def merge(base: Path, adapter_folder: Path, tokenizer: Path, target: Path) -> No
     """
     config, adapter, files = require_base(base), read_adapter(adapter_folder), weight_files(base)
     _check_fit(base, config, adapter, {name: entry for path in files for name, entry in entries_of(path).items()})
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    largest = max([_merge_file(path, adapter, partial / path.name) for path in files])
-    if largest == 0:
-        why = "every lora_B is zero: it was saved before its first step"
-        raise StageFailed(Cause.ARTIFACT, f"the adapter {adapter_folder} changes nothing", why, "run the stage that trained it again")
-    _copy_index(base, partial)
-    _copy_tokenizer(base, tokenizer, partial)
-    atomic.write_json(partial / "config.json", {**config, "dtype": "float16"})
-    partial.rename(target)
-    atomic.sync_folder(target.parent)
+    with atomic.making(target) as partial:
+        largest = max([_merge_file(path, adapter, partial / path.name) for path in files])
+        if largest == 0:
+            why = "every lora_B is zero: it was saved before its first step"
+            raise StageFailed(Cause.ARTIFACT, f"the adapter {adapter_folder} changes nothing", why, "run the stage that trained it again")
+        _copy_index(base, partial)
+        _copy_tokenizer(base, tokenizer, partial)
+        atomic.write_json(partial / "config.json", {**config, "dtype": "float16"})
 
 
 def find_tokenizer_model(*folders: Path) -> Path:

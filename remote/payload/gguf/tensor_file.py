@@ -7,17 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from remote.payload.fingerprint import header_of
+from remote.contract import safetensors
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """torch's name for each floating-point dtype of the format."""
 
 _WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-
-
-def entries_of(path: Path) -> dict[str, Any]:
-    """Tensor name -> dtype, shape, data_offsets; raises StageFailed when the file is cut short."""
-    return {name: entry for name, entry in header_of(path).items() if name != "__metadata__"}
 
 
 def header_bytes(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> bytes:
@@ -34,12 +29,11 @@ def header_bytes(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> bytes:
 
 
 class TensorFile:
-    """An open safetensors file of floating-point tensors."""
+    """An open safetensors file of floating-point tensors; ValueError when it is not whole."""
 
     def __init__(self, path: Path) -> None:
-        self.entries = entries_of(path)
+        self.entries, self._start = safetensors.read_tensors(path)
         self._file = path.open("rb")
-        self._start = 8 + int.from_bytes(self._file.read(8), "little")
 
     def __enter__(self) -> "TensorFile":
         return self

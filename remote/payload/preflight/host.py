@@ -8,6 +8,7 @@ from pathlib import Path
 
 from remote.contract.checks import Check, Verdict, judge, skipped
 from remote.contract.paths import BoxPaths
+from remote.payload.environment import OLDEST_PYTHON
 from remote.payload.preflight.request import Request
 
 GB = 1e9
@@ -33,7 +34,9 @@ def checks(request: Request) -> list[Check]:
 def python() -> Check:
     """The Python that runs Windlass on the box."""
     found = ".".join(map(str, sys.version_info[:3]))
-    return judge(sys.version_info >= (3, 10), "python", found, "3.10 or newer", "use an image with a newer Python, such as Ubuntu 22.04")
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    good = sys.version_info[:2] >= OLDEST_PYTHON
+    return judge(good, "python", found, f"{oldest} or newer", "use an image with a newer Python, such as Ubuntu 24.04")
 
 
 def disk(request: Request) -> Check:

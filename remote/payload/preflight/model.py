@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract.checks import Check, Verdict, judge
-from remote.payload.fingerprint import header_of, require_base, weight_files
+from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.job import StageFailed
 from remote.payload.preflight.request import Request
 
@@ -45,8 +45,7 @@ def checks(request: Request) -> list[Check]:
 def read_weights(folder: Path) -> Weights:
     """The headers of all weight files; raises StageFailed when one is missing or cut short."""
     files = weight_files(folder)
-    headers = [header_of(path) for path in files]
-    shapes = {name: entry["shape"] for header in headers for name, entry in header.items() if name != "__metadata__"}
+    shapes = {name: entry["shape"] for path in files for name, entry in entries_of(path).items()}
     return Weights(shapes, len(files), sum(path.stat().st_size for path in files))
 
 

@@ -23,14 +23,12 @@ from remote.payload.gguf.mixture import MIXTURES
 from remote.payload.gguf.parity import Question
 from remote.payload.gguf.reference import Reference, choose_precision, free_memory
 from remote.payload.gguf.served import Served
-from remote.payload.gguf.tensor_file import entries_of
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 
 _STEPS = 5
 _LARGE = 1_000_000_000
 """From this many parameters on fewer and shorter answers are compared: each token costs a second on a CPU."""
-
 
 _SMALL = 250_000_000
 """Below this many parameters one thread is faster than several, which wait for each other by spinning."""
@@ -176,7 +174,7 @@ def _make_files(job: Job, models: Models, mixture: str, base_fingerprint: str, p
 
 
 def _parameters(base: Path) -> int:
-    return sum(prod(entry["shape"]) for path in fingerprint.weight_files(base) for entry in entries_of(path).values())
+    return sum(prod(entry["shape"]) for path in fingerprint.weight_files(base) for entry in fingerprint.entries_of(path).values())
 
 
 def _few_threads(base: Path) -> None:

@@ -4,10 +4,9 @@ Input `corpus` (a folder of .txt and .jsonl, or one such file) and the recipe's 
 `shared/models` by a name that follows from recipe, corpus and this code: the next job that wants the same one finds it there.
 """
 
+import fcntl
 import importlib.metadata
 import json
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from remote.payload.demo.pretraining import Pretrainer, Shape, widened
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 from remote.payload.training import checkpoint
-from remote.payload.training.interrupt import Interrupt, Stopped
+from remote.payload.training.curve import history
+from remote.payload.training.interrupt import Interrupt, Stopped, stopped
 
 CODE = ("stages/pretrain.py", "stages/prompt.py", "demo/copying.py", "demo/corpus.py", "demo/pretraining.py", "demo/tokenizer.py")
 PACKAGES = ("torch", "transformers", "mistral-common")
@@ -74,24 +74,22 @@ def make(job: Job, shape: Shape, corpus: Path, identity: dict[str, Any], folder:
     trainer = Pretrainer(shape, vocabulary, rows)
     resume(job, trainer, identity)
     try:
-        loss = train(job, trainer, identity, interrupt)
+        train(job, trainer, identity, interrupt)
     except Stopped:
-        kept = save(job, trainer, identity)
-        what, remedy = f"stopped at step {trainer.step}", "`./inv resume` goes on from there"
-        raise StageFailed(Cause.CANCELLED, what, "asked to by SIGTERM", remedy, kept) from None
+        raise stopped(trainer.step, save(job, trainer, identity)) from None
+    loss = last_loss(job)
     summary = {"loss": loss, "steps": shape.steps, "identity": identity}
     keep(folder, widened(trainer.model, shape, vocabulary, tokenizer), tokenizer, summary)
     say(f"done: loss {loss:.4f}, kept as {folder}")
 
 
-def train(job: Job, trainer: Pretrainer, identity: dict[str, Any], interrupt: Interrupt) -> float:
-    """All steps that are left; returns the mean loss of the last ones, in nats a token."""
+def train(job: Job, trainer: Pretrainer, identity: dict[str, Any], interrupt: Interrupt) -> None:
+    """All steps that are left."""
     total, began, already = trainer.shape.steps, time.monotonic(), trainer.step
-    tokens, losses = trainer.shape.batch * trainer.shape.length, []
+    tokens = trainer.shape.batch * trainer.shape.length
     while trainer.step < total:
         interrupt.check()
         loss, rate = trainer.advance()
-        losses.append(loss)
         done, elapsed = trainer.step - already, time.monotonic() - began
         speed, left = tokens * done / elapsed, elapsed / done * (total - trainer.step)
         job.metric(trainer.step, total, loss=round(loss, 5), lr=rate, tokens_per_second=round(speed, 1), eta_seconds=round(left, 1))
@@ -99,8 +97,12 @@ def train(job: Job, trainer: Pretrainer, identity: dict[str, Any], interrupt: In
             say(f"step {trainer.step}/{total}  loss {loss:.4f}  {speed:,.0f} tokens/s  {left:.0f} s left")
         if trainer.step % CHECKPOINT_EVERY == 0:
             save(job, trainer, identity)
-    tail = losses[-20:]
-    return round(sum(tail) / len(tail), 5) if tail else 0.0
+
+
+def last_loss(job: Job) -> float:
+    """The mean loss of the last 20 steps in nats a token, whichever attempt took them."""
+    tail = [metric.loss for metric in history(job.paths.metrics) if metric.loss is not None][-20:]
+    return round(sum(tail) / len(tail), 5)
 
 
 def resume(job: Job, trainer: Pretrainer, identity: dict[str, Any]) -> None:
@@ -119,28 +121,16 @@ def save(job: Job, trainer: Pretrainer, identity: dict[str, Any]) -> str:
 
 
 def keep(folder: Path, model: Any, tokenizer: Any, summary: dict[str, Any]) -> None:
-    """Write model and tokenizer beside, then rename: the folder is whole or absent."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save_pretrained(partial)
-    mistral.save(tokenizer, partial)
-    atomic.write_json(partial / SUMMARY, summary)
-    for file in digest.files_in(partial):
-        sync(file)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not (folder / SUMMARY).exists():  # another job made the same model meanwhile: its copy serves
-            raise
-        shutil.rmtree(partial)
-    atomic.sync_folder(folder.parent)
-
-
-def sync(file: Path) -> None:
-    """Have a file's bytes on the disk."""
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
+    """Write model and tokenizer, whole or not at all, unless another job has made the same model meanwhile."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / SUMMARY).exists():
+            return
+        with atomic.making(folder) as partial:
+            model.save_pretrained(partial)
+            mistral.save(tokenizer, partial)
+            atomic.write_json(partial / SUMMARY, summary)
 
 
 def say(text: str) -> None:

@@ -20,7 +20,7 @@ from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 from remote.payload.stages.prompt import Encoded
 from remote.payload.training import adapter, batches, checkpoint, curve, model
-from remote.payload.training.interrupt import Interrupt, Stopped
+from remote.payload.training.interrupt import Interrupt, Stopped, stopped
 from remote.payload.training.schedule import learning_rate
 from remote.payload.training.settings import Settings
 from remote.payload.training.trainer import NotANumber, Step, Trainer, peak_memory_gb
@@ -49,20 +49,18 @@ class Training:
 
 def main(job: Job) -> None:
     """Train, checkpoint, and leave a verified adapter."""
-    interrupt = Interrupt()
     started = time.time()
     training = read(job)
     explain(training)
-    trainer = build(training, interrupt)
+    tuned = build(training)
+    interrupt = Interrupt()  # until here nothing would be lost, and SIGTERM may end the process at once
+    trainer = Trainer(tuned, training.settings, training.tokenizer.pad_token_id, interrupt.check)
     resume(job, training, trainer)
     try:
         train(job, training, trainer, interrupt)
         val_loss = validate(job, training, trainer)
     except Stopped:
-        kept = save(job, training, trainer)
-        raise StageFailed(
-            Cause.CANCELLED, f"stopped at step {trainer.position.step}", "asked to by SIGTERM", "`./inv resume` goes on from there", kept
-        ) from None
+        raise stopped(trainer.position.step, save(job, training, trainer)) from None
     except NotANumber as error:
         kept = save(job, training, trainer)
         why = f"step {trainer.position.step + 1}; the step before is saved"
@@ -113,10 +111,9 @@ def explain(training: Training) -> None:
     say("the first row; learnt: " + repr(training.tokenizer.decode(rows[0].ids[rows[0].prompt_length :])))
 
 
-def build(training: Training, interrupt: Interrupt) -> Trainer:
+def build(training: Training) -> Any:
     """Load and quantise the base, put the adapter on it."""
-    tuned = model.add_adapter(model.load_base(training.base, training.settings), training.settings)
-    return Trainer(tuned, training.settings, training.tokenizer.pad_token_id, interrupt.check)
+    return model.add_adapter(model.load_base(training.base, training.settings), training.settings)
 
 
 def resume(job: Job, training: Training, trainer: Trainer) -> None:

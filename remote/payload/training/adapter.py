@@ -1,6 +1,5 @@
 """The adapter as an artifact that PEFT loads, and the proof that it is one."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,24 +16,19 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model",
 
 def write(folder: Path, model: Any, base: Path, base_name: str, add_metadata: Callable[[Path], None]) -> None:
     """Make the folder `adapter`: weights, PEFT's config, the tokenizer's files and what `add_metadata` writes; verified, then renamed."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     tensors = _tensors(model)
     _check(tensors, model)
-    write_tensors(partial / "adapter_model.safetensors", tensors, {"format": "pt"})
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name or str(base)
     config.inference_mode = True
-    config.save_pretrained(partial)
-    for name in TOKENIZER_FILES:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, partial / name)
-    _check_reload(partial / "adapter_model.safetensors", tensors)
-    add_metadata(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-    atomic.sync_folder(folder.parent)
+    with atomic.making(folder) as partial:
+        write_tensors(partial / "adapter_model.safetensors", tensors, {"format": "pt"})
+        config.save_pretrained(partial)
+        for name in TOKENIZER_FILES:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, partial / name)
+        _check_reload(partial / "adapter_model.safetensors", tensors)
+        add_metadata(partial)
 
 
 def _tensors(model: Any) -> dict[str, Any]:

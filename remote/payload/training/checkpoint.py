@@ -7,7 +7,6 @@ manifest.json holds the SHA-256 of the others and the identity of the run (recip
 """
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,18 +49,13 @@ class Checkpoint:
 def save(checkpoints: Path, position: Position, adapter: dict[str, Any], optimizer: dict[str, Any], identity: dict[str, Any]) -> Path:
     """Write `step-N` beside, then rename it into place and drop all but the newest; returns its folder."""
     final = checkpoints / f"step-{position.step}"
-    partial = checkpoints / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_tensors(partial / "adapter.safetensors", adapter)
-    write_tensors(partial / "optimizer.safetensors", optimizer)
-    atomic.write_json(partial / "position.json", asdict(position))
-    digests = {path.name: digest.of_file(path) for path in digest.files_in(partial)}
-    atomic.write_json(partial / "manifest.json", {"identity": identity, "files": digests})
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(partial, final)
-    atomic.sync_folder(checkpoints)
-    for old in _newest_first(checkpoints)[KEPT:]:
+    with atomic.making(final) as partial:
+        write_tensors(partial / "adapter.safetensors", adapter)
+        write_tensors(partial / "optimizer.safetensors", optimizer)
+        atomic.write_json(partial / "position.json", asdict(position))
+        digests = {path.name: digest.of_file(path) for path in digest.files_in(partial)}
+        atomic.write_json(partial / "manifest.json", {"identity": identity, "files": digests})
+    for old in [*_newest_first(checkpoints)[KEPT:], *checkpoints.glob(".step-*.partial")]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 

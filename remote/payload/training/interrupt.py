@@ -3,9 +3,17 @@
 import signal
 from types import FrameType
 
+from remote.contract.jobs import Cause
+from remote.payload.job import StageFailed
+
 
 class Stopped(Exception):
     """Someone asked the training to end."""
+
+
+def stopped(step: int, kept: str) -> StageFailed:
+    """How a stage ends that was asked to: `step` steps are done, `kept` is the checkpoint's path."""
+    return StageFailed(Cause.CANCELLED, f"stopped at step {step}", "asked to by SIGTERM", "`./inv resume` goes on from there", kept)
 
 
 class Interrupt:

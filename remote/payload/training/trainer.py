@@ -90,7 +90,8 @@ class Trainer:
                 state[index] = {key.rsplit("/", 1)[1]: value for key, value in saved.items() if key.rsplit("/", 1)[0] == name}
         if any(state.values()):
             self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.random = {name: saved[name] for name in self.random}
+        # A checkpoint made on a CPU has no random state of a GPU: the GPU's own start serves.
+        self.random = {name: saved.get(name, fresh) for name, fresh in self.random.items()}
         self.saved_step = self.position.step
         self._set_random_state(self.random)
         _restore_scale(self.scaler, saved["scale"])

@@ -111,3 +111,10 @@ def test_unusable_held_out_rows_are_named(tmp_path, text, what):
 def test_rows_beyond_the_limit_are_not_looked_at(tmp_path):
     (tmp_path / "val.jsonl").write_text('{"instruction": "a", "output": "b"}\nnonsense\n')
     assert len(evaluate.read_rows(tmp_path / "val.jsonl", 1)) == 1
+
+
+def test_an_adapter_without_safetensors_is_refused_before_anything_else_in_its_folder_is_read(tmp_path, tiny_base, recipe):
+    (tmp_path / "adapter_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(StageFailed, match="no adapter in") as failure:
+        evaluate.load(tiny_base, tmp_path, recipe())
+    assert failure.value.cause is Cause.ARTIFACT

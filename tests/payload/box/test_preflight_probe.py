@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,9 @@ def test_the_whole_of_it_on_a_box(tiny_base, tmp_path, monkeypatch):
         "end of sequence",
     }
     assert "golden lora.r" in {check["name"] for check in by_verdict["warn"]}
+
+
+def test_every_locked_package_installs_on_the_oldest_python():
+    names = re.findall(r"^([a-z-]+)==", REQUIREMENTS.read_text(), re.MULTILINE)
+    wanted = [re.search(r">=3\.(\d+)", str(metadata.metadata(name)["Requires-Python"])) for name in names]
+    assert len(names) > 8 and max(int(found[1]) for found in wanted if found) == environments.OLDEST_PYTHON[1]

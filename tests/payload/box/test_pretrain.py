@@ -114,10 +114,22 @@ def test_an_interrupted_pre_training_ends_in_the_same_weights(make_job, monkeypa
         with pytest.raises(StageFailed) as stopped:
             pretrain.main(job)
     assert (stopped.value.cause, stopped.value.what) == (Cause.CANCELLED, "stopped at step 4")
-    assert not list((job.root / "shared" / "models").iterdir())
+    assert not list((job.root / "shared" / "models").glob("[!.]*"))
     pretrain.main(job)
     assert [json.loads(line)["step"] for line in job.paths.metrics.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
     assert_same(model_of(job), expected)
+    assert outputs(job)["loss"] == outputs(whole)["loss"]
+
+
+def test_one_killed_after_its_last_step_tells_the_same_loss(make_job, monkeypatch):
+    monkeypatch.setattr(pretrain, "CHECKPOINT_EVERY", 6)
+    job = make_job("killed")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretrain, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        pretrain.main(job)
+    losses = [json.loads(line)["loss"] for line in job.paths.metrics.read_text().splitlines()]
+    pretrain.main(job)
+    assert outputs(job)["loss"]["value"] == round(sum(losses) / 6, 5)
 
 
 def test_a_new_model_copies_before_any_training():

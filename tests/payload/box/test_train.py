@@ -21,6 +21,7 @@ from remote.payload import fingerprint
 from remote.payload.job import Job, StageFailed
 from remote.payload.stages import train
 from remote.payload.training import curve, model
+from remote.payload.training.checkpoint import Checkpoint
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -194,6 +195,18 @@ def test_the_micro_batch_may_change_between_two_starts(make_job, monkeypatch):
         stop_after(patch, 3)
         train.main(make_job())
     train.main(job := make_job(training={"batch": 2, "accumulation": 2, "checkpoint_every": 50}))
+    assert json.loads(job.artifact("metrics.json").read_text())["steps"] == 6
+
+
+def test_a_checkpoint_of_another_device_has_other_random_states(make_job, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(StageFailed):
+        stop_after(patch, 3)
+        train.main(make_job())
+    names = Checkpoint.tensors
+    monkeypatch.setattr(
+        Checkpoint, "tensors", lambda self, name: {key: value for key, value in names(self, name).items() if not key.startswith("random/")}
+    )
+    train.main(job := make_job())
     assert json.loads(job.artifact("metrics.json").read_text())["steps"] == 6
 
 
