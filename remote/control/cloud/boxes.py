@@ -32,19 +32,10 @@ def plan(entry: Any) -> Plan:
     return _provider(entry).plan()
 
 
-def ready(entry: Any, on_progress: Progress, dry_run: bool = False) -> Box:
-    """The box, launched or started where needed, with SSH answering and its host key pinned.
-
-    With `dry_run`, tells the plan through `on_progress` and returns the box as it is, or one in state `terminated`.
-    """
+def ready(entry: Any, on_progress: Progress) -> Box:
+    """The box, launched or started where needed, with SSH answering and its host key pinned. `plan` tells what this would do."""
     keys.private_key(entry)
-    if not dry_run:
-        return _provider(entry).ready(on_progress)
-    planned = plan(entry)
-    on_progress(f"would {planned.action}" if planned.facts else planned.action)
-    for label, value in planned.facts:
-        on_progress(f"{label:>7}: {value}")
-    return planned.existing or _absent(entry)
+    return _provider(entry).ready(on_progress)
 
 
 def running(entry: Any) -> Box:

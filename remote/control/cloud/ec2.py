@@ -4,7 +4,6 @@ The cloud is the truth: a box is the instance with its tags, found anew each tim
 with the same `.windlass` folder, and a hand in the AWS console all lead to the same box.
 """
 
-import socket
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -214,7 +213,7 @@ class Ec2:
     def _await_ssh(self, box: Box, on_progress: Progress) -> None:
         patience = self.endpoint.patience
         what = f"waiting for SSH of {box.name} at {box.address}"
-        if not waiting.until(lambda: speaks_ssh(box.host, box.port) or None, what, on_progress, patience.ssh, patience.poll):
+        if not waiting.until(lambda: waiting.speaks_ssh(box.host, box.port) or None, what, on_progress, patience.ssh, patience.poll):
             last = host_keys.console(self._ec2, box.id).strip().splitlines()[-3:]
             raise BoxUnreachable(
                 f"SSH does not answer within {patience.ssh:.0f} s",
@@ -288,15 +287,6 @@ def project_instances(ec2: Any) -> list[dict[str, Any]]:
 def tag(instance: dict[str, Any], key: str) -> str:
     """The value of an instance's tag, or the empty string."""
     return next((str(each["Value"]) for each in instance.get("Tags", ()) if each["Key"] == key), "")
-
-
-def speaks_ssh(host: str, port: int) -> bool:
-    """Whether an SSH server greets there."""
-    try:
-        with socket.create_connection((host, port), timeout=5) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
 
 
 def _state_of(instance: dict[str, Any]) -> State:

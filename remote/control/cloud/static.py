@@ -5,7 +5,6 @@ from typing import Any
 
 from remote.control.cloud import keys, waiting
 from remote.control.cloud.box import Box
-from remote.control.cloud.ec2 import speaks_ssh
 from remote.control.cloud.provider import Plan, Progress
 from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
@@ -51,7 +50,7 @@ class Static:
         """The box, once SSH answers. Raises BoxUnreachable."""
         box = self.find()
         what = f"waiting for SSH of {box.name} at {box.address}"
-        if not waiting.until(lambda: speaks_ssh(box.host, box.port) or None, what, on_progress, _PATIENCE_SECONDS, 1):
+        if not waiting.until(lambda: waiting.speaks_ssh(box.host, box.port) or None, what, on_progress, _PATIENCE_SECONDS, 1):
             remedy = f"start the host, or correct `host:` and `port:` of {box.name} in inventory.yaml, then `./inv start {box.name}`"
             raise BoxUnreachable("no SSH server answers", where=box.where, why=f"no greeting within {_PATIENCE_SECONDS} s", remedy=remedy)
         return box

@@ -1,5 +1,6 @@
-"""Bounded waits with a progress line."""
+"""Bounded waits with a progress line, and what is waited for most: an SSH server."""
 
+import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,3 +28,12 @@ def until(look: Callable[[], Found | None], what: str, on_progress: Progress, pa
             said = passed
         time.sleep(poll_seconds)
     return found
+
+
+def speaks_ssh(host: str, port: int) -> bool:
+    """Whether an SSH server greets there."""
+    try:
+        with socket.create_connection((host, port), timeout=5) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False

@@ -197,8 +197,6 @@ def test_a_plan_costs_and_changes_nothing(cloud):
     assert cloud.ec2.describe_key_pairs()["KeyPairs"] == []
     assert cloud.ec2.describe_security_groups()["SecurityGroups"] == before
     assert not keys.own_key_path().exists()
-    assert boxes.ready(cloud.entry, cloud.say, dry_run=True).state == "terminated"
-    assert instances(cloud) == []
 
 
 def test_the_image_may_be_a_parameter(cloud):

@@ -30,6 +30,7 @@ from typing import Any
 from remote.contract import atomic
 from remote.control import daemon
 from remote.control.cloud.embedded import guest, library, openssh, processes
+from remote.control.cloud.waiting import speaks_ssh
 from remote.control.errors import CloudError
 from remote.control.project import CODE
 
@@ -198,7 +199,7 @@ class Machine:
         self._save(host=host, port=port, server_pid=child.pid, server_start=daemon.start_time_of(child.pid))
         deadline = time.monotonic() + 20
         while child.poll() is None and time.monotonic() < deadline:
-            if _answers(host, port):
+            if speaks_ssh(host, port):
                 return ""
             time.sleep(0.01)
         ended = f"ended with exit code {child.returncode}" if child.returncode is not None else "did not answer in time"
@@ -275,11 +276,5 @@ def free_address(instance_id: str) -> tuple[str, int]:
 def _ssh_servers() -> list[ModuleType]:
     with_openssh = os.environ.get(SSH_SERVER) != "library" and openssh.binary() is not None
     return [openssh, library] if with_openssh else [library]
-
-
-def _answers(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as connection:
-        return connection.recv(4) == b"SSH-"
-    return False
 
 
