@@ -69,10 +69,12 @@ def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 
     if json:
         print_json(client.chat(name, messages, options=options))
         return
+    done_reason = None
     for piece in client.stream_chat(name, messages, options=options):
         print(piece["message"]["content"], end="", flush=True)
+        done_reason = piece.get("done_reason")
     print()
-    if piece.get("done_reason") != "stop":
+    if done_reason == "length":
         say(f"cut off after {max_tokens} tokens; --max-tokens allows more", "dim")
 
 
