@@ -207,7 +207,8 @@ class _Drive:
             self._give_back(stage, inputs)
             error = GateFailed(
                 f"{stage.label}: {'; '.join(failed)}",
-                remedy=f"train better, then ./inv resume {self.ledger.run_id}; the gates stand in the playbook",
+                remedy=f"with better data, `./inv resume {self.ledger.run_id}`; with another recipe or gate, which a run keeps from its "
+                "beginning, `./inv run` the playbook anew",
             )
             self._stage_failed(stage, error)
             raise error
