@@ -1,32 +1,18 @@
 """The model verbs as they are typed."""
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from invoke import Collection, Program
 
 from remote.contract.exits import Exit
-from remote.control import project
 from remote.control.commands import model
 from remote.control.models.embedded import client as embedded
+from tests.control.models import small_gguf as small
 
 INVENTORY = "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
-
-
-def _load(name: str) -> ModuleType:
-    path = project.CODE / "tests" / "control" / "models" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-small = _load("small_gguf")
 
 
 @pytest.fixture(scope="module")

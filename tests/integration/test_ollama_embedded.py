@@ -2,35 +2,22 @@
 
 import asyncio
 import hashlib
-import importlib.util
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
 import ollama
 import pytest
 
-from remote.control import project
 from remote.control.errors import OllamaError
 from remote.control.models.embedded import client as embedded
 from remote.control.models.ollama import Ollama
+from tests.control.models import small_gguf as small
 
-
-def _load(name: str) -> ModuleType:
-    path = project.CODE / "tests" / "control" / "models" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-small = _load("small_gguf")
 HI = [{"role": "user", "content": "hi"}]
 
 

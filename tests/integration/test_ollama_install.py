@@ -1,6 +1,5 @@
 """Install, roll back, validate: against the embedded Ollama, with real models of half a megabyte whose answers are known."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -9,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,18 +20,7 @@ from remote.control.models.install import install
 from remote.control.models.ollama import Ollama
 from remote.control.models.rollback import rollback
 from remote.control.models.validate import validate
-
-
-def _load(name: str) -> ModuleType:
-    path = project.CODE / "tests" / "control" / "models" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-small = _load("small_gguf")
+from tests.control.models import small_gguf as small
 
 
 @pytest.fixture(scope="module")
