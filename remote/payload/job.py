@@ -60,7 +60,7 @@ class Job:
         path = self.root / self.spec.inputs[name]
         if not path.exists():
             cause = Cause.MODEL_MISSING if name == "base" else Cause.ARTIFACT
-            put = f"put it there, or correct the path (`{'base.path' if name == 'base' else name}`), then `./inv run` it anew"
+            put = f"put it there, then `./inv resume`; or correct `{'base.path' if name == 'base' else name}` and `./inv run` it anew"
             is_users = self.spec.inputs[name].startswith("/")  # an artifact's path is relative to the box's root
             raise StageFailed(cause, f"input `{name}` is not on the box: {path}", remedy=put if is_users else _MAKE_AGAIN)
         return path
