@@ -13,6 +13,8 @@ from remote.control.runs.wiring import Reference, local_path
 
 def run_row(ledger: Ledger, state: RunState) -> tuple[str, ...]:
     """One run: id, playbook, box, status, stage, when it began, how long it took."""
+    if not state.plan.stages:
+        return (ledger.run_id, "?", "?", "ledger without its plan", "", "", "")
     stage = state.current()
     took = (state.ended_at or time.time()) - state.created_at
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.created_at))

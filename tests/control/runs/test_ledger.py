@@ -185,3 +185,10 @@ def test_a_run_that_is_driven_is_not_extended(hauled):
     with hauled.locked("resume"), pytest.raises(Busy):
         extend(hauled, plan_export(hauled, "q8_0"), "export")
     assert len(hauled.events()) == before
+
+
+def test_a_ledger_without_its_plan_is_listed_as_what_it_is(ledger):
+    from remote.control.runs.report import run_row
+
+    ledger.path.write_text('{"event": "run_begun", "time": 1.0}\n')
+    assert run_row(ledger, state_of(ledger)) == (ledger.run_id, "?", "?", "ledger without its plan", "", "", "")
