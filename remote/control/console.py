@@ -1,9 +1,10 @@
 """How Windlass speaks to a person (standard error) and to a script (standard output, JSON)."""
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,17 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     console().print(table)
+
+
+@contextlib.contextmanager
+def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal while `total` bytes move, gone afterwards; silent elsewhere. Yields what takes the bytes moved so far."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True, disable=not console().is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def ask_yes(question: str, assume_yes: bool) -> bool:

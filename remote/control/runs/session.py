@@ -1,13 +1,11 @@
 """The box of a run while a command drives it: made ready, connected and deployed to only when a stage first needs it."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remote.contract import digest
-from remote.control.console import say
-from remote.control.errors import ArtifactCorrupt
+from remote.control.console import bytes_progress, say
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
@@ -87,7 +85,7 @@ class BoxSession:
             return f"releases/{self.deploy()}/files/{reference['path']}"
         return str(reference["path"])
 
-    def bring(self, reference: Reference, folder: Path, on_bytes: Callable[[int], None] | None = None) -> Path:
+    def bring(self, reference: Reference, folder: Path) -> Path:
         """An artifact on the laptop under `folder`, verified; no box is asked when it is there already."""
         artifact = artifact_of(reference)
         destination = folder / Path(artifact.path).name
@@ -95,11 +93,9 @@ class BoxSession:
             return destination
         from remote.control.transport.pull import pull
 
-        if self.box.name != reference["box"]:
-            raise ArtifactCorrupt(
-                f"{artifact.path} lies on box {reference['box']}, not on {self.box.name}", remedy=f"run with `--box {reference['box']}`"
-            )
-        return pull(self.transport, self.box.root, artifact, destination, on_bytes)
+        transport = self.transport
+        with bytes_progress(destination.name, artifact.size) as on_bytes:
+            return pull(transport, self.box.root, artifact, destination, on_bytes)
 
 
 def code_state() -> dict[str, object]:

@@ -69,9 +69,9 @@ def artifact_of(reference: Reference) -> Artifact:
     return Artifact(reference["path"], reference["size"], reference["sha256"], reference["is_folder"])
 
 
-def file_reference(path: Path) -> Reference:
-    """A reference to a file or folder on the laptop."""
-    return {"kind": "file", "path": name_of(path), "sha256": digest.of_path(path)}
+def file_reference(path: Path, sha256: str | None = None) -> Reference:
+    """A reference to a file or folder on the laptop; `sha256` where its digest is known already."""
+    return {"kind": "file", "path": name_of(path), "sha256": sha256 or digest.of_path(path)}
 
 
 def local_path(reference: Reference) -> Path:
