@@ -142,7 +142,8 @@ class SshStream:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._channel.close()
+        with contextlib.suppress(EOFError, OSError):  # on a dying connection closing fails too, and must not hide why
+            self._channel.close()
         self._feeder.join(DEAD_AFTER_SECONDS)
         self._transport.bytes_sent += self._feeder.sent
 
