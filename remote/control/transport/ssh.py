@@ -155,11 +155,17 @@ class SshStream:
         except TimeoutError:
             seconds = self._timeout if self._remaining() == 0 else self._silence
             raise self._transport._lost(f"no answer within {seconds:g} s") from None
+        except (SSHException, OSError, EOFError) as error:  # receiving also sends, to widen the window: that fails on a dying connection
+            raise self._transport._lost(error) from None
 
     def _read_stderr(self) -> bytes:
         while True:
-            with contextlib.suppress(TimeoutError):
+            try:
                 return bytes(self._channel.recv_stderr(PACKET_BYTES))
+            except TimeoutError:
+                continue
+            except EOFError:  # the connection is dying: there is no more to come
+                return b""
 
     def _send(self, piece: bytes) -> None:
         # Channel timeouts are meant for reading; a full window only means that the box is busy.
