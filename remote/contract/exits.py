@@ -36,6 +36,7 @@ class Exit(IntEnum):
     CANCELLED = 56
     LOST = 57
     MODEL_MISSING = 58
+    DEADMAN = 59
     ARTIFACT = 60
     GATE = 70
     BUSY = 75
@@ -71,6 +72,7 @@ MEANING = {
     Exit.CANCELLED: "cancelled on request, after a checkpoint",
     Exit.LOST: "the supervisor is gone and its job with it",
     Exit.MODEL_MISSING: "the base model is absent or not whole",
+    Exit.DEADMAN: "a clock of the box ran out, and it stopped itself",
     Exit.ARTIFACT: "an artifact is damaged or not whole",
     Exit.GATE: "a gate does not hold",
     Exit.BUSY: "another command drives this run or box",

@@ -34,6 +34,7 @@ class Cause(str, Enum):
     DISK_FULL = "disk_full"
     GPU_FAULT = "xid"
     SPOT = "spot"
+    DEADMAN = "deadman"
     CANCELLED = "cancelled"
     LOST = "lost"
     DATA = "data"
@@ -60,6 +61,7 @@ _EXIT_OF_CAUSE = {
     Cause.DISK_FULL: Exit.DISK_FULL,
     Cause.GPU_FAULT: Exit.GPU_FAULT,
     Cause.SPOT: Exit.SPOT,
+    Cause.DEADMAN: Exit.DEADMAN,
     Cause.CANCELLED: Exit.CANCELLED,
     Cause.LOST: Exit.LOST,
     Cause.DATA: Exit.DATA,

@@ -16,7 +16,8 @@ class Box:
     `key` is the private key on the laptop (None: the SSH agent and the user's default keys); `host_key_alias` is the name
     of its host keys in Windlass's known_hosts; `root` and `shared` are folders on the box; `launched_at` is seconds since
     the epoch, UTC, of the last start; `hourly_usd` is the list price while it runs, or None where nothing is billed or the
-    price is not known; `note` says what a reader of a listing should know besides.
+    price is not known; `note` says what a reader of a listing should know besides;
+    `market` is on-demand or spot; `reach` is how SSH gets there: public, private, ssm or bastion.
     """
 
     name: str
@@ -35,6 +36,9 @@ class Box:
     launched_at: float | None
     hourly_usd: float | None
     note: str = ""
+    zone: str = ""
+    market: str = "on-demand"
+    reach: str = "public"
 
     @property
     def address(self) -> str:

@@ -6,7 +6,7 @@ asked with dummy credentials by a session that reads no environment variable and
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -53,6 +53,9 @@ class Endpoint(Protocol):
     def client(self, service: str) -> Any:
         """A boto3 client."""
 
+    def in_region(self, region: str) -> "Endpoint":
+        """The same cloud, in another region."""
+
     def regions(self) -> tuple[str, ...]:
         """The regions that boto3 knows; empty where that means nothing."""
 
@@ -75,6 +78,10 @@ class AwsEndpoint:
     def client(self, service: str) -> Any:
         """A boto3 client."""
         return _aws_client(self.region, service)
+
+    def in_region(self, region: str) -> "AwsEndpoint":
+        """AWS in another region."""
+        return replace(self, region=region)
 
     def regions(self) -> tuple[str, ...]:
         """The regions that this boto3 knows, over all partitions."""
@@ -116,6 +123,10 @@ class EmbeddedEndpoint:
         """A boto3 client."""
         return _embedded_client(self.url, self.region, service)
 
+    def in_region(self, region: str) -> "EmbeddedEndpoint":
+        """The embedded cloud under another region's name."""
+        return replace(self, region=region)
+
     def regions(self) -> tuple[str, ...]:
         """Nothing: it serves one region, whatever its name."""
         return ()
@@ -139,7 +150,7 @@ def of_entry(entry: Any, start: bool = True) -> Endpoint:
     if entry.provider == "embedded":
         from remote.control.cloud.embedded import client
 
-        return EmbeddedEndpoint(client.endpoint(start))
+        return EmbeddedEndpoint(client.endpoint(start), entry.region)
     return AwsEndpoint(entry.region, entry.user)
 
 

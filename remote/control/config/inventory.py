@@ -7,7 +7,7 @@ from pydantic import Field, PrivateAttr
 
 from remote.control import project
 from remote.control.config import explain, source
-from remote.control.config.section import LaptopPath, Name, Section
+from remote.control.config.section import Duration, LaptopPath, Name, Section
 from remote.control.errors import ConfigError, Finding
 
 _PATH = r"^[A-Za-z0-9._/-]+$"
@@ -23,28 +23,98 @@ class _Entry(Section):
     )
 
 
-class Ec2Entry(_Entry):
+_REGION = r"^[a-z]{2}(-[a-z]+)+-\d$"
+_ZONE = r"^[a-z]{2}(-[a-z]+)+-\d[a-z]$"
+_TYPE = r"^[a-z0-9-]+\.[a-z0-9-]+$"
+_SUBNET = r"^subnet-[0-9a-f]+$"
+Market = Literal["on-demand", "spot"]
+Reach = Literal["public", "private", "ssm", "bastion"]
+
+
+class Clocks(Section):
+    """When a box stops by itself. The box enforces all but `stopped`, which `inv reap` does."""
+
+    idle: Duration = Field(default=1800.0, ge=1, le=86400, description="stop after this long without job, SSH session or GPU use")
+    lifetime: Duration = Field(default=43200.0, ge=1, le=30 * 86400, description="stop this long after the last start, whatever it does")
+    dollars: float = Field(default=25.0, gt=0, description="stop when this start has cost so much, compute and disk")
+    stopped: Duration = Field(default=14 * 86400.0, ge=1, description="stopped for so long, `inv reap` terminates it")
+    stuck: Duration = Field(default=1800.0, ge=1, description="a job that runs without a sign of life for so long is stuck, and alerts")
+    stuck_grace: Duration = Field(default=3600.0, ge=0, description="a job stuck for this much longer stops the box")
+    grace: Duration = Field(default=600.0, ge=0, le=7200, description="how long a stop may wait for checkpoints and spills")
+    notify: str | None = Field(
+        default=None, pattern=r"^https?://\S+$", description="told of a stuck job and of each stop: ntfy, or a Slack webhook"
+    )
+
+
+class Fallback(Section):
+    """What to try instead when there is no capacity, or the price is too high: only what differs."""
+
+    region: str | None = Field(default=None, description="another region", pattern=_REGION)
+    zone: str | None = Field(default=None, description="another availability zone, such as us-east-1b", pattern=_ZONE)
+    instance_type: str | None = Field(default=None, description="another instance type", pattern=_TYPE)
+    market: Market | None = Field(default=None, description="another market")
+    subnet: str | None = Field(default=None, description="another subnet", pattern=_SUBNET)
+
+
+class Bastion(Section):
+    """The host through which a box without a public address is reached."""
+
+    host: str = Field(description="its address or name", examples=["bastion.example.org"], pattern=r"^[A-Za-z0-9._:-]+$")
+    port: int = Field(default=22, ge=1, le=65535, description="its SSH port")
+    user: str = Field(description="the login name", examples=["ubuntu"], pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")
+    ssh_key: LaptopPath | None = Field(default=None, description="your private key; without it the SSH agent and your default keys")
+    host_key: str = Field(
+        description="its public host key", examples=["ssh-ed25519 AAAAC3Nz"], pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+"
+    )
+
+
+class _CloudEntry(_Entry):
+    instance_id: str | None = Field(
+        default=None, pattern=r"^i-[0-9a-f]{8,17}$", description="an instance that already is: it is used, never launched anew"
+    )
+    zone: str | None = Field(default=None, description="the availability zone; without it the cloud chooses", pattern=_ZONE)
+    market: Market = Field(default="on-demand", description="`spot` is cheaper, and may be taken back with two minutes' notice")
+    max_spot_usd: float | None = Field(default=None, gt=0, description="the most a spot hour may cost; without it the on-demand price")
+    fallbacks: list[Fallback] = Field(default=[], description="tried in this order when there is no capacity, or the price is too high")
+    clocks: Clocks = Field(default=Clocks(), description="when the box stops by itself")
+    count: int = Field(default=1, ge=1, le=256, description="so many boxes alike, called NAME-1 and so on; NAME is then their group")
+    reach: Reach = Field(
+        default="public", description="how SSH gets there: public or private address, SSM Session Manager, or a bastion"
+    )
+    bastion: Bastion | None = Field(default=None, description="the bastion, for `reach: bastion`")
+    instance_connect: bool = Field(default=False, description="EC2 Instance Connect: the key is admitted for a minute each time")
+    instance_profile: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9+=,.@_-]+$", description="the IAM instance profile that lets the box use the bucket"
+    )
+    key_name: str | None = Field(default=None, description="the name of an EC2 key pair that fits `ssh_key`")
+    ssh_key: LaptopPath | None = Field(default=None, description="your private key on the laptop; without it Windlass makes one of its own")
+    ami: str | None = Field(
+        default=None, pattern=r"^(ami-[0-9a-f]+|/.+)$", description="image id or SSM parameter; else one baked, else the Deep Learning AMI"
+    )
+    subnet: str | None = Field(default=None, description="a subnet id; without it the default VPC's", pattern=_SUBNET)
+    tags: dict[str, str] = Field(default={}, description="further tags on all that is made for this box")
+    models: list[str] = Field(
+        default=[], description="base models that `inv box.setup` fetches: `mistralai/Mistral-7B-v0.3`, or `s3://bucket/folder/`"
+    )
+    ollama: bool = Field(default=False, description="whether `inv box.setup` installs the pinned Ollama on the box")
+
+
+class Ec2Entry(_CloudEntry):
     """A box on AWS, made on request."""
 
     provider: Literal["ec2"] = Field(default="ec2", description="AWS EC2")
-    region: str = Field(description="the AWS region", examples=["us-east-1"], pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    instance_type: str = Field(default="g5.2xlarge", description="the EC2 instance type", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
+    region: str = Field(description="the AWS region", examples=["us-east-1"], pattern=_REGION)
+    instance_type: str = Field(default="g5.2xlarge", description="the EC2 instance type", pattern=_TYPE)
     disk_gb: int = Field(default=200, ge=8, le=16384, description="size of the root disk in GB (gp3, encrypted)")
     user: str = Field(default="ubuntu", description="the login name of the image", pattern=r"^[a-z_][a-z0-9_.-]*$")
-    ssh_key: LaptopPath | None = Field(default=None, description="your private key on the laptop; without it Windlass makes one of its own")
-    key_name: str | None = Field(default=None, description="the name of an EC2 key pair that fits `ssh_key`")
-    ami: str | None = Field(
-        default=None, pattern=r"^(ami-[0-9a-f]+|/.+)$", description="an image id; without it the Deep Learning AMI of the region"
-    )
-    subnet: str | None = Field(default=None, description="a subnet id; without it the default VPC's", pattern=r"^subnet-[0-9a-f]+$")
-    tags: dict[str, str] = Field(default={}, description="further tags on all that is made for this box")
 
 
-class EmbeddedEntry(_Entry):
+class EmbeddedEntry(_CloudEntry):
     """A box of the embedded cloud on this laptop: a real SSH server, no account, no cost."""
 
     provider: Literal["embedded"] = Field(default="embedded", description="the embedded cloud on this laptop")
-    instance_type: str = Field(default="t3.large", description="the type it claims to be", pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")
+    region: str = Field(default="us-east-1", description="the region it claims to be in", pattern=_REGION)
+    instance_type: str = Field(default="t3.large", description="the type it claims to be", pattern=_TYPE)
     disk_gb: int = Field(default=20, ge=1, le=16384, description="the disk size it claims to have, in GB")
 
 
@@ -92,6 +162,7 @@ class Inventory(Section):
     boxes: dict[Name, Annotated[BoxEntry, Field(discriminator="provider")]] = Field(min_length=1, description="every box by name")
     ollama: OllamaEntry = Field(default=OllamaEntry(), description="where models are installed")
     storage: StorageEntry = Field(default=StorageEntry(), description="where backups and shared data lie")
+    groups: dict[Name, list[Name]] = Field(default={}, description="names for several boxes: `trainers: [a, b]`")
 
     _source: source.Source = PrivateAttr(default_factory=lambda: source.Source(Path("inventory.yaml")))
 

@@ -1,5 +1,6 @@
 """What every section of a configuration file has in common."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,22 @@ def _plain(value: Any) -> Any:
         raise ValueError("text, a number, true or false")
     return value
 
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(value: Any) -> Any:
+    """`90s`, `30m`, `12h`, `14d` as seconds. Raises ValueError for anything else but a number, which stands for seconds already."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError("a time such as `90s`, `30m`, `12h` or `14d`")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+Duration = Annotated[float, BeforeValidator(seconds)]
+"""A length of time in seconds, written as `90s`, `30m`, `12h` or `14d`."""
 
 LaptopPath = Annotated[Path, BeforeValidator(_path)]
 """A path on the laptop; `~` is the home folder."""

@@ -1,0 +1,65 @@
+"""The clocks of a box: when it stops by itself, and how they stand. Written on the box by the watchdog, shown on the laptop."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the clocks are set to. Seconds, except `dollars` and `hourly_usd` (compute and disk of a running hour; 0: unknown or free).
+
+    `session` names one start of the box (EC2's launch time, or empty): lifetime and dollars count from it, and a reboot keeps it.
+    """
+
+    idle: float
+    lifetime: float
+    dollars: float
+    stopped: float
+    stuck: float
+    stuck_grace: float
+    grace: float
+    hourly_usd: float = 0.0
+    session: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Limits":
+        """Read limits; raises ValueError or TypeError when it is none."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """The limits as one JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the clocks stand at the moment `at` (seconds since the epoch, UTC, by the box's own clock).
+
+    `state` is busy, idle, stuck or stopping; `activity` says what keeps it busy, in words; `stops_in` seconds from `at` the clock
+    `stops_by` (idle, lifetime, dollars, stuck, notice) stops the box if nothing changes; `stuck_job` has shown no sign of life for
+    `stuck_for` seconds; `notice` is a notice of the cloud, as of spot, in words.
+    """
+
+    at: float
+    state: str
+    limits: Limits
+    elapsed: float = 0.0
+    spent_usd: float = 0.0
+    idle_for: float = 0.0
+    stops_in: float = 0.0
+    stops_by: str = ""
+    activity: list[str] = field(default_factory=list)
+    stuck_job: str = ""
+    stuck_for: float = 0.0
+    notice: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Reading":
+        """Read a reading; raises ValueError, KeyError or TypeError when it is none."""
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**{**fields, "limits": Limits(**fields["limits"])})
+
+    def to_json(self) -> str:
+        """The reading as one JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
