@@ -2,16 +2,18 @@
 
 from invoke import Collection
 
-from remote.control.commands import box, check, cloud, demo, deploy, dev, job, model, preflight, run
+from remote.control.commands import box, check, cloud, demo, deploy, dev, job, model, preflight, run, shell
 
 ns = Collection()
 for verb in (
     *(demo.demo, check.check, check.config, deploy.deploy, preflight.preflight),
-    *(box.launch, box.start, box.stop, box.terminate, run.status),
+    *(box.launch, box.start, box.stop, box.terminate, run.status, shell.ssh),
     *(run.train, job.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),
     *(dev.test, dev.lint),
 ):
     ns.add_task(verb)
+for verb in (shell.ssh_config, shell.forget):
+    box.collection.add_task(verb)
 for name, module in {"box": box, "cloud": cloud, "model": model, "dev": dev}.items():
     ns.add_collection(module.collection, name)

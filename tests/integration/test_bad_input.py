@@ -149,7 +149,7 @@ def test_a_recipe_that_does_not_fit_the_box_is_found(empty, refused):
         ("cancel --json", Exit.NOT_FOUND),
         ("pull nosuch", Exit.NOT_FOUND),
         ("deploy", Exit.BOX_STOPPED),
-        ("box.ssh", Exit.BOX_STOPPED),
+        ("ssh", Exit.BOX_STOPPED),
     ],
 )
 def test_what_is_not_there(line, code, empty, refused):

@@ -13,6 +13,7 @@ from remote.control import project
 from remote.control.cloud import boxes, endpoint, identity, openssh
 from remote.control.cloud.embedded import client
 from remote.control.commands import box as verbs
+from remote.control.commands import shell
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, HostKeyMismatch
 from remote.control.transport import known_hosts
@@ -137,7 +138,8 @@ def test_a_box_ended_behind_our_back_is_seen_as_gone(entry):
 
 
 def inv(capsys, words):
-    program = Program(namespace=Collection(verbs.launch, verbs.start, verbs.stop, verbs.terminate, box=verbs.collection))
+    flat = (verbs.launch, verbs.start, verbs.stop, verbs.terminate, shell.ssh, shell.ssh_config)
+    program = Program(namespace=Collection(*flat, box=verbs.collection))
     code = 0
     try:
         program.run(f"inv {words}")
@@ -161,12 +163,12 @@ def test_the_commands(entry, capsys):
     assert "demo is up" in err
     code, out, err = inv(capsys, "box.list --json")
     assert [(row["name"], row["id"]) for row in json.loads(out)] == [("demo", launched["id"])]
-    code, out, err = inv(capsys, "box.ssh-config")
+    code, out, err = inv(capsys, "ssh-config")
     assert out.startswith("Host windlass-demo\n")
 
     code, out, err = inv(capsys, "stop")
     assert (code, "demo is stopped" in err) == (0, True)
-    code, out, err = inv(capsys, "box.ssh")
+    code, out, err = inv(capsys, "ssh")
     assert code == 32
     assert "./inv start demo" in err
 

@@ -33,7 +33,7 @@ def launch(_context: Any, name: str = "", yes: bool = False, dry_run: bool = Fal
         _show_plan(entry.name, plan, as_json=False)
         _confirm(f"Launch {entry.name}?", yes, needs_terminal=False)
     box = boxes.ready(entry, console.say)
-    _tell(box, json, f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: ./inv box.ssh {box.name}")
+    _tell(box, json, f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: ./inv ssh {box.name}")
 
 
 @verb(positional=["name"], help={**_NAME, **_JSON, **_DRY})
@@ -106,42 +106,6 @@ def list_boxes(_context: Any, json: bool = False) -> None:
     console.print_table("", boxes.COLUMNS, boxes.report(listing))
 
 
-@verb(positional=["name"], help=_NAME)
-def ssh(_context: Any, name: str = "") -> None:
-    """Opens a shell on a running box with the system's ssh."""
-    import os
-    import shutil
-
-    from remote.control.cloud import boxes, openssh
-    from remote.control.errors import LaptopError
-
-    box = boxes.running(_entry(name))
-    if not shutil.which("ssh"):
-        raise LaptopError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
-    os.execvp("ssh", openssh.command(box))  # noqa: S606 - a shell for a person: the terminal must be ssh's own
-
-
-@verb(name="ssh-config", positional=["name"], help=_NAME)
-def ssh_config(_context: Any, name: str = "") -> None:
-    """Prints a block for ~/.ssh/config, for editors and rsync; writes nothing."""
-    from remote.control.cloud import boxes, openssh
-
-    print(openssh.config_block(boxes.running(_entry(name))), end="")
-
-
-@verb(positional=["name"], help=_NAME)
-def forget(_context: Any, name: str = "") -> None:
-    """Forgets a box's pinned host key; the next start reads it anew from the box's console."""
-    from remote.control import console
-    from remote.control.cloud import boxes
-
-    entry = _entry(name)
-    if boxes.forget_host_key(entry):
-        console.say(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
-    else:
-        console.say(f"{entry.name} has no pinned host key")
-
-
 def _entry(name: str) -> Any:
     from remote.control.config.inventory import load_inventory
 
@@ -186,4 +150,4 @@ def _tell(box: "Box | None", as_json: bool, sentence: str) -> None:
     console.say(sentence)
 
 
-collection = Collection(list_boxes, ssh, ssh_config, forget)
+collection = Collection(list_boxes)

@@ -8,7 +8,7 @@ import tasks
 
 MAIN_ROAD = {
     "demo", "check", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "logs", "pull",
-    "export", "install", "run", "resume", "cancel", "runs", "verify",
+    "export", "install", "run", "resume", "cancel", "runs", "verify", "ssh",
 }  # fmt: skip
 
 REHEARSED = {

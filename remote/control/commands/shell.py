@@ -1,0 +1,49 @@
+"""A shell on a box, and what the user's own ssh, editor or rsync need to get there."""
+
+from typing import Any
+
+from remote.control.commands.verb import verb
+
+_NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
+
+
+@verb(positional=["name"], help=_NAME)
+def ssh(_context: Any, name: str = "") -> None:
+    """Opens a shell on a running box with the system's ssh."""
+    import os
+    import shutil
+
+    from remote.control.cloud import boxes, openssh
+    from remote.control.errors import LaptopError
+
+    box = boxes.running(_entry(name))
+    if not shutil.which("ssh"):
+        raise LaptopError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
+    os.execvp("ssh", openssh.command(box))  # noqa: S606 - a shell for a person: the terminal must be ssh's own
+
+
+@verb(name="ssh-config", positional=["name"], help=_NAME)
+def ssh_config(_context: Any, name: str = "") -> None:
+    """Prints a block for ~/.ssh/config, for editors and rsync; writes nothing."""
+    from remote.control.cloud import boxes, openssh
+
+    print(openssh.config_block(boxes.running(_entry(name))), end="")
+
+
+@verb(positional=["name"], help=_NAME)
+def forget(_context: Any, name: str = "") -> None:
+    """Forgets a box's pinned host key; the next start reads it anew from the box's console."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+
+    entry = _entry(name)
+    if boxes.forget_host_key(entry):
+        console.say(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
+    else:
+        console.say(f"{entry.name} has no pinned host key")
+
+
+def _entry(name: str) -> Any:
+    from remote.control.config.inventory import load_inventory
+
+    return load_inventory().box(name or None)
