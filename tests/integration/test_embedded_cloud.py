@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,23 @@ DEEP_LEARNING_AMI = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-
 USER_DATA = """#!/bin/bash
 echo "first boot in $PWD"
 echo boot >> ~/boots
+"""
+
+BOOTHOOK = """#cloud-boothook
+#!/bin/bash
+echo "the hook speaks"
+echo "$WINDLASS_INSTANCE" >> ~/boots
+setsid sleep 300 >/dev/null 2>&1 </dev/null &
+echo $! > ~/watcher
+exit 3
+"""
+
+ASK_AS_THE_BOX = b"""
+import boto3
+
+session = boto3.Session()
+buckets = session.client("s3").list_buckets()["Buckets"]
+print(session.get_credentials().method, isinstance(buckets, list))
 """
 
 ASK_METADATA = b"""
@@ -253,6 +271,40 @@ def test_user_data_runs_on_the_first_boot_alone_and_the_disk_stays(cloud):
     assert not os.path.exists(disk)
     with pytest.raises(ClientError, match="IncorrectInstanceState"):
         ec2.start_instances(InstanceIds=[instance])
+
+
+def test_a_boothook_runs_at_every_boot_before_ssh_answers(cloud):
+    ec2 = cloud.aws("ec2")
+    instance = cloud.running(UserData=BOOTHOOK)
+    assert cloud.run(instance, "cat ~/boots")[1].decode() == f"{instance}\n"
+    assert "the hook speaks" in cloud.console(instance)
+    assert "boothook ended with exit code 3" in cloud.console(instance)
+    assert cloud.run(instance, "kill -0 $(cat ~/watcher)")[0] == 0, "what it left behind lives on"
+    ec2.stop_instances(InstanceIds=[instance])
+    cloud.until(instance, "stopped")
+    ec2.start_instances(InstanceIds=[instance])
+    cloud.until(instance, "running")
+    assert cloud.run(instance, "cat ~/boots")[1].decode() == f"{instance}\n" * 2
+    ec2.terminate_instances(InstanceIds=[instance])
+    cloud.until(instance, "terminated")
+
+
+def test_credentials_come_from_the_instance_profile_alone(cloud):
+    iam = cloud.aws("iam")
+    iam.create_role(RoleName="box", AssumeRolePolicyDocument="{}")
+    iam.create_instance_profile(InstanceProfileName="boxes")
+    iam.add_role_to_instance_profile(InstanceProfileName="boxes", RoleName="box")
+    bare, trusted = cloud.launch(), cloud.launch(IamInstanceProfile={"Name": "boxes"})
+    for instance in (bare, trusted):
+        cloud.until(instance, "running")
+    code, output, errors = cloud.run(trusted, f"'{sys.executable}' -", ASK_AS_THE_BOX)
+    assert (code, output) == (0, b"iam-role True\n"), errors
+    assert b"NoCredentialsError" in cloud.run(bare, f"'{sys.executable}' -", ASK_AS_THE_BOX)[2]
+    assert cloud.run(trusted, "env | grep -c -e AWS_ACCESS_KEY_ID -e AWS_SECRET")[1] == b"0\n"
+    with pytest.raises(ClientError) as caught:
+        cloud.launch(IamInstanceProfile={"Name": "nobody"})
+    assert caught.value.response["Error"]["Code"] == "InvalidParameterValue"
+    cloud.aws("ec2").terminate_instances(InstanceIds=[bare, trusted])
 
 
 def test_a_box_reboots(cloud):

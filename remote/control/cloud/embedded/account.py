@@ -25,6 +25,8 @@ from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 from moto.ec2.responses.general import General
+from moto.ec2.responses.instances import InstanceResponse
+from moto.iam.exceptions import NotFoundException
 
 from remote.contract import atomic
 from remote.control.cloud.embedded import metadata
@@ -56,6 +58,7 @@ class Account:
 
     def install(self) -> None:
         """Tie moto's model to this account. Once in a process."""
+        _replace(InstanceResponse, "run_instances", _with_instance_profile)
         _replace(EC2Backend, "run_instances", self._run_instances)
         _replace(Instance, "start", self._start)
         _replace(Instance, "stop", self._stop)
@@ -127,7 +130,9 @@ class Account:
     def facts(self, instance: Instance) -> dict[str, str]:
         """What IMDS tells about an instance."""
         user_data = _user_data(instance).decode(errors="replace")
-        return metadata.facts_of(instance, user_data, _public_key(instance), instance.key_name)
+        association = instance.ec2_backend.iam_instance_profile_associations.get(instance.id)
+        credentials = metadata.credentials_of(association.iam_instance_profile) if association else {}
+        return {**metadata.facts_of(instance, user_data, _public_key(instance), instance.key_name), **credentials}
 
     def _power_now(self, instance: Instance, action: str) -> None:
         if action == "reboot":
@@ -301,6 +306,16 @@ def _launched_with(backend: Any, token: str) -> Any:
     """The reservation that was made with a client token. moto puts its own word where a request has none."""
     made = (reservation for reservation in backend.reservations.values() if token != _NO_TOKEN)
     return next((reservation for reservation in made if any(instance.client_token == token for instance in reservation.instances)), None)
+
+
+def _with_instance_profile(original: Callable[..., Any], response: Any) -> Any:
+    """EC2 has words of its own for a profile that IAM does not know."""
+    try:
+        return original(response)
+    except NotFoundException:
+        name = response._get_param("IamInstanceProfile.Name")
+        message = f"Value ({name}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
+        raise EC2ClientError("InvalidParameterValue", message) from None
 
 
 def _expect(instance: Instance, states: str, verb: str) -> None:

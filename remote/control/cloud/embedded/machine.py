@@ -1,5 +1,8 @@
 """One instance as a machine: a disk folder, an SSH server, user-data, a console.
 
+User-data is treated as cloud-init treats it: a `#!` script runs beside the first boot; what begins with `#cloud-boothook` runs at
+every boot, less that line and by the `#!` that follows, and the boot waits for it (here a bounded time) before SSH answers.
+
 ```
 <cloud>/instances/<id>/
   disk/            the box's home: kept by stop and start, gone with terminate
@@ -11,6 +14,7 @@
 
 import contextlib
 import getpass
+import gzip
 import json
 import os
 import platform
@@ -38,6 +42,8 @@ SSH_SERVER = "WINDLASS_SSH_SERVER"
 """Set to `library` to do without OpenSSH's sshd, as on a machine that has none."""
 
 _CONSOLE_BYTES = 64 * 1024
+_BOOTHOOK = b"#cloud-boothook"
+_BOOTHOOK_SECONDS = 60.0
 
 
 @dataclass
@@ -112,8 +118,7 @@ class Machine:
         if first:
             self._first_boot(public_key)
             self._save(booted=True)
-        if first and user_data:
-            self._run_user_data(user_data, environment)
+        self._run_user_data(_unpacked(user_data), environment, first)
         self._start_ssh_server()
         self._print(host_key_block(self._host_key.with_suffix(".pub").read_text(), self.id))
 
@@ -165,15 +170,28 @@ class Machine:
         atomic.write_text(self._authorized_keys, public_key.strip() + "\n", mode=0o600)
         atomic.write_text(self.disk / ".profile", '[ -z "$WINDLASS_ENVIRONMENT" ] || . "$WINDLASS_ENVIRONMENT"\n')
 
-    def _run_user_data(self, user_data: bytes, environment: dict[str, str]) -> None:
-        if not user_data.startswith(b"#!"):
-            self._print("cloud-init: user-data is no script (its first line must begin with #!); ignored")
+    def _run_user_data(self, user_data: bytes, environment: dict[str, str], first: bool) -> None:
+        if user_data.startswith(_BOOTHOOK):
+            self._wait_for_boothook(self._start_script(user_data.partition(b"\n")[2].lstrip(), "boothook", environment))
+        elif not first or not user_data:
             return
-        script = self.disk / ".host" / "user-data"
-        atomic.write_bytes(script, user_data, mode=0o700)
-        interpreter = user_data.splitlines()[0][2:].decode().split(None, 1)
-        child = self._spawn([*interpreter, str(script)], environment, self.console_log, self.disk)
-        threading.Thread(target=self._report_user_data, args=(child,), daemon=True).start()
+        elif user_data.startswith(b"#!"):
+            child = self._start_script(user_data, "user-data", environment)
+            threading.Thread(target=self._report_user_data, args=(child,), daemon=True).start()
+        else:
+            self._print("cloud-init: user-data is no script (its first line must begin with #! or be #cloud-boothook); ignored")
+
+    def _start_script(self, script: bytes, name: str, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+        path = self.disk / ".host" / name
+        atomic.write_bytes(path, script, mode=0o700)
+        interpreter = script.splitlines()[0][2:].decode().split(None, 1) if script.startswith(b"#!") else ["/bin/sh"]
+        return self._spawn([*interpreter, str(path)], {**environment, "INSTANCE_ID": self.id}, self.console_log, self.disk)
+
+    def _wait_for_boothook(self, child: "subprocess.Popen[bytes]") -> None:
+        try:
+            self._print(f"cloud-init: boothook ended with exit code {child.wait(_BOOTHOOK_SECONDS)}")
+        except subprocess.TimeoutExpired:
+            self._print(f"cloud-init: boothook still runs after {_BOOTHOOK_SECONDS:.0f} s; the boot goes on")
 
     def _report_user_data(self, child: "subprocess.Popen[bytes]") -> None:
         code = child.wait()
@@ -221,6 +239,11 @@ class Machine:
     def _print(self, text: str) -> None:
         with open(self.console_log, "a") as console:
             console.write(text.rstrip("\n") + "\n")
+
+
+def _unpacked(user_data: bytes) -> bytes:
+    """User-data may be compressed with gzip, as for cloud-init."""
+    return gzip.decompress(user_data) if user_data.startswith(b"\x1f\x8b") else user_data
 
 
 def sweep(cloud_folder: Path) -> set[int]:

@@ -1,8 +1,10 @@
 """The instance metadata service of a box, version 2 alone: a session token first, then the facts."""
 
+import hashlib
 import json
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 
 def answer(method: str, path: str, headers: Mapping[str, str], facts: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:
@@ -19,6 +21,20 @@ def answer(method: str, path: str, headers: Mapping[str, str], facts: Mapping[st
         return 200, facts[wanted]
     below = sorted({_entry(name, wanted.rstrip("/") + "/") for name in facts if name.startswith(wanted.rstrip("/") + "/")})
     return (200, "\n".join(below)) if below else (404, "")
+
+
+def credentials_of(profile: object, seconds: float = 6 * 3600) -> dict[str, str]:
+    """What the service tells about an instance profile (moto's): its role, and credentials of that role which expire."""
+    now = datetime.now(UTC)
+    name = profile.roles[0].name if profile.roles else profile.name  # type: ignore[attr-defined]
+    mark = hashlib.sha256(profile.arn.encode()).hexdigest().upper()  # type: ignore[attr-defined]
+    document = {
+        **{"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": f"{now:%Y-%m-%dT%H:%M:%SZ}"},
+        **{"AccessKeyId": f"ASIA{mark[:16]}", "SecretAccessKey": mark[16:56], "Token": secrets.token_urlsafe(200)},
+        "Expiration": f"{now + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}",
+    }
+    told = {"Code": "Success", "LastUpdated": document["LastUpdated"], "InstanceProfileArn": profile.arn}  # type: ignore[attr-defined]
+    return {"meta-data/iam/info": json.dumps(told), f"meta-data/iam/security-credentials/{name}": json.dumps(document, indent=1)}
 
 
 def facts_of(instance: object, user_data: str, public_key: str, key_name: str | None) -> dict[str, str]:

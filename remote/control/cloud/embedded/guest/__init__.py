@@ -58,8 +58,8 @@ def environment(folder: Path, instance_id: str, region: str, cloud_url: str) -> 
         CLOUD: str(folder.parents[1]),
         "WINDLASS_ENVIRONMENT": str(folder / "environment"),
         "WINDLASS_IMDS": f"{cloud_url}/windlass/imds/{instance_id}",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{cloud_url}/windlass/imds/{instance_id}",
         **{"AWS_ENDPOINT_URL": cloud_url, "AWS_DEFAULT_REGION": region},
-        **{"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"},
     }
 
 
