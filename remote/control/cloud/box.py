@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import Bastion
 
 State = Literal["pending", "running", "stopping", "stopped", "terminated", "unknown"]
 """EC2's own words. `terminated` also stands for a box that was never launched; `unknown` when the provider could not be asked."""
@@ -17,7 +20,8 @@ class Box:
     of its host keys in Windlass's known_hosts; `root` and `shared` are folders on the box; `launched_at` is seconds since
     the epoch, UTC, of the last start; `hourly_usd` is the list price while it runs, or None where nothing is billed or the
     price is not known; `note` says what a reader of a listing should know besides;
-    `market` is on-demand or spot; `reach` is how SSH gets there: public, private, ssm or bastion.
+    `market` is on-demand or spot; `reach` is how SSH gets there: public, private, ssm or bastion; `bastion` is the host in between, for
+    `bastion`; `instance_connect`: the key is admitted through EC2 Instance Connect before each login.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Box:
     zone: str = ""
     market: str = "on-demand"
     reach: str = "public"
+    bastion: "Bastion | None" = None
+    instance_connect: bool = False
 
     @property
     def address(self) -> str:

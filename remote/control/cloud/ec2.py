@@ -113,6 +113,9 @@ class Ec2:
             launched_at=launched.timestamp() if launched else None,
             hourly_usd=self._hourly(instance["InstanceType"]),
             note=note,
+            reach=request.wish(self.entry, "reach") or "public",
+            bastion=request.wish(self.entry, "bastion"),
+            instance_connect=bool(request.wish(self.entry, "instance_connect")),
         )
 
     @cached_property
