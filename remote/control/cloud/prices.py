@@ -1,49 +1,188 @@
-"""List prices of common GPU boxes: enough to show the order of a bill before it is made. Never an invoice.
+"""What a box costs: from AWS's Price List, kept for a day, and from a dated table in the repository where that cannot be asked.
 
-On-demand, Linux, us-east-1, US dollars an hour. Other regions are up to half as much again; they are shown with a tilde.
-Billing is by the second. Source: https://aws.amazon.com/ec2/pricing/on-demand/ and https://aws.amazon.com/ebs/pricing/.
+List prices, on-demand, Linux, shared tenancy, US dollars; no taxes, discounts, credits or transfer. Enough to know the order of a
+bill before it is made; never an invoice. Billing is by the second. `price_table.json` says where its own figures come from.
 """
 
-AS_OF = "June 2026"
-HOME_REGION = "us-east-1"
-GP3_USD_PER_GB_MONTH = 0.08
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from remote.contract import atomic
+from remote.control import project
+from remote.control.cloud import spot_prices
+from remote.control.cloud.endpoint import Endpoint
+from remote.control.cloud.offers import Offer
+
 HOURS_PER_MONTH = 730
 
-HOURLY_USD = {
-    "t3.large": 0.0832,
-    "g4dn.xlarge": 0.526,
-    "g4dn.2xlarge": 0.752,
-    "g4dn.4xlarge": 1.204,
-    "g5.xlarge": 1.006,
-    "g5.2xlarge": 1.212,
-    "g5.4xlarge": 1.624,
-    "g5.8xlarge": 2.448,
-    "g5.12xlarge": 5.672,
-    "g6.xlarge": 0.8048,
-    "g6.2xlarge": 0.9776,
-    "g6.4xlarge": 1.3232,
-    "g6.8xlarge": 2.0144,
-    "g6e.xlarge": 1.861,
-    "g6e.2xlarge": 2.24208,
-    "g6e.4xlarge": 3.00424,
-}
+_PRICE_LIST_REGION = "us-east-1"
+_FRESH = timedelta(days=1)
+_LOCK = threading.Lock()
 
 
-def hourly(instance_type: str) -> float | None:
-    """Dollars an hour of a running instance in us-east-1, without its disk; None for a type the table does not hold."""
-    return HOURLY_USD.get(instance_type)
+@dataclass(frozen=True)
+class Price:
+    """Dollars an hour. `compute_hourly` is None where nobody knows it; the disk is paid while the box is stopped too, the public address
+    only while it runs. `source` says who told (`Price List`, `spot price`, `table`), `as_of` when."""
+
+    compute_hourly: float | None
+    disk_hourly: float
+    address_hourly: float
+    source: str
+    as_of: str
+
+    @property
+    def running_hourly(self) -> float | None:
+        """Everything that an hour costs while the box runs."""
+        return None if self.compute_hourly is None else self.compute_hourly + self.disk_hourly + self.address_hourly
+
+    @property
+    def disk_monthly(self) -> float:
+        """The disk for a month, whether the box runs or not."""
+        return self.disk_hourly * HOURS_PER_MONTH
 
 
-def disk_monthly(disk_gb: int) -> float:
-    """Dollars a month for a gp3 disk, whether its instance runs or not."""
-    return disk_gb * GP3_USD_PER_GB_MONTH
+@dataclass(frozen=True)
+class Quote:
+    """One list price: dollars by the unit in which it is sold (an hour, or a GB for a month), who told it, and when."""
+
+    usd: float | None
+    source: str
+    as_of: str
+
+
+def of_offer(offer: Offer, disk_gb: int, there: Endpoint) -> Price:
+    """What a box of that offer costs. Never raises: what cannot be asked comes from the table, and `source` says so."""
+    compute = quote(f"compute {offer.instance_type}", offer.region, there)
+    disk = quote("disk gp3", offer.region, there)
+    address = quote("address", offer.region, there)
+    price = Price(compute.usd, disk_gb * (disk.usd or 0) / HOURS_PER_MONTH, address.usd or 0, compute.source, compute.as_of)
+    if offer.market != "spot":
+        return price
+    spot = spot_prices.history(offer, there)
+    if spot is None:
+        return replace(price, source=f"{price.source}; on-demand, as no spot price is known")
+    return replace(price, compute_hourly=spot.current, source=f"spot price in {spot.zone}", as_of=spot.as_of)
+
+
+def quote(item: str, region: str, there: Endpoint) -> Quote:
+    """One list price: of `compute TYPE` and `address` for an hour, of `disk TYPE` and `snapshot` for a GB and month."""
+    with _LOCK:
+        kept = _kept()
+        key = f"{'aws' if there.is_billed else 'embedded'} {region} {item}"
+        known = kept.get(key)
+        if known and datetime.now(UTC) - datetime.fromisoformat(known["at"]) < _FRESH:
+            return Quote(known["usd"], "Price List", known["at"][:10])
+        usd = _asked(item, region, there)
+        if usd is not None:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            atomic.write_json(_cache_file(), {**kept, key: {"usd": usd, "at": at}})
+            return Quote(usd, "Price List", at[:10])
+    return Quote(known["usd"], "Price List", known["at"][:10]) if known else tabled(item, region)
+
+
+def tabled(item: str, region: str) -> Quote:
+    """The table's price of an item in a region; None for one that it does not hold."""
+    kind, _, name = item.partition(" ")
+    there = table()
+    factor = there["factors"].get(region)
+    usd = {
+        "compute": there["hourly_usd"].get(name),
+        "disk": there["per_gb_month_usd"].get(name),
+        "snapshot": there["per_gb_month_usd"]["snapshot"],
+        "address": there["address_hourly_usd"],
+    }[kind]
+    if kind != "address" and usd is not None and factor != 1:
+        return Quote(usd * (factor or 1), f"table, {there['home_region']}" + (f" x {factor}" if factor else ""), there["as_of"])
+    return Quote(usd, "table" if usd is not None else "not known", there["as_of"])
+
+
+@cache
+def table() -> dict[str, Any]:
+    """`price_table.json`."""
+    held: dict[str, Any] = json.loads(Path(__file__).with_name("price_table.json").read_text())
+    return held
+
+
+def hourly(instance_type: str, region: str = "us-east-1") -> float | None:
+    """Dollars for an hour of a running instance without its disk, on-demand, as far as known without asking; None where it is not."""
+    known = _kept().get(f"aws {region} compute {instance_type}")
+    return float(known["usd"]) if known else tabled(f"compute {instance_type}", region).usd
+
+
+def disk_monthly(disk_gb: int, region: str = "us-east-1") -> float:
+    """Dollars a month for a gp3 disk, whether its instance runs or not, as far as known without asking."""
+    known = _kept().get(f"aws {region} disk gp3")
+    return disk_gb * float(known["usd"] if known else tabled("disk gp3", region).usd or 0)
 
 
 def in_words(instance_type: str, region: str, disk_gb: int) -> str:
-    """The price as a person reads it, with its date."""
-    price = hourly(instance_type)
-    disk = f"+ ${disk_monthly(disk_gb):.2f}/month for the disk, also while stopped"
+    """The price as a person reads it, with its date, as far as known without asking."""
+    price = hourly(instance_type, region)
+    disk = f"+ ${disk_monthly(disk_gb, region):.2f}/month for the disk, also while stopped"
+    told = tabled(f"compute {instance_type}", region)
     if price is None:
-        return f"not in the table of {AS_OF}: see aws.amazon.com/ec2/pricing {disk}"
-    about = "" if region == HOME_REGION else "~"
-    return f"{about}${price:.3f}/h {disk} (list prices of {HOME_REGION}, {AS_OF})"
+        return f"not in the table of {told.as_of}: see aws.amazon.com/ec2/pricing {disk}"
+    return f"${price:.3f}/h {disk} (list prices, {told.source}, {told.as_of})"
+
+
+# The Price List ---------------------------------------------------------------------------------------------------------
+
+
+def _asked(item: str, region: str, there: Endpoint) -> float | None:
+    """The Price List's word; None when it has none or cannot be asked."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    service, wanted, usage = _search(item)
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in {**wanted, "regionCode": region}.items()]
+    try:
+        pages = there.in_region(_PRICE_LIST_REGION).client("pricing").get_paginator("get_products")
+        answers = [page["PriceList"] for page in pages.paginate(ServiceCode=service, Filters=filters, FormatVersion="aws_v1")]
+    except (BotoCoreError, ClientError):
+        return None
+    products = [json.loads(text) for answer in answers for text in answer]
+    found = [usd for product in products if _fits(product, usage) for usd in _on_demand(product) if usd > 0]
+    return min(found, default=None)
+
+
+def _search(item: str) -> tuple[str, dict[str, str], str]:
+    """The service, the attributes and the end of the usage type under which the Price List holds an item."""
+    kind, _, name = item.partition(" ")
+    if kind == "compute":
+        plain = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used"}
+        return "AmazonEC2", {"productFamily": "Compute Instance", "instanceType": name, **plain}, f":{name}"
+    if kind == "disk":
+        return "AmazonEC2", {"productFamily": "Storage", "volumeApiName": name}, ""
+    if kind == "snapshot":
+        return "AmazonEC2", {"productFamily": "Storage Snapshot"}, "EBS:SnapshotUsage"
+    return "AmazonVPC", {"group": "VPCPublicIPv4Address"}, "PublicIPv4:InUseAddress"
+
+
+def _fits(product: dict[str, Any], usage: str) -> bool:
+    told = product["product"]["attributes"]
+    # Capacity blocks of the large GPU types stand there as well, under the same attributes.
+    return str(told.get("usagetype", "")).endswith(usage) and told.get("marketoption", "OnDemand") == "OnDemand"
+
+
+def _on_demand(product: dict[str, Any]) -> Iterator[float]:
+    for term in product["terms"].get("OnDemand", {}).values():
+        for dimension in term["priceDimensions"].values():
+            yield float(dimension["pricePerUnit"].get("USD", 0))
+
+
+def _cache_file() -> Path:
+    return project.state_folder() / "prices.json"
+
+
+def _kept() -> dict[str, Any]:
+    try:
+        kept: dict[str, Any] = json.loads(_cache_file().read_text())
+        return kept if isinstance(kept, dict) else {}
+    except (OSError, ValueError):
+        return {}

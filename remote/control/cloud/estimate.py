@@ -1,0 +1,126 @@
+"""What a launch would cost, before it does: the offers side by side, the moment it stops, the worst case in dollars."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from remote.control.cloud import prices, quotas, refusals, request, spot_prices
+from remote.control.cloud.endpoint import Endpoint
+from remote.control.cloud.offers import Offer, offers_of
+from remote.control.cloud.prices import Price
+
+COLUMNS = ("offer", "$/h compute", "$/h disk", "$/h address", "$/h in all", "spot, 7 days", "vCPUs", "note")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One offer with its price. `spot_low` and `spot_high` are the extremes of a week; `room` is None where it cannot be told."""
+
+    offer: Offer
+    price: Price
+    spot_low: float | None
+    spot_high: float | None
+    room: quotas.Room | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The most that one start can cost: dollars (None where the price is not known), the moment at which the clock `by` (`lifetime` or
+    `dollars`) stops the box, UTC, and whether it then is gone, disk and all."""
+
+    usd: float | None
+    stops_at: datetime
+    by: str
+
+
+def compare(entry: Any, there: Endpoint) -> list[Line]:
+    """Every offer of an entry, in the order in which they are tried. Only reads; what cannot be asked is left out, and noted."""
+    offers = offers_of(entry)
+    with ThreadPoolExecutor(len(offers)) as pool:
+        return list(pool.map(lambda offer: _line(offer, entry.disk_gb, there), offers))
+
+
+def worst_case(entry: Any, price: Price, now: datetime) -> Worst:
+    """The most that a start at `now` can cost: until its clock and a whole grace have run out."""
+    clocks = entry.clocks
+    seconds, by, hourly = clocks.lifetime, "lifetime", price.running_hourly
+    if hourly and clocks.dollars / hourly * 3600 < seconds:
+        seconds, by = clocks.dollars / hourly * 3600, "dollars"
+    usd = None if hourly is None else hourly * (seconds + clocks.grace) / 3600
+    return Worst(usd, now + timedelta(seconds=seconds), by)
+
+
+def table(lines: Sequence[Line]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Heads and rows; the first row is what would be tried first."""
+    return COLUMNS, [_row(line) for line in lines]
+
+
+def record(line: Line) -> dict[str, Any]:
+    """A line as JSON. Dollars an hour."""
+    price, room = line.price, line.room
+    return {
+        "region": line.offer.region, "zone": line.offer.zone, "instance_type": line.offer.instance_type, "market": line.offer.market,
+        "compute_usd_per_hour": price.compute_hourly, "disk_usd_per_hour": price.disk_hourly,
+        "address_usd_per_hour": price.address_hourly, "source": price.source, "as_of": price.as_of,
+        "spot_low": line.spot_low, "spot_high": line.spot_high, "note": line.note,
+        "quota": {**vars(room), "lacks": room.lacks} if room else None,
+    }  # fmt: skip
+
+
+def sentences(entry: Any, line: Line, worst: Worst, is_billed: bool = True) -> list[str]:
+    """What a person should know before saying yes."""
+    price = line.price
+    told = [
+        f"at the latest it stops at {worst.stops_at:%Y-%m-%d %H:%M} UTC, by its clock `{worst.by}`"
+        f"{f'; worst case ${worst.usd:.2f}' if worst.usd is not None else '; the worst case is not known, as the price is not'}",
+        _afterwards(entry, line, price),
+        f"prices: {price.source}, {price.as_of}; list prices without tax, discounts and transfer",
+    ]
+    if line.room and line.room.lacks:
+        told.append(f"quota {line.room.code} lacks {line.room.lacks} vCPUs ({line.room}): {line.room.request_command}")
+    return told if is_billed else [*told, "the embedded cloud bills nothing: these are the prices that AWS would ask"]
+
+
+def permitted(entry: Any, there: Endpoint) -> str | None:
+    """None when EC2 would let these credentials launch the box; else its refusal in words. Starts nothing (EC2's DryRun)."""
+    from botocore.exceptions import ClientError
+
+    offer = offers_of(entry)[0]
+    context = refusals.Context(entry.name, there.region, entry.instance_type, there.regions)
+    with refusals.explained(context):
+        image = request.image(entry, there, context)
+    asked = {"ImageId": image["ImageId"], "InstanceType": offer.instance_type, "MinCount": 1, "MaxCount": 1}
+    try:
+        there.client("ec2").run_instances(**asked, DryRun=True)
+    except ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        return None if code == "DryRunOperation" else f"{code}: {message}"
+    return None
+
+
+def _line(offer: Offer, disk_gb: int, there: Endpoint) -> Line:
+    price, room = prices.of_offer(offer, disk_gb, there), quotas.room(offer, there)
+    spot = spot_prices.history(offer, there)
+    notes = [
+        f"quota {room.code} lacks {room.lacks} vCPUs" if room and room.lacks else "",
+        "" if room else "the quota cannot be told",
+        "" if price.compute_hourly is not None else "the price is not known",
+    ]
+    return Line(offer, price, spot.low if spot else None, spot.high if spot else None, room, "; ".join(filter(None, notes)))
+
+
+def _row(line: Line) -> list[str]:
+    price = line.price
+    spot = "" if line.spot_low is None else f"{line.spot_low:.3f} - {line.spot_high:.3f}"
+    dollars = (price.compute_hourly, price.disk_hourly, price.address_hourly, price.running_hourly)
+    return [str(line.offer), *("?" if usd is None else f"{usd:.3f}" for usd in dollars), spot, str(line.room or "?"), line.note]
+
+
+def _afterwards(entry: Any, line: Line, price: Price) -> str:
+    if line.offer.market == "spot":
+        return "a spot box is terminated when it stops: its disk goes with it, after what is finished was spilled to the bucket"
+    days = entry.clocks.stopped / 86400
+    return f"stopped, its disk goes on costing ${price.disk_monthly:.2f} a month; after {days:.0f} days stopped `./inv reap` terminates it"
