@@ -9,7 +9,9 @@ from typing import Any
 class Limits:
     """What the clocks are set to. Seconds, except `dollars` and `hourly_usd` (compute and disk of a running hour; 0: unknown or free).
 
-    `session` names one start of the box (EC2's launch time, or empty): lifetime and dollars count from it, and a reboot keeps it.
+    `session` names one start of the box (EC2's launch time in whole seconds since the epoch, or empty): lifetime and dollars count
+    from it, and a reboot keeps it. The watchdog looks every `tick` seconds and plans the shutdown `ahead` seconds away each time: so
+    long the box outlives a watchdog that has failed.
     """
 
     idle: float
@@ -21,6 +23,8 @@ class Limits:
     grace: float
     hourly_usd: float = 0.0
     session: str = ""
+    tick: float = 30.0
+    ahead: float = 900.0
 
     @classmethod
     def from_json(cls, text: str) -> "Limits":
@@ -36,9 +40,10 @@ class Limits:
 class Reading:
     """How the clocks stand at the moment `at` (seconds since the epoch, UTC, by the box's own clock).
 
-    `state` is busy, idle, stuck or stopping; `activity` says what keeps it busy, in words; `stops_in` seconds from `at` the clock
-    `stops_by` (idle, lifetime, dollars, stuck, notice) stops the box if nothing changes; `stuck_job` has shown no sign of life for
-    `stuck_for` seconds; `notice` is a notice of the cloud, as of spot, in words.
+    `state` is busy, idle, stuck, stopping, or silent (the watchdog itself has failed, seen by who reads); `activity` says what keeps
+    it busy, in words; `stops_in` seconds from `at` the clock `stops_by` (idle, lifetime, dollars, stuck, notice, watchdog) stops the
+    box if nothing changes; `stuck_job` has shown no sign of life for `stuck_for` seconds; `notice` is a notice of the cloud, as of
+    spot, in words. `limits` are those in force, with what `box.extend` added.
     """
 
     at: float

@@ -45,6 +45,7 @@ def facts_of(instance: object, user_data: str, public_key: str, key_name: str | 
     document = {
         **{"instanceId": of["id"], "instanceType": of["instance_type"], "imageId": of["image_id"], "region": of["region_name"]},
         **{"availabilityZone": zone, "accountId": of["owner_id"], "privateIp": private_ip, "architecture": of["architecture"]},
+        "pendingTime": f"{of['launch_time']:%Y-%m-%dT%H:%M:%SZ}",
     }
     keys = {"meta-data/public-keys/0/openssh-key": public_key, "meta-data/public-keys/": f"0={key_name}"} if key_name else {}
     return {
