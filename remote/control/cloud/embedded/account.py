@@ -29,7 +29,7 @@ from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
 
 from remote.contract import atomic
-from remote.control.cloud.embedded import metadata
+from remote.control.cloud.embedded import images, metadata
 from remote.control.cloud.embedded.machine import Machine
 
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -67,6 +67,7 @@ class Account:
         _replace(General, "get_console_output", self._console_output)
         _install_parameters()
         _install_quotas()
+        images.install(self, _replace)
 
     def instance(self, instance_id: str) -> Instance | None:
         """moto's instance of that id, in any region."""
@@ -206,6 +207,7 @@ class Account:
         if instance.state != while_in:
             return
         try:
+            images.seed(self, instance)
             self.machine(instance).boot(_public_key(instance), _user_data(instance))
             self._settle(instance, while_in, "running")
         except Exception as error:
