@@ -45,6 +45,29 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 @contextlib.contextmanager
+def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None], None]]:
+    """One line for each name, kept up to date on a terminal; elsewhere a line for each change.
+
+    Yields what takes name, text, and whether it ended well (None: it goes on). May be called from any thread.
+    """
+    if not console().is_terminal:
+        width = max(map(len, names))
+        yield lambda name, text, _: say(f"{name:<{width}}  {text}")
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TextColumn("{task.fields[text]}", markup=False))
+    with Progress(*columns, console=console()) as progress:
+        tasks = {name: progress.add_task(name, total=1, text="") for name in names}
+
+        def show(name: str, text: str, ended: bool | None) -> None:
+            told = text if ended is not False else f"FAILED: {text}"
+            progress.update(tasks[name], text=told, completed=0 if ended is None else 1)
+
+        yield show
+
+
+@contextlib.contextmanager
 def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal while `total` bytes move, gone afterwards; silent elsewhere. Yields what takes the bytes moved so far."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

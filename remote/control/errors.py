@@ -22,11 +22,12 @@ WindlassError
  ├─ GateFailed           a measured condition does not hold
  ├─ Busy                 another command holds the run or the box
  ├─ OllamaError          Ollama does not answer, or refused
+ ├─ FleetFailed          of several boxes some failed: the error of each
  └─ Fault                a fault of Windlass itself; its report lies in a file
 ```
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from remote.contract.exits import Exit
@@ -113,9 +114,10 @@ class LaptopError(WindlassError):
 
 
 class CloudError(WindlassError):
-    """The cloud refused."""
+    """The cloud refused. `code` is its own word for it, such as `InsufficientInstanceCapacity`, or empty."""
 
     exit_code = Exit.CLOUD
+    code = ""
 
 
 class CapacityError(CloudError):
@@ -209,6 +211,31 @@ class OllamaError(WindlassError):
     """Ollama does not answer, or refused."""
 
     exit_code = Exit.OLLAMA
+
+
+class FleetFailed(WindlassError):
+    """Of several boxes some failed. Its exit code is the worst of theirs: UNEXPECTED before all, else the highest."""
+
+    def __init__(self, errors: Mapping[str, WindlassError], results: Sequence[object]) -> None:
+        """`errors` by box; `results` is what is told of every box, in order, as JSON."""
+        count, names = len(errors), ", ".join(errors)
+        kept = f"the other {len(results) - count} went well" if len(results) > count else ""
+        super().__init__(f"{count} of {len(results)} boxes failed: {names}", kept=kept, remedy="the same command with those names alone")
+        codes = [error.exit_code for error in errors.values()]
+        self.exit_code = Exit.UNEXPECTED if Exit.UNEXPECTED in codes else max(codes)
+        self.errors, self.results = dict(errors), list(results)
+
+    def lines(self) -> list[str]:
+        """Each error once, with the boxes it struck, then the sum."""
+        struck: dict[tuple[str, ...], list[str]] = {}
+        for name, error in self.errors.items():
+            struck.setdefault(tuple(error.lines()), []).append(name)
+        told = [line for lines, names in struck.items() for line in (f"{', '.join(names)}:", *(f"  {line}" for line in lines))]
+        return [*told, *super().lines()]
+
+    def to_json(self) -> dict[str, object]:
+        """The error for scripts: `results` has every box, those that went well too."""
+        return {**super().to_json(), "results": self.results}
 
 
 class Fault(WindlassError):

@@ -4,6 +4,8 @@ Invoke knows two kinds of arguments: positional ones, which must be given, and f
 never filled, and its word is taken for another task: `inv deploy demo` would deploy, then run the task `demo`. So an optional
 word here has no value while the words are handed out, and its default once the task's own words have ended.
 
+One whose default is a tuple takes every word that follows, `inv stop a b trainers`: after it no other task can be named.
+
 A command line that is off ends with exit code 2, never with a traceback; a misspelt flag is never taken for a word.
 """
 
@@ -20,6 +22,7 @@ from remote.contract.exits import Exit
 class _Word(Argument):  # type: ignore[misc]
     """A positional argument with a default other than None."""
 
+    _value: Any
     has_ended = False
 
     @property
@@ -32,15 +35,29 @@ class _Word(Argument):  # type: ignore[misc]
         self.set_value(given, cast=True)
 
 
+class _Words(_Word):
+    """A positional argument that takes any number of words; its default is a tuple."""
+
+    @property
+    def value(self) -> Any:
+        """The words given, as a tuple; None before the task's words have ended, which makes Invoke hand it the next one."""
+        return (self._value or self.default) if self.has_ended else None
+
+    @value.setter
+    def value(self, given: str) -> None:
+        self.raw_value = given
+        self._value = (*(self._value or ()), given)
+
+
 class VerbTask(Task):  # type: ignore[misc]
     """A task whose positional arguments may have defaults."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Like Invoke's, with `_Word` in place of positional arguments that have a default."""
+        """Like Invoke's, with `_Word` or `_Words` in place of positional arguments that have a default."""
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
         for argument in arguments:
             if argument.positional and self._has_default(argument):
-                argument.__class__ = _Word
+                argument.__class__ = _Words if argument.kind is tuple else _Word
         return arguments
 
     def _has_default(self, argument: Argument) -> bool:
@@ -58,9 +75,18 @@ def _refuse(_machine: Any, words: str) -> NoReturn:
 
 
 def _see_word(machine: Any, value: str) -> None:
-    if value.startswith("-"):
+    if value in ("--help", "-h"):
+        _show_help(machine)
+    elif value.startswith("-"):
         machine.error(f"{machine.context.name!r} has no flag {value}")
-    _see_positional_arg(machine, value)
+    else:
+        _see_positional_arg(machine, value)
+
+
+def _show_help(machine: Any) -> None:
+    machine.initial.flags["--help"].value = machine.context.name
+    for argument in machine.context.missing_positional_args:
+        argument.value = ""
 
 
 def _see_flag_value(machine: Any, value: str) -> None:

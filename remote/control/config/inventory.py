@@ -1,12 +1,13 @@
 """`inventory.yaml`: the user's one file. Which boxes there are, where Ollama is, which bucket keeps backups."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
 
 from remote.control import project
-from remote.control.config import explain, source
+from remote.control.config import explain, groups, source
 from remote.control.config.section import Duration, LaptopPath, Name, Section
 from remote.control.errors import ConfigError, Finding
 
@@ -156,7 +157,10 @@ class StorageEntry(Section):
 
 
 class Inventory(Section):
-    """The whole of `inventory.yaml`."""
+    """The whole of `inventory.yaml`.
+
+    Once loaded, `boxes` holds single boxes (`trainer-1`, `trainer-2` for `trainer` with `count: 2`), and `groups` has `trainer` too.
+    """
 
     default_box: str = Field(description="the box that is meant when none is named", examples=["demo"])
     boxes: dict[Name, Annotated[BoxEntry, Field(discriminator="provider")]] = Field(min_length=1, description="every box by name")
@@ -168,14 +172,29 @@ class Inventory(Section):
 
     def where(self, *keys: str | int) -> str:
         """`file:line` of a value."""
-        return self._source.where(*keys)
+        return self._source.where(*_as_written(self._source, keys))
 
     def box(self, name: str | None = None) -> BoxEntry:
         """The entry of that name, or the default one. Raises ConfigError naming those there are."""
         wanted = name or self.default_box
+        if wanted in self.groups:
+            members = self.groups[wanted]
+            what, expected = f"`{wanted}` is {len(members)} boxes, and one is wanted", f"one of {', '.join(members)}"
+            raise ConfigError([Finding("inventory.yaml", what, expected, "name one of those")])
         if wanted not in self.boxes:
             raise ConfigError([_unknown_box(wanted, list(self.boxes), "inventory.yaml", "under `boxes:`")])
         return self.boxes[wanted]
+
+    def resolve(self, names: Sequence[str] = ()) -> list[BoxEntry]:
+        """The boxes meant by names of boxes and groups, each once, in that order; without names the default one.
+
+        Raises ConfigError with every name that is neither.
+        """
+        known = [*self.boxes, *self.groups]
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigError([_unknown_box(name, known, "inventory.yaml", "or group") for name in unknown])
+        single = [each for name in names for each in self.groups.get(name, [name])]
+        return [self.boxes[name] for name in dict.fromkeys(single)] or [self.box()]
 
 
 def load_inventory(path: str | Path | None = None) -> Inventory:
@@ -185,19 +204,39 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     _name_boxes(read)
     findings = list(read.findings)
     inventory = explain.validate(Inventory, read, findings)
+    findings += groups.findings(inventory, read) if inventory else ()
     if isinstance(read.value, dict) and isinstance(boxes := read.value.get("boxes"), dict):
         default = read.value.get("default_box")
-        if isinstance(default, str) and boxes and default not in boxes:
+        if isinstance(default, str) and boxes and default not in _boxes_and_counted(inventory, boxes):
             findings.append(_unknown_box(default, list(boxes), read.where("default_box"), "as `default_box`"))
     if findings or inventory is None:
         raise ConfigError(explain.in_order(findings))
-    inventory._source = read
-    return inventory
+    return _expanded(inventory, read)
 
 
 def place(*keys: str) -> str:
     """`inventory.yaml:12: boxes.lab.host_key`: where a value stands, or would stand, in the inventory in use. Never raises."""
-    return f"{source.read(project.find_file('inventory.yaml')).where(*keys)}: {'.'.join(keys)}"
+    read = source.read(project.find_file("inventory.yaml"))
+    written = _as_written(read, keys)
+    return f"{read.where(*written)}: {'.'.join(str(key) for key in written)}"
+
+
+def _expanded(inventory: Inventory, read: source.Source) -> Inventory:
+    boxes, counted = groups.expanded(inventory.boxes)
+    named = {name: [each for member in members for each in counted.get(member, [member])] for name, members in inventory.groups.items()}
+    whole = inventory.model_copy(update={"boxes": boxes, "groups": {**named, **counted}})
+    whole._source = read
+    return whole
+
+
+def _as_written(read: source.Source, keys: source.Keys) -> source.Keys:
+    if len(keys) < 2 or keys[0] != "boxes" or not isinstance(read.value, dict):
+        return keys
+    return ("boxes", groups.origin(str(keys[1]), read.value.get("boxes")), *keys[2:])
+
+
+def _boxes_and_counted(inventory: Inventory | None, written: dict[str, object]) -> set[str]:
+    return {*written, *(groups.expanded(inventory.boxes)[0] if inventory else ())}
 
 
 def _name_boxes(read: source.Source) -> None:

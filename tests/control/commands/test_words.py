@@ -19,6 +19,11 @@ def send(_context, what, where="here"):
     CALLS.append(("send", what, where))
 
 
+@verb(positional=["names"])
+def stop(_context, names=(), yes=False):
+    CALLS.append(("stop", names, yes))
+
+
 @verb
 def demo(_context):
     CALLS.append(("demo",))
@@ -26,7 +31,7 @@ def demo(_context):
 
 def run(words):
     CALLS.clear()
-    Program(namespace=Collection(launch, send, demo)).run(f"inv {words}".strip(), exit=False)
+    Program(namespace=Collection(launch, send, stop, demo)).run(f"inv {words}".strip(), exit=False)
     return list(CALLS)
 
 
@@ -44,6 +49,12 @@ def run(words):
         ("launch a launch b", [("launch", "a", False, 0), ("launch", "b", False, 0)]),
         ("send it", [("send", "it", "here")]),
         ("send it there", [("send", "it", "there")]),
+        ("stop", [("stop", (), False)]),
+        ("stop a", [("stop", ("a",), False)]),
+        ("stop a b --yes c", [("stop", ("a", "b", "c"), True)]),
+        ("stop --yes a demo stop", [("stop", ("a", "demo", "stop"), True)]),
+        ("stop --names a --names b", [("stop", ("a", "b"), False)]),
+        ("demo stop a", [("demo",), ("stop", ("a",), False)]),
     ],
 )
 def test_words_find_their_place(words, calls):
@@ -60,11 +71,17 @@ def test_words_in_excess_are_told(capsys):
     assert "nonsense" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["nonsense", "launch --nme trainer", "launch --size many", "launch --size", "send --whta it", "send"])
+@pytest.mark.parametrize("words", ["nonsense", "launch --nme trainer", "launch --size many", "launch --size", "send --whta it", "send", "stop a --bogus"])
 def test_a_command_line_that_is_off_is_refused_in_words(words, capsys):
     CALLS.clear()
     with pytest.raises(SystemExit) as left:
-        Program(namespace=Collection(launch, send, demo)).run(f"inv {words}")
+        Program(namespace=Collection(launch, send, stop, demo)).run(f"inv {words}")
     assert left.value.code == Exit.USAGE and CALLS == []
     told = capsys.readouterr().err
     assert told.startswith("error: ") and "--list" in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize("verb", ["launch", "send", "stop"])
+def test_help_may_stand_behind_the_verb(verb, capsys):
+    assert run(f"{verb} --help") == []
+    assert "[other tasks here ...]" in capsys.readouterr().out

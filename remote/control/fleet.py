@@ -1,0 +1,166 @@
+"""Several boxes at once: the same work on each, side by side, and what came of it as one result or one error.
+
+A command that takes several names or groups:
+
+    @verb(positional=["names"], help={"names": NAMES, ...})
+    def extend(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
+        inventory = load_inventory()
+        found = fleet.each(inventory.resolve(names), lambda entry, say: ..., shown=..., recorded=...)
+        if json:
+            console.print_json(fleet.as_one([recorded(each) for each in found], names, inventory))
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from remote.control.errors import FleetFailed, WindlassError
+from remote.control.faults import as_error
+
+if TYPE_CHECKING:
+    from remote.control.cloud.box import Box
+
+_AT_ONCE = 32
+
+
+class Named(Protocol):
+    """Anything with a box's name: an entry of the inventory, or a Box."""
+
+    @property
+    def name(self) -> str:
+        """The box's name."""
+
+
+One = TypeVar("One", bound=Named)
+Found = TypeVar("Found")
+Say = Callable[[str], None]
+"""Takes a line of progress."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[One, Found]):
+    """What came of the work on one box: `found`, or the error."""
+
+    one: One
+    found: Found | None
+    error: WindlassError | None = None
+
+
+def each(
+    ones: Sequence[One],
+    work: Callable[[One, Say], Found],
+    shown: Callable[[Found], str] = lambda _: "done",
+    recorded: Callable[[Found], Any] = lambda found: found,
+) -> list[Found]:
+    """What `work(one, say)` returns for each box, in order. `shown` is the result as a line, `recorded` as JSON.
+
+    One box: its progress as lines, its error as it is. Several: side by side, one line a box; when all have ended, the errors
+    together as FleetFailed, with `recorded` of those that went well. Work on the others goes on when one fails.
+    """
+    from remote.control import console
+
+    if len(ones) == 1:
+        found = work(ones[0], console.say)
+        console.say(shown(found))
+        return [found]
+    with console.lines_of([one.name for one in ones]) as line:
+        outcomes = outcomes_of(ones, work, lambda one, text: line(one.name, text, None), lambda done: _tell(done, shown, line))
+    return _or_raise(outcomes, recorded)
+
+
+def as_one(records: list[Any], names: Sequence[str], inventory: Any) -> Any:
+    """What a command tells scripts: the record itself where one box was named, or none; a list for several names or a group."""
+    is_one = len(names) < 2 and not any(name in inventory.groups for name in names)
+    return records[0] if is_one else records
+
+
+def outcomes_of(
+    ones: Sequence[One],
+    work: Callable[[One, Say], Found],
+    on_progress: Callable[[One, str], None] = lambda one, text: None,
+    on_end: Callable[[Outcome[One, Found]], None] = lambda outcome: None,
+    seconds: float | None = None,
+    late: Callable[[One], WindlassError] | None = None,
+) -> list[Outcome[One, Found]]:
+    """The outcome for each box, in order; never raises for what `work` raises.
+
+    With `seconds`, what has not ended by then is left behind, and its outcome is the error of `late`.
+    The threads are daemons: Ctrl-C and a bound end the command, not the last of 64 boxes.
+    """
+    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Outcome[One, Found]]] = queue.SimpleQueue()
+    for number in range(len(ones)):
+        todo.put(number)
+
+    def labour() -> None:
+        while True:
+            try:
+                number = todo.get_nowait()
+            except queue.Empty:
+                return
+            done.put((number, _outcome(ones[number], work, on_progress)))
+
+    for _ in range(min(len(ones), _AT_ONCE)):
+        threading.Thread(target=labour, daemon=True, name="fleet").start()
+    return _gathered(ones, done, on_end, seconds, late)
+
+
+def arm(entry: Any) -> "Callable[[Box], None]":
+    """What sets the clocks of a box of `entry` once SSH answers: for `boxes.ready(entry, on_progress, arm=fleet.arm(entry))`.
+
+    Connects and sets the limits of this start. A host that stands has no clocks; nothing is done there.
+    """
+
+    def set_clocks(box: "Box") -> None:
+        if entry.provider == "static":
+            return
+        from remote.control.cloud import clocks
+        from remote.control.transport.connect import connect
+
+        with connect(box) as transport:
+            clocks.arm(transport, clocks.limits_of(entry, box), entry.clocks.notify)
+
+    return set_clocks
+
+
+def _outcome(one: One, work: Callable[[One, Say], Found], on_progress: Callable[[One, str], None]) -> Outcome[One, Found]:
+    try:
+        return Outcome(one, work(one, lambda text: on_progress(one, text)))
+    except Exception as error:
+        return Outcome(one, None, as_error(error))
+
+
+def _gathered(
+    ones: Sequence[One],
+    done: "queue.SimpleQueue[tuple[int, Outcome[One, Found]]]",
+    on_end: Callable[[Outcome[One, Found]], None],
+    seconds: float | None,
+    late: Callable[[One], WindlassError] | None,
+) -> list[Outcome[One, Found]]:
+    ends = None if seconds is None else time.monotonic() + seconds
+    outcomes: dict[int, Outcome[One, Found]] = {}
+    while len(outcomes) < len(ones):
+        try:
+            number, outcome = done.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
+        except queue.Empty:
+            break
+        outcomes[number] = outcome
+        on_end(outcome)
+    return [outcomes.get(number) or Outcome(one, None, late(one) if late else None) for number, one in enumerate(ones)]
+
+
+def _tell(outcome: Outcome[Any, Any], shown: Callable[[Any], str], line: Callable[[str, str, bool | None], None]) -> None:
+    line(outcome.one.name, outcome.error.what if outcome.error else shown(outcome.found), outcome.error is None)
+
+
+def _or_raise(outcomes: list[Outcome[Any, Any]], recorded: Callable[[Any], Any]) -> list[Any]:
+    if errors := {outcome.one.name: outcome.error for outcome in outcomes if outcome.error}:
+        raise FleetFailed(errors, [_record(outcome, recorded) for outcome in outcomes])
+    return [outcome.found for outcome in outcomes]
+
+
+def _record(outcome: Outcome[Any, Any], recorded: Callable[[Any], Any]) -> Any:
+    return {"box": outcome.one.name, **outcome.error.to_json()} if outcome.error else recorded(outcome.found)
