@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest
+from remote.contract import digest, notices
 from remote.contract.exits import Exit
 from remote.contract.jobs import Artifact, Cause, JobState, Status
 from remote.contract.paths import JobPaths
+from remote.contract.spill import ON_ITS_WAY
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What the supervisor saw: the stage's return code (negative: a signal), whether it was told to stop, and by whom."""
+    """What the supervisor saw: the stage's return code (negative: a signal), whether it was told to stop, by whom, and the notice that
+    the watchdog left, if any."""
 
     code: int
     was_told: bool
     was_cancelled: bool
     memory_ran_out: bool
+    notice: notices.Notice | None = None
 
 
 def conclude(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
@@ -33,7 +36,7 @@ def conclude(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
         return cancelled(paths, state, _words_of(ending.code))
     starved = ending.code == -signal.SIGKILL and ending.memory_ran_out
     if not starved and (ending.was_told or ending.code in (-signal.SIGTERM, Exit.CANCELLED)):
-        return _interrupted(paths, state)
+        return _interrupted(paths, state, ending.notice)
     return _failed(paths, state, ending)
 
 
@@ -55,6 +58,16 @@ def kept(paths: JobPaths) -> str:
     return f"checkpoint {newest.name}"
 
 
+def kept_on_its_way(kept_words: str, place: str) -> str:
+    """What is kept while it is being spilled."""
+    return f"{kept_words or 'its log'}, {ON_ITS_WAY}{place}"
+
+
+def kept_in_the_end(kept_words: str, spilled: str, place: str) -> str:
+    """What is kept after the spill that put `spilled` into the bucket; empty: it did not."""
+    return f"{spilled} in {place}" if spilled else f"{kept_words or 'its log'} on the box; it could not be spilled to {place}"
+
+
 def _succeeded(paths: JobPaths, state: JobState) -> JobState:
     root = paths.folder.parent.parent
     for name, output in _read(paths.outputs).items():
@@ -71,10 +84,20 @@ def _succeeded(paths: JobPaths, state: JobState) -> JobState:
     return state
 
 
-def _interrupted(paths: JobPaths, state: JobState) -> JobState:
-    state.status, state.what = Status.INTERRUPTED, f"{state.stage} was interrupted"
-    state.why = "it was told to stop (SIGTERM) by something other than `cancel`, such as the box shutting down"
-    state.remedy, state.kept = "`./inv resume` goes on from the newest checkpoint", kept(paths)
+def _interrupted(paths: JobPaths, state: JobState, notice: notices.Notice | None) -> JobState:
+    state.status, state.kept = Status.INTERRUPTED, kept(paths)
+    if notice is None:
+        state.what = f"{state.stage} was interrupted"
+        state.why = "it was told to stop (SIGTERM) by something other than `cancel`, such as the box shutting down"
+        state.remedy = "`./inv resume` goes on from the newest checkpoint"
+        return state
+    state.why = notice.why
+    if notice.kind == notices.SPOT:
+        state.cause, state.what = Cause.SPOT, f"{state.stage} was interrupted: the cloud takes the spot box back"
+        state.remedy = "`./inv resume` goes on on another box"
+    else:
+        state.cause, state.what = Cause.DEADMAN, f"{state.stage} was interrupted: a clock of the box ran out, and it stops itself"
+        state.remedy = "`./inv resume` starts the box again and goes on from the newest checkpoint"
     return state
 
 

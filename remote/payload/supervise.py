@@ -18,14 +18,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract import atomic
+from remote.contract import atomic, notices
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import environment, outcome, process, quiet
+from remote.contract.spill import Grant
+from remote.payload import environment, grants, outcome, process, quiet
+from remote.payload.spiller import Spiller
 
 GRACE_SECONDS = 90.0
 START_SECONDS = 30.0
+SHARE_FOR_CHECKPOINT = 0.4
+LOOK_SECONDS = 2.0
+"""How often a job that spills every checkpoint is looked at for a new one."""
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _RELEASE = Path(__file__).resolve().parents[2]
 
@@ -43,7 +48,7 @@ class Refused(Exception):
 
 def start(box: BoxPaths, spec: JobSpec, again: bool) -> JobState:
     """Start a job, once: a job that runs or has succeeded is only reported. `again`: one that ended badly goes on from its checkpoints."""
-    paths = box.job(_checked(spec.job_id))
+    paths = box.job(checked(spec.job_id))
     paths.folder.mkdir(parents=True, exist_ok=True)
     with _locked(paths):
         state = read(paths)
@@ -80,7 +85,7 @@ def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
 def _make_room(paths: JobPaths, state: JobState) -> None:
     """Before another attempt: nothing of the last one can be mistaken for the new one's; checkpoints, log and metrics stay."""
     _kill_left_over(paths)
-    for path in (paths.failure, paths.outputs, _cancel_file(paths), _stage_file(paths)):
+    for path in (paths.failure, paths.outputs, _cancel_file(paths), _stage_file(paths), paths.folder / notices.FLUSH):
         path.unlink(missing_ok=True)
     moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     note = f"started again at {moment} after {state.status.value}"
@@ -160,13 +165,17 @@ def run(folder: Path, interpreter: str) -> None:
     watched = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*watched, signal.SIGHUP})
     paths = JobPaths(folder)
+    spec = JobSpec.from_json(paths.spec.read_text())
+    grant = grants.of_run(_root(paths), spec.run_id)
+    spiller = Spiller(paths, interpreter, always=bool(grant and grant.always))
     with (paths.folder / ".supervisor.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that came up late, after another was started, ends here
-        _supervise(paths, interpreter, watched)
+        state = _supervise(paths, spec, interpreter, watched, spiller)
+    # The state is final, and another attempt may begin: a box that goes away meanwhile has told all that it knew.
+    _spill(paths, state, grants.of_run(_root(paths), spec.run_id), spiller)
 
 
-def _supervise(paths: JobPaths, interpreter: str, watched: set[signal.Signals]) -> None:
-    spec = JobSpec.from_json(paths.spec.read_text())
+def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
     me = os.getpid()
     state = JobState(
         spec.job_id, spec.stage, Status.RUNNING, me, process.start_ticks(me), process.boot_id(), started_at=time.time(),
@@ -176,15 +185,48 @@ def _supervise(paths: JobPaths, interpreter: str, watched: set[signal.Signals]) 
     stage = _spawn(paths, spec, interpreter)
     atomic.write_json(_stage_file(paths), {"pid": stage.pid, "ticks": process.start_ticks(stage.pid), "boot": state.boot_id})
     write(paths, state)
-    was_told = _watch(paths, stage, watched)
+    was_told = _watch(paths, stage, watched, spiller)
     process.signal_group(stage.pid, signal.SIGKILL)  # workers that outlived their parent
-    ending = outcome.Ending(stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills)
+    spiller.end()
+    notice = _notice(paths, state)
+    ending = outcome.Ending(stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills, notice)
     reserve.unlink(missing_ok=True)
     try:
         state = outcome.conclude(paths, state, ending)
     except OSError as error:  # an output that cannot be read back
         state.status, state.cause, state.what, state.why = Status.FAILED, Cause.ARTIFACT, f"{spec.stage} left damaged outputs", str(error)
+    grant = grants.of_run(_root(paths), spec.run_id)
+    if grant and _is_to_be_spilled(paths, state, grant) and state.status is not Status.SUCCEEDED:
+        state.kept = outcome.kept_on_its_way(state.kept, grant.place(state.job_id))
     write(paths, state)
+    return state
+
+
+def _notice(paths: JobPaths, state: JobState) -> notices.Notice | None:
+    """The notice in force, unless it is of a time before this attempt."""
+    notice = notices.read(_root(paths), time.time())
+    return notice if notice and notice.deadline > state.started_at else None
+
+
+def _is_to_be_spilled(paths: JobPaths, state: JobState, grant: Grant) -> bool:
+    return grant.always or _notice(paths, state) is not None
+
+
+def _spill(paths: JobPaths, state: JobState, grant: Grant | None, spiller: Spiller) -> None:
+    """Put what the job must not lose into the bucket, and say in its state where it is."""
+    if grant is None or not _is_to_be_spilled(paths, state, grant):
+        return
+    notice = _notice(paths, state)
+    words = spiller.spill(None if notice is None else notice.deadline - time.time())
+    recorded = _recorded(paths)
+    if recorded is None or recorded.ended_at != state.ended_at or state.status is Status.SUCCEEDED:
+        return  # started again meanwhile
+    state.kept = outcome.kept_in_the_end(outcome.kept(paths), words, grant.place(state.job_id))
+    write(paths, state)
+
+
+def _root(paths: JobPaths) -> Path:
+    return paths.folder.parent.parent
 
 
 def _reserve(paths: JobPaths) -> Path:
@@ -206,13 +248,16 @@ def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str) -> subprocess.Popen
         )  # fmt: skip
 
 
-def _watch(paths: JobPaths, stage: subprocess.Popen[bytes], watched: set[signal.Signals]) -> bool:
+def _watch(paths: JobPaths, stage: subprocess.Popen[bytes], watched: set[signal.Signals], spiller: Spiller) -> bool:
     """Wait for the stage; returns whether it was told to stop. After the grace its whole group is killed."""
     deadline: float | None = None
     while stage.poll() is None:
-        wait = 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        wait = (LOOK_SECONDS if spiller.always else 3600.0) if deadline is None else max(0.0, deadline - time.monotonic())
         arrived = signal.sigtimedwait(watched, wait)
+        if deadline is None:
+            spiller.look()
         if arrived is not None and arrived.si_signo != signal.SIGCHLD:
+            spiller.end()  # what is spilled in the end has all that this one would have brought
             deadline = time.monotonic() + _grace(paths)
             process.signal_group(stage.pid, signal.SIGTERM)
         elif arrived is None and deadline is not None:
@@ -225,7 +270,9 @@ def _grace(paths: JobPaths) -> float:
     try:
         return float(json.loads(_cancel_file(paths).read_text())["patience_seconds"])
     except (OSError, ValueError, KeyError):
-        return GRACE_SECONDS
+        notice = notices.read(_root(paths), time.time())
+        # Of the time until the power goes, the greater part is for the way to the bucket.
+        return min(GRACE_SECONDS, max(1.0, SHARE_FOR_CHECKPOINT * (notice.deadline - time.time()))) if notice else GRACE_SECONDS
 
 
 # ---- status and cancel -----------------------------------------------------------------------------------------------
@@ -233,7 +280,7 @@ def _grace(paths: JobPaths) -> float:
 
 def status(box: BoxPaths, job_id: str) -> JobState:
     """How the job stands, LOST included. Raises Refused when there is no such job."""
-    paths = box.job(_checked(job_id))
+    paths = box.job(checked(job_id))
     state = read(paths)
     if state is None:
         raise Refused(Cause.LOST, f"there is no job {job_id} on the box", remedy="`./inv runs` lists what was started")
@@ -351,7 +398,8 @@ def _stage_file(paths: JobPaths) -> Path:
     return paths.folder / "stage.json"
 
 
-def _checked(job_id: str) -> str:
+def checked(job_id: str) -> str:
+    """The id itself; raises Refused for one that cannot name a job."""
     if not _JOB_ID.fullmatch(job_id):
         raise Refused(Cause.CONFIG, f"{job_id!r} cannot name a job", "letters, digits, dots, dashes and underscores only")
     return job_id

@@ -21,7 +21,7 @@ from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 from remote.payload.training import checkpoint
 from remote.payload.training.curve import history
-from remote.payload.training.interrupt import Interrupt, Stopped, stopped
+from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 
 CODE = ("stages/pretrain.py", "stages/prompt.py", "demo/copying.py", "demo/corpus.py", "demo/pretraining.py", "demo/tokenizer.py")
 PACKAGES = ("torch", "transformers", "mistral-common")
@@ -97,6 +97,7 @@ def train(job: Job, trainer: Pretrainer, identity: dict[str, Any], interrupt: In
             say(f"step {trainer.step}/{total}  loss {loss:.4f}  {speed:,.0f} tokens/s  {left:.0f} s left")
         if trainer.step % CHECKPOINT_EVERY == 0:
             save(job, trainer, identity)
+        flush(job.paths.folder, lambda: save(job, trainer, identity))
 
 
 def last_loss(job: Job) -> float:

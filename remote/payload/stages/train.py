@@ -20,7 +20,7 @@ from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 from remote.payload.stages.prompt import Encoded
 from remote.payload.training import adapter, batches, checkpoint, curve, model
-from remote.payload.training.interrupt import Interrupt, Stopped, stopped
+from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 from remote.payload.training.schedule import learning_rate
 from remote.payload.training.settings import Settings
 from remote.payload.training.trainer import NotANumber, Step, Trainer, peak_memory_gb
@@ -145,6 +145,8 @@ def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt) 
             validate(job, training, trainer)
         if settings.checkpoint_every > 0 and number % settings.checkpoint_every == 0:
             save(job, training, trainer)
+        if flush(job.paths.folder, lambda: save(job, training, trainer)):
+            say(f"checkpoint of step {number}, because the box may soon be taken back")
     save(job, training, trainer)
 
 

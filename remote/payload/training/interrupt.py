@@ -1,9 +1,13 @@
-"""SIGTERM as a request: the step in hand is left, a checkpoint written, and the process ends by itself."""
+"""Requests from outside: SIGTERM, by which the step in hand is left, a checkpoint written, and the process ends by itself; and the file
+`flush`, by which a checkpoint is written after the step in hand, and the training goes on."""
 
 import signal
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from remote.contract.jobs import Cause
+from remote.contract.notices import FLUSH
 from remote.payload.job import StageFailed
 
 
@@ -30,3 +34,13 @@ class Interrupt:
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
+
+
+def flush(job_folder: Path, save: Callable[[], object]) -> bool:
+    """Between two steps: save if someone asked for it, and take the request away once that is done. Returns whether it was asked."""
+    request = job_folder / FLUSH
+    if not request.exists():
+        return False
+    save()
+    request.unlink(missing_ok=True)
+    return True

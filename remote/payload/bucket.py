@@ -1,0 +1,114 @@
+"""The box's ways to its bucket: a presigned POST with the standard library, or the instance profile with boto3."""
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from typing import Any, Protocol
+
+from remote.contract.spill import Grant
+
+TRIES = 3
+TIMEOUT_SECONDS = 60.0
+_BOUNDARY = "windlass-7d1f0c53a2b94e6f"
+_POST_MARGIN_SECONDS = 5.0
+
+
+class Unreachable(Exception):
+    """The bucket did not take, or give, an object; the message says why."""
+
+
+class Road(Protocol):
+    """A way to write one object."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object; raises Unreachable."""
+
+
+class Bucket:
+    """A bucket by every road that a grant opens, the instance profile first: its rights do not run out."""
+
+    def __init__(self, grant: Grant) -> None:
+        posts = bool(grant.url) and time.time() < grant.expires - _POST_MARGIN_SECONDS
+        self._roads: list[Road] = [*([Profile(grant)] if grant.profile else []), *([Post(grant)] if posts else [])]
+        self._why = "the right to write there has run out"
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object; raises Unreachable when no road leads there."""
+        for road in list(self._roads):
+            try:
+                return road.put(key, content)
+            except Unreachable as error:
+                self._why = str(error)
+                self._roads = [other for other in self._roads if other is not road] or [road]
+        raise Unreachable(self._why)
+
+
+class Post:
+    """By presigned POST."""
+
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object."""
+        body = _form({**self._grant.fields, "key": key}, content)
+        headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+        _answer(urllib.request.Request(self._grant.url, data=body, headers=headers, method="POST"))  # noqa: S310
+
+
+class Profile:
+    """With the credentials of the box's instance profile. boto3 renews them by itself."""
+
+    def __init__(self, grant: Grant) -> None:
+        self._bucket, self._region = grant.bucket, grant.region
+        self._made: Any = None
+        self._making = threading.Lock()
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object."""
+        try:
+            self._client().put_object(Bucket=self._bucket, Key=key, Body=content)
+        except ImportError:
+            raise Unreachable("this Python has no boto3 for the instance profile") from None
+        except Exception as error:  # botocore's are known only once it is imported
+            raise Unreachable(f"with the instance profile: {error}") from None
+
+    def _client(self) -> Any:
+        with self._making:
+            if self._made is None:
+                import boto3
+                from botocore.config import Config
+
+                config = Config(retries={"mode": "standard", "total_max_attempts": TRIES}, connect_timeout=5, read_timeout=TIMEOUT_SECONDS)
+                self._made = boto3.session.Session(region_name=self._region).client("s3", config=config)
+            return self._made
+
+
+def get(url: str) -> bytes:
+    """An object by its presigned address; raises Unreachable."""
+    return _answer(urllib.request.Request(url))  # noqa: S310 - the laptop signed it
+
+
+def _form(fields: dict[str, str], content: bytes) -> bytes:
+    parts = [f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+    file = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="piece"\r\n'
+    head = "".join([*parts, file, "Content-Type: application/octet-stream\r\n\r\n"])
+    return b"".join((head.encode(), content, f"\r\n--{_BOUNDARY}--\r\n".encode()))
+
+
+def _answer(request: urllib.request.Request) -> bytes:
+    why = ""
+    for attempt in range(TRIES):
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
+                content: bytes = answer.read()
+                return content
+        except urllib.error.HTTPError as error:
+            why = f"HTTP {error.code}: {error.read(600).decode(errors='replace')}"
+            if error.code < 500:
+                break
+        except OSError as error:
+            why = str(error)
+        time.sleep(0.5 * 2**attempt)
+    raise Unreachable(why)
