@@ -1,15 +1,17 @@
 """Boxes by their entry in the inventory, whoever provides them. The one door to this folder."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from remote.control.cloud import endpoint, identity, keys, refusals
+from remote.control.cloud import endpoint, history, identity, instances, keys, transitions
 from remote.control.cloud.box import Box, State
-from remote.control.cloud.ec2 import Ec2, is_gone, project_instances, tag
-from remote.control.cloud.provider import Plan, Progress, Provider
+from remote.control.cloud.ec2 import Ec2
+from remote.control.cloud.instances import Instance
+from remote.control.cloud.offers import regions_of
+from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport import known_hosts
@@ -23,19 +25,30 @@ _STATE_SHOWN = {"terminated": "absent"}
 
 
 def find(entry: Any) -> Box | None:
-    """The box of an entry as it stands, or None when it was never launched or is terminated."""
+    """The box of an entry as it stands, in whichever region, or None when it was never launched or is terminated."""
     return _provider(entry).find()
 
 
-def plan(entry: Any) -> Plan:
-    """What `ready` would do for an entry; changes nothing, costs nothing."""
-    return _provider(entry).plan()
+def plan(entry: Any, mode: Mode = "auto") -> Plan:
+    """What `ready` would do for an entry in that mode, and why; changes nothing, costs nothing."""
+    return _provider(entry).plan(mode)
 
 
-def ready(entry: Any, on_progress: Progress) -> Box:
-    """The box, launched or started where needed, with SSH answering and its host key pinned. `plan` tells what this would do."""
+def ready(
+    entry: Any,
+    on_progress: Progress,
+    mode: Mode = "auto",
+    wait_seconds: float = 0.0,
+    arm: Callable[[Box], None] | None = None,
+    replace: str = "",
+) -> Box:
+    """The box, launched or started where needed, with SSH answering and its host key pinned. `plan` tells what this would do.
+
+    Without capacity it is tried again for `wait_seconds`. `arm` is called once SSH answers, to set the clocks. `mode="fresh"` where a
+    box exists needs `replace`, the instance id of `plan(...).replaces` whose loss was agreed to: it ends once the new one is up.
+    """
     keys.private_key(entry)
-    return _provider(entry).ready(on_progress)
+    return _provider(entry).ready(on_progress, Wanted(mode, wait_seconds, arm, replace))
 
 
 def running(entry: Any) -> Box:
@@ -53,21 +66,46 @@ def running(entry: Any) -> Box:
     return box
 
 
-def start(entry: Any, on_progress: Progress) -> Box:
+def start(entry: Any, on_progress: Progress, wait_seconds: float = 0.0, arm: Callable[[Box], None] | None = None) -> Box:
     """Like `ready`, but raises BoxStopped instead of launching a new box."""
-    if find(entry) is None:
-        raise _never_launched(entry)
-    return ready(entry, on_progress)
+    return ready(entry, on_progress, "reuse", wait_seconds, arm)
 
 
 def stop(entry: Any, on_progress: Progress = lambda line: None) -> Box | None:
-    """Stop the box and wait; None when there is none. A host that stands is left running."""
+    """Stop the box and wait; None when there is none. A host that stands is left running; a spot box raises CloudError."""
     return _provider(entry).stop(on_progress)
 
 
-def terminate(entry: Any, on_progress: Progress = lambda line: None, instance_id: str | None = None) -> Box | None:
-    """Remove the box for good, with its disk and its pinned key, and wait; None when there is none."""
-    return _provider(entry).terminate(on_progress, instance_id)
+def reboot(entry: Any, on_progress: Progress = lambda line: None) -> Box:
+    """Restart a running box and wait until SSH answers again. Raises BoxStopped when it does not run."""
+    keys.private_key(entry)
+    return _provider(entry).reboot(on_progress)
+
+
+def admit(entry: Any, on_progress: Progress = lambda line: None) -> None:
+    """Let this laptop's present address reach port 22 of the box, and the one before no more."""
+    _provider(entry).admit(on_progress)
+
+
+def terminate(
+    entry: Any, on_progress: Progress = lambda line: None, instance_id: str | None = None, is_agreed: bool = False
+) -> Box | None:  # fmt: skip
+    """Remove the box for good, with its disk and its pinned key, and wait; None when there is none.
+
+    An adopted instance is only ended when somebody agreed to that: else CloudError.
+    """
+    return _provider(entry).terminate(on_progress, instance_id, is_agreed)
+
+
+def ended_by(box: Box) -> str:
+    """Why the box stopped or ended: `WHO: what (the cloud's code)`, WHO being spot, itself, user, capacity, cloud or unknown.
+
+    Empty while it lives, and for a host that stands. `unknown` when the cloud no longer remembers the instance (AWS: after an hour).
+    """
+    if not box.id:
+        return ""
+    instance = instances.by_id(endpoint.of_box(box), box.id, box.name)
+    return transitions.in_words(instance) if instance else f"unknown: the cloud no longer remembers {box.id}"
 
 
 def forget_host_key(entry: Any) -> bool:
@@ -77,17 +115,15 @@ def forget_host_key(entry: Any) -> bool:
 
 
 def listing(inventory: Any) -> list[Box]:
-    """Every box of the inventory and every instance of this project that the inventory does not name.
+    """Every box of the inventory, in its order, then every instance of this project that the inventory does not name.
 
-    A box that is not there has the state `terminated`; one whose provider can't be asked is `unknown`, its note says why.
+    All regions are asked at once, with one request each. A box that is not there has the state `terminated`; one whose provider
+    can't be asked is `unknown`, its note says why.
     """
-    found: list[Box] = []
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for entry in inventory.boxes.values():
-        groups.setdefault((entry.provider, getattr(entry, "region", "")), []).append(entry)
-    for entries in groups.values():
-        found += _listed(entries)
-    return found
+    entries = list(inventory.boxes.values())
+    clouds = {entry.provider: _Cloud.asked(entry.provider, entries) for entry in entries if entry.provider != "static"}
+    shown = instances.side_by_side(lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries)
+    return [*(box for some in shown for box in some), *(stray for cloud in clouds.values() for stray in cloud.strays())]
 
 
 def report(boxes: Iterable[Box]) -> list[list[str]]:
@@ -113,18 +149,69 @@ def _provider(entry: Any) -> Provider:
     return Static(entry) if entry.provider == "static" else Ec2(entry, endpoint.of_entry(entry))
 
 
-def _listed(entries: list[Any]) -> list[Box]:
-    """The boxes of one provider in one region, by one request."""
-    if entries[0].provider == "static":
-        return [box for entry in entries for box in _or_unknown(entry, _static_box)]
+@dataclass(frozen=True)
+class _Cloud:
+    """What one provider told, region by region: the instances, or the error. `entries` are its boxes in the inventory."""
+
+    entries: list[Any]
+    told: dict[str, list[Instance] | WindlassError]
+
+    @classmethod
+    def asked(cls, provider: str, entries: list[Any]) -> "_Cloud":
+        """Ask every region of every entry at once. To look starts nothing."""
+        mine = [entry for entry in entries if entry.provider == provider]
+        regions = list(dict.fromkeys(region for entry in mine for region in _regions(entry)))
+        try:
+            home = endpoint.of_entry(mine[0], start=False)
+        except WindlassError as error:
+            return cls(mine, dict.fromkeys(regions, error))
+        ids = [entry.instance_id for entry in mine if entry.instance_id]
+        answers = instances.side_by_side(lambda region: _look(home.in_region(region), ids), regions)
+        return cls(mine, dict(zip(regions, answers, strict=True)))
+
+    def of_entry(self, entry: Any) -> list[Box]:
+        """The box of an entry; several, where several instances bear its name."""
+        known = [each for region in _regions(entry) for each in self._known(region)]
+        mine = [each for each in known if (each.id == entry.instance_id if entry.instance_id else each.tag(identity.BOX_TAG) == entry.name)]
+        fresh = [each for each in mine if not each.is_replaced]
+        doubled = "more than one instance is this box" if len(fresh or mine) > 1 else ""
+        notes = {each.id: "being replaced: `./inv launch` ends it" if fresh and each.is_replaced else doubled for each in mine}
+        if mine:
+            return [Ec2(entry, each.there).box_of(each, notes[each.id]) for each in mine]
+        errors = (self.told[region] for region in _regions(entry))
+        error = next((each for each in errors if isinstance(each, WindlassError)), None)
+        return [_absent(entry, "unknown", error) if error else _absent(entry)]
+
+    def strays(self) -> list[Box]:
+        """Instances of this project that no entry names: they cost money all the same."""
+        names, ids = {entry.name for entry in self.entries}, {entry.instance_id for entry in self.entries}
+        found = [each for region in self.told for each in self._known(region)]
+        strays = [each for each in found if each.tag(identity.BOX_TAG) not in names and each.id not in ids]
+        note = "not in inventory.yaml: add it there to stop or terminate it"
+        some = self.entries[0]
+        return [replace(Ec2(some, each.there).box_of(each, note), name=each.tag(identity.BOX_TAG), key=None) for each in strays]
+
+    def _known(self, region: str) -> list[Instance]:
+        told = self.told[region]
+        return [] if isinstance(told, WindlassError) else told
+
+
+def _regions(entry: Any) -> list[str]:
+    return list(dict.fromkeys([*regions_of(entry), *history.regions(entry.name)]))
+
+
+def _look(there: endpoint.Endpoint, ids: list[str]) -> list[Instance] | WindlassError:
     try:
-        there = endpoint.of_entry(entries[0], start=False)  # to look must not start anything
-        with refusals.explained(refusals.Context("", there.region, regions=there.regions)):
-            instances = [each for each in project_instances(there.client("ec2")) if not is_gone(each)]
+        tagged = instances.of_project(there)
+        known = {each.id for each in tagged}
+        adopted = instances.by_ids(there, [each for each in ids if each not in known])
+        return [each for each in (*tagged, *adopted) if not each.is_gone]
     except WindlassError as error:
-        return [_absent(entry, "unknown", error) for entry in entries]
-    named = [box for entry in entries for box in _or_unknown(entry, partial(_boxes_of, instances))]
-    return [*named, *_strays(entries, instances)]
+        return error
+
+
+def _shown_of(clouds: dict[str, _Cloud], entry: Any) -> list[Box]:
+    return [Static(entry).find()] if entry.provider == "static" else clouds[entry.provider].of_entry(entry)
 
 
 def _or_unknown(entry: Any, look: Callable[[Any], list[Box]]) -> list[Box]:
@@ -133,27 +220,6 @@ def _or_unknown(entry: Any, look: Callable[[Any], list[Box]]) -> list[Box]:
         return look(entry)
     except WindlassError as error:
         return [_absent(entry, "unknown", error)]
-
-
-def _static_box(entry: Any) -> list[Box]:
-    return [Static(entry).find()]
-
-
-def _boxes_of(instances: list[dict[str, Any]], entry: Any) -> list[Box]:
-    mine = [instance for instance in instances if tag(instance, identity.BOX_TAG) == entry.name]
-    note = "more than one instance is this box" if len(mine) > 1 else ""
-    return [Ec2(entry, endpoint.of_entry(entry)).box_of(instance, note) for instance in mine] or [_absent(entry)]
-
-
-def _strays(entries: list[Any], instances: list[dict[str, Any]]) -> list[Box]:
-    """Instances of this project that no entry of this region names: they cost money all the same."""
-    names = {entry.name for entry in entries}
-    strays = [instance for instance in instances if tag(instance, identity.BOX_TAG) not in names]
-    if not strays:
-        return []
-    some = Ec2(entries[0], endpoint.of_entry(entries[0]))
-    note = "not in inventory.yaml: add it there to stop or terminate it"
-    return [replace(some.box_of(each, note), name=tag(each, identity.BOX_TAG), key=None) for each in strays]
 
 
 def _absent(entry: Any, state: State = "terminated", error: WindlassError | None = None) -> Box:

@@ -7,65 +7,72 @@ with the same `.windlass` folder, and a hand in the AWS console all lead to the 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from remote.control.cloud import host_keys, identity, ingress, keys, prices, refusals, request, waiting
-from remote.control.cloud.box import Box, State
+from remote.control.cloud import (
+    adopt,
+    clearing,
+    entering,
+    history,
+    identity,
+    instances,
+    keys,
+    launching,
+    offers,
+    prices,
+    refusals,
+    request,
+    transitions,
+    waiting,
+)  # fmt: skip
+from remote.control.cloud.box import Box
 from remote.control.cloud.endpoint import Endpoint
-from remote.control.cloud.provider import Plan, Progress
-from remote.control.errors import BoxUnreachable, CloudError, LoginRefused
-from remote.control.transport import known_hosts
-
-_GONE = ("shutting-down", "terminated")
-_GENERATIONS = 50
+from remote.control.cloud.instances import Instance
+from remote.control.cloud.phases import Phases
+from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
+from remote.control.errors import BoxStopped, CapacityError, CloudError
 
 
 @dataclass(frozen=True)
 class Ec2:
-    """One box of the inventory on one endpoint. Every method raises the errors of `refusals`."""
+    """One box of the inventory; `endpoint` is its own region's. Every method raises the errors of `refusals`."""
 
     entry: Any
     endpoint: Endpoint
 
     def find(self) -> Box | None:
-        """The box as its tags tell. Raises CloudError when several instances bear them."""
+        """The box as its tags tell, in whichever region it is. Raises CloudError when several instances bear them."""
         with self._explained():
             instance = self._live()
             return self.box_of(instance) if instance else None
 
-    def plan(self) -> Plan:
-        """What `ready` would do; only reads."""
-        existing = self.find()
-        if existing:
-            return Plan("start it" if existing.state in ("stopping", "stopped") else "nothing: it is up", existing)
+    def plan(self, mode: Mode = "auto") -> Plan:
+        """What `ready` would do, and why; only reads."""
         with self._explained():
-            image = request.image(self.entry, self.endpoint, self._context)
-        key = keys.private_key(self.entry)
-        facts = [
-            ("type", self.entry.instance_type),
-            ("region", self.endpoint.region),
-            ("image", f"{image['ImageId']} ({image.get('Name', 'unnamed')})"),
-            ("disk", f"{self.entry.disk_gb} GB gp3, encrypted"),
-            ("access", "SSH on port 22 from this laptop's address only; IMDSv2 required"),
-            ("key", str(key) if key else request.wish(self.entry, "key_name") or f"a new one: {keys.own_key_path()}"),
-            ("price", self._price()),
-        ]
-        return Plan("launch it", None, facts, self.endpoint.is_billed, self._hourly(self.entry.instance_type))
+            existing = self._live()
+        if existing and mode != "fresh":
+            return self._reusing(existing)
+        self._check_mode(mode, existing)
+        return self._launching(self.box_of(existing) if existing else None)
 
-    def ready(self, on_progress: Progress) -> Box:
+    def ready(self, on_progress: Progress, wanted: Wanted) -> Box:
         """Launch or start the box where needed; returns when SSH answers and its host key is pinned. Repeatable after a kill."""
+        phases = Phases(self.entry.name, on_progress)
         with self._explained():
-            instance = self._live()
-            if instance:
-                self._check_login(instance)
-                self._admit_caller(instance, on_progress)
+            found = self._found()
+            existing = self._only(found)
+            self._check_mode(wanted.mode, existing)
+            if existing and wanted.mode != "fresh":
+                instance = self._reuse(existing, phases, on_progress, wanted.wait_seconds)
             else:
-                instance = self._launch(on_progress)
-            box = self.box_of(self._running(instance, on_progress))
-            self._await_ssh(box, on_progress)
-            host_keys.pin_from_console(self._ec2, box, self.endpoint.patience, on_progress)
-            return box
+                instance = self._replace(existing, found, phases, on_progress, wanted)
+            box = self.box_of(instance)
+            entering.enter(self.entry, instance, box, on_progress, phases, wanted.arm)
+            self._end_replaced(on_progress, keep=instance.id)
+        phases.keep("start" if existing else "launch", box.id)
+        return box
 
     def stop(self, on_progress: Progress) -> Box | None:
         """Stop the box and wait for it; None when there is none. The disk, and its price, stay."""
@@ -73,54 +80,81 @@ class Ec2:
             instance = self._live()
             if not instance:
                 return None
-            if instance["State"]["Name"] == "pending":
-                instance = self._running(instance, on_progress)
-            if instance["State"]["Name"] == "running":
-                self._ec2.stop_instances(InstanceIds=[instance["InstanceId"]])
-            return self.box_of(self._await_state(instance["InstanceId"], ("stopped",), on_progress))
+            if instance.market == "spot":
+                raise self._spot_stays(instance)
+            stopped = transitions.until_stopped(instance, self.entry.name, on_progress)
+            history.append(self.entry.name, "stopped", id=stopped.id, state=stopped.state)
+            return self.box_of(stopped)
 
-    def terminate(self, on_progress: Progress, instance_id: str | None = None) -> Box | None:
-        """Terminate the box with its disk, its security group and its pinned key, and wait; None when there is none."""
+    def reboot(self, on_progress: Progress) -> Box:
+        """Restart the running box and wait until SSH answers again; its clocks go on counting."""
+        phases = Phases(self.entry.name, on_progress)
         with self._explained():
-            instances = self._instances()
-            instance = self._named(instances, instance_id) if instance_id else self._only(instances)
-            gone = None
-            if instance and not is_gone(instance):
-                self._ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
-                gone = self.box_of(self._await_state(instance["InstanceId"], ("terminated",), on_progress))
-            self._clear_up([each for each in instances if each is instance or is_gone(each)], on_progress)
-            return gone
+            instance = self._live()
+            if instance is None or instance.state != "running":
+                raise self._not_running(instance)
+            box = self.box_of(instance)
+            instance.there.client("ec2").reboot_instances(InstanceIds=[instance.id])
+            history.append(self.entry.name, "rebooted", id=instance.id)
+            with phases.phase("down"):
+                self._await_silence(box, on_progress)
+            entering.enter(self.entry, instance, box, on_progress, phases, None)
+        phases.keep("reboot", box.id)
+        return box
 
-    def box_of(self, instance: dict[str, Any], note: str = "") -> Box:
+    def admit(self, on_progress: Progress) -> None:
+        """Let the caller's present address reach port 22 of the box; nothing where there is no box."""
+        with self._explained():
+            if instance := self._live():
+                self._admit(instance, on_progress)
+
+    def terminate(self, on_progress: Progress, instance_id: str | None = None, is_agreed: bool = False) -> Box | None:
+        """Terminate the box with its disk, its security group and its pinned key, and wait; None when there is none.
+
+        An adopted instance is ended only when that `is_agreed`.
+        """
+        with self._explained():
+            found = self._found()
+            doomed = self._doomed(found, instance_id)
+            if not is_agreed and any(map(self._is_adopted, doomed)):
+                raise self._adopted_stays(doomed[0])
+            gone = instances.side_by_side(lambda each: transitions.until_terminated(each, self.entry.name, on_progress), doomed)
+            ended = {each.id for each in gone}
+            past = [each for each in found if each.is_gone or each.id in ended]
+            if len(past) == len(found):
+                clearing.after_box(self.entry.name, self._places, on_progress)
+            for each in past:
+                clearing.forget(each)
+            if gone:
+                history.append(self.entry.name, "terminated", id=gone[0].id)
+            return self.box_of(gone[0]) if gone else None
+
+    def box_of(self, instance: Instance, note: str = "") -> Box:
         """The box that an instance is."""
-        state = _state_of(instance)
-        address = self.endpoint.address_of(instance) if state == "running" else None
-        launched = instance.get("LaunchTime")
+        address = instance.there.address_of(instance.facts) if instance.state == "running" else None
         return Box(
             name=self.entry.name,
             provider=self.entry.provider,
-            id=instance["InstanceId"],
-            state=state,
+            id=instance.id,
+            state=instance.shown_state,
             host=address.host if address else "",
             port=address.port if address else 0,
             user=address.user if address else request.wish(self.entry, "user") or "",
             key=keys.key_path(self.entry),  # unchecked: a box is stopped without its key too
-            host_key_alias=instance["InstanceId"],
-            instance_type=instance["InstanceType"],
-            region=self.endpoint.region,
+            host_key_alias=instance.id,
+            instance_type=instance.facts["InstanceType"],
+            region=instance.there.region,
             root=self.entry.root,
             shared=self.entry.shared,
-            launched_at=launched.timestamp() if launched else None,
-            hourly_usd=self._hourly(instance["InstanceType"]),
-            note=note,
-            reach=request.wish(self.entry, "reach") or "public",
-            bastion=request.wish(self.entry, "bastion"),
-            instance_connect=bool(request.wish(self.entry, "instance_connect")),
+            launched_at=instance.launched_at,
+            hourly_usd=self._hourly(instance.facts["InstanceType"]),
+            note=note or ("adopted: made by others" if self._is_adopted(instance) else ""),
+            zone=instance.zone,
+            market=instance.market,
+            reach=self.entry.reach,
+            bastion=self.entry.bastion,
+            instance_connect=self.entry.instance_connect,
         )
-
-    @cached_property
-    def _ec2(self) -> Any:
-        return self.endpoint.client("ec2")
 
     def _explained(self) -> AbstractContextManager[None]:
         return refusals.explained(self._context)
@@ -137,170 +171,225 @@ class Ec2:
 
     # Finding ------------------------------------------------------------------------------------------------------------
 
-    def _instances(self) -> list[dict[str, Any]]:
-        """Every instance with the box's tags, terminated ones included while the cloud remembers them."""
-        return [instance for instance in project_instances(self._ec2) if tag(instance, identity.BOX_TAG) == self.entry.name]
+    @cached_property
+    def _places(self) -> list[Endpoint]:
+        """The cloud in every region where the box may be, its own first."""
+        regions = dict.fromkeys([*offers.regions_of(self.entry), *history.regions(self.entry.name)])
+        return [self.endpoint.in_region(region) for region in regions]
 
-    def _live(self) -> dict[str, Any] | None:
-        return self._only(self._instances())
+    def _found(self) -> list[Instance]:
+        """Every instance that is or was the box, terminated ones included while the cloud remembers them."""
+        if self.entry.instance_id:
+            adopted = adopt.find(self.entry, self._places)
+            return [adopted] if adopted else []
+        return instances.of_box(self.entry.name, self._places)
 
-    def _only(self, instances: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-        live = [instance for instance in instances if not is_gone(instance)]
-        if len(live) > 1:
-            raise self._ambiguous(live)
-        return live[0] if live else None
+    def _live(self) -> Instance | None:
+        return self._only(self._found())
 
-    def _named(self, instances: Iterable[dict[str, Any]], instance_id: str) -> dict[str, Any]:
-        found = next((each for each in instances if each["InstanceId"] == instance_id), None)
-        if found is None:
-            remedy = f"`./inv box.list` tells the instances of box {self.entry.name}"
-            raise CloudError(f"{instance_id} is no instance of box {self.entry.name}", where=self._context.where, remedy=remedy)
-        return found
+    def _only(self, found: Iterable[Instance]) -> Instance | None:
+        live = [each for each in found if not each.is_gone]
+        # One that is to be replaced is the box until its successor shows.
+        mine = [each for each in live if not each.is_replaced] or live[-1:]
+        if len(mine) > 1:
+            raise self._ambiguous(mine)
+        return mine[0] if mine else None
 
-    def _ambiguous(self, live: list[dict[str, Any]]) -> CloudError:
-        told = ", ".join(f"{each['InstanceId']} ({each['State']['Name']}, since {each['LaunchTime']:%Y-%m-%d %H:%M})" for each in live)
+    def _doomed(self, found: list[Instance], instance_id: str | None) -> list[Instance]:
+        """What a termination ends: the one that is named, else the box with what it replaced."""
+        if instance_id:
+            named = [each for each in found if each.id == instance_id]
+            if not named:
+                raise self._no_instance(instance_id)
+            return [each for each in named if not each.is_gone]
+        self._only(found)
+        return sorted((each for each in found if not each.is_gone), key=lambda each: each.is_replaced)
+
+    def _is_adopted(self, instance: Instance) -> bool:
+        return instance.is_adopted or (bool(self.entry.instance_id) and not instance.tag(identity.BOX_TAG))
+
+    # Deciding -----------------------------------------------------------------------------------------------------------
+
+    def _check_mode(self, mode: Mode, existing: Instance | None) -> None:
+        if self.entry.instance_id and (existing is None or mode == "fresh"):
+            raise adopt.missing(self.entry, self._places) if existing is None else self._never_fresh()
+        if mode == "reuse" and existing is None:
+            raise self._not_running(None)
+
+    def _reusing(self, existing: Instance) -> Plan:
+        box, name = self.box_of(existing), self.entry.name
+        whose = "`instance_id:` names it" if self.entry.instance_id else f"{existing.id} bears the tags of box {name}"
+        state = f"it is {existing.state} in {existing.zone or box.region}"
+        action = "start it" if existing.state in ("stopping", "stopped") else "nothing: it is up"
+        return Plan(action, box, why=f"{whose}; {state}", is_billed=self.endpoint.is_billed, hourly_usd=box.hourly_usd)
+
+    def _launching(self, replaces: Box | None) -> Plan:
+        with self._explained():
+            image = request.image(self.entry, self.endpoint, self._context)
+        key = keys.private_key(self.entry)
+        tried = offers.offers_of(self.entry)
+        facts = [
+            ("type", self.entry.instance_type),
+            ("market", self.entry.market),
+            ("region", self.entry.zone or self.endpoint.region),
+            *([("else", "; ".join(map(str, tried[1:])))] if tried[1:] else []),
+            ("image", f"{image['ImageId']} ({image.get('Name', 'unnamed')})"),
+            ("disk", f"{self.entry.disk_gb} GB gp3, encrypted"),
+            ("access", "SSH on port 22 from this laptop's address only; IMDSv2 required"),
+            ("key", str(key) if key else request.wish(self.entry, "key_name") or f"a new one: {keys.own_key_path()}"),
+            ("price", self._price()),
+        ]
+        regions = ", ".join(there.region for there in self._places)
+        why = f"no instance of box {self.entry.name} is there (asked: {regions})"
+        if replaces:
+            why = f"a fresh one was asked for; {replaces.id} ({replaces.state}) is terminated, with its disk, once the new one is up"
+        action = f"launch it, then terminate {replaces.id}" if replaces else "launch it"
+        hourly = self._hourly(self.entry.instance_type)
+        return Plan(action, None, facts, self.endpoint.is_billed, hourly, why, tried, replaces)
+
+    # Getting one --------------------------------------------------------------------------------------------------------
+
+    def _reuse(self, existing: Instance, phases: Phases, on_progress: Progress, wait_seconds: float) -> Instance:
+        if self.entry.instance_id:
+            existing = adopt.claim(self.entry, existing, on_progress)
+        entering.check_login(self.entry, existing)
+        self._admit(existing, on_progress)
+        with phases.phase("running"):
+            instance = waiting.with_backoff(
+                lambda: self._start(existing, on_progress), f"{existing.zone} does not", on_progress, wait_seconds, existing.there
+            )  # fmt: skip
+        if existing.state != "running":
+            history.append(self.entry.name, "started", id=instance.id, region=instance.there.region, zone=instance.zone)
+        return instance
+
+    def _start(self, existing: Instance, on_progress: Progress) -> Instance:
+        now = instances.by_id(existing.there, existing.id, self.entry.name) or existing
+        try:
+            return transitions.until_running(now, self.entry.name, on_progress)
+        except CapacityError as error:
+            raise self._no_room(existing, error) from None
+
+    def _replace(
+        self, existing: Instance | None, found: list[Instance], phases: Phases, on_progress: Progress, wanted: Wanted
+    ) -> Instance:  # fmt: skip
+        """A new instance. The one that is there stays the box until the new one runs, whatever goes wrong before."""
+        if existing and wanted.replace != existing.id:
+            raise self._would_be_two(existing)
+        if existing:
+            self._mark_replaced(existing)
+        generation = sum(each.is_gone or each.is_replaced or each is existing for each in found)
+        launch = launching.Launch(self.entry, self.endpoint, generation, self._newest, phases, on_progress)
+        try:
+            return launch.run(wanted.wait_seconds)
+        except CloudError:
+            if existing:
+                self._unmark_replaced(existing)
+            raise
+
+    def _newest(self) -> Instance | None:
+        live = self._live()
+        return live if live and not live.is_replaced else None
+
+    def _mark_replaced(self, instance: Instance) -> None:
+        value = datetime.now(UTC).isoformat(timespec="seconds")
+        tags = [{"Key": identity.REPLACED_TAG, "Value": value}]
+        instance.there.client("ec2").create_tags(Resources=[instance.id], Tags=tags)
+
+    def _unmark_replaced(self, instance: Instance) -> None:
+        instance.there.client("ec2").delete_tags(Resources=[instance.id], Tags=[{"Key": identity.REPLACED_TAG}])
+
+    def _end_replaced(self, on_progress: Progress, keep: str) -> None:
+        """End what this box took the place of, also where an earlier command was cut off before it could."""
+        for instance in self._found() if not self.entry.instance_id else ():
+            if instance.is_replaced and not instance.is_gone and instance.id != keep:
+                on_progress(f"terminating {instance.id}, which {keep} replaces")
+                transitions.until_terminated(instance, self.entry.name, on_progress)
+                clearing.forget(instance)
+
+    def _admit(self, instance: Instance, on_progress: Progress) -> None:
+        if self._is_adopted(instance):
+            adopt.admit(self.entry, instance, instance.there.caller_cidr(), on_progress)
+        else:
+            entering.admit_caller(self.entry, instance, on_progress)
+
+    def _await_silence(self, box: Box, on_progress: Progress) -> None:
+        patience = self.endpoint.patience
+        what = f"waiting until {box.name} goes down"
+        poll = min(0.2, patience.poll)
+        if not waiting.until(lambda: not waiting.speaks_ssh(box.host, box.port) or None, what, on_progress, patience.ssh / 2, poll):
+            on_progress(f"{box.name} was not seen to go down; it answers")
+
+    # Refusing -----------------------------------------------------------------------------------------------------------
+
+    def _not_running(self, instance: Instance | None) -> BoxStopped:
+        name = self.entry.name
+        if instance is None:
+            why = "it was never launched, or is terminated"
+            return BoxStopped(f"there is no box {name}", where=f"box {name}", why=why, remedy=f"`./inv launch {name}`")
+        where, kept = f"box {name} ({instance.id})", "its disk, with all jobs on it"
+        return BoxStopped(f"box {name} is {instance.state}", where=where, remedy=f"`./inv start {name}`", kept=kept)
+
+    def _ambiguous(self, live: list[Instance]) -> CloudError:
         return CloudError(
             f"{len(live)} instances are box {self.entry.name}",
             where=self._context.where,
-            why=f"they all bear the tag {identity.BOX_TAG}={self.entry.name}: {told}",
-            remedy=f"end the wrong one: `./inv terminate {self.entry.name} --id {live[-1]['InstanceId']}`",
+            why=f"they all bear the tag {identity.BOX_TAG}={self.entry.name}: {', '.join(map(str, live))}",
+            remedy=f"end the wrong one: `./inv terminate {self.entry.name} --id {live[-1].id}`",
             kept="both run on as they were",
         )
 
-    # Launching ----------------------------------------------------------------------------------------------------------
+    def _no_instance(self, instance_id: str) -> CloudError:
+        remedy = f"`./inv list` tells the instances of box {self.entry.name}"
+        return CloudError(f"{instance_id} is no instance of box {self.entry.name}", where=self._context.where, remedy=remedy)
 
-    def _launch(self, on_progress: Progress) -> dict[str, Any]:
-        asked = request.prepare(self.entry, self.endpoint, self._context, on_progress)
-        on_progress(f"launching {self.entry.name}: {self.entry.instance_type} in {self.endpoint.region}")
-        first = sum(map(is_gone, self._instances()))
-        for generation in range(first, first + _GENERATIONS):
-            instance = self._run({**asked, "ClientToken": identity.client_token(self.entry.name, generation)})
-            if instance and not is_gone(instance):
-                return instance
-        raise CloudError(f"box {self.entry.name} was terminated as often as it was launched", remedy="look at it in the AWS console")
+    def _would_be_two(self, existing: Instance) -> CloudError:
+        name = self.entry.name
+        return CloudError(
+            f"there is a box {name} already, and two instances are never one box",
+            where=f"box {name} ({existing.id})",
+            why=f"a fresh one was asked for, and nobody agreed to the loss of {existing}",
+            remedy=f"`./inv launch {name} --fresh --yes` ends it once the new one is up; `./inv launch {name}` takes it as it is",
+            kept="it, with its disk",
+        )
 
-    def _run(self, asked: dict[str, Any]) -> dict[str, Any] | None:
-        """The instance behind the request's token; None when the token is used up and the next one is due."""
-        from botocore.exceptions import ClientError
+    def _never_fresh(self) -> CloudError:
+        what = f"box {self.entry.name} is the instance {self.entry.instance_id}, never a fresh one"
+        remedy = f"remove `instance_id:` of {self.entry.name} from inventory.yaml, then `./inv launch {self.entry.name} --fresh`"
+        return CloudError(what, where=f"box {self.entry.name}", remedy=remedy)
 
-        try:
-            return dict(self._ec2.run_instances(**asked)["Instances"][0])
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code == "IdempotentInstanceTerminated":
-                return None
-            if code != "IdempotentParameterMismatch":
-                raise
-            # An earlier launch was cut off before its answer and the inventory changed since: its instance is the box, once it shows.
-            poll = self.endpoint.patience.poll
-            return waiting.until(self._live, "looking for an earlier launch", _silent, 10 * poll, poll)
+    def _spot_stays(self, instance: Instance) -> CloudError:
+        name = self.entry.name
+        return CloudError(
+            f"box {name} is a spot box, which cannot be stopped, only terminated",
+            where=f"box {name} ({instance.id})",
+            why="a one-time spot instance has no stopped state",
+            remedy=f"`./inv terminate {name}`",
+            kept="the box runs on",
+        )
 
-    # Entering -----------------------------------------------------------------------------------------------------------
+    def _adopted_stays(self, instance: Instance) -> CloudError:
+        name = self.entry.name
+        return CloudError(
+            f"box {name} was adopted, not launched: it is never terminated unasked",
+            where=f"box {name} ({instance.id})",
+            remedy=f"`./inv stop {name}` stops it; `./inv terminate {name} --yes` ends it for good, with its disk",
+            kept="the box, as it was",
+        )
 
-    def _check_login(self, instance: dict[str, Any]) -> None:
-        login, theirs = keys.identity_of(self.entry), instance.get("KeyName")
-        if theirs != login.name:
-            raise LoginRefused(
-                f"the key of the inventory does not fit box {self.entry.name}",
-                where=f"box {self.entry.name} ({instance['InstanceId']})",
-                why=f"it was launched with the key pair {theirs}, not {login.name} ({login.key or 'SSH agent'})",
-                remedy=f"put the old key back (`ssh_key:` in inventory.yaml), or `./inv terminate {self.entry.name}` and launch it anew",
-                kept="the box is as it was",
-            )
+    def _no_room(self, existing: Instance, error: CapacityError) -> CapacityError:
+        """A stopped box stays where its disk is: what to do is for a person to say."""
+        name, zone = self.entry.name, existing.zone or existing.there.region
+        near = (offer.zone for offer in offers.offers_of(self.entry) if offer.region == existing.there.region)
+        other = next((each for each in near if each and each != existing.zone), "ZONE")
+        told = CapacityError(
+            f"{zone} has no {existing.facts['InstanceType']} for box {name} just now, and its disk is there",
+            where=f"box {name} ({existing.id} in {zone})",
+            why=error.why,
+            remedy=f"wait for it: `./inv start {name} --wait 30m`\n"
+            f"       or move its disk: `./inv box.move {name} --zone {other}`\n"
+            f"       or give its disk up: `./inv launch {name} --fresh`",
+            kept="the box is stopped, its disk with all jobs as it was",
+        )
+        told.code = error.code
+        return told
 
-    def _admit_caller(self, instance: dict[str, Any], on_progress: Progress) -> None:
-        group = ingress.find_group(self._ec2, identity.group_name(self.entry.name), instance["VpcId"])
-        if group:
-            ingress.admit(self._ec2, group, self.endpoint.caller_cidr(), on_progress)
-
-    def _await_ssh(self, box: Box, on_progress: Progress) -> None:
-        patience = self.endpoint.patience
-        what = f"waiting for SSH of {box.name} at {box.address}"
-        if not waiting.until(lambda: waiting.speaks_ssh(box.host, box.port) or None, what, on_progress, patience.ssh, patience.poll):
-            last = host_keys.console(self._ec2, box.id).strip().splitlines()[-3:]
-            raise BoxUnreachable(
-                f"SSH does not answer within {patience.ssh:.0f} s",
-                where=box.where,
-                why=f"the console ends with: {' | '.join(last)}" if last else "the console is empty so far",
-                remedy=f"`./inv start {box.name}` waits on; if that fails too, `./inv stop {box.name}` and `./inv start {box.name}`",
-                kept=f"the box runs and costs ${box.hourly_usd:.2f}/h: `./inv stop {box.name}`" if box.hourly_usd else "the box runs on",
-            )
-
-    # States -------------------------------------------------------------------------------------------------------------
-
-    def _running(self, instance: dict[str, Any], on_progress: Progress) -> dict[str, Any]:
-        instance_id, state = instance["InstanceId"], instance["State"]["Name"]
-        if state == "stopping":
-            state = self._await_state(instance_id, ("stopped",), on_progress)["State"]["Name"]
-        if state == "stopped":
-            on_progress(f"starting {self.entry.name} ({instance_id})")
-            self._ec2.start_instances(InstanceIds=[instance_id])
-        return self._await_state(instance_id, ("running",), on_progress)
-
-    def _await_state(self, instance_id: str, wanted: tuple[str, ...], on_progress: Progress) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
-            instance = self._described(instance_id)
-            if instance and is_gone(instance) and wanted != ("terminated",):
-                raise self._died(instance)
-            return instance if instance and instance["State"]["Name"] in wanted else None
-
-        patience = self.endpoint.patience
-        what = f"waiting until {self.entry.name} ({instance_id}) is {wanted[0]}"
-        found = waiting.until(look, what, on_progress, patience.state, patience.poll)
-        if found is None:
-            what, why = f"box {self.entry.name} does not move on", f"it is not {wanted[0]} after {patience.state:.0f} s"
-            raise CloudError(what, where=self._context.where, why=why, remedy="repeat the command: it waits on")
-        return found
-
-    def _described(self, instance_id: str) -> dict[str, Any] | None:
-        from botocore.exceptions import ClientError
-
-        try:
-            answer = self._ec2.describe_instances(InstanceIds=[instance_id])
-        except ClientError as error:
-            # A new instance may be unknown to the next request for some seconds.
-            if error.response["Error"]["Code"] == "InvalidInstanceID.NotFound":
-                return None
-            raise
-        return next((instance for reservation in answer["Reservations"] for instance in reservation["Instances"]), None)
-
-    def _died(self, instance: dict[str, Any]) -> CloudError:
-        reason = instance.get("StateReason", {})
-        message = reason.get("Message", "the instance was terminated meanwhile")
-        return refusals.of_code(reason.get("Code", "terminated"), message, self._context)
-
-    def _clear_up(self, gone: list[dict[str, Any]], on_progress: Progress) -> None:
-        for instance in gone:
-            known_hosts.forget(instance["InstanceId"])
-        if all(is_gone(instance) or instance in gone for instance in self._instances()):
-            patience = self.endpoint.patience
-            name = identity.group_name(self.entry.name)
-            what = f"removing the security group of {self.entry.name}"
-            waiting.until(lambda: ingress.remove_groups(self._ec2, name) or None, what, on_progress, patience.state / 5, patience.poll)
-
-
-def project_instances(ec2: Any) -> list[dict[str, Any]]:
-    """Every instance with this project's tag, terminated ones included while the cloud remembers them."""
-    filters = [{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}]
-    pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
-    found = [instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]]
-    return sorted(found, key=lambda instance: (instance["LaunchTime"], instance["InstanceId"]))
-
-
-def tag(instance: dict[str, Any], key: str) -> str:
-    """The value of an instance's tag, or the empty string."""
-    return next((str(each["Value"]) for each in instance.get("Tags", ()) if each["Key"] == key), "")
-
-
-def _state_of(instance: dict[str, Any]) -> State:
-    name = instance["State"]["Name"]
-    return "terminated" if name in _GONE else name
-
-
-def is_gone(instance: dict[str, Any]) -> bool:
-    """Whether the instance is terminated, or about to be."""
-    return instance["State"]["Name"] in _GONE
-
-
-def _silent(_line: str) -> None:
-    return

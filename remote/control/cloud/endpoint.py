@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
+from remote.control.cloud.box import Box
 from remote.control.errors import CloudError
 
 _RETRIES = {"mode": "standard", "total_max_attempts": 5}
@@ -128,7 +129,7 @@ class EmbeddedEndpoint:
         return replace(self, region=region)
 
     def regions(self) -> tuple[str, ...]:
-        """Nothing: it serves one region, whatever its name."""
+        """Nothing: it serves any region, whatever its name."""
         return ()
 
     def caller_cidr(self) -> str:
@@ -152,6 +153,15 @@ def of_entry(entry: Any, start: bool = True) -> Endpoint:
 
         return EmbeddedEndpoint(client.endpoint(start), entry.region)
     return AwsEndpoint(entry.region, entry.user)
+
+
+def of_box(box: Box) -> Endpoint:
+    """The endpoint behind a box that was found."""
+    if box.provider == "embedded":
+        from remote.control.cloud.embedded import client
+
+        return EmbeddedEndpoint(client.endpoint(), box.region)
+    return AwsEndpoint(box.region, box.user)
 
 
 @cache  # a client takes a quarter of a second to make

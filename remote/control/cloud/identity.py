@@ -9,6 +9,12 @@ from remote.control import project
 PROJECT_TAG = "windlass:project"
 BOX_TAG = "windlass:box"
 
+ADOPTED_TAG = "windlass:adopted"
+"""On an instance that somebody else made: when it was adopted. Nothing ends it unasked."""
+
+REPLACED_TAG = "windlass:replaced"
+"""On an instance that a newer one is to replace: since when. Its loss was agreed to."""
+
 
 def project_mark() -> str:
     """`<folder>-<8 hexadecimal digits>`: the value of the tag `windlass:project`. Drawn once, kept in `.windlass/project`.
@@ -22,14 +28,19 @@ def project_mark() -> str:
     return path.read_text().strip()
 
 
-def client_token(box_name: str, generation: int) -> str:
-    """What makes a repeated RunInstances find its first result: 64 characters, the same for one life of a box."""
-    return digest.of_value([project_mark(), box_name, generation])
+def client_token(box_name: str, generation: int, offer: str) -> str:
+    """What makes a repeated RunInstances find its first result: 64 characters, the same for one offer in one life of a box."""
+    return digest.of_value([project_mark(), box_name, generation, offer])
 
 
 def tags(box_name: str, further: dict[str, str]) -> dict[str, str]:
     """The tags on all that is made for a box. Windlass's own win over the inventory's."""
     return {**further, "Name": f"windlass-{box_name}", BOX_TAG: box_name, PROJECT_TAG: project_mark()}
+
+
+def shared_tags() -> dict[str, str]:
+    """The tags on what several boxes share, such as the key pair."""
+    return {"Name": "windlass", PROJECT_TAG: project_mark()}
 
 
 def group_name(box_name: str) -> str:

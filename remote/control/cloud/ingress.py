@@ -1,5 +1,6 @@
 """The security group of a box: port 22 for the caller's address alone, healed when that address changes."""
 
+import ipaddress
 from typing import Any
 
 from remote.control.cloud.provider import Progress
@@ -51,6 +52,21 @@ def admit(ec2: Any, group_id: str, cidr: str, on_progress: Progress) -> None:
         on_progress(f"port 22 opened for {cidr}" + (f", closed for {', '.join(ours)}" if ours else ""))
     if stale := [other for other in ours if other != cidr]:
         ec2.revoke_security_group_ingress(GroupId=group_id, IpPermissions=[_permission(other) for other in stale])
+
+
+def lets_in(ec2: Any, group_ids: list[str], cidr: str) -> bool:
+    """Whether any of the groups lets that address reach port 22."""
+    if not group_ids:
+        return False
+    caller = ipaddress.ip_network(cidr)
+    rules = [rule for group in ec2.describe_security_groups(GroupIds=group_ids)["SecurityGroups"] for rule in group["IpPermissions"]]
+    open_to = [each["CidrIp"] for rule in rules if _covers_ssh(rule) for each in rule.get("IpRanges", ())]
+    return any(caller.subnet_of(ipaddress.ip_network(each, strict=False)) for each in open_to)  # type: ignore[arg-type]
+
+
+def _covers_ssh(rule: dict[str, Any]) -> bool:
+    is_all = rule["IpProtocol"] == "-1"
+    return bool(is_all or (rule["IpProtocol"] == "tcp" and rule.get("FromPort", 0) <= 22 <= rule.get("ToPort", 65535)))
 
 
 def _named(ec2: Any, name: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from remote.contract import atomic, digest
 from remote.control import project
+from remote.control.cloud import identity
 from remote.control.errors import ConfigError, Finding
 
 
@@ -82,19 +83,27 @@ def public_line(key: Path, box_name: str) -> str:
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
-def ensure_pair(ec2: Any, identity: Identity, tags: dict[str, str]) -> None:
+def ensure_pair(ec2: Any, login: Identity, tags: dict[str, str]) -> None:
     """Import the public key as an EC2 key pair, unless it is there."""
     from botocore.exceptions import ClientError
 
-    if identity.public is None:
+    if login.public is None:
         return
     specification = [{"ResourceType": "key-pair", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}]
     try:
-        ec2.import_key_pair(KeyName=identity.name, PublicKeyMaterial=identity.public.encode(), TagSpecifications=specification)
+        ec2.import_key_pair(KeyName=login.name, PublicKeyMaterial=login.public.encode(), TagSpecifications=specification)
     except ClientError as error:
         # The name holds the key's own hash: a pair of that name is this key.
         if error.response["Error"]["Code"] != "InvalidKeyPair.Duplicate":
             raise
+
+
+def remove_pairs(ec2: Any, in_use: set[str]) -> None:
+    """Delete the key pairs that this project imported and no instance names any more."""
+    filters = [{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}]
+    for pair in ec2.describe_key_pairs(Filters=filters)["KeyPairs"]:
+        if pair["KeyName"] not in in_use:
+            ec2.delete_key_pair(KeyName=pair["KeyName"])
 
 
 def _pair_name(public: str) -> str:

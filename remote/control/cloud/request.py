@@ -4,43 +4,61 @@ from typing import Any
 
 from remote.control.cloud import identity, ingress, keys, refusals, user_data
 from remote.control.cloud.endpoint import Endpoint
+from remote.control.cloud.offers import Offer
 from remote.control.cloud.provider import Progress
 
 DEFAULT_IMAGE = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.10-ubuntu-24.04/latest/ami-id"
 """Public SSM parameter of the Deep Learning AMI: Ubuntu with NVIDIA's driver. AWS keeps it pointing at the newest build."""
 
 
-def prepare(entry: Any, there: Endpoint, context: refusals.Context, on_progress: Progress) -> dict[str, Any]:
-    """The parameters of RunInstances for an entry, less the client token. Makes the key pair and the security group they name."""
+def prepare(entry: Any, offer: Offer, there: Endpoint, context: refusals.Context, on_progress: Progress) -> dict[str, Any]:
+    """The parameters of RunInstances for an offer, less the client token. Makes the key pair and the security group they name."""
     ec2 = there.client("ec2")
     found = image(entry, there, context)
-    tags = identity.tags(entry.name, wish(entry, "tags") or {})
     login = keys.identity_of(entry)
-    keys.ensure_pair(ec2, login, tags)
-    group = ingress.ensure_group(ec2, identity.group_name(entry.name), _vpc(ec2, entry, context), tags)
+    keys.ensure_pair(ec2, login, identity.shared_tags())
+    tags = identity.tags(entry.name, entry.tags)
+    group = ingress.ensure_group(ec2, identity.group_name(entry.name), _vpc(ec2, offer, context), tags)
     ingress.admit(ec2, group, there.caller_cidr(), on_progress)
-    return parameters(entry, found, login.name, group, tags)
+    return parameters(entry, offer, found, login.name, group, tags)
 
 
-def parameters(entry: Any, found: dict[str, Any], key_name: str, group: str, tags: dict[str, str]) -> dict[str, Any]:
+def parameters(entry: Any, offer: Offer, found: dict[str, Any], key_name: str, group: str, tags: dict[str, str]) -> dict[str, Any]:
     """The parameters themselves: a pure function of what was found."""
     disk = {"VolumeType": "gp3", "VolumeSize": entry.disk_gb, "Encrypted": True, "DeleteOnTermination": True}
     tag_list = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
-    subnet = wish(entry, "subnet")
+    is_spot = offer.market == "spot"
+    tagged = ("instance", "volume", "spot-instances-request") if is_spot else ("instance", "volume")
     return {
         "ImageId": found["ImageId"],
-        "InstanceType": entry.instance_type,
+        "InstanceType": offer.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
         "KeyName": key_name,
         "SecurityGroupIds": [group],
-        **({"SubnetId": subnet} if subnet else {}),
+        **_placement(offer),
+        **(_spot(entry) if is_spot else {}),
+        **({"IamInstanceProfile": {"Name": entry.instance_profile}} if entry.instance_profile else {}),
         "UserData": user_data.render(entry.name, entry.root, wish(entry, "user")),
-        "InstanceInitiatedShutdownBehavior": "stop",
+        "InstanceInitiatedShutdownBehavior": "terminate" if is_spot else "stop",
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [{"DeviceName": found["RootDeviceName"], "Ebs": disk}],
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tag_list} for kind in ("instance", "volume")],
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tag_list} for kind in tagged],
     }
+
+
+def _placement(offer: Offer) -> dict[str, Any]:
+    """A subnet lies in one zone; without one the zone picks its default subnet."""
+    if offer.subnet:
+        return {"SubnetId": offer.subnet}
+    return {"Placement": {"AvailabilityZone": offer.zone}} if offer.zone else {}
+
+
+def _spot(entry: Any) -> dict[str, Any]:
+    """One-time and terminated when taken back: a persistent request would launch again behind everybody's back."""
+    price = {"MaxPrice": f"{entry.max_spot_usd:g}"} if entry.max_spot_usd else {}
+    options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate", **price}
+    return {"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": options}}
 
 
 def image(entry: Any, there: Endpoint, context: refusals.Context) -> dict[str, Any]:
@@ -59,9 +77,9 @@ def wish(entry: Any, name: str) -> Any:
     return getattr(entry, name, None)
 
 
-def _vpc(ec2: Any, entry: Any, context: refusals.Context) -> str:
-    if subnet := wish(entry, "subnet"):
-        return str(ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["VpcId"])
+def _vpc(ec2: Any, offer: Offer, context: refusals.Context) -> str:
+    if offer.subnet:
+        return str(ec2.describe_subnets(SubnetIds=[offer.subnet])["Subnets"][0]["VpcId"])
     found = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     if not found:
         raise refusals.of_code("VPCIdNotSpecified", "no default VPC", context)

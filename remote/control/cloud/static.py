@@ -5,7 +5,7 @@ from typing import Any
 
 from remote.control.cloud import keys, waiting
 from remote.control.cloud.box import Box
-from remote.control.cloud.provider import Plan, Progress
+from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
 from remote.control.transport import known_hosts
@@ -42,12 +42,14 @@ class Static:
             note="stands; not asked whether it is up",
         )
 
-    def plan(self) -> Plan:
-        """Nothing, ever."""
+    def plan(self, mode: Mode) -> Plan:
+        """Nothing, ever. Raises CloudError for a fresh one."""
+        self._check_mode(mode)
         return Plan("nothing: it stands already", self.find())
 
-    def ready(self, on_progress: Progress) -> Box:
+    def ready(self, on_progress: Progress, wanted: Wanted) -> Box:
         """The box, once SSH answers. Raises BoxUnreachable."""
+        self._check_mode(wanted.mode)
         box = self.find()
         what = f"waiting for SSH of {box.name} at {box.address}"
         if not waiting.until(lambda: waiting.speaks_ssh(box.host, box.port) or None, what, on_progress, _PATIENCE_SECONDS, 1):
@@ -60,10 +62,23 @@ class Static:
         on_progress(f"{self.entry.name} is a host that stands: left running")
         return self.find()
 
-    def terminate(self, on_progress: Progress, instance_id: str | None = None) -> Box:
+    def reboot(self, on_progress: Progress) -> Box:
+        """Raises CloudError: no cloud can restart it."""
+        remedy = f"`./inv ssh {self.entry.name}`, then `sudo reboot` there"
+        raise CloudError("a host that stands is never restarted by Windlass", where=f"box {self.entry.name}", remedy=remedy)
+
+    def admit(self, on_progress: Progress) -> None:
+        """Nothing: who may reach the host is its owner's to say."""
+
+    def terminate(self, on_progress: Progress, instance_id: str | None = None, is_agreed: bool = False) -> Box:
         """Raises CloudError: it is not Windlass's to remove."""
         remedy = f"remove `{self.entry.name}:` from inventory.yaml to be rid of it here"
         raise CloudError("a host that stands is never terminated by Windlass", where=f"box {self.entry.name}", remedy=remedy)
+
+    def _check_mode(self, mode: Mode) -> None:
+        if mode == "fresh":
+            remedy = f"`./inv start {self.entry.name}`"
+            raise CloudError("a host that stands is never launched", where=f"box {self.entry.name}", remedy=remedy)
 
     def _pin(self, alias: str) -> None:
         if not self.entry.host_key:

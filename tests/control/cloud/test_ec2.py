@@ -6,7 +6,8 @@ import stat
 import pytest
 from botocore.exceptions import ClientError
 
-from remote.control.cloud import boxes, ec2, identity, keys
+from remote.control.cloud import boxes, identity, keys
+from remote.control.cloud import instances as instances_module
 from remote.control.errors import BoxStopped, BoxUnreachable, CapacityError, CloudError, ConfigError, HostKeyMismatch, LoginRefused
 from remote.control.transport import known_hosts
 
@@ -14,7 +15,7 @@ from .conftest import HOST_KEY, OTHER_KEY
 
 
 def instances(cloud):
-    return ec2.project_instances(cloud.ec2)
+    return [each.facts for each in instances_module.of_project(cloud.endpoint)]
 
 
 def test_launch_makes_one_guarded_instance(cloud):

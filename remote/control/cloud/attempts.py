@@ -1,0 +1,75 @@
+"""What came of asking for a box: each attempt with its category, and what would mend it."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from remote.control.cloud.offers import Offer
+from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError
+
+Category = Literal["capacity", "quota", "price", "permission", "configuration", "cloud", "ok"]
+"""`cloud`: it did not answer, or asks for fewer requests: nothing is wrong with what was asked for."""
+
+MOVES_ON = ("capacity", "price")
+"""With these the next offer is tried. The others would meet every offer, or need a person: they end the walk."""
+
+_CLOUD_CODES = (
+    "RequestLimitExceeded", "EC2ThrottledException", "Throttling", "ThrottlingException", "TooManyRequestsException",
+    "InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable", "",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request for an offer. `at` is seconds since the epoch, UTC; `code` is the cloud's own word; `remedy` is for people."""
+
+    offer: Offer
+    category: Category
+    code: str = ""
+    why: str = ""
+    remedy: str = ""
+    at: float = field(default_factory=time.time)
+
+    def __str__(self) -> str:
+        if self.category == "ok":
+            return f"{self.offer}: launched"
+        return f"{self.offer}: {self.category} ({self.code or 'no answer'})"
+
+    def facts(self) -> dict[str, Any]:
+        """The attempt for the history."""
+        return {**asdict(self), "offer": str(self.offer), "region": self.offer.region}
+
+
+def of_error(offer: Offer, error: CloudError) -> Attempt:
+    """The attempt that ended with that error."""
+    return Attempt(offer, category_of(error), error.code, error.why or error.what, error.remedy)
+
+
+def category_of(error: CloudError) -> Category:
+    """What kind of refusal an error is."""
+    code = error.code.split(".")[-1]
+    if code == "SpotMaxPriceTooLow":
+        return "price"
+    kinds: tuple[tuple[type[CloudError], Category], ...] = (
+        (CapacityError, "capacity"), (QuotaError, "quota"), (PermissionDenied, "permission"), (CredentialsMissing, "permission"),
+    )  # fmt: skip
+    found = next((category for kind, category in kinds if isinstance(error, kind)), None)
+    return found or ("cloud" if code in _CLOUD_CODES else "configuration")
+
+
+def exhausted(name: str, tried: list[Attempt], last: CloudError) -> CloudError:
+    """The error after a walk: the last refusal's own, which names the others too."""
+    if len(tried) == 1:
+        return last
+    is_out = tried[-1].category in MOVES_ON
+    what = f"none of the {len(tried)} offers for box {name} can be had just now" if is_out else last.what
+    remedy = f"`./inv launch {name} --wait 30m` tries again and again for so long; or add to `fallbacks:` of {name} in inventory.yaml"
+    error = (CapacityError if is_out else type(last))(
+        what,
+        where=f"box {name}" if is_out else last.where,
+        why="\n       ".join([*(f"{attempt}: {attempt.why}" for attempt in tried)]),
+        remedy=remedy if is_out else last.remedy,
+        kept="nothing was made",
+    )
+    error.code = last.code
+    return error

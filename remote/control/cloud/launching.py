@@ -1,0 +1,105 @@
+"""Making an instance: the offers of a box tried in turn, each attempt told and remembered, nothing left behind by those that fail."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from remote.control.cloud import attempts, clearing, history, identity, refusals, request, transitions, waiting
+from remote.control.cloud.attempts import Attempt
+from remote.control.cloud.endpoint import Endpoint
+from remote.control.cloud.instances import Instance
+from remote.control.cloud.offers import Offer, offers_of
+from remote.control.cloud.phases import Phases
+from remote.control.cloud.provider import Progress
+from remote.control.errors import CloudError
+
+_GENERATIONS = 50
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a box. `generation` counts its earlier instances; `look` finds the box by its tags."""
+
+    entry: Any
+    home: Endpoint
+    generation: int
+    look: Callable[[], Instance | None]
+    phases: Phases
+    on_progress: Progress
+
+    def run(self, wait_seconds: float = 0.0) -> Instance:
+        """A running instance by the first offer that gives one; without capacity all are tried again for `wait_seconds`.
+
+        Raises the error of the last attempt; one that names all of them where there were several.
+        """
+        offers = list(_in_order(self.entry))
+        return waiting.with_backoff(lambda: self._walk(offers), f"no offer of {self.entry.name}", self.on_progress, wait_seconds, self.home)
+
+    def _walk(self, offers: list[Offer]) -> Instance:
+        tried: list[Attempt] = []
+        for offer in offers:
+            try:
+                instance = self._take(offer)
+            except CloudError as error:
+                tried.append(self._note(attempts.of_error(offer, error)))
+                if tried[-1].category not in attempts.MOVES_ON or offer == offers[-1]:
+                    raise attempts.exhausted(self.entry.name, tried, error) from None
+            else:
+                self._note(Attempt(offer, "ok"))
+                return instance
+        raise AssertionError("an entry always has an offer")
+
+    def _note(self, attempt: Attempt) -> Attempt:
+        history.append(self.entry.name, "attempt", **attempt.facts())
+        self.on_progress(f"{self.entry.name}: {attempt}")
+        return attempt
+
+    def _take(self, offer: Offer) -> Instance:
+        """The instance that an offer gives, once it runs. What a failure leaves is taken away."""
+        there = self.home.in_region(offer.region)
+        context = refusals.Context(self.entry.name, there.region, offer.instance_type, there.regions)
+        try:
+            with refusals.explained(context):
+                with self.phases.phase("request"):
+                    instance = self._ask(offer, there, context)
+                with self.phases.phase("running"):
+                    return transitions.until_running(instance, self.entry.name, self.on_progress)
+        except BaseException:
+            clearing.after_attempt(self.entry.name, there)
+            raise
+
+    def _ask(self, offer: Offer, there: Endpoint, context: refusals.Context) -> Instance:
+        history.append(self.entry.name, "asking", offer=str(offer), region=offer.region, generation=self.generation)
+        self.on_progress(f"launching {self.entry.name}: {offer}")
+        for generation in range(self.generation, self.generation + _GENERATIONS):
+            token = identity.client_token(self.entry.name, generation, str(offer))
+            instance = self._run(offer, there, context, token)
+            if instance and not instance.is_gone:
+                history.append(self.entry.name, "launched", id=instance.id, offer=str(offer), region=offer.region, zone=instance.zone)
+                return instance
+        raise CloudError(f"box {self.entry.name} was terminated as often as it was launched", remedy="look at it in the AWS console")
+
+    def _run(self, offer: Offer, there: Endpoint, context: refusals.Context, token: str) -> Instance | None:
+        """The instance behind the request's token; None when the token is used up and the next one is due."""
+        from botocore.exceptions import ClientError
+
+        asked = request.prepare(self.entry, offer, there, context, self.on_progress)
+        try:
+            return Instance(dict(there.client("ec2").run_instances(**asked, ClientToken=token)["Instances"][0]), there)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "IdempotentInstanceTerminated":
+                return None
+            if code != "IdempotentParameterMismatch":
+                raise
+            # An earlier launch was cut off before its answer and the inventory changed since: its instance is the box, once it shows.
+            poll = there.patience.poll
+            return waiting.until(self.look, "looking for an earlier launch", lambda line: None, 10 * poll, poll)
+
+
+def _in_order(entry: Any) -> Iterator[Offer]:
+    """The offers, first of all the one that a cut-off launch was asking for: its instance may not show by its tags yet."""
+    offers = offers_of(entry)
+    remembered = history.read(entry.name)
+    unanswered = remembered[-1].get("offer") if remembered and remembered[-1]["kind"] == "asking" else None
+    yield from sorted(offers, key=lambda offer: str(offer) != unanswered)
