@@ -90,17 +90,16 @@ def quote(item: str, region: str, there: Endpoint) -> Quote:
 def tabled(item: str, region: str) -> Quote:
     """The table's price of an item in a region; None for one that it does not hold."""
     kind, _, name = item.partition(" ")
-    there = table()
-    factor = there["factors"].get(region)
-    usd = {
-        "compute": there["hourly_usd"].get(name),
-        "disk": there["per_gb_month_usd"].get(name),
-        "snapshot": there["per_gb_month_usd"]["snapshot"],
-        "address": there["address_hourly_usd"],
-    }[kind]
-    if kind != "address" and usd is not None and factor != 1:
-        return Quote(usd * (factor or 1), f"table, {there['home_region']}" + (f" x {factor}" if factor else ""), there["as_of"])
-    return Quote(usd, "table" if usd is not None else "not known", there["as_of"])
+    held = table()
+    if kind == "address":
+        return Quote(held["address_hourly_usd"], "table", held["as_of"])
+    home = held["hourly_usd"].get(name) if kind == "compute" else held["per_gb_month_usd"].get(name or kind)
+    factor = held["compute_factors" if kind == "compute" else "disk_factors"].get(region)
+    if home is None:
+        return Quote(None, "not known", held["as_of"])
+    if factor is None:
+        return Quote(home, f"table of {held['home_region']}, {region} may differ by half", held["as_of"])
+    return Quote(round(home * factor, 5), "table", held["as_of"])
 
 
 @cache

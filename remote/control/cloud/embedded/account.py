@@ -29,7 +29,7 @@ from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
 
 from remote.contract import atomic
-from remote.control.cloud.embedded import images, metadata
+from remote.control.cloud.embedded import catalog, images, metadata
 from remote.control.cloud.embedded.machine import Machine
 
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
@@ -37,9 +37,7 @@ _STOP_GRACE_SECONDS = 5.0
 _TERMINATE_GRACE_SECONDS = 1.0
 _DEEP_LEARNING_AMI = re.compile(r"/aws/service/deeplearning/ami/(x86_64|arm64)/[a-z0-9.-]+/latest/ami-id")
 _IMAGES = {"x86_64": "ami-0d1ee9a1b77c5a0e5", "arm64": "ami-0d1ee9a1b77c5a0a6"}
-_QUOTAS = {"L-DB2E81BA": "Running On-Demand G and VT instances", "L-3819A6DF": "All G and VT Spot Instance Requests"}
 _NO_TOKEN = "ABCDE"  # noqa: S105
-_QUOTA_VCPUS = 64.0
 
 
 class Account:
@@ -66,7 +64,7 @@ class Account:
         _replace(Instance, "reboot", self._reboot)
         _replace(General, "get_console_output", self._console_output)
         _install_parameters()
-        _install_quotas()
+        catalog.install(self)
         images.install(self, _replace)
 
     def instance(self, instance_id: str) -> Instance | None:
@@ -356,18 +354,3 @@ def _install_parameters() -> None:
 
     _replace(SimpleSystemManagerBackend, "get_parameter", one)
     _replace(SimpleSystemManagerBackend, "get_parameters", several)
-
-
-def _install_quotas() -> None:
-    from moto.servicequotas.models import ServiceQuotasBackend
-
-    def quota(original: Callable[..., Any], backend: Any, service_code: str, quota_code: str) -> Any:
-        if service_code != "ec2" or quota_code not in _QUOTAS:
-            return original(backend, service_code, quota_code)
-        arn = f"arn:aws:servicequotas:{backend.region_name}:{backend.account_id}:ec2/{quota_code}"
-        return {
-            **{"ServiceCode": "ec2", "ServiceName": "Amazon Elastic Compute Cloud (Amazon EC2)", "QuotaArn": arn, "QuotaCode": quota_code},
-            **{"QuotaName": _QUOTAS[quota_code], "Value": _QUOTA_VCPUS, "Unit": "None", "Adjustable": True, "GlobalQuota": False},
-        }
-
-    _replace(ServiceQuotasBackend, "get_service_quota", quota)

@@ -20,7 +20,7 @@ from moto.ec2.models.instances import Instance
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
 
-from remote.control.cloud.embedded import metadata, peer
+from remote.control.cloud.embedded import catalog, metadata, peer
 from remote.control.cloud.embedded.account import Account
 
 Environ = dict[str, Any]
@@ -33,15 +33,16 @@ class Call:
 
     service: str
     operation: str
+    region: str = ""
 
     @classmethod
     def of(cls, environ: Environ) -> "Call":
         """Read a request's service from its signature, its operation from its body or header."""
         scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition(",")[0].split("/")
-        service = scope[3] if len(scope) == 5 else ""
+        region, service = scope[2:4] if len(scope) == 5 else ("", "")
         if service == "ec2":
-            return cls(service, _form(environ).get("Action", [""])[0])
-        return cls(service, environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2])
+            return cls(service, _form(environ).get("Action", [""])[0], region)
+        return cls(service, environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2], region)
 
     def changes_ec2(self) -> bool:
         """Whether what EC2 knows may be different afterwards."""
@@ -63,6 +64,8 @@ class Wire:
             return self._own(Request(environ))(environ, start_response)
         call = Call.of(environ)
         # Fault injection belongs here: a fault that matches `call` is answered in the service's own error shape, and moto is not asked.
+        if call.service == "pricing":
+            return self._price_list(call, Request(environ))(environ, start_response)
         if call.service != "ec2":
             return self._moto(environ, start_response)  # type: ignore[no-any-return]
         with self.account.lock:
@@ -70,6 +73,10 @@ class Wire:
             if call.changes_ec2():
                 self.account.save()
         return answer
+
+    def _price_list(self, call: Call, request: Request) -> Response:
+        status, answer = catalog.price_list(call.region, call.operation, json.loads(request.get_data()))
+        return Response(json.dumps(answer), status=status, mimetype="application/x-amz-json-1.1")
 
     def _own(self, request: Request) -> Response:
         if request.path == "/windlass/instances":
