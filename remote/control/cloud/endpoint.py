@@ -169,7 +169,7 @@ def _aws_client(region: str, service: str) -> Any:
     import boto3
     from botocore.config import Config
 
-    config = Config(retries=_RETRIES, connect_timeout=10, read_timeout=60, user_agent_extra="windlass")
+    config = Config(retries=_RETRIES, connect_timeout=10, read_timeout=60, user_agent_extra="windlass", **_signing(service))
     return boto3.session.Session(region_name=region).client(service, config=config)
 
 
@@ -180,8 +180,14 @@ def _embedded_client(url: str, region: str, service: str) -> Any:
 
     session = boto3.session.Session("windlass", "windlass", region_name=region, botocore_session=_hermetic_session())
     # An empty mapping of proxies, not None: None would be filled from the environment.
-    config = Config(retries=_RETRIES, connect_timeout=5, read_timeout=60, proxies={}, s3={"addressing_style": "path"})
+    path = {"s3": {"addressing_style": "path"}}
+    config = Config(retries=_RETRIES, connect_timeout=5, read_timeout=60, proxies={}, **_signing(service) | path)
     return session.client(service, endpoint_url=url, config=config)
+
+
+def _signing(service: str) -> dict[str, Any]:
+    """Presigned addresses of S3 are else signed by the old version, and for the global host: no use in most regions."""
+    return {"signature_version": "s3v4", "s3": {"us_east_1_regional_endpoint": "regional"}} if service == "s3" else {}
 
 
 def _hermetic_session() -> Any:
