@@ -1,0 +1,134 @@
+"""The bucket of the inventory, for one run: the right to write there, what boxes have spilled, and the way back."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from remote.contract.spill import PIECE_BYTES, Grant, Manifest, manifest_key, prefix_of
+from remote.control.cloud import endpoint, identity, refusals
+from remote.control.cloud.endpoint import Endpoint
+from remote.control.errors import CloudError
+
+FETCH_SECONDS = 6 * 3600
+LONGEST_GRANT_SECONDS = 7 * 86400
+"""What AWS signs at most."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket, asked in its own region. Every method raises CloudError where it is not there or may not be used."""
+
+    name: str
+    at: Endpoint
+    box: str = ""
+    profile: bool = False
+
+    def grant(self, run_id: str, seconds: float, always: bool) -> Grant:
+        """The right to spill the jobs of a run, for so many seconds where it is presigned."""
+        import time
+
+        seconds = min(seconds, LONGEST_GRANT_SECONDS)
+        jobs = f"{self.prefix}{run_id}-"
+        with self._explained():
+            post = self._s3.generate_presigned_post(
+                self.name, f"{jobs}${{filename}}", Conditions=[["content-length-range", 0, PIECE_BYTES + 1024]], ExpiresIn=int(seconds)
+            )
+        expires = time.time() + seconds
+        return Grant(run_id, self.name, self.at.region, self.prefix, post["url"], post["fields"], expires, self.profile, always)
+
+    def manifest(self, job_id: str) -> Manifest | None:
+        """What lies there of a job, or None."""
+        with self._explained():
+            try:
+                answer = self._s3.get_object(Bucket=self.name, Key=manifest_key(self._folder(job_id)))
+            except self._s3.exceptions.NoSuchKey:
+                return None
+            content = answer["Body"].read()
+        try:
+            return Manifest.from_json(content)
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def fetching(self, manifest: Manifest) -> dict[str, Any]:
+        """What a box needs to bring that job: see `remote.payload.spill`."""
+        folder = self._folder(manifest.job_id)
+        keys = [piece.key for kept in manifest.files.values() for piece in kept.pieces(folder)]
+        with self._explained():
+            urls = {key: self._s3.generate_presigned_url("get_object", {"Bucket": self.name, "Key": key}, FETCH_SECONDS) for key in keys}
+        return {"manifest": asdict(manifest), "folder": folder, "urls": urls}
+
+    def sweep(self, run_id: str) -> int:
+        """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
+        with self._explained():
+            keys = list(self._keys(f"{self.prefix}{run_id}-"))
+            named: set[str] = set()
+            for job_id in {key.removeprefix(self.prefix).split("/")[0] for key in keys}:
+                manifest, folder = self.manifest(job_id), self._folder(job_id)
+                pieces = (kept.pieces(folder) for kept in manifest.files.values()) if manifest else ()
+                named |= {manifest_key(folder), *(piece.key for each in pieces for piece in each)}
+            stale = [key for key in keys if key not in named]
+            for start in range(0, len(stale), 1000):
+                objects = [{"Key": key} for key in stale[start : start + 1000]]
+                self._s3.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
+        return len(stale)
+
+    @property
+    def prefix(self) -> str:
+        """Where the project's jobs lie."""
+        return prefix_of(identity.project_mark())
+
+    def place(self, job_id: str) -> str:
+        """The job's place for people."""
+        return f"s3://{self.name}/{self._folder(job_id)}"
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+            yield from (each["Key"] for each in page.get("Contents", ()))
+
+    def _folder(self, job_id: str) -> str:
+        return f"{self.prefix}{job_id}/"
+
+    @property
+    def _s3(self) -> Any:
+        return self.at.client("s3")
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return refusals.explained(refusals.Context(self.box, self.at.region, regions=self.at.regions))
+
+
+def of_entry(name: str | None, entry: Any) -> Bucket | None:
+    """The inventory's bucket as a box of that entry uses it; None where there is no bucket, or the box is no cloud's.
+
+    Raises CloudError for a bucket that is not there; in the embedded cloud, which forgets, it is made.
+    """
+    if name is None or entry.provider == "static":
+        return None
+    there = endpoint.of_entry(entry)
+    with refusals.explained(refusals.Context(entry.name, there.region, regions=there.regions)):
+        region = _region_of(name, there)
+    return Bucket(name, there.in_region(region), entry.name, entry.instance_profile is not None)
+
+
+def _region_of(name: str, there: Endpoint) -> str:
+    from botocore.exceptions import ClientError
+
+    s3 = there.client("s3")
+    try:
+        return str(s3.head_bucket(Bucket=name).get("BucketRegion") or there.region)
+    except ClientError as error:
+        answer = error.response
+        if region := answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region"):
+            return str(region)  # another region's: it may well be used there
+        if answer["Error"]["Code"] not in ("404", "NoSuchBucket"):
+            raise
+        if there.is_billed:
+            raise _no_bucket(name, there) from None
+    outside = {} if there.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": there.region}}
+    s3.create_bucket(Bucket=name, **outside)
+    return there.region
+
+
+def _no_bucket(name: str, there: Endpoint) -> CloudError:
+    remedy = f"`aws s3 mb s3://{name} --region {there.region}`, or correct `storage.bucket` in inventory.yaml"
+    return CloudError(f"there is no bucket {name}", where=f"s3://{name}", why="it is named in inventory.yaml", remedy=remedy)
