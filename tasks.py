@@ -2,11 +2,11 @@
 
 from invoke import Collection
 
-from remote.control.commands import box, check, cloud, demo, deploy, dev, job, model, preflight, run, shell
+from remote.control.commands import box, check, cloud, demo, deploy, dev, doctor, job, model, preflight, run, shell
 
 ns = Collection()
 for verb in (
-    *(demo.demo, check.check, check.config, deploy.deploy, preflight.preflight),
+    *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, preflight.preflight),
     *(box.launch, box.start, box.stop, box.terminate, run.status, shell.ssh),
     *(run.train, job.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),

@@ -18,7 +18,7 @@ REHEARSED = {
 """Verbs that change something worth a rehearsal: they have `--dry-run`."""
 
 TOLD_TO_SCRIPTS = {
-    "demo", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "pull",
+    "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "pull",
     "export", "install", "run", "resume", "cancel", "runs", "receipt", "verify", "box.list", "cloud.up", "cloud.down",
     "cloud.status", "model.list", "model.ask", "model.up", "model.status", "model.rollback",
 }  # fmt: skip

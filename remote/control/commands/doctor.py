@@ -1,0 +1,41 @@
+"""`inv doctor`: what stands between this laptop and a finished run, as a table with remedies."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from remote.control.commands.verb import verb
+
+
+@verb(
+    positional=["names"],
+    help={
+        "names": "boxes and groups of inventory.yaml (default: all)",
+        "policy": "print the least IAM policy instead: `user` for you, `box` for the boxes' role",
+        "json": "print the checks as JSON",
+    },
+)
+def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: bool = False) -> None:
+    """Examines laptop and account end to end: credentials, clock, quota, image, rights, bucket, Ollama, disk."""
+    from remote.control.config.inventory import load_inventory
+    from remote.control.console import print_json, print_table
+    from remote.control.doctor import report
+
+    inventory = load_inventory()
+    if policy:
+        from remote.control.cloud.policy import document
+
+        print_json(document(policy, inventory.storage.bucket))
+        return
+    rows = report.examine(inventory, inventory.resolve(names) if names else list(inventory.boxes.values()))
+    if not json:
+        print_table("", ("of", "check", "measured", "expected", "verdict", "remedy"), [_row(subject, check) for subject, check in rows])
+    report.require_well(rows)
+    if json:
+        print_json([{"of": subject, **check.to_json()} for subject, check in rows])
+
+
+def _row(subject: str, check: Any) -> tuple[object, ...]:
+    from rich.text import Text
+
+    style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}[check.verdict.value]
+    return subject, check.name, check.measured, check.expected, Text(check.verdict.value, style), check.remedy

@@ -1,0 +1,62 @@
+"""What the laptop itself must have. Nothing here asks a cloud."""
+
+import platform
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+
+from remote.contract.checks import Check, Verdict, judge
+from remote.control import project
+from remote.control.config.inventory import Inventory
+from remote.control.errors import WindlassError
+
+_ROOM_GB = 40
+_LEAST_GB = 2
+
+
+def checks(inventory: Inventory) -> Iterator[Check]:
+    """Every check of the laptop, in the order of the table."""
+    yield _python()
+    yield _disk()
+    yield _program("ssh", "`./inv ssh` and editors need it; nothing else does", "`sudo apt-get install openssh-client`")
+    yield _state_folder()
+    yield _ollama(inventory)
+    if any(getattr(entry, "reach", "") == "ssm" for entry in inventory.boxes.values()):
+        yield _program("aws", "boxes with `reach: ssm`", "install the AWS command line, version 2", Verdict.FAIL)
+        yield _program("session-manager-plugin", "boxes with `reach: ssm`", "install AWS's Session Manager plugin", Verdict.FAIL)
+
+
+def _python() -> Check:
+    found, good = platform.python_version(), (3, 11) <= sys.version_info[:2] < (3, 15)
+    return judge(good, "python", found, "3.11 to 3.14", "install one, remove .venv, then `./inv doctor`")
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(project.root()).free / 1e9
+    remedy = f"free space on the disk of {project.root()}: a 7B model as GGUF takes 5 to 15 GB, its pulled parts as much again"
+    otherwise = Verdict.WARN if free >= _LEAST_GB else Verdict.FAIL
+    return judge(free >= _ROOM_GB, "laptop disk", f"{free:.0f} GB free", f"{_ROOM_GB} GB for a 7B model", remedy, otherwise)
+
+
+def _program(name: str, what_for: str, remedy: str, otherwise: Verdict = Verdict.WARN) -> Check:
+    found = shutil.which(name)
+    return judge(bool(found), name, found or "not on the PATH", what_for, remedy, otherwise)
+
+
+def _state_folder() -> Check:
+    folder = project.state_folder()
+    is_private = not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    return judge(is_private, ".windlass", "private" if is_private else "open to others", "for you alone", f"`chmod 700 {folder}`")
+
+
+def _ollama(inventory: Inventory) -> Check:
+    from remote.control.models.find import describe
+
+    expected = "answers, or starts on demand"
+    try:
+        found = describe(inventory)
+    except WindlassError as error:
+        return Check("ollama", error.what, expected, Verdict.FAIL, error.remedy)
+    told = f"{found['kind']} {found['version']} at {found['url']}" if found["running"] else f"{found['kind']}, not started"
+    return Check("ollama", told, expected, Verdict.OK)

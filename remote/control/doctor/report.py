@@ -1,0 +1,60 @@
+"""The whole examination: laptop first, then every account, side by side."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from remote.contract.checks import Check, Verdict
+from remote.contract.exits import Exit
+from remote.control.cloud import static
+from remote.control.config.inventory import Inventory
+from remote.control.doctor import laptop
+from remote.control.doctor.account import Account
+from remote.control.errors import WindlassError
+
+_AT_ONCE = 8
+LAPTOP = "laptop"
+
+Row = tuple[str, Check]
+"""Of what (`laptop`, or a box's name) and the check."""
+
+
+class Unwell(WindlassError):
+    """At least one check failed."""
+
+    exit_code = Exit.PREFLIGHT
+
+
+def examine(inventory: Inventory, entries: Sequence[Any]) -> list[Row]:
+    """Every check of the laptop and of the boxes `entries`; boxes that ask for the same are examined once."""
+    rows = [(LAPTOP, check) for check in laptop.checks(inventory)]
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as workers:
+        for entry, checks in workers.map(lambda entry: (entry, list(_checks(entry, inventory.storage.bucket))), _unlike(entries)):
+            rows += [(entry.name, check) for check in checks]
+    return rows
+
+
+def require_well(rows: Sequence[Row]) -> None:
+    """Raise Unwell when a check failed."""
+    failed = [f"{check.name} ({subject})" for subject, check in rows if check.verdict is Verdict.FAIL]
+    if failed:
+        what = f"{len(failed)} of {len(rows)} checks failed: {', '.join(failed)}"
+        raise Unwell(what, remedy="mend what the table names, then `./inv doctor` again", kept="everything; nothing was changed")
+
+
+def _checks(entry: Any, bucket: str | None) -> Iterable[Check]:
+    if entry.provider != "static":
+        return Account(entry, bucket).checks()
+    try:
+        box = static.Static(entry).find()
+    except WindlassError as error:
+        return [Check("host key", getattr(error, "findings", [error])[0].what, "named in the inventory", Verdict.FAIL, error.remedy)]
+    return [Check("host", f"{box.address}, its host key is named", "named", Verdict.OK)]
+
+
+def _unlike(entries: Iterable[Any]) -> list[Any]:
+    """One of those that differ in their name alone, as the members of a `count` do."""
+    seen: dict[str, Any] = {}
+    for entry in entries:
+        seen.setdefault(entry.model_dump_json(exclude={"name"}), entry)
+    return list(seen.values())
