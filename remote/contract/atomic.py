@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +22,7 @@ def sync_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """Open a file that appears under `path` only when the block ends without an error."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{_own_mark()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
@@ -78,7 +79,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def create(path: Path, content: bytes, mode: int = 0o644) -> bool:
     """Give `path` that content unless it exists, whole or not at all; returns whether this call did. Two callers get one winner."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.new")
+    partial = path.with_name(f".{path.name}.{_own_mark()}.new")
     write_bytes(partial, content, mode)
     try:
         os.link(partial, path)
@@ -88,3 +89,8 @@ def create(path: Path, content: bytes, mode: int = 0o644) -> bool:
         partial.unlink()
     sync_folder(path.parent)
     return True
+
+
+def _own_mark() -> str:
+    """What no other writer has: several threads may write one file at once too."""
+    return f"{os.getpid()}.{threading.get_native_id()}"
