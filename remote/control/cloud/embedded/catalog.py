@@ -171,9 +171,11 @@ def _step(at: datetime) -> int:
 
 
 def _moment(given: Any) -> datetime | None:
-    if given is None or isinstance(given, datetime):
-        return given
-    return datetime.fromisoformat(str(given).replace("Z", "+00:00"))
+    """moto hands over a moment as a text or as a datetime without its zone; the wire has UTC."""
+    if given is None:
+        return None
+    told = given if isinstance(given, datetime) else datetime.fromisoformat(str(given).replace("Z", "+00:00"))
+    return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
 def _share(*words: str) -> float:
