@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, base_models
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec
 from remote.contract.paths import JobPaths
@@ -42,6 +42,7 @@ class StageFailed(Exception):
 
 
 _MAKE_AGAIN = "run the stage that makes it again: `./inv resume` does"
+_GET_MODEL = "list it under `models:` of the box, then `./inv box.setup` and `./inv resume`; or correct `base.path` and `./inv run` it anew"
 
 
 class Job:
@@ -57,11 +58,14 @@ class Job:
         """The path of an input; raises StageFailed when the job has none of that name or it is not there."""
         if name not in self.spec.inputs:
             raise StageFailed(Cause.CONFIG, f"{self.spec.stage} needs the input `{name}`", remedy=f"add `{name}:` under `with:`")
-        path = self.root / self.spec.inputs[name]
+        path = self.root / Path(self.spec.inputs[name]).expanduser()
+        if name == "base":
+            path = base_models.found(path, self.root, self.spec.recipe)
         if not path.exists():
             cause = Cause.MODEL_MISSING if name == "base" else Cause.ARTIFACT
-            put = f"put it there, then `./inv resume`; or correct `{'base.path' if name == 'base' else name}` and `./inv run` it anew"
-            is_users = self.spec.inputs[name].startswith("/")  # an artifact's path is relative to the box's root
+            put = _GET_MODEL if name == "base" else f"put it there, then `./inv resume`; or correct `{name}` and `./inv run` it anew"
+            # An artifact's path is relative to the box's root, and under jobs/.
+            is_users = not self.spec.inputs[name].startswith(("jobs/", "releases/"))
             raise StageFailed(cause, f"input `{name}` is not on the box: {path}", remedy=put if is_users else _MAKE_AGAIN)
         return path
 

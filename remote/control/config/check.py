@@ -8,7 +8,7 @@ from typing import Any
 
 from remote.contract.stages import STAGES, Stage
 from remote.control import project
-from remote.control.config import explain
+from remote.control.config import base_model, explain
 from remote.control.config.capacity import fits
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.options import Options
@@ -28,8 +28,9 @@ def check(playbook: Playbook, inventory: Inventory, box: str | None = None, fit:
     """
     findings: list[Finding] = []
     entry = _box(playbook, inventory, box, findings)
+    models = frozenset(spec.name for spec in base_model.of_entry(entry)) if entry else frozenset()
     for label in playbook.stages:
-        findings += _Stage(playbook, label).findings()
+        findings += _Stage(playbook, label, models).findings()
     if entry is not None:
         findings += _key_findings(inventory, entry)
     if entry is not None and fit:
@@ -62,6 +63,7 @@ class _Stage:
 
     playbook: Playbook
     label: str
+    models: frozenset[str] = frozenset()
     found: list[Finding] = field(default_factory=list)
 
     @cached_property
@@ -179,7 +181,7 @@ class _Stage:
         explain.validate(Options, Source(self.playbook.path, given, lines), self.found)
 
     def _check_missing(self, signature: Stage) -> None:
-        from_recipe = {"base"} if self.recipe is not None and self.recipe.base.path else set()
+        from_recipe = {"base"} if self.recipe is not None and (self.recipe.base.path or self.recipe.base.name in self.models) else set()
         for name in signature.inputs:
             if name not in self.entry.with_ and name not in from_recipe:
                 self._find(
@@ -210,7 +212,7 @@ class _Stage:
         if makers:
             return f"add `{name}: {makers[-1]}.{name}`"
         if name == "base":
-            return "set `base.path` in the recipe, or add `base: box:/path/of/the/model`"
+            return "set `base.path` in the recipe, list its `base.name` under `models:` of the box, or add `base: box:/path/of/the/model`"
         return f"name a file, or put a stage that makes `{name}` before"
 
 

@@ -13,7 +13,7 @@ from remote.control.console import print_table, say
 from remote.control.errors import ConfigError, Finding, NotFound, PreflightFailed
 from remote.control.project import find_file
 from remote.control.runs.state import RunState
-from remote.control.runs.wiring import Reference, file_reference, inputs_of, local_path
+from remote.control.runs.wiring import Reference, base_of_recipe, file_reference, inputs_of, local_path
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import call, payload_command
 
@@ -159,7 +159,7 @@ def inputs_of_words(recipe: Mapping[str, Any], base: str, data: str) -> dict[str
 
 
 def _box_path(recipe: Mapping[str, Any]) -> str:
-    path = (recipe.get("base") or {}).get("path")
+    path = base_of_recipe(recipe)
     return f"box:{path}" if path else ""
 
 

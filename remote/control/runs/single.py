@@ -9,6 +9,7 @@ from remote.control.errors import NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.state import RunState, state_of
+from remote.control.runs.wiring import base_of_recipe
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry
@@ -43,7 +44,7 @@ def plan_export(ledger: Ledger, quantize: str) -> tuple[PlannedStage, ...]:
     wiring = {"adapter": f"{training.label}.adapter", "quantize": quantize}
     if "val" in training.wiring:
         wiring["val"] = training.wiring["val"]
-    recipe_base = ((training.recipe or {}).get("base") or {}).get("path")
+    recipe_base = base_of_recipe(training.recipe)
     base = training.wiring.get("base") or (f"box:{recipe_base}" if recipe_base else None)
     made = next((stage for stage in run.plan.stages if _has_exported(run, stage, wiring)), None)
     export = made or _further(run, "export", "export", wiring | ({"base": base} if base else {}))

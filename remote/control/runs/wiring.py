@@ -8,10 +8,11 @@ A reference is a plain JSON object, the same in the ledger and in memory:
 - `{"kind": "value", "value"}`: a plain value
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest
+from remote.contract import base_models, digest
 from remote.contract.jobs import Artifact, JobState, Status
 from remote.control.errors import ConfigError, Finding
 from remote.control.project import find_file, name_of, path_of
@@ -24,10 +25,16 @@ Reference = dict[str, Any]
 def inputs_of(stage: PlannedStage, run: RunState) -> dict[str, Reference]:
     """The references behind the stage's inputs; raises ConfigError for what is neither made nor there."""
     inputs = {name: _resolve(stage, name, value, run) for name, value in stage.wiring.items() if stage.names_input(name)}
-    base_path = ((stage.recipe or {}).get("base") or {}).get("path")
-    if "base" in stage.signature.inputs and "base" not in inputs and base_path:
-        inputs["base"] = {"kind": "box", "path": base_path}
+    path = base_of_recipe(stage.recipe)
+    if "base" in stage.signature.inputs and "base" not in inputs and path:
+        inputs["base"] = {"kind": "box", "path": path}
     return inputs
+
+
+def base_of_recipe(recipe: Mapping[str, Any] | None) -> str:
+    """Where a recipe's base model lies on the box: its `base.path`, else the shared place under its name; empty without either."""
+    base = (recipe or {}).get("base") or {}
+    return str(base.get("path") or (base_models.place(base["name"]) if base.get("name") else ""))
 
 
 def laptop_files_of(stage: PlannedStage, run: RunState) -> list[Path]:

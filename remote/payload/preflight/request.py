@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from remote.contract import base_models
 from remote.contract.paths import BoxPaths
 
 
@@ -35,4 +36,8 @@ class Request:
 
     def path(self, name: str) -> Path | None:
         """An input on this box, or None when the request does not have it."""
-        return BoxPaths.of_release().root / Path(self.inputs[name]).expanduser() if self.inputs.get(name) else None
+        if not self.inputs.get(name):
+            return None
+        root = BoxPaths.of_release().root
+        path = root / Path(self.inputs[name]).expanduser()
+        return base_models.found(path, root, self.recipe) if name == "base" else path

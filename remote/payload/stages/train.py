@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, base_models, digest
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause
 from remote.payload import fingerprint
@@ -91,11 +91,11 @@ def read(job: Job) -> Training:
 
 
 def base_folder(job: Job) -> Path:
-    """The input `base`, else the recipe's `base.path`."""
+    """The input `base`, else the recipe's `base.path`, else the shared place under the recipe's `base.name`."""
     path = ((job.spec.recipe or {}).get("base") or {}).get("path")
     if "base" in job.spec.inputs or not path:
         return job.input("base")
-    return job.root / Path(path).expanduser()
+    return base_models.found(job.root / Path(path).expanduser(), job.root, job.spec.recipe)
 
 
 def explain(training: Training) -> None:
