@@ -226,11 +226,12 @@ class FleetFailed(WindlassError):
         self.errors, self.results = dict(errors), list(results)
 
     def lines(self) -> list[str]:
-        """Each error once, with the boxes it struck, then the sum."""
-        struck: dict[tuple[str, ...], list[str]] = {}
-        for name, error in self.errors.items():
-            struck.setdefault(tuple(error.lines()), []).append(name)
-        told = [line for lines, names in struck.items() for line in (f"{', '.join(names)}:", *(f"  {line}" for line in lines))]
+        """Each error once, wherever it struck, then the sum."""
+        struck: dict[tuple[str, ...], list[WindlassError]] = {}
+        for error in self.errors.values():
+            struck.setdefault(tuple(line for line in error.lines() if not line.startswith("where:")), []).append(error)
+        wheres = {lines: dict.fromkeys(error.where for error in errors) for lines, errors in struck.items()}
+        told = [each for (what, *rest), where in wheres.items() for each in (what, f"where: {'; '.join(where)}", *rest)]
         return [*told, *super().lines()]
 
     def to_json(self) -> dict[str, object]:

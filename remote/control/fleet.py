@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from remote.control.errors import FleetFailed, WindlassError
 from remote.control.faults import as_error
@@ -52,7 +52,7 @@ class Outcome(Generic[One, Found]):
 def each(
     ones: Sequence[One],
     work: Callable[[One, Say], Found],
-    shown: Callable[[Found], str] = lambda _: "done",
+    shown: Callable[[Found], str],
     recorded: Callable[[Found], Any] = lambda found: found,
 ) -> list[Found]:
     """What `work(one, say)` returns for each box, in order. `shown` is the result as a line, `recorded` as JSON.
@@ -63,12 +63,33 @@ def each(
     from remote.control import console
 
     if len(ones) == 1:
-        found = work(ones[0], console.say)
+        found = work(ones[0], lambda text: console.say(text, "dim"))
         console.say(shown(found))
         return [found]
     with console.lines_of([one.name for one in ones]) as line:
-        outcomes = outcomes_of(ones, work, lambda one, text: line(one.name, text, None), lambda done: _tell(done, shown, line))
-    return _or_raise(outcomes, recorded)
+        outcomes = outcomes_of(
+            ones,
+            work,
+            lambda one, text: line(one.name, text.removeprefix(f"{one.name}: "), None),
+            lambda done: line(done.one.name, done.error.what if done.error else shown(cast(Found, done.found)), done.error is None),
+        )
+    return or_raise(outcomes, recorded)
+
+
+def or_raise(outcomes: Sequence[Outcome[Any, Found]], recorded: Callable[[Any], Any] = lambda found: found) -> list[Found]:
+    """What was found for each box; raises the error of a single one, or FleetFailed with `recorded` of those that went well."""
+    errors = {outcome.one.name: outcome.error for outcome in outcomes if outcome.error}
+    if errors and len(outcomes) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        raise FleetFailed(errors, [_record(outcome, recorded) for outcome in outcomes])
+    return [cast(Found, outcome.found) for outcome in outcomes]
+
+
+def found(ones: Sequence[One], look: Callable[[One], Found | None]) -> dict[str, Found]:
+    """What `look` finds for each box, by name, without those where it finds nothing; silent. Raises like `or_raise`."""
+    looked = or_raise(outcomes_of(ones, lambda one, _: look(one)))
+    return {one.name: found for one, found in zip(ones, looked, strict=True) if found is not None}
 
 
 def as_one(records: list[Any], names: Sequence[str], inventory: Any) -> Any:
@@ -121,7 +142,7 @@ def arm(entry: Any) -> "Callable[[Box], None]":
         from remote.control.transport.connect import connect
 
         with connect(box) as transport:
-            clocks.arm(transport, clocks.limits_of(entry, box), entry.clocks.notify)
+            clocks.arm(transport, clocks.limits_of(entry, box), entry.clocks.notify, entry.name, entry.root)
 
     return set_clocks
 
@@ -150,16 +171,6 @@ def _gathered(
         outcomes[number] = outcome
         on_end(outcome)
     return [outcomes.get(number) or Outcome(one, None, late(one) if late else None) for number, one in enumerate(ones)]
-
-
-def _tell(outcome: Outcome[Any, Any], shown: Callable[[Any], str], line: Callable[[str, str, bool | None], None]) -> None:
-    line(outcome.one.name, outcome.error.what if outcome.error else shown(outcome.found), outcome.error is None)
-
-
-def _or_raise(outcomes: list[Outcome[Any, Any]], recorded: Callable[[Any], Any]) -> list[Any]:
-    if errors := {outcome.one.name: outcome.error for outcome in outcomes if outcome.error}:
-        raise FleetFailed(errors, [_record(outcome, recorded) for outcome in outcomes])
-    return [outcome.found for outcome in outcomes]
 
 
 def _record(outcome: Outcome[Any, Any], recorded: Callable[[Any], Any]) -> Any:

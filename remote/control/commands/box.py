@@ -1,5 +1,6 @@
-"""Boxes: launch, start, stop, terminate; and `box.*`."""
+"""The life of boxes: launch, start, stop, reboot, terminate, list. Each takes several names or groups."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from invoke import Collection
@@ -10,109 +11,188 @@ from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
+    from remote.control.cloud.provider import Mode
+    from remote.control.config.inventory import BoxEntry, Inventory
 
-_NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
+NAMES = {"names": "boxes or groups by their names in inventory.yaml (default: its default_box)"}
 _DRY = {"dry-run": "only show what would be done"}
-_JSON = {"json": "tell the result as JSON on standard output"}
+_JSON = {"json": "tell the result as JSON on standard output: a list where several boxes were named"}
+_WAIT = {"wait": "without capacity, try again for so long: 90s, 30m, 2h"}
+_YES = {"yes": "do not ask before something that costs money or loses data"}
 
 
-@verb(positional=["name"], help={
-    **_NAME, **_JSON, "yes": "do not ask before something that costs money", "dry-run": "show what would be made, with its price",
+@verb(positional=["names"], help={
+    **NAMES, **_JSON, **_WAIT, **_YES, "fresh": "make a new box, and end the one that is there", "reuse": "never make a new box",
+    "dry-run": "show what would be made, with prices, quota and the latest moment at which it stops",
 })  # fmt: skip
-def launch(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
-    """Launches a box, or starts it if it is stopped, and waits until SSH answers."""
-    from remote.control import console
+def launch(
+    _context: Any, names: Sequence[str] = (), fresh: bool = False, reuse: bool = False, wait: str = "", yes: bool = False,
+    dry_run: bool = False, json: bool = False,
+) -> None:  # fmt: skip
+    """Launches boxes, or starts those that are stopped, and waits until SSH answers and their clocks run."""
+    from remote.control import console, launches
     from remote.control.cloud import boxes
+    from remote.control.fleet import arm
 
-    entry = _entry(name)
-    plan = boxes.plan(entry)
+    inventory, entries = _boxes(names)
+    mode, seconds = _mode(fresh, reuse), _seconds(wait)
+    wanted = launches.intents(inventory, entries, mode)
+    if dry_run or launches.costs_money(wanted) or launches.loses_data(wanted):
+        launches.show(wanted)
     if dry_run:
-        _show_plan(entry.name, plan, json)
+        _print(json, [intent.record() for intent in wanted], names, inventory)
         return
-    if plan.facts and plan.is_billed:
-        _show_plan(entry.name, plan, as_json=False)
-        _confirm(f"Launch {entry.name}?", yes, needs_terminal=False)
-    box = boxes.ready(entry, console.say)
-    _tell(box, json, f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: ./inv ssh {box.name}")
+    if launches.loses_data(wanted):
+        _agree(f"End {_these([intent for intent in wanted if intent.plan.replaces])} with its disk?", yes, needs_terminal=True)
+    if launches.costs_money(wanted):
+        _agree(f"Launch {_these([intent for intent in wanted if intent.is_new])}?", yes, needs_terminal=False)
+    losses = {intent.name: intent.plan.replaces.id if intent.plan.replaces else "" for intent in wanted}
+    _each(
+        names, inventory, entries,
+        lambda entry, say: boxes.ready(entry, say, mode, seconds, arm(entry), losses[entry.name]),
+        lambda box: f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: `./inv ssh {box.name}`", json,
+    )  # fmt: skip
+    if not json and len(entries) > 1:
+        console.say(f"`./inv status {' '.join(names)}` shows their clocks")
 
 
-@verb(positional=["name"], help={**_NAME, **_JSON, **_DRY})
-def start(_context: Any, name: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Starts a stopped box; on a running one, opens port 22 for this laptop's address and checks the host key."""
-    from remote.control import console
+@verb(positional=["names"], help={**NAMES, **_JSON, **_DRY, **_WAIT})
+def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: bool = False, json: bool = False) -> None:
+    """Starts stopped boxes; on running ones, opens port 22 for this laptop's address, checks the host key and sets the clocks."""
+    from remote.control import launches
     from remote.control.cloud import boxes
+    from remote.control.fleet import arm
 
-    entry = _entry(name)
-    plan = boxes.plan(entry) if dry_run else None
-    if plan and plan.existing:
-        _show_plan(entry.name, plan, json)
-        return
-    box = boxes.start(entry, console.say)
-    _tell(box, json, f"{box.name} is up: {box.user}@{box.address}")
-
-
-@verb(positional=["name"], help={**_NAME, **_JSON, **_DRY})
-def stop(_context: Any, name: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Stops a box and waits; its disk stays."""
-    from remote.control import console
-    from remote.control.cloud import boxes
-
-    entry = _entry(name)
+    inventory, entries = _boxes(names)
+    seconds = _seconds(wait)
     if dry_run:
-        _tell(boxes.find(entry), json, f"would stop {entry.name}")
+        wanted = launches.intents(inventory, entries, "reuse")
+        launches.show(wanted)
+        _print(json, [intent.record() for intent in wanted], names, inventory)
         return
-    box = boxes.stop(entry, console.say)
-    done = f"{entry.name} is {box.state}; its disk stays" if box else f"{entry.name} is not there"
-    _tell(box, json, done)
+    _each(
+        names, inventory, entries, lambda entry, say: boxes.start(entry, say, seconds, arm(entry)),
+        lambda box: f"{box.name} is up: {box.user}@{box.address}", json,
+    )  # fmt: skip
 
 
-@verb(positional=["name"], help={
-    **_NAME, **_JSON, "yes": "do not ask; needed where there is no terminal", "id": "the instance, where several are that box",
+@verb(positional=["names"], help={**NAMES, **_JSON, **_DRY})
+def stop(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False) -> None:
+    """Stops boxes and waits; their disks stay."""
+    from remote.control.cloud import boxes
+
+    inventory, entries = _boxes(names)
+    if dry_run:
+        _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would stop {_named(box)}", json)
+        return
+    done = "{0.name} is {0.state}; its disk stays"
+    _each(names, inventory, entries, boxes.stop, lambda box: done.format(box) if box else _NOT_THERE, json)
+
+
+@verb(positional=["names"], help={**NAMES, **_JSON, **_DRY})
+def reboot(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False) -> None:
+    """Restarts running boxes and waits until SSH answers again; their clocks go on counting."""
+    from remote.control.cloud import boxes
+
+    inventory, entries = _boxes(names)
+    if dry_run:
+        _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would restart {_named(box)}", json)
+        return
+    _each(names, inventory, entries, boxes.reboot, lambda box: f"{box.name} is up again: {box.user}@{box.address}", json)
+
+
+@verb(positional=["names"], help={
+    **NAMES, **_JSON, "yes": "do not ask; needed where there is no terminal", "id": "the instance, where several are that box",
     "dry-run": "only show what would be lost",
 })  # fmt: skip
 def terminate(
-    _context: Any, name: str = "", yes: bool = False, id: str = "", dry_run: bool = False, json: bool = False
+    _context: Any, names: Sequence[str] = (), yes: bool = False, id: str = "", dry_run: bool = False, json: bool = False
 ) -> None:
-    """Removes a box for good, with its disk and all jobs on it."""
-    from remote.control import console
+    """Removes boxes for good, with their disks and all jobs on them."""
+    from remote.control import fleet
     from remote.control.cloud import boxes
 
-    entry = _entry(name)
-    box = None if id else boxes.find(entry)
-    if box is None and not id and not dry_run:
-        boxes.terminate(entry, console.say)  # clears up what an interrupted terminate left
-        _tell(None, json, f"{entry.name} is not there")
-        return
-    console.say(_loss(entry, box, id))
+    inventory, entries = _boxes(names)
+    if id and len(entries) > 1:
+        raise Leave("error: --id is one instance, and several boxes are named", code=int(Exit.USAGE))
+    there = {} if id else fleet.found(entries, boxes.find)
+    doomed = [entry for entry in entries if id or entry.name in there]
+    for entry in doomed:
+        _say_loss(entry, there.get(entry.name), id)
     if dry_run:
-        _tell(box, json, f"would terminate {id or (box.where if box else entry.name)}")
+        found = [there.get(entry.name) for entry in entries]
+        _print(json, [boxes.record(box) if box else None for box in found], names, inventory)
         return
-    _confirm(f"Terminate {entry.name}?", yes, needs_terminal=True)
-    gone = boxes.terminate(entry, console.say, id or None)
-    _tell(gone, json, f"{entry.name} is terminated; nothing of it is billed any more" if gone else f"{entry.name} is not there")
+    if doomed:
+        _agree(f"Terminate {_these(doomed)}?", yes, needs_terminal=True)
+    _each(
+        names, inventory, entries, lambda entry, say: boxes.terminate(entry, say, id or None, is_agreed=True),
+        lambda box: f"{box.name} is terminated; nothing of it is billed any more" if box else _NOT_THERE, json,
+    )  # fmt: skip
 
 
-@verb(name="list", help=_JSON)
-def list_boxes(_context: Any, json: bool = False) -> None:
-    """Lists every box of the inventory, and what the cloud runs besides in this project's name."""
+@verb(name="list", positional=["names"], help={**NAMES, **_JSON, "names": "boxes or groups (default: all, and what runs besides)"})
+def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
+    """Lists boxes as the cloud tells them, and without names also what runs besides in this project's name."""
     from remote.control import console
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
 
-    listing = boxes.listing(load_inventory())
+    inventory = load_inventory()
+    wanted = {entry.name for entry in inventory.resolve(names)} if names else set()
+    listing = [box for box in boxes.listing(inventory) if not wanted or box.name in wanted]
     if json:
         console.print_json([boxes.record(box) for box in listing])
         return
     console.print_table("", boxes.COLUMNS, boxes.report(listing))
 
 
-def _entry(name: str) -> Any:
+_NOT_THERE = "there is no such box"
+
+
+def _boxes(names: Sequence[str]) -> "tuple[Inventory, list[BoxEntry]]":
     from remote.control.config.inventory import load_inventory
 
-    return load_inventory().box(name or None)
+    inventory = load_inventory()
+    return inventory, inventory.resolve(names)
 
 
-def _confirm(question: str, yes: bool, needs_terminal: bool) -> None:
+def _each(
+    names: Sequence[str], inventory: "Inventory", entries: "list[BoxEntry]", work: Any, shown: "Callable[[Any], str]", as_json: bool
+) -> None:  # fmt: skip
+    from remote.control import fleet
+    from remote.control.cloud import boxes
+
+    def recorded(box: "Box | None") -> Any:
+        return boxes.record(box) if box else None
+
+    found = fleet.each(entries, work, shown, recorded)
+    _print(as_json, [recorded(box) for box in found], names, inventory)
+
+
+def _print(as_json: bool, records: list[Any], names: Sequence[str], inventory: "Inventory") -> None:
+    from remote.control import console, fleet
+
+    if as_json:
+        console.print_json(fleet.as_one(records, names, inventory))
+
+
+def _mode(fresh: bool, reuse: bool) -> "Mode":
+    if fresh and reuse:
+        raise Leave("error: --fresh and --reuse contradict each other", code=int(Exit.USAGE))
+    return "fresh" if fresh else "reuse" if reuse else "auto"
+
+
+def _seconds(wait: str) -> float:
+    from remote.control.config.section import seconds
+
+    try:
+        return float(seconds(wait)) if wait else 0.0
+    except ValueError as error:
+        raise Leave(f"error: --wait is {wait!r}; it should be {error}", code=int(Exit.USAGE)) from None
+
+
+def _agree(question: str, yes: bool, needs_terminal: bool) -> None:
     import sys
 
     from remote.control import console
@@ -124,30 +204,22 @@ def _confirm(question: str, yes: bool, needs_terminal: bool) -> None:
         raise Leave("nothing was done" if has_terminal else "nothing was done: without a terminal this needs --yes", code=int(Exit.USAGE))
 
 
-def _show_plan(name: str, plan: Any, as_json: bool) -> None:
+def _these(boxes: Sequence[Any]) -> str:
+    return ", ".join(each.name for each in boxes) if len(boxes) < 9 else f"these {len(boxes)} boxes"
+
+
+def _named(box: "Box | None") -> str:
+    return f"{box.where}, {box.state}" if box else "nothing: there is no such box"
+
+
+def _say_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
     from remote.control import console
 
-    if as_json:
-        existing = plan.existing.id if plan.existing else None
-        console.print_json({"box": name, "action": plan.action, "id": existing, "usd_per_hour": plan.hourly_usd, **dict(plan.facts)})
-    console.say(f"{name}: {plan.action}" + (f" ({plan.existing.where}, {plan.existing.state})" if plan.existing else ""))
-    for label, value in plan.facts:
-        console.say(f"{label:>8}: {value}")
-
-
-def _loss(entry: Any, box: "Box | None", instance_id: str) -> str:
-    what = box.where if box else f"box {entry.name} ({instance_id})" if instance_id else f"box {entry.name}: not there"
+    what = box.where if box else f"box {entry.name} ({instance_id})"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"
-    return f"{what}\nwill be lost: {disk} with every job, checkpoint, artifact not yet pulled, model and environment under {entry.root}"
+    adopted = "; it was adopted, not made by Windlass" if getattr(entry, "instance_id", None) else ""
+    kept = f"every job, checkpoint, artifact not yet pulled, model and environment under {entry.root}"
+    console.say(f"{what}: will be lost: {disk} with {kept}{adopted}")
 
 
-def _tell(box: "Box | None", as_json: bool, sentence: str) -> None:
-    from remote.control import console
-    from remote.control.cloud import boxes
-
-    if as_json:
-        console.print_json(boxes.record(box) if box else None)
-    console.say(sentence)
-
-
-collection = Collection(list_boxes)
+collection = Collection()
