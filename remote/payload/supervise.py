@@ -54,6 +54,7 @@ def start(box: BoxPaths, spec: JobSpec, again: bool) -> JobState:
         state = read(paths)
         if state is not None and not _may_start(state, again):
             return state
+        _refuse_doomed(box)
         interpreter = _interpreter(box, spec)
         if state is not None and state.status is not Status.PENDING:
             _make_room(paths, state)
@@ -66,6 +67,12 @@ def start(box: BoxPaths, spec: JobSpec, again: bool) -> JobState:
 def _may_start(state: JobState, again: bool) -> bool:
     badly = state.status.is_final and state.status is not Status.SUCCEEDED
     return state.status is Status.PENDING or (again and badly)
+
+
+def _refuse_doomed(box: BoxPaths) -> None:
+    notice = notices.read(box.root, time.time())
+    if notice and notice.kind == notices.SPOT:
+        raise Refused(Cause.SPOT, "nothing is started on a box that the cloud takes back", notice.why, "`./inv resume` on another box")
 
 
 def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:

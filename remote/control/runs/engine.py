@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from remote.contract.stages import STAGES
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
 from remote.control.console import say
-from remote.control.errors import ArtifactCorrupt, ConfigError, GateFailed, JobFailed, WindlassError
+from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, ConfigError, GateFailed, JobFailed, WindlassError
 from remote.control.faults import as_error
 from remote.control.runs import wiring
-from remote.control.runs.finish import do_finally
+from remote.control.runs.finish import do_finally, end_spot_box
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
 from remote.control.runs.report import pulled_path
@@ -27,6 +28,14 @@ from remote.control.runs.session import BoxSession, code_state
 from remote.control.runs.state import RunState, StageState, state_of
 from remote.control.runs.verbs import VERBS, Made, Task, rollback
 from remote.control.transport.base import last_lines
+
+MOVES = 5
+"""How often a command looks for another box after the cloud took one back; `inv resume` begins to count anew."""
+
+BY_THE_CLOUD = ("spot:", "cloud:", "capacity:")
+"""Who ended a box, as `boxes.ended_by` tells: these and not its user, nor its own clocks."""
+
+SIGHT_SECONDS = 10.0
 
 
 def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
@@ -66,7 +75,7 @@ def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bo
         if state.status is Status.SUCCEEDED:
             return state
         ledger.append("run_begun", purpose=purpose)
-        with BoxSession(inventory.box(state.box), ledger) as session:
+        with BoxSession(inventory.box(state.box), ledger, storage=inventory.storage.bucket) as session:
             return _Drive(ledger, inventory, session, detach).to_the_end()
 
 
@@ -89,9 +98,7 @@ class _Drive:
 
     def to_the_end(self) -> RunState:
         try:
-            self._name_files_to_send()
-            self._forget_what_the_box_lost()
-            detached = self._run_stages()
+            detached = self._run_stages_wherever()
         except Exception as error:
             told = as_error(error)  # also what nobody foresaw: a box must not be left running, and billed, for it
             self._give_up(told)
@@ -99,6 +106,44 @@ class _Drive:
             told.kept = told.kept or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
             raise told from None
         return self.run if detached else self._finish(Status.SUCCEEDED)
+
+    def _run_stages_wherever(self) -> bool:
+        """Run the stages, on another box when the cloud takes this one back; returns whether one was left running on the box."""
+        for move in range(1, MOVES + 2):
+            try:
+                self._name_files_to_send()
+                self._forget_what_the_box_lost()
+                return self._run_stages()
+            except WindlassError as error:
+                why = self._taken_back(error)
+                if not why or move > MOVES:
+                    raise
+                self._move(why, f"move {move} of {MOVES}")
+        raise AssertionError("the last move either ends the run or raises")
+
+    def _taken_back(self, error: WindlassError) -> str:
+        """Why the cloud has taken the box back, if that is behind `error`; else empty. Raises BoxStopped where somebody else ended it."""
+        if isinstance(error, JobFailed) and error.cause is Cause.SPOT:
+            return error.why or error.what
+        lost_sight = isinstance(error, BoxUnreachable)
+        is_lost = isinstance(error, JobFailed) and error.cause in (Cause.LOST, Cause.CODE)
+        if not (lost_sight or is_lost or isinstance(error, BoxStopped)):
+            return ""
+        why = self.session.ended_by(SIGHT_SECONDS if lost_sight else 0.0)
+        if lost_sight and why and not why.startswith(BY_THE_CLOUD):
+            raise self.session.gone(why) from None
+        return why if why.startswith(BY_THE_CLOUD) else ""
+
+    def _move(self, why: str, number: str) -> None:
+        """Leave a box that the cloud takes back; what it still holds of any run goes to the bucket first."""
+        session = self.session
+        say(f"box {session.entry.name} was taken back by the cloud ({why}); {number}: looking for another one", "yellow")
+        self.ledger.append("box_lost", name=session.entry.name, id=session.box.id, why=why)
+        end_spot_box(session)
+        session.leave()
+        for stage in self.run.plan.stages:
+            if stage.uses == "preflight" and self.run.stages[stage.label].status is Status.SUCCEEDED:
+                self.ledger.append("stage_lost", label=stage.label)  # another box is to be measured anew
 
     def _run_stages(self) -> bool:
         """Run every stage that is not done; returns whether one was left running on the box."""
@@ -140,6 +185,9 @@ class _Drive:
         before = self.run.stages[stage.label]
         if before.job_id != spec.job_id or before.status is not Status.RUNNING:
             self.ledger.append("stage_started", label=stage.label, key=key, job_id=spec.job_id, box=self.session.box.name)
+        if before.job_id == spec.job_id:
+            self.session.recall(spec.job_id)
+        self.session.entrust()
         job = start(self.session.transport, self.session.box.root, spec)
         if job.status.is_final and job.status is not Status.SUCCEEDED:
             job = start(self.session.transport, self.session.box.root, spec, again=True)
@@ -151,7 +199,7 @@ class _Drive:
             return None
         done = self._follow(stage, job)
         if done.status is not Status.SUCCEEDED:
-            raise self._job_failed(stage, done)
+            raise self._job_failed(stage, self.session.await_spill(done))
         return wiring.outputs_of_job(done, self.session.box.name), done.values
 
     def _spec(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str) -> JobSpec:
@@ -168,9 +216,10 @@ class _Drive:
 
         hint = f"the job goes on; come back with `./inv resume {self.ledger.run_id}`, or end it with `./inv cancel {self.ledger.run_id}`"
         folder = self.ledger.folder
+        openings = count()
         self.is_following = True
         done = watch(
-            self.session.open_transport,
+            lambda: self.session.open_transport(is_again=next(openings) > 0),
             self.session.box.root,
             job.job_id,
             folder / "logs" / f"{stage.label}.log",
@@ -263,6 +312,7 @@ class _Drive:
         from remote.control.jobs.state import find_state
 
         self.session.deploy()  # the box may be a new one, with no code on it yet
+        self.session.recall(stage.job_id)
         found = find_state(self.session.transport, self.session.box.root, stage.job_id)
         return found is None or found.status is not Status.SUCCEEDED
 
@@ -276,11 +326,14 @@ class _Drive:
             closing.callback(lambda: self.ledger.append("run_finished", status=status.value))
             for action in self.run.plan.finally_:
                 do_finally(action, self.session, self.ledger)
+            if status is Status.SUCCEEDED:
+                self.session.sweep()
         return self.run
 
     def _job_may_go_on(self, error: WindlassError) -> bool:
         """Whether only the laptop lost sight of a job: the connection broke, or this laptop's disk is full."""
-        return self.is_following and not (isinstance(error, JobFailed) and error.cause is Cause.LOST)
+        is_over = isinstance(error, BoxStopped) or (isinstance(error, JobFailed) and error.cause is Cause.LOST)
+        return self.is_following and not is_over
 
     def _give_up(self, error: WindlassError) -> None:
         """After a failure do what `finally` says; but a box whose job may go on is left as it is, and a resume finds out."""

@@ -2,6 +2,7 @@
 
 from remote.contract.jobs import Status
 from remote.control.console import say
+from remote.control.errors import WindlassError
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.session import BoxSession
 from remote.control.runs.state import RunState, state_of
@@ -21,9 +22,56 @@ def do_finally(action: str, session: BoxSession, ledger: Ledger) -> None:
     if box.state == "running" and (other := _run_working_on(session, ledger)):
         say(f"finally: {entry.name} is left running, for run {other} works on it", "yellow")
         return
+    if action == "stop" and box.market == "spot":
+        if box.state == "running":
+            _end_in_place_of_stopping(session, ledger)
+        return
     say(f"finally: {action} {entry.name}", "bold")
     {"stop": boxes.stop, "terminate": boxes.terminate}[action](entry)
     ledger.append("box_stopped", name=entry.name, action=action)
+
+
+def end_spot_box(session: BoxSession) -> None:
+    """Terminate a spot box that the cloud is taking back, after what it holds went to the bucket as far as it still answers.
+
+    It may have a minute or two left: its successor must not be mistaken for it.
+    """
+    from remote.control.cloud import boxes
+
+    if session.ended_by():
+        return
+    for job_id, words in _not_spilled(session).items():
+        say(f"  {job_id}: {words}", "yellow")
+    boxes.terminate(session.entry)
+
+
+def _not_spilled(session: BoxSession) -> dict[str, str]:
+    """Bring what the box holds to the bucket; by job, what could not be, and why. Nothing is tried where there is no bucket."""
+    if session.bucket is None:
+        return {}
+    try:
+        return {job_id: words for job_id, words in session.spill_all().items() if words.startswith("not spilled")}
+    except WindlassError as error:
+        return {"its jobs": f"not spilled: {error.what}"}
+
+
+def _end_in_place_of_stopping(session: BoxSession, ledger: Ledger) -> None:
+    """A spot box cannot be stopped, only terminated with its disk: left alone where that would lose something."""
+    from remote.control.cloud import boxes
+
+    name = session.entry.name
+    is_done = all(stage.status is Status.SUCCEEDED for stage in state_of(ledger).stages.values())
+    lost = _not_spilled(session)
+    if session.bucket is None and not is_done:
+        lost = {f"run {ledger.run_id}": "not spilled: there is no `storage.bucket`"}
+    if lost:
+        told = "; ".join(f"{what}: {words}" for what, words in lost.items())
+        say(f"finally: {name} is a spot box, which cannot be stopped, and is left running until its clocks end it: {told}", "yellow")
+        say(f"  `./inv resume {ledger.run_id}` goes on there, `./inv terminate {name}` ends it at once", "yellow")
+        return
+    say(f"finally: terminate {name}, for a spot box cannot be stopped; what it held is in the bucket or here", "bold")
+    boxes.terminate(session.entry)
+    ledger.append("box_stopped", name=name, action="terminate")
 
 
 def _run_working_on(session: BoxSession, ours: Ledger) -> str | None:

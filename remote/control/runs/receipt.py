@@ -77,7 +77,7 @@ def _cost(events: list[Event], run: RunState) -> float | None:
     for event in events:
         if event["event"] == "box_ready":
             ready = ready or event
-        held_until = event["event"] in ("box_stopped", "run_finished")
+        held_until = event["event"] in ("box_stopped", "box_lost", "run_finished")
         if held_until and ready:
             hourly = 0.0 if ready["provider"] == "embedded" else ready["hourly_usd"]
             if hourly is None:

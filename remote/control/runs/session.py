@@ -1,27 +1,45 @@
 """The box of a run while a command drives it: made ready, connected and deployed to only when a stage first needs it."""
 
-from contextlib import ExitStack
+import json
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.contract import digest
+from remote.contract.jobs import JobState
+from remote.contract.spill import ON_ITS_WAY
 from remote.control.console import bytes_progress, say
+from remote.control.errors import BoxStopped, WindlassError
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
+    from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import BoxEntry
     from remote.control.transport.base import Transport
     from remote.control.transport.release import Release
 
+GRANT_MARGIN_SECONDS = 3600.0
+SPILL_SECONDS = 180.0
+"""How long a spill may take: a spot box has two minutes."""
+
+_ENDING_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+
 
 class BoxSession:
-    """One box for the length of one command. Use as a context manager: it closes the connection, never the box."""
+    """One box for the length of one command, or one after the other. Use as a context manager: it closes the connection, never the box.
 
-    def __init__(self, entry: "BoxEntry", ledger: Ledger, may_launch: bool = True) -> None:
-        self.entry, self._ledger, self._may_launch = entry, ledger, may_launch
+    `storage` is the inventory's bucket, through which a job goes from one box to the next.
+    """
+
+    def __init__(self, entry: "BoxEntry", ledger: Ledger, may_launch: bool = True, storage: str | None = None) -> None:
+        self.entry, self._ledger, self._may_launch, self._storage = entry, ledger, may_launch, storage
         self._box: Box | None = None
         self._transport: Transport | None = None
         self._release: Release | None = None
@@ -52,7 +70,10 @@ class BoxSession:
                 instance_type=self._box.instance_type,
                 region=self._box.region,
                 hourly_usd=self._box.hourly_usd,
+                market=self._box.market,
             )
+            if self._box.market == "spot" and self._storage is None:
+                say("  a spot box without `storage.bucket`: when the cloud takes it back, what is on it is lost", "yellow")
         return self._box
 
     @property
@@ -62,11 +83,106 @@ class BoxSession:
             self._transport = self._closing.enter_context(self.open_transport())
         return self._transport
 
-    def open_transport(self) -> "Transport":
-        """A fresh connection, for a follower that outlives a lost one."""
+    def open_transport(self, is_again: bool = False) -> "Transport":
+        """A fresh connection, for a follower that outlives a lost one. `is_again` raises BoxStopped where the box is gone meanwhile."""
         from remote.control.transport.connect import connect
 
+        why = ""
+        with suppress(WindlassError):  # a cloud that cannot be asked says nothing about the box
+            why = self.ended_by() if is_again else ""
+        if why:
+            raise self.gone(why)
         return connect(self.box)
+
+    def ended_by(self, seconds: float = 0.0) -> str:
+        """Why the box that this command used is gone, in the words of `boxes.ended_by`; empty while it lives, or was not used yet.
+
+        A box that is just being taken back may still seem to live: it is looked at for so many seconds.
+        """
+        from remote.control.cloud import boxes
+
+        deadline = time.monotonic() + seconds
+        while self._box is not None:
+            if (why := boxes.ended_by(self._box)) or time.monotonic() >= deadline:
+                return why
+            time.sleep(_LOOK_SECONDS)
+        return ""
+
+    def gone(self, why: str) -> BoxStopped:
+        """The error for a box that ended under its command."""
+        remedy = f"`./inv resume {self._ledger.run_id}` goes on, on a box started or launched for it"
+        return BoxStopped(f"box {self.entry.name} is gone", where=self.box.where, why=why, remedy=remedy)
+
+    def leave(self) -> None:
+        """Forget the box: the next stage gets one that is made ready anew."""
+        self._closing.close()
+        self._box = self._transport = self._release = None
+
+    # ---- what outlives the box ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def bucket(self) -> "Bucket | None":
+        """The inventory's bucket, where this box can use one."""
+        from remote.control.cloud import bucket
+
+        return bucket.of_entry(self._storage, self.entry)
+
+    def entrust(self) -> None:
+        """Leave the right to spill this run's jobs on the box, for as long as the box may run."""
+        if self.bucket is None:
+            return
+        clocks = getattr(self.entry, "clocks", None)
+        seconds = (clocks.lifetime + clocks.grace if clocks else 0.0) + GRANT_MARGIN_SECONDS
+        grant = self.bucket.grant(self._ledger.run_id, seconds, always=self.box.market == "spot")
+        self._call("grant", stdin=asdict(grant))
+
+    def recall(self, job_id: str) -> bool:
+        """Bring what was spilled of a job onto this box, unless the box knows the job; returns whether it did."""
+        from remote.control.jobs.state import find_state
+
+        if self.bucket is None or find_state(self.transport, self.box.root, job_id) is not None:
+            return False
+        manifest = self.bucket.manifest(job_id)
+        if manifest is None:
+            return False
+        say(f"  bringing {manifest.what} from {self.bucket.place(job_id)} ({manifest.size / 1e6:,.1f} MB)", "dim")
+        return bool(self._call("fetch", job_id, stdin=self.bucket.fetching(manifest))["fetched"])
+
+    def await_spill(self, job: JobState) -> JobState:
+        """The state of an interrupted job once what it keeps has reached the bucket, or when no more can come."""
+        if ON_ITS_WAY not in job.kept or self.bucket is None:
+            return job
+        say(f"  kept: {job.kept}; waiting for that", "dim")
+        deadline = time.monotonic() + SPILL_SECONDS
+        while True:
+            is_over = bool(self.ended_by()) or time.monotonic() > deadline
+            manifest = self.bucket.manifest(job.job_id)
+            if manifest and manifest.ended_at == job.ended_at:
+                return replace(job, kept=f"{manifest.what} in {self.bucket.place(job.job_id)}")
+            if is_over:
+                return replace(job, kept=f"{manifest.what}, as it was before, in {self.bucket.place(job.job_id)}" if manifest else "")
+            time.sleep(_LOOK_SECONDS)
+
+    def spill_all(self) -> dict[str, str]:
+        """Have the box put every job that it was trusted with into the bucket; by job, what is there, or `not spilled` and why."""
+        spilled = self._call("all", on_line=lambda line: say(f"  {line}", "dim"))["spilled"]
+        return {str(job_id): str(words) for job_id, words in spilled.items()}
+
+    def sweep(self) -> None:
+        """After a run has succeeded: drop from the bucket what its jobs need no more. Nothing is asked when no box was."""
+        if self._box is None or self.bucket is None:
+            return
+        try:
+            self.bucket.sweep(self._ledger.run_id)
+        except WindlassError as error:  # the run has succeeded: that stands
+            say(f"  older checkpoints of this run are left in s3://{self._storage}: {error.what}", "yellow")
+
+    def _call(self, *words: str, stdin: dict[str, Any] | None = None, on_line: Any = None) -> dict[str, Any]:
+        from remote.control.transport.payload import call, payload_command
+
+        self.deploy()
+        content = b"" if stdin is None else json.dumps(stdin).encode()
+        return call(self.transport, payload_command(self.box.root, "spill", *words), content, on_line)
 
     def deploy(self) -> str:
         """The digest of the release on the box, pushed and activated where it is not there yet."""

@@ -151,6 +151,7 @@ _APPLY = {
     "run_begun": _begun,
     "box_ready": _box,
     "box_stopped": _box,
+    "box_lost": _box,
     "stage_started": _stage_started,
     "stage_finished": _stage_finished,
     "stage_lost": _stage_lost,
