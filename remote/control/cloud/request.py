@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.cloud import identity, ingress, keys, refusals, user_data
+from remote.control.cloud import clocks, identity, images, ingress, keys, refusals, user_data
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer
 from remote.control.cloud.provider import Progress
@@ -14,7 +14,7 @@ DEFAULT_IMAGE = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pyto
 def prepare(entry: Any, offer: Offer, there: Endpoint, context: refusals.Context, on_progress: Progress) -> dict[str, Any]:
     """The parameters of RunInstances for an offer, less the client token. Makes the key pair and the security group they name."""
     ec2 = there.client("ec2")
-    found = image(entry, there, context)
+    found = image(entry.model_copy(update={"instance_type": offer.instance_type}), there, context)
     login = keys.identity_of(entry)
     keys.ensure_pair(ec2, login, identity.shared_tags())
     tags = identity.tags(entry.name, entry.tags)
@@ -39,7 +39,7 @@ def parameters(entry: Any, offer: Offer, found: dict[str, Any], key_name: str, g
         **_placement(offer),
         **(_spot(entry) if is_spot else {}),
         **({"IamInstanceProfile": {"Name": entry.instance_profile}} if entry.instance_profile else {}),
-        "UserData": user_data.render(entry.name, entry.root, wish(entry, "user")),
+        "UserData": user_data.render(entry, clocks.limits_of(entry)),
         "InstanceInitiatedShutdownBehavior": "terminate" if is_spot else "stop",
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [{"DeviceName": found["RootDeviceName"], "Ebs": disk}],
@@ -62,14 +62,15 @@ def _spot(entry: Any) -> dict[str, Any]:
 
 
 def image(entry: Any, there: Endpoint, context: refusals.Context) -> dict[str, Any]:
-    """The machine image an entry asks for, as `describe_images` tells it: by id, by SSM parameter, or the Deep Learning AMI."""
-    wanted = wish(entry, "ami") or DEFAULT_IMAGE
+    """The machine image of an entry, as `describe_images` tells it: the one it names by id or SSM parameter, else the newest baked one
+    that fits, else the Deep Learning AMI."""
+    wanted = entry.ami or images.baked(entry, there) or DEFAULT_IMAGE
     if wanted.startswith("/"):
         wanted = there.client("ssm").get_parameter(Name=wanted)["Parameter"]["Value"]
-    images = there.client("ec2").describe_images(ImageIds=[wanted])["Images"]
-    if not images:
+    found = there.client("ec2").describe_images(ImageIds=[wanted])["Images"]
+    if not found:
         raise refusals.of_code("InvalidAMIID.NotFound", f"the image {wanted} does not exist", context)
-    return dict(images[0])
+    return dict(found[0])
 
 
 def wish(entry: Any, name: str) -> Any:

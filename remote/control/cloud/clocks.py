@@ -1,0 +1,130 @@
+"""A box's clocks, seen and set from the laptop: each of these is one round trip, and needs nothing deployed on the box."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from remote.contract.clocks import Limits, Reading
+from remote.control.cloud import prices, user_data
+from remote.control.cloud.box import Box
+from remote.control.errors import BoxUnreachable, WindlassError
+from remote.control.transport.base import Result, Transport, last_lines
+
+CLOCKS = ("lifetime", "idle", "dollars", "stuck")
+"""What `extend` can move: seconds, but of `dollars`."""
+
+TICK_SECONDS = 30.0
+AHEAD_SECONDS = 900.0
+"""How long a box outlives its watchdog. More than systemd's five minutes without logins before a planned shutdown."""
+
+_ANSWER_SECONDS = 90.0
+_SILENT_TICKS = 4
+_SLACK_SECONDS = 15.0
+_NO_WATCHDOG = 78
+# Where no systemd runs the watchdog is the user's own.
+_FOLDER = 'f="$HOME/.windlass-box"; [ -d "$f" ] || f=/var/lib/windlass'
+_AS_ROOT = 'r=; [ "$(id -u)" -eq 0 ] || r="sudo -n"'
+
+
+@dataclass(frozen=True)
+class Clock:
+    """One clock as people read it: seconds, or dollars. `left` is None while it does not run."""
+
+    name: str
+    limit: float
+    used: float
+    left: float | None
+    unit: str = "s"
+
+
+def limits_of(entry: Any, box: Box | None = None, hourly_usd: float | None = None) -> Limits:
+    """The limits of an entry of the inventory; `box` tells the start that they are for.
+
+    `hourly_usd` is the price of a running hour, compute and disk; without it that of `box`.
+    """
+    clocks = entry.clocks
+    shortest = min(clocks.idle, clocks.lifetime, clocks.stuck)
+    return Limits(
+        clocks.idle, clocks.lifetime, clocks.dollars, clocks.stopped, clocks.stuck, clocks.stuck_grace, clocks.grace,
+        hourly_usd=_hourly(entry, box) if hourly_usd is None else hourly_usd,
+        session=str(int(box.launched_at)) if box and box.launched_at else "",
+        tick=min(TICK_SECONDS, max(0.2, shortest / 20)), ahead=AHEAD_SECONDS,
+    )  # fmt: skip
+
+
+def arm(transport: Transport, limits: Limits, notify: str | None = None, name: str = "", root: str | None = None) -> Reading:
+    """Set a box's clocks, install or renew its watchdog, and start it where it does not run. Returns how the clocks stand.
+
+    `name` and `root` (Windlass's folder there) are for a box whose user-data was not ours.
+    """
+    script = user_data.arming(limits, notify, name or transport.where, root)
+    surroundings = 'WINDLASS_LOGIN="$(id -un)" WINDLASS_SSH="$(set -- $SSH_CONNECTION; echo $3 $4)"'
+    answer = transport.exec(f"{_AS_ROOT}; exec $r env {surroundings} sh -s", script.encode(), _ANSWER_SECONDS)
+    return _reading(transport, answer, "the clocks of the box could not be set")
+
+
+def extend(transport: Transport, clock: str, amount: float) -> Reading:
+    """Add `amount` (seconds, or dollars) to one of `CLOCKS`, for this start of the box alone. Returns how the clocks then stand."""
+    look = f'{_FOLDER}; [ -e "$f/watchdog.pyz" ] || exit {_NO_WATCHDOG}; {_AS_ROOT}; [ -w "$f" ] && r='
+    command = f'{look}; exec $r python3 -I "$f/watchdog.pyz" extend {clock} {amount:g}'
+    answer = transport.exec(command, timeout=_ANSWER_SECONDS)
+    return _reading(transport, answer, f"the {clock} clock could not be moved")
+
+
+def read(transport: Transport) -> Reading | None:
+    """How the clocks stand; None where no watchdog ever was. One that has failed is told by the state `silent`."""
+    began = time.monotonic()
+    answer = transport.exec(f'{_FOLDER}; date +%s; cat "$f/reading.json" 2>/dev/null')
+    now, _, told = answer.text.partition("\n")
+    try:
+        reading = Reading.from_json(told)
+        return _judged(reading, float(now) - reading.at - (time.monotonic() - began))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def all_of(reading: Reading, stopped_for: float = 0.0) -> list[Clock]:
+    """The four clocks, in the order in which people ask for them."""
+    limits, runs = reading.limits, reading.state != "stopping"
+    idle_left = limits.idle - reading.idle_for if runs and not reading.activity else None
+    dollars_left = limits.dollars - reading.spent_usd if limits.hourly_usd else None
+    return [
+        Clock("idle", limits.idle, reading.idle_for, idle_left),
+        Clock("lifetime", limits.lifetime, reading.elapsed, limits.lifetime - reading.elapsed),
+        Clock("dollars", limits.dollars, reading.spent_usd, dollars_left, "$"),
+        Clock("stopped", limits.stopped, stopped_for, None),
+    ]
+
+
+def _hourly(entry: Any, box: Box | None) -> float:
+    hourly = box.hourly_usd if box else None
+    return hourly + prices.disk_monthly(entry.disk_gb) / prices.HOURS_PER_MONTH if hourly else 0.0
+
+
+def _judged(reading: Reading, age: float) -> Reading:
+    """A reading so old that its watchdog must have failed: then the box goes as the last plan has it."""
+    limits = reading.limits
+    if age <= max(_SILENT_TICKS * limits.tick, _SLACK_SECONDS) + _SLACK_SECONDS or reading.state == "stopping":
+        return reading
+    return replace(reading, state="silent", stops_by="watchdog", stops_in=max(0.0, limits.ahead - age))
+
+
+def _reading(transport: Transport, answer: Result, what: str) -> Reading:
+    """The reading at the end of the output."""
+    for line in reversed(answer.text.splitlines()):
+        try:
+            return Reading.from_json(line)
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    raise _failed(transport, answer, what)
+
+
+def _failed(transport: Transport, answer: Result, what: str) -> WindlassError:
+    why = last_lines(answer.stderr) or last_lines(answer.stdout) or f"exit code {answer.exit_code}"
+    if answer.exit_code == _NO_WATCHDOG:
+        why = "no watchdog was ever set up there"
+    return BoxUnreachable(
+        what, where=transport.where, why=why, kept="the box is as it was; without a watchdog it stops by itself within 15 minutes",
+        remedy="`./inv start NAME` sets the clocks anew; the box's user must be allowed `sudo`, and the box needs python3",
+    )  # fmt: skip

@@ -1,0 +1,95 @@
+"""`run` makes rounds; `tell` asks the one that runs for a fresh reading; `extend CLOCK AMOUNT` moves a clock of this start, and tells.
+
+`tell` and `extend` print the reading as JSON. They end with code 3 when no watchdog runs.
+"""
+
+import argparse
+import fcntl
+import os
+import sys
+import time
+from pathlib import Path
+
+from remote.payload import process
+from remote.payload.watchdog.place import CLOCKS, Place
+from remote.payload.watchdog.rounds import WAKE, Watchdog
+
+NOT_RUNNING = 3
+_TELL_SECONDS = 60.0
+
+
+def main() -> None:
+    """The command line of `watchdog.pyz`, which lies in the watchdog's folder."""
+    parser = argparse.ArgumentParser(prog="watchdog")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("run")
+    verbs.add_parser("tell")
+    extender = verbs.add_parser("extend")
+    extender.add_argument("clock", choices=CLOCKS)
+    extender.add_argument("amount", type=float)
+    options = parser.parse_args()
+    place = Place(Path(sys.argv[0]).resolve().parent)
+    if options.verb == "run":
+        run(place)
+        return
+    if options.verb == "extend":
+        counted = place.counters()
+        place.extend(options.clock, options.amount, counted.session if counted else "")
+    sys.exit(tell(place))
+
+
+def run(place: Place) -> None:
+    """Watch, unless another does already."""
+    with (place.folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} {process.start_ticks(os.getpid())}")
+        lock.flush()
+        Watchdog(place).run()
+
+
+def tell(place: Place) -> int:
+    """Print a reading that was made after this was called."""
+    deadline = time.monotonic() + _TELL_SECONDS
+    for _ in range(2):  # the first may come of a round that was under way already
+        before = _mark(place)
+        while (pid := _pid(place)) == 0 and time.monotonic() < deadline - _TELL_SECONDS / 2:
+            time.sleep(0.02)  # it is only just starting
+        if not pid:
+            print("the watchdog does not run", file=sys.stderr)
+            return NOT_RUNNING
+        os.kill(pid, WAKE)
+        while _mark(place) == before:
+            if time.monotonic() > deadline or not _pid(place):
+                print("the watchdog does not answer", file=sys.stderr)
+                return NOT_RUNNING
+            time.sleep(0.02)
+    reading = place.reading()
+    if reading is None:
+        print("the watchdog left no reading", file=sys.stderr)
+        return NOT_RUNNING
+    print(reading.to_json(), flush=True)
+    return 0
+
+
+def _pid(place: Place) -> int:
+    try:
+        pid, ticks = map(int, (place.folder / "lock").read_text().split())
+    except (OSError, ValueError):
+        return 0
+    return pid if ticks and process.start_ticks(pid) == ticks else 0
+
+
+def _mark(place: Place) -> tuple[int, int]:
+    try:
+        found = (place.folder / "reading.json").stat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What goes on, on the box: jobs and their signs of life, SSH sessions, GPU use."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remote.contract.paths import BoxPaths, JobPaths
+from remote.payload import process
+
+SSH_PORT = 22
+_ESTABLISHED = "01"
+_GPU_SECONDS = 20
+_GPU_PERCENT = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job whose supervisor lives. `sign` changes with each sign of life."""
+
+    paths: JobPaths
+    stage: str
+    pid: int
+    sign: str
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.paths.folder.name
+
+
+def jobs(root: Path) -> list[Job]:
+    """The running jobs under Windlass's folder."""
+    return [job for state in sorted(BoxPaths(root).jobs.glob("*/state.json")) if (job := _job(state))]
+
+
+def ssh_sessions(port: int, host: str = "") -> int:
+    """Established connections to the SSH server's port; of the loopback address `host` alone, where that is the server's."""
+    wanted = _as_in_proc(host) if host.startswith("127.") else ""
+    return sum(state == _ESTABLISHED and here.endswith(f":{port:04X}") and here.startswith(wanted) for here, state in _connections())
+
+
+def gpu_percent() -> int:
+    """How busy the busiest GPU is; 0 where there is none, or where its driver does not answer in time."""
+    tool = shutil.which("nvidia-smi")
+    if not tool:
+        return 0
+    words = [tool, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_GPU_SECONDS, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return max((int(line) for line in answer.stdout.split("\n") if line.strip().isdigit()), default=0)
+
+
+def in_words(running: list[Job], sessions: int, gpu: int) -> list[str]:
+    """What keeps the box busy; nothing when it is idle."""
+    words = [f"job {job.id}" for job in running]
+    if sessions:
+        words.append(f"{sessions} SSH session{'s' if sessions > 1 else ''}")
+    if gpu >= _GPU_PERCENT:
+        words.append(f"GPU {gpu} %")
+    return words
+
+
+def _job(state: Path) -> Job | None:
+    # Not by JobState: a release newer than this watchdog may write more than it knows, and its jobs count all the same.
+    try:
+        told: dict[str, Any] = json.loads(state.read_text())
+        is_alive = told["status"] == "RUNNING" and process.is_alive(told["pid"], told["start_ticks"], told["boot_id"])
+        return Job(JobPaths(state.parent), told.get("stage", ""), told["pid"], _sign(JobPaths(state.parent))) if is_alive else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _sign(paths: JobPaths) -> str:
+    """The newest change of its log, its metrics and its checkpoints."""
+    places = [paths.log, paths.metrics, paths.checkpoints]
+    if paths.checkpoints.is_dir():
+        places += paths.checkpoints.iterdir()
+    return str(max((_changed(place) for place in places), default=0))
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _connections() -> Iterator[tuple[str, str]]:
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, here, _, state, *_ = line.split()
+            yield here, state
+
+
+def _as_in_proc(host: str) -> str:
+    return "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
