@@ -8,6 +8,7 @@ from typing import Any
 from remote.contract.clocks import Limits, Reading
 from remote.control.cloud import prices, user_data
 from remote.control.cloud.box import Box
+from remote.control.cloud.offers import Offer
 from remote.control.errors import BoxUnreachable, WindlassError
 from remote.control.transport.base import Result, Transport, last_lines
 
@@ -38,18 +39,23 @@ class Clock:
     unit: str = "s"
 
 
-def limits_of(entry: Any, box: Box | None = None, hourly_usd: float | None = None) -> Limits:
-    """The limits of an entry of the inventory; `box` tells the start that they are for.
+def limits_at_launch(entry: Any, offer: Offer) -> Limits:
+    """The limits with which a box begins its life, before anything can be asked of it. Prices as far as known without asking."""
+    compute = prices.hourly(offer.instance_type, offer.region) if entry.provider != "embedded" else None
+    return _limits(entry, _running(compute, entry, offer.region), "")
 
-    `hourly_usd` is the price of a running hour, compute and disk; without it that of `box`.
-    """
+
+def limits_of(entry: Any, box: Box) -> Limits:
+    """The limits of an entry of the inventory for this start of its box."""
+    return _limits(entry, _running(box.hourly_usd, entry, box.region), str(int(box.launched_at)) if box.launched_at else "")
+
+
+def _limits(entry: Any, hourly_usd: float, session: str) -> Limits:
     clocks = entry.clocks
     shortest = min(clocks.idle, clocks.lifetime, clocks.stuck)
     return Limits(
         clocks.idle, clocks.lifetime, clocks.dollars, clocks.stopped, clocks.stuck, clocks.stuck_grace, clocks.grace,
-        hourly_usd=_hourly(entry, box) if hourly_usd is None else hourly_usd,
-        session=str(int(box.launched_at)) if box and box.launched_at else "",
-        tick=min(TICK_SECONDS, max(0.2, shortest / 20)), ahead=AHEAD_SECONDS,
+        hourly_usd, session, tick=min(TICK_SECONDS, max(0.2, shortest / 20)), ahead=AHEAD_SECONDS,
     )  # fmt: skip
 
 
@@ -97,9 +103,12 @@ def all_of(reading: Reading, stopped_for: float = 0.0) -> list[Clock]:
     ]
 
 
-def _hourly(entry: Any, box: Box | None) -> float:
-    hourly = box.hourly_usd if box else None
-    return hourly + prices.disk_monthly(entry.disk_gb) / prices.HOURS_PER_MONTH if hourly else 0.0
+def _running(compute: float | None, entry: Any, region: str) -> float:
+    """All that a running hour costs; nothing where nothing is billed or the price is not known."""
+    if not compute:
+        return 0.0
+    disk = prices.disk_monthly(entry.disk_gb, region) / prices.HOURS_PER_MONTH
+    return compute + disk + (prices.tabled("address", region).usd or 0.0)
 
 
 def _judged(reading: Reading, age: float) -> Reading:

@@ -39,7 +39,7 @@ def parameters(entry: Any, offer: Offer, found: dict[str, Any], key_name: str, g
         **_placement(offer),
         **(_spot(entry) if is_spot else {}),
         **({"IamInstanceProfile": {"Name": entry.instance_profile}} if entry.instance_profile else {}),
-        "UserData": user_data.render(entry, clocks.limits_of(entry)),
+        "UserData": user_data.render(entry, clocks.limits_at_launch(entry, offer)),
         "InstanceInitiatedShutdownBehavior": "terminate" if is_spot else "stop",
         "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [{"DeviceName": found["RootDeviceName"], "Ebs": disk}],
