@@ -147,6 +147,7 @@ class Ec2:
             root=self.entry.root,
             shared=self.entry.shared,
             launched_at=instance.launched_at,
+            stopped_at=instance.stopped_at,
             hourly_usd=self._hourly(instance.facts["InstanceType"]),
             note=note or ("adopted: made by others" if self._is_adopted(instance) else ""),
             zone=instance.zone,

@@ -1,8 +1,10 @@
 """Instances as the cloud tells them, found by their tags over several regions at once."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from remote.control.cloud import identity, refusals
@@ -67,6 +69,12 @@ class Instance:
         """When it was last started, in seconds since the epoch, UTC."""
         launched = self.facts.get("LaunchTime")
         return launched.timestamp() if launched else None
+
+    @property
+    def stopped_at(self) -> float | None:
+        """When it was stopped, in seconds since the epoch, UTC; None while it is not, or where the cloud does not say."""
+        told = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \w+\)", self.facts.get("StateTransitionReason") or "")
+        return datetime.fromisoformat(f"{told[1]}+00:00").timestamp() if told and self.state == "stopped" else None
 
     @property
     def reason(self) -> tuple[str, str]:
