@@ -2,12 +2,12 @@
 
 from invoke import Collection
 
-from remote.control.commands import box, check, cloud, demo, deploy, dev, doctor, job, model, preflight, run, shell
+from remote.control.commands import box, check, cloud, demo, deploy, dev, doctor, job, model, preflight, run, shell, status
 
 ns = Collection()
 for verb in (
     *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, preflight.preflight),
-    *(box.launch, box.start, box.stop, box.reboot, box.terminate, run.status, box.list_boxes, shell.ssh),
+    *(box.launch, box.start, box.stop, box.reboot, box.terminate, status.status, box.list_boxes, shell.ssh),
     *(run.train, job.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),
     *(dev.test, dev.lint),

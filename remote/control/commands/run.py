@@ -69,29 +69,6 @@ def runs(context: Any, json: bool = False, all: bool = False) -> None:
     print_table("", ("run", "playbook", "box", "status", "stage", "began", "took"), [run_row(ledger, state) for ledger, state in states])
 
 
-@verb(help={"json": "print as JSON"})
-def status(context: Any, json: bool = False) -> None:
-    """Show every box of the inventory and the runs that have not ended."""
-    from remote.contract.jobs import Status
-    from remote.control.cloud import boxes
-    from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table
-    from remote.control.runs.ledger import all_runs
-    from remote.control.runs.report import run_row
-    from remote.control.runs.state import state_of
-
-    listing = boxes.listing(load_inventory())
-    states = [(ledger, state_of(ledger)) for ledger in all_runs()]
-    open_runs = [(ledger, state) for ledger, state in states if state.status is not Status.SUCCEEDED]
-    if json:
-        print_json({"boxes": [boxes.record(box) for box in listing], "runs": [state.to_json() for _, state in open_runs]})
-        return
-    print_table("boxes", boxes.COLUMNS, boxes.report(listing))
-    if open_runs:
-        rows = [run_row(ledger, state) for ledger, state in open_runs]
-        print_table("runs that have not succeeded", ("run", "playbook", "box", "status", "stage", "began", "took"), rows)
-
-
 @verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
