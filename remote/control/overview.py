@@ -109,7 +109,7 @@ def _row(view: View) -> list[Any]:
     up = box.launched_at if box.state == "running" else None
     facts = [
         box.name, "absent" if box.state == "terminated" else box.state, _what(box), box.zone or box.region,
-        _length(time.time() - up) if up else "", f"{box.hourly_usd:.3f}" if box.hourly_usd and up else "",
+        length(time.time() - up) if up else "", f"{box.hourly_usd:.3f}" if box.hourly_usd and up else "",
         *(_clocks(reading) if reading else [""] * 5), _stops(view), "; ".join(filter(None, (box.note, view.unread))),
     ]  # fmt: skip
     style = "bold red" if reading and reading.state in ("stuck", "silent") else "yellow" if view.unread else ""
@@ -125,19 +125,20 @@ def _clocks(reading: "Reading") -> list[str]:
     limits = reading.limits
     doing = ", ".join([reading.state, *reading.activity, *([reading.notice] if reading.notice else [])])
     dollars = f"${reading.spent_usd:.2f} / ${limits.dollars:.2f}" if limits.hourly_usd else f"- / ${limits.dollars:.2f}"
-    stuck = f"{reading.stuck_job}: {_length(reading.stuck_for)} / {_length(limits.stuck)}" if reading.stuck_job else ""
-    idle = f"{_length(reading.idle_for)} / {_length(limits.idle)}"
-    return [doing, idle, f"{_length(reading.elapsed)} / {_length(limits.lifetime)}", dollars, stuck]
+    stuck = f"{reading.stuck_job}: {length(reading.stuck_for)} / {length(limits.stuck)}" if reading.stuck_job else ""
+    idle = f"{length(reading.idle_for)} / {length(limits.idle)}"
+    return [doing, idle, f"{length(reading.elapsed)} / {length(limits.lifetime)}", dollars, stuck]
 
 
 def _stops(view: View) -> str:
     if view.reap_at:
-        return f"reaped from {_moment(view.reap_at)}"
-    return f"{_moment(view.stops_at)} {view.reading.stops_by}" if view.stops_at and view.reading else ""
+        return f"reaped from {moment(view.reap_at)}"
+    return f"{moment(view.stops_at)} {view.reading.stops_by}" if view.stops_at and view.reading else ""
 
 
-def _moment(at: float) -> str:
-    moment, today = datetime.fromtimestamp(at, UTC), datetime.now(UTC).date()
+def moment(at: float) -> str:
+    """A moment in UTC, with its day unless that is today."""
+    then, today = datetime.fromtimestamp(at, UTC), datetime.now(UTC).date()
     return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%m-%d %H:%M}"
 
 
@@ -145,7 +146,7 @@ def _iso(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
 
 
-def _length(seconds: float) -> str:
+def length(seconds: float) -> str:
     """`45s`, `12m`, `2h05`, `3d04h`."""
     whole = int(seconds)
     if whole < 120:
