@@ -4,21 +4,20 @@ import base64
 import contextlib
 import logging
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import paramiko
-from paramiko.ssh_exception import PasswordRequiredException, SSHException
+from paramiko.ssh_exception import SSHException
 
-from remote.control.errors import BoxUnreachable, HostKeyMismatch, LoginRefused
+from remote.control.errors import BoxUnreachable, HostKeyMismatch
+from remote.control.transport import login
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, run_to_end
 
-DEFAULT_KEYS = tuple(Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
 CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 10
 DEAD_AFTER_SECONDS = 30
@@ -32,9 +31,34 @@ READ_BYTES = 512 * 1024
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
+class Link(Protocol):
+    """What carries the bytes of a connection: a socket, or what behaves like one."""
+
+    def recv(self, size: int, /) -> bytes:
+        """The next bytes; none at the end."""
+        ...
+
+    def send(self, content: bytes, /) -> int:
+        """Hand bytes on; returns how many were taken."""
+        ...
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """How long the two above may take."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Address:
-    """What it takes to reach a box: `key` is a private key file, or None for the user's SSH agent and default keys."""
+    """What it takes to reach a box: `key` is a private key file (or the public half of a key that an SSH agent holds), or None for the
+    user's SSH agent and default keys.
+
+    `road` makes the link where `host` cannot be reached from here; it raises BoxUnreachable. `admit` is told the public line of each
+    key before it is tried. `heal` is called once when packets vanish on their way, and says whether another try makes sense.
+    """
 
     name: str
     id: str
@@ -43,17 +67,27 @@ class Address:
     user: str
     key: Path | None
     alias: str
+    is_bastion: bool = False
+    road: Callable[[], Link] | None = field(default=None, compare=False, repr=False)
+    admit: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
+    heal: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
 
     @property
     def where(self) -> str:
         """The box in words."""
         place = f"{self.host}:{self.port}"
-        return f"box {self.name} ({f'{self.id} at {place}' if self.id else place})"
+        what = "bastion of box" if self.is_bastion else "box"
+        return f"{what} {self.name} ({f'{self.id} at {place}' if self.id and self.id != self.host else place})"
 
     @property
     def stands(self) -> bool:
         """Whether no cloud made it: then the inventory is all that is known about it."""
         return not self.id
+
+    @property
+    def section(self) -> str:
+        """Where the inventory describes it."""
+        return f"`bastion:` of {self.name}" if self.is_bastion else self.name
 
 
 class SshTransport:
@@ -201,15 +235,20 @@ def connect(address: Address, pinned: list[str]) -> paramiko.Transport:
     expected = [host_key_of(line) for line in pinned]
     if not expected:
         raise _no_host_key(address)
-    connection = _greeted(address, [key.get_name() for key in expected])
+    connection = _identified(address, expected)
     try:
-        _check_host_key(address, connection.get_remote_server_key(), expected)
-        _log_in(address, connection)
+        with login.candidates(address) as left:
+            tried: list[str] = []
+            while not login.log_in(address, connection, left, tried):
+                connection.close()
+                if not left:
+                    raise login.rejected(address, tried)
+                connection = _identified(address, expected)  # a server hangs up after some refused keys
         connection.set_keepalive(KEEPALIVE_SECONDS)
+        return connection
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 def host_key_of(line: str) -> paramiko.PKey:
@@ -219,20 +258,39 @@ def host_key_of(line: str) -> paramiko.PKey:
     return paramiko.PKey.from_type_string(words[at], base64.b64decode(words[at + 1]))
 
 
-def _greeted(address: Address, key_types: list[str]) -> paramiko.Transport:
+def _identified(address: Address, expected: list[paramiko.PKey]) -> paramiko.Transport:
+    connection = _greeted(address, [key.get_name() for key in expected])
     try:
-        link = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
-    except OSError as error:
-        raise _unreachable(address, error) from None
-    _give_up_on_silence(link)
+        _check_host_key(address, connection.get_remote_server_key(), expected)
+        return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _greeted(address: Address, key_types: list[str]) -> paramiko.Transport:
+    link = address.road() if address.road else _socket(address)
     connection = paramiko.Transport(link, default_window_size=WINDOW_BYTES, default_max_packet_size=PACKET_BYTES)
     try:
         _prefer(connection, key_types)
         connection.start_client(timeout=CONNECT_SECONDS * 2)
     except (SSHException, OSError, EOFError) as error:
         connection.close()
-        raise _unreachable(address, error) from None
+        complaint = getattr(link, "complaint", "")
+        raise _unreachable(address, f"{_plainly(error)}; {complaint}" if complaint else error) from None
     return connection
+
+
+def _socket(address: Address) -> socket.socket:
+    try:
+        link = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
+    except OSError as error:
+        # A firewall that does not know this laptop's address lets packets vanish; a box whose SSH server is down refuses.
+        if isinstance(error, TimeoutError) and address.heal is not None and address.heal():
+            return _socket(replace(address, heal=None))
+        raise _unreachable(address, error) from None
+    _give_up_on_silence(link)
+    return link
 
 
 def _give_up_on_silence(link: socket.socket) -> None:
@@ -257,7 +315,7 @@ def _check_host_key(address: Address, shown: paramiko.PKey, expected: list[param
     pinned = ", ".join(f"{key.get_name()} {key.fingerprint}" for key in expected)
     name = address.name
     cloud = f"compare with the box's console; if it really was made anew: `./inv box.forget {name}`, then `./inv start {name}`"
-    standing = f"ask the host's owner; if it really was made anew: correct `host_key:` of {name} in inventory.yaml"
+    standing = f"ask the host's owner; if it really was made anew: correct `host_key:` of {address.section} in inventory.yaml"
     raise HostKeyMismatch(
         f"{address.where} shows another host key than the pinned one", where=address.where,
         why=f"pinned: {pinned}; shown: {shown.get_name()} {shown.fingerprint}. Either the box was made anew, or someone stands in between",
@@ -266,76 +324,10 @@ def _check_host_key(address: Address, shown: paramiko.PKey, expected: list[param
     )  # fmt: skip
 
 
-def _log_in(address: Address, connection: paramiko.Transport) -> None:
-    why = "the inventory names no key, no SSH agent holds one, and there is none in ~/.ssh"
-    with contextlib.closing(_keys(address)) as keys:
-        for key in keys:
-            try:
-                connection.auth_publickey(address.user, key)
-                return
-            except paramiko.AuthenticationException as error:
-                why = f"user {address.user}, key {key.fingerprint}: {error}"
-            except (SSHException, OSError, EOFError) as error:
-                why = f"the box hung up: {_plainly(error)}"
-                break
-    raise _refused(address, why)
-
-
-def _keys(address: Address) -> Generator[paramiko.PKey, None, None]:
-    """The keys to try. The agent stays open while one of its keys is in use."""
-    if address.key is None:
-        with contextlib.closing(paramiko.Agent()) as agent:
-            yield from agent.get_keys()
-        for path in DEFAULT_KEYS:
-            with contextlib.suppress(OSError, TypeError, ValueError, SSHException):
-                yield paramiko.PKey.from_path(path)
-        return
-    path = address.key.expanduser()
-    try:
-        key = paramiko.PKey.from_path(path)
-    except FileNotFoundError:
-        raise _refused(address, f"there is no key file {path}") from None
-    except (PasswordRequiredException, TypeError):
-        key = None
-    except (SSHException, ValueError, OSError, paramiko.UnknownKeyType) as error:
-        raise _refused(address, f"{path} is not a private key that can be read ({type(error).__name__})") from None
-    if key is not None:
-        yield key
-    else:
-        yield from _key_from_agent(address, path)
-
-
-def _key_from_agent(address: Address, path: Path) -> Iterator[paramiko.PKey]:
-    wanted = _public_part(path)
-    with contextlib.closing(paramiko.Agent()) as agent:
-        held = next((key for key in agent.get_keys() if key.asbytes() == wanted), None)
-        if held is None:
-            raise LoginRefused(
-                f"the key of {address.where} has a passphrase, and no SSH agent holds it", where=address.where,
-                why=f"{path} is encrypted", remedy=f"`ssh-add {path}`, then run the command again",
-            )  # fmt: skip
-        yield held
-
-
-def _public_part(path: Path) -> bytes:
-    """The public key of an encrypted private key file: from its unencrypted header (OpenSSH's format), else from the .pub beside it."""
-    body = b"".join(path.read_bytes().split(b"-----")[2].split())
-    with contextlib.suppress(ValueError, struct.error):
-        raw = base64.b64decode(body, validate=True)
-        if raw.startswith(b"openssh-key-v1\0"):
-            at = 15
-            for _ in range(3):  # cipher, key derivation, its options
-                at += 4 + struct.unpack_from(">I", raw, at)[0]
-            size = struct.unpack_from(">I", raw, at + 4)[0]
-            return raw[at + 8 : at + 8 + size]
-    beside = path.with_name(path.name + ".pub")
-    return base64.b64decode(beside.read_text().split()[1]) if beside.exists() else b""
-
-
 def _unreachable(address: Address, error: Any) -> BoxUnreachable:
     name = address.name
     cloud = f"`./inv status` shows whether it runs; `./inv start {name}` starts it, or lets this laptop's address in"
-    standing = f"start the host, or correct `host:` and `port:` of {name} in inventory.yaml, then `./inv start {name}` tries it"
+    standing = f"start the host, or correct `host:` and `port:` of {address.section} in inventory.yaml, then `./inv start {name}` tries it"
     return BoxUnreachable(
         f"{address.where} does not answer over SSH", where=address.where, why=_plainly(error),
         remedy=standing if address.stands else cloud,
@@ -344,13 +336,6 @@ def _unreachable(address: Address, error: Any) -> BoxUnreachable:
 
 def _plainly(why: object) -> str:
     return "the other side closed the connection" if isinstance(why, EOFError) else str(why) or type(why).__name__
-
-
-def _refused(address: Address, why: str) -> LoginRefused:
-    return LoginRefused(
-        f"{address.where} refuses the login", where=address.where, why=why,
-        remedy=f"check `user` and `ssh_key` of {address.name} in inventory.yaml",
-    )  # fmt: skip
 
 
 def _no_host_key(address: Address) -> HostKeyMismatch:

@@ -1,0 +1,156 @@
+"""Logging in with a key: the one of the inventory, those an SSH agent holds, the user's default ones. A refusal names all it tried."""
+
+import base64
+import contextlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paramiko
+from paramiko.ssh_exception import PasswordRequiredException, SSHException
+
+from remote.control.errors import LoginRefused
+
+if TYPE_CHECKING:
+    from remote.control.transport.ssh import Address
+
+DEFAULT_KEYS = tuple(Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
+AGENT = "SSH agent"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A key to try, and where it comes from."""
+
+    key: paramiko.PKey
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.key.get_name()} {self.key.fingerprint} ({self.origin})"
+
+    @property
+    def public_line(self) -> str:
+        """The public half as `ssh-ed25519 AAAA…`."""
+        return f"{self.key.get_name()} {self.key.get_base64()}"
+
+
+@contextlib.contextmanager
+def candidates(address: "Address") -> Iterator[list[Candidate]]:
+    """The keys to try, best first. The agent stays open while they are in use. Raises LoginRefused when there are none."""
+    path = address.key.expanduser() if address.key else None
+    own = _in_file(address, path) if path else None
+    if own is not None:
+        yield [own]
+        return
+    with _agent_keys() as held:
+        found = _everyday_keys(held) if path is None else [_of_agent(address, path, held)]
+        if not found:
+            raise refused(address, "the inventory names no key, no SSH agent holds one, and there is none in ~/.ssh")
+        yield found
+
+
+def log_in(address: "Address", connection: paramiko.Transport, left: list[Candidate], tried: list[str]) -> bool:
+    """Whether one of the keys in `left` was taken. Moves what was refused from `left` to `tried`; stops early when the server hangs up."""
+    while left and connection.is_active():
+        candidate = left.pop(0)
+        if address.admit is not None:
+            address.admit(candidate.public_line)
+        try:
+            connection.auth_publickey(address.user, candidate.key)
+            return True
+        except paramiko.AuthenticationException:
+            tried.append(str(candidate))
+        except (SSHException, OSError, EOFError) as error:
+            tried.append(f"{candidate}: {str(error) or 'the other side hung up'}")
+    return False
+
+
+def refused(address: "Address", why: str) -> LoginRefused:
+    """The box answers, but lets this user in with none of the keys."""
+    name = address.name
+    setting = f"check `user` and `ssh_key` under `bastion:` of {name}" if address.is_bastion else f"check `user` and `ssh_key` of {name}"
+    return LoginRefused(f"{address.where} refuses the login", where=address.where, why=why, remedy=f"{setting} in inventory.yaml")
+
+
+def rejected(address: "Address", tried: list[str]) -> LoginRefused:
+    """Every key was tried."""
+    return refused(address, f"user {address.user}; tried: {', '.join(tried)}")
+
+
+def public_part(path: Path) -> bytes:
+    """The public key of a private key file, also of one with a passphrase: from its unencrypted header (OpenSSH's format), else from the
+    .pub beside it; empty where neither tells."""
+    words = path.read_bytes().split(b"-----")
+    with contextlib.suppress(ValueError, struct.error, IndexError):
+        raw = base64.b64decode(b"".join(words[2].split()), validate=True)
+        if raw.startswith(b"openssh-key-v1\0"):
+            return _public_in(raw)
+    beside = path.with_name(path.name + ".pub")
+    return _blob(beside) if beside.exists() else b""
+
+
+def _public_in(raw: bytes) -> bytes:
+    at = 15
+    for _ in range(3):  # cipher, key derivation, its options
+        at += 4 + int(struct.unpack_from(">I", raw, at)[0])
+    size = int(struct.unpack_from(">I", raw, at + 4)[0])
+    return raw[at + 8 : at + 8 + size]
+
+
+def _blob(public: Path) -> bytes:
+    return base64.b64decode(public.read_text().split()[1])
+
+
+def _everyday_keys(held: list[Candidate]) -> list[Candidate]:
+    found = list(held)
+    for path in DEFAULT_KEYS:
+        with contextlib.suppress(OSError, TypeError, ValueError, SSHException):
+            key = paramiko.PKey.from_path(path)
+            if all(key.asbytes() != each.key.asbytes() for each in found):
+                found.append(Candidate(key, str(path)))
+    return found
+
+
+def _in_file(address: "Address", path: Path) -> Candidate | None:
+    """The private key in a file; None where only an agent can use it: it has a passphrase, or the file is the public half."""
+    if path.suffix == ".pub":
+        return None
+    try:
+        return Candidate(paramiko.PKey.from_path(path), str(path))
+    except FileNotFoundError:
+        raise refused(address, f"there is no key file {path}") from None
+    except (PasswordRequiredException, TypeError):
+        return None
+    except (SSHException, ValueError, OSError, paramiko.UnknownKeyType) as error:
+        raise refused(address, f"{path} is not a private key that can be read ({type(error).__name__})") from None
+
+
+def _of_agent(address: "Address", path: Path, held: list[Candidate]) -> Candidate:
+    is_public = path.suffix == ".pub"
+    try:
+        wanted = _blob(path) if is_public else public_part(path)
+    except (OSError, ValueError, IndexError) as error:
+        raise refused(address, f"{path} is not a public key that can be read ({type(error).__name__})") from None
+    found = next((each for each in held if each.key.asbytes() == wanted), None)
+    if found is None:
+        holds = ", ".join(str(each) for each in held) or "no key"
+        raise LoginRefused(
+            f"the key of {address.where} has a passphrase, and no SSH agent holds it", where=address.where,
+            why=f"{path} is {'the public half' if is_public else 'encrypted'}; the agent holds {holds}",
+            remedy=f"`ssh-add {path.with_suffix('') if is_public else path}`, then run the command again",
+        )  # fmt: skip
+    return found
+
+
+@contextlib.contextmanager
+def _agent_keys() -> Iterator[list[Candidate]]:
+    agent = None
+    try:
+        with contextlib.suppress(SSHException, OSError):  # one that does not answer holds nothing for us
+            agent = paramiko.Agent()
+        yield [Candidate(key, AGENT) for key in agent.get_keys()] if agent else []
+    finally:
+        if agent:
+            agent.close()

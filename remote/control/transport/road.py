@@ -1,0 +1,151 @@
+"""Links to a box that this laptop cannot reach by itself: the standard input and output of a program, or a channel of a bastion.
+
+The SSH inside a link is the box's own: its host key is checked end to end, whoever carries the bytes.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from remote.control.errors import BoxUnreachable
+from remote.control.transport.base import last_lines
+from remote.control.transport.ssh import Address, connect
+
+if TYPE_CHECKING:
+    import paramiko
+
+_ENDING_SECONDS = 3.0
+_BASTION_SECONDS = 20.0
+
+
+class ProgramLink:
+    """A program whose standard input and output are the link. It ends with the link, and when this process dies."""
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the link
+        with theirs:
+            # A session of its own: Ctrl-C is for the command in the foreground, which then ends the link itself.
+            self._process = subprocess.Popen(
+                list(words), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._errors,
+                env={**os.environ, **environment}, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def complaint(self) -> str:
+        """What the program said on standard error, its end."""
+        if self._errors.closed:
+            return ""
+        return last_lines(os.pread(self._errors.fileno(), 1 << 16, 0))
+
+    def recv(self, size: int, /) -> bytes:
+        """The next bytes."""
+        return self._socket.recv(size)
+
+    def send(self, content: bytes, /) -> int:
+        """Hand bytes on; returns how many were taken."""
+        return self._socket.send(content)
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """As of sockets."""
+        self._socket.settimeout(seconds)
+
+    def close(self) -> None:
+        """End the link and the program."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        try:
+            self._process.wait(_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class BastionLink:
+    """A channel to the box over a connection to its bastion."""
+
+    def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel") -> None:
+        self._bastion, self._channel, self._is_open = bastion, channel, True
+
+    def recv(self, size: int, /) -> bytes:
+        """The next bytes."""
+        return bytes(self._channel.recv(size))
+
+    def send(self, content: bytes, /) -> int:
+        """Hand bytes on; returns how many were taken."""
+        return int(self._channel.send(content))
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """As of sockets."""
+        self._channel.settimeout(seconds)
+
+    def close(self) -> None:
+        """End the link; the connection to the bastion ends with the last link over it."""
+        if self._is_open:
+            self._is_open = False
+            with contextlib.suppress(EOFError, OSError):
+                self._channel.close()
+            self._bastion.leave()
+
+
+class _Bastion:
+    """One connection to a bastion for all boxes behind it: a bastion admits ten new connections at a time, a fleet has more."""
+
+    def __init__(self, address: Address, host_key: str) -> None:
+        self._address, self._host_key = address, host_key
+        self._lock, self._links = threading.Lock(), 0
+        self._connection: paramiko.Transport | None = None
+
+    def enter(self, box: str, host: str, port: int) -> BastionLink:
+        """A link to `host`, as the bastion sees it."""
+        import paramiko
+
+        with self._lock:
+            if self._connection is None or not self._connection.is_active():
+                self._connection = connect(self._address, [self._host_key])
+            connection = self._connection
+            self._links += 1
+        try:
+            channel = connection.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_BASTION_SECONDS)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self.leave()
+            raise _closed_road(self._address, box, host, port, error) from None
+        return BastionLink(self, channel)
+
+    def leave(self) -> None:
+        """One link less."""
+        with self._lock:
+            self._links -= 1
+            connection = self._connection if self._links == 0 else None
+            if connection is not None:
+                self._connection = None
+        if connection is not None:
+            connection.close()
+
+
+_bastions: dict[tuple[object, ...], _Bastion] = {}
+_bastions_lock = threading.Lock()
+
+
+def over_bastion(bastion: Address, host_key: str, host: str, port: int) -> BastionLink:
+    """A link to `host`:`port` over a bastion. Raises BoxUnreachable, LoginRefused or HostKeyMismatch about the bastion."""
+    place = (bastion.host, bastion.port, bastion.user, bastion.key, host_key)
+    with _bastions_lock:
+        shared = _bastions.setdefault(place, _Bastion(bastion, host_key))
+    return shared.enter(bastion.name, host, port)
+
+
+def _closed_road(bastion: Address, box: str, host: str, port: int, error: BaseException) -> BoxUnreachable:
+    return BoxUnreachable(
+        f"the bastion does not get through to box {box}",
+        where=f"{bastion.where}, to {host}:{port}",
+        why=str(error) or type(error).__name__,
+        remedy=f"`./inv status` shows whether {box} runs; its security group must let the bastion in: `./inv start {box}` sees to that; "
+        "the bastion's sshd must allow TCP forwarding",
+    )
