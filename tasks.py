@@ -2,18 +2,19 @@
 
 from invoke import Collection
 
-from remote.control.commands import box, check, cloud, demo, deploy, dev, doctor, job, model, preflight, run, shell, status
+from remote.control.commands import box, check, clock, cloud, demo, deploy, dev, doctor, job, model, money, preflight, run, shell, status
 
 ns = Collection()
 for verb in (
     *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, preflight.preflight),
     *(box.launch, box.start, box.stop, box.reboot, box.terminate, status.status, box.list_boxes, shell.ssh),
+    *(money.cost, money.reap),
     *(run.train, job.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),
     *(dev.test, dev.lint),
 ):
     ns.add_task(verb)
-for verb in (shell.ssh_config, shell.forget):
+for verb in (shell.ssh_config, shell.forget, clock.clocks, clock.extend):
     box.collection.add_task(verb)
 for name, module in {"box": box, "cloud": cloud, "model": model, "dev": dev}.items():
     ns.add_collection(module.collection, name)

@@ -82,7 +82,7 @@ class Place:
     @cached_property
     def volumes(self) -> list[dict[str, Any]]:
         """Volumes with the project's tag, and those of instances that others made: they bear no tag of ours."""
-        found = self._pages("describe_volumes", "Volumes", self._tagged)
+        found = self._pages("describe_volumes", "Volumes", self.tagged)
         if ids := [each.id for each in self.instances if each.is_adopted or each.id in self.ids]:
             found += self._pages("describe_volumes", "Volumes", [{"Name": "attachment.instance-id", "Values": ids}])
         return list({volume["VolumeId"]: volume for volume in found}.values())
@@ -91,12 +91,12 @@ class Place:
     def images(self) -> list[dict[str, Any]]:
         """Images of the project."""
         with self._explained():
-            return list(self.there.client("ec2").describe_images(Owners=["self"], Filters=self._tagged)["Images"])
+            return list(self.there.client("ec2").describe_images(Owners=["self"], Filters=self.tagged)["Images"])
 
     @cached_property
     def snapshots(self) -> list[dict[str, Any]]:
         """Snapshots with the project's tag, and those of its images."""
-        found = self._pages("describe_snapshots", "Snapshots", self._tagged, OwnerIds=["self"])
+        found = self._pages("describe_snapshots", "Snapshots", self.tagged, OwnerIds=["self"])
         known = {snapshot["SnapshotId"] for snapshot in found}
         if missing := sorted(snapshots_of(self.images) - known):
             found += self._pages("describe_snapshots", "Snapshots", [{"Name": "snapshot-id", "Values": missing}], OwnerIds=["self"])
@@ -106,14 +106,15 @@ class Place:
     def addresses(self) -> list[dict[str, Any]]:
         """Elastic addresses with the project's tag. Windlass makes none."""
         with self._explained():
-            return list(self.there.client("ec2").describe_addresses(Filters=self._tagged)["Addresses"])
+            return list(self.there.client("ec2").describe_addresses(Filters=self.tagged)["Addresses"])
 
     def usd(self, item: str) -> float | None:
         """The list price of an item of `prices.quote` here."""
         return prices.quote(item, self.there.region, self.there).usd
 
     @cached_property
-    def _tagged(self) -> list[dict[str, Any]]:
+    def tagged(self) -> list[dict[str, Any]]:
+        """The filter for what bears the project's tag."""
         return [{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}]
 
     def _pages(self, operation: str, key: str, filters: list[dict[str, Any]], **asked: Any) -> list[dict[str, Any]]:
@@ -248,7 +249,7 @@ def _instance(each: Instance, place: Place) -> Item:
     compute = _compute(each, place)
     address = (place.usd("address") or 0) if each.facts.get("PublicIpAddress") else 0
     hourly = None if compute is None else compute + address
-    disks = sum(_volume(volume, place).hourly_usd or 0 for volume in place.volumes if _holder(volume) == each.id)
+    disks = sum(_volume(volume, place).hourly_usd or 0 for volume in place.volumes if holder(volume) == each.id)
     hours = (place.now - since).total_seconds() / 3600 if since else 0
     so_far = None if hourly is None else (hourly + disks) * hours
     note = "with its public address" if address else ""
@@ -267,14 +268,15 @@ def _compute(each: Instance, place: Place) -> float | None:
 def _volume(volume: dict[str, Any], place: Place) -> Item:
     kind = volume["VolumeType"]
     usd = _by_month(place.usd(f"disk {kind}"), volume["Size"])
-    holder = _holder(volume)
-    box = tag(volume, identity.BOX_TAG) or next((each.tag(identity.BOX_TAG) for each in place.instances if each.id == holder), "")
-    note = f"of {holder}" if holder else "attached to nothing"
+    owner = holder(volume)
+    box = tag(volume, identity.BOX_TAG) or next((each.tag(identity.BOX_TAG) for each in place.instances if each.id == owner), "")
+    note = f"of {owner}" if owner else "attached to nothing"
     made = volume.get("CreateTime")
     return Item("volume", volume["VolumeId"], box, place.there.region, f"{volume['Size']} GB {kind}", volume["State"], usd, made, note=note)
 
 
-def _holder(volume: dict[str, Any]) -> str:
+def holder(volume: dict[str, Any]) -> str:
+    """The instance to which a volume is attached, or the empty string."""
     return next((str(each["InstanceId"]) for each in volume.get("Attachments", ()) if each.get("InstanceId")), "")
 
 

@@ -15,6 +15,9 @@ ADOPTED_TAG = "windlass:adopted"
 REPLACED_TAG = "windlass:replaced"
 """On an instance that a newer one is to replace: since when. Its loss was agreed to."""
 
+UNUSED_TAG = "windlass:unused"
+"""On a stopped instance or a disk attached to nothing: since when it has been so, as far as `reap` knows. EC2 does not always tell."""
+
 
 def project_mark() -> str:
     """`<folder>-<8 hexadecimal digits>`: the value of the tag `windlass:project`. Drawn once, kept in `.windlass/project`.

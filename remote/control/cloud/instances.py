@@ -72,15 +72,16 @@ class Instance:
 
     @property
     def stopped_at(self) -> float | None:
-        """When it was stopped, in seconds since the epoch, UTC; None while it is not, or where the cloud does not say."""
+        """When it was stopped, in seconds since the epoch, UTC; None while it is not, or where neither the cloud nor `reap` knows."""
+        if self.state != "stopped":
+            return None
+        # EC2 leaves the moment out where the instance shut itself down.
         told = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \w+\)", self.facts.get("StateTransitionReason") or "")
-        return datetime.fromisoformat(f"{told[1]}+00:00").timestamp() if told and self.state == "stopped" else None
-
-    @property
-    def reason(self) -> tuple[str, str]:
-        """Why it is in its state: the cloud's code and message; empty where it says nothing."""
-        told = self.facts.get("StateReason") or {}
-        return str(told.get("Code", "")), str(told.get("Message", ""))
+        if told:
+            return datetime.fromisoformat(f"{told[1]}+00:00").timestamp()
+        marked = self.tag(identity.UNUSED_TAG)
+        at = datetime.fromisoformat(marked).timestamp() if marked else 0.0
+        return at if at and at >= (self.launched_at or 0) else None
 
     def tag(self, key: str) -> str:
         """The value of a tag, or the empty string."""

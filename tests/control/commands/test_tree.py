@@ -8,19 +8,19 @@ import tasks
 
 MAIN_ROAD = {
     "demo", "check", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "logs", "pull",
-    "export", "install", "run", "resume", "cancel", "runs", "verify", "ssh",
+    "export", "install", "run", "resume", "cancel", "runs", "verify", "ssh", "cost", "reap",
 }  # fmt: skip
 
 REHEARSED = {
     "demo", "launch", "start", "stop", "terminate", "deploy", "train", "pull", "export", "install", "run", "resume",
-    "cancel", "cloud.down", "model.rollback", "model.remove",
+    "cancel", "reap", "cloud.down", "model.rollback", "model.remove",
 }  # fmt: skip
 """Verbs that change something worth a rehearsal: they have `--dry-run`."""
 
 TOLD_TO_SCRIPTS = {
     "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "pull",
     "export", "install", "run", "resume", "cancel", "runs", "receipt", "verify", "box.list", "cloud.up", "cloud.down",
-    "cloud.status", "model.list", "model.ask", "model.up", "model.status", "model.rollback",
+    "cost", "reap", "cloud.status", "model.list", "model.ask", "model.up", "model.status", "model.rollback",
 }  # fmt: skip
 """Verbs that tell something: they have `--json`."""
 
