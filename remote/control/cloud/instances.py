@@ -83,6 +83,12 @@ class Instance:
         at = datetime.fromisoformat(marked).timestamp() if marked else 0.0
         return at if at and at >= (self.launched_at or 0) else None
 
+    @property
+    def reason(self) -> tuple[str, str]:
+        """Why it is in its state: the cloud's code and message; empty where it says nothing."""
+        told = self.facts.get("StateReason") or {}
+        return str(told.get("Code", "")), str(told.get("Message", ""))
+
     def tag(self, key: str) -> str:
         """The value of a tag, or the empty string."""
         return next((str(each["Value"]) for each in self.facts.get("Tags", ()) if each["Key"] == key), "")
