@@ -139,7 +139,7 @@ def _stops(view: View) -> str:
 def moment(at: float) -> str:
     """A moment in UTC, with its day unless that is today."""
     then, today = datetime.fromtimestamp(at, UTC), datetime.now(UTC).date()
-    return f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%m-%d %H:%M}"
+    return f"{then:%H:%M:%S}" if then.date() == today else f"{then:%m-%d %H:%M}"
 
 
 def _iso(at: float | None) -> str | None:
