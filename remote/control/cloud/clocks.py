@@ -30,7 +30,7 @@ _AS_ROOT = 'r=; [ "$(id -u)" -eq 0 ] || r="sudo -n"'
 
 @dataclass(frozen=True)
 class Clock:
-    """One clock as people read it: seconds, or dollars. `left` is None while it does not run."""
+    """One clock, in seconds or dollars (`unit`). `left` is None while it does not run."""
 
     name: str
     limit: float
