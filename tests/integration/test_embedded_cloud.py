@@ -78,10 +78,10 @@ class Cloud:
     def url(self):
         return client.endpoint()
 
-    def aws(self, service):
-        config = Config(proxies={}, retries={"total_max_attempts": 1})
+    def aws(self, service, region="us-east-1", tries=1):
+        config = Config(proxies={}, retries={"total_max_attempts": tries}, s3={"addressing_style": "path"})
         secrets = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        return boto3.client(service, region_name="us-east-1", endpoint_url=self.url, config=config, **secrets)
+        return boto3.client(service, region_name=region, endpoint_url=self.url, config=config, **secrets)
 
     def image(self):
         return self.aws("ssm").get_parameter(Name=DEEP_LEARNING_AMI)["Parameter"]["Value"]

@@ -8,13 +8,13 @@ import base64
 import contextlib
 import copy
 import functools
-import hashlib
 import pickle
-import re
 import shutil
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,19 @@ import moto
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models import EC2Backend, ec2_backends
+from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 from moto.ec2.responses.general import General
-from moto.ec2.responses.instances import InstanceResponse
-from moto.iam.exceptions import NotFoundException
 
 from remote.contract import atomic
-from remote.control.cloud.embedded import catalog, images, metadata
-from remote.control.cloud.embedded.machine import Machine
+from remote.control.cloud.embedded import catalog, images, metadata, parameters
+from remote.control.cloud.embedded.faults import EVENTS, NOTICES, Fault, Faults
+from remote.control.cloud.embedded.launches import Launches, close_spot_request, facts_of, is_one_time, names_of
+from remote.control.cloud.embedded.machine import Machine, Signs
 
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 _STOP_GRACE_SECONDS = 5.0
 _TERMINATE_GRACE_SECONDS = 1.0
-_DEEP_LEARNING_AMI = re.compile(r"/aws/service/deeplearning/ami/(x86_64|arm64)/[a-z0-9.-]+/latest/ami-id")
-_IMAGES = {"x86_64": "ami-0d1ee9a1b77c5a0e5", "arm64": "ami-0d1ee9a1b77c5a0a6"}
-_NO_TOKEN = "ABCDE"  # noqa: S105
 
 
 class Account:
@@ -48,7 +45,8 @@ class Account:
         self.url = url
         self.lock = threading.RLock()
         self.machines: dict[str, Machine] = {}
-        self._fingerprints: dict[str, str] = {}
+        self.faults = Faults(folder / "faults.json")
+        self._launches = Launches(self, self.faults)
 
     @property
     def _saved(self) -> Path:
@@ -56,14 +54,13 @@ class Account:
 
     def install(self) -> None:
         """Tie moto's model to this account. Once in a process."""
-        _replace(InstanceResponse, "run_instances", _with_instance_profile)
-        _replace(EC2Backend, "run_instances", self._run_instances)
+        self._launches.install(_replace)
         _replace(Instance, "start", self._start)
         _replace(Instance, "stop", self._stop)
         _replace(Instance, "terminate", self._terminate)
         _replace(Instance, "reboot", self._reboot)
         _replace(General, "get_console_output", self._console_output)
-        _install_parameters()
+        parameters.install(_replace)
         catalog.install(self)
         images.install(self, _replace)
 
@@ -84,19 +81,20 @@ class Account:
             for account_id, regions in state["ec2"].items():
                 for region, backend in regions.items():
                     ec2_backends[account_id][region] = backend
-            self._fingerprints = state["fingerprints"]
+            self._launches.fingerprints = state["fingerprints"]
+            self._forget_terminated()
+            for instance in self.instances():
+                self._power_off(instance)
             self._forget_terminated()
             for instance in self.instances():
                 self.machine(instance)
-                if instance.state != "stopped":
-                    instance.stop()
             self._remove_strays()
 
     def save(self) -> None:
         """Write everything EC2 knows, whole or not at all."""
         with self.lock:
             ec2 = {account_id: dict(regions) for account_id, regions in ec2_backends.items()}
-            state = {"moto": moto.__version__, "ec2": ec2, "fingerprints": self._fingerprints}
+            state = {"moto": moto.__version__, "ec2": ec2, "fingerprints": self._launches.fingerprints}
             atomic.write_bytes(self._saved, pickle.dumps(state), mode=0o600)
 
     def shut_down(self) -> None:
@@ -104,7 +102,7 @@ class Account:
         with self.lock:
             for instance in self.instances():
                 if instance.state in ("pending", "running"):
-                    instance.stop()
+                    self._power_off(instance)
         for machine in list(self.machines.values()):
             machine.work.shutdown(wait=True)
         self.save()
@@ -126,17 +124,100 @@ class Account:
         told = {"id": instance.id, "name": name, "type": instance.instance_type, "state": instance.state}
         return {**told, **self.machine(instance).address()}
 
+    def listing(self) -> list[dict[str, object]]:
+        """Every instance that is not terminated, as `describe` tells."""
+        return [self.describe(instance) for instance in self.instances() if instance.state != "terminated"]
+
     def facts(self, instance: Instance) -> dict[str, str]:
         """What IMDS tells about an instance."""
         user_data = _user_data(instance).decode(errors="replace")
+        notices = [fault for fault in self.faults.all() if fault.kind in NOTICES and fault.box == instance.id]
         association = instance.ec2_backend.iam_instance_profile_associations.get(instance.id)
         credentials = metadata.credentials_of(association.iam_instance_profile) if association else {}
-        return {**metadata.facts_of(instance, user_data, _public_key(instance), instance.key_name), **credentials}
+        told = metadata.facts_of(instance, user_data, _public_key(instance), instance.key_name)
+        return {**told, **credentials, **metadata.notices_of(notices)}
+
+    def ails(self, instance: Instance, kind: str) -> Fault | None:
+        """The fault of that kind that stands for an instance."""
+        return self.faults.standing(kind, names=names_of(instance), **facts_of(instance))
+
+    def inject(self, fault: Fault) -> None:
+        """Let a fault stand, or happen. Raises ValueError where it can meet nothing."""
+        if fault.kind not in EVENTS:
+            self.faults.add(fault)
+            self._show_faults()
+            return
+        with self.lock:
+            met = [each for each in self.instances() if each.state == "running" and fault.matches(names_of(each), "", **facts_of(each))]
+            if fault.kind == "spot-notice":
+                met = [instance for instance in met if instance.lifecycle == "spot"]
+            if not met:
+                raise ValueError(f"no running {'spot ' if fault.kind == 'spot-notice' else ''}instance is meant")
+            for instance in met:
+                self._happen(instance, replace(fault, box=instance.id, id=f"{fault.id}.{instance.id}"))
+            self.save()
+
+    def clear(self, fault_id: str | None) -> list[Fault]:
+        """Take back a fault, or all; boxes recover at once."""
+        cleared = self.faults.clear(fault_id)
+        self._show_faults()
+        return cleared
+
+    def _happen(self, instance: Instance, event: Fault) -> None:
+        if event.kind in NOTICES:
+            self.faults.add(event)
+            if event.kind == "spot-notice":
+                self._call_later(event.seconds, self._reclaim, instance, event.id)
+        elif event.kind == "reboot":
+            instance.reboot()
+        elif event.kind == "stop" and not is_one_time(instance):
+            instance.stop()
+        else:
+            instance.terminate()
+
+    def _reclaim(self, instance: Instance, notice_id: str) -> None:
+        """The spot market takes an instance back, unless its notice was."""
+        with self.lock:
+            if any(fault.id == notice_id for fault in self.faults.all()):
+                self._take_back(instance)
+                self.save()
+
+    def _take_back(self, instance: Instance) -> None:
+        instance.terminate()
+        reason = "Server.SpotInstanceTermination"
+        instance.state_reason = StateReason(f"{reason}: Spot instance termination", reason)
+        close_spot_request(instance, "instance-terminated-no-capacity")
+
+    def _call_later(self, seconds: float, work: Callable[..., None], *args: Any) -> None:
+        timer = threading.Timer(seconds, _reported(work), args)
+        timer.daemon = True
+        timer.start()
+
+    def _power_off(self, instance: Instance) -> None:
+        """This machine's power is gone, or will be: what was bought on the spot market for one run is too."""
+        if is_one_time(instance):
+            self._take_back(instance)
+        elif instance.state != "stopped":
+            instance.stop()
+
+    def _show_faults(self) -> None:
+        """Have every box that is up show the faults that stand for it, and no others."""
+        with self.lock:
+            for instance in self.instances():
+                if instance.state == "running":
+                    self._in_turn(self._show_faults_of, instance)
+
+    def _show_faults_of(self, instance: Instance) -> None:
+        if instance.state == "running":
+            self.machine(instance).show(self._signs(instance))
+
+    def _signs(self, instance: Instance) -> Signs:
+        return Signs(strange_host_key=self.ails(instance, "host-key") is not None, full_disk=self.ails(instance, "disk-full") is not None)
 
     def _power_now(self, instance: Instance, action: str) -> None:
         if action == "reboot":
             instance.reboot()
-        elif instance.instance_initiated_shutdown_behavior == "terminate":
+        elif instance.instance_initiated_shutdown_behavior == "terminate" or is_one_time(instance):
             instance.terminate()
         else:
             instance.stop()
@@ -145,26 +226,15 @@ class Account:
             instance.state_reason = StateReason(f"{reason}: Instance initiated shutdown", reason)
         self.save()
 
-    def _run_instances(self, original: Callable[..., Any], backend: Any, *args: Any, **kwargs: Any) -> Any:
-        asked = hashlib.sha256(repr(([*map(str, args)], sorted(kwargs.items()))).encode()).hexdigest()
-        if earlier := _launched_with(backend, kwargs["client_token"]):
-            if self._fingerprints.get(earlier.id) != asked:
-                raise EC2ClientError("IdempotentParameterMismatch", "The client token was used before, with other parameters.")
-            return earlier
-        reservation = original(backend, *args, **kwargs)
-        self._fingerprints[reservation.id] = asked
-        for instance in reservation.instances:
-            self._boot(instance)
-        return reservation
-
     def _start(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
         previous = copy.copy(instance._state)
         if previous.name in ("pending", "running"):
             return previous
         _expect(instance, "stopped", "started")
+        self._launches.expect_room(instance)
         original(instance)
         instance.launch_time = utcnow()
-        self._boot(instance)
+        self.boot(instance)
         return previous
 
     def _stop(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
@@ -182,6 +252,7 @@ class Account:
         if previous.name in ("shutting-down", "terminated"):
             return previous
         original(instance)
+        close_spot_request(instance, "instance-terminated-by-user")
         self._set(instance, "shutting-down")
         self._in_turn(self._halt, instance, _TERMINATE_GRACE_SECONDS, "terminated")
         return previous
@@ -194,10 +265,15 @@ class Account:
         from moto.core.responses import ActionResult
 
         instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
-        output = Base64EncodedString.from_encoded_bytes(base64.b64encode(self.machine(instance).console()))
+        machine = self.machine(instance)
+        late = self.ails(instance, "console-late")
+        if late and time.time() < max(machine.booted_at, late.at) + late.seconds:
+            return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow()})
+        output = Base64EncodedString.from_encoded_bytes(base64.b64encode(machine.console()))
         return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": output})
 
-    def _boot(self, instance: Instance) -> None:
+    def boot(self, instance: Instance) -> None:
+        """Turn the power of a new or started instance on."""
         self._set(instance, "pending")
         self._in_turn(self._boot_machine, instance, "pending")
 
@@ -206,7 +282,8 @@ class Account:
             return
         try:
             images.seed(self, instance)
-            self.machine(instance).boot(_public_key(instance), _user_data(instance))
+            hangs = self.faults.strike("hang-user-data", names=names_of(instance), **facts_of(instance)) is not None
+            self.machine(instance).boot(_public_key(instance), _user_data(instance), self._signs(instance), hangs)
             self._settle(instance, while_in, "running")
         except Exception as error:
             print(f"{instance.id}: {error}", flush=True)
@@ -224,7 +301,13 @@ class Account:
         machine.halt(grace_seconds)
         if then == "terminated":
             machine.erase()
+            self._forget_notices(instance)
         self._settle(instance, "shutting-down" if then == "terminated" else "stopping", then)
+
+    def _forget_notices(self, instance: Instance) -> None:
+        for fault in self.faults.all():
+            if fault.kind in NOTICES and fault.box == instance.id:
+                self.faults.clear(fault.id)
 
     def _settle(self, instance: Instance, expected: str, name: str) -> None:
         """The end of a transition, unless another has begun meanwhile."""
@@ -302,22 +385,6 @@ def _reported(work: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _launched_with(backend: Any, token: str) -> Any:
-    """The reservation that was made with a client token. moto puts its own word where a request has none."""
-    made = (reservation for reservation in backend.reservations.values() if token != _NO_TOKEN)
-    return next((reservation for reservation in made if any(instance.client_token == token for instance in reservation.instances)), None)
-
-
-def _with_instance_profile(original: Callable[..., Any], response: Any) -> Any:
-    """EC2 has words of its own for a profile that IAM does not know."""
-    try:
-        return original(response)
-    except NotFoundException:
-        name = response._get_param("IamInstanceProfile.Name")
-        message = f"Value ({name}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
-        raise EC2ClientError("InvalidParameterValue", message) from None
-
-
 def _expect(instance: Instance, states: str, verb: str) -> None:
     if instance.state not in states.split():
         raise EC2ClientError("IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can be {verb}.")
@@ -330,27 +397,3 @@ def _public_key(instance: Instance) -> str:
 
 def _user_data(instance: Instance) -> bytes:
     return base64.b64decode(str(instance.user_data)) if instance.user_data else b""
-
-
-def _install_parameters() -> None:
-    """AWS publishes the newest Deep Learning AMI under names that moto lacks."""
-    from moto.ssm.models import Parameter, SimpleSystemManagerBackend
-
-    def publish(backend: Any, name: str) -> None:
-        found = _DEEP_LEARNING_AMI.fullmatch(name)
-        if found and name not in backend._parameters:
-            value = _IMAGES[found[1]]
-            parameter = Parameter(backend.account_id, name, value, "String", None, None, None, utcnow(), 1, "aws:ec2:image")
-            backend._parameters[name].append(parameter)
-
-    def one(original: Callable[..., Any], backend: Any, name: str) -> Any:
-        publish(backend, name)
-        return original(backend, name)
-
-    def several(original: Callable[..., Any], backend: Any, names: list[str]) -> Any:
-        for name in names:
-            publish(backend, name)
-        return original(backend, names)
-
-    _replace(SimpleSystemManagerBackend, "get_parameter", one)
-    _replace(SimpleSystemManagerBackend, "get_parameters", several)

@@ -65,18 +65,62 @@ def console(url: str, instance_id: str) -> str:
     return _get(f"{url}/windlass/instances/{instance_id}/console", instance_id).decode(errors="replace")
 
 
+def inject(url: str, fault: dict[str, Any]) -> str:
+    """Have something go wrong, as `faults.Fault` tells: `{"kind": "capacity", "zone": "us-east-1a"}`. Returns the fault's id.
+
+    Raises CloudError where there is no such fault, or nothing that it could meet.
+    """
+    made: dict[str, Any] = json.loads(_ask(f"{url}/windlass/faults", "POST", fault))
+    return str(made["id"])
+
+
+def faults(url: str) -> list[dict[str, Any]]:
+    """The faults that stand."""
+    standing: list[dict[str, Any]] = json.loads(_ask(f"{url}/windlass/faults"))
+    return standing
+
+
+def clear(url: str, fault_id: str | None = None) -> list[dict[str, Any]]:
+    """Take back one fault, or all; returns those that stood."""
+    gone: list[dict[str, Any]] = json.loads(_ask(f"{url}/windlass/faults{f'/{fault_id}' if fault_id else ''}", "DELETE"))
+    return gone
+
+
+def leaks(url: str) -> dict[str, list[str]]:
+    """The ids of all that the account holds, by kind: instances that are not terminated, volumes, addresses and so on."""
+    told: dict[str, list[str]] = json.loads(_ask(f"{url}/windlass/leaks"))
+    return told
+
+
+def calls(url: str) -> dict[str, int]:
+    """How often each AWS operation was asked for since the cloud came up, by whom: `user ec2:RunInstances`, `box s3:PutObject`."""
+    told: dict[str, int] = json.loads(_ask(f"{url}/windlass/calls"))
+    return told
+
+
 def _daemon() -> Daemon:
     return Daemon("the embedded cloud", "remote.control.cloud.embedded.server", folder())
 
 
 def _get(address: str, instance_id: str = "") -> bytes:
-    """Loopback is never asked through a proxy."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(address, timeout=20) as response:
-            body: bytes = response.read()
-            return body
-    except urllib.error.HTTPError as error:
+        return _ask(address)
+    except LookupError as error:
         raise CloudError(f"the embedded cloud knows no {instance_id}", where=address, why=str(error), remedy="./inv cloud.status") from None
+
+
+def _ask(address: str, method: str = "GET", value: Any = None) -> bytes:
+    """Loopback is never asked through a proxy. Raises LookupError for what is not there, CloudError for all else."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    body = None if value is None else json.dumps(value).encode()
+    try:
+        with direct.open(urllib.request.Request(address, body, method=method), timeout=20) as response:  # noqa: S310
+            answer: bytes = response.read()
+            return answer
+    except urllib.error.HTTPError as error:
+        if error.code == 400:
+            told = json.loads(error.read())["error"]
+            raise CloudError(f"no such fault: {told}", where=address, remedy="./inv cloud.fault --help") from None
+        raise LookupError(str(error)) from None
     except OSError as error:
         raise CloudError("the embedded cloud does not answer", where=address, why=str(error), remedy="./inv cloud.up") from None

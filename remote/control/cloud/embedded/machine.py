@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -33,7 +34,7 @@ from typing import Any
 
 from remote.contract import atomic
 from remote.control import daemon
-from remote.control.cloud.embedded import guest, library, openssh, processes
+from remote.control.cloud.embedded import disk, guest, library, openssh, processes
 from remote.control.cloud.waiting import speaks_ssh
 from remote.control.errors import CloudError
 from remote.control.project import CODE
@@ -68,6 +69,14 @@ class Record:
         return self.server_start is not None and daemon.start_time_of(self.server_pid) == self.server_start
 
 
+@dataclass(frozen=True)
+class Signs:
+    """What ails a machine, as far as it must do something for it."""
+
+    strange_host_key: bool = False
+    full_disk: bool = False
+
+
 @dataclass
 class Machine:
     """One instance. `boot`, `halt` and `erase` are for its one line of work: submit them, and they happen in that order."""
@@ -78,6 +87,8 @@ class Machine:
     cloud_url: str
     tokens: set[str] = field(default_factory=set)
     work: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=1))
+    booted_at: float = 0.0
+    _signs: Signs = Signs()
     _children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     _timer: threading.Timer | None = None
 
@@ -106,21 +117,44 @@ class Machine:
         user = getpass.getuser()
         return {"host": self.record.host, "port": self.record.port, "user": user, "disk": str(self.disk), "log": str(self.console_log)}
 
-    def boot(self, public_key: str, user_data: bytes) -> None:
+    def boot(self, public_key: str, user_data: bytes, signs: Signs = Signs(), hangs: bool = False) -> None:
         """Bring the machine up; returns when SSH answers. Raises CloudError when it never does.
 
-        A first boot makes the host key, admits `public_key`, and runs `user_data`.
+        A first boot makes the host key, admits `public_key`, and runs `user_data`. Where user-data `hangs` it never ends: a boothook
+        keeps SSH from ever answering.
         """
         self.disk.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.booted_at = time.time()
         self._print(f"[    0.000000] Windlass embedded cloud: {self.id} boots on {platform.node()}")
         environment = guest.prepare(self.folder, self.id, self.region, self.cloud_url)
         first = not self.record.booted
         if first:
             self._first_boot(public_key)
             self._save(booted=True)
-        self._run_user_data(_unpacked(user_data), environment, first)
+        self._signs = Signs(strange_host_key=signs.strange_host_key)
+        self.show(signs)
+        script = _unpacked(user_data)
+        if hangs and script:
+            self._print("cloud-init: user-data hangs")
+            if script.startswith(_BOOTHOOK):
+                host, port = free_address(self.id)
+                self._save(host=host, port=port)
+                return
+            script = b"#!/bin/sh\nwhile :; do sleep 3600; done\n"
+        self._run_user_data(script, environment, first)
         self._start_ssh_server()
         self._print(host_key_block(self._host_key.with_suffix(".pub").read_text(), self.id))
+
+    def show(self, signs: Signs) -> None:
+        """From now on show these signs, and no others."""
+        before, self._signs = self._signs, signs
+        if signs.full_disk != before.full_disk:
+            members = processes.members(processes.INSTANCE, self.id) - {self.record.server_pid}
+            self._print(disk.fill(self.disk, members) if signs.full_disk else "the disk has room again")
+            if not signs.full_disk:
+                disk.free(self.disk, members)
+        if signs.strange_host_key != before.strange_host_key and self.record.server_alive():
+            self._restart_ssh_server()
 
     def halt(self, grace_seconds: float) -> None:
         """End every process of the machine."""
@@ -141,6 +175,7 @@ class Machine:
 
     def erase(self) -> None:
         """Remove the disk and all else, once halted."""
+        disk.free(self.disk, ())
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def call_later(self, minutes: float, action: Callable[[], None]) -> None:
@@ -159,6 +194,16 @@ class Machine:
     @property
     def _host_key(self) -> Path:
         return self.disk / ".host" / "ssh_host_ed25519_key"
+
+    @property
+    def _shown_host_key(self) -> Path:
+        """The key that SSH shows: a strange one is never vouched for by the console."""
+        if not self._signs.strange_host_key:
+            return self._host_key
+        strange = self.folder / "strange_host_key"
+        if not strange.exists():
+            make_host_key(strange)
+        return strange
 
     @property
     def _authorized_keys(self) -> Path:
@@ -182,7 +227,7 @@ class Machine:
             self._print("cloud-init: user-data is no script (its first line must begin with #! or be #cloud-boothook); ignored")
 
     def _start_script(self, script: bytes, name: str, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-        path = self.disk / ".host" / name
+        path = self.folder / name
         atomic.write_bytes(path, script, mode=0o700)
         interpreter = script.splitlines()[0][2:].decode().split(None, 1) if script.startswith(b"#!") else ["/bin/sh"]
         return self._spawn([*interpreter, str(path)], {**environment, "INSTANCE_ID": self.id}, self.console_log, self.disk)
@@ -209,9 +254,18 @@ class Machine:
         why = " | ".join(complaints)
         raise CloudError("the SSH server did not start", where=f"instance {self.id}", why=why, remedy=f"read {self.folder}/ssh.log")
 
+    def _restart_ssh_server(self) -> None:
+        """With connections, and jobs, left as they are; at the same address."""
+        kind, host, port = _ssh_servers()[0], self.record.host, self.record.port
+        server = next((child for child in self._children if child.pid == self.record.server_pid), None)
+        os.kill(self.record.server_pid, signal.SIGKILL)
+        if server:
+            server.wait()
+        self._try_ssh_server(kind, host, port)
+
     def _try_ssh_server(self, kind: ModuleType, host: str, port: int) -> str:
         """Start one and wait for its greeting; returns nothing, or why it did not come."""
-        command = kind.command(self.folder, host, port, self._host_key, self._authorized_keys)
+        command = kind.command(self.folder, host, port, self._shown_host_key, self._authorized_keys)
         mark = {processes.INSTANCE: self.id, processes.CLOUD: str(self.folder.parents[1])}
         child = self._spawn(command, {**os.environ, **mark}, self.folder / "ssh.log", CODE)
         self._save(host=host, port=port, server_pid=child.pid, server_start=daemon.start_time_of(child.pid))
@@ -250,7 +304,10 @@ def sweep(cloud_folder: Path) -> set[int]:
     """End every process of every instance of a cloud whose own process is gone. Returns what could not be ended."""
     records = [Record.read(path) for path in cloud_folder.glob("instances/*/machine.json")]
     groups = {record.server_pid for record in records if record.server_alive()}
-    return processes.end(processes.CLOUD, str(cloud_folder), groups)
+    left = processes.end(processes.CLOUD, str(cloud_folder), groups)
+    for box in cloud_folder.glob("instances/*"):
+        disk.free(box / "disk", ())
+    return left
 
 
 def host_key_block(public_key: str, instance_id: str) -> str:
@@ -299,5 +356,3 @@ def free_address(instance_id: str) -> tuple[str, int]:
 def _ssh_servers() -> list[ModuleType]:
     with_openssh = os.environ.get(SSH_SERVER) != "library" and openssh.binary() is not None
     return [openssh, library] if with_openssh else [library]
-
-

@@ -3,8 +3,13 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+
+from remote.control.cloud.embedded.faults import Fault
+
+BOX_KEY = "ASIA"
+"""How the access keys of boxes begin: those of roles do, on AWS too."""
 
 
 def answer(method: str, path: str, headers: Mapping[str, str], facts: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:
@@ -30,11 +35,23 @@ def credentials_of(profile: object, seconds: float = 6 * 3600) -> dict[str, str]
     mark = hashlib.sha256(profile.arn.encode()).hexdigest().upper()  # type: ignore[attr-defined]
     document = {
         **{"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": f"{now:%Y-%m-%dT%H:%M:%SZ}"},
-        **{"AccessKeyId": f"ASIA{mark[:16]}", "SecretAccessKey": mark[16:56], "Token": secrets.token_urlsafe(200)},
+        **{"AccessKeyId": f"{BOX_KEY}{mark[:16]}", "SecretAccessKey": mark[16:56], "Token": secrets.token_urlsafe(200)},
         "Expiration": f"{now + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}",
     }
     told = {"Code": "Success", "LastUpdated": document["LastUpdated"], "InstanceProfileArn": profile.arn}  # type: ignore[attr-defined]
     return {"meta-data/iam/info": json.dumps(told), f"meta-data/iam/security-credentials/{name}": json.dumps(document, indent=1)}
+
+
+def notices_of(faults: Iterable[Fault]) -> dict[str, str]:
+    """What the service tells of the spot market's plans for an instance."""
+    told = {}
+    for fault in faults:
+        if fault.kind == "rebalance":
+            told["meta-data/events/recommendations/rebalance"] = json.dumps({"noticeTime": _moment(fault.at)})
+        else:
+            told["meta-data/spot/termination-time"] = _moment(fault.at + fault.seconds)
+            told["meta-data/spot/instance-action"] = json.dumps({"action": "terminate", "time": _moment(fault.at + fault.seconds)})
+    return told
 
 
 def facts_of(instance: object, user_data: str, public_key: str, key_name: str | None) -> dict[str, str]:
@@ -61,6 +78,10 @@ def facts_of(instance: object, user_data: str, public_key: str, key_name: str | 
         **({"user-data": user_data} if user_data else {}),
         **keys,
     }
+
+
+def _moment(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _token(method: str, headers: Mapping[str, str], tokens: set[str]) -> tuple[int, str]:

@@ -4,6 +4,9 @@
 GET  /windlass/instances                all that are not terminated, as below
 GET  /windlass/instances/<id>           {"id", "name", "type", "state", "host", "port", "user", "disk", "log"}
 GET  /windlass/instances/<id>/console   the console as text
+     /windlass/faults                   GET those that stand; POST {"kind", ...} one more; DELETE all, or /windlass/faults/<id>
+GET  /windlass/leaks                    {"instances": [ids], "volumes": [ids], ...}
+GET  /windlass/calls                    {"user ec2:RunInstances": 2, "box s3:PutObject": 1, ...} since the cloud came up
      /windlass/imds/<id>/latest/...     IMDSv2 of that box;  POST .../power is its shutdown command
      anything else                      the AWS wire API
 ```
@@ -11,42 +14,22 @@ GET  /windlass/instances/<id>/console   the console as text
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
-from urllib.parse import parse_qs
 
 from moto.ec2.models.instances import Instance
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
 
-from remote.control.cloud.embedded import catalog, metadata, peer
+from remote.control.cloud.embedded import answers, catalog, leaks, metadata, peer
 from remote.control.cloud.embedded.account import Account
+from remote.control.cloud.embedded.answers import Call
+from remote.control.cloud.embedded.faults import ANSWERS, Fault
 
 Environ = dict[str, Any]
 _LOOPBACK = ("127.0.0.1", "localhost")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request to the AWS API, as far as it must be known here. `operation` is empty where it stands in the path (S3)."""
-
-    service: str
-    operation: str
-    region: str = ""
-
-    @classmethod
-    def of(cls, environ: Environ) -> "Call":
-        """Read a request's service from its signature, its operation from its body or header."""
-        scope = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition(",")[0].split("/")
-        region, service = scope[2:4] if len(scope) == 5 else ("", "")
-        if service == "ec2":
-            return cls(service, _form(environ).get("Action", [""])[0], region)
-        return cls(service, environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2], region)
-
-    def changes_ec2(self) -> bool:
-        """Whether what EC2 knows may be different afterwards."""
-        return self.service == "ec2" and not self.operation.startswith(("Describe", "Get"))
 
 
 class Wire:
@@ -55,15 +38,20 @@ class Wire:
     def __init__(self, account: Account) -> None:
         self.account = account
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._calls: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
+        if self.skew_seconds():
+            start_response = _undated(start_response)
         if not _is_own(environ):
             return Response("only this user's own programs may ask", status=403)(environ, start_response)
         if environ["PATH_INFO"].startswith("/windlass/"):
             return self._own(Request(environ))(environ, start_response)
-        call = Call.of(environ)
-        # Fault injection belongs here: a fault that matches `call` is answered in the service's own error shape, and moto is not asked.
+        call = _call(environ)
+        self._calls[call.key, call.action] += 1
+        if refusal := self._refusal(call):
+            return refusal(environ, start_response)
         if call.service == "pricing":
             return self._price_list(call, Request(environ))(environ, start_response)
         if call.service != "ec2":
@@ -74,28 +62,69 @@ class Wire:
                 self.account.save()
         return answer
 
+    def skew_seconds(self) -> float:
+        """By how much the cloud's clock seems to be off."""
+        return sum(fault.seconds for fault in self.account.faults.all() if fault.kind == "clock-skew")
+
+    def _refusal(self, call: Call) -> Response | None:
+        """The answer that is given before moto is asked, if any."""
+        fault = self.account.faults.strike(*ANSWERS, operation=call.action, region=call.region) if call.service else None
+        if fault:
+            return answers.refusal(call, fault)
+        # RunInstances looks at what is asked for first.
+        return answers.dry_run() if call.is_dry_run and call.operation != "RunInstances" else None
+
     def _price_list(self, call: Call, request: Request) -> Response:
         status, answer = catalog.price_list(call.region, call.operation, json.loads(request.get_data()))
         return Response(json.dumps(answer), status=status, mimetype="application/x-amz-json-1.1")
 
     def _own(self, request: Request) -> Response:
-        if request.path == "/windlass/instances":
-            return _json([self.account.describe(instance) for instance in self.account.instances() if instance.state != "terminated"])
-        kind, instance_id, rest = [*request.path.removeprefix("/windlass/").split("/", 2), "", ""][:3]
-        instance = self.account.instance(instance_id)
+        kind, name, rest = [*request.path.removeprefix("/windlass/").split("/", 2), "", ""][:3]
+        if kind == "faults":
+            return self._faults(request, name or None)
+        if not name:
+            return self._told(kind)
+        instance = self.account.instance(name)
         if instance is None:
-            return _json({"error": f"no instance {instance_id}"}, 404)
+            return _json({"error": f"no instance {name}"}, 404)
         if kind == "imds":
             return self._imds(request, instance, rest)
         if rest == "console":
             return Response(self.account.machine(instance).console(), mimetype="text/plain")
         return _json(self.account.describe(instance))
 
+    def _told(self, kind: str) -> Response:
+        tellers: dict[str, Callable[[], object]] = {"instances": self.account.listing, "leaks": leaks.told, "calls": self._calls_told}
+        if kind not in tellers:
+            return _json({"error": f"nothing is called {kind}"}, 404)
+        with self.account.lock:
+            return _json(tellers[kind]())
+
+    def _calls_told(self) -> dict[str, int]:
+        told = Counter[str]()
+        for (key, action), count in self._calls.copy().items():
+            told[f"{'box' if key.startswith(metadata.BOX_KEY) else 'user'} {action}"] += count
+        return told
+
+    def _faults(self, request: Request, fault_id: str | None) -> Response:
+        if request.method == "DELETE":
+            return _json([asdict(fault) for fault in self.account.clear(fault_id)])
+        if request.method != "POST":
+            return _json([asdict(fault) for fault in self.account.faults.all()])
+        try:
+            fault = Fault.of(json.loads(request.get_data()))
+            self.account.inject(fault)
+        except ValueError as error:
+            return _json({"error": str(error)}, 400)
+        return _json(asdict(fault))
+
     def _imds(self, request: Request, instance: Instance, path: str) -> Response:
         if path == "power" and request.method == "POST":
             asked = json.loads(request.get_data())
             self.account.power(instance, asked["action"], asked["minutes"])
             return _json({})
+        if self.account.ails(instance, "imds"):
+            return Response(status=404)
         tokens = self.account.machine(instance).tokens
         headers = {name.lower(): value for name, value in request.headers.items()}
         status, text = metadata.answer(request.method, path, headers, self.account.facts(instance), tokens)
@@ -106,10 +135,23 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(json.dumps(value), status=status, mimetype="application/json")
 
 
-def _form(environ: Environ) -> dict[str, list[str]]:
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    environ["wsgi.input"] = io.BytesIO(body)
-    return parse_qs(body.decode())
+def _call(environ: Environ) -> Call:
+    """The AWS call that a request is. Its body is read where its operation stands there, and left to be read again."""
+    authorization, body = environ.get("HTTP_AUTHORIZATION", ""), b""
+    if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(body)
+    target = environ.get("HTTP_X_AMZ_TARGET", "")
+    return Call.of(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", ""), authorization, target, body)
+
+
+def _undated(start_response: Callable[..., Any]) -> Callable[..., Any]:
+    """Some of moto's answers bear a date of their own; the server's, which may be off, is to be the only one."""
+
+    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        return start_response(status, [header for header in headers if header[0].lower() != "date"], *rest)
+
+    return start
 
 
 def _is_own(environ: Environ) -> bool:

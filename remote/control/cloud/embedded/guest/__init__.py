@@ -1,5 +1,6 @@
 """What a box sees of itself: its environment, the way into it, and the few system commands that must not reach the laptop."""
 
+import functools
 import getpass
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 from remote.contract import atomic
+from remote.control.cloud.embedded.disk import MARK
 from remote.control.cloud.embedded.processes import CLOUD, INSTANCE
 
 _PASSED_ON = re.compile(r"(PIP_.+|UV_.+|\w+_CA_BUNDLE|SSL_CERT_(FILE|DIR)|(https?|all|no)_proxy|OMP_NUM_THREADS|TZ)", re.IGNORECASE)
@@ -72,6 +74,7 @@ def _enter(folder: Path) -> str:
     return f"""#!/bin/sh
 . {shlex.quote(str(folder / "environment"))}
 cd "$HOME" || exit 1
+if [ -e {shlex.quote(str(folder / MARK))} ]; then trap '' XFSZ; ulimit -S -f 0; fi
 wanted=$SSH_ORIGINAL_COMMAND
 unset SSH_ORIGINAL_COMMAND
 if [ -n "$wanted" ]; then exec "$SHELL" -c "$wanted"; fi
@@ -99,6 +102,7 @@ def _pip() -> dict[str, str]:
     return {"PIP_CACHE_DIR": str(caches / "pip"), **({"PIP_CONFIG_FILE": found} if found else {})}
 
 
+@functools.cache
 def _python_folder() -> Path:
     """The folder of a python3 that is 3.10 or newer and can make virtual environments."""
     own = Path(sys.base_prefix) / "bin"
