@@ -1,15 +1,15 @@
 """What a launch would cost, before it does: the offers side by side, the moment it stops, the worst case in dollars."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from remote.control.cloud import prices, quotas, refusals, request, spot_prices
+from remote.control.cloud import identity, instances, prices, quotas, refusals, remembered, request, spot_prices
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer, offers_of
 from remote.control.cloud.prices import Price
+from remote.control.errors import CloudError
 
 COLUMNS = ("offer", "$/h compute", "$/h disk", "$/h address", "$/h in all", "spot, 7 days", "vCPUs", "note")
 
@@ -38,18 +38,16 @@ class Worst:
 
 def compare(entry: Any, there: Endpoint) -> list[Line]:
     """Every offer of an entry, in the order in which they are tried. Only reads; what cannot be asked is left out, and noted."""
-    offers = offers_of(entry)
-    with ThreadPoolExecutor(len(offers)) as pool:
-        return list(pool.map(lambda offer: _line(offer, entry.disk_gb, there), offers))
+    return instances.side_by_side(lambda offer: _line(offer, entry, there), offers_of(entry))
 
 
 def worst_case(entry: Any, price: Price, now: datetime) -> Worst:
-    """The most that a start at `now` can cost: until its clock and a whole grace have run out."""
+    """The most that a start at `now` can cost: until its clock and a whole grace have run out, spot at its highest."""
     clocks = entry.clocks
     seconds, by, hourly = clocks.lifetime, "lifetime", price.running_hourly
     if hourly and clocks.dollars / hourly * 3600 < seconds:
         seconds, by = clocks.dollars / hourly * 3600, "dollars"
-    usd = None if hourly is None else hourly * (seconds + clocks.grace) / 3600
+    usd = None if hourly is None else (hourly + _rise(entry, price)) * (seconds + clocks.grace) / 3600
     return Worst(usd, now + timedelta(seconds=seconds), by)
 
 
@@ -89,27 +87,70 @@ def permitted(entry: Any, there: Endpoint) -> str | None:
     from botocore.exceptions import ClientError
 
     offer = offers_of(entry)[0]
-    context = refusals.Context(entry.name, there.region, entry.instance_type, there.regions)
-    with refusals.explained(context):
-        image = request.image(entry, there, context)
-    asked = {"ImageId": image["ImageId"], "InstanceType": offer.instance_type, "MinCount": 1, "MaxCount": 1}
-    try:
-        there.client("ec2").run_instances(**asked, DryRun=True)
-    except ClientError as error:
-        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-        return None if code == "DryRunOperation" else f"{code}: {message}"
+    with refusals.explained(refusals.Context(entry.name, there.region, entry.instance_type, there.regions)):
+        image = request.image(entry, there, refusals.Context(entry.name, there.region, entry.instance_type, there.regions))
+        try:
+            there.client("ec2").run_instances(**_rehearsed(entry, offer, image["ImageId"]), DryRun=True)
+        except ClientError as error:
+            code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+            return None if code == "DryRunOperation" else f"{code}: {message}"
     return None
 
 
-def _line(offer: Offer, disk_gb: int, there: Endpoint) -> Line:
-    price, room = prices.of_offer(offer, disk_gb, there), quotas.room(offer, there)
-    spot = spot_prices.history(offer, there)
+def _rehearsed(entry: Any, offer: Offer, image_id: str) -> dict[str, Any]:
+    """What of a launch needs a permission of its own: the tags, the spot request, the role."""
+    tags = [{"Key": key, "Value": value} for key, value in identity.tags(entry.name, entry.tags).items()]
+    return {
+        "ImageId": image_id, "InstanceType": offer.instance_type, "MinCount": 1, "MaxCount": 1,
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+        **({"InstanceMarketOptions": {"MarketType": "spot"}} if offer.market == "spot" else {}),
+        **({"IamInstanceProfile": {"Name": entry.instance_profile}} if entry.instance_profile else {}),
+    }  # fmt: skip
+
+
+def _line(offer: Offer, entry: Any, there: Endpoint) -> Line:
+    price = prices.of_offer(offer, entry.disk_gb, there, entry.reach == "public")
+    room, spot = quotas.room(offer, there), spot_prices.history(offer, there)
     notes = [
         f"quota {room.code} lacks {room.lacks} vCPUs" if room and room.lacks else "",
         "" if room else "the quota cannot be told",
         "" if price.compute_hourly is not None else "the price is not known",
+        _refused(offer, entry, price),
+        _not_offered(offer, there.in_region(offer.region)),
     ]
     return Line(offer, price, spot.low if spot else None, spot.high if spot else None, room, "; ".join(filter(None, notes)))
+
+
+def _refused(offer: Offer, entry: Any, price: Price) -> str:
+    most = entry.max_spot_usd
+    is_above = offer.market == "spot" and most and price.compute_hourly is not None and price.compute_hourly > most
+    return f"above `max_spot_usd`, ${most:g}: it would be refused" if is_above else ""
+
+
+def _not_offered(offer: Offer, there: Endpoint) -> str:
+    try:
+        zones = _zones(offer.instance_type, there)
+    except CloudError:
+        return ""
+    if not zones:
+        return f"{offer.instance_type} is not offered in {offer.region}"
+    is_elsewhere = offer.zone and offer.zone not in zones
+    return f"not offered in {offer.zone}, but in {', '.join(sorted(zones))}" if is_elsewhere else ""
+
+
+@remembered.for_seconds(60)
+def _zones(instance_type: str, there: Endpoint) -> frozenset[str]:
+    asked = [{"Name": "instance-type", "Values": [instance_type]}]
+    with refusals.explained(refusals.Context("", there.region, instance_type, there.regions)):
+        pages = there.client("ec2").get_paginator("describe_instance_type_offerings")
+        told = pages.paginate(LocationType="availability-zone", Filters=asked)
+        return frozenset(each["Location"] for page in told for each in page["InstanceTypeOfferings"])
+
+
+def _rise(entry: Any, price: Price) -> float:
+    """By how much an hour of spot may still become dearer."""
+    ceiling = min((usd for usd in (price.ceiling_hourly, entry.max_spot_usd) if usd), default=0.0)
+    return max(0.0, ceiling - (price.compute_hourly or 0.0)) if price.ceiling_hourly else 0.0
 
 
 def _row(line: Line) -> list[str]:

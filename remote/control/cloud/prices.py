@@ -6,6 +6,7 @@ bill before it is made; never an invoice. Billing is by the second. `price_table
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,27 +16,32 @@ from typing import Any
 
 from remote.contract import atomic
 from remote.control import project
-from remote.control.cloud import spot_prices
+from remote.control.cloud import refusals, spot_prices
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer
+from remote.control.errors import CloudError
 
 HOURS_PER_MONTH = 730
 
 _PRICE_LIST_REGION = "us-east-1"
 _FRESH = timedelta(days=1)
 _LOCK = threading.Lock()
+_NOT_AGAIN_SECONDS = 60.0
+_FAILED: dict[Endpoint, tuple[float, CloudError]] = {}
 
 
 @dataclass(frozen=True)
 class Price:
     """Dollars an hour. `compute_hourly` is None where nobody knows it; the disk is paid while the box is stopped too, the public address
-    only while it runs. `source` says who told (`Price List`, `spot price`, `table`), `as_of` when."""
+    only while it runs. `source` says who told (`Price List`, `spot price`, `table`), `as_of` when. A spot price moves: it never
+    exceeds `ceiling_hourly`, the on-demand price."""
 
     compute_hourly: float | None
     disk_hourly: float
     address_hourly: float
     source: str
     as_of: str
+    ceiling_hourly: float | None = None
 
     @property
     def running_hourly(self) -> float | None:
@@ -57,34 +63,38 @@ class Quote:
     as_of: str
 
 
-def of_offer(offer: Offer, disk_gb: int, there: Endpoint) -> Price:
+def of_offer(offer: Offer, disk_gb: int, there: Endpoint, has_address: bool = True) -> Price:
     """What a box of that offer costs. Never raises: what cannot be asked comes from the table, and `source` says so."""
     compute = quote(f"compute {offer.instance_type}", offer.region, there)
-    disk = quote("disk gp3", offer.region, there)
-    address = quote("address", offer.region, there)
-    price = Price(compute.usd, disk_gb * (disk.usd or 0) / HOURS_PER_MONTH, address.usd or 0, compute.source, compute.as_of)
+    disk = disk_gb * (quote("disk gp3", offer.region, there).usd or 0) / HOURS_PER_MONTH
+    address = (quote("address", offer.region, there).usd or 0) if has_address else 0.0
+    price = Price(compute.usd, disk, address, compute.source, compute.as_of)
     if offer.market != "spot":
         return price
     spot = spot_prices.history(offer, there)
     if spot is None:
         return replace(price, source=f"{price.source}; on-demand, as no spot price is known")
-    return replace(price, compute_hourly=spot.current, source=f"spot price in {spot.zone}", as_of=spot.as_of)
+    return Price(spot.current, disk, address, f"spot price in {spot.zone}", spot.as_of, compute.usd)
 
 
 def quote(item: str, region: str, there: Endpoint) -> Quote:
-    """One list price: of `compute TYPE` and `address` for an hour, of `disk TYPE` and `snapshot` for a GB and month."""
+    """One list price: of `compute TYPE` and `address` for an hour, of `disk TYPE` and `snapshot` for a GB and month. Never raises."""
     with _LOCK:
         kept = _kept()
         key = f"{'aws' if there.is_billed else 'embedded'} {region} {item}"
         known = kept.get(key)
         if known and datetime.now(UTC) - datetime.fromisoformat(known["at"]) < _FRESH:
             return Quote(known["usd"], "Price List", known["at"][:10])
-        usd = _asked(item, region, there)
-        if usd is not None:
-            at = datetime.now(UTC).isoformat(timespec="seconds")
-            atomic.write_json(_cache_file(), {**kept, key: {"usd": usd, "at": at}})
-            return Quote(usd, "Price List", at[:10])
-    return Quote(known["usd"], "Price List", known["at"][:10]) if known else tabled(item, region)
+        try:
+            usd = _asked(item, region, there.in_region(_PRICE_LIST_REGION))
+        except CloudError as error:
+            told = Quote(known["usd"], "Price List", known["at"][:10]) if known else tabled(item, region)
+            return replace(told, source=f"{told.source}, as the Price List cannot be asked ({error.code or error.what})")
+        if usd is None:
+            return tabled(item, region)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        atomic.write_json(_cache_file(), {**kept, key: {"usd": usd, "at": at}})
+        return Quote(usd, "Price List", at[:10])
 
 
 def tabled(item: str, region: str) -> Quote:
@@ -135,16 +145,18 @@ def in_words(instance_type: str, region: str, disk_gb: int) -> str:
 
 
 def _asked(item: str, region: str, there: Endpoint) -> float | None:
-    """The Price List's word; None when it has none or cannot be asked."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
+    """The Price List's word, None when it has none. Raises CloudError, and again at once for a while when it could not be asked."""
+    if there in _FAILED and time.monotonic() - _FAILED[there][0] < _NOT_AGAIN_SECONDS:
+        raise _FAILED[there][1]
     service, wanted, usage = _search(item)
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in {**wanted, "regionCode": region}.items()]
     try:
-        pages = there.in_region(_PRICE_LIST_REGION).client("pricing").get_paginator("get_products")
-        answers = [page["PriceList"] for page in pages.paginate(ServiceCode=service, Filters=filters, FormatVersion="aws_v1")]
-    except (BotoCoreError, ClientError):
-        return None
+        with refusals.explained(refusals.Context("", there.region, regions=there.regions)):
+            pages = there.client("pricing").get_paginator("get_products")
+            answers = [page["PriceList"] for page in pages.paginate(ServiceCode=service, Filters=filters, FormatVersion="aws_v1")]
+    except CloudError as error:
+        _FAILED[there] = (time.monotonic(), error)
+        raise
     products = [json.loads(text) for answer in answers for text in answer]
     found = [usd for product in products if _fits(product, usage) for usd in _on_demand(product) if usd > 0]
     return min(found, default=None)

@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from remote.control.cloud import refusals, remembered
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer
 from remote.control.config import machines
+from remote.control.errors import CloudError
 
 
 @dataclass(frozen=True)
@@ -97,23 +99,24 @@ def quota_of(instance_type: str, market: str) -> Quota | None:
 
 def room(offer: Offer, there: Endpoint) -> Room | None:
     """The quota behind an offer, what is used of it, what a box needs; None when it cannot be told (no permission, unknown type)."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    try:
+        return _room(offer.instance_type, offer.market, there.in_region(offer.region))
+    except CloudError:
+        return None
 
-    quota = quota_of(offer.instance_type, offer.market)
+
+@remembered.for_seconds(2)
+def _room(instance_type: str, market: str, there: Endpoint) -> Room | None:
+    quota = quota_of(instance_type, market)
     if quota is None:
         return None
-    region = there.in_region(offer.region)
-    try:
-        applied = _applied(region.client("service-quotas"), quota.code)
-        in_use = _types_in_use(region.client("ec2"), offer.market)
-        counted = [kind for kind in in_use if quota_of(kind, offer.market) == quota]
-        sizes = vcpus({offer.instance_type, *counted}, region.client("ec2"))
-    except (BotoCoreError, ClientError):
-        return None
-    if offer.instance_type not in sizes:
-        return None
+    with refusals.explained(refusals.Context("", there.region, instance_type, there.regions)):
+        ec2 = there.client("ec2")
+        applied = _applied(there.client("service-quotas"), quota.code)
+        counted = [kind for kind in _types_in_use(ec2, market) if quota_of(kind, market) == quota]
+        sizes = vcpus({instance_type, *counted}, ec2)
     used = sum(sizes.get(kind, 0) for kind in counted)
-    return Room(quota.code, quota.name, applied, used, sizes[offer.instance_type], offer.market, offer.region)
+    return Room(quota.code, quota.name, applied, used, sizes[instance_type], market, there.region) if instance_type in sizes else None
 
 
 def vcpus(types: set[str], ec2: Any) -> dict[str, int]:

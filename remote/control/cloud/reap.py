@@ -135,7 +135,7 @@ class Judge:
 
     def _images(self, place: Place) -> Iterator[Find]:
         """Images of a move that never ended, and snapshots of no image. Baked images stay until `box.images` prunes them."""
-        snapshot = place.usd("snapshot") or 0
+        snapshot = (place.usd("snapshot") or 0) if place.snapshots else 0
         sizes = {each["SnapshotId"]: each["VolumeSize"] for each in place.snapshots}
         for image in place.images:
             if costs.tag(image, images.KIND_TAG) != images.MOVE:
@@ -280,8 +280,10 @@ def _box(thing: dict[str, Any]) -> str:
 
 
 def _told(span: timedelta) -> str:
-    hours = span.total_seconds() / 3600
-    return f"{hours / 24:.0f} days" if hours >= 72 else f"{hours:.1f} h"
+    seconds = span.total_seconds()
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def _moment(text: str) -> datetime | None:

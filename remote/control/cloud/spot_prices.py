@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from remote.control.cloud import refusals, remembered
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer
+from remote.control.errors import CloudError
 
 DAYS = 7
 
@@ -28,20 +30,21 @@ def history(offer: Offer, there: Endpoint) -> Spot | None:
 
 def zones(offer: Offer, there: Endpoint) -> list[Spot]:
     """Every zone that the offer allows and that has a price. Never raises: an empty list when EC2 cannot be asked."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    asked: dict[str, Any] = {"AvailabilityZone": offer.zone} if offer.zone else {}
-    since = datetime.now(UTC) - timedelta(days=DAYS)
     try:
-        pages = there.in_region(offer.region).client("ec2").get_paginator("describe_spot_price_history")
-        found = [
-            point
-            for page in pages.paginate(InstanceTypes=[offer.instance_type], ProductDescriptions=["Linux/UNIX"], StartTime=since, **asked)
-            for point in page["SpotPriceHistory"]
-        ]
-    except (BotoCoreError, ClientError):
+        found = _points(offer.instance_type, offer.zone, there.in_region(offer.region))
+    except CloudError:
         return []
     return [_spot(zone, [point for point in found if point["AvailabilityZone"] == zone]) for zone in sorted(_zones(found))]
+
+
+@remembered.for_seconds(2)
+def _points(instance_type: str, zone: str | None, there: Endpoint) -> list[dict[str, Any]]:
+    asked: dict[str, Any] = {"AvailabilityZone": zone} if zone else {}
+    since = datetime.now(UTC) - timedelta(days=DAYS)
+    with refusals.explained(refusals.Context("", there.region, instance_type, there.regions)):
+        pages = there.client("ec2").get_paginator("describe_spot_price_history")
+        told = pages.paginate(InstanceTypes=[instance_type], ProductDescriptions=["Linux/UNIX"], StartTime=since, **asked)
+        return [point for page in told for point in page["SpotPriceHistory"]]
 
 
 def _zones(points: list[dict[str, Any]]) -> set[str]:
