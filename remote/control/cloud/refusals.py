@@ -20,16 +20,32 @@ class Refusal:
 
 _CAPACITY = Refusal(
     CapacityError, "{region} has no {kind} to give just now",
-    "wait and repeat the command, or set another `region:`, `subnet:` or `instance_type:` in inventory.yaml, then `./inv launch {name}`",
+    "`./inv launch {name} --wait 30m` tries again and again for so long; or name other zones, regions, types or markets as `fallbacks:` of "
+    "{name} in inventory.yaml, then `./inv launch {name}`",
 )  # fmt: skip
 _NOT_OFFERED = Refusal(
-    CapacityError, "{kind} is not offered there",
-    "set another `region:`, `subnet:` or `instance_type:` for {name} in inventory.yaml, then `./inv launch {name}`",
+    CapacityError, "{kind} is not offered in that zone",
+    "set another `zone:`, `subnet:` or `instance_type:` of {name} in inventory.yaml, or add `fallbacks:`, then `./inv launch {name}`",
+)  # fmt: skip
+_UNSUPPORTED = Refusal(
+    CloudError, "{region} does not support that configuration of {kind}",
+    "correct `instance_type:`, `ami:` or `market:` of {name} in inventory.yaml, as the reason above says, then `./inv launch {name}`",
+)  # fmt: skip
+_PRICE = Refusal(
+    CapacityError, "a spot {kind} in {region} costs more than `max_spot_usd` allows just now",
+    "raise `max_spot_usd:` of {name} in inventory.yaml (`./inv launch {name} --dry-run` shows prices), or add a fallback with "
+    "`market: on-demand`",
 )  # fmt: skip
 _VCPUS = Refusal(
     QuotaError, "the account's vCPU quota in {region} is too small for {kind}",
     "ask for more: `aws service-quotas request-service-quota-increase --region {region} --service-code ec2 "
     "--quota-code L-DB2E81BA --desired-value 8` (G and VT types; g5.2xlarge needs 8 vCPUs), then `./inv launch {name}`; see docs/aws.md",
+)  # fmt: skip
+_SPOT_VCPUS = Refusal(
+    QuotaError, "the account's quota of spot vCPUs in {region} is too small for {kind}",
+    "ask for more: `aws service-quotas request-service-quota-increase --region {region} --service-code ec2 "
+    "--quota-code L-3819A6DF --desired-value 8` (G and VT types; g5.2xlarge needs 8 vCPUs), or set `market: on-demand`, then "
+    "`./inv launch {name}`; see docs/aws.md",
 )  # fmt: skip
 _OTHER_QUOTA = Refusal(
     QuotaError, "a quota of the account in {region} is used up",
@@ -79,9 +95,12 @@ _BY_CODE = {
     "InsufficientInstanceCapacity": _CAPACITY,
     "InsufficientHostCapacity": _CAPACITY,
     "InsufficientCapacity": _CAPACITY,
-    "SpotMaxPriceTooLow": _CAPACITY,
-    "Unsupported": _NOT_OFFERED,
+    "ReservationCapacityExceeded": _CAPACITY,
+    "UnfulfillableCapacity": _CAPACITY,
+    "SpotMaxPriceTooLow": _PRICE,
+    "Unsupported": _UNSUPPORTED,
     "VcpuLimitExceeded": _VCPUS,
+    "MaxSpotInstanceCountExceeded": _SPOT_VCPUS,
     "InstanceLimitExceeded": _VCPUS,
     "VolumeLimitExceeded": _OTHER_QUOTA,
     "MaxIOPSLimitExceeded": _OTHER_QUOTA,
@@ -93,6 +112,7 @@ _BY_CODE = {
     "AccessDeniedException": _PERMISSION,
     "OptInRequired": _PERMISSION,
     "Blocked": _PERMISSION,
+    "PendingVerification": _PERMISSION,
     "AuthFailure": _CREDENTIALS,
     "InvalidClientTokenId": _CREDENTIALS,
     "UnrecognizedClientException": _CREDENTIALS,
@@ -136,6 +156,7 @@ _BY_EXCEPTION = {
     "BaseEndpointResolverError": _REGION,
     "ConnectionError": _UNREACHABLE,
     "HTTPClientError": _UNREACHABLE,
+    "ResponseParserError": _UNREACHABLE,
 }
 
 
@@ -158,19 +179,23 @@ class Context:
 def explained(context: Context) -> Iterator[None]:
     """Turn botocore's exceptions inside the block into errors of `remote.control.errors`."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         raise of_code(*_code_and_message(error), context) from None
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise _error(_refusal_of(error, context), str(error), context) from None
 
 
 def of_code(code: str, message: str, context: Context) -> CloudError:
     """The error for a code of the cloud, with or without `Server.` or `Client.` before it."""
     plain = re.sub(r"^(Server|Client)\.", "", code)
-    return _error(_BY_CODE.get(plain, _OTHER), f"{code}: {_without_ciphertext(message)}", context)
+    is_zone = plain == "Unsupported" and "Availability Zone" in message
+    error = _error(_NOT_OFFERED if is_zone else _BY_CODE.get(plain, _OTHER), f"{code}: {_without_ciphertext(message)}", context)
+    error.code = plain
+    return error
 
 
 def _code_and_message(error: Any) -> tuple[str, str]:
