@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -23,7 +22,7 @@ from remote.contract import atomic, base_models
 from remote.contract.base_models import ModelFetch, ModelFile
 from remote.contract.jobs import Cause
 from remote.contract.paths import BoxPaths
-from remote.payload import download, fingerprint
+from remote.payload import command, download, fingerprint
 from remote.payload.job import StageFailed
 from remote.payload.preflight.model import tokenizer_files
 
@@ -211,16 +210,12 @@ def _manifest_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
-def _say(line: str) -> None:
-    print(json.dumps({"line": line}), flush=True)
-
-
 def _do(words: list[str], models: Path) -> dict[str, Any]:
     match words:
         case ["find"]:
             return {"models": {name: find(models, name) for name in json.load(sys.stdin)}}
         case ["fetch"]:
-            return fetch(ModelFetch.from_json(sys.stdin.read()), models, _say)
+            return fetch(ModelFetch.from_json(sys.stdin.read()), models, command.say)
         case ["adopt", name, folder]:
             return adopt(name, Path(folder), models)
         case _:
@@ -229,16 +224,7 @@ def _do(words: list[str], models: Path) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    try:
-        answer: dict[str, Any] = {"done": _do(sys.argv[1:], BoxPaths.of_release().models)}
-    except StageFailed as failure:
-        words = {key: getattr(failure, key) for key in ("what", "why", "remedy", "kept")}
-        answer = {"error": {"cause": failure.cause.value, **words}}
-    except OSError as error:
-        cause = Cause.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Cause.CODE
-        words = {"what": "the box's disk refuses", "why": str(error), "remedy": "on the box: `df -h`, free space, then `./inv box.setup`"}
-        answer = {"error": {"cause": cause.value, "kept": "what came so far", **words}}
-    print(json.dumps(answer), flush=True)
+    command.answer(lambda: _do(sys.argv[1:], BoxPaths.of_release().models), "`./inv box.setup`")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Images of boxes: baked ones, from which the next box starts ready, and those of a box on the move. AWS is the truth, by tags."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from remote.contract import digest
-from remote.control.cloud import identity, refusals
+from remote.control.cloud import identity, refusals, waiting
 from remote.control.cloud.endpoint import Endpoint
+from remote.control.cloud.provider import Progress
 from remote.control.config.machines import machine
+from remote.control.errors import CloudError
 from remote.control.project import CODE
 
 KIND_TAG = "windlass:image"
@@ -18,7 +21,12 @@ BAKED, MOVE = "baked", "move"
 ENVIRONMENT_TAG = "windlass:environment"
 """On a baked image: `environment_digest` of the box that it was made of."""
 
+FROM_TAG = "windlass:from"
+"""On an image of a box: the instance that it was made of."""
+
 _REQUIREMENTS = "remote/payload/requirements.txt"
+_PATIENCE = 12
+"""An image takes longer than a change of state: so many times. Two hours on AWS."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,109 @@ def architecture_of(endpoint: Endpoint, instance_type: str) -> str:
     return "arm64" if "arm64" in supported else "x86_64"
 
 
+def create(endpoint: Endpoint, instance_id: str, tags: dict[str, str]) -> str:
+    """Begin an image of a stopped instance, its snapshots tagged alike; returns its id at once."""
+    marked = {**tags, identity.PROJECT_TAG: identity.project_mark(), FROM_TAG: instance_id}
+    made = endpoint.client("ec2").create_image(
+        InstanceId=instance_id, Name=_name(marked), Description="made by Windlass", NoReboot=True, TagSpecifications=_specifications(marked)
+    )
+    return str(made["ImageId"])
+
+
+def copy(image: Image, target: Endpoint) -> str:
+    """Begin a copy of an image in another region, tagged alike; returns its id at once."""
+    tags = {**image.tags, identity.PROJECT_TAG: identity.project_mark()}
+    made = target.client("ec2").copy_image(
+        SourceImageId=image.id, SourceRegion=image.region, Name=_name(tags), Encrypted=True, TagSpecifications=_specifications(tags)
+    )
+    return str(made["ImageId"])
+
+
+def wait(endpoint: Endpoint, image_id: str, on_progress: Progress) -> Image:
+    """The image once a box can be launched from it. Raises CloudError when it fails, or takes too long."""
+    patience, where = endpoint.patience, f"image {image_id} in {endpoint.region}"
+
+    def look() -> Image | None:
+        told = _told(endpoint, image_id)
+        if told and told.get("State") in ("failed", "error", "invalid", "deregistered"):
+            why = told.get("StateReason", {}).get("Message", "")
+            remedy = "repeat the command: it makes another; `./inv box.images --prune` takes this one away"
+            raise CloudError(f"the image is {told['State']}", where=where, why=why, remedy=remedy)
+        return _image_of(told, endpoint.region) if told and told.get("State") == "available" else None
+
+    seconds, poll = patience.state * _PATIENCE, 2 * patience.poll
+    found = waiting.until(look, f"waiting until {where} is made", on_progress, seconds, poll)
+    if found is None:
+        raise CloudError(
+            "the image is not made yet", where=where, why=f"not within {seconds:.0f} s", remedy="repeat the command: it waits on"
+        )
+    return found
+
+
+def remove(endpoint: Endpoint, image: Image) -> None:
+    """Take an image and its snapshots away. Repeatable after a kill: snapshots left over are `orphans`."""
+    ec2 = endpoint.client("ec2")
+    ec2.deregister_image(ImageId=image.id)
+    remove_snapshots(endpoint, image.snapshots)
+
+
+def remove_snapshots(endpoint: Endpoint, snapshots: Iterable[str]) -> None:
+    """Delete snapshots; one that is gone already is no error."""
+    from botocore.exceptions import ClientError
+
+    for snapshot in snapshots:
+        try:
+            endpoint.client("ec2").delete_snapshot(SnapshotId=snapshot)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "InvalidSnapshot.NotFound":
+                raise
+
+
+def orphans(endpoint: Endpoint) -> list[str]:
+    """Snapshots of images of this project that are there no more."""
+    filters = [
+        {"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]},
+        {"Name": f"tag:{KIND_TAG}", "Values": [BAKED, MOVE]},
+    ]
+    found = endpoint.client("ec2").describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+    used = {snapshot for image in listing(endpoint) for snapshot in image.snapshots}
+    # A snapshot that is still being made belongs to an image that may not show it yet.
+    return [str(each["SnapshotId"]) for each in found if each["SnapshotId"] not in used and each["State"] == "completed"]
+
+
+def moment(seconds: float) -> str:
+    """A moment as `made_at` holds it: of two, the later one compares as greater. `seconds` since the epoch, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _told(endpoint: Endpoint, image_id: str) -> dict[str, Any] | None:
+    from botocore.exceptions import ClientError
+
+    try:
+        found = endpoint.client("ec2").describe_images(ImageIds=[image_id])["Images"]
+    except ClientError as error:
+        # A new image may be unknown to the next request for some seconds.
+        if error.response["Error"]["Code"] == "InvalidAMIID.NotFound":
+            return None
+        raise
+    return dict(found[0]) if found else None
+
+
+def _name(tags: dict[str, str]) -> str:
+    moment = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+    return f"windlass-{tags[identity.PROJECT_TAG]}-{tags[identity.BOX_TAG]}-{tags[KIND_TAG]}-{moment}"
+
+
+def _specifications(tags: dict[str, str]) -> list[dict[str, Any]]:
+    listed = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+    return [{"ResourceType": kind, "Tags": listed} for kind in ("image", "snapshot")]
+
+
 def _image_of(told: dict[str, Any], region: str) -> Image:
     tags = {str(tag["Key"]): str(tag["Value"]) for tag in told.get("Tags", ())}
     disks = [mapping["Ebs"] for mapping in told.get("BlockDeviceMappings", ()) if "Ebs" in mapping]
     made = told.get("CreationDate", "")
+    made_at = made if isinstance(made, datetime) else datetime.fromisoformat(made) if made else datetime.fromtimestamp(0, UTC)
     return Image(
         id=told["ImageId"],
         kind=tags.get(KIND_TAG, ""),
@@ -95,7 +202,7 @@ def _image_of(told: dict[str, Any], region: str) -> Image:
         architecture=told.get("Architecture", ""),
         environment=tags.get(ENVIRONMENT_TAG, ""),
         gb=sum(int(disk.get("VolumeSize", 0)) for disk in disks),
-        made_at=made.isoformat() if isinstance(made, datetime) else str(made),
+        made_at=moment(made_at.timestamp()),
         snapshots=tuple(str(disk["SnapshotId"]) for disk in disks if "SnapshotId" in disk),
         tags=tags,
     )

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry, Inventory
 
 NAMES = {"names": "boxes or groups by their names in inventory.yaml (default: its default_box)"}
-_DRY = {"dry-run": "only show what would be done"}
-_JSON = {"json": "tell the result as JSON on standard output: a list where several boxes were named"}
+DRY = {"dry-run": "only show what would be done"}
+JSON = {"json": "tell the result as JSON on standard output: a list where several boxes were named"}
 _WAIT = {"wait": "without capacity, try again for so long: 90s, 30m, 2h"}
 _YES = {"yes": "do not ask before something that costs money or loses data"}
 
 
 @verb(positional=["names"], help={
-    **NAMES, **_JSON, **_WAIT, **_YES, "fresh": "make a new box, and end the one that is there", "reuse": "never make a new box",
+    **NAMES, **JSON, **_WAIT, **_YES, "fresh": "make a new box, and end the one that is there", "reuse": "never make a new box",
     "dry-run": "show what would be made, with prices, quota and the latest moment at which it stops",
 })  # fmt: skip
 def launch(
@@ -34,8 +34,8 @@ def launch(
     from remote.control.cloud import boxes
     from remote.control.fleet import arm
 
-    inventory, entries = _boxes(names)
-    mode, seconds = _mode(fresh, reuse), _seconds(wait)
+    inventory, entries = boxes_of(names)
+    mode, seconds = _mode(fresh, reuse), seconds_of(wait)
     wanted = launches.intents(inventory, entries, mode)
     if dry_run or launches.costs_money(wanted) or launches.loses_data(wanted):
         launches.show(wanted)
@@ -43,9 +43,9 @@ def launch(
         _print(json, [intent.record() for intent in wanted], names, inventory)
         return
     if launches.loses_data(wanted):
-        _agree(f"End {_these([intent for intent in wanted if intent.plan.replaces])} with its disk?", yes, needs_terminal=True)
+        agree(f"End {_these([intent for intent in wanted if intent.plan.replaces])} with its disk?", yes, needs_terminal=True)
     if launches.costs_money(wanted):
-        _agree(f"Launch {_these([intent for intent in wanted if intent.is_new])}?", yes, needs_terminal=False)
+        agree(f"Launch {_these([intent for intent in wanted if intent.is_new])}?", yes, needs_terminal=False)
     losses = {intent.name: intent.plan.replaces.id if intent.plan.replaces else "" for intent in wanted}
     _each(
         names, inventory, entries,
@@ -56,15 +56,15 @@ def launch(
         console.say(f"`./inv status {' '.join(names)}` shows their clocks")
 
 
-@verb(positional=["names"], help={**NAMES, **_JSON, **_DRY, **_WAIT})
+@verb(positional=["names"], help={**NAMES, **JSON, **DRY, **_WAIT})
 def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Starts stopped boxes; on running ones, opens port 22 for this laptop's address, checks the host key and sets the clocks."""
     from remote.control import launches
     from remote.control.cloud import boxes
     from remote.control.fleet import arm
 
-    inventory, entries = _boxes(names)
-    seconds = _seconds(wait)
+    inventory, entries = boxes_of(names)
+    seconds = seconds_of(wait)
     if dry_run:
         wanted = launches.intents(inventory, entries, "reuse")
         launches.show(wanted)
@@ -76,12 +76,12 @@ def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: boo
     )  # fmt: skip
 
 
-@verb(positional=["names"], help={**NAMES, **_JSON, **_DRY})
+@verb(positional=["names"], help={**NAMES, **JSON, **DRY})
 def stop(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False) -> None:
     """Stops boxes and waits; their disks stay."""
     from remote.control.cloud import boxes
 
-    inventory, entries = _boxes(names)
+    inventory, entries = boxes_of(names)
     if dry_run:
         _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would stop {_named(box)}", json)
         return
@@ -89,12 +89,12 @@ def stop(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: 
     _each(names, inventory, entries, boxes.stop, lambda box: done.format(box) if box else _NOT_THERE, json)
 
 
-@verb(positional=["names"], help={**NAMES, **_JSON, **_DRY})
+@verb(positional=["names"], help={**NAMES, **JSON, **DRY})
 def reboot(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False) -> None:
     """Restarts running boxes and waits until SSH answers again; their clocks go on counting."""
     from remote.control.cloud import boxes
 
-    inventory, entries = _boxes(names)
+    inventory, entries = boxes_of(names)
     if dry_run:
         _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would restart {_named(box)}", json)
         return
@@ -102,17 +102,15 @@ def reboot(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json
 
 
 @verb(positional=["names"], help={
-    **NAMES, **_JSON, "yes": "do not ask; needed where there is no terminal", "id": "the instance, where several are that box",
+    **NAMES, **JSON, "yes": "do not ask; needed where there is no terminal", "id": "the instance, where several are that box",
     "dry-run": "only show what would be lost",
 })  # fmt: skip
-def terminate(
-    _context: Any, names: Sequence[str] = (), yes: bool = False, id: str = "", dry_run: bool = False, json: bool = False
-) -> None:
+def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Removes boxes for good, with their disks and all jobs on them."""
     from remote.control import fleet
     from remote.control.cloud import boxes
 
-    inventory, entries = _boxes(names)
+    inventory, entries = boxes_of(names)
     if id and len(entries) > 1:
         raise Leave("error: --id is one instance, and several boxes are named", code=int(Exit.USAGE))
     there = {} if id else fleet.found(entries, boxes.find)
@@ -124,14 +122,14 @@ def terminate(
         _print(json, [boxes.record(box) if box else None for box in found], names, inventory)
         return
     if doomed:
-        _agree(f"Terminate {_these(doomed)}?", yes, needs_terminal=True)
+        agree(f"Terminate {_these(doomed)}?", yes, needs_terminal=True)
     _each(
         names, inventory, entries, lambda entry, say: boxes.terminate(entry, say, id or None, is_agreed=True),
         lambda box: f"{box.name} is terminated; nothing of it is billed any more" if box else _NOT_THERE, json,
     )  # fmt: skip
 
 
-@verb(name="list", positional=["names"], help={**NAMES, **_JSON, "names": "boxes or groups (default: all, and what runs besides)"})
+@verb(name="list", positional=["names"], help={**NAMES, **JSON, "names": "boxes or groups (default: all, and what runs besides)"})
 def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
     """Lists boxes as the cloud tells them, and without names also what runs besides in this project's name."""
     from remote.control import console
@@ -150,7 +148,8 @@ def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> 
 _NOT_THERE = "there is no such box"
 
 
-def _boxes(names: Sequence[str]) -> "tuple[Inventory, list[BoxEntry]]":
+def boxes_of(names: Sequence[str]) -> "tuple[Inventory, list[BoxEntry]]":
+    """The inventory, and the boxes of it that these names and groups mean."""
     from remote.control.config.inventory import load_inventory
 
     inventory = load_inventory()
@@ -183,7 +182,8 @@ def _mode(fresh: bool, reuse: bool) -> "Mode":
     return "fresh" if fresh else "reuse" if reuse else "auto"
 
 
-def _seconds(wait: str) -> float:
+def seconds_of(wait: str) -> float:
+    """The seconds of a duration such as 30m; a command line that is off ends here."""
     from remote.control.config.section import seconds
 
     try:
@@ -192,7 +192,8 @@ def _seconds(wait: str) -> float:
         raise Leave(f"error: --wait is {wait!r}; it should be {error}", code=int(Exit.USAGE)) from None
 
 
-def _agree(question: str, yes: bool, needs_terminal: bool) -> None:
+def agree(question: str, yes: bool, needs_terminal: bool) -> None:
+    """Go on when the user agrees, or said so with --yes; else leave. Without a terminal only what loses data needs that."""
     import sys
 
     from remote.control import console

@@ -1,0 +1,116 @@
+"""Boxes made ready before their first run, the images that spare the next one the wait, and boxes that move."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of
+from remote.control.commands.verb import verb
+
+_NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
+_YES = {"yes": "do not ask; needed where there is no terminal"}
+
+
+@verb(positional=["names"], iterable=["model"], help={
+    **NAMES, **JSON, **DRY, "model": "a further base model, as under `models:`; several times for several",
+    "adopt": "a folder on the box that holds a base model: it is linked, not fetched", "name": "what recipes call the adopted model",
+    "ollama": "install the pinned Ollama too",
+})  # fmt: skip
+def setup(
+    _context: Any, names: Sequence[str] = (), model: Sequence[str] = (), adopt: str = "", name: str = "", ollama: bool = False,
+    dry_run: bool = False, json: bool = False,
+) -> None:  # fmt: skip
+    """Brings running boxes their code, environment, base models and Ollama; what is there already is left as it is."""
+    from remote.control import console, fleet
+    from remote.control.setup import setup as work
+
+    inventory, entries = boxes_of(names)
+    wishes = work.Wishes(tuple(model), adopt, name, ollama)
+    do = work.rehearse if dry_run else work.set_up
+    done = fleet.each(entries, lambda entry, say: do(entry, wishes, say), lambda done: done.sentence(dry_run), work.Done.record)
+    if json:
+        console.print_json(fleet.as_one([each.record() for each in done], names, inventory))
+        return
+    for each in done:
+        console.print_table(each.name, work.COLUMNS, each.rows())
+
+
+@verb(positional=["name"], help={**_NAME, **JSON, **DRY, **_YES})
+def bake(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+    """Makes an image of a box that is set up: the next boxes of its kind start from it. The box is stopped meanwhile."""
+    from remote.control import console
+    from remote.control.fleet import arm
+    from remote.control.setup import bake as work
+
+    (entry,) = boxes_of([name] if name else [])[1]
+    box, _ = work.require_box(entry)
+    is_up = box.state in ("pending", "running")
+    console.say(f"an image of {box.where} is made" + ("; it is stopped for that, with every job on it, and started again" if is_up else ""))
+    if dry_run:
+        if json:
+            console.print_json({"box": entry.name, "id": box.id, "would_stop": is_up})
+        return
+    if is_up:
+        agree(f"Stop {entry.name} and make an image of it?", yes, needs_terminal=True)
+    baked = work.bake(entry, console.say, arm(entry))
+    if json:
+        console.print_json(baked.record())
+    price = f", at most ${baked.usd_per_month:.2f} a month" if baked.usd_per_month is not None else ""
+    console.say(f"{baked.image.id} is ready ({baked.image.gb} GB{price}); new boxes like {entry.name} start from it. `./inv box.images`")
+
+
+@verb(positional=["name"], help={
+    **_NAME, **JSON, **DRY, **_YES, "zone": "where to, such as us-east-1b", "region": "where to, such as us-west-2",
+    "wait": "without capacity there, try again for so long: 90s, 30m, 2h",
+})  # fmt: skip
+def move(
+    _context: Any, name: str = "", zone: str = "", region: str = "", wait: str = "", yes: bool = False, dry_run: bool = False,
+    json: bool = False,
+) -> None:  # fmt: skip
+    """Moves a box with its disk to another zone or region; the old one ends once the new one answers."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+    from remote.control.commands.box import seconds_of
+    from remote.control.fleet import arm
+    from remote.control.setup import move as work
+
+    (entry,) = boxes_of([name] if name else [])[1]
+    planned, seconds = work.plan(entry, zone, region), seconds_of(wait)
+    for sentence in planned.sentences():
+        console.say(sentence)
+    if dry_run:
+        if json:
+            console.print_json(planned.record())
+        return
+    agree(f"Move {entry.name} to {planned.goal}?", yes, needs_terminal=True)
+    box = work.carry_out(planned, console.say, seconds, arm(entry))
+    if json:
+        console.print_json({**boxes.record(box), "zone": box.zone})
+    console.say(f"{box.name} is up in {box.zone or box.region}: {box.user}@{box.address}")
+    for sentence in planned.afterwards(box):
+        console.say(sentence)
+
+
+@verb(help={
+    **JSON, **DRY, **_YES, "prune": "take away the images that no box will use again, and what they left",
+    "keep": "of each kind of image, how many of the newest stay",
+})  # fmt: skip
+def images(_context: Any, prune: bool = False, keep: int = 1, yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+    """Lists this project's images and what they cost; prunes on request those of no more use."""
+    from remote.control import console
+    from remote.control.config.inventory import load_inventory
+    from remote.control.setup import shelf as work
+
+    found = work.shelf(load_inventory(), max(1, keep))
+    if json:
+        console.print_json(found.record())
+    else:
+        console.print_table("", work.COLUMNS, found.rows())
+    doomed = [*(each.image.id for each in found.useless), *(snapshot for _, snapshot in found.orphans)]
+    if not prune or not doomed:
+        return
+    if dry_run:
+        console.say(f"would remove {', '.join(doomed)}")
+        return
+    agree(f"Remove {', '.join(doomed)}?", yes, needs_terminal=True)
+    work.prune(found)
+    console.say(f"removed {', '.join(doomed)}")
