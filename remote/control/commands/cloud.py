@@ -1,4 +1,4 @@
-"""The embedded cloud: `cloud.up`, `cloud.down`, `cloud.status`, `cloud.console`."""
+"""The embedded cloud: `cloud.up`, `cloud.down`, `cloud.status`, `cloud.console`, `cloud.fault`."""
 
 from typing import Any
 
@@ -43,20 +43,71 @@ def status(_context: Any, json: bool = False) -> None:
 
 
 @verb(positional=["name"], help={"name": "the box, by its name in inventory.yaml (default: its default_box)"})
-def console(_context: Any, name: str | None = None) -> None:
+def console(_context: Any, name: str = "") -> None:
     """Prints the console of an embedded box: its boots, its user-data's output, its host key."""
     from remote.control.cloud import boxes
     from remote.control.cloud.embedded import client
     from remote.control.config.inventory import load_inventory
     from remote.control.errors import BoxStopped, CloudError
 
-    entry = load_inventory().box(name)
+    entry = load_inventory().box(name or None)
     if entry.provider != "embedded":
         raise CloudError(f"box {entry.name} is not in the embedded cloud", where="inventory.yaml", why=f"its provider is {entry.provider}")
     box = boxes.find(entry)
     if box is None:
         raise BoxStopped(f"box {entry.name} was never launched", remedy=f"./inv launch {entry.name}")
     print(client.console(client.endpoint(), box.id), end="")
+
+
+@verb(
+    positional=["kind"],
+    help={
+        "kind": "what goes wrong: capacity, quota, spot-price, permission, throttle, credentials, clock-skew, console-late, disk-full, "
+        "hang-user-data, host-key, imds, reboot, stop, terminate, rebalance, spot-notice (without it: shows the faults that stand)",
+        "box": "only for this box, by its name or instance id",
+        "zone": "only in this availability zone",
+        "region": "only in this region",
+        "type": "only for this instance type",
+        "market": "only for spot or on-demand",
+        "operation": "only for this operation: RunInstances, s3:PutObject, ec2:Describe*",
+        "count": "so often (default: until cleared)",
+        "seconds": "of spot-notice (120), console-late (30), clock-skew (3600)",
+        "clear": "take back the faults of that kind and box, or all",
+        "dry-run": "only show what would be done",
+        **_JSON,
+    },
+)
+def fault(
+    _context: Any, kind: str = "", box: str | None = None, zone: str | None = None, region: str | None = None,
+    type: str | None = None, market: str | None = None, operation: str | None = None, count: str | None = None,
+    seconds: str | None = None, clear: bool = False, dry_run: bool = False, json: bool = False,
+) -> None:  # fmt: skip
+    """Has something go wrong in the embedded cloud, shows what does, or takes it back."""
+    from remote.control import console
+    from remote.control.cloud.embedded import client
+
+    url = client.endpoint()
+    asked = {"kind": kind, "box": box, "zone": zone, "region": region, "type": type, "market": market, "operation": operation}
+    given = {name: value for name, value in {**asked, "count": count, "seconds": seconds}.items() if value}
+    if clear:
+        told = [each for each in client.faults(url) if all(each[name] == value for name, value in given.items())]
+        for each in () if dry_run else told:
+            client.clear(url, each["id"])
+    elif kind:
+        client.check(given)
+        told = [given] if dry_run else [{"id": client.inject(url, given), **given}]
+    else:
+        told = client.faults(url)
+    if json:
+        console.print_json(told)
+    would = "would be " if dry_run else ""
+    done = f"{would}taken back" if clear else f"{would}injected" if kind else "standing"
+    console.say(f"{len(told)} fault{'' if len(told) == 1 else 's'} {done}{''.join(f'; {_in_words(each)}' for each in told)}")
+
+
+def _in_words(fault: dict[str, Any]) -> str:
+    told = {name: value for name, value in fault.items() if value not in ("", None, 0) and name not in ("kind", "id", "at")}
+    return " ".join((fault["kind"], *(f"{name} {value}" for name, value in told.items())))
 
 
 def _show(as_json: bool) -> None:
@@ -74,4 +125,4 @@ def _show(as_json: bool) -> None:
         console.print_table("", columns, [[instance[column] for column in columns] for instance in instances])
 
 
-collection = Collection(up, down, status, console)
+collection = Collection(up, down, status, console, fault)

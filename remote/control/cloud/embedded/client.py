@@ -74,6 +74,16 @@ def inject(url: str, fault: dict[str, Any]) -> str:
     return str(made["id"])
 
 
+def check(fault: dict[str, Any]) -> None:
+    """Raises CloudError where there is no such fault."""
+    from remote.control.cloud.embedded.faults import Fault
+
+    try:
+        Fault.of(fault)
+    except ValueError as error:
+        raise _no_fault(str(error)) from None
+
+
 def faults(url: str) -> list[dict[str, Any]]:
     """The faults that stand."""
     standing: list[dict[str, Any]] = json.loads(_ask(f"{url}/windlass/faults"))
@@ -120,7 +130,11 @@ def _ask(address: str, method: str = "GET", value: Any = None) -> bytes:
     except urllib.error.HTTPError as error:
         if error.code == 400:
             told = json.loads(error.read())["error"]
-            raise CloudError(f"no such fault: {told}", where=address, remedy="./inv cloud.fault --help") from None
+            raise _no_fault(told) from None
         raise LookupError(str(error)) from None
     except OSError as error:
         raise CloudError("the embedded cloud does not answer", where=address, why=str(error), remedy="./inv cloud.up") from None
+
+
+def _no_fault(why: str) -> CloudError:
+    return CloudError(f"that cannot go wrong: {why}", where="the embedded cloud", remedy="./inv cloud.fault --help")
