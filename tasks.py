@@ -2,7 +2,24 @@
 
 from invoke import Collection
 
-from remote.control.commands import box, check, clock, cloud, demo, deploy, dev, doctor, job, model, money, preflight, run, shell, status
+from remote.control.commands import (
+    box,
+    check,
+    clock,
+    cloud,
+    demo,
+    deploy,
+    dev,
+    doctor,
+    job,
+    model,
+    money,
+    preflight,
+    run,
+    setup,
+    shell,
+    status,
+)
 
 ns = Collection()
 for verb in (
@@ -14,7 +31,7 @@ for verb in (
     *(dev.test, dev.lint),
 ):
     ns.add_task(verb)
-for verb in (shell.ssh_config, shell.forget, clock.clocks, clock.extend):
+for verb in (shell.ssh_config, shell.forget, clock.clocks, clock.extend, setup.setup, setup.bake, setup.move, setup.images):
     box.collection.add_task(verb)
 for name, module in {"box": box, "cloud": cloud, "model": model, "dev": dev}.items():
     ns.add_collection(module.collection, name)

@@ -62,9 +62,8 @@ class Move:
         """What is left to the user once the box is in its new place."""
         place = f"`region: {box.region}` and `zone: {box.zone}`"
         if self.is_adopted:
-            return [
-                f"{self.old.id} is stopped and no box of Windlass any more; in inventory.yaml remove `instance_id:` of {self.name}, write {place}"
-            ]
+            left = f"{self.old.id} is stopped, and no box of Windlass any more"
+            return [f"{left}; in inventory.yaml remove `instance_id:` of {self.name} and write {place}"]
         return [f"write {place} for {self.name} in inventory.yaml: other laptops look there, and its next launch goes there"]
 
     def record(self) -> dict[str, Any]:

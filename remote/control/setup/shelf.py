@@ -54,7 +54,7 @@ class Shelf:
 
 
 def shelf(inventory: Any, keep: int = 1) -> Shelf:
-    """Every image of the project in the regions of its boxes. Of those alike the newest `keep` are of use, if a box of the inventory fits."""
+    """Every image of the project in the regions of its boxes. Of those alike the newest `keep` are of use, if a box fits them."""
     entries = [entry for entry in inventory.boxes.values() if entry.provider != "static"]
     places = _places(entries)
     listed = side_by_side(lambda there: _of_region(there, entries, keep), places)
