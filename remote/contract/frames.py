@@ -4,6 +4,7 @@
 {"file": "log", "offset": 4096, "size": 120}\\n<120 bytes>      a piece of a file
 {"restart": "log"}\\n                                          that file was replaced: begin it anew
 {"beat": true}\\n                                              nothing new, still here
+{"alert": "..."}\\n                                            the box's watchdog is alarmed: words for a person
 {"state": {...}}\\n                                            the end: how the job stands
 {"error": {...}}\\n                                            the end: cannot be followed
 ```

@@ -13,12 +13,17 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from remote.contract.clocks import Reading
 from remote.contract.frames import HEARTBEAT_SECONDS, PIECE_BYTES, encode, mark
 from remote.contract.jobs import JobState
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import supervise
 
 POLL_SECONDS = 0.1
+WATCHDOGS = (Path("/var/lib/windlass"), Path.home() / ".windlass-box")
+"""Where the box's watchdog writes how its clocks stand; see `remote.payload.watchdog`."""
+
+_STALE_TICKS = 4
 
 
 class Source:
@@ -73,8 +78,11 @@ class Source:
 
 def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) -> None:
     """Send everything until the job's state is final and every byte before that is sent; then the state."""
-    last = time.monotonic()
+    last = alerted_at = time.monotonic()
+    alerted = ""
     while True:
+        if time.monotonic() - alerted_at >= HEARTBEAT_SECONDS:
+            alerted_at, alerted = time.monotonic(), _tell(alerted, out)
         state = _state(paths)
         ended = once or state.status.is_final
         sent = [source.send_new() for source in sources]
@@ -91,6 +99,38 @@ def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) ->
             out.flush()
             last = time.monotonic()
         time.sleep(POLL_SECONDS)
+
+
+def _tell(before: str, out: BinaryIO) -> str:
+    """Send what the watchdog is alarmed about, once; returns what that is."""
+    reading = newest_reading()
+    kind, text = alert(reading) if reading else ("", "")
+    if kind and kind != before:
+        out.write(encode({"alert": text}))
+        out.flush()
+    return kind
+
+
+def newest_reading() -> Reading | None:
+    """How the box's clocks stand; None where no watchdog tells, or none has for long."""
+    for folder in WATCHDOGS:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            reading = Reading.from_json((folder / "reading.json").read_text())
+            if time.time() - reading.at < _STALE_TICKS * reading.limits.tick:
+                return reading
+    return None
+
+
+def alert(reading: Reading) -> tuple[str, str]:
+    """What a follower must hear, and a name by which it is known again; both empty while all is well."""
+    if reading.state == "stopping":
+        why = reading.notice or f"its {reading.stops_by} clock has run out"
+        return f"stopping {reading.stops_by}", f"the box is going away: {why}; its jobs are told, and what they keep is brought to safety"
+    if reading.state != "stuck":
+        return "", ""
+    then = f"the box stops in {reading.stops_in / 60:.0f} min" if reading.stops_by == "stuck" else "the box stays up for its other jobs"
+    what = f"job {reading.stuck_job} has shown no sign of life for {reading.stuck_for / 60:.0f} min"
+    return f"stuck {reading.stuck_job}", f"STUCK: {what}; {then}"
 
 
 def _state(paths: JobPaths) -> JobState:

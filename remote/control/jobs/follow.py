@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def follow(
     """
     mirrors = [Mirror("log", log, on_log, notice), Mirror("metrics", metrics, _measured(on_metric), notice)]
     try:
-        return _persistently(lambda: _attempt(open_transport, box_root, job_id, mirrors, wait), mirrors, job_id, notice, patience_seconds)
+        attempt = partial(_attempt, open_transport, box_root, job_id, mirrors, wait, notice)
+        return _persistently(attempt, mirrors, job_id, notice, patience_seconds)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -131,14 +133,18 @@ def _received(mirrors: list[Mirror]) -> list[int]:
     return [mirror.offset for mirror in mirrors]
 
 
-def _attempt(open_transport: Callable[[], Transport], box_root: str, job_id: str, mirrors: list[Mirror], wait: bool) -> JobState:
+def _attempt(
+    open_transport: Callable[[], Transport], box_root: str, job_id: str, mirrors: list[Mirror], wait: bool, notice: Notice,
+) -> JobState:  # fmt: skip
     words = [word for mirror in mirrors for word in mirror.arguments()]
     command = payload_command(box_root, "follow", job_id, *words, *([] if wait else ["--once"]))
     reader = FrameReader()
     with open_transport() as transport, transport.open(command, silence=SILENCE_SECONDS) as stream:
         for chunk in stream:
             for header, content in reader.feed(chunk):
-                if state := _handle(header, content, {mirror.name: mirror for mirror in mirrors}, transport.where):
+                if "alert" in header:
+                    notice(str(header["alert"]))
+                elif state := _handle(header, content, {mirror.name: mirror for mirror in mirrors}, transport.where):
                     return state
     raise _broken_off(transport.where, stream.exit_code, stream.stderr)
 

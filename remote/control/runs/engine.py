@@ -238,8 +238,14 @@ class _Drive:
             where=f"{self.session.transport.where}, job {job.job_id}",
             why=job.why or ("" if job.what else _tail(log)),
             kept=job.kept,
-            remedy=self._with_run_id(job.remedy) or f"read {log}, then `./inv resume {self.ledger.run_id}`",
+            remedy=(self._with_run_id(job.remedy) or f"read {log}, then `./inv resume {self.ledger.run_id}`") + self._more_time(job),
         )
+
+    def _more_time(self, job: JobState) -> str:
+        if job.cause is not Cause.DEADMAN:
+            return ""
+        name = self.session.entry.name
+        return f"; `./inv box.extend {name} --lifetime 2h` (or --dollars 5) gives one start more, `clocks:` in inventory.yaml every start"
 
     def _with_run_id(self, remedy: str) -> str:
         # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled here.

@@ -56,12 +56,13 @@ class BoxSession:
     def box(self) -> "Box":
         """The running box: launched or started where needed; without `may_launch` raises BoxStopped instead."""
         if self._box is None:
+            from remote.control import fleet
             from remote.control.cloud import boxes
 
             if not self._may_launch:
                 self._box = boxes.running(self.entry)
                 return self._box
-            self._box = boxes.ready(self.entry, lambda line: say(f"  {line}", "dim"))
+            self._box = boxes.ready(self.entry, lambda line: say(f"  {line}", "dim"), arm=fleet.arm(self.entry))
             self._ledger.append(
                 "box_ready",
                 name=self._box.name,
