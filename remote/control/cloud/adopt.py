@@ -46,12 +46,12 @@ def claim(entry: Any, instance: Instance, on_progress: Progress) -> Instance:
     return instances.by_id(instance.there, instance.id, entry.name) or instance
 
 
-def admit(entry: Any, instance: Instance, cidr: str, on_progress: Progress) -> None:
+def admit(entry: Any, instance: Instance, cidr: str | None, on_progress: Progress) -> None:
     """Let the caller reach port 22: by a group of ours beside the instance's own, and only where those don't let it in already."""
     ec2, name = instance.there.client("ec2"), identity.group_name(entry.name)
     theirs = [group["GroupId"] for group in instance.facts.get("SecurityGroups", ())]
     ours = ingress.find_group(ec2, name, instance.facts["VpcId"])
-    if ours is None and ingress.lets_in(ec2, theirs, cidr):
+    if ours is None and (cidr is None or ingress.lets_in(ec2, theirs, cidr)):
         return
     with refusals.explained(refusals.Context(entry.name, instance.there.region)):
         ours = ingress.ensure_group(ec2, name, instance.facts["VpcId"], identity.tags(entry.name, entry.tags))

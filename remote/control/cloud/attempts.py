@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from remote.control.cloud.offers import Offer
-from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError
+from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
 
 Category = Literal["capacity", "quota", "price", "permission", "configuration", "cloud", "ok"]
 """`cloud`: it did not answer, or asks for fewer requests: nothing is wrong with what was asked for."""
@@ -47,14 +47,14 @@ def of_error(offer: Offer, error: CloudError) -> Attempt:
 
 def category_of(error: CloudError) -> Category:
     """What kind of refusal an error is."""
-    code = error.code.split(".")[-1]
-    if code == "SpotMaxPriceTooLow":
+    if error.code == "SpotMaxPriceTooLow":
         return "price"
     kinds: tuple[tuple[type[CloudError], Category], ...] = (
         (CapacityError, "capacity"), (QuotaError, "quota"), (PermissionDenied, "permission"), (CredentialsMissing, "permission"),
+        (RegionError, "configuration"),
     )  # fmt: skip
     found = next((category for kind, category in kinds if isinstance(error, kind)), None)
-    return found or ("cloud" if code in _CLOUD_CODES else "configuration")
+    return found or ("cloud" if error.code in _CLOUD_CODES else "configuration")
 
 
 def exhausted(name: str, tried: list[Attempt], last: CloudError) -> CloudError:

@@ -15,6 +15,7 @@ from remote.control.cloud import (
     adopt,
     clearing,
     entering,
+    estimate,
     history,
     identity,
     instances,
@@ -22,14 +23,16 @@ from remote.control.cloud import (
     launching,
     offers,
     prices,
+    reach,
     refusals,
     request,
     transitions,
     waiting,
-)  # fmt: skip
+)
 from remote.control.cloud.box import Box
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.instances import Instance
+from remote.control.cloud.offers import Offer
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.errors import BoxStopped, CapacityError, CloudError
@@ -148,7 +151,7 @@ class Ec2:
             shared=self.entry.shared,
             launched_at=instance.launched_at,
             stopped_at=instance.stopped_at,
-            hourly_usd=self._hourly(instance.facts["InstanceType"]),
+            hourly_usd=self._hourly(instance.facts["InstanceType"], instance.there.region),
             note=note or ("adopted: made by others" if self._is_adopted(instance) else ""),
             zone=instance.zone,
             market=instance.market,
@@ -164,8 +167,8 @@ class Ec2:
     def _context(self) -> refusals.Context:
         return refusals.Context(self.entry.name, self.endpoint.region, self.entry.instance_type, self.endpoint.regions)
 
-    def _hourly(self, instance_type: str) -> float | None:
-        return prices.hourly(instance_type) if self.endpoint.is_billed else None
+    def _hourly(self, instance_type: str, region: str) -> float | None:
+        return prices.hourly(instance_type, region) if self.endpoint.is_billed else None
 
     def _price(self) -> str:
         return prices.in_words(self.entry.instance_type, self.endpoint.region, self.entry.disk_gb) if self.endpoint.is_billed else "nothing"
@@ -220,33 +223,44 @@ class Ec2:
     def _reusing(self, existing: Instance) -> Plan:
         box, name = self.box_of(existing), self.entry.name
         whose = "`instance_id:` names it" if self.entry.instance_id else f"{existing.id} bears the tags of box {name}"
-        state = f"it is {existing.state} in {existing.zone or box.region}"
-        action = "start it" if existing.state in ("stopping", "stopped") else "nothing: it is up"
-        return Plan(action, box, why=f"{whose}; {state}", is_billed=self.endpoint.is_billed, hourly_usd=box.hourly_usd)
+        why = f"{whose}; it is {existing.state} in {existing.zone or box.region}"
+        if existing.state == "running":
+            return Plan("nothing: it is up", box, is_billed=self.endpoint.is_billed, hourly_usd=box.hourly_usd, why=why)
+        offer = Offer(existing.there.region, existing.zone or None, existing.facts["InstanceType"], existing.market)
+        price = prices.of_offer(offer, self.entry.disk_gb, existing.there)
+        worst = estimate.worst_case(self.entry, price, datetime.now(UTC))
+        return Plan("start it", box, [], self.endpoint.is_billed, price.compute_hourly, why, [offer], worst=worst)
 
     def _launching(self, replaces: Box | None) -> Plan:
         with self._explained():
             image = request.image(self.entry, self.endpoint, self._context)
-        key = keys.private_key(self.entry)
         tried = offers.offers_of(self.entry)
-        facts = [
-            ("type", self.entry.instance_type),
-            ("market", self.entry.market),
-            ("region", self.entry.zone or self.endpoint.region),
-            *([("else", "; ".join(map(str, tried[1:])))] if tried[1:] else []),
+        lines = estimate.compare(self.entry, self.endpoint)
+        worst = estimate.worst_case(self.entry, lines[0].price, datetime.now(UTC))
+        regions = ", ".join(there.region for there in self._places)
+        why = f"no instance of box {self.entry.name} is there (asked: {regions})"
+        action = "launch it"
+        if replaces:
+            action = f"launch it, then terminate {replaces.id}"
+            why = f"a fresh one was asked for; {replaces.id} ({replaces.state}) is terminated, with its disk, once the new one is up"
+        hourly = lines[0].price.compute_hourly if self.endpoint.is_billed else None
+        return Plan(action, None, self._facts(image), self.endpoint.is_billed, hourly, why, tried, replaces, lines, worst)
+
+    def _facts(self, image: dict[str, Any]) -> list[tuple[str, str]]:
+        """What would be made, as label and value."""
+        first, *others = offers.offers_of(self.entry)
+        key = keys.private_key(self.entry)
+        return [
+            ("type", first.instance_type),
+            ("market", first.market),
+            ("region", first.zone or first.region),
+            *([("else", "; ".join(map(str, others)))] if others else []),
             ("image", f"{image['ImageId']} ({image.get('Name', 'unnamed')})"),
             ("disk", f"{self.entry.disk_gb} GB gp3, encrypted"),
             ("access", "SSH on port 22 from this laptop's address only; IMDSv2 required"),
             ("key", str(key) if key else request.wish(self.entry, "key_name") or f"a new one: {keys.own_key_path()}"),
             ("price", self._price()),
         ]
-        regions = ", ".join(there.region for there in self._places)
-        why = f"no instance of box {self.entry.name} is there (asked: {regions})"
-        if replaces:
-            why = f"a fresh one was asked for; {replaces.id} ({replaces.state}) is terminated, with its disk, once the new one is up"
-        action = f"launch it, then terminate {replaces.id}" if replaces else "launch it"
-        hourly = self._hourly(self.entry.instance_type)
-        return Plan(action, None, facts, self.endpoint.is_billed, hourly, why, tried, replaces)
 
     # Getting one --------------------------------------------------------------------------------------------------------
 
@@ -293,7 +307,9 @@ class Ec2:
 
     def _mark_replaced(self, instance: Instance) -> None:
         value = datetime.now(UTC).isoformat(timespec="seconds")
-        tags = [{"Key": identity.REPLACED_TAG, "Value": value}]
+        # With the project's tag again: the policy of docs/aws.md lets tags be made only together with it.
+        wanted = {identity.REPLACED_TAG: value, identity.PROJECT_TAG: identity.project_mark()}
+        tags = [{"Key": key, "Value": value} for key, value in wanted.items()]
         instance.there.client("ec2").create_tags(Resources=[instance.id], Tags=tags)
 
     def _unmark_replaced(self, instance: Instance) -> None:
@@ -309,7 +325,7 @@ class Ec2:
 
     def _admit(self, instance: Instance, on_progress: Progress) -> None:
         if self._is_adopted(instance):
-            adopt.admit(self.entry, instance, instance.there.caller_cidr(), on_progress)
+            adopt.admit(self.entry, instance, reach.entrance(self.entry, instance.there, instance.facts["VpcId"]), on_progress)
         else:
             entering.admit_caller(self.entry, instance, on_progress)
 
@@ -317,7 +333,7 @@ class Ec2:
         patience = self.endpoint.patience
         what = f"waiting until {box.name} goes down"
         poll = min(0.2, patience.poll)
-        if not waiting.until(lambda: not waiting.speaks_ssh(box.host, box.port) or None, what, on_progress, patience.ssh / 2, poll):
+        if not waiting.until(lambda: not reach.answers(box) or None, what, on_progress, patience.ssh / 2, poll):
             on_progress(f"{box.name} was not seen to go down; it answers")
 
     # Refusing -----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from remote.control.cloud import host_keys, identity, ingress, instances, keys, transitions, waiting
+from remote.control.cloud import host_keys, identity, ingress, instances, keys, reach, transitions, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.instances import Instance
 from remote.control.cloud.phases import Phases
@@ -36,7 +36,7 @@ def admit_caller(entry: Any, instance: Instance, on_progress: Progress) -> None:
     ec2 = instance.there.client("ec2")
     group = ingress.find_group(ec2, identity.group_name(entry.name), instance.facts["VpcId"])
     if group:
-        ingress.admit(ec2, group, instance.there.caller_cidr(), on_progress)
+        ingress.admit(ec2, group, reach.entrance(entry, instance.there, instance.facts["VpcId"]), on_progress)
 
 
 def enter(
@@ -46,7 +46,10 @@ def enter(
     with phases.phase("ssh"):
         await_ssh(instance, box, on_progress)
     with phases.phase("host key"):
-        host_keys.pin_from_console(instance.there.client("ec2"), box, instance.there.patience, on_progress)
+        if entry.host_key:
+            host_keys.pin_from_inventory(entry, box.host_key_alias)
+        is_adopted = instance.is_adopted
+        host_keys.pin_from_console(instance.there.client("ec2"), box, instance.there.patience, on_progress, is_adopted)
     if arm:
         with phases.phase("arm"):
             arm(box)
@@ -59,7 +62,7 @@ def await_ssh(instance: Instance, box: Box, on_progress: Progress) -> None:
 
     def look() -> bool | None:
         nonlocal looked
-        if waiting.speaks_ssh(box.host, box.port):
+        if reach.answers(box):
             return True
         if time.monotonic() - looked > _LOOK_EVERY_SECONDS:
             looked = time.monotonic()

@@ -14,6 +14,7 @@ from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
 
 _GENERATIONS = 50
+_RACES = 3
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,8 @@ class Launch:
         """The instance behind the request's token; None when the token is used up and the next one is due."""
         from botocore.exceptions import ClientError
 
-        asked = request.prepare(self.entry, offer, there, context, self.on_progress)
         try:
-            return Instance(dict(there.client("ec2").run_instances(**asked, ClientToken=token)["Instances"][0]), there)
+            return self._sent(offer, there, context, token)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "IdempotentInstanceTerminated":
@@ -95,6 +95,19 @@ class Launch:
             # An earlier launch was cut off before its answer and the inventory changed since: its instance is the box, once it shows.
             poll = there.patience.poll
             return waiting.until(self.look, "looking for an earlier launch", lambda line: None, 10 * poll, poll)
+
+    def _sent(self, offer: Offer, there: Endpoint, context: refusals.Context, token: str) -> Instance:
+        """RunInstances, with all that it names made before; once more where another box's end took it away in between."""
+        from botocore.exceptions import ClientError
+
+        for is_last in (*[False] * _RACES, True):
+            asked = request.prepare(self.entry, offer, there, context, self.on_progress)
+            try:
+                return Instance(dict(there.client("ec2").run_instances(**asked, ClientToken=token)["Instances"][0]), there)
+            except ClientError as error:
+                if is_last or self.entry.key_name or error.response["Error"]["Code"] != "InvalidKeyPair.NotFound":
+                    raise
+        raise AssertionError("the last one returns or raises")
 
 
 def _in_order(entry: Any) -> Iterator[Offer]:

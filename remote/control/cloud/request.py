@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.cloud import clocks, identity, images, ingress, keys, refusals, user_data
+from remote.control.cloud import clocks, identity, images, ingress, keys, reach, refusals, user_data
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer
 from remote.control.cloud.provider import Progress
@@ -18,8 +18,9 @@ def prepare(entry: Any, offer: Offer, there: Endpoint, context: refusals.Context
     login = keys.identity_of(entry)
     keys.ensure_pair(ec2, login, identity.shared_tags())
     tags = identity.tags(entry.name, entry.tags)
-    group = ingress.ensure_group(ec2, identity.group_name(entry.name), _vpc(ec2, offer, context), tags)
-    ingress.admit(ec2, group, there.caller_cidr(), on_progress)
+    vpc = _vpc(ec2, offer, context)
+    group = ingress.ensure_group(ec2, identity.group_name(entry.name), vpc, tags)
+    ingress.admit(ec2, group, reach.entrance(entry, there, vpc), on_progress)
     return parameters(entry, offer, found, login.name, group, tags)
 
 
@@ -34,7 +35,7 @@ def parameters(entry: Any, offer: Offer, found: dict[str, Any], key_name: str, g
         "InstanceType": offer.instance_type,
         "MinCount": 1,
         "MaxCount": 1,
-        "KeyName": key_name,
+        **({"KeyName": key_name} if key_name else {}),
         "SecurityGroupIds": [group],
         **_placement(offer),
         **(_spot(entry) if is_spot else {}),

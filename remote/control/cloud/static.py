@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.cloud import keys, waiting
+from remote.control.cloud import host_keys, keys, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
-from remote.control.transport import known_hosts
 
 _PATIENCE_SECONDS = 20
 
@@ -83,22 +82,13 @@ class Static:
     def _pin(self, alias: str) -> None:
         if not self.entry.host_key:
             raise ConfigError([self._no_host_key()])
-        try:
-            key = known_hosts.normal(self.entry.host_key)
-        except ValueError as error:
-            raise ConfigError([self._finding(str(error), "the key as `ssh-keyscan` prints it, without the host's name")]) from None
-        if known_hosts.pinned(alias) != [key]:  # the inventory is the truth about a host that stands
-            known_hosts.forget(alias)
-            known_hosts.pin(alias, key)
+        host_keys.pin_from_inventory(self.entry, alias)
 
     def _no_host_key(self) -> Finding:
         what = "there is no `host_key`, so nothing would prove that it is the host that answers"
-        return self._finding(what, "`host_key: ssh-ed25519 AAAA…`")
-
-    def _finding(self, what: str, expected: str) -> Finding:
         scan = f"ssh-keyscan -t ed25519 -p {self.entry.port} {self.entry.host}"
         remedy = (
             f"Run `{scan}`, compare its fingerprint (`{scan} | ssh-keygen -lf -`) with what the host's owner says, "
             f"then paste the two words after the host's name as `host_key:` of {self.entry.name}"
         )
-        return Finding(place("boxes", self.entry.name, "host_key"), what, expected, remedy)
+        return Finding(place("boxes", self.entry.name, "host_key"), what, "`host_key: ssh-ed25519 AAAA…`", remedy)

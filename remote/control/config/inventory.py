@@ -73,6 +73,11 @@ class _CloudEntry(_Entry):
     instance_id: str | None = Field(
         default=None, pattern=r"^i-[0-9a-f]{8,17}$", description="an instance that already is: it is used, never launched anew"
     )
+    host_key: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+",
+        description="the public host key of the instance that `instance_id` names, where its console no longer shows it",
+    )
     zone: str | None = Field(default=None, description="the availability zone; without it the cloud chooses", pattern=_ZONE)
     market: Market = Field(default="on-demand", description="`spot` is cheaper, and may be taken back with two minutes' notice")
     max_spot_usd: float | None = Field(default=None, gt=0, description="the most a spot hour may cost; without it the on-demand price")

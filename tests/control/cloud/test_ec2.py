@@ -214,10 +214,13 @@ def test_an_unknown_subnet_is_explained(cloud):
     assert "`subnet:` of trainer" in caught.value.remedy
 
 
+OFFER = "g5.2xlarge on-demand in us-east-1"
+
+
 def test_a_used_up_token_leads_to_the_next_generation(cloud):
     tokens = refuse(cloud, "IdempotentInstanceTerminated", times=2)
     box = boxes.ready(cloud.entry, cloud.say)
-    assert tokens == [identity.client_token("trainer", generation) for generation in range(3)]
+    assert tokens == [identity.client_token("trainer", generation, OFFER) for generation in range(3)]
     assert len(set(tokens)) == 3
     assert [instance["InstanceId"] for instance in instances(cloud)] == [box.id]
 
@@ -230,13 +233,16 @@ def test_a_repeated_launch_sends_the_same_token_until_the_box_is_terminated(clou
     boxes.ready(cloud.entry, cloud.say)
     boxes.terminate(cloud.entry)
     boxes.ready(cloud.entry, cloud.say)
-    assert tokens == [identity.client_token("trainer", generation) for generation in (0, 0, 0, 1)]
+    assert tokens == [identity.client_token("trainer", generation, OFFER) for generation in (0, 0, 0, 1)]
 
 
-def test_a_changed_inventory_after_a_cut_off_launch_finds_its_instance(cloud):
+def test_a_changed_inventory_after_a_cut_off_launch_finds_its_instance(cloud, monkeypatch):
     first = boxes.ready(cloud.entry, cloud.say)
     refuse(cloud, "IdempotentParameterMismatch", times=1)
-    assert cloud.box()._run({"ImageId": "ami-12c6146b", "MinCount": 1, "MaxCount": 1, "ClientToken": "x"})["InstanceId"] == first.id
+    shows = iter([[], instances_module.of_box("trainer", [cloud.endpoint])])
+    monkeypatch.setattr(instances_module, "of_box", lambda name, places: next(shows, instances_module.of_project(cloud.endpoint)))
+    assert boxes.ready(cloud.entry, cloud.say).id == first.id
+    assert len(instances(cloud)) == 1
 
 
 def refuse(cloud, code, times):
@@ -253,10 +259,3 @@ def refuse(cloud, code, times):
     cloud.undo.append(lambda: cloud.ec2.meta.events.unregister(name, answer))
     return tokens
 
-
-def test_an_instance_that_dies_as_it_starts_tells_why(cloud):
-    box = cloud.box()
-    reason = {"Code": "Server.InsufficientInstanceCapacity", "Message": "none left"}
-    error = box._died({"InstanceId": "i-1", "StateReason": reason})
-    assert type(error).__name__ == "CapacityError"
-    assert "none left" in error.why

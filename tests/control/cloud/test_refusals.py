@@ -16,9 +16,12 @@ CONTEXT = refusals.Context("trainer", "us-east-1", "g5.2xlarge")
     ("code", "kind", "remedy"),
     [
         ("InsufficientInstanceCapacity", CapacityError, "./inv launch trainer"),
-        ("Server.InsufficientInstanceCapacity", CapacityError, "wait"),
-        ("Unsupported", CapacityError, "instance_type:"),
+        ("Server.InsufficientInstanceCapacity", CapacityError, "--wait"),
+        ("SpotMaxPriceTooLow", CapacityError, "max_spot_usd:"),
+        ("Unsupported", CloudError, "instance_type:"),
         ("VcpuLimitExceeded", QuotaError, "L-DB2E81BA"),
+        ("MaxSpotInstanceCountExceeded", QuotaError, "L-3819A6DF"),
+        ("PendingVerification", PermissionDenied, "docs/aws.md"),
         ("Client.VolumeLimitExceeded", QuotaError, "Service Quotas"),
         ("UnauthorizedOperation", PermissionDenied, "docs/aws.md"),
         ("AccessDeniedException", PermissionDenied, "docs/aws.md"),
@@ -35,6 +38,7 @@ def test_codes(code, kind, remedy):
         raise ClientError({"Error": {"Code": code, "Message": "because"}}, "RunInstances")
     assert type(caught.value) is kind
     assert caught.value.why == f"{code}: because"
+    assert caught.value.code == code.removeprefix("Server.").removeprefix("Client.")
     assert remedy in caught.value.remedy
     assert caught.value.where == "box trainer (us-east-1)"
 
