@@ -89,7 +89,7 @@ def family(instance_type: str) -> str:
     letters, generation = re.match(r"([a-z]*)-?(\d*)", instance_type).groups()  # type: ignore[union-attr]
     if letters == "p":
         return "p5" if int(generation or 0) >= 5 else "p"
-    return {"vt": "g"}.get(letters, letters if letters in ON_DEMAND else "standard")
+    return {"vt": "g", "gr": "g"}.get(letters, letters if letters in ON_DEMAND else "standard")
 
 
 def quota_of(instance_type: str, market: str) -> Quota | None:
