@@ -6,13 +6,14 @@
 import argparse
 import fcntl
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from remote.payload import process
 from remote.payload.watchdog.place import CLOCKS, Place
-from remote.payload.watchdog.rounds import WAKE, Watchdog
+from remote.payload.watchdog.rounds import SIGNALS, WAKE, Watchdog
 
 NOT_RUNNING = 3
 _TELL_SECONDS = 60.0
@@ -45,6 +46,7 @@ def run(place: Place) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # from now on others find it, and may wake it
         lock.truncate(0)
         lock.write(f"{os.getpid()} {process.start_ticks(os.getpid())}")
         lock.flush()

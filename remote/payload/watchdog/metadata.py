@@ -28,13 +28,13 @@ class Metadata:
         self._token = ""
         self._now = 0.0
         self._life_cycle = ""
-        self._has_answered = False
+        self._has_answered = self._is_refused = False
         self._silent_until = 0.0
 
     def session(self, patience_seconds: float = 0.0) -> str:
         """When this start of the box began, in whole seconds since the epoch; empty when the service does not tell.
 
-        A service that has never answered yet, as early in a boot, is waited for.
+        A service that cannot be reached yet, as early in a boot, is waited for.
         """
         deadline = time.monotonic() + patience_seconds
         while True:
@@ -42,7 +42,7 @@ class Metadata:
                 document = json.loads(self._get("dynamic/instance-identity/document") or "")
                 return str(calendar.timegm(time.strptime(document["pendingTime"], _TIME)))
             except (ValueError, KeyError, TypeError):
-                if self._has_answered or time.monotonic() >= deadline:
+                if self._has_answered or self._is_refused or time.monotonic() >= deadline:
                     return ""
             self._silent_until = 0.0
             time.sleep(_REPEAT_SECONDS)
@@ -88,8 +88,9 @@ class Metadata:
         except urllib.error.HTTPError as error:
             if error.code == 401:
                 self._token = ""
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self._silent_until = time.monotonic() + _SILENT_SECONDS  # where there is none, asking costs seconds each time
+            self._is_refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
         return None
 
 

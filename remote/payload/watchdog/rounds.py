@@ -18,11 +18,14 @@ from remote.payload.watchdog.place import Place
 WAKE = signal.SIGUSR1
 """Asks for a round at once."""
 
+SIGNALS = {WAKE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+"""What it waits for, and must never be ended by unawares."""
+
 _NOTICE_SECONDS = 5.0
 _SHORTEST_WAIT = 0.05
 _PLANS_IN_AHEAD = 10
-_METADATA_SECONDS = 10.0
-_SIGNALS = {WAKE, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_METADATA_SECONDS = 3.0
+_ALERT_SECONDS = 10.0
 
 _WHY = {
     "idle": "no job, SSH session or GPU use for {idle}",
@@ -33,7 +36,7 @@ _WHY = {
 
 
 class Watchdog:
-    """One watchdog in its folder. `run` ends with SIGTERM, or with the box."""
+    """One watchdog in its folder, in a process that has blocked `SIGNALS`. `run` ends with SIGTERM, or with the box."""
 
     def __init__(self, place: Place) -> None:
         self._place, self._alerts, self._metadata = place, Alerts(place.folder), Metadata()
@@ -48,7 +51,6 @@ class Watchdog:
 
     def run(self) -> None:
         """Make rounds for good."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         (self._settings.windlass / "notice.json").unlink(missing_ok=True)  # of an earlier life of the box
         self._alerts.log(f"watching: start {self._counters.session or 'unknown'}, {self._counters.elapsed:.0f} s so far")
         while True:
@@ -135,7 +137,7 @@ class Watchdog:
         self._wind_down(notices.DEADMAN, f"{reading.stops_by} clock: {why}", limits.grace)
         self._counters.ended_by = reading.stops_by
         self._place.keep(self._counters, self._stopping(reading.stops_by, 0.0))
-        self._alerts.finish(_METADATA_SECONDS)
+        self._alerts.finish(_ALERT_SECONDS)
         attempt = 0
         while True:
             complaint = power.off(attempt, self._settings.forced)
@@ -180,7 +182,7 @@ class Watchdog:
                     self._alerts.log("a notice could not be heeded:\n" + traceback.format_exc())
             left = max(0.0, deadline - time.monotonic())
             step = min(_NOTICE_SECONDS, left) if self._metadata.is_spot() else left
-            arrived = signal.sigtimedwait(_SIGNALS, step)
+            arrived = signal.sigtimedwait(SIGNALS, step)
             if arrived is not None and arrived.si_signo == WAKE:
                 return True
             if arrived is not None and arrived.si_signo in (signal.SIGTERM, signal.SIGINT):
