@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Process:
 def members(name: str, value: str, groups: Collection[int] = ()) -> set[int]:
     """The pids of all processes that carry `name=value`, belong to `groups`, or descend from such a process."""
     mark = b"\0" + f"{name}={value}".encode() + b"\0"
-    living = list(_from_proc() if Path("/proc/self/environ").exists() else _from_ps(mark))
+    living = _census.taken() if Path("/proc/self/environ").exists() else list(_from_ps(mark))
     found = {process.pid for process in living if process.group in groups or process.has(mark)}
     size = -1
     while size != len(found):
@@ -58,6 +59,27 @@ def end(name: str, value: str, groups: Collection[int] = (), grace_seconds: floa
         asked |= living
         time.sleep(0.02)
     return living
+
+
+class _Census:
+    """All processes, listed once for all who ask at the same time: many instances stop together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = 0.0
+        self._found: list[Process] = []
+
+    def taken(self) -> list[Process]:
+        """A list that was begun after it was asked for."""
+        asked = time.monotonic()
+        with self._lock:
+            if self._begun <= asked:
+                self._begun = time.monotonic()
+                self._found = list(_from_proc())
+            return self._found
+
+
+_census = _Census()
 
 
 def _send(number: signal.Signals, pids: Collection[int]) -> None:

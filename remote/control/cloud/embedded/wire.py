@@ -157,4 +157,6 @@ def _undated(start_response: Callable[..., Any]) -> Callable[..., Any]:
 def _is_own(environ: Environ) -> bool:
     """Neither a web page in the user's browser nor another user of this machine may start processes as this user."""
     host = environ.get("HTTP_HOST", "").rpartition(":")[0]
-    return host in _LOOPBACK and "HTTP_ORIGIN" not in environ and peer.is_own(environ["REMOTE_ADDR"], int(environ["REMOTE_PORT"]))
+    server = (environ["SERVER_NAME"], int(environ["SERVER_PORT"]))
+    is_local = host in _LOOPBACK and "HTTP_ORIGIN" not in environ
+    return is_local and peer.is_own(environ["REMOTE_ADDR"], int(environ["REMOTE_PORT"]), server)

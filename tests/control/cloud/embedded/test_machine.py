@@ -61,13 +61,26 @@ def test_sshd_accepts_the_configuration(tmp_path):
     assert told["listenaddress"] == "127.0.0.1:22022"
 
 
-def test_a_peer_is_known_by_its_socket():
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_peer_is_known_by_its_socket(family):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        visitor = socket.create_connection(server.getsockname())
+        visitor = socket.socket(family)
+        host, number = server.getsockname()
+        visitor.connect((f"::ffff:{host}" if family == socket.AF_INET6 else host, number))
+        accepted, (address, port) = server.accept()
+        with accepted:
+            assert peer.is_own(address, port, (host, number))
+            visitor.close()
+        assert not peer._can_tell() or not peer.is_own(address, port, (host, number)), "a closed socket belongs to nobody"
+
+
+def test_the_kernel_and_its_table_say_the_same():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as visitor:
         host, port = visitor.getsockname()
-        assert peer.is_own(host, port)
-        visitor.close()
-        assert not peer._can_tell() or not peer.is_own(host, port), "a closed socket belongs to nobody"
+        if not peer._can_tell():
+            pytest.skip("this machine does not tell")
+        assert peer._from_table(host, port) == os.getuid()
+        assert peer._owner(host, port, server.getsockname()) == os.getuid()
 
 
 def test_without_a_cloud_the_remedy_is_told():
