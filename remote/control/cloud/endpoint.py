@@ -6,12 +6,14 @@ asked with dummy credentials by a session that reads no environment variable and
 
 import ipaddress
 import os
+import shutil
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
 from remote.control.cloud.box import Box
-from remote.control.errors import CloudError
+from remote.control.errors import CloudError, LaptopError
 
 _RETRIES = {"mode": "standard", "total_max_attempts": 5}
 _CHECK_ADDRESS = "https://checkip.amazonaws.com"
@@ -66,6 +68,9 @@ class Endpoint(Protocol):
     def address_of(self, instance: dict[str, Any]) -> Address | None:
         """Where the instance (as `describe_instances` tells) is reached; None while it has no address."""
 
+    def session_plugin(self) -> list[str]:
+        """The program that carries a Session Manager session, called as AWS's own. Raises LaptopError where it is not installed."""
+
 
 @dataclass(frozen=True)
 class AwsEndpoint:
@@ -75,6 +80,7 @@ class AwsEndpoint:
     user: str
     is_billed: bool = True
     patience: Patience = Patience(state=600, ssh=600, host_key=600, poll=3)
+    reach: str = "public"
 
     def client(self, service: str) -> Any:
         """A boto3 client."""
@@ -106,9 +112,22 @@ class AwsEndpoint:
             raise CloudError(what, where=_CHECK_ADDRESS, why=str(error), remedy=remedy) from None
 
     def address_of(self, instance: dict[str, Any]) -> Address | None:
-        """The public address, else the private one; port 22."""
-        host = instance.get("PublicIpAddress") or instance.get("PrivateIpAddress")
+        """The public address, else the private one; port 22. Session Manager is asked for the instance itself."""
+        if self.reach == "ssm":
+            return Address(instance["InstanceId"], 22, self.user)
+        public = instance.get("PublicIpAddress") if self.reach == "public" else None
+        host = public or instance.get("PrivateIpAddress")
         return Address(host, 22, self.user) if host else None
+
+    def session_plugin(self) -> list[str]:
+        """AWS's session-manager-plugin."""
+        if found := shutil.which("session-manager-plugin"):
+            return [found]
+        raise LaptopError(
+            "there is no `session-manager-plugin` on this laptop, and a box with `reach: ssm` is reached through it",
+            remedy="`curl -o /tmp/p.deb https://s3.amazonaws.com/session-manager-downloads/plugin/latest/ubuntu_64bit/"
+            "session-manager-plugin.deb && sudo dpkg -i /tmp/p.deb` (macOS: `brew install --cask session-manager-plugin`)",
+        )
 
 
 @dataclass(frozen=True)
@@ -119,6 +138,7 @@ class EmbeddedEndpoint:
     region: str = "us-east-1"
     is_billed: bool = False
     patience: Patience = Patience(state=90, ssh=60, host_key=30, poll=0.1)
+    reach: str = "public"
 
     def client(self, service: str) -> Any:
         """A boto3 client."""
@@ -140,7 +160,12 @@ class EmbeddedEndpoint:
         """What the embedded cloud says about the instance's SSH server."""
         from remote.control.cloud.embedded import client
 
-        return Address(*client.address_of(self.url, instance["InstanceId"]))
+        host, port, user = client.address_of(self.url, instance["InstanceId"])
+        return Address(instance["InstanceId"], 22, user) if self.reach == "ssm" else Address(host, port, user)
+
+    def session_plugin(self) -> list[str]:
+        """A stand-in of ours."""
+        return [sys.executable, "-m", "remote.control.cloud.embedded.session_plugin"]
 
 
 def of_entry(entry: Any, start: bool = True) -> Endpoint:
@@ -151,8 +176,8 @@ def of_entry(entry: Any, start: bool = True) -> Endpoint:
     if entry.provider == "embedded":
         from remote.control.cloud.embedded import client
 
-        return EmbeddedEndpoint(client.endpoint(start), entry.region)
-    return AwsEndpoint(entry.region, entry.user)
+        return EmbeddedEndpoint(client.endpoint(start), entry.region, reach=entry.reach)
+    return AwsEndpoint(entry.region, entry.user, reach=entry.reach)
 
 
 def of_box(box: Box) -> Endpoint:
@@ -160,8 +185,8 @@ def of_box(box: Box) -> Endpoint:
     if box.provider == "embedded":
         from remote.control.cloud.embedded import client
 
-        return EmbeddedEndpoint(client.endpoint(), box.region)
-    return AwsEndpoint(box.region, box.user)
+        return EmbeddedEndpoint(client.endpoint(), box.region, reach=box.reach)
+    return AwsEndpoint(box.region, box.user, reach=box.reach)
 
 
 @cache  # a client takes a quarter of a second to make

@@ -44,10 +44,10 @@ def remove_groups(ec2: Any, name: str) -> bool:
     return True
 
 
-def admit(ec2: Any, group_id: str, cidr: str, on_progress: Progress) -> None:
-    """Let `cidr` reach port 22, and take back what an earlier address of the caller was given. Rules made by others stay."""
+def admit(ec2: Any, group_id: str, cidr: str | None, on_progress: Progress) -> None:
+    """Let `cidr` (or nobody) reach port 22, and take back what an earlier address was given. Rules made by others stay."""
     ours = _callers(ec2, group_id)
-    if cidr not in ours:
+    if cidr is not None and cidr not in ours:
         _authorize(ec2, group_id, cidr)
         on_progress(f"port 22 opened for {cidr}" + (f", closed for {', '.join(ours)}" if ours else ""))
     if stale := [other for other in ours if other != cidr]:

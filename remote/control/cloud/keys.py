@@ -1,5 +1,6 @@
 """The SSH key with which a box is entered: the user's, or one of Windlass's own."""
 
+import base64
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from remote.control.errors import ConfigError, Finding
 
 @dataclass(frozen=True)
 class Identity:
-    """A login. `key` is the private key (None: the SSH agent); `name` is its EC2 key pair; `public` is what to import under that name,
-    or None where the user made the pair."""
+    """A login. `key` is the private key (None: the SSH agent); `name` is its EC2 key pair, empty where EC2 Instance Connect admits the
+    key; `public` is what to import under that name, or None where there is nothing to import."""
 
     key: Path | None
     name: str
@@ -28,6 +29,8 @@ def identity_of(entry: Any) -> Identity:
     if key_name:
         return Identity(key, key_name, None)
     key = key or own_key()
+    if entry.instance_connect:
+        return Identity(key, "", None)
     public = public_line(key, entry.name)
     return Identity(key, _pair_name(public), public)
 
@@ -68,7 +71,7 @@ def public_line(key: Path, box_name: str) -> str:
     """The public half as `ssh-ed25519 AAAA…`. Raises ConfigError when a passphrase hides it and no `.pub` lies beside."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_ssh_private_key
 
-    beside = key.with_name(f"{key.name}.pub")
+    beside = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     if beside.exists():
         return " ".join(beside.read_text().split()[:2])
     content = key.read_bytes()
@@ -76,11 +79,21 @@ def public_line(key: Path, box_name: str) -> str:
     try:
         public = load(content, password=None).public_key()
     except TypeError:
-        remedy = f"`ssh-keygen -y -f {key} > {beside}` writes it; `ssh-add {key}` opens the key for Windlass"
-        raise ConfigError([Finding(_place_of(box_name), f"{key} has a passphrase", f"its public half in {beside.name}", remedy)]) from None
+        return _hidden_line(key, beside, box_name)
     except ValueError as error:
         raise ConfigError([_no_key(key, box_name, str(error))]) from None
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _hidden_line(key: Path, beside: Path, box_name: str) -> str:
+    """The public half of a key with a passphrase: OpenSSH's own format shows it, PEM does not."""
+    from remote.control.transport.login import public_part
+
+    if blob := public_part(key):
+        kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode()
+        return f"{kind} {base64.b64encode(blob).decode()}"
+    remedy = f"`ssh-keygen -y -f {key} > {beside}` writes it; `ssh-add {key}` opens the key for Windlass"
+    raise ConfigError([Finding(_place_of(box_name), f"{key} has a passphrase", f"its public half in {beside.name}", remedy)])
 
 
 def ensure_pair(ec2: Any, login: Identity, tags: dict[str, str]) -> None:
@@ -126,6 +139,8 @@ def _finding(path: Path, box_name: str) -> Finding | None:
         content = path.read_bytes()
     except PermissionError:
         return Finding(where, f"{path} can't be read", "a private SSH key that you may read", f"`sudo chown $USER {path}`")
+    if path.suffix == ".pub" and not path.with_suffix("").exists() and content.startswith((b"ssh-", b"ecdsa-", b"sk-")):
+        return None  # the private half is where only the SSH agent gets at it: a hardware key, a password manager
     if b"PRIVATE KEY-----" not in content:
         return _no_key(path, box_name, "it is a public key" if path.suffix == ".pub" else "it has no PRIVATE KEY line")
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):

@@ -1,18 +1,22 @@
 """The system's own `ssh` for a person: as strict as Windlass itself, without a line in `~/.ssh`."""
 
+from pathlib import Path
+
+from remote.control import project
+from remote.control.cloud import reach
 from remote.control.cloud.box import Box
 from remote.control.transport import known_hosts
 
 
-def options(box: Box) -> dict[str, str]:
-    """ssh_config keywords for a box."""
-    login = {"IdentityFile": str(box.key), "IdentitiesOnly": "yes"} if box.key else {}
+def login_options(host: str, port: int, user: str, key: Path | None, alias: str) -> dict[str, str]:
+    """ssh_config keywords for one host: its key pinned under `alias`, and nothing else believed."""
+    login = {"IdentityFile": str(key), "IdentitiesOnly": "yes"} if key else {}
     return {
-        "HostName": box.host,
-        "Port": str(box.port),
-        "User": box.user,
+        "HostName": host,
+        "Port": str(port),
+        "User": user,
         **login,
-        "HostKeyAlias": box.host_key_alias,
+        "HostKeyAlias": alias,
         "UserKnownHostsFile": str(known_hosts.path()),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
@@ -22,17 +26,53 @@ def options(box: Box) -> dict[str, str]:
     }
 
 
+def options(box: Box) -> dict[str, str]:
+    """ssh_config keywords for a box, over the road that leads there."""
+    proxy = reach.proxy_command(box)
+    road = {"ProxyCommand": proxy.replace("%", "%%")} if proxy else {}
+    return login_options(box.host, box.port, box.user, box.key, box.host_key_alias) | road
+
+
 def command(box: Box) -> list[str]:
     """The argument list of an interactive session. The user's own ssh configuration is left out: it could loosen these."""
-    settings = [f"{keyword}={_quoted(value)}" for keyword, value in options(box).items()]
+    settings = [f"{keyword}={_value(keyword, value)}" for keyword, value in options(box).items()]
     return ["ssh", "-F", "none", *(word for setting in settings for word in ("-o", setting)), f"windlass-{box.name}"]
 
 
 def config_block(box: Box) -> str:
     """A block for an ssh configuration, for editors and rsync: `Host windlass-NAME`."""
-    lines = [f"  {keyword} {_quoted(value)}" for keyword, value in options(box).items()]
-    return "\n".join([f"Host windlass-{box.name}", *lines]) + "\n"
+    lines = [f"  {keyword} {_value(keyword, value)}" for keyword, value in options(box).items()]
+    return "\n".join([*_admission(box), f"Host windlass-{box.name}", *lines]) + "\n"
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A value as ssh_config takes it."""
     return f'"{value}"' if " " in value else value
+
+
+def _value(keyword: str, value: str) -> str:
+    return value if keyword == "ProxyCommand" else quoted(value)  # ssh hands that line to a shell as it stands
+
+
+def _admission(box: Box) -> list[str]:
+    """The line that has EC2 Instance Connect admit the key each time ssh looks up this host."""
+    if not box.instance_connect:
+        return []
+    files = [str(_public_file(box.key, box.name))] if box.key else []
+    words = (box.provider, box.region, box.user, box.id, box.zone, *files)
+    told = reach.own_command("remote.control.cloud.instance_connect", *words).replace("%", "%%").replace('"', '\\"')
+    return [f'Match originalhost windlass-{box.name} exec "{told}"']
+
+
+def _public_file(key: Path, box_name: str) -> Path:
+    """The public half as a file, made where it is missing."""
+    from remote.contract import atomic
+    from remote.control.cloud import keys
+
+    beside = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
+    if beside.exists():
+        return beside
+    made = project.state_folder() / "keys" / f"{box_name}.pub"
+    made.parent.mkdir(mode=0o700, exist_ok=True)
+    atomic.write_text(made, keys.public_line(key, box_name) + "\n")
+    return made

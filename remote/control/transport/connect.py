@@ -1,5 +1,6 @@
 """From a box of the cloud to a way to it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from remote.control.transport.base import Transport
@@ -9,9 +10,47 @@ if TYPE_CHECKING:
 
 
 def connect(box: "Box") -> Transport:
-    """A transport to `box`; the connection itself is made with the first command."""
+    """A transport to `box`; the connection itself is made with the first command.
+
+    A public box that does not answer at all gets port 22 opened for this laptop's present address, once, before that is an error.
+    """
+    from remote.control.cloud import reach
     from remote.control.transport.known_hosts import pinned
     from remote.control.transport.ssh import Address, SshTransport
 
-    address = Address(box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias)
+    heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
+    road, admit = reach.road_of(box), reach.admission(box)
+    address = Address(box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, road=road, admit=admit, heal=heal)
     return SshTransport(address, pinned)
+
+
+def _admit_this_laptop(box: "Box") -> bool:
+    """Whether port 22 was closed for this laptop, and now is open."""
+    from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
+    from remote.control.console import say
+    from remote.control.errors import WindlassError
+
+    said: list[str] = []
+    try:
+        entry = load_inventory().boxes.get(box.name)
+        if entry is None:
+            return False
+        boxes.admit(entry, said.append)
+    except WindlassError:  # the error that is told is that the box does not answer; its remedy tries this again, and tells
+        return False
+    for line in said:
+        say(f"  {box.name}: {line}", "dim")
+    return bool(said)
+
+
+def _once(work: Callable[[], bool]) -> Callable[[], bool]:
+    done: list[bool] = []
+
+    def first() -> bool:
+        if done:
+            return False
+        done.append(True)
+        return work()
+
+    return first

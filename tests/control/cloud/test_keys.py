@@ -72,11 +72,31 @@ def test_an_unreadable_key(made):
     assert "can't be read" in finding_of(path)
 
 
-def test_a_passphrase_needs_the_public_half_beside(made):
+def test_a_passphrase_hides_the_private_half_alone(made):
     path = made("-t", "ed25519", "-N", "secret")
-    assert keys.identity_of(entry(path)).public.startswith("ssh-ed25519 ")
+    beside = keys.identity_of(entry(path)).public
+    path.with_suffix(".pub").unlink()
+    assert keys.identity_of(entry(path)).public == beside
+
+
+def test_a_passphrase_in_pem_needs_the_public_half_beside(made):
+    path = made("-t", "rsa", "-N", "secret", "-m", "PEM")
+    assert keys.identity_of(entry(path)).public.startswith("ssh-rsa ")
     path.with_suffix(".pub").unlink()
     assert "has a passphrase" in finding_of(path)
+
+
+def test_a_key_that_only_the_agent_has_is_named_by_its_public_half(made):
+    path = made("-t", "ed25519", "-N", "")
+    path.unlink()
+    public = path.with_suffix(".pub")
+    assert keys.identity_of(entry(public)) == keys.identity_of(entry(public))
+    assert keys.identity_of(entry(public)).public == " ".join(public.read_text().split()[:2])
+
+
+def test_with_instance_connect_there_is_no_key_pair(made):
+    path = made("-t", "ed25519", "-N", "")
+    assert keys.identity_of(entry(path, instance_connect=True)) == keys.Identity(path, "", None)
 
 
 def test_a_key_pair_of_the_users_is_not_imported(made):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remote.control.cloud.embedded.guest import shell
+from remote.control.cloud.embedded.instance_connect import keys_file
 
 if TYPE_CHECKING:
     import asyncssh
@@ -41,7 +42,8 @@ async def serve(folder: Path, host: str, port: int, host_key: Path, authorized_k
             self._connection = conn
 
         def begin_auth(self, username: str) -> bool:
-            self._connection.set_authorized_keys(str(authorized_keys))
+            files = (authorized_keys, keys_file(folder))
+            self._connection.set_authorized_keys([str(path) for path in files if path.exists()])
             return True
 
     os.chdir(folder / "disk")

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from remote.contract import atomic
+from remote.control.cloud.embedded.instance_connect import keys_file
 
 _PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
 _SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/libexec/sftp-server", "/usr/lib/ssh/sftp-server")
@@ -43,7 +44,7 @@ def _configuration(folder: Path, host: str, port: int, host_key: Path, authorize
 ListenAddress {host}
 Port {port}
 HostKey {_quoted(host_key)}
-AuthorizedKeysFile {_quoted(authorized_keys).replace("%", "%%")}
+AuthorizedKeysFile {" ".join(_quoted(path).replace("%", "%%") for path in (authorized_keys, keys_file(folder)))}
 SetEnv {_quoted(f"HOME={folder / 'disk'}")}
 ForceCommand exec {shlex.quote(str(folder / "enter"))}
 Subsystem sftp {sftp}
