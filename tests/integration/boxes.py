@@ -48,6 +48,25 @@ STAGES = {
         while True:
             time.sleep(0.05)
     """,
+    "saving": """
+        import json, signal, sys, time
+        from remote.contract import atomic, digest
+        from remote.payload.training.interrupt import flush
+        step, asked = 0, []
+        signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+        def save():
+            with atomic.making(job.paths.checkpoints / f"step-{step}") as folder:
+                (folder / "weights").write_bytes(bytes(step % 256 for _ in range(1000)))
+                files = {path.name: digest.of_file(path) for path in digest.files_in(folder)}
+                (folder / "manifest.json").write_text(json.dumps({"identity": {}, "files": files}))
+        while not asked:
+            step += 1
+            flush(job.paths.folder, save)
+            print(f"step {step}", flush=True)
+            time.sleep(0.02)
+        save()
+        sys.exit(143)
+    """,
     "failing": """
         how = job.option("how")
         if how == "told":

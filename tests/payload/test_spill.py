@@ -1,0 +1,239 @@
+"""Spilling to a real S3 server over the wire, and fetching on another box."""
+
+import json
+import os
+import shutil
+import stat
+import time
+from dataclasses import asdict
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+from remote.contract import atomic, digest
+from remote.contract import spill as contract
+from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
+from remote.contract.paths import BoxPaths
+from remote.contract.spill import Grant, Manifest, manifest_key
+from remote.payload import bucket, grants, spill, supervise
+from remote.payload.supervise import Refused
+
+PREFIX = "windlass/p/jobs/"
+RUN = "run-1"
+JOB = f"{RUN}-train-abc"
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
+    client = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=f"http://{host}:{port}", config=config)
+    client.create_bucket(Bucket="kept")
+    yield client
+    server.stop()
+
+
+@pytest.fixture
+def grant(s3):
+    post = s3.generate_presigned_post("kept", f"{PREFIX}{RUN}-${{filename}}", ExpiresIn=600)
+    return Grant(RUN, "kept", "us-east-1", PREFIX, post["url"], post["fields"], time.time() + 600)
+
+
+@pytest.fixture
+def box(tmp_path, monkeypatch, s3):
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket="kept"):
+        for each in page.get("Contents", ()):
+            s3.delete_object(Bucket="kept", Key=each["Key"])
+    monkeypatch.setattr(contract, "PIECE_BYTES", 1000)
+    return BoxPaths(tmp_path / "one")
+
+
+def make_job(box, name=JOB, status=Status.INTERRUPTED, ended_at=5.0, steps=(10, 20)):
+    paths = box.job(name)
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(JobSpec(name, "train", "r", RUN).to_json())
+    state = JobState(name, "train", status, ended_at=ended_at, cause=Cause.SPOT, kept="as before")
+    paths.log.write_text("one\ntwo\n")
+    for step in steps:
+        folder = paths.checkpoints / f"step-{step}"
+        folder.mkdir(parents=True)
+        (folder / "adapter.safetensors").write_bytes(os.urandom(2500))
+        (folder / "empty").write_bytes(b"")
+        files = {path.name: digest.of_file(path) for path in digest.files_in(folder)}
+        (folder / "manifest.json").write_text(json.dumps({"identity": {}, "files": files}))
+    if status is Status.SUCCEEDED:
+        for place in (paths.artifacts / "adapter", box.models / "tiny"):
+            place.mkdir(parents=True)
+            (place / "weights").write_bytes(os.urandom(1500))
+        made = {"adapter": paths.artifacts / "adapter", "model": box.models / "tiny"}
+        state.artifacts = {key: Artifact(str(path.relative_to(box.root)), 1500, digest.of_path(path), True) for key, path in made.items()}
+    supervise.write(paths, state)
+    return paths
+
+
+def fetching(s3, manifest):
+    folder = f"{PREFIX}{manifest.job_id}/"
+    keys = [piece.key for kept in manifest.files.values() for piece in kept.pieces(folder)]
+    urls = {key: s3.generate_presigned_url("get_object", {"Bucket": "kept", "Key": key}, 600) for key in keys}
+    return manifest, folder, urls
+
+
+def keys_of(s3):
+    return {each["Key"] for each in s3.list_objects_v2(Bucket="kept").get("Contents", ())}
+
+
+def test_the_newest_whole_checkpoint_goes_over_to_another_box(box, s3, grant, tmp_path):
+    paths = make_job(box)
+    manifest = spill.spill(box, JOB, grant)
+    assert manifest.what == "checkpoint step-20" and spill.recorded(paths) == manifest
+    other = BoxPaths(tmp_path / "other")
+    other.root.mkdir()
+    assert spill.fetch(other, *fetching(s3, manifest)) is True
+    there = other.job(JOB)
+    assert digest.of_folder(there.checkpoints / "step-20") == digest.of_folder(paths.checkpoints / "step-20")
+    assert not (there.checkpoints / "step-10").exists() and there.log.read_text() == "one\ntwo\n"
+    state = supervise.status(other, JOB)
+    assert (state.status, state.cause) == (Status.INTERRUPTED, Cause.SPOT)
+    assert state.kept == f"checkpoint step-20 in s3://kept/{PREFIX}{JOB}/"
+    assert [path.name for path in other.root.iterdir() if path.name.endswith("fetched")] == []
+
+
+def test_finished_artifacts_go_over_with_the_model_that_lies_elsewhere(box, s3, grant, tmp_path):
+    make_job(box, status=Status.SUCCEEDED)
+    manifest = spill.spill(box, JOB, grant)
+    assert manifest.what == "adapter, model" and not any("checkpoints" in path for path in manifest.files)
+    other = BoxPaths(tmp_path / "other")
+    disk = tmp_path / "another disk"
+    disk.mkdir()
+    other.root.mkdir()
+    other.shared.symlink_to(disk)
+    spill.fetch(other, *fetching(s3, manifest))
+    state = supervise.status(other, JOB)
+    assert all(digest.of_path(other.root / made.path) == made.sha256 for made in state.artifacts.values())
+    assert (disk / "models/tiny/weights").exists()
+
+
+def test_a_torn_checkpoint_is_passed_over(box, grant):
+    paths = make_job(box)
+    (paths.checkpoints / "step-20/adapter.safetensors").write_bytes(b"torn")
+    assert spill.spill(box, JOB, grant).what == "checkpoint step-10"
+    shutil.rmtree(paths.checkpoints / "step-10")
+    assert spill.spill(box, JOB, grant).what == "its log"
+
+
+def test_what_is_there_is_not_sent_again(box, s3, grant, monkeypatch):
+    make_job(box)
+    spill.spill(box, JOB, grant)
+    sent = []
+    put = bucket.Bucket.put
+    monkeypatch.setattr(bucket.Bucket, "put", lambda self, key, content: (sent.append(key), put(self, key, content))[1])
+    spill.spill(box, JOB, grant)
+    assert sent == [manifest_key(grant.folder(JOB))]
+
+
+def test_the_manifest_comes_last_and_not_at_all_after_a_failure(box, s3, grant, monkeypatch):
+    make_job(box)
+    put = bucket.Bucket.put
+
+    def failing(self, key, content):
+        if key.endswith("/1"):
+            raise bucket.Unreachable("no")
+        put(self, key, content)
+
+    monkeypatch.setattr(bucket.Bucket, "put", failing)
+    with pytest.raises(bucket.Unreachable):
+        spill.spill(box, JOB, grant)
+    assert manifest_key(grant.folder(JOB)) not in keys_of(s3)
+    monkeypatch.undo()
+
+
+def test_what_does_not_verify_is_not_put_into_place(box, s3, grant, tmp_path):
+    make_job(box)
+    manifest = spill.spill(box, JOB, grant)
+    victim = next(path for path in manifest.files if path.endswith("adapter.safetensors"))
+    (key, *_) = [piece.key for piece in manifest.files[victim].pieces(grant.folder(JOB))]
+    s3.put_object(Bucket="kept", Key=key, Body=b"x" * 1000)
+    other = BoxPaths(tmp_path / "other")
+    other.root.mkdir()
+    with pytest.raises(Refused, match="does not verify"):
+        spill.fetch(other, *fetching(s3, manifest))
+    assert not other.jobs.exists() or not list(other.jobs.iterdir())
+    s3.delete_object(Bucket="kept", Key=key)
+    with pytest.raises(bucket.Unreachable, match="404"):
+        spill.fetch(other, *fetching(s3, manifest))
+
+
+def test_a_job_that_is_there_is_left_alone(box, s3, grant):
+    paths = make_job(box)
+    manifest = spill.spill(box, JOB, grant)
+    paths.log.write_text("newer")
+    assert spill.fetch(box, *fetching(s3, manifest)) is False
+    assert paths.log.read_text() == "newer"
+
+
+def test_all_takes_the_cut_off_first_and_each_once(box, s3, grant):
+    make_job(box, f"{RUN}-a", Status.SUCCEEDED)
+    shutil.rmtree(box.models)
+    make_job(box, f"{RUN}-b", Status.SUCCEEDED)
+    (box.job(f"{RUN}-b").artifacts / "adapter/more").write_bytes(b"x" * 9000)
+    make_job(box, f"{RUN}-c")
+    make_job(box, "another-run-d")
+    box.job("another-run-d").spec.write_text(JobSpec("another-run-d", "train", "r", "another-run").to_json())
+    grants.take(box.root, grant)
+    said = []
+    told = spill.spill_all(box, said.append)
+    assert list(told) == [f"{RUN}-c", f"{RUN}-a", f"{RUN}-b"] and len(said) == 3
+    assert all(words.endswith("/") and "s3://kept/" in words for words in told.values())
+    assert spill.spill_all(box, said.append) == {}
+
+
+def test_the_grants_file_is_for_its_owner_alone_and_forgets_what_has_run_out(box, grant):
+    box.root.mkdir(parents=True)
+    grants.take(box.root, Grant("old", "kept", "r", PREFIX, "http://x", {}, expires=time.time() + 0.05))
+    time.sleep(0.06)
+    grants.take(box.root, grant)
+    path = box.root / "grant.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert set(json.loads(path.read_text())) == {RUN} and grants.of_run(box.root, RUN) == grant
+    atomic.write_text(path, "half a fi")
+    assert grants.of_run(box.root, RUN) is None
+
+
+def test_with_an_instance_profile_by_boto3(box, s3, monkeypatch):
+    make_job(box)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.meta.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    manifest = spill.spill(box, JOB, Grant(RUN, "kept", "us-east-1", PREFIX, profile=True))
+    key = manifest_key(f"{PREFIX}{JOB}/")
+    assert Manifest.from_json(s3.get_object(Bucket="kept", Key=key)["Body"].read()) == manifest
+
+
+def test_a_profile_that_fails_leaves_the_presigned_road(box, s3, grant, monkeypatch):
+    make_job(box)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    both = Grant(**{**asdict(grant), "profile": True})
+    assert spill.spill(box, JOB, both).what == "checkpoint step-20"
+
+
+def test_without_a_road_it_says_why(box, grant):
+    make_job(box)
+    with pytest.raises(bucket.Unreachable, match="has run out"):
+        spill.spill(box, JOB, Grant(**{**asdict(grant), "expires": 1.0}))
+
+
+def test_a_finished_job_whose_artifact_lies_outside_is_refused(box, grant):
+    paths = make_job(box, status=Status.SUCCEEDED)
+    state = JobState.read(paths.state)
+    state.artifacts["far"] = Artifact("../far", 1, "a" * 64)
+    supervise.write(paths, state)
+    with pytest.raises(Refused, match="outside"):
+        spill.spill(box, JOB, grant)
