@@ -23,7 +23,7 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
 from remote.control import daemon
-from remote.control.cloud.embedded import machine
+from remote.control.cloud.embedded import instance_connect, machine
 from remote.control.cloud.embedded.account import Account
 from remote.control.cloud.embedded.wire import Wire
 
@@ -50,6 +50,7 @@ def main() -> None:
     account = Account(folder, url)
     account.load()
     account.install()
+    instance_connect.install(account)
     server.app = Wire(account)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
