@@ -122,15 +122,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - at))
         self.end_headers()
         if not with_body:
-            return None
+            return
         piece = content[at:]
         if self.server.is_store and hub.cuts and hub.cut < len(piece):
             hub.cuts -= 1
             self.wfile.write(piece[: hub.cut])
             self.close_connection = True
-            return None
+            return
         self.wfile.write(piece)
-        return None
+        return
 
     def _say(self, status, headers, body=b""):
         self.send_response(status)

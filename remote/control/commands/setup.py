@@ -16,7 +16,7 @@ _YES = {"yes": "do not ask; needed where there is no terminal"}
     "ollama": "install the pinned Ollama too",
 })  # fmt: skip
 def setup(
-    _context: Any, names: Sequence[str] = (), model: Sequence[str] = (), adopt: str = "", name: str = "", ollama: bool = False,
+    _context: Any, names: Sequence[str] = (), model: Sequence[str] | None = None, adopt: str = "", name: str = "", ollama: bool = False,
     dry_run: bool = False, json: bool = False,
 ) -> None:  # fmt: skip
     """Brings running boxes their code, environment, base models and Ollama; what is there already is left as it is."""
@@ -24,7 +24,7 @@ def setup(
     from remote.control.setup import setup as work
 
     inventory, entries = boxes_of(names)
-    wishes = work.Wishes(tuple(model), adopt, name, ollama)
+    wishes = work.Wishes(tuple(model or ()), adopt, name, ollama)
     do = work.rehearse if dry_run else work.set_up
     done = fleet.each(entries, lambda entry, say: do(entry, wishes, say), lambda done: done.sentence(dry_run), work.Done.record)
     if json:
