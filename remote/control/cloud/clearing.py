@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from remote.control.cloud import identity, ingress, keys, refusals, waiting
 from remote.control.cloud.endpoint import Endpoint
-from remote.control.cloud.instances import Instance, described, side_by_side
+from remote.control.cloud.instances import Instance, by_id, described, side_by_side
 from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
 from remote.control.transport import known_hosts
@@ -22,11 +22,21 @@ def forget(instance: Instance) -> None:
     cancel_spot_request(instance)
 
 
-def after_attempt(name: str, there: Endpoint) -> None:
-    """Take away what an attempt that came to nothing made. Never hides the attempt's own error; what stays is found by the next one."""
+def after_attempt(name: str, there: Endpoint, instance: Instance | None = None) -> None:
+    """Take away what an attempt that came to nothing made. Never hides the attempt's own error; what stays is found by the next one.
+
+    An instance that stopped before it ever ran goes too; one that is still on its way is the box, and stays.
+    """
     with contextlib.suppress(CloudError), refusals.explained(refusals.Context(name, there.region)):
+        now = by_id(there, instance.id, name) if instance else None
+        if now and now.state in ("stopping", "stopped"):
+            there.client("ec2").terminate_instances(InstanceIds=[now.id])
+        poll = there.patience.poll
+        group = identity.group_name(name)
         ec2 = there.client("ec2")
-        ingress.remove_groups(ec2, identity.group_name(name))
+        # An instance that failed holds its group for some seconds more.
+        patience = 10 * poll if now and now.state != "pending" else 0
+        waiting.until(lambda: ingress.remove_groups(ec2, group) or None, f"clearing up after {name}", lambda line: None, patience, poll)
         keys.remove_pairs(ec2, _pairs_in_use(there))
 
 

@@ -267,6 +267,8 @@ class Ec2:
     def _reuse(self, existing: Instance, phases: Phases, on_progress: Progress, wait_seconds: float) -> Instance:
         if self.entry.instance_id:
             existing = adopt.claim(self.entry, existing, on_progress)
+        if existing.is_replaced:
+            self._unmark_replaced(existing)
         entering.check_login(self.entry, existing)
         self._admit(existing, on_progress)
         with phases.phase("running"):

@@ -15,6 +15,7 @@ from remote.control.errors import CloudError
 
 _GENERATIONS = 50
 _RACES = 3
+_TAKEN_AWAY = ("InvalidKeyPair.NotFound", "InvalidGroup.NotFound")
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,17 @@ class Launch:
         """The instance that an offer gives, once it runs. What a failure leaves is taken away."""
         there = self.home.in_region(offer.region)
         context = refusals.Context(self.entry.name, there.region, offer.instance_type, there.regions)
+        instance = None
         try:
             with refusals.explained(context):
                 with self.phases.phase("request"):
                     instance = self._ask(offer, there, context)
                 with self.phases.phase("running"):
                     return transitions.until_running(instance, self.entry.name, self.on_progress)
-        except BaseException:
+        except CloudError:
+            clearing.after_attempt(self.entry.name, there, instance)
+            raise
+        except KeyboardInterrupt:
             clearing.after_attempt(self.entry.name, there)
             raise
 
@@ -105,7 +110,7 @@ class Launch:
             try:
                 return Instance(dict(there.client("ec2").run_instances(**asked, ClientToken=token)["Instances"][0]), there)
             except ClientError as error:
-                if is_last or self.entry.key_name or error.response["Error"]["Code"] != "InvalidKeyPair.NotFound":
+                if is_last or self.entry.key_name or error.response["Error"]["Code"] not in _TAKEN_AWAY:
                     raise
         raise AssertionError("the last one returns or raises")
 

@@ -35,13 +35,16 @@ def in_words(instance: Instance) -> str:
 
 def until_running(instance: Instance, name: str, on_progress: Progress) -> Instance:
     """Start it where needed and wait until it runs. Raises CapacityError when there is none for it, CloudError when it ends instead."""
+    was_up = instance.state == "pending"
     started = False
 
     def look(now: Instance) -> Instance | None:
         nonlocal started
         if now.state == "running":
             return now
-        if now.is_gone or (started and now.state in ("stopping", "stopped") and now.launched_at != instance.launched_at):
+        # What an earlier stop left is still told for a moment after the start.
+        is_news = was_up or (started and (now.launched_at, now.reason) != (instance.launched_at, instance.reason))
+        if now.is_gone or (is_news and now.state in ("stopping", "stopped")):
             raise _died(now, name)
         if now.state == "stopped" and not started:
             on_progress(f"starting {name} ({now.id})")
