@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from remote.control.cloud import endpoint, reach
+from remote.control.cloud.box import Box
 from remote.control.errors import WindlassError
 
 
@@ -22,6 +23,15 @@ def main(provider: str, region: str, user: str, instance_id: str, zone: str, *fi
             reach.send_key(there, instance_id, zone, user, line)
     except WindlassError as error:
         sys.exit("\n".join(error.lines()))
+
+
+def admit(box: Box) -> None:
+    """Admit the key of a box, or the agent's where it has none, for the login that follows at once."""
+    from remote.control.cloud import keys
+
+    there = endpoint.of_box(box)
+    for line in [keys.public_line(box.key, box.name)] if box.key else agent_lines():
+        reach.send_key(there, box.id, box.zone, box.user, line, box.name)
 
 
 def agent_lines() -> list[str]:

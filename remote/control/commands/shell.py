@@ -15,10 +15,12 @@ def ssh(_context: Any, name: str = "") -> None:
 
     from remote.control.cloud import boxes, openssh
     from remote.control.errors import LaptopError
+    from remote.control.transport import connect
 
-    box = boxes.running(_entry(name))
     if not shutil.which("ssh"):
         raise LaptopError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
+    box = boxes.running(_entry(name))
+    connect.open_door(box)
     os.execvp("ssh", openssh.command(box))  # noqa: S606 - a shell for a person: the terminal must be ssh's own
 
 

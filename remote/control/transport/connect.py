@@ -24,6 +24,16 @@ def connect(box: "Box") -> Transport:
     return SshTransport(address, pinned)
 
 
+def open_door(box: "Box") -> None:
+    """See to it that the system's ssh gets in: port 22 open for this laptop, the key admitted where EC2 Instance Connect does that."""
+    from remote.control.cloud import instance_connect, waiting
+
+    if box.reach == "public" and box.id and not waiting.speaks_ssh(box.host, box.port):
+        _admit_this_laptop(box)
+    if box.instance_connect:
+        instance_connect.admit(box)
+
+
 def _admit_this_laptop(box: "Box") -> bool:
     """Whether port 22 was closed for this laptop, and now is open."""
     from remote.control.cloud import boxes

@@ -29,6 +29,8 @@ class ProgramLink:
     def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the link
+        self._last_words = ""
+        self._closed, self._closing = False, threading.Lock()  # paramiko looks at `_closed`, as of sockets
         with theirs:
             # A session of its own: Ctrl-C is for the command in the foreground, which then ends the link itself.
             self._process = subprocess.Popen(
@@ -40,7 +42,7 @@ class ProgramLink:
     def complaint(self) -> str:
         """What the program said on standard error, its end."""
         if self._errors.closed:
-            return ""
+            return self._last_words
         return last_lines(os.pread(self._errors.fileno(), 1 << 16, 0))
 
     def recv(self, size: int, /) -> bytes:
@@ -57,21 +59,28 @@ class ProgramLink:
 
     def close(self) -> None:
         """End the link and the program."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        try:
-            self._process.wait(_ENDING_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()
+            try:
+                self._process.wait(_ENDING_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._last_words = self.complaint
+            self._errors.close()
 
 
 class BastionLink:
     """A channel to the box over a connection to its bastion."""
 
     def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel") -> None:
-        self._bastion, self._channel, self._is_open = bastion, channel, True
+        self._bastion, self._channel = bastion, channel
+        self._closed, self._closing = False, threading.Lock()  # paramiko looks at `_closed`, as of sockets
 
     def recv(self, size: int, /) -> bytes:
         """The next bytes."""
@@ -87,11 +96,13 @@ class BastionLink:
 
     def close(self) -> None:
         """End the link; the connection to the bastion ends with the last link over it."""
-        if self._is_open:
-            self._is_open = False
-            with contextlib.suppress(EOFError, OSError):
-                self._channel.close()
-            self._bastion.leave()
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        with contextlib.suppress(EOFError, OSError):
+            self._channel.close()
+        self._bastion.leave()
 
 
 class _Bastion:
