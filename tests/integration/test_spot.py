@@ -53,8 +53,8 @@ def project(tmp_path_factory):
 
 def test_taken_back_in_the_middle_it_ends_in_the_same_adapter_on_another_box(project):
     with running(project, "run", "spot.yaml", "--json") as command:
-        await_step(project, 13)
-        done = inv(project, "cloud.fault", "spot-notice", "--box", "gpu", "--seconds", "30")
+        await_step(project, 13, command)
+        done = inv(project, "cloud.fault", "spot-notice", "--box", "gpu", "--seconds", "120")
         assert done.returncode == 0, done.stderr
         out, said = command.communicate()
     assert command.returncode == 0, said
@@ -77,14 +77,15 @@ def adapter_of(project: Path, run_id: str) -> str:
     return digest.of_file(project / "runs" / run_id / "artifacts/train/adapter/adapter_model.safetensors")
 
 
-def await_step(project: Path, step: int) -> None:
+def await_step(project: Path, step: int, command: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and command.poll() is None:
         lines = [line for path in project.glob("runs/*/metrics/train.jsonl") for line in path.read_text().splitlines(keepends=True)]
         if any(json.loads(line)["step"] >= step for line in lines if line.endswith("\n")):
             return
         time.sleep(0.05)
-    raise AssertionError("the training never came so far")
+    command.kill()
+    raise AssertionError(f"the training never came so far: {command.communicate()[1]}")
 
 
 def inv(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
