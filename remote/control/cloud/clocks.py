@@ -9,7 +9,7 @@ from remote.contract.clocks import Limits, Reading
 from remote.control.cloud import prices, user_data
 from remote.control.cloud.box import Box
 from remote.control.cloud.offers import Offer
-from remote.control.errors import BoxUnreachable, WindlassError
+from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport.base import Result, Transport, last_lines
 
 CLOCKS = ("lifetime", "idle", "dollars", "stuck")
@@ -62,16 +62,18 @@ def _limits(entry: Any, hourly_usd: float, session: str) -> Limits:
 def arm(transport: Transport, limits: Limits, notify: str | None = None, name: str = "", root: str | None = None) -> Reading:
     """Set a box's clocks, install or renew its watchdog, and start it where it does not run. Returns how the clocks stand.
 
+    Raises BoxStopped for a box that is just stopping itself, BoxUnreachable where the clocks cannot be set.
     `name` and `root` (Windlass's folder there) are for a box whose user-data was not ours.
     """
-    script = user_data.arming(limits, notify, name or transport.where, root)
+    script = user_data.arming(limits, notify, name or transport.where.removeprefix("box "), root)
     surroundings = 'WINDLASS_LOGIN="$(id -un)" WINDLASS_SSH="$(set -- $SSH_CONNECTION; echo $3 $4)"'
     answer = transport.exec(f"{_AS_ROOT}; exec $r env {surroundings} sh -s", script.encode(), _ANSWER_SECONDS)
     return _reading(transport, answer, "the clocks of the box could not be set")
 
 
 def extend(transport: Transport, clock: str, amount: float) -> Reading:
-    """Add `amount` (seconds, or dollars) to one of `CLOCKS`, for this start of the box alone. Returns how the clocks then stand."""
+    """Add `amount` (seconds, or dollars) to one of `CLOCKS`, for this start of the box alone. Returns how the clocks then stand;
+    raises like `arm`."""
     look = f'{_FOLDER}; [ -e "$f/watchdog.pyz" ] || exit {_NO_WATCHDOG}; {_AS_ROOT}; [ -w "$f" ] && r='
     command = f'{look}; exec $r python3 -I "$f/watchdog.pyz" extend {clock} {amount:g}'
     answer = transport.exec(command, timeout=_ANSWER_SECONDS)
@@ -123,10 +125,18 @@ def _reading(transport: Transport, answer: Result, what: str) -> Reading:
     """The reading at the end of the output."""
     for line in reversed(answer.text.splitlines()):
         try:
-            return Reading.from_json(line)
+            reading = Reading.from_json(line)
         except (json.JSONDecodeError, KeyError, TypeError):
             continue
+        if reading.state == "stopping":
+            raise _stopping(transport, reading)
+        return reading
     raise _failed(transport, answer, what)
+
+
+def _stopping(transport: Transport, reading: Reading) -> BoxStopped:
+    why = f"its {reading.stops_by} clock ran out; jobs get {reading.stops_in:.0f} s more at most"
+    return BoxStopped("the box is just stopping itself", where=transport.where, why=why, kept="its disk", remedy="then `./inv start NAME`")
 
 
 def _failed(transport: Transport, answer: Result, what: str) -> WindlassError:

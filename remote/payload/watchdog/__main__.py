@@ -17,6 +17,8 @@ from remote.payload.watchdog.rounds import SIGNALS, WAKE, Watchdog
 
 NOT_RUNNING = 3
 _TELL_SECONDS = 60.0
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.02
 
 
 def main() -> None:
@@ -36,7 +38,7 @@ def main() -> None:
     if options.verb == "extend":
         counted = place.counters()
         place.extend(options.clock, options.amount, counted.session if counted else "")
-    sys.exit(tell(place))
+    sys.exit(tell(place, _START_SECONDS if options.verb == "tell" else 0.0))
 
 
 def run(place: Place) -> None:
@@ -47,34 +49,40 @@ def run(place: Place) -> None:
         except BlockingIOError:
             return
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # from now on others find it, and may wake it
+        if (last := place.reading()) and last.state == "stopping":  # of an earlier life of the box: nobody may take it for this one's
+            (place.folder / "reading.json").unlink()
         lock.truncate(0)
         lock.write(f"{os.getpid()} {process.start_ticks(os.getpid())}")
         lock.flush()
         Watchdog(place).run()
 
 
-def tell(place: Place) -> int:
-    """Print a reading that was made after this was called."""
-    deadline = time.monotonic() + _TELL_SECONDS
+def tell(place: Place, patience_seconds: float = 0.0) -> int:
+    """Print a reading that was made after this was called. A watchdog that is only just starting gets that patience."""
     for _ in range(2):  # the first may come of a round that was under way already
-        before = _mark(place)
-        while (pid := _pid(place)) == 0 and time.monotonic() < deadline - _TELL_SECONDS / 2:
-            time.sleep(0.02)  # it is only just starting
-        if not pid:
-            print("the watchdog does not run", file=sys.stderr)
+        if complaint := _waken(place, patience_seconds):
+            print(complaint, file=sys.stderr)
             return NOT_RUNNING
-        os.kill(pid, WAKE)
-        while _mark(place) == before:
-            if time.monotonic() > deadline or not _pid(place):
-                print("the watchdog does not answer", file=sys.stderr)
-                return NOT_RUNNING
-            time.sleep(0.02)
     reading = place.reading()
-    if reading is None:
-        print("the watchdog left no reading", file=sys.stderr)
-        return NOT_RUNNING
-    print(reading.to_json(), flush=True)
+    print(reading.to_json() if reading else "", flush=True)
     return 0
+
+
+def _waken(place: Place, patience_seconds: float) -> str:
+    """Have it make a round; returns nothing, or why that failed."""
+    began, before = time.monotonic(), _mark(place)
+    while not (pid := _pid(place)):
+        if time.monotonic() - began >= patience_seconds:
+            return "the watchdog does not run"
+        time.sleep(_POLL_SECONDS)
+    os.kill(pid, WAKE)
+    while _mark(place) == before:
+        if (reading := place.reading()) and reading.state == "stopping":
+            return ""  # it makes no more rounds
+        if not _pid(place) or time.monotonic() - began >= _TELL_SECONDS:
+            return "the watchdog does not answer"
+        time.sleep(_POLL_SECONDS)
+    return ""
 
 
 def _pid(place: Place) -> int:
