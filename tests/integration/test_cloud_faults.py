@@ -281,6 +281,10 @@ def test_only_a_running_spot_box_can_be_given_notice(cloud, box):
         inject(cloud, "spot-notice", box=box)
     with pytest.raises(CloudError, match="no running instance is meant"):
         inject(cloud, "reboot", box="nobody")
+    spot = cloud.running(InstanceMarketOptions=SPOT)
+    with pytest.raises(CloudError, match="no running on-demand instance is meant"):
+        inject(cloud, "stop", box=spot)
+    terminate(cloud, spot)
 
 
 # Events from outside ----------------------------------------------------------------------------------------------------
@@ -380,6 +384,20 @@ def test_a_full_disk_takes_nothing_and_keeps_everything(cloud, box):
     assert cloud.run(box, "cat ~/kept")[1] == b"kept\nmore\n"
 
 
+def test_a_full_disk_stays_full_at_the_next_boot_until_it_is_cleared(cloud):
+    ec2, instance = cloud.aws("ec2"), cloud.running(TagSpecifications=named("full"))
+    inject(cloud, "disk-full", box="full")
+    for expected in (1, 0):
+        ec2.stop_instances(InstanceIds=[instance])
+        cloud.until(instance, "stopped")
+        if expected == 0:
+            client.clear(cloud.url)
+        ec2.start_instances(InstanceIds=[instance])
+        cloud.until(instance, "running")
+        assert cloud.run(instance, "echo x > ~/new")[0] == expected
+    terminate(cloud, instance)
+
+
 def test_a_full_disk_where_nothing_may_be_mounted(cloud, box, monkeypatch):
     monkeypatch.setattr(disk, "_cover", lambda disk: False)
     folder = client.folder() / "instances" / box / "disk"
@@ -444,6 +462,16 @@ def test_leaks_counts_everything_that_is_left(cloud):
     assert {kind: ids for kind, ids in found.items() if ids} == {
         "security_groups": [group], "volumes": [volume], "snapshots": [snapshot], "addresses": [address], "key_pairs": [elsewhere],
     }  # fmt: skip
+
+
+def test_an_instance_leaves_nothing(cloud):
+    before = client.leaks(cloud.url)
+    disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 9, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}}
+    instance = cloud.launch(InstanceMarketOptions=SPOT, BlockDeviceMappings=[disk])
+    grown = {kind for kind, ids in client.leaks(cloud.url).items() if len(ids) > len(before[kind])}
+    assert grown == {"instances", "volumes", "network_interfaces", "spot_requests"}
+    terminate(cloud, instance)
+    assert client.leaks(cloud.url) == before
 
 
 def test_regions_lie_side_by_side(cloud):

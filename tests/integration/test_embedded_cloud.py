@@ -334,8 +334,8 @@ def test_shutdown_inside_the_box(cloud, behaviour, ends):
 
 
 def test_a_planned_shutdown_can_be_cancelled(cloud, box):
-    assert cloud.run(box, "shutdown -h +0.005 && shutdown -c") == (0, b"", b"")
-    assert cloud.run(box, "sleep 0.5; echo still here")[1] == b"still here\n"
+    assert cloud.run(box, "shutdown -h +0.05 && shutdown -c") == (0, b"", b"")
+    assert cloud.run(box, "sleep 3.2; echo still here")[1] == b"still here\n"
     assert cloud.state(box) == "running"
 
 

@@ -121,7 +121,7 @@ def _show(as_json: bool) -> None:
         return
     console.say(f"the embedded cloud is up at {record['url']} (process {record['pid']})" if record else "the embedded cloud is down")
     if instances:
-        columns = ("id", "name", "type", "state", "host", "port", "user", "disk")
+        columns = ("id", "name", "type", "market", "zone", "state", "host", "port", "user", "disk")
         console.print_table("", columns, [[instance[column] for column in columns] for instance in instances])
 
 

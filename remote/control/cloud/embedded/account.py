@@ -8,7 +8,6 @@ import base64
 import contextlib
 import copy
 import functools
-import pickle
 import shutil
 import threading
 import time
@@ -18,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import moto
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
@@ -26,8 +24,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 from moto.ec2.responses.general import General
 
-from remote.contract import atomic
-from remote.control.cloud.embedded import catalog, images, metadata, parameters
+from remote.control.cloud.embedded import catalog, images, metadata, parameters, store
 from remote.control.cloud.embedded.faults import EVENTS, NOTICES, Fault, Faults
 from remote.control.cloud.embedded.launches import Launches, close_spot_request, facts_of, is_one_time, names_of
 from remote.control.cloud.embedded.machine import Machine, Signs
@@ -77,15 +74,11 @@ class Account:
     def load(self) -> None:
         """Bring back what was saved: every instance that was not terminated, now stopped. Call it before `install`."""
         with contextlib.suppress(FileNotFoundError):
-            state = self._read()
-            for account_id, regions in state["ec2"].items():
-                for region, backend in regions.items():
-                    ec2_backends[account_id][region] = backend
-            self._launches.fingerprints = state["fingerprints"]
-            self._forget_terminated()
+            self._launches.fingerprints = store.read(self._saved)
+            store.forget_terminated()
             for instance in self.instances():
                 self._power_off(instance)
-            self._forget_terminated()
+            store.forget_terminated()
             for instance in self.instances():
                 self.machine(instance)
             self._remove_strays()
@@ -93,9 +86,7 @@ class Account:
     def save(self) -> None:
         """Write everything EC2 knows, whole or not at all."""
         with self.lock:
-            ec2 = {account_id: dict(regions) for account_id, regions in ec2_backends.items()}
-            state = {"moto": moto.__version__, "ec2": ec2, "fingerprints": self._launches.fingerprints}
-            atomic.write_bytes(self._saved, pickle.dumps(state), mode=0o600)
+            store.write(self._saved, self._launches.fingerprints)
 
     def shut_down(self) -> None:
         """Halt every machine, and save."""
@@ -121,7 +112,7 @@ class Account:
     def describe(self, instance: Instance) -> dict[str, object]:
         """One instance as Windlass asks for it: what it is, and where to log in."""
         name = next((tag["value"] for tag in instance.get_tags() if tag["key"] == "Name"), "")
-        told = {"id": instance.id, "name": name, "type": instance.instance_type, "state": instance.state}
+        told = {"id": instance.id, "name": name, "state": instance.state, **facts_of(instance)}
         return {**told, **self.machine(instance).address()}
 
     def listing(self) -> list[dict[str, object]]:
@@ -149,10 +140,11 @@ class Account:
             return
         with self.lock:
             met = [each for each in self.instances() if each.state == "running" and fault.matches(names_of(each), "", **facts_of(each))]
-            if fault.kind == "spot-notice":
-                met = [instance for instance in met if instance.lifecycle == "spot"]
+            if fault.kind in ("spot-notice", "stop"):
+                met = [instance for instance in met if is_one_time(instance) == (fault.kind == "spot-notice")]
             if not met:
-                raise ValueError(f"no running {'spot ' if fault.kind == 'spot-notice' else ''}instance is meant")
+                kind = {"spot-notice": "spot ", "stop": "on-demand "}.get(fault.kind, "")
+                raise ValueError(f"no running {kind}instance is meant")
             for instance in met:
                 self._happen(instance, replace(fault, box=instance.id, id=f"{fault.id}.{instance.id}"))
             self.save()
@@ -170,7 +162,7 @@ class Account:
                 self._call_later(event.seconds, self._reclaim, instance, event.id)
         elif event.kind == "reboot":
             instance.reboot()
-        elif event.kind == "stop" and not is_one_time(instance):
+        elif event.kind == "stop":
             instance.stop()
         else:
             instance.terminate()
@@ -183,6 +175,8 @@ class Account:
                 self.save()
 
     def _take_back(self, instance: Instance) -> None:
+        if instance.state in ("shutting-down", "terminated"):
+            return
         instance.terminate()
         reason = "Server.SpotInstanceTermination"
         instance.state_reason = StateReason(f"{reason}: Spot instance termination", reason)
@@ -215,6 +209,8 @@ class Account:
         return Signs(strange_host_key=self.ails(instance, "host-key") is not None, full_disk=self.ails(instance, "disk-full") is not None)
 
     def _power_now(self, instance: Instance, action: str) -> None:
+        if instance.state not in ("pending", "running"):
+            return  # it is on its way already
         if action == "reboot":
             instance.reboot()
         elif instance.instance_initiated_shutdown_behavior == "terminate" or is_one_time(instance):
@@ -251,6 +247,8 @@ class Account:
         previous = copy.copy(instance._state)
         if previous.name in ("shutting-down", "terminated"):
             return previous
+        for interface in instance.nics.values():
+            interface.delete_on_termination = True  # moto keeps the one that came with the instance
         original(instance)
         close_spot_request(instance, "instance-terminated-by-user")
         self._set(instance, "shutting-down")
@@ -330,30 +328,6 @@ class Account:
     def _in_turn(self, work: Callable[..., None], instance: Instance, *args: Any) -> None:
         """Do it in the background, after all that this machine was told before."""
         self.machine(instance).work.submit(_reported(work), instance, *args)
-
-    def _read(self) -> dict[str, Any]:
-        """What was saved. Another version of moto may not understand it: then it is set aside, and the disks stay."""
-        try:
-            state: dict[str, Any] = pickle.loads(self._saved.read_bytes())  # noqa: S301 - our own file in a private folder
-            if state["moto"] != moto.__version__:
-                print(f"saved by moto {state['moto']}, read by {moto.__version__}", flush=True)
-            return state
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            aside = self._saved.with_suffix(".unreadable")
-            self._saved.replace(aside)
-            print(f"{self._saved} cannot be read ({error}); moved to {aside}", flush=True)
-            raise FileNotFoundError(self._saved) from None
-
-    def _forget_terminated(self) -> None:
-        for regions in ec2_backends.values():
-            for backend in regions.values():
-                for reservation in list(backend.reservations.values()):
-                    gone = ("terminated", "shutting-down")
-                    reservation.instances = [instance for instance in reservation.instances if instance.state not in gone]
-                    if not reservation.instances:
-                        del backend.reservations[reservation.id]
 
     def _remove_strays(self) -> None:
         known = set(self.machines)

@@ -40,7 +40,7 @@ def down() -> bool:
 
 
 def describe(url: str, instance_id: str) -> dict[str, Any]:
-    """`id`, `name`, `type`, `state`, `host`, `port`, `user`, `disk` and `log` of one instance.
+    """`id`, `name`, `type`, `market`, `region`, `zone`, `state`, `host`, `port`, `user`, `disk` and `log` of one instance.
 
     Raises CloudError where it is not there, or the cloud is down.
     """

@@ -19,7 +19,7 @@ MARK = "no-writes"
 
 def fill(disk: Path, members: Collection[int]) -> str:
     """Make the disk full; returns in words how. `members` are the processes of the box."""
-    if _is_full(disk):
+    if is_full(disk):
         return "the disk is full"
     if _cover(disk):
         return "the disk is full: no space left on device"
@@ -28,9 +28,8 @@ def fill(disk: Path, members: Collection[int]) -> str:
     return "the disk is full: no file may grow (this machine lets no file system be mounted)"
 
 
-def free(disk: Path, members: Collection[int]) -> bool:
-    """Give the disk its room back; returns whether it was full."""
-    was_full = _is_full(disk)
+def free(disk: Path, members: Collection[int]) -> None:
+    """Give the disk its room back."""
     beside = disk.parent / "full"
     for mounted in (disk, beside):
         if os.path.ismount(mounted):
@@ -40,10 +39,10 @@ def free(disk: Path, members: Collection[int]) -> bool:
     if (disk.parent / MARK).exists():
         (disk.parent / MARK).unlink()
         _limit(members, resource.RLIM_INFINITY)
-    return was_full
 
 
-def _is_full(disk: Path) -> bool:
+def is_full(disk: Path) -> bool:
+    """Whether it was filled, and not freed since."""
     return os.path.ismount(disk) or (disk.parent / MARK).exists()
 
 

@@ -20,11 +20,11 @@ from moto.iam.exceptions import NotFoundException
 
 from remote.control.cloud.embedded import catalog
 from remote.control.cloud.embedded.faults import Faults
+from remote.control.cloud.identity import BOX_TAG
 
 if TYPE_CHECKING:
     from remote.control.cloud.embedded.account import Account
 
-BOX_TAG = "windlass:box"
 _NO_TOKEN = "ABCDE"  # noqa: S105 - moto's own word for a request without one
 _USER_DATA_BYTES = 16384
 

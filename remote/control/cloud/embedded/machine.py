@@ -131,7 +131,7 @@ class Machine:
         if first:
             self._first_boot(public_key)
             self._save(booted=True)
-        self._signs = Signs(strange_host_key=signs.strange_host_key)
+        self._signs = Signs(strange_host_key=signs.strange_host_key, full_disk=disk.is_full(self.disk))
         self.show(signs)
         script = _unpacked(user_data)
         if hangs and script:
@@ -261,7 +261,8 @@ class Machine:
         os.kill(self.record.server_pid, signal.SIGKILL)
         if server:
             server.wait()
-        self._try_ssh_server(kind, host, port)
+        if complaint := self._try_ssh_server(kind, host, port):
+            raise CloudError("the SSH server did not start again", where=f"instance {self.id}", why=complaint)
 
     def _try_ssh_server(self, kind: ModuleType, host: str, port: int) -> str:
         """Start one and wait for its greeting; returns nothing, or why it did not come."""

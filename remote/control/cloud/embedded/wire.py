@@ -2,7 +2,7 @@
 
 ```
 GET  /windlass/instances                all that are not terminated, as below
-GET  /windlass/instances/<id>           {"id", "name", "type", "state", "host", "port", "user", "disk", "log"}
+GET  /windlass/instances/<id>           {"id", "name", "type", "zone", "state", "host", "port", ...}
 GET  /windlass/instances/<id>/console   the console as text
      /windlass/faults                   GET those that stand; POST {"kind", ...} one more; DELETE all, or /windlass/faults/<id>
 GET  /windlass/leaks                    {"instances": [ids], "volumes": [ids], ...}

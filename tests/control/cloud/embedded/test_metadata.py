@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from remote.control.cloud.embedded import metadata
+from remote.control.cloud.embedded.faults import Fault
 
 FACTS = {"meta-data/instance-id": "i-1", "meta-data/placement/region": "us-east-1", "user-data": "#!/bin/sh\n"}
 
@@ -38,3 +41,11 @@ def test_a_token_opens_facts_and_their_folders(tokens):
 def test_a_token_must_be_asked_for_properly(tokens, method, seconds):
     assert ask("latest/api/token", tokens, method, x_aws_ec2_metadata_token_ttl_seconds=seconds) == (400, "")
     assert tokens == set()
+
+
+def test_the_spot_markets_notices_are_told_with_their_time():
+    notice = Fault(kind="spot-notice", at=1_700_000_000.0, seconds=120)
+    told = metadata.notices_of([notice, Fault(kind="rebalance", at=1_700_000_000.0)])
+    assert json.loads(told["meta-data/spot/instance-action"]) == {"action": "terminate", "time": "2023-11-14T22:15:20Z"}
+    assert json.loads(told["meta-data/events/recommendations/rebalance"]) == {"noticeTime": "2023-11-14T22:13:20Z"}
+    assert metadata.notices_of([]) == {}
