@@ -78,8 +78,7 @@ class Source:
 
 def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) -> None:
     """Send everything until the job's state is final and every byte before that is sent; then the state."""
-    last = alerted_at = time.monotonic()
-    alerted = ""
+    last, alerted_at, alerted = time.monotonic(), float("-inf"), ""
     while True:
         if time.monotonic() - alerted_at >= HEARTBEAT_SECONDS:
             alerted_at, alerted = time.monotonic(), _tell(alerted, out)

@@ -13,6 +13,7 @@ from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, JobFailed
 from remote.control.project import CODE
 from remote.control.runs import engine
+from remote.control.runs.bring import bring_all
 from remote.control.runs.engine import begin, drive, prepare_run
 from remote.control.runs.receipt import write_receipt
 from remote.control.runs.state import state_of
@@ -144,6 +145,11 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun):
     s3 = endpoint.of_entry(load_inventory().box()).client("s3")
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket="kept-jobs")["Contents"]]
     assert any(key.endswith(f"{job}/manifest.json") for key in keys)
+    pulled = ledger.folder / "artifacts/prepare"
+    before = (pulled / "train.jsonl").read_bytes()
+    (pulled / "train.jsonl").unlink()
+    assert all(path.exists() for _, path, _ in bring_all(ledger)), "what the box held is brought from the bucket"
+    assert (pulled / "train.jsonl").read_bytes() == before and boxes.find(load_inventory().box()) is None
 
 
 def test_a_spot_box_is_left_to_its_clocks_where_its_end_would_lose_something(begun, monkeypatch, capsys):

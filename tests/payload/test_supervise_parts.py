@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from remote.contract.jobs import Artifact, Cause, JobState, Status
+from remote.contract.notices import Notice
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import outcome, process, supervise
 from remote.payload.outcome import Ending
@@ -51,6 +52,28 @@ def test_how_it_ended(paths, ending, status, cause):
     state = concluded(paths, **ending)
     assert (state.status, state.cause, state.exit_code) == (status, cause, ending["code"])
     assert state.ended_at > 0 and (status is Status.SUCCEEDED or state.what)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "status", "cause"),
+    [
+        ("spot", 143, Status.INTERRUPTED, Cause.SPOT),
+        ("spot", -9, Status.INTERRUPTED, Cause.SPOT),
+        ("spot", 56, Status.INTERRUPTED, Cause.SPOT),
+        ("deadman", -15, Status.INTERRUPTED, Cause.DEADMAN),
+        ("deadman", 0, Status.SUCCEEDED, None),
+    ],
+)
+def test_a_notice_is_the_cause(paths, kind, code, status, cause):
+    state = JobState("j", "train", Status.RUNNING)
+    state = outcome.conclude(paths, state, Ending(code, True, False, False, Notice(kind, 9e9, "because")))
+    assert (state.status, state.cause) == (status, cause)
+    assert status is Status.SUCCEEDED or (state.why == "because" and "`./inv resume`" in state.remedy)
+
+
+def test_a_cancelled_job_is_cancelled_also_under_a_notice(paths):
+    state = outcome.conclude(paths, JobState("j", "train", Status.RUNNING), Ending(143, True, True, False, Notice("spot", 9e9, "because")))
+    assert (state.status, state.cause) == (Status.CANCELLED, Cause.CANCELLED)
 
 
 def test_why_in_words(paths):

@@ -1,11 +1,14 @@
 """The bucket of the inventory, for one run: the right to write there, what boxes have spilled, and the way back."""
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
-from remote.contract.spill import PIECE_BYTES, Grant, Manifest, manifest_key, prefix_of
+from remote.contract import atomic
+from remote.contract.spill import PIECE_BYTES, Grant, Kept, Manifest, manifest_key, prefix_of
 from remote.control.cloud import endpoint, identity, refusals
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.errors import CloudError
@@ -26,8 +29,6 @@ class Bucket:
 
     def grant(self, run_id: str, seconds: float, always: bool) -> Grant:
         """The right to spill the jobs of a run, for so many seconds where it is presigned."""
-        import time
-
         seconds = min(seconds, LONGEST_GRANT_SECONDS)
         jobs = f"{self.prefix}{run_id}-"
         with self._explained():
@@ -57,6 +58,24 @@ class Bucket:
         with self._explained():
             urls = {key: self._s3.generate_presigned_url("get_object", {"Bucket": self.name, "Key": key}, FETCH_SECONDS) for key in keys}
         return {"manifest": asdict(manifest), "folder": folder, "urls": urls}
+
+    def download(self, manifest: Manifest, path: str, destination: Path) -> None:
+        """Write the file or folder that stood under `path` of the box's root to `destination`, whole or not at all; the caller verifies."""
+        files = {name: kept for name, kept in manifest.files.items() if name == path or name.startswith(f"{path}/")}
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        if set(files) == {path}:
+            with atomic.writing(destination) as file:
+                self._write(manifest.job_id, files[path], file)
+            return
+        with atomic.making(destination) as folder:
+            for name, kept in files.items():
+                with atomic.writing(folder / name.removeprefix(f"{path}/")) as file:
+                    self._write(manifest.job_id, kept, file)
+
+    def _write(self, job_id: str, kept: Kept, file: IO[bytes]) -> None:
+        with self._explained():
+            for piece in kept.pieces(self._folder(job_id)):
+                file.write(self._s3.get_object(Bucket=self.name, Key=piece.key)["Body"].read())
 
     def sweep(self, run_id: str) -> int:
         """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
@@ -118,6 +137,8 @@ def _region_of(name: str, there: Endpoint) -> str:
         return str(s3.head_bucket(Bucket=name).get("BucketRegion") or there.region)
     except ClientError as error:
         answer = error.response
+        if answer["Error"]["Code"] == "403":  # HEAD has no body that could say more
+            raise refusals.of_code("AccessDenied", f"the bucket {name}: 403", refusals.Context("", there.region)) from None
         if region := answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region"):
             return str(region)  # another region's: it may well be used there
         if answer["Error"]["Code"] not in ("404", "NoSuchBucket"):

@@ -29,8 +29,10 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
     if not made:
         raise NotFound(f"run {run.run_id} has no artifacts to pull yet", remedy=f"./inv resume {run.run_id}")
     if not dry_run:
+        inventory = load_inventory()
+        entry, storage = inventory.box(run.box), inventory.storage.bucket
         # Alone: two that pull one artifact would write into one another's part. And nothing is launched, and billed, for a look at files.
-        with ledger.locked("pull"), BoxSession(load_inventory().box(run.box), ledger, may_launch=False) as session:
+        with ledger.locked("pull"), BoxSession(entry, ledger, may_launch=False, storage=storage) as session:
             for label, _, output in made:
                 session.bring(output, ledger.folder / "artifacts" / label)
     return [(f"{label}.{name}", pulled_path(ledger, label, output), output["size"]) for label, name, output in made]

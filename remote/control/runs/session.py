@@ -1,15 +1,16 @@
 """The box of a run while a command drives it: made ready, connected and deployed to only when a stage first needs it."""
 
 import json
+import shutil
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from remote.contract import digest
-from remote.contract.jobs import JobState
+from remote.contract.jobs import Artifact, JobState
 from remote.contract.spill import ON_ITS_WAY
 from remote.control.console import bytes_progress, say
 from remote.control.errors import BoxStopped, WindlassError
@@ -169,6 +170,19 @@ class BoxSession:
         spilled = self._call("all", on_line=lambda line: say(f"  {line}", "dim"))["spilled"]
         return {str(job_id): str(words) for job_id, words in spilled.items()}
 
+    def _bring_from_bucket(self, artifact: Artifact, destination: Path) -> bool:
+        """Bring what a box that is gone has spilled; returns whether it is here then, verified."""
+        place, job_id = PurePosixPath(artifact.path).parts[:2]
+        manifest = self.bucket.manifest(job_id) if self.bucket and place == "jobs" else None
+        if self.bucket is None or manifest is None:
+            return False
+        say(f"  {destination.name}: from {self.bucket.place(job_id)}", "dim")
+        self.bucket.download(manifest, artifact.path, destination)
+        if digest.of_path(destination) == artifact.sha256:
+            return True
+        shutil.rmtree(destination) if destination.is_dir() else destination.unlink()
+        return False
+
     def sweep(self) -> None:
         """After a run has succeeded: drop from the bucket what its jobs need no more. Nothing is asked when no box was."""
         if self._box is None or self.bucket is None:
@@ -210,7 +224,12 @@ class BoxSession:
             return destination
         from remote.control.transport.pull import pull
 
-        transport = self.transport
+        try:
+            transport = self.transport
+        except BoxStopped:
+            if self._bring_from_bucket(artifact, destination):
+                return destination
+            raise
         with bytes_progress(destination.name, artifact.size) as on_bytes:
             return pull(transport, self.box.root, artifact, destination, on_bytes)
 

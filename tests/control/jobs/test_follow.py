@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remote.contract.clocks import Limits, Reading
 from remote.contract.events import Metric
 from remote.contract.frames import FrameReader, encode, mark
 from remote.contract.jobs import JobState, Status
@@ -226,3 +230,28 @@ def test_the_box_side_notices_a_replaced_file(tmp_path):
     frames = [header.get("restart", content) for header, content in FrameReader().feed(out.getvalue())]
     assert frames == [b"first", "log", b"second, longer", "log", b"3"]
     assert json.loads(out.getvalue().split(b"\n")[0])["offset"] == 0
+
+
+LIMITS = Limits(idle=1, lifetime=1, dollars=1, stopped=1, stuck=60, stuck_grace=60, grace=1, tick=30)
+
+
+@pytest.mark.parametrize(
+    ("reading", "heard"),
+    [
+        (Reading(0, "stuck", LIMITS, stops_in=1200, stops_by="stuck", stuck_job="job-1", stuck_for=1860), "STUCK: job job-1 .* 31 min; .* 20"),
+        (Reading(0, "stuck", LIMITS, stops_in=1200, stops_by="lifetime", stuck_job="job-1", stuck_for=1860), "stays up"),
+        (Reading(0, "stopping", LIMITS, stops_by="lifetime"), "going away: its lifetime clock"),
+        (Reading(0, "stopping", LIMITS, stops_by="notice", notice="the cloud takes it"), "going away: the cloud takes it"),
+        (Reading(0, "busy", LIMITS, activity=["job job-1"]), None),
+    ],
+)
+def test_what_alarms_the_watchdog_is_heard_once(box, ended, tmp_path, reading, heard):
+    place = box.home / ".windlass-box/reading.json"
+    place.parent.mkdir()
+    place.write_text(replace(reading, at=time.time()).to_json())
+    ended.log.write_bytes(b"")
+    alerts = []
+    assert run(box, tmp_path, [], notice=alerts.append).status is Status.SUCCEEDED
+    assert len(alerts) == bool(heard) and all(re.search(heard, alert) for alert in alerts)
+    place.write_text(replace(reading, at=time.time() - 1000).to_json())
+    assert run(box, tmp_path, [], notice=alerts.append) and len(alerts) == bool(heard), "one that is silent for long is not believed"

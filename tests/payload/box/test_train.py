@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from remote.contract import digest
 from remote.contract.exits import Exit
 from remote.contract.jobs import Cause
+from remote.contract.notices import FLUSH
 from remote.payload import fingerprint
 from remote.payload.job import Job, StageFailed
 from remote.payload.stages import train
@@ -336,3 +337,21 @@ def test_a_killed_process_goes_on_and_a_terminated_one_ends_with_its_own_code(ma
     failure = json.loads(job.paths.failure.read_text())
     assert int(failure["kept"].rsplit("-", 1)[1]) > int(resumed.split()[3]) >= 2
     assert Path(failure["kept"]).is_dir()
+
+
+def test_a_checkpoint_on_request_changes_nothing_in_the_end(make_job, monkeypatch):
+    asked, plain = make_job("asked", training={"checkpoint_every": 0}), make_job("plain", training={"checkpoint_every": 0})
+    report, saved = train.report, []
+
+    def reporting(job, training, measured, number, **rest):
+        report(job, training, measured, number, **rest)
+        saved.append([path.name for path in job.paths.checkpoints.glob("step-*")])
+        if number == 3:
+            (job.paths.folder / FLUSH).touch()
+
+    monkeypatch.setattr(train, "report", reporting)
+    train.main(asked)
+    assert saved[2:4] == [[], ["step-3"]] and not (asked.paths.folder / FLUSH).exists()
+    monkeypatch.undo()
+    train.main(plain)
+    assert_same(adapter_of(asked), adapter_of(plain))
