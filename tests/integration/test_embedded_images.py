@@ -102,7 +102,7 @@ def test_a_box_launched_from_it_has_the_disk_and_keys_of_its_own(cloud, old):
 
 
 def test_the_same_name_twice_is_refused(cloud, old):
-    with pytest.raises(ClientError, match="InvalidAMIName.Duplicate"):
+    with pytest.raises(ClientError, match=r"InvalidAMIName\.Duplicate"):
         cloud.api().create_image(InstanceId=old[0], Name="carried")
 
 

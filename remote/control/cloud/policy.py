@@ -16,14 +16,14 @@ _NO_BUCKET = "YOUR-BUCKET"
 
 LOOK = (
     "DescribeAddresses", "DescribeAvailabilityZones", "DescribeImages", "DescribeInstances", "DescribeInstanceTypeOfferings",
-    "DescribeInstanceTypes", "DescribeKeyPairs", "DescribeSecurityGroups", "DescribeSnapshots", "DescribeSpotInstanceRequests",
-    "DescribeSpotPriceHistory", "DescribeSubnets", "DescribeVolumes", "DescribeVpcs",
+    "DescribeInstanceTypes", "DescribeKeyPairs", "DescribeRegions", "DescribeSecurityGroups", "DescribeSnapshots",
+    "DescribeSpotInstanceRequests", "DescribeSpotPriceHistory", "DescribeSubnets", "DescribeVolumes", "DescribeVpcs",
 )  # fmt: skip
 MAKE = ("CreateImage", "CreateSecurityGroup", "ImportKeyPair", "RunInstances")
 OWN = (
     "AuthorizeSecurityGroupIngress", "CancelSpotInstanceRequests", "DeleteKeyPair", "DeleteSecurityGroup", "DeleteSnapshot", "DeleteVolume",
-    "DeregisterImage", "GetConsoleOutput", "RebootInstances", "RevokeSecurityGroupIngress", "StartInstances", "StopInstances",
-    "TerminateInstances",
+    "DeregisterImage", "GetConsoleOutput", "RebootInstances", "ReleaseAddress", "RevokeSecurityGroupIngress", "StartInstances",
+    "StopInstances", "TerminateInstances",
 )  # fmt: skip
 
 

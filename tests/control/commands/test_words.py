@@ -71,7 +71,9 @@ def test_words_in_excess_are_told(capsys):
     assert "nonsense" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["nonsense", "launch --nme trainer", "launch --size many", "launch --size", "send --whta it", "send", "stop a --bogus"])
+@pytest.mark.parametrize(
+    "words", ["nonsense", "launch --nme trainer", "launch --size many", "launch --size", "send --whta it", "send", "stop a --bogus"]
+)
 def test_a_command_line_that_is_off_is_refused_in_words(words, capsys):
     CALLS.clear()
     with pytest.raises(SystemExit) as left:
