@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from remote.contract import digest
+from remote.contract.jobs import Artifact
 from remote.control.cloud import boxes as cloud
 from remote.control.cloud import endpoint, openssh, reach
 from remote.control.cloud.embedded import client, instance_connect
@@ -16,6 +17,8 @@ from remote.control.errors import BoxUnreachable, HostKeyMismatch, LoginRefused
 from remote.control.project import CODE
 from remote.control.transport import known_hosts
 from remote.control.transport.connect import connect
+from remote.control.transport.pull import pull
+from remote.control.transport.release import build_release, deploy
 from tests.integration import boxes
 from tests.integration.boxes import await_true, make_key
 
@@ -141,6 +144,23 @@ def test_through_session_manager(entry, tmp_path):
     await_true(lambda: not plugins(box.id))
     groups = endpoint.of_entry(load_inventory().box()).client("ec2").describe_security_groups()["SecurityGroups"]
     assert not [group for group in groups if group["GroupName"] != "default" and group["IpPermissions"]], "nobody is let in at port 22"
+
+
+def test_bulk_goes_by_the_bucket(entry, project, tmp_path):
+    made = entry(reach="ssm")
+    with (project / "inventory.yaml").open("a") as file:
+        file.write("storage: {bucket: shared}\n")
+    (tmp_path / "large.bin").write_bytes(content := os.urandom(5 << 20))
+    box = cloud.ready(made, lambda line: None)
+    with connect(box) as transport:
+        release = build_release([tmp_path / "large.bin"])
+        boxes.mark_environment(transport, CODE / "remote/payload/requirements.txt", box.root)
+        done = deploy(transport, box.root, release, lambda line: None)
+        assert done.sent_bytes < 100_000 and deploy(transport, box.root, release, lambda line: None).was_current
+        on_box = f"releases/{release.digest}/files/elsewhere{tmp_path}/large.bin"
+        artifact = Artifact(on_box, len(content), digest.of_bytes(content))
+        assert pull(transport, box.root, artifact, tmp_path / "back.bin").read_bytes() == content
+    assert not endpoint.of_box(box).client("s3").list_objects_v2(Bucket="shared", Prefix="windlass/").get("Contents")
 
 
 def test_a_box_that_session_manager_does_not_know(entry):

@@ -23,7 +23,6 @@ def checks(inventory: Inventory) -> Iterator[Check]:
     yield _state_folder()
     yield _ollama(inventory)
     if any(getattr(entry, "reach", "") == "ssm" for entry in inventory.boxes.values()):
-        yield _program("aws", "boxes with `reach: ssm`", "install the AWS command line, version 2", Verdict.FAIL)
         yield _program("session-manager-plugin", "boxes with `reach: ssm`", "install AWS's Session Manager plugin", Verdict.FAIL)
 
 

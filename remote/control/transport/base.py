@@ -58,15 +58,26 @@ class Transport(Protocol):
     """
 
     where: str
-    round_trips: int
-    bytes_sent: int
+
+    @property
+    def round_trips(self) -> int:
+        """How many commands so far."""
+        ...
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of command lines and standard input so far."""
+        ...
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end. `timeout` in seconds for the whole; BoxUnreachable when it passes."""
         ...
 
-    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
-        """Start a command. `silence`: BoxUnreachable when not a byte arrives for so many seconds."""
+    def open(
+        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
+    ) -> Stream:  # fmt: skip
+        """Start a command. `silence`: BoxUnreachable when not a byte arrives for so many seconds; `expect`: about how many bytes it will
+        say, for a way that has another road for bulk."""
         ...
 
     def close(self) -> None:

@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 def connect(box: "Box") -> Transport:
     """A transport to `box`; the connection itself is made with the first command.
 
+    What is bulk goes by the inventory's bucket where Session Manager is the only road.
     A public box that does not answer at all gets port 22 opened for this laptop's present address, once, before that is an error.
     """
     from remote.control.cloud import reach
+    from remote.control.transport import bulk
     from remote.control.transport.known_hosts import pinned
     from remote.control.transport.ssh import Address, SshTransport
 
     heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
     road, admit = reach.road_of(box), reach.admission(box)
     address = Address(box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, road=road, admit=admit, heal=heal)
-    return SshTransport(address, pinned)
+    way = SshTransport(address, pinned)
+    return bulk.of_box(box, way) if box.reach == "ssm" else way
 
 
 def open_door(box: "Box") -> None:

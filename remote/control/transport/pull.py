@@ -56,11 +56,12 @@ def is_whole(path: Path, artifact: Artifact) -> bool:
 
 def _fetch(transport: Transport, box_root: str, artifact: Artifact, partial: Path, on_bytes: OnBytes) -> None:
     have = _have(partial, artifact)
-    _need_space(partial, artifact.size - sum(have.values()))
+    missing = artifact.size - sum(have.values())
+    _need_space(partial, missing)
     question = json.dumps({"path": artifact.path, "have": have}).encode()
     command = payload_command(box_root, "send")
     try:
-        with transport.open(command, question, silence=SILENCE_SECONDS) as stream:
+        with transport.open(command, question, silence=SILENCE_SECONDS, expect=missing) as stream:
             _take_all(_Incoming(stream, transport), artifact, partial, on_bytes)
     except BoxUnreachable as error:
         done = digest.size_of(partial) if partial.exists() else 0

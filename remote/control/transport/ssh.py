@@ -104,7 +104,9 @@ class SshTransport:
         """Run a command to its end."""
         return run_to_end(self.open(command, stdin, timeout))
 
-    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "SshStream":
+    def open(
+        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
+    ) -> "SshStream":  # fmt: skip
         """Start a command."""
         connection = self._connected()
         self.round_trips += 1

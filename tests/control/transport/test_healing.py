@@ -1,0 +1,78 @@
+"""Port 22 closed on the way: packets vanish, the door is opened once, and the same command goes on."""
+
+import socket
+
+import pytest
+
+from remote.control.errors import BoxUnreachable
+from remote.control.transport import connect as connecting
+from remote.control.transport import ssh
+from tests.integration import boxes
+
+pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+
+
+@pytest.fixture
+def closed():
+    """A port where packets vanish, as behind a firewall: the queue of a listener that takes nobody is full."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    waiting = [socket.socket() for _ in range(4)]
+    for each in waiting:
+        each.setblocking(False)
+        each.connect_ex(listener.getsockname())
+
+    def open_up():
+        for each in (*waiting, listener):
+            each.close()
+
+    yield listener.getsockname()[1], open_up
+    open_up()
+
+
+def test_a_closed_port_is_opened_once_and_tried_again(closed, tmp_path, monkeypatch):
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 0.3)
+    port, open_up = closed
+    server = boxes.Sshd(tmp_path / "box", port=port).prepare()
+    healed = []
+
+    def heal():
+        healed.append(True)
+        open_up()
+        server.start()
+        monkeypatch.setattr(ssh, "CONNECT_SECONDS", 10.0)
+        return True
+
+    try:
+        with server.transport(heal=heal) as box:
+            assert box.exec("echo in").text == "in\n"
+    finally:
+        server.stop()
+    assert healed == [True]
+
+
+def test_what_cannot_be_healed_says_what_would(closed, tmp_path, monkeypatch):
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 0.3)
+    server = boxes.Sshd(tmp_path / "box", port=closed[0]).prepare()
+    asked = []
+    with pytest.raises(BoxUnreachable, match="does not answer") as caught:
+        server.transport(heal=lambda: asked.append(True)).exec("true")
+    assert asked == [True] and "`./inv start demo`" in caught.value.remedy
+
+
+def test_a_server_that_is_down_is_not_healed(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    asked = []
+    server = boxes.Sshd(tmp_path / "box", port=port).prepare()
+    with pytest.raises(BoxUnreachable):
+        server.transport(heal=lambda: asked.append(True)).exec("true")
+    assert not asked
+
+
+def test_healing_is_done_once_a_connection():
+    done = []
+    heal = connecting._once(lambda: done.append(True) or True)
+    assert (heal(), heal(), done) == (True, False, [True])
