@@ -34,6 +34,7 @@ class Image:
     """One image of this project. `gb` is the size of its disk; `made_at` ISO 8601 in UTC; `state` is EC2's word."""
 
     id: str
+    name: str
     kind: str
     box: str
     region: str
@@ -73,7 +74,7 @@ def listing(endpoint: Endpoint, kind: str | None = None) -> list[Image]:
     if kind:
         filters.append({"Name": f"tag:{KIND_TAG}", "Values": [kind]})
     found = endpoint.client("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]
-    return sorted((_image_of(each, endpoint.region) for each in found), key=lambda image: (image.made_at, image.id))
+    return sorted((_image_of(each, endpoint.region) for each in found), key=lambda image: (image.made_at, image.name))
 
 
 def environment_digest(root: str, instance_type: str) -> str:
@@ -195,6 +196,7 @@ def _image_of(told: dict[str, Any], region: str) -> Image:
     made_at = made if isinstance(made, datetime) else datetime.fromisoformat(made) if made else datetime.fromtimestamp(0, UTC)
     return Image(
         id=told["ImageId"],
+        name=told.get("Name", ""),
         kind=tags.get(KIND_TAG, ""),
         box=tags.get(identity.BOX_TAG, ""),
         region=region,

@@ -21,13 +21,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Move:
-    """One move. `old` is where the box is; `zone` is None where the cloud chooses; `source` and `target` are its two regions."""
+    """One move. `old` is where the box is; `zone` is None where the cloud chooses; `source` and `target` are its two regions.
+
+    `is_arrived`: an earlier command was cut off when only the end was left to do.
+    """
 
     entry: Any
     old: Box
     zone: str | None
     source: Endpoint
     target: Endpoint
+    is_arrived: bool = False
 
     @property
     def name(self) -> str:
@@ -46,6 +50,8 @@ class Move:
 
     def sentences(self) -> list[str]:
         """What will happen, for the question before it."""
+        if self.is_arrived:
+            return [f"{self.name} was moved to {self.goal} by a command that was cut off: what it left is taken away"]
         fate = (
             "stays as it is, stopped: it was adopted, not launched"
             if self.is_adopted
@@ -80,7 +86,9 @@ def plan(entry: Any, zone: str, region: str) -> Move:
         raise CloudError(
             f"zone {zone} is not in region {region}", where=f"box {entry.name}", remedy=f"`./inv box.move {entry.name} --zone {zone}`"
         )
-    if not (_arrived(found, _images(found)) or _is_elsewhere(found)):
+    if _arrived(found, _images(found)):
+        return replace(found, is_arrived=True)
+    if not _is_elsewhere(found):
         what, remedy = f"box {entry.name} is in {found.goal} already", f"`./inv start {entry.name}`, or name another zone or region"
         raise CloudError(what, where=box.where, remedy=remedy)
     _check_offered(found)
@@ -125,7 +133,8 @@ def _image_there(move: Move, phases: Phases, say: Say) -> Image:
     with phases.phase("stop"):
         stopped = boxes.stop(move.entry, say)
     mine = [image for image in _images(move) if image.tags.get(images.FROM_TAG) == move.old.id]
-    since = images.moment(stopped.launched_at) if stopped and stopped.launched_at else ""
+    # A start is told in whole seconds: what was made within that second may be older.
+    since = images.moment(stopped.launched_at + 1) if stopped and stopped.launched_at else ""
     for stale in (image for image in mine if image.made_at < since):
         images.remove(move.source.in_region(stale.region), stale)
     mine = [image for image in mine if image.made_at >= since and image.state in ("pending", "available")]
