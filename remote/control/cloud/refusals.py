@@ -53,11 +53,15 @@ _OTHER_QUOTA = Refusal(
 )  # fmt: skip
 _PERMISSION = Refusal(
     PermissionDenied, "the credentials may not do that",
-    "give them the policy in docs/aws.md, or use others: `AWS_PROFILE=... ./inv launch {name}`",
+    "give them the policy that `./inv doctor --policy user` prints, or use others: `AWS_PROFILE=... ./inv launch {name}`",
 )  # fmt: skip
 _CREDENTIALS = Refusal(
     CredentialsMissing, "AWS does not accept the credentials",
     "log in again (`aws sso login`, or new keys with `aws configure`), try `aws sts get-caller-identity`, then repeat the command",
+)  # fmt: skip
+_CLOCK = Refusal(
+    CredentialsMissing, "AWS refuses the signature as too old: the laptop's clock is off",
+    "set the laptop's clock: `sudo timedatectl set-ntp true`, then repeat the command; `./inv doctor` tells by how much it is off",
 )  # fmt: skip
 _NO_CREDENTIALS = Refusal(
     CredentialsMissing, "no AWS credentials were found",
@@ -122,7 +126,8 @@ _BY_CODE = {
     "MissingAuthenticationToken": _CREDENTIALS,
     "ExpiredToken": _CREDENTIALS,
     "ExpiredTokenException": _CREDENTIALS,
-    "RequestExpired": _CREDENTIALS,
+    "RequestExpired": _CLOCK,
+    "RequestTimeTooSkewed": _CLOCK,
     "RequestLimitExceeded": _THROTTLED,
     "EC2ThrottledException": _THROTTLED,
     "Throttling": _THROTTLED,

@@ -26,7 +26,7 @@ CONTEXT = refusals.Context("trainer", "us-east-1", "g5.2xlarge")
         ("UnauthorizedOperation", PermissionDenied, "docs/aws.md"),
         ("AccessDeniedException", PermissionDenied, "docs/aws.md"),
         ("ExpiredToken", CredentialsMissing, "aws sso login"),
-        ("RequestExpired", CredentialsMissing, "aws sso login"),
+        ("RequestExpired", CredentialsMissing, "set the laptop's clock"),
         ("AuthFailure", CredentialsMissing, "aws sts get-caller-identity"),
         ("RequestLimitExceeded", CloudError, "wait a minute"),
         ("InvalidAMIID.NotFound", CloudError, "`ami:` of trainer"),
