@@ -82,6 +82,14 @@ def sentences(entry: Any, line: Line, worst: Worst, is_billed: bool = True) -> l
     return told if is_billed else [*told, "the embedded cloud bills nothing: these are the prices that AWS would ask"]
 
 
+def span(length: timedelta) -> str:
+    """A length of time as a person reads it."""
+    seconds = length.total_seconds()
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
+
+
 def permitted(entry: Any, there: Endpoint) -> str | None:
     """None when EC2 would let these credentials launch the box; else its refusal in words. Starts nothing (EC2's DryRun)."""
     from botocore.exceptions import ClientError
@@ -134,8 +142,10 @@ def _not_offered(offer: Offer, there: Endpoint) -> str:
         return ""
     if not zones:
         return f"{offer.instance_type} is not offered in {offer.region}"
-    is_elsewhere = offer.zone and offer.zone not in zones
-    return f"not offered in {offer.zone}, but in {', '.join(sorted(zones))}" if is_elsewhere else ""
+    if not offer.zone or offer.zone in zones:
+        return ""
+    letters = " ".join(zone.removeprefix(offer.region) for zone in sorted(zones))
+    return f"not offered in {offer.zone}, but in zones {letters}"
 
 
 @remembered.for_seconds(60)
@@ -163,5 +173,5 @@ def _row(line: Line) -> list[str]:
 def _afterwards(entry: Any, line: Line, price: Price) -> str:
     if line.offer.market == "spot":
         return "a spot box is terminated when it stops: its disk goes with it, after what is finished was spilled to the bucket"
-    days = entry.clocks.stopped / 86400
-    return f"stopped, its disk goes on costing ${price.disk_monthly:.2f} a month; after {days:.0f} days stopped `./inv reap` terminates it"
+    after = span(timedelta(seconds=entry.clocks.stopped))
+    return f"stopped, its disk goes on costing ${price.disk_monthly:.2f} a month; after {after} stopped `./inv reap` terminates it"

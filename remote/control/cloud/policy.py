@@ -21,9 +21,9 @@ LOOK = (
 )  # fmt: skip
 MAKE = ("CreateImage", "CreateSecurityGroup", "ImportKeyPair", "RunInstances")
 OWN = (
-    "AuthorizeSecurityGroupIngress", "CancelSpotInstanceRequests", "DeleteKeyPair", "DeleteSecurityGroup", "DeleteSnapshot", "DeleteVolume",
-    "DeregisterImage", "GetConsoleOutput", "RebootInstances", "ReleaseAddress", "RevokeSecurityGroupIngress", "StartInstances",
-    "StopInstances", "TerminateInstances",
+    "AuthorizeSecurityGroupIngress", "CancelSpotInstanceRequests", "DeleteKeyPair", "DeleteSecurityGroup", "DeleteSnapshot",
+    "DeleteVolume", "DeregisterImage", "GetConsoleOutput", "RebootInstances", "ReleaseAddress", "RevokeSecurityGroupIngress",
+    "StartInstances", "StopInstances", "TerminateInstances",
 )  # fmt: skip
 
 

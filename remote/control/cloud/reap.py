@@ -16,6 +16,7 @@ from typing import Any
 from remote.contract.clocks import Reading
 from remote.control.cloud import boxes, clearing, costs, history, identity, images, instances, prices, refusals, transitions
 from remote.control.cloud.costs import Place
+from remote.control.cloud.estimate import span
 from remote.control.cloud.instances import Instance
 from remote.control.cloud.provider import Progress
 from remote.control.config.inventory import Clocks
@@ -79,6 +80,10 @@ class Judge:
     def _instance(self, each: Instance, place: Place) -> Iterator[Find]:
         entry = self._entry_of(each)
         clocks = entry.clocks if entry else Clocks()
+        if entry and _has_successor(each, place):
+            why = "its successor is up, and its loss was agreed to"
+            yield Find("instance", each.id, each.tag(identity.BOX_TAG), place, why, "terminate")
+            return
         judged = self._running if each.state in ("pending", "running") else self._stopped
         for find in judged(each, entry, clocks, place):
             if each.is_adopted or each.id in place.ids:
@@ -94,7 +99,7 @@ class Judge:
         if up < due or (entry and _is_watched(self.read(entry))):
             return
         hourly = place.usd(f"compute {each.facts['InstanceType']}") or 0.0
-        why = f"runs for {_told(up)}, beyond its lifetime of {_told(timedelta(seconds=clocks.lifetime))}, and its clocks do not answer"
+        why = f"runs for {span(up)}, beyond its lifetime of {span(timedelta(seconds=clocks.lifetime))}, and its clocks do not answer"
         find = Find("instance", each.id, each.tag(identity.BOX_TAG), place, why, "stop", hourly * prices.HOURS_PER_MONTH)
         if each.market != "spot":
             yield find
@@ -248,9 +253,16 @@ def _in_time(find: Find, since: datetime | None, keep: timedelta, now: datetime,
         why = f"{find.why}; since when is not known: counted from now"
         yield _changed(find, why=why, until=now + keep, mark=True)
     elif now - since >= keep:
-        yield _changed(find, why=f"{find.why} for {_told(now - since)}, longer than {_told(keep)}", action=action, until=since + keep)
+        yield _changed(find, why=f"{find.why} for {span(now - since)}, longer than {span(keep)}", action=action, until=since + keep)
     else:
-        yield _changed(find, why=f"{find.why} for {_told(now - since)}", until=since + keep)
+        yield _changed(find, why=f"{find.why} for {span(now - since)}", until=since + keep)
+
+
+def _has_successor(each: Instance, place: Place) -> bool:
+    """Whether a fresh one took its place, and whoever made it was cut off before ending this one."""
+    name = each.tag(identity.BOX_TAG)
+    others = (other for other in place.instances if other.tag(identity.BOX_TAG) == name and not other.is_replaced)
+    return each.is_replaced and any(other.state == "running" for other in others)
 
 
 def _is_watched(reading: Reading | None) -> bool:
@@ -277,13 +289,6 @@ def _later(find: Find) -> str:
 
 def _box(thing: dict[str, Any]) -> str:
     return costs.tag(thing, identity.BOX_TAG)
-
-
-def _told(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
-    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def _moment(text: str) -> datetime | None:

@@ -69,7 +69,7 @@ def test_offers_are_compared_also_where_next_to_nothing_can_be_asked(cloud):
     box = cloud.entry.model_copy(update={"instance_type": "g5.2xlarge", "zone": "us-east-1z"})
     (line,) = estimate.compare(box, cloud.endpoint)
     assert line.price.compute_hourly == 1.212 and line.room is None
-    assert "the quota cannot be told" in line.note and "not offered in us-east-1z, but in us-east-1" in line.note
+    assert "the quota cannot be told" in line.note and "not offered in us-east-1z, but in zones a b" in line.note
     nowhere = box.model_copy(update={"instance_type": "nono.large"})
     assert "nono.large is not offered in us-east-1" in estimate.compare(nowhere, cloud.endpoint)[0].note
 
@@ -77,3 +77,8 @@ def test_offers_are_compared_also_where_next_to_nothing_can_be_asked(cloud):
 def test_a_private_box_pays_no_public_address(cloud):
     private = cloud.entry.model_copy(update={"reach": "ssm"})
     assert estimate.compare(private, cloud.endpoint)[0].price.address_hourly == 0
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(5, "5 s"), (600, "10 min"), (43200, "12.0 h"), (14 * 86400, "14 days")])
+def test_a_length_of_time_is_told_as_people_do(seconds, told):
+    assert estimate.span(timedelta(seconds=seconds)) == told

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from remote.contract.clocks import Limits, Reading
-from remote.control.cloud import costs, history, identity, images
+from remote.control.cloud import costs, history, identity, images, prices
 from remote.control.cloud import reap as reaper
 from remote.control.config.inventory import Clocks, Inventory
 
@@ -17,7 +17,8 @@ WATCHED, SILENT = Reading(0, "busy", LIMITS), Reading(0, "silent", LIMITS)
 
 @pytest.fixture
 def lab(cloud, monkeypatch):
-    """A box `trainer` in the inventory; `lab.pass_time(...)` moves the clock of `reap`."""
+    """A box `trainer` in the inventory; `lab.later` moves the clock of `reap`. Prices are those of the table."""
+    monkeypatch.setattr(prices, "_asked", lambda *_: None)
     inventory = Inventory.model_validate({"default_box": "trainer", "boxes": {"trainer": {"provider": "ec2", "region": "us-east-1"}}})
     inventory.boxes["trainer"] = cloud.entry
     made = SimpleNamespace(cloud=cloud, inventory=inventory, later=timedelta(), reading=None, said=[])
@@ -137,6 +138,15 @@ def test_what_the_inventory_does_not_name_is_told_and_taken_only_when_asked_for(
     assert one(lab).action == "" and "not in inventory.yaml" in one(lab).why
     assert lab.reap() == {} and state(lab, box) == "stopped"
     assert lab.reap(everything=True) == {} and state(lab, box) == "terminated"
+
+
+def test_what_a_fresh_box_replaced_goes_once_that_is_there(lab):
+    old = launch(lab)
+    lab.cloud.ec2.create_tags(Resources=[old], Tags=[{"Key": identity.REPLACED_TAG, "Value": "2026-11-21T12:00:00+00:00"}])
+    assert lab.finds() == []
+    new = launch(lab)
+    assert one(lab).id == old and lab.reap() == {}
+    assert (state(lab, old), state(lab, new)) == ("terminated", "running")
 
 
 def test_an_adopted_instance_is_never_taken(lab):
