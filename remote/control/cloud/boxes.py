@@ -121,7 +121,8 @@ def listing(inventory: Any) -> list[Box]:
     can't be asked is `unknown`, its note says why.
     """
     entries = list(inventory.boxes.values())
-    clouds = {entry.provider: _Cloud.asked(entry.provider, entries) for entry in entries if entry.provider != "static"}
+    providers = dict.fromkeys(entry.provider for entry in entries if entry.provider != "static")
+    clouds = {provider: _Cloud.asked(provider, entries) for provider in providers}
     shown = instances.side_by_side(lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries)
     return [*(box for some in shown for box in some), *(stray for cloud in clouds.values() for stray in cloud.strays())]
 
