@@ -48,7 +48,7 @@ RELEASES = {
     "x86_64": Release("0.32.7", f"{_HOME}/ollama-linux-amd64.tar.zst", "ed1e39fe8fea90bd7f4c723bd949a2cea3153e111220ec0a183ea5b8dc8b2cae"),
     "aarch64": Release("0.32.7", f"{_HOME}/ollama-linux-arm64.tar.zst", "413cb50f2fd201b65e17e563c082607bc0ade60d700132c563c7a1c0cd529fde"),
 }
-"""By `platform.machine()`. The digests are those of the release's own sha256sum.txt as packagers took them over: docs/ollama.md."""
+"""By `platform.machine()`. The digests are those of the release's own sha256sum.txt as packagers took them over: docs/setup.md."""
 
 
 def install(release: Release, root: Path, unit: str, say: Say) -> dict[str, Any]:
