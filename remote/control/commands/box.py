@@ -58,7 +58,7 @@ def launch(
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY, **_WAIT})
 def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Starts stopped boxes; on running ones, opens port 22 for this laptop's address, checks the host key and sets the clocks."""
+    """Starts stopped boxes; running ones get port 22 opened for this laptop, the host key checked, the clocks set."""
     from remote.control import launches
     from remote.control.cloud import boxes
     from remote.control.fleet import arm
