@@ -82,6 +82,7 @@ def test_a_box_is_baked_and_the_next_one_starts_from_it(entry, capsys):
     box = boxes.ready(entry, silent)
     (disk(box) / "windlass").mkdir(exist_ok=True)
     (disk(box) / "windlass/weights").write_text("heavy")
+    (disk(box) / "windlass/grant.json").write_text("the right to write to a bucket")
     code, _, err = inv(capsys, "bake")
     assert (code, "--yes" in err) == (2, True)
     assert boxes.find(entry).state == "running"
@@ -99,6 +100,7 @@ def test_a_box_is_baked_and_the_next_one_starts_from_it(entry, capsys):
     assert images.baked(like, there) == baked["id"]
     other = boxes.ready(like, silent)
     assert (disk(other) / "windlass/weights").read_text() == "heavy"
+    assert not (disk(other) / "windlass/grant.json").exists()
     assert images.baked(load_inventory().box("larger"), there) is None
     assert images.baked(like.model_copy(update={"root": "elsewhere"}), there) is None
     assert images.baked(like.model_copy(update={"disk_gb": 1}), there) is None

@@ -19,10 +19,10 @@ LOOK = (
     "DescribeInstanceTypes", "DescribeKeyPairs", "DescribeRegions", "DescribeSecurityGroups", "DescribeSnapshots",
     "DescribeSpotInstanceRequests", "DescribeSpotPriceHistory", "DescribeSubnets", "DescribeVolumes", "DescribeVpcs",
 )  # fmt: skip
-MAKE = ("CreateImage", "CreateSecurityGroup", "ImportKeyPair", "RunInstances")
+MAKE = ("CopyImage", "CreateImage", "CreateSecurityGroup", "ImportKeyPair", "RunInstances")
 OWN = (
     "AuthorizeSecurityGroupIngress", "CancelSpotInstanceRequests", "DeleteKeyPair", "DeleteSecurityGroup", "DeleteSnapshot",
-    "DeleteVolume", "DeregisterImage", "GetConsoleOutput", "RebootInstances", "ReleaseAddress", "RevokeSecurityGroupIngress",
+    "DeleteTags", "DeleteVolume", "DeregisterImage", "GetConsoleOutput", "RebootInstances", "ReleaseAddress", "RevokeSecurityGroupIngress",
     "StartInstances", "StopInstances", "TerminateInstances",
 )  # fmt: skip
 

@@ -89,6 +89,8 @@ def _begun(box: Box, there: Endpoint) -> Image | None:
 
 
 def _begin(entry: Any, box: Box, there: Endpoint, runs_on: bool, phases: Phases, say: Say) -> str:
+    if runs_on:
+        _take_rights_away(boxes.running(entry))
     with phases.phase("stop"):
         boxes.stop(entry, say)
     tags = {
@@ -98,3 +100,12 @@ def _begin(entry: Any, box: Box, there: Endpoint, runs_on: bool, phases: Phases,
         THEN_TAG: "start" if runs_on else "stop",
     }
     return images.create(there, box.id, tags)
+
+
+def _take_rights_away(box: Box) -> None:
+    """The right to write to the bucket is one box's, for a while: no copy of its disk shall hold it."""
+    from remote.control.transport.connect import connect
+    from remote.control.transport.payload import on_box
+
+    with connect(box) as transport:
+        transport.exec(f"rm -f {on_box(f'{box.root}/grant.json')} {on_box(f'{box.root}/notice.json')}")
