@@ -107,7 +107,7 @@ def reboot(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json
 })  # fmt: skip
 def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Removes boxes for good, with their disks and all jobs on them."""
-    from remote.control import fleet
+    from remote.control import console, fleet
     from remote.control.cloud import boxes
 
     inventory, entries = boxes_of(names)
@@ -117,6 +117,8 @@ def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: s
     doomed = [entry for entry in entries if id or entry.name in there]
     for entry in doomed:
         _say_loss(entry, there.get(entry.name), id)
+    if doomed:
+        console.say("all on them goes: every job, checkpoint, artifact not yet pulled, model and environment")
     if dry_run:
         found = [there.get(entry.name) for entry in entries]
         _print(json, [boxes.record(box) if box else None for box in found], names, inventory)
@@ -216,11 +218,10 @@ def _named(box: "Box | None") -> str:
 def _say_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
     from remote.control import console
 
-    what = box.where if box else f"box {entry.name} ({instance_id})"
+    what = f"{box.where}, {box.state}" if box else f"box {entry.name} ({instance_id})"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"
     adopted = "; it was adopted, not made by Windlass" if getattr(entry, "instance_id", None) else ""
-    kept = f"every job, checkpoint, artifact not yet pulled, model and environment under {entry.root}"
-    console.say(f"{what}: will be lost: {disk} with {kept}{adopted}")
+    console.say(f"{what}: will be lost with {disk}{adopted}")
 
 
 collection = Collection()
