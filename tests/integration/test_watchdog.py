@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -147,6 +148,45 @@ class TestClocks:
         with pytest.raises(BoxUnreachable, match="lifetime clock could not be moved") as refused:
             clocks.extend(box, "lifetime", 60)
         assert "no watchdog was ever set up" in refused.value.why
+
+
+@pytest.fixture
+def door(box):
+    """What the watchdog takes for the box's SSH server."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        box.port = server.getsockname()[1]
+        yield lambda: socket.create_connection(("127.0.0.1", box.port))
+
+
+class TestSessions:
+    def arm(self, box, **limits):
+        clocks.arm(box, replace(LIMITS, **limits))
+        (box.folder / "ssh").write_text(f"127.0.0.1 {box.port}")
+
+    def test_a_session_keeps_the_box_up_until_it_ends(self, box, door):
+        self.arm(box, idle=3)
+        with door():
+            await_true(lambda: box.reading().activity == ["1 SSH session"])
+            time.sleep(4)
+            assert not box.is_off
+        await_true(lambda: box.is_off)
+
+    def test_who_only_asks_does_not(self, box, door):
+        self.arm(box, idle=3, tick=1)
+        deadline = time.monotonic() + 30
+        while not box.is_off:
+            assert time.monotonic() < deadline
+            with door():
+                time.sleep(0.05)
+            time.sleep(0.3)
+
+    def test_who_comes_in_at_the_last_moment_is_not_shut_out(self, box, door):
+        self.arm(box, idle=3, tick=1)
+        await_true(lambda: box.reading().stops_in < 1.5)
+        with door():
+            await_true(lambda: box.reading().activity == ["1 SSH session"])
+            assert box.reading().idle_for == 0
+            assert not box.is_off
 
 
 class TestAFailingWatchdog:

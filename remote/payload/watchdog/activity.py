@@ -37,10 +37,11 @@ def jobs(root: Path) -> list[Job]:
     return [job for state in sorted(BoxPaths(root).jobs.glob("*/state.json")) if (job := _job(state))]
 
 
-def ssh_sessions(port: int, host: str = "") -> int:
-    """Established connections to the SSH server's port; of the loopback address `host` alone, where that is the server's."""
+def ssh_sessions(port: int, host: str = "") -> set[str]:
+    """The far ends of established connections to the SSH port; of the loopback address `host` alone where it is the server's."""
     wanted = _as_in_proc(host) if host.startswith("127.") else ""
-    return sum(state == _ESTABLISHED and here.endswith(f":{port:04X}") and here.startswith(wanted) for here, state in _connections())
+    found = ((here, there) for here, there, state in _connections() if state == _ESTABLISHED)
+    return {there for here, there in found if here.endswith(f":{port:04X}") and here.startswith(wanted)}
 
 
 def gpu_percent() -> int:
@@ -91,15 +92,15 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _connections() -> Iterator[tuple[str, str]]:
+def _connections() -> Iterator[tuple[str, str, str]]:
     for table in ("tcp", "tcp6"):
         try:
             lines = Path("/proc/net", table).read_text().splitlines()[1:]
         except OSError:
             continue
         for line in lines:
-            _, here, _, state, *_ = line.split()
-            yield here, state
+            _, here, there, state, *_ = line.split()
+            yield here, there, state
 
 
 def _as_in_proc(host: str) -> str:

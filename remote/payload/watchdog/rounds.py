@@ -48,6 +48,8 @@ class Watchdog:
         self._planned_at = -float("inf")
         self._heeded: set[str] = set()
         self._notice = ""
+        self._sessions: set[str] = set()
+        self._newcomers: set[str] = set()
 
     def run(self) -> None:
         """Make rounds for good."""
@@ -67,9 +69,12 @@ class Watchdog:
         try:
             reading = self._look()
             self._heed()
-            if reading.stops_in <= 0:
+            is_due = reading.stops_in <= 0
+            if is_due and not (reading.stops_by == "idle" and self._newcomers):
                 self._stop(reading)
             self._plan()
+            if is_due:
+                return self._limits.tick  # somebody is just coming in, or only asking: the next round tells
             return max(_SHORTEST_WAIT, min(self._limits.tick, reading.stops_in))
         except Exception:
             self._alerts.log("a round failed:\n" + traceback.format_exc())
@@ -82,7 +87,10 @@ class Watchdog:
         self._limits = self._place.limits(self._counters.session)
         running = activity.jobs(self._settings.windlass)
         host, port = self._place.ssh_server()
-        doing = activity.in_words(running, activity.ssh_sessions(port, host), activity.gpu_percent())
+        sessions = activity.ssh_sessions(port, host)
+        # Who merely asks how the clocks stand must not keep the box up: a session counts from the second look on.
+        lasting, self._newcomers, self._sessions = sessions & self._sessions, sessions - self._sessions, sessions
+        doing = activity.in_words(running, len(lasting), activity.gpu_percent())
         counters.count(self._counters, time.monotonic(), {job.id: job.sign for job in running}, bool(doing), self._limits.tick)
         reading = self._reading(doing)
         self._place.keep(self._counters, reading)

@@ -55,14 +55,14 @@ def test_log_metrics_and_checkpoints_are_signs_of_life(tmp_path, place):
 def test_established_connections_to_the_ssh_port_are_sessions():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert activity.ssh_sessions(port) == 0
+        assert len(activity.ssh_sessions(port)) == 0
         with socket.create_connection(("127.0.0.1", port)) as client:
             there, _ = server.accept()
-            assert activity.ssh_sessions(port) == 1
-            assert activity.ssh_sessions(port, "127.0.0.1") == 1
-            assert activity.ssh_sessions(port, "127.9.9.9") == 0
-            assert activity.ssh_sessions(port, "10.0.0.5") == 1  # a box's own address is no reason to overlook its others
-            assert activity.ssh_sessions(client.getsockname()[1]) == 1
+            assert len(activity.ssh_sessions(port)) == 1
+            assert len(activity.ssh_sessions(port, "127.0.0.1")) == 1
+            assert len(activity.ssh_sessions(port, "127.9.9.9")) == 0
+            assert len(activity.ssh_sessions(port, "10.0.0.5")) == 1  # a box's own address is no reason to overlook its others
+            assert len(activity.ssh_sessions(client.getsockname()[1])) == 1
             there.close()
 
 
