@@ -52,6 +52,12 @@ def suggestion(wanted: str, known: Iterable[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else ""
 
 
+def one_of(known: Sequence[str], most: int = 15) -> str:
+    """`one of a, b, c`; of many boxes alike not each."""
+    more = f" and {len(known) - most} more" if len(known) > most else ""
+    return f"one of {', '.join(known[:most])}{more}"
+
+
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The keys of a section as they are written in a file."""
     return {field.alias or name: field for name, field in model.model_fields.items() if not field.exclude}

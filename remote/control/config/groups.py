@@ -62,7 +62,7 @@ def _names(inventory: Any, counted: Mapping[str, list[str]], source: Source) -> 
 
 
 def _groups(inventory: Any, single: Mapping[str, Any], counted: Mapping[str, Any], source: Source) -> Iterator[Finding]:
-    known = [*single, *counted]
+    known = [*counted, *single]
     for group, members in inventory.groups.items():
         where = source.where("groups", group)
         if group in known:
@@ -73,7 +73,7 @@ def _groups(inventory: Any, single: Mapping[str, Any], counted: Mapping[str, Any
             if member not in known:
                 remedy = explain.suggestion(member, known) or "name one of those, or add the box"
                 at = source.where("groups", group, number)
-                yield Finding(at, f"no box `{member}` for the group `{group}`", f"one of {', '.join(known)}", remedy)
+                yield Finding(at, f"no box `{member}` for the group `{group}`", explain.one_of(known), remedy)
 
 
 def _contradictions(name: str, entry: Any, source: Source) -> Iterator[Finding]:

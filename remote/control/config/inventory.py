@@ -184,8 +184,8 @@ class Inventory(Section):
         wanted = name or self.default_box
         if wanted in self.groups:
             members = self.groups[wanted]
-            what, expected = f"`{wanted}` is {len(members)} boxes, and one is wanted", f"one of {', '.join(members)}"
-            raise ConfigError([Finding("inventory.yaml", what, expected, "name one of those")])
+            what = f"`{wanted}` is {len(members)} boxes, and one is wanted"
+            raise ConfigError([Finding("inventory.yaml", what, explain.one_of(members), "name one of those")])
         if wanted not in self.boxes:
             raise ConfigError([_unknown_box(wanted, list(self.boxes), "inventory.yaml", "under `boxes:`")])
         return self.boxes[wanted]
@@ -195,7 +195,7 @@ class Inventory(Section):
 
         Raises ConfigError with every name that is neither.
         """
-        known = [*self.boxes, *self.groups]
+        known = [*self.groups, *self.boxes]
         if unknown := [name for name in names if name not in known]:
             raise ConfigError([_unknown_box(name, known, "inventory.yaml", "or group") for name in unknown])
         single = [each for name in names for each in self.groups.get(name, [name])]
@@ -256,4 +256,4 @@ def _name_boxes(read: source.Source) -> None:
 
 def _unknown_box(wanted: str, known: list[str], where: str, place: str) -> Finding:
     remedy = explain.suggestion(wanted, known) or "name one of those, or add the box to inventory.yaml"
-    return Finding(where, f"no box `{wanted}` {place}", f"one of {', '.join(known)}", remedy)
+    return Finding(where, f"no box `{wanted}` {place}", explain.one_of(known), remedy)

@@ -32,7 +32,9 @@ def _compare(name, found):
     assert found == golden.read_text()
 
 
-@pytest.mark.parametrize(("name", "load"), [("inventory", load_inventory), ("recipe", load_recipe), ("playbook", load_playbook)])
+@pytest.mark.parametrize(
+    ("name", "load"), [("inventory", load_inventory), ("groups", load_inventory), ("recipe", load_recipe), ("playbook", load_playbook)]
+)
 def test_all_findings_of_a_file_at_once(name, load):
     _compare(name, _found(load, BAD / f"{name}.yaml"))
 
