@@ -1,5 +1,6 @@
 """The clocks of boxes in the embedded cloud: armed before SSH exists, and what ends a box when nobody is looking."""
 
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,7 @@ def test_a_box_whose_watchdog_is_killed_stops(entry):
 
 
 KILLED = """
+import json
 import os
 from remote.control.cloud import boxes, endpoint
 from remote.control.config.inventory import load_inventory
@@ -184,3 +186,27 @@ def test_an_adopted_box_without_our_user_data_gets_a_watchdog_over_ssh(entry):
         reading = clocks.arm(transport, clocks.limits_of(entry, box), None, "demo", "windlass")
     assert reading.activity == ["1 SSH session"]
     assert endpoint.of_entry(entry).region == box.region
+
+
+def inv(*words):
+    return subprocess.run([sys.executable, "-m", "invoke", *words], cwd=project.CODE, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("entry", ["clocks: {idle: 5m}"], indirect=True)
+def test_the_commands(entry):
+    refused = inv("box.clocks", "demo")
+    assert refused.returncode == 32
+    assert "./inv launch demo" in refused.stderr
+    ready(entry)
+    shown = inv("box.clocks", "demo")
+    assert shown.returncode == 0, shown.stderr
+    assert all(word in shown.stderr for word in ("demo is ", "idle", "lifetime", "12h00", "dollars", "stopped"))
+    told = json.loads(inv("box.clocks", "--json").stdout)
+    assert (told["box"], told["limits"]["idle"]) == ("demo", 300)
+
+    rehearsed = inv("box.extend", "demo", "--lifetime", "2h", "--dry-run", "--json")
+    assert json.loads(rehearsed.stdout)["limits"]["lifetime"] == 43200
+    extended = json.loads(inv("box.extend", "demo", "--lifetime", "2h", "--dollars", "3", "--json").stdout)
+    assert (extended["limits"]["lifetime"], extended["limits"]["dollars"]) == (50400, 28)
+    for words in ((), ("--lifetime", "soon"), ("--dollars", "-1")):
+        assert inv("box.extend", "demo", *words).returncode == 2
