@@ -7,13 +7,12 @@ import sys
 import time
 
 import pytest
-from invoke import Collection, Program
+from invoke import Program
 
+import tasks
 from remote.control import project
 from remote.control.cloud import boxes, endpoint, identity, openssh
 from remote.control.cloud.embedded import client
-from remote.control.commands import box as verbs
-from remote.control.commands import shell
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, HostKeyMismatch
 from remote.control.transport import known_hosts
@@ -34,7 +33,6 @@ def on_box(box, command):
 
 
 def eventually(condition):
-    """User-data runs beside the SSH server, as on AWS."""
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
@@ -53,16 +51,16 @@ def test_from_launch_to_terminate(entry, embedded_project):
     assert on_box(box, "echo hello; whoami").stdout.split() == ["hello", box.user]
     assert known_hosts.pinned(box.id)
     assert any("waiting" in line for line in said)
-    eventually(lambda: on_box(box, "test -d ~/windlass").returncode == 0)
+    assert on_box(box, "test -s ~/.windlass-box/limits.json").returncode == 0
     assert boxes.ready(entry, said.append) == boxes.running(entry) == box
-    assert on_box(box, "echo kept > ~/windlass/file").returncode == 0
+    assert on_box(box, "echo kept > ~/file").returncode == 0
 
     boxes.stop(entry)
     with pytest.raises(BoxStopped):
         boxes.running(entry)
     again = boxes.start(entry, said.append)
     assert again.id == box.id
-    assert on_box(again, "cat ~/windlass/file").stdout == "kept\n"
+    assert on_box(again, "cat ~/file").stdout == "kept\n"
 
     boxes.terminate(entry)
     assert boxes.find(entry) is None
@@ -103,7 +101,7 @@ def test_the_cloud_itself_keeps_one_instance_for_a_token(entry, monkeypatch):
     box = boxes.ready(entry, lambda line: None)
     # As seen by a laptop to which the new instance does not show yet: AWS answers so for some seconds.
     with monkeypatch.context() as patch:
-        patch.setattr("remote.control.cloud.ec2.project_instances", lambda ec2: [])
+        patch.setattr("remote.control.cloud.instances.of_box", lambda name, places: [])
         assert boxes.ready(entry, lambda line: None).id == box.id
     assert ids(entry) == [box.id]
 
@@ -138,8 +136,7 @@ def test_a_box_ended_behind_our_back_is_seen_as_gone(entry):
 
 
 def inv(capsys, words):
-    flat = (verbs.launch, verbs.start, verbs.stop, verbs.terminate, shell.ssh, shell.ssh_config)
-    program = Program(namespace=Collection(*flat, box=verbs.collection))
+    program = Program(namespace=tasks.ns)
     code = 0
     try:
         program.run(f"inv {words}")
@@ -161,9 +158,9 @@ def test_the_commands(entry, capsys):
     launched = json.loads(out)
     assert (code, launched["state"]) == (0, "running")
     assert "demo is up" in err
-    code, out, err = inv(capsys, "box.list --json")
+    code, out, err = inv(capsys, "list --json")
     assert [(row["name"], row["id"]) for row in json.loads(out)] == [("demo", launched["id"])]
-    code, out, err = inv(capsys, "ssh-config")
+    code, out, err = inv(capsys, "box.ssh-config")
     assert out.startswith("Host windlass-demo\n")
 
     code, out, err = inv(capsys, "stop")

@@ -72,7 +72,7 @@ class Ec2:
             else:
                 instance = self._replace(existing, found, phases, on_progress, wanted)
             box = self.box_of(instance)
-            entering.enter(self.entry, instance, box, on_progress, phases, wanted.arm)
+            entering.enter(self.entry, instance, lambda: box, on_progress, phases, wanted.arm)
             self._end_replaced(on_progress, keep=instance.id)
         phases.keep("start" if existing else "launch", box.id)
         return box
@@ -96,12 +96,11 @@ class Ec2:
             instance = self._live()
             if instance is None or instance.state != "running":
                 raise self._not_running(instance)
-            box = self.box_of(instance)
             instance.there.client("ec2").reboot_instances(InstanceIds=[instance.id])
             history.append(self.entry.name, "rebooted", id=instance.id)
             with phases.phase("down"):
-                self._await_silence(box, on_progress)
-            entering.enter(self.entry, instance, box, on_progress, phases, None)
+                self._await_silence(self.box_of(instance), on_progress)
+            box = entering.enter(self.entry, instance, lambda: self.box_of(instance), on_progress, phases, None)
         phases.keep("reboot", box.id)
         return box
 
@@ -119,8 +118,8 @@ class Ec2:
         with self._explained():
             found = self._found()
             doomed = self._doomed(found, instance_id)
-            if not is_agreed and any(map(self._is_adopted, doomed)):
-                raise self._adopted_stays(doomed[0])
+            if not is_agreed and (adopted := [each for each in doomed if not each.is_gone and self._is_adopted(each)]):
+                raise self._adopted_stays(adopted[0])
             gone = instances.side_by_side(lambda each: transitions.until_terminated(each, self.entry.name, on_progress), doomed)
             ended = {each.id for each in gone}
             past = [each for each in found if each.is_gone or each.id in ended]
@@ -205,9 +204,9 @@ class Ec2:
             named = [each for each in found if each.id == instance_id]
             if not named:
                 raise self._no_instance(instance_id)
-            return [each for each in named if not each.is_gone]
+            return [each for each in named if each.state != "terminated"]
         self._only(found)
-        return sorted((each for each in found if not each.is_gone), key=lambda each: each.is_replaced)
+        return sorted((each for each in found if each.state != "terminated"), key=lambda each: each.is_replaced)
 
     def _is_adopted(self, instance: Instance) -> bool:
         return instance.is_adopted or (bool(self.entry.instance_id) and not instance.tag(identity.BOX_TAG))

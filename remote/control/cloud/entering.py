@@ -40,11 +40,14 @@ def admit_caller(entry: Any, instance: Instance, on_progress: Progress) -> None:
 
 
 def enter(
-    entry: Any, instance: Instance, box: Box, on_progress: Progress, phases: Phases, arm: Callable[[Box], None] | None
-) -> None:  # fmt: skip
-    """Return when SSH answers, the host key is pinned and the clocks are armed. Repeatable after a kill."""
+    entry: Any, instance: Instance, box_now: Callable[[], Box], on_progress: Progress, phases: Phases, arm: Callable[[Box], None] | None
+) -> Box:  # fmt: skip
+    """The box, when SSH answers, the host key is pinned and the clocks are armed. Repeatable after a kill.
+
+    `box_now` tells the box with its address: one that restarts may come back under another.
+    """
     with phases.phase("ssh"):
-        await_ssh(instance, box, on_progress)
+        box = await_ssh(instance, box_now, on_progress)
     with phases.phase("host key"):
         if entry.host_key:
             host_keys.pin_from_inventory(entry, box.host_key_alias)
@@ -53,25 +56,30 @@ def enter(
     if arm:
         with phases.phase("arm"):
             arm(box)
+    return box
 
 
-def await_ssh(instance: Instance, box: Box, on_progress: Progress) -> None:
-    """Return when SSH greets. Raises BoxStopped when the box stops meanwhile, BoxUnreachable when patience runs out."""
-    there = instance.there
+def await_ssh(instance: Instance, box_now: Callable[[], Box], on_progress: Progress) -> Box:
+    """The box, when SSH greets. Raises BoxStopped when it stops meanwhile, BoxUnreachable when patience runs out."""
+    patience = instance.there.patience
     looked = time.monotonic()
 
-    def look() -> bool | None:
+    def look() -> Box | None:
         nonlocal looked
+        box = box_now()
         if reach.answers(box):
-            return True
+            return box
         if time.monotonic() - looked > _LOOK_EVERY_SECONDS:
             looked = time.monotonic()
             _still_runs(instance, box)
         return None
 
+    box = box_now()
     what = f"waiting for SSH of {box.name} at {box.address}"
-    if not waiting.until(look, what, on_progress, there.patience.ssh, min(_SSH_POLL_SECONDS, there.patience.poll)):
+    found = waiting.until(look, what, on_progress, patience.ssh, min(_SSH_POLL_SECONDS, patience.poll))
+    if found is None:
         raise _silent(instance, box)
+    return found
 
 
 def _still_runs(instance: Instance, box: Box) -> None:
