@@ -32,7 +32,7 @@ def checks(request: Request) -> list[Check]:
             )
         ]
     if not folder.is_dir():
-        remedy = "list it under `models:` of the box in inventory.yaml, then `./inv box.setup`; or mend `base.path`"
+        remedy = f"list it under `models:` of the box in inventory.yaml, then `./inv box.setup`; or put it at {folder}, or mend `base.path`"
         return [Check("base model", f"no folder {folder}", "a folder on the box", Verdict.FAIL, remedy)]
     try:
         config, weights = require_base(folder), read_weights(folder)
