@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
 
 from remote.contract import digest
+from remote.control.cloud import endpoint
+from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1200)]
@@ -73,14 +76,46 @@ def test_taken_back_in_the_middle_it_ends_in_the_same_adapter_on_another_box(pro
     assert adapter_of(project, receipt["run_id"]) == adapter_of(project, json.loads(again.stdout)["run_id"])
 
 
+def test_taken_back_while_nobody_looks_it_is_resumed_from_what_the_box_spilled(project, monkeypatch):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(project))
+    iam = endpoint.of_entry(load_inventory().box()).client("iam")
+    iam.create_role(RoleName="windlass", AssumeRolePolicyDocument="{}")
+    iam.create_instance_profile(InstanceProfileName="windlass")
+    iam.add_role_to_instance_profile(InstanceProfileName="windlass", RoleName="windlass")
+    (project / "inventory.yaml").write_text((project / "inventory.yaml").read_text().replace("spot,", "spot, instance_profile: windlass,"))
+    before = set((project / "runs").iterdir())
+    with running(project, "run", "spot.yaml") as command:
+        await_step(project, 13, command, before)
+        command.kill()
+        command.communicate()
+    (run,) = set((project / "runs").iterdir()) - before
+    assert inv(project, "cloud.fault", "spot-notice", "--box", "gpu", "--seconds", "60").returncode == 0
+    await_gone(project)
+    done = inv(project, "resume", run.name, "--json")
+    assert done.returncode == 0, done.stderr
+    assert "bringing checkpoint step-" in done.stderr
+    assert "could not be spilled" not in done.stderr
+    assert "resumed from step" in (run / "logs/train.log").read_text()
+    (other, *_) = sorted(before)
+    assert adapter_of(project, run.name) == adapter_of(project, other.name)
+
+
 def adapter_of(project: Path, run_id: str) -> str:
     return digest.of_file(project / "runs" / run_id / "artifacts/train/adapter/adapter_model.safetensors")
 
 
-def await_step(project: Path, step: int, command: "subprocess.Popen[str]") -> None:
+def await_gone(project: Path) -> None:
+    deadline = time.monotonic() + 240
+    while json.loads(inv(project, "list", "--json").stdout)[0]["state"] != "absent":
+        assert time.monotonic() < deadline, "the box was not taken back"
+        time.sleep(1)
+
+
+def await_step(project: Path, step: int, command: "subprocess.Popen[str]", before: Set[Path] = frozenset()) -> None:
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline and command.poll() is None:
-        lines = [line for path in project.glob("runs/*/metrics/train.jsonl") for line in path.read_text().splitlines(keepends=True)]
+        files = [path for path in project.glob("runs/*/metrics/train.jsonl") if path.parents[1] not in before]
+        lines = [line for path in files for line in path.read_text().splitlines(keepends=True)]
         if any(json.loads(line)["step"] >= step for line in lines if line.endswith("\n")):
             return
         time.sleep(0.05)
