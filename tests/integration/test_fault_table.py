@@ -1,0 +1,195 @@
+"""Every fault of the embedded cloud by the commands a person types: the right exit code, a remedy, and nothing left behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from remote.contract.exits import Exit
+from remote.control import project
+from remote.control.cloud.embedded import client
+
+INVENTORY = """
+default_box: gpu
+boxes:
+  gpu: {provider: embedded, instance_type: g5.2xlarge, disk_gb: 8}
+  spot: {provider: embedded, instance_type: g5.2xlarge, disk_gb: 8, market: spot, fallbacks: [{zone: us-east-1b}, {market: on-demand}]}
+  far: {provider: embedded, instance_type: g5.2xlarge, disk_gb: 8, zone: us-east-1a, fallbacks: [{region: us-west-2}]}
+"""
+
+
+@pytest.fixture
+def cloud(embedded_project):
+    (project.root() / "inventory.yaml").write_text(INVENTORY)
+    url = client.endpoint()
+    yield url
+    client.clear(client.endpoint())
+    told = inv("terminate", "gpu", "spot", "far", "--yes")
+    assert told.code == 0, told.err
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command left: its exit code and both its outputs."""
+
+    code: int
+    out: str
+    err: str
+
+
+def inv(*words):
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "--search-root", str(project.CODE), *words],
+        cwd=project.CODE, env={**os.environ, "PYTHONPATH": str(project.CODE)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=180,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+def left(url):
+    return {kind: found for kind, found in client.leaks(url).items() if found}
+
+
+def box(name):
+    (found,) = [each for each in json.loads(inv("status", "--json").out)["boxes"] if each["name"] == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "why", "remedy"),
+    [
+        ("capacity", Exit.CAPACITY, "InsufficientInstanceCapacity", "./inv launch gpu --wait"),
+        ("quota", Exit.QUOTA, "VcpuLimitExceeded", "--quota-code L-DB2E81BA"),
+        ("permission --operation RunInstances", Exit.PERMISSION, "ec2:RunInstances", "./inv doctor --policy user"),
+        ("permission --operation CreateSecurityGroup", Exit.PERMISSION, "ec2:CreateSecurityGroup", "./inv doctor --policy user"),
+        ("credentials", Exit.CREDENTIALS, "ExpiredToken", "aws sso login"),
+        ("clock-skew", Exit.CREDENTIALS, "RequestExpired", "set the laptop's clock"),
+        ("throttle", Exit.CLOUD, "RequestLimitExceeded", "wait a minute"),
+    ],
+)
+def test_a_launch_that_is_refused_makes_nothing(cloud, words, exit_code, why, remedy):
+    inv("cloud.fault", *words.split())
+    told = inv("launch", "gpu", "--yes")
+    assert told.code == exit_code
+    assert why in told.err
+    assert remedy in told.err
+    assert left(cloud) == {}
+    inv("cloud.fault", "--clear")
+    assert inv("launch", "gpu", "--yes").code == 0
+
+
+def test_throttling_that_passes_is_waited_out(cloud):
+    inv("cloud.fault", "throttle", "--count", "2")
+    assert inv("launch", "gpu", "--yes").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "attempts", "where"),
+    [
+        ("spot", ["capacity", "--market", "spot"], 3, {"market": "on-demand"}),
+        ("spot", ["spot-price", "--market", "spot"], 3, {"market": "on-demand"}),
+        ("far", ["capacity", "--zone", "us-east-1a"], 2, {"region": "us-west-2"}),
+    ],
+)
+def test_only_capacity_and_price_move_on_to_the_next_offer(cloud, name, fault, attempts, where):
+    inv("cloud.fault", *fault)
+    told = inv("launch", name, "--yes")
+    assert told.code == 0, told.err
+    assert len(re.findall(rf"^{name}: g5.2xlarge .*: (?:capacity|price|launched)", told.err, re.MULTILINE)) == attempts
+    found = box(name)
+    assert {key: found[key] for key in where} == where
+    inv("terminate", name, "--yes")
+    assert left(cloud) == {}
+
+
+def test_a_quota_does_not_move_on(cloud):
+    inv("cloud.fault", "quota", "--market", "spot")
+    told = inv("launch", "spot", "--yes")
+    assert told.code == Exit.QUOTA
+    assert "L-3819A6DF" in told.err
+    assert left(cloud) == {}
+
+
+def test_a_stopped_box_without_capacity_offers_three_ways_and_keeps_its_disk(cloud):
+    inv("launch", "gpu", "--yes")
+    inv("stop", "gpu")
+    before = box("gpu")["id"]
+    inv("cloud.fault", "capacity")
+    told = inv("start", "gpu")
+    assert told.code == Exit.CAPACITY
+    assert all(way in told.err for way in ("./inv start gpu --wait", "./inv box.move gpu", "./inv launch gpu --fresh"))
+    assert (box("gpu")["id"], box("gpu")["state"]) == (before, "stopped")
+
+
+@pytest.mark.parametrize(("fault", "state"), [("stop", "stopped"), ("terminate", "absent"), ("reboot", "running")])
+def test_what_the_console_does_to_a_box_is_seen_as_what_it_is(cloud, fault, state):
+    inv("launch", "gpu", "--yes")
+    inv("cloud.fault", fault, "--box", "gpu")
+    _until(lambda: box("gpu")["state"] == state)
+    assert inv("launch", "gpu", "--yes").code == 0
+    assert box("gpu")["state"] == "running"
+    inv("terminate", "gpu", "--yes")
+    assert left(cloud) == {}
+
+
+def test_a_late_console_is_waited_for(cloud):
+    inv("cloud.fault", "console-late", "--seconds", "4")
+    told = inv("launch", "gpu", "--yes")
+    assert told.code == 0
+    assert "waiting for the host key" in told.err
+
+
+def test_another_host_key_is_refused(cloud):
+    inv("launch", "gpu", "--yes")
+    inv("cloud.fault", "host-key", "--box", "gpu")
+    inv("reboot", "gpu")
+    told = inv("deploy", "gpu")
+    assert told.code == Exit.HOST_KEY_MISMATCH
+    assert "./inv box.forget gpu" in told.err
+
+
+def test_a_full_disk_on_the_box(cloud):
+    inv("launch", "gpu", "--yes")
+    inv("cloud.fault", "disk-full", "--box", "gpu")
+    told = inv("deploy", "gpu")
+    assert told.code == Exit.DISK_FULL
+    assert "full" in told.err
+
+
+@pytest.mark.parametrize("fault", ["imds"])
+def test_a_box_whose_services_fail_is_still_under_its_clocks(cloud, fault):
+    inv("cloud.fault", fault, "--box", "gpu")
+    told = inv("launch", "gpu", "--yes")
+    assert told.code == 0, told.err
+    assert box("gpu")["clocks"]["limits"]["lifetime"] > 0
+
+
+@pytest.mark.parametrize("after", [0.6, 1.2, 1.8, 2.6, 4.0])
+def test_a_launch_that_is_killed_leaves_nothing_or_a_box_whose_clocks_run(cloud, after):
+    launch = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "--search-root", str(project.CODE), "launch", "gpu", "--yes"],
+        cwd=project.CODE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(after)
+    os.killpg(launch.pid, signal.SIGKILL)
+    launch.wait()
+    if left(cloud).get("instances"):
+        _until(lambda: box("gpu")["state"] == "running")
+        assert inv("start", "gpu").code == 0
+        assert box("gpu")["clocks"]["stops_in"] > 0
+    inv("terminate", "gpu", "--yes")
+    assert left(cloud) == {}
+
+
+def _until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
