@@ -237,3 +237,16 @@ def test_a_finished_job_whose_artifact_lies_outside_is_refused(box, grant):
     supervise.write(paths, state)
     with pytest.raises(Refused, match="outside"):
         spill.spill(box, JOB, grant)
+
+
+def test_an_instance_profile_is_used_by_the_python_that_has_boto3(box, monkeypatch):
+    went = []
+    monkeypatch.setattr(spill.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(spill.environment, "find", lambda requirements, environments: environments / "key/venv/bin/python")
+    monkeypatch.setattr(spill.os, "execv", lambda path, words: went.append((path, words[:3])))
+    monkeypatch.setattr(spill.sys, "argv", ["spill", "all"])
+    spill._with_boto3([Grant(RUN, "kept", "us-east-1", PREFIX, "http://x", {}, 9e9)], box)
+    assert went == []
+    spill._with_boto3([Grant(RUN, "kept", "us-east-1", PREFIX, profile=True)], box)
+    python = box.environments / "key/venv/bin/python"
+    assert went == [(python, [str(python), "-m", "remote.payload.spill"])]
