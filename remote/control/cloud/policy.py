@@ -22,8 +22,8 @@ LOOK = (
 MAKE = ("CopyImage", "CreateImage", "CreateSecurityGroup", "ImportKeyPair", "RunInstances")
 OWN = (
     "AuthorizeSecurityGroupIngress", "CancelSpotInstanceRequests", "DeleteKeyPair", "DeleteSecurityGroup", "DeleteSnapshot",
-    "DeleteTags", "DeleteVolume", "DeregisterImage", "GetConsoleOutput", "RebootInstances", "ReleaseAddress", "RevokeSecurityGroupIngress",
-    "StartInstances", "StopInstances", "TerminateInstances",
+    "DeleteTags", "DeleteVolume", "DeregisterImage", "GetConsoleOutput", "ModifyInstanceAttribute", "RebootInstances", "ReleaseAddress",
+    "RevokeSecurityGroupIngress", "StartInstances", "StopInstances", "TerminateInstances",
 )  # fmt: skip
 
 
@@ -41,6 +41,8 @@ def _user(bucket: str) -> list[dict[str, Any]]:
         _statement("Make", _ec2(MAKE)),
         _statement("TagWhatIsMade", ["ec2:CreateTags"], condition=_NEW),
         _statement("OnlyItsOwn", _ec2(OWN), condition=_ITS_OWN),
+        # An adopted instance gets a group of ours beside its owner's, which bear no tag of ours.
+        _statement("AdmitToTheAdopted", ["ec2:ModifyInstanceAttribute"], "arn:aws:ec2:*:*:security-group/*"),
         _statement("EnterItsOwn", ["ec2-instance-connect:SendSSHPublicKey", "ssm:StartSession"], condition=_ITS_OWN),
         _statement("GiveTheBoxItsRole", ["iam:GetInstanceProfile", "iam:PassRole"], _ROLES),
         *_bucket(bucket),

@@ -88,7 +88,8 @@ class Launches:
         facts = {"region": backend.region_name, "type": kwargs["instance_type"], "market": market}
         wanted = _zone_of(backend, kwargs)
         zones = [wanted] if wanted else [zone.name for zone in backend.describe_availability_zones()]
-        if fault := self._faults.strike("quota", "spot-price", names=names, zone=zones[0], **facts):
+        refusals = ("quota", "spot-price") if market == "spot" else ("quota",)
+        if fault := self._faults.strike(*refusals, names=names, zone=zones[0], **facts):
             raise _refused(fault.kind, {**facts, "zone": zones[0]})
         without = [zone for zone in zones if self._faults.standing("capacity", names=names, zone=zone, **facts)]
         if len(without) == len(zones):
