@@ -3,6 +3,8 @@
 import dataclasses
 import time
 
+import pytest
+
 from remote.contract.clocks import Limits, Reading
 from remote.control import overview
 from remote.control.cloud.box import Box
@@ -17,6 +19,12 @@ BOX = Box(
 READING = Reading(NOW, "busy", LIMITS, 7500.0, 2.64, 0.0, 35700.0, "lifetime", ["job train-1"])
 STOPPED = dataclasses.replace(BOX, name="old", state="stopped", host="", stopped_at=NOW - 86400, hourly_usd=None)
 ENTRY = EmbeddedEntry(name="gpu")
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch):
+    """The time stands still."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
 
 
 def row(view):

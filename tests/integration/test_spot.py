@@ -68,7 +68,7 @@ def test_taken_back_in_the_middle_it_ends_in_the_same_adapter_on_another_box(pro
     assert len(set(ready)) == 2 and [event["id"] for event in events if event["event"] == "box_lost"] == ready[:1]
     assert "was taken back by the cloud" in said and "move 1 of" in said
     log = (run / "logs/train.log").read_text()
-    assert "started again" in log and "resumed from step 1" in log
+    assert "started again" in log and "resumed from step" in log
     assert {box["id"] for box in receipt["boxes"]} == set(ready)
     again = inv(project, "run", "spot.yaml", "--json")
     assert again.returncode == 0, again.stderr
