@@ -20,6 +20,7 @@ default_box: gpu
 boxes:
   gpu: {provider: embedded, instance_type: g5.2xlarge, disk_gb: 8}
   spot: {provider: embedded, instance_type: g5.2xlarge, disk_gb: 8, market: spot, fallbacks: [{zone: us-east-1b}, {market: on-demand}]}
+  brief: {provider: embedded, instance_type: g5.2xlarge, disk_gb: 8, clocks: {idle: 10s}}
   far: {provider: embedded, instance_type: g5.2xlarge, disk_gb: 8, zone: us-east-1a, fallbacks: [{region: us-west-2}]}
 """
 
@@ -30,7 +31,7 @@ def cloud(embedded_project):
     url = client.endpoint()
     yield url
     client.clear(client.endpoint())
-    told = inv("terminate", "gpu", "spot", "far", "--yes")
+    told = inv("terminate", "gpu", "spot", "brief", "far", "--yes")
     assert told.code == 0, told.err
 
 
@@ -163,12 +164,21 @@ def test_a_full_disk_on_the_box(cloud):
     assert "full" in told.err
 
 
-@pytest.mark.parametrize("fault", ["imds"])
-def test_a_box_whose_services_fail_is_still_under_its_clocks(cloud, fault):
-    inv("cloud.fault", fault, "--box", "gpu")
+def test_a_box_without_a_metadata_service_is_still_under_its_clocks(cloud):
+    inv("cloud.fault", "imds", "--box", "gpu")
     told = inv("launch", "gpu", "--yes")
     assert told.code == 0, told.err
     assert box("gpu")["clocks"]["limits"]["lifetime"] > 0
+
+
+def test_a_box_whose_boot_never_ends_is_stopped_by_its_clocks(cloud):
+    inv("cloud.fault", "hang-user-data", "--box", "brief", "--count", "1")
+    told = inv("launch", "brief", "--yes")
+    assert told.code == Exit.BOX_STOPPED, told.err
+    assert "before SSH answered" in told.err
+    assert "./inv start brief" in told.err
+    assert box("brief")["state"] == "stopped"
+    assert inv("start", "brief").code == 0
 
 
 @pytest.mark.parametrize("after", [0.6, 1.2, 1.8, 2.6, 4.0])

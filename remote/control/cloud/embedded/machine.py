@@ -120,8 +120,8 @@ class Machine:
     def boot(self, public_key: str, user_data: bytes, signs: Signs = Signs(), hangs: bool = False) -> None:
         """Bring the machine up; returns when SSH answers. Raises CloudError when it never does.
 
-        A first boot makes the host key, admits `public_key`, and runs `user_data`. Where user-data `hangs` it never ends: a boothook
-        keeps SSH from ever answering.
+        A first boot makes the host key, admits `public_key`, and runs `user_data`. Where user-data `hangs` it does its work and never
+        ends: a boothook keeps SSH from ever answering.
         """
         self.disk.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.booted_at = time.time()
@@ -134,14 +134,13 @@ class Machine:
         self._signs = Signs(strange_host_key=signs.strange_host_key, full_disk=disk.is_full(self.disk))
         self.show(signs)
         script = _unpacked(user_data)
+        self._run_user_data(script, environment, first)
         if hangs and script:
             self._print("cloud-init: user-data hangs")
             if script.startswith(_BOOTHOOK):
                 host, port = free_address(self.id)
                 self._save(host=host, port=port)
                 return
-            script = b"#!/bin/sh\nwhile :; do sleep 3600; done\n"
-        self._run_user_data(script, environment, first)
         self._start_ssh_server()
         self._print(host_key_block(self._host_key.with_suffix(".pub").read_text(), self.id))
 
