@@ -42,8 +42,9 @@ def call(checkout: Path, *words: str, **environment: str) -> "subprocess.Complet
     ],
 )
 def test_words(checkout, typed, handed_on):
-    done = call(checkout, *typed)
-    assert done.stdout.split("|")[:-1] == ["-m", "invoke", "--search-root", str(checkout), *handed_on]
+    for dont_write, flags in (("1", []), ("", ["--write-pyc"])):
+        done = call(checkout, *typed, PYTHONDONTWRITEBYTECODE=dont_write)
+        assert done.stdout.split("|")[:-1] == ["-m", "invoke", "--search-root", str(checkout), *flags, *handed_on]
 
 
 def test_collections_are_the_trees(monkeypatch):
