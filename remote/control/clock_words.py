@@ -19,7 +19,7 @@ def reading_of(transport: "Transport") -> "Reading":
     """How the clocks stand; raises BoxUnreachable where none were ever set."""
     reading = clocks.read(transport)
     if reading is None:
-        raise BoxUnreachable("the box has no clocks", where=transport.where, remedy="`./inv start NAME` sets them")
+        raise BoxUnreachable("the box has no clocks", where=transport.where, remedy=f"`./inv start {clocks.box_name(transport)}` sets them")
     return reading
 
 

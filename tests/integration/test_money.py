@@ -14,6 +14,7 @@ from remote.control.cloud.embedded import catalog, client
 from remote.control.cloud.offers import Offer
 from remote.control.commands import money
 from remote.control.config.inventory import load_inventory
+from remote.control.errors import QuotaError
 
 INVENTORY = """\
 default_box: lab
@@ -122,6 +123,14 @@ def test_offers_are_compared_with_price_history_and_room(lab, there):
     assert spot.spot_low <= spot.price.compute_hourly <= spot.spot_high
     assert spot.room.code == "L-3819A6DF" and on_demand.room.code == "L-DB2E81BA" and not spot.note
     assert large.room.lacks == 192 and "lacks 192 vCPUs" in large.note
+
+
+def test_a_launch_beyond_the_quota_names_the_command_that_asks_for_enough(lab, there):
+    entry = lab.box().model_copy(update={"name": "p4", "instance_type": "p4d.24xlarge"})
+    with pytest.raises(QuotaError) as raised:
+        boxes.ready(entry, lambda line: None)
+    command = "aws service-quotas request-service-quota-increase --region us-east-1 --service-code ec2"
+    assert f"`{command} --quota-code L-417A185B --desired-value 96`" in raised.value.remedy
 
 
 def test_launching_is_permitted_or_the_refusal_is_told(lab, there):

@@ -148,6 +148,7 @@ class TestClocks:
         with pytest.raises(BoxUnreachable, match="lifetime clock could not be moved") as refused:
             clocks.extend(box, "lifetime", 60)
         assert "no watchdog was ever set up" in refused.value.why
+        assert f"`./inv start {clocks.box_name(box)}` sets the clocks anew" in refused.value.remedy
 
 
 @pytest.fixture

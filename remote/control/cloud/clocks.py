@@ -65,7 +65,7 @@ def arm(transport: Transport, limits: Limits, notify: str | None = None, name: s
     Raises BoxStopped for a box that is just stopping itself, BoxUnreachable where the clocks cannot be set.
     `name` and `root` (Windlass's folder there) are for a box whose user-data was not ours.
     """
-    script = user_data.arming(limits, notify, name or transport.where.removeprefix("box "), root)
+    script = user_data.arming(limits, notify, name or box_name(transport), root)
     surroundings = 'WINDLASS_LOGIN="$(id -un)" WINDLASS_SSH="$(set -- $SSH_CONNECTION; echo $3 $4)"'
     answer = transport.exec(f"{_AS_ROOT}; exec $r env {surroundings} sh -s", script.encode(), _ANSWER_SECONDS)
     return _reading(transport, answer, "the clocks of the box could not be set")
@@ -105,6 +105,11 @@ def all_of(reading: Reading, stopped_for: float = 0.0) -> list[Clock]:
     ]
 
 
+def box_name(transport: Transport) -> str:
+    """The name of the box that a transport leads to, out of `box demo (i-0abc at 127.0.0.1:40123)`."""
+    return transport.where.removeprefix("box ").partition(" (")[0]
+
+
 def _running(compute: float | None, entry: Any, region: str) -> float:
     """All that a running hour costs; nothing where nothing is billed or the price is not known."""
     if not compute:
@@ -136,14 +141,14 @@ def _reading(transport: Transport, answer: Result, what: str) -> Reading:
 
 def _stopping(transport: Transport, reading: Reading) -> BoxStopped:
     why = f"its {reading.stops_by} clock ran out; jobs get {reading.stops_in:.0f} s more at most"
-    return BoxStopped("the box is just stopping itself", where=transport.where, why=why, kept="its disk", remedy="then `./inv start NAME`")
+    remedy = f"then `./inv start {box_name(transport)}`"
+    return BoxStopped("the box is just stopping itself", where=transport.where, why=why, kept="its disk", remedy=remedy)
 
 
 def _failed(transport: Transport, answer: Result, what: str) -> WindlassError:
     why = last_lines(answer.stderr) or last_lines(answer.stdout) or f"exit code {answer.exit_code}"
     if answer.exit_code == _NO_WATCHDOG:
         why = "no watchdog was ever set up there"
-    return BoxUnreachable(
-        what, where=transport.where, why=why, kept="the box is as it was; without a watchdog it stops by itself within 15 minutes",
-        remedy="`./inv start NAME` sets the clocks anew; the box's user must be allowed `sudo`, and the box needs python3",
-    )  # fmt: skip
+    remedy = f"`./inv start {box_name(transport)}` sets the clocks anew; the box's user must be allowed `sudo`, and the box needs python3"
+    kept = "the box is as it was; without a watchdog it stops by itself within 15 minutes"
+    return BoxUnreachable(what, where=transport.where, why=why, kept=kept, remedy=remedy)

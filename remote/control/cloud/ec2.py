@@ -23,6 +23,7 @@ from remote.control.cloud import (
     launching,
     offers,
     prices,
+    quotas,
     reach,
     refusals,
     request,
@@ -272,7 +273,7 @@ class Ec2:
         self._admit(existing, on_progress)
         with phases.phase("running"):
             instance = waiting.with_backoff(
-                lambda: self._start(existing, on_progress), f"{existing.zone} does not", on_progress, wait_seconds, existing.there
+                lambda: self._start(existing, on_progress), f"{existing.zone} has no capacity", on_progress, wait_seconds, existing.there
             )  # fmt: skip
         if existing.state != "running":
             history.append(self.entry.name, "started", id=instance.id, region=instance.there.region, zone=instance.zone)
@@ -284,6 +285,9 @@ class Ec2:
             return transitions.until_running(now, self.entry.name, on_progress)
         except CapacityError as error:
             raise self._no_room(existing, error) from None
+        except CloudError as error:
+            quotas.spell(error, self.entry.name, existing.facts["InstanceType"], existing.market, existing.there)
+            raise
 
     def _replace(
         self, existing: Instance | None, found: list[Instance], phases: Phases, on_progress: Progress, wanted: Wanted
@@ -308,7 +312,7 @@ class Ec2:
 
     def _mark_replaced(self, instance: Instance) -> None:
         value = datetime.now(UTC).isoformat(timespec="seconds")
-        # With the project's tag again: the policy of docs/aws.md lets tags be made only together with it.
+        # With the project's tag again: the policy lets tags be made on instances only together with it.
         wanted = {identity.REPLACED_TAG: value, identity.PROJECT_TAG: identity.project_mark()}
         tags = [{"Key": key, "Value": value} for key, value in wanted.items()]
         instance.there.client("ec2").create_tags(Resources=[instance.id], Tags=tags)

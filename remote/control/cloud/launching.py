@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.cloud import attempts, clearing, history, identity, refusals, request, transitions, waiting
+from remote.control.cloud import attempts, clearing, history, identity, quotas, refusals, request, transitions, waiting
 from remote.control.cloud.attempts import Attempt
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.instances import Instance
@@ -35,7 +35,8 @@ class Launch:
         Raises the error of the last attempt; one that names all of them where there were several.
         """
         offers = list(_in_order(self.entry))
-        return waiting.with_backoff(lambda: self._walk(offers), f"no offer of {self.entry.name}", self.on_progress, wait_seconds, self.home)
+        out = f"no offer of {self.entry.name} has capacity"
+        return waiting.with_backoff(lambda: self._walk(offers), out, self.on_progress, wait_seconds, self.home)
 
     def _walk(self, offers: list[Offer]) -> Instance:
         tried: list[Attempt] = []
@@ -67,8 +68,9 @@ class Launch:
                     instance = self._ask(offer, there, context)
                 with self.phases.phase("running"):
                     return transitions.until_running(instance, self.entry.name, self.on_progress)
-        except CloudError:
+        except CloudError as error:
             clearing.after_attempt(self.entry.name, there, instance)
+            quotas.spell(error, self.entry.name, offer.instance_type, offer.market, there)
             raise
         except KeyboardInterrupt:
             clearing.after_attempt(self.entry.name, there)

@@ -3,6 +3,7 @@
 AWS counts vCPUs by family of instance types, in each region for itself. Spot counts requests that are open or running.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ SPOT = {
     "trn": Quota("L-6B0D517C", "All Trn Spot Instance Requests"),
     "dl": Quota("L-85EED4F7", "All DL Spot Instance Requests"),
 }
+
+_NO_VCPUS = ("VcpuLimitExceeded", "MaxSpotInstanceCountExceeded", "InstanceLimitExceeded")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,16 @@ def room(offer: Offer, there: Endpoint) -> Room | None:
         return _room(offer.instance_type, offer.market, there.in_region(offer.region))
     except CloudError:
         return None
+
+
+def spell(error: CloudError, box_name: str, instance_type: str, market: str, there: Endpoint) -> None:
+    """Put the command that asks for enough into a refusal for want of vCPUs, where it can be told what is in use."""
+    if error.code not in _NO_VCPUS:
+        return
+    with contextlib.suppress(CloudError):
+        found = _room(instance_type, market, there)
+        if found and found.lacks:
+            error.remedy = f"ask for more: `{found.request_command}` ({found}), then `./inv launch {box_name}`; see docs/aws.md"
 
 
 @remembered.for_seconds(2)

@@ -175,10 +175,11 @@ def _ssh_to_bastion(box: Box) -> str:
 
 
 def _not_connected(instance_id: str, where: str, error: WindlassError | Exception) -> BoxUnreachable:
+    again = f"; then `./inv start {where}`" if where else ""
     return BoxUnreachable(
         f"Session Manager has no connection to {instance_id}", where=f"box {where}" if where else instance_id, why=str(error),
         remedy="its agent needs a minute after the start, an instance profile with AmazonSSMManagedInstanceCore (`instance_profile:`), "
-        f"and a way to AWS (NAT, or endpoints for ssm, ssmmessages and ec2messages); then `./inv start {where or 'NAME'}`",
+        f"and a way to AWS (NAT, or endpoints for ssm, ssmmessages and ec2messages){again}",
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def with_backoff(work: Callable[[], Found], what: str, on_progress: Progress, wa
             left = wait_seconds - (time.monotonic() - begun)
             if left <= 0:
                 raise
-        on_progress(f"{what} has capacity; next try in {min(pause, left):.0f} s, giving up in {left / 60:.0f} min")
+        on_progress(f"{what}; next try in {min(pause, left):.0f} s, giving up in {left / 60:.1f} min")
         time.sleep(min(pause, left))
         pause = min(2 * pause, 100 * there.patience.poll)
 
