@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from invoke import Collection, Program
 
 from remote.control import project
-from remote.control.cloud import boxes, costs, endpoint, estimate, prices, quotas, spot_prices
+from remote.control.cloud import boxes, bucket, costs, endpoint, estimate, prices, quotas, spot_prices
 from remote.control.cloud.embedded import catalog, client
 from remote.control.cloud.offers import Offer
 from remote.control.commands import money
@@ -18,6 +18,7 @@ from remote.control.errors import QuotaError
 
 INVENTORY = """\
 default_box: lab
+storage: {bucket: lab-kept}
 boxes:
   lab:
     provider: embedded
@@ -29,6 +30,7 @@ boxes:
     region: us-west-2
     instance_type: g6e.2xlarge
     market: spot
+    clocks: {stopped: 2s}
     fallbacks: [{market: on-demand}, {zone: us-west-2d, instance_type: p5.48xlarge, market: spot}]
 """
 
@@ -183,6 +185,24 @@ def rehearsal(capfd):
     capfd.readouterr()
     typed("reap", "--dry-run", "--json")
     return capfd.readouterr().out
+
+
+def test_what_boxes_spilled_is_counted_and_goes_when_its_time_is_over(lab, there, capfd):
+    s3, kept = there.client("s3"), bucket.of_entry("lab-kept", lab.box())
+    for name in ("manifest.json", "checkpoint/0"):
+        s3.put_object(Bucket="lab-kept", Key=f"{kept.prefix}run-1-train/{name}", Body=bytes(500))
+    s3.put_object(Bucket="lab-kept", Key="of-others", Body=b"x")
+    (item,) = told_cost(capfd)["items"]
+    assert (item["kind"], item["id"], item["what"]) == ("bucket", "lab-kept", "0.0 GB of 1 job")
+    (job,) = kept.spilled()
+    assert (job.job_id, job.size) == ("run-1-train", 1000)
+    deadline = time.monotonic() + 30
+    while '"action": "delete"' not in (rehearsed := rehearsal(capfd)):
+        assert time.monotonic() < deadline, rehearsed
+        time.sleep(0.3)
+    typed("reap", "--yes")
+    assert kept.spilled() == [] and told_cost(capfd)["items"] == []
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket="lab-kept")["Contents"]] == ["of-others"]
 
 
 def test_a_cloud_that_is_down_costs_nothing_and_is_not_started(lab, capfd):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,15 @@ from remote.control.errors import CloudError
 FETCH_SECONDS = 6 * 3600
 LONGEST_GRANT_SECONDS = 7 * 86400
 """What AWS signs at most."""
+
+
+@dataclass(frozen=True)
+class Spilled:
+    """What lies in a bucket of one job: so many bytes, the newest of them written at `at`."""
+
+    job_id: str
+    size: int
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -80,17 +90,32 @@ class Bucket:
     def sweep(self, run_id: str) -> int:
         """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
         with self._explained():
-            keys = list(self._keys(f"{self.prefix}{run_id}-"))
+            keys = [each["Key"] for each in self._objects(f"{self.prefix}{run_id}-")]
             named: set[str] = set()
             for job_id in {key.removeprefix(self.prefix).split("/")[0] for key in keys}:
                 manifest, folder = self.manifest(job_id), self._folder(job_id)
                 pieces = (kept.pieces(folder) for kept in manifest.files.values()) if manifest else ()
                 named |= {manifest_key(folder), *(piece.key for each in pieces for piece in each)}
             stale = [key for key in keys if key not in named]
-            for start in range(0, len(stale), 1000):
-                objects = [{"Key": key} for key in stale[start : start + 1000]]
-                self._s3.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
+            self._delete(stale)
         return len(stale)
+
+    def spilled(self) -> list[Spilled]:
+        """What lies there of the project's jobs, of every run."""
+        found: dict[str, Spilled] = {}
+        with self._explained():
+            for each in self._objects(self.prefix):
+                job_id = each["Key"].removeprefix(self.prefix).split("/")[0]
+                before = found.get(job_id, Spilled(job_id, 0, each["LastModified"]))
+                found[job_id] = Spilled(job_id, before.size + each["Size"], max(before.at, each["LastModified"]))
+        return list(found.values())
+
+    def remove(self, job_id: str) -> None:
+        """Remove all that lies there of a job: first its manifest, without which the rest is nothing."""
+        folder = self._folder(job_id)
+        with self._explained():
+            self._delete([manifest_key(folder)])
+            self._delete([each["Key"] for each in self._objects(folder)])
 
     @property
     def prefix(self) -> str:
@@ -101,9 +126,14 @@ class Bucket:
         """The job's place for people."""
         return f"s3://{self.name}/{self._folder(job_id)}"
 
-    def _keys(self, prefix: str) -> Iterator[str]:
+    def _objects(self, prefix: str) -> Iterator[dict[str, Any]]:
         for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-            yield from (each["Key"] for each in page.get("Contents", ()))
+            yield from page.get("Contents", ())
+
+    def _delete(self, keys: list[str]) -> None:
+        for start in range(0, len(keys), 1000):
+            objects = [{"Key": key} for key in keys[start : start + 1000]]
+            self._s3.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
 
     def _folder(self, job_id: str) -> str:
         return f"{self.prefix}{job_id}/"

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from remote.control.cloud import endpoint, history, identity, instances, prices, refusals, spot_prices
+from remote.control.cloud import bucket, endpoint, history, identity, instances, prices, refusals, spot_prices
+from remote.control.cloud.bucket import Bucket, Spilled
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.instances import Instance
 from remote.control.cloud.offers import Offer, regions_of
@@ -133,7 +134,24 @@ def survey(inventory: Any, everywhere: bool = False) -> Survey:
     """
     found, errors = looked(places(inventory, everywhere), lambda place: list(_items(place)))
     is_billed = any(place.there.is_billed for place, _ in found)
-    return Survey([item for _, items in found for item in items], errors, is_billed)
+    items = [item for _, items in found for item in items]
+    kept, complaint = spilled(inventory)
+    if kept:
+        items.append(_kept_in(*kept))
+    return Survey(items, [*errors, *complaint], is_billed)
+
+
+def spilled(inventory: Any) -> tuple[tuple[Bucket, list[Spilled]] | None, list[str]]:
+    """The inventory's bucket with what boxes have spilled there, None where there is none; and in words why it could not be asked."""
+    name, entries = inventory.storage.bucket, inventory.boxes.values()
+    entry = next((each for each in entries if each.provider == "ec2" or (each.provider == "embedded" and _is_up(each))), None)
+    if entry is None or name is None:
+        return None, []
+    try:
+        found = bucket.of_entry(name, entry)
+        return ((found, jobs) if found and (jobs := found.spilled()) else None), []
+    except WindlassError as error:
+        return None, [f"s3://{name}: {error.what} ({error.why})"]
 
 
 def places(inventory: Any, everywhere: bool = False) -> list[Place]:
@@ -241,6 +259,13 @@ def _items(place: Place) -> Iterator[Item]:
         yield Item("snapshot", snapshot["SnapshotId"], box, region, what, snapshot["State"], usd, snapshot.get("StartTime"), note=note)
 
 
+def _kept_in(where: Bucket, jobs: list[Spilled]) -> Item:
+    gb = sum(job.size for job in jobs) / 1e9
+    what, note = f"{gb:.1f} GB of {len(jobs)} job{'s' if len(jobs) != 1 else ''}", "what boxes spilled; `./inv reap` removes what nobody fetched in time"
+    hourly = _by_month(prices.tabled("s3", where.at.region).usd, gb)
+    return Item("bucket", where.name, "", where.at.region, what, "kept", hourly, min(job.at for job in jobs), note=note)
+
+
 def _instance(each: Instance, place: Place) -> Item:
     box, what = each.tag(identity.BOX_TAG), f"{each.facts['InstanceType']} {each.market}"
     since = each.facts.get("LaunchTime")
@@ -280,7 +305,7 @@ def holder(volume: dict[str, Any]) -> str:
     return next((str(each["InstanceId"]) for each in volume.get("Attachments", ()) if each.get("InstanceId")), "")
 
 
-def _by_month(usd: float | None, gb: int) -> float | None:
+def _by_month(usd: float | None, gb: float) -> float | None:
     return None if usd is None else usd * gb / prices.HOURS_PER_MONTH
 
 

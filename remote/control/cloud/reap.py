@@ -15,6 +15,7 @@ from typing import Any
 
 from remote.contract.clocks import Reading
 from remote.control.cloud import boxes, clearing, costs, history, identity, images, instances, prices, refusals, transitions
+from remote.control.cloud.bucket import Bucket, Spilled
 from remote.control.cloud.costs import Place
 from remote.control.cloud.estimate import span
 from remote.control.cloud.instances import Instance
@@ -59,7 +60,9 @@ class Judge:
     def finds(self) -> tuple[list[Find], list[str]]:
         """What should not be there, and in words the places that could not be asked. Changes nothing."""
         found, errors = costs.looked(costs.places(self.inventory), lambda place: list(self._of(place)))
-        return [find for _, finds in found for find in finds], errors
+        kept, complaint = costs.spilled(self.inventory)
+        spills = list(self._spills(*kept)) if kept else []
+        return [*(find for _, finds in found for find in finds), *spills], [*errors, *complaint]
 
     def _of(self, place: Place) -> Iterator[Find]:
         for each in place.instances:
@@ -172,6 +175,15 @@ class Judge:
             if is_old and pair["KeyName"] not in used:
                 yield Find("key pair", pair["KeyName"], _box(pair), place, "no instance uses it", "delete")
 
+    def _spills(self, bucket: Bucket, jobs: list[Spilled]) -> Iterator[Find]:
+        """What a box put into the bucket is kept as long as the disk of the box that stays longest would be."""
+        place = Place(bucket.at)
+        keep = max((self._keep(name) for name in self.inventory.boxes), default=self._keep(""))
+        for job in jobs:
+            monthly = (prices.tabled("s3", bucket.at.region).usd or 0) * job.size / 1e9
+            find = Find("spill", job.job_id, "", place, f"in s3://{bucket.name}, not written to", "", monthly)
+            yield from _in_time(find, job.at, keep, place.now, "delete")
+
     def _at_once(self, find: Find, action: str) -> list[Find]:
         return [_changed(find, action=action)] if self.everything else []
 
@@ -201,6 +213,7 @@ def take(find: Find, inventory: Any, on_progress: Progress) -> None:
             "address": partial(ec2.release_address, AllocationId=find.id),
             "security group": partial(ec2.delete_security_group, GroupId=find.id),
             "key pair": partial(ec2.delete_key_pair, KeyName=find.id),
+            "spill": partial(_remove_spill, find, inventory),
         }
         undo[find.kind]()
 
@@ -245,6 +258,12 @@ def _deregister(find: Find, ec2: Any) -> None:
     ec2.deregister_image(ImageId=find.id)
     for snapshot in costs.snapshots_of([image]):
         ec2.delete_snapshot(SnapshotId=snapshot)
+
+
+def _remove_spill(find: Find, inventory: Any) -> None:
+    kept, _ = costs.spilled(inventory)
+    if kept:
+        kept[0].remove(find.id)
 
 
 def _in_time(find: Find, since: datetime | None, keep: timedelta, now: datetime, action: str) -> Iterator[Find]:
