@@ -238,8 +238,9 @@ class TestAFailingWatchdog:
         await_true(lambda: box.is_off)
         await_true(lambda: "shutdown now: 1" in box.log)
         assert is_running(box.pid)
-        with pytest.raises(BoxStopped, match="just stopping itself"):
+        with pytest.raises(BoxStopped, match="just stopping itself") as refused:
             clocks.extend(box, "idle", 60)
+        assert refused.value.why.startswith("its idle clock ran out")
 
 
 class TestTime:

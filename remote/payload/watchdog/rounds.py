@@ -126,7 +126,7 @@ class Watchdog:
             action, seconds = told
             self._notice = f"the cloud will {action} this spot instance"
             self._alerts.tell(f"box {self._settings.box} is taken back", f"{self._notice} in {seconds:.0f} s")
-            self._wind_down(notices.SPOT, self._notice, seconds)
+            self._wind_down(notices.SPOT, "notice", self._notice, seconds)
         elif not told:
             self._heeded.discard("interruption")
             self._notice = ""
@@ -142,7 +142,7 @@ class Watchdog:
         why = _WHY[reading.stops_by].format(**words, dollars=reading.spent_usd, job=job)
         self._alerts.tell(f"box {self._settings.box} stops", f"{reading.stops_by} clock: {why}")
         # Not yet `ended_by`: were the power to come back before the end, this must not pass for a start of its own.
-        self._wind_down(notices.DEADMAN, f"{reading.stops_by} clock: {why}", limits.grace)
+        self._wind_down(notices.DEADMAN, reading.stops_by, f"{reading.stops_by} clock: {why}", limits.grace)
         self._counters.ended_by = reading.stops_by
         self._place.keep(self._counters, self._stopping(reading.stops_by, 0.0))
         self._alerts.finish(_ALERT_SECONDS)
@@ -154,9 +154,8 @@ class Watchdog:
             if not self._slept(10.0 if complaint else 60.0):
                 sys.exit(0)
 
-    def _wind_down(self, kind: str, why: str, seconds: float) -> None:
+    def _wind_down(self, kind: str, clock: str, why: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        clock = "notice" if kind == notices.SPOT else kind
 
         def pulse() -> None:
             self._plan()
