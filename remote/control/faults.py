@@ -6,10 +6,10 @@ import sys
 import time
 import traceback
 
+from remote.contract import disk
 from remote.control import project
 from remote.control.errors import Fault, LaptopError, WindlassError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -17,14 +17,14 @@ def as_error(error: BaseException) -> WindlassError:
     """`error` itself where it is one for people; else what the system refused, or a Fault with its report in a file."""
     if isinstance(error, WindlassError):
         return error
-    if isinstance(error, OSError) and (error.filename is not None or error.errno in _FULL):
+    if isinstance(error, OSError) and (error.filename is not None or disk.is_full(error)):
         return _refused(error)
     return _fault(error)
 
 
 def _refused(error: OSError) -> LaptopError:
     where, why = str(error.filename or project.root()), error.strerror or str(error)
-    if error.errno in _FULL:
+    if disk.is_full(error):
         return LaptopError(
             "this laptop's disk is full", where=where, why=why, kept="all that was written before",
             remedy=f"free space (`df -h {project.root()}`), then run the same command again", disk_full=True,

@@ -1,10 +1,10 @@
 """A command of the payload for the laptop: lines as it goes, at the end `{"done": {...}}` or `{"error": {...}}`. Standard library only."""
 
-import errno
 import json
 from collections.abc import Callable
 from typing import Any
 
+from remote.contract import disk
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 
@@ -22,7 +22,7 @@ def answer(work: Callable[[], dict[str, Any]], again: str) -> None:
         words = {key: getattr(failure, key) for key in ("what", "why", "remedy", "kept")}
         told = {"error": {"cause": failure.cause.value, **words}}
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        is_full = disk.is_full(error)
         what, cause = ("the box's disk is full", Cause.DISK_FULL) if is_full else ("the box refuses", Cause.CODE)
         remedy = f"on the box: `df -h`, free space, then {again}" if is_full else f"mend that on the box, then {again}"
         told = {"error": {"cause": cause.value, "what": what, "why": str(error), "remedy": remedy, "kept": "what came so far"}}

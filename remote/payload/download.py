@@ -1,6 +1,5 @@
 """Large files over HTTP: resumed where they were cut off, verified, and only then given their name. Standard library only."""
 
-import errno
 import hashlib
 import http.client
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from remote.contract import disk
 from remote.contract.base_models import ModelFile
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
@@ -66,7 +66,7 @@ def _receive_all(file: ModelFile, part: Path, authorization: str, on_bytes: OnBy
         except urllib.error.HTTPError as error:
             got, why = at, _refusal(error, file)
         except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or getattr(error, "filename", None):
+            if disk.is_full(error) or getattr(error, "filename", None):
                 raise  # the box's own disk, not the network
             got, why = part.stat().st_size if part.is_file() else 0, str(error) or type(error).__name__
         tries = 0 if got > at else tries + 1

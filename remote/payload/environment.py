@@ -7,7 +7,6 @@ and `complete.json`, written last, says that it is whole.
 """
 
 import argparse
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from remote.contract import atomic
+from remote.contract import atomic, disk
 from remote.contract.paths import BoxPaths
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -246,7 +245,7 @@ def _make_framed(requirements: Path, environments: Path) -> None:
         print(json.dumps({"error": failure.words}), flush=True)
         sys.exit(1)
     except OSError as error:
-        cause = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "config"
+        cause = "disk_full" if disk.is_full(error) else "config"
         print(json.dumps({"error": Impossible(cause, "the environment was not made", str(error)).words}), flush=True)
         sys.exit(1)
     print(json.dumps({"done": {"environment": str(interpreter)}}), flush=True)

@@ -14,7 +14,6 @@ if __name__ == "__main__":
 ```
 """
 
-import errno
 import json
 import os
 import sys
@@ -24,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, base_models
+from remote.contract import atomic, base_models, disk
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec
 from remote.contract.paths import JobPaths
@@ -109,7 +108,7 @@ def run_stage(main: Callable[[Job], None]) -> None:
 def explained(error: Exception, root: Path) -> StageFailed | None:
     """What the box lacked when a library failed, or None when it was none of that. By words, since torch must not be imported here."""
     words = str(error)
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in words:
+    if disk.is_full(error) or "No space left on device" in words:
         place = getattr(error, "filename", None) or root
         return StageFailed(Cause.DISK_FULL, f"the disk is full: {place}", words, "free space, then `./inv resume`")
     if type(error).__name__ == "OutOfMemoryError":

@@ -177,7 +177,7 @@ def _running(jobs: Path) -> set[str]:
 
 
 def _os_error(error: OSError, root: str) -> dict[str, str]:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         remedy = "on the box: `df -h`, free space, then run the command again"
         return Refused("disk_full", "the box's disk is full", str(error), remedy).words
     remedy = "choose another `root:` or `shared:` in inventory.yaml"

@@ -261,7 +261,8 @@ def _items(place: Place) -> Iterator[Item]:
 
 def _kept_in(where: Bucket, jobs: list[Spilled]) -> Item:
     gb = sum(job.size for job in jobs) / 1e9
-    what, note = f"{gb:.1f} GB of {len(jobs)} job{'s' if len(jobs) != 1 else ''}", "what boxes spilled; `./inv reap` removes what nobody fetched in time"
+    what = f"{gb:.1f} GB of {len(jobs)} job{'s' if len(jobs) != 1 else ''}"
+    note = "what boxes spilled; `./inv reap` removes it when its time is over"
     hourly = _by_month(prices.tabled("s3", where.at.region).usd, gb)
     return Item("bucket", where.name, "", where.at.region, what, "kept", hourly, min(job.at for job in jobs), note=note)
 

@@ -4,7 +4,6 @@ Their sizes say where to go on, so a connection, a command or a laptop may die a
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from remote.contract import disk
 from remote.contract.events import Metric
 from remote.contract.frames import HEARTBEAT_SECONDS, FrameReader, mark
 from remote.contract.jobs import Cause, JobState
@@ -104,7 +104,7 @@ def follow(
         attempt = partial(_attempt, open_transport, box_root, job_id, mirrors, wait, notice)
         return _persistently(attempt, mirrors, job_id, notice, patience_seconds)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not disk.is_full(error):
             raise
         raise _no_space(log) from None
     finally:

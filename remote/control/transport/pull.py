@@ -1,7 +1,6 @@
 """Bring an artifact home: verified by SHA-256 and safetensors header, resumed where it broke off, never taken half for whole."""
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from remote.contract import atomic, digest, safetensors
+from remote.contract import atomic, digest, disk, safetensors
 from remote.contract.jobs import Artifact, Cause
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
 from remote.control.transport.base import Stream, Transport, last_lines
@@ -68,7 +67,7 @@ def _fetch(transport: Transport, box_root: str, artifact: Artifact, partial: Pat
         error.kept = f"{done:,} of {artifact.size:,} bytes are kept; the same command goes on there"
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not disk.is_full(error):
             raise
         raise _no_space(partial, artifact.size) from None
 

@@ -39,7 +39,7 @@ def small(tmp_path, text="a"):
     for name in ("remote/contract", "remote/payload"):
         (code / name).mkdir(parents=True)
     (code / "remote/__init__.py").write_text("")
-    for name in ("contract/__init__", "contract/atomic", "contract/paths", "payload/__init__", "payload/environment"):
+    for name in ("contract/__init__", "contract/atomic", "contract/disk", "contract/paths", "payload/__init__", "payload/environment"):
         (code / f"remote/{name}.py").write_bytes((CODE / f"remote/{name}.py").read_bytes())
     (code / "words.txt").write_text(text)
     return build_release([code / "words.txt"], code)

@@ -1,0 +1,32 @@
+"""When a disk is full."""
+
+import errno
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from remote.contract import disk
+
+WRITES = """
+import sys
+from remote.contract import disk
+try:
+    open(sys.argv[1], "wb").write(bytes(99999))
+except OSError as error:
+    sys.exit(7 if disk.is_full(error) else 8)
+"""
+
+
+@pytest.mark.parametrize(("number", "is_full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False), (errno.ENOENT, False)])
+def test_which_errors_say_so(number, is_full):
+    assert disk.is_full(OSError(number, "")) is is_full
+    assert not disk.is_full(ValueError(number))
+
+
+def test_a_limit_to_files_says_so_too(tmp_path):
+    limited = subprocess.run(
+        [sys.executable, "-c", WRITES, str(tmp_path / "file")], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    )
+    assert limited.returncode == 7
