@@ -11,7 +11,7 @@ from remote.control.cloud.embedded.faults import Fault
 
 _S3_OPERATIONS = {
     ("GET", True): "GetObject", ("HEAD", True): "HeadObject", ("PUT", True): "PutObject", ("DELETE", True): "DeleteObject",
-    ("POST", True): "PutObject",
+    ("POST", True): "PutObject", ("POST", False): "DeleteObjects",
     ("GET", False): "ListObjectsV2", ("HEAD", False): "HeadBucket", ("PUT", False): "CreateBucket", ("DELETE", False): "DeleteBucket",
 }  # fmt: skip
 
