@@ -155,8 +155,9 @@ def test_pulling_by_hand_starts_no_box(playbook):
     ledger = playbook(finally_="[stop]")
     drive(ledger, load_inventory())
     assert [name for name, path, _ in bring_all(ledger, "prepare", dry_run=True) if path.exists()] == ["prepare.train"]
-    with pytest.raises(BoxStopped, match="stopped"):
+    with pytest.raises(BoxStopped, match=r"is stopped: prepare.rejects, prepare.val cannot be brought") as caught:
         bring_all(ledger)
+    assert "`./inv start demo`" in caught.value.remedy and caught.value.kept.startswith("the other 1 of 3")
     assert boxes.find(load_inventory().box()).state == "stopped"
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from remote.contract.jobs import Status
 from remote.control.config.inventory import load_inventory
-from remote.control.errors import NotFound
+from remote.control.errors import BoxStopped, NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.report import pulled_path
 from remote.control.runs.session import BoxSession
 from remote.control.runs.state import state_of
+from remote.control.runs.wiring import Reference
 
 
 def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tuple[str, Path, int]]:
@@ -33,6 +34,23 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
         entry, storage = inventory.box(run.box), inventory.storage.bucket
         # Alone: two that pull one artifact would write into one another's part. And nothing is launched, and billed, for a look at files.
         with ledger.locked("pull"), BoxSession(entry, ledger, may_launch=False, storage=storage) as session:
-            for label, _, output in made:
-                session.bring(output, ledger.folder / "artifacts" / label)
+            _bring_each(session, ledger, made)
     return [(f"{label}.{name}", pulled_path(ledger, label, output), output["size"]) for label, name, output in made]
+
+
+def _bring_each(session: BoxSession, ledger: Ledger, made: list[tuple[str, str, Reference]]) -> None:
+    """All that can be had, before what can't stops the command: what was spilled comes from the bucket, whether or not the box is there."""
+    missing: list[str] = []
+    stopped: BoxStopped | None = None
+    for label, name, output in made:
+        try:
+            session.bring(output, ledger.folder / "artifacts" / label)
+        except BoxStopped as error:
+            missing, stopped = [*missing, f"{label}.{name}"], error
+    if stopped:
+        raise BoxStopped(
+            f"{stopped.what}: {', '.join(missing)} cannot be brought", where=stopped.where, why=stopped.why,
+            kept=f"the other {len(made) - len(missing)} of {len(made)} artifacts are here, verified",
+            remedy=f"where the box is only stopped: `./inv start {session.entry.name}`, then `./inv pull {ledger.run_id}`; "
+            f"`./inv resume {ledger.run_id}` makes again what went with a box",
+        )  # fmt: skip
