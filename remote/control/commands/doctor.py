@@ -24,7 +24,7 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
     if policy:
         from remote.control.cloud.policy import document
 
-        print_json(document(policy, inventory.storage.bucket))
+        print_json(document(policy, inventory))
         return
     rows = report.examine(inventory, inventory.resolve(names) if names else list(inventory.boxes.values()))
     if not json:

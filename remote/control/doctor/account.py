@@ -146,5 +146,5 @@ class Account:
             return [skipped("instance profile", "none: the box has no rights of its own, it spills by addresses that the laptop signs")]
         found = self.there.client("iam").get_instance_profile(InstanceProfileName=self.entry.instance_profile)["InstanceProfile"]
         roles = ", ".join(role["RoleName"] for role in found["Roles"])
-        remedy = "add a role with the policy that `./inv doctor --policy box` prints"
+        remedy = "add a role of the same name, with the policy that `./inv doctor --policy box` prints: docs/aws.md"
         return [judge(bool(roles), "instance profile", roles or "without a role", "a role", remedy)]
