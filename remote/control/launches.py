@@ -52,8 +52,8 @@ def intents(inventory: "Inventory", entries: Sequence["BoxEntry"], mode: "Mode")
     return [_intent(entry, like[entry.name].name, plans) for entry in entries]
 
 
-def show(wanted: Sequence[Intent]) -> None:
-    """The plans: one line a box, what it would be made of once for all boxes alike, and the sum."""
+def show(wanted: Sequence[Intent], bucket: str | None) -> None:
+    """The plans: one line a box, what it would be made of once for all boxes alike, and the sum. `bucket` is the inventory's."""
     told: list[Plan] = []
     for intent in wanted:
         plan = intent.plan
@@ -69,6 +69,8 @@ def show(wanted: Sequence[Intent]) -> None:
         console.say(_sum(wanted), "bold")
     for line in _quotas(wanted):
         console.say(line, "bold red")
+    if bucket is None and (spot := [intent.name for intent in wanted if intent.is_new and _may_be_spot(intent)]):
+        console.say(f"{', '.join(spot)}: when the cloud takes a spot box back, what is on it is lost without `storage.bucket`", "yellow")
 
 
 def costs_money(wanted: Sequence[Intent]) -> bool:
@@ -124,6 +126,10 @@ def _sum(wanted: Sequence[Intent]) -> str:
     worst = sum(intent.plan.worst.usd or 0 for intent in new if intent.plan.worst)
     cost = f"; ${hourly:.2f} an hour" if hourly else ""
     return f"{len(new)} of {len(wanted)} boxes are new{cost}" + (f", worst case ${worst:.2f} in all" if worst else "")
+
+
+def _may_be_spot(intent: Intent) -> bool:
+    return any(offer.market == "spot" for offer in intent.plan.offers)
 
 
 def _quotas(wanted: Sequence[Intent]) -> list[str]:

@@ -38,7 +38,7 @@ def launch(
     mode, seconds = _mode(fresh, reuse), seconds_of(wait)
     wanted = launches.intents(inventory, entries, mode)
     if dry_run or launches.costs_money(wanted) or launches.loses_data(wanted):
-        launches.show(wanted)
+        launches.show(wanted, inventory.storage.bucket)
     if dry_run:
         _print(json, [intent.record() for intent in wanted], names, inventory)
         return
@@ -67,7 +67,7 @@ def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: boo
     seconds = seconds_of(wait)
     if dry_run:
         wanted = launches.intents(inventory, entries, "reuse")
-        launches.show(wanted)
+        launches.show(wanted, inventory.storage.bucket)
         _print(json, [intent.record() for intent in wanted], names, inventory)
         return
     _each(

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry
     from remote.control.runs.ledger import Ledger
+    from remote.control.runs.plan import Plan
 
 _RUN = "run id, or its beginning or end; the newest when left out"
+_YES = {"yes": "do not ask before a box that costs money is launched"}
 _RUN_TO_RESUME = "run id, or its beginning or end; the newest that has not succeeded when left out"
 
 
@@ -19,9 +22,10 @@ _RUN_TO_RESUME = "run id, or its beginning or end; the newest that has not succe
         "box": "the box of the inventory to run on; else the playbook's, else the default",
         "dry-run": "show the stages and what would be sent, and stop",
         "json": "print the receipt as JSON",
+        **_YES,
     },
 )
-def run(context: Any, playbook: str, box: str = "", dry_run: bool = False, json: bool = False) -> None:
+def run(context: Any, playbook: str, box: str = "", yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
     """Run a playbook from its first stage to its receipt."""
     from remote.control.runs.engine import begin, prepare_run
 
@@ -29,6 +33,7 @@ def run(context: Any, playbook: str, box: str = "", dry_run: bool = False, json:
     if dry_run:
         show_plan(plan, entry.name, json)
         return
+    agree_to_launch(plan, entry, yes)
     drive_and_show(begin(plan, entry), json)
 
 
@@ -110,6 +115,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
         "detach": "return once training has started",
         "dry-run": "show the stages and stop",
         "json": "print the receipt as JSON",
+        **_YES,
     }
 )
 def train(
@@ -120,6 +126,7 @@ def train(
     box: str = "",
     stop: bool = False,
     detach: bool = False,
+    yes: bool = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -133,6 +140,7 @@ def train(
     if dry_run:
         show_plan(plan, entry.name, json)
         return
+    agree_to_launch(plan, entry, yes)
     drive_and_show(begin(plan, entry), json, purpose="train", detach=detach)
 
 
@@ -217,3 +225,18 @@ def show_plan(plan: Any, box: str, as_json: bool) -> None:
         return
     print_table(f"{plan.name} on {box}", columns, rows)
     say(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
+
+
+def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
+    """Before a run: where its box would be made, and billed, show what it costs and ask, as `launch` does."""
+    from remote.control import launches
+    from remote.control.commands.box import agree
+    from remote.control.config.inventory import load_inventory
+
+    if entry.provider != "ec2" or not any(stage.signature.on_box for stage in plan.stages):
+        return
+    inventory = load_inventory()
+    wanted = launches.intents(inventory, [entry], "auto")
+    if launches.costs_money(wanted):
+        launches.show(wanted, inventory.storage.bucket)
+        agree(f"Launch {entry.name} for this run?", yes, needs_terminal=False)
