@@ -101,31 +101,36 @@ OTHERS = {}
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory):
-    """One life of a project, by the commands that a person types."""
-    root = tmp_path_factory.mktemp("policy")
+def root(tmp_path_factory):
+    """The project's folder; its cloud is down afterwards, whatever went wrong."""
+    folder = tmp_path_factory.mktemp("policy")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WINDLASS_PROJECT", str(root))
-        watch, strange = Watch(), Counter()
-        make = endpoint._embedded_client.__wrapped__
+        patch.setenv("WINDLASS_PROJECT", str(folder))
+        yield folder
+        client.down()
+        OTHERS.clear()
 
-        def other(service, region="us-east-1"):
-            made = make(client.endpoint(), region, service)
-            made.meta.events.register("before-call", lambda model, **_: strange.update([iam.action_of(service, model.name)]))
-            return made
 
-        OTHERS.update({region: other("ec2", region) for region in ("us-east-1", "us-west-2")})
-        watched = {}
+@pytest.fixture(scope="module")
+def life(root, tmp_path_factory):
+    """One life of a project, by the commands that a person types."""
+    watch, strange, make, watched = Watch(), Counter(), endpoint._embedded_client.__wrapped__, {}
+
+    def other(service, region="us-east-1"):
+        made = make(client.endpoint(), region, service)
+        made.meta.events.register("before-call", lambda model, **_: strange.update([iam.action_of(service, model.name)]))
+        return made
+
+    OTHERS.update({region: other("ec2", region) for region in ("us-east-1", "us-west-2")})
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoint, "_embedded_client", lambda *place: watched.get(place) or watched.setdefault(place, watch.of(make(*place))))
         inventory = prepare(root, tmp_path_factory.mktemp("shared"), other)
         watch.policy = policy.document("user", inventory)
         for scene in (a_box, set_up, entered, spilled, baked, moved, adopted, left_over):
             scene(root, other, patch)
-        told = client.calls(client.endpoint())
-        written = [each["Key"] for each in other("s3").list_objects_v2(Bucket="kept").get("Contents", ())]
-        yield SimpleNamespace(inventory=inventory, watch=watch, told=Counter(told) - named("user", strange), written=written)
-        client.down()
-        OTHERS.clear()
+    told = client.calls(client.endpoint())
+    written = [each["Key"] for each in other("s3").list_objects_v2(Bucket="kept").get("Contents", ())]
+    return SimpleNamespace(inventory=inventory, watch=watch, told=Counter(told) - named("user", strange), written=written)
 
 
 def named(who, counts):
