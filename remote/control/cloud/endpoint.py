@@ -189,6 +189,16 @@ def of_box(box: Box) -> Endpoint:
     return AwsEndpoint(box.region, box.user, reach=box.reach)
 
 
+def storage_url(box: Box) -> str:
+    """Where S3 answers for a box: in its cloud, or at the endpoint that the environment names, as for AWS's own tools."""
+    if box.provider == "embedded":
+        from remote.control.cloud.embedded import client
+
+        return client.endpoint()
+    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return named.rstrip("/") if named else f"https://s3.{box.region}.amazonaws.com" if box.region else "https://s3.amazonaws.com"
+
+
 @cache  # a client takes a quarter of a second to make
 def _aws_client(region: str, service: str) -> Any:
     import boto3

@@ -1,12 +1,12 @@
 """Preflight from the laptop's side: what to ask the box for, one round trip, the table of answers."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.checks import Check, Verdict
+from remote.control.cloud import endpoint
 from remote.control.config.fit import need_of
 from remote.control.config.recipe import Recipe
 from remote.control.console import print_table, say
@@ -79,7 +79,7 @@ def preflight(
     """
     asked = {
         "recipe": dict(recipe), "inputs": dict(inputs), "thresholds": thresholds(recipe), "requirements": requirements,
-        "storage_url": storage_url(storage, box.region) if storage else "", "probe_seconds": probe_seconds,
+        "storage_url": f"{endpoint.storage_url(box)}/{storage}" if storage else "", "probe_seconds": probe_seconds,
     }  # fmt: skip
     before = transport.round_trips
     done = call(transport, payload_command(box.root, "preflight"), json.dumps(asked).encode())
@@ -98,14 +98,6 @@ def thresholds(recipe: Mapping[str, Any]) -> dict[str, float]:
     if composed.quantization.compute_dtype == "bfloat16":
         found["capability"] = 8.0
     return {**found, "gpu_gb": need.training_gb} if need else found
-
-
-def storage_url(bucket: str, region: str) -> str:
-    """Where the bucket answers: at AWS, or at the endpoint that the environment names, as for AWS's own tools."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if endpoint:
-        return f"{endpoint.rstrip('/')}/{bucket}"
-    return f"https://s3.{region}.amazonaws.com/{bucket}" if region else f"https://s3.amazonaws.com/{bucket}"
 
 
 def require(report: Report, where: str, remedy: str) -> None:

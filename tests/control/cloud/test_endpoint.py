@@ -3,6 +3,7 @@
 import pytest
 
 from remote.control.cloud import endpoint
+from remote.control.cloud.box import Box
 from remote.control.cloud.endpoint import AwsEndpoint, EmbeddedEndpoint
 
 from .conftest import Moto
@@ -63,3 +64,17 @@ def test_regions_are_known_even_with_a_broken_profile(hostile):
 
 def test_a_moto_endpoint_of_the_tests_is_embedded_in_all_but_its_answers(moto):
     assert Moto(moto).client("ec2").meta.endpoint_url == moto
+
+
+def test_where_a_box_finds_the_bucket(monkeypatch):
+    def box(provider, region):
+        return Box("b", provider, "", "running", "", 22, "me", None, "b", "", region, "windlass", None, None, None)
+
+    monkeypatch.setattr("remote.control.cloud.embedded.client.endpoint", lambda: "http://127.0.0.1:5001")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    assert endpoint.storage_url(box("ec2", "eu-west-1")) == "https://s3.eu-west-1.amazonaws.com"
+    assert endpoint.storage_url(box("static", "")) == "https://s3.amazonaws.com"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:5000/")
+    assert endpoint.storage_url(box("ec2", "eu-west-1")) == "http://127.0.0.1:5000"
+    assert endpoint.storage_url(box("embedded", "us-east-1")) == "http://127.0.0.1:5001"

@@ -10,7 +10,7 @@ from remote.control.cloud.box import Box
 from remote.control.config.recipe import load_recipe
 from remote.control.errors import ConfigError, PreflightFailed
 from remote.control.project import CODE
-from remote.control.runs.preflight import Report, inputs_of_words, preflight, require, show, storage_url, thresholds
+from remote.control.runs.preflight import Report, inputs_of_words, preflight, require, show, thresholds
 from remote.control.transport.fake import FakeTransport
 
 GOLDEN = load_recipe(CODE / "playbooks/recipes/mistral-7b-golden.yaml").plain()
@@ -83,14 +83,6 @@ def test_thresholds_follow_the_recipe():
     assert "gpu_gb" not in thresholds({**GOLDEN, "device": "cpu"})
     assert thresholds({**GOLDEN, "base": {"name": "someone/else"}}) == {"capability": 8.0}
     assert thresholds({}) == {}
-
-
-def test_where_the_bucket_answers(monkeypatch):
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-    assert storage_url("b", "eu-west-1") == "https://s3.eu-west-1.amazonaws.com/b"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:5000/")
-    assert storage_url("b", "eu-west-1") == "http://127.0.0.1:5000/b"
 
 
 def test_inputs_from_the_command_line(tmp_path, monkeypatch):
