@@ -60,7 +60,7 @@ def baked(entry: Any, endpoint: Endpoint) -> str | None:
 
 def newest_fitting(images: list[Image], entry: Any, endpoint: Endpoint) -> str | None:
     """Of these images the newest that fits. The type is only looked up when there is something to choose from."""
-    wanted = environment_digest(entry.root, entry.instance_type)
+    wanted = environment_digest(entry.root, entry.shared, entry.instance_type)
     fitting = [image for image in images if image.is_ready and image.environment == wanted and image.gb <= entry.disk_gb]
     if not fitting:
         return None
@@ -77,11 +77,11 @@ def listing(endpoint: Endpoint, kind: str | None = None) -> list[Image]:
     return sorted((_image_of(each, endpoint.region) for each in found), key=lambda image: (image.made_at, image.name))
 
 
-def environment_digest(root: str, instance_type: str) -> str:
-    """What must be alike for a baked image to be of use: requirements of the environments, Windlass's folder, GPU or none."""
+def environment_digest(root: str, shared: str | None, instance_type: str) -> str:
+    """What a baked image must have alike to be of use: requirements of the environments, Windlass's folders, GPU or none."""
     known = machine(instance_type)
     flavour = "cuda" if known and known.gpu else "cpu"
-    return digest.of_value([(CODE / _REQUIREMENTS).read_text(), root, flavour])
+    return digest.of_value([(CODE / _REQUIREMENTS).read_text(), root, shared or "", flavour])
 
 
 def architecture_of(endpoint: Endpoint, instance_type: str) -> str:

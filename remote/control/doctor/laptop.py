@@ -22,7 +22,7 @@ def checks(inventory: Inventory) -> Iterator[Check]:
     yield _program("ssh", "`./inv ssh` and editors need it; nothing else does", "`sudo apt-get install openssh-client`")
     yield _state_folder()
     yield _ollama(inventory)
-    if any(getattr(entry, "reach", "") == "ssm" for entry in inventory.boxes.values()):
+    if any(entry.provider == "ec2" and entry.reach == "ssm" for entry in inventory.boxes.values()):
         yield _program("session-manager-plugin", "boxes with `reach: ssm`", "install AWS's Session Manager plugin", Verdict.FAIL)
 
 

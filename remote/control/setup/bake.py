@@ -96,7 +96,7 @@ def _begin(entry: Any, box: Box, there: Endpoint, runs_on: bool, phases: Phases,
     tags = {
         **identity.tags(entry.name, entry.tags),
         images.KIND_TAG: images.BAKED,
-        images.ENVIRONMENT_TAG: images.environment_digest(box.root, box.instance_type),
+        images.ENVIRONMENT_TAG: images.environment_digest(box.root, box.shared, box.instance_type),
         THEN_TAG: "start" if runs_on else "stop",
     }
     return images.create(there, box.id, tags)

@@ -84,7 +84,7 @@ def _places(entries: Sequence[Any]) -> list[Endpoint]:
 def _of_region(there: Endpoint, entries: Sequence[Any], keep: int) -> list[Kept]:
     with _explained(there):
         found = images.listing(there)
-    wanted = {images.environment_digest(entry.root, entry.instance_type) for entry in entries}
+    wanted = {images.environment_digest(entry.root, entry.shared, entry.instance_type) for entry in entries}
     return [Kept(image, there, cost(image, there), _useless(image, found, wanted, keep)) for image in found]
 
 
