@@ -134,6 +134,7 @@ def test_what_the_console_does_to_a_box_is_seen_as_what_it_is(cloud, fault, stat
     inv("launch", "gpu", "--yes")
     inv("cloud.fault", fault, "--box", "gpu")
     _until(lambda: box("gpu")["state"] == state)
+    assert state != "stopped" or box("gpu")["note"].startswith("user: ")
     assert inv("launch", "gpu", "--yes").code == 0
     assert box("gpu")["state"] == "running"
     inv("terminate", "gpu", "--yes")

@@ -152,7 +152,7 @@ class Ec2:
             launched_at=instance.launched_at,
             stopped_at=instance.stopped_at,
             hourly_usd=self._hourly(instance.facts["InstanceType"], instance.there.region),
-            note=note or ("adopted: made by others" if self._is_adopted(instance) else ""),
+            note=note or ("adopted: made by others" if self._is_adopted(instance) else _why_stopped(instance)),
             zone=instance.zone,
             market=instance.market,
             reach=self.entry.reach,
@@ -415,3 +415,7 @@ class Ec2:
         told.code = error.code
         return told
 
+
+
+def _why_stopped(instance: Instance) -> str:
+    return transitions.in_words(instance) if instance.state in ("stopping", "stopped") else ""

@@ -53,7 +53,7 @@ _OTHER_QUOTA = Refusal(
 )  # fmt: skip
 _PERMISSION = Refusal(
     PermissionDenied, "the credentials may not do that",
-    "give them the policy that `./inv doctor --policy user` prints, or use others: `AWS_PROFILE=... ./inv launch {name}`",
+    "give them the policy that `./inv doctor --policy user` prints, or use others (`export AWS_PROFILE=...`), then repeat the command",
 )  # fmt: skip
 _CREDENTIALS = Refusal(
     CredentialsMissing, "AWS does not accept the credentials",

@@ -52,7 +52,8 @@ def test_a_stopped_box_costs_nothing_by_the_hour(cloud):
     up, down = boxes.report([box, stopped])
     assert up[boxes.COLUMNS.index("$/h")] == "1.212"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", up[boxes.COLUMNS.index("up since (UTC)")])
-    assert down[3:] == ["stopped", "g5.2xlarge", "us-east-1", "", "", "", ""]
+    assert down[3:-1] == ["stopped", "g5.2xlarge", "us-east-1", "", "", ""]
+    assert down[-1] == "user: stopped by hand or by a command (Client.UserInitiatedShutdown)"
 
 
 def test_a_cloud_that_can_not_be_asked_hides_no_other_box(cloud):
