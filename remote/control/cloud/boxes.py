@@ -188,7 +188,7 @@ class _Cloud:
         names, ids = {entry.name for entry in self.entries}, {entry.instance_id for entry in self.entries}
         found = [each for region in self.told for each in self._known(region)]
         strays = [each for each in found if each.tag(identity.BOX_TAG) not in names and each.id not in ids]
-        note = "not in inventory.yaml: add it there to stop or terminate it"
+        note = "not in inventory.yaml: add it there, or `./inv reap --everything` once its time is over"
         some = self.entries[0]
         return [replace(Ec2(some, each.there).box_of(each, note), name=each.tag(identity.BOX_TAG), key=None) for each in strays]
 

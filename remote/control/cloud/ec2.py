@@ -301,9 +301,10 @@ class Ec2:
         launch = launching.Launch(self.entry, self.endpoint, generation, self._newest, phases, on_progress)
         try:
             return launch.run(wanted.wait_seconds)
-        except CloudError:
+        except CloudError as error:
             if existing:
                 self._unmark_replaced(existing)
+                error.kept = error.kept or f"{existing}, with its disk, is box {self.entry.name} as before"
             raise
 
     def _newest(self) -> Instance | None:

@@ -123,7 +123,7 @@ def _persistently(attempt: Callable[[], JobState], mirrors: list[Mirror], job_id
             if _received(mirrors) != had:
                 pause, heard_at, had = FIRST_WAIT_SECONDS, time.monotonic(), _received(mirrors)
             if time.monotonic() - heard_at > patience_seconds:
-                raise _given_up(error, job_id) from None
+                raise _given_up(error, job_id, mirrors[0].path) from None
             notice(f"connection lost ({getattr(error, 'why', '') or error}): trying again in {pause:g} s; the job goes on on the box")
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_WAIT_SECONDS)
@@ -180,19 +180,23 @@ def _broken_off(where: str, exit_code: int, stderr: bytes) -> Exception:
     return BoxUnreachable(f"the log from {where} broke off", where=where, why=why)
 
 
-def _given_up(error: Exception, job_id: str) -> BoxUnreachable:
+def _given_up(error: Exception, job_id: str, log: Path) -> BoxUnreachable:
     where, why = getattr(error, "where", ""), getattr(error, "why", "") or str(error)
     return BoxUnreachable(
         f"lost sight of job {job_id}", where=where, why=why, kept="the job goes on on the box; every byte that arrived is in the local log",
-        remedy="`./inv logs RUN -f` when the box answers again",
+        remedy=f"{_again(log)} when the box answers again",
     )  # fmt: skip
 
 
 def _no_space(log: Path) -> JobFailed:
     return JobFailed(
-        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(log.parent), remedy="free space, then `./inv logs RUN -f`",
+        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(log.parent), remedy=f"free space, then {_again(log)}",
         kept="the job goes on on the box; what has arrived is in the local log",
     )  # fmt: skip
+
+
+def _again(log: Path) -> str:
+    return f"`./inv logs {log.parents[1].name} -f`"  # RUN/logs/STAGE.log
 
 
 def _free_name(path: Path) -> Path:

@@ -245,7 +245,10 @@ class _Drive:
         if job.cause is not Cause.DEADMAN:
             return ""
         name = self.session.entry.name
-        return f"; `./inv box.extend {name} --lifetime 2h` (or --dollars 5) gives one start more, `clocks:` in inventory.yaml every start"
+        return (
+            f"; for more time `./inv start {name}` and `./inv box.extend {name} --lifetime 2h` (or --dollars 5) before that, "
+            "for every start `clocks:` in inventory.yaml"
+        )
 
     def _with_run_id(self, remedy: str) -> str:
         # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled here.

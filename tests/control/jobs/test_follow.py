@@ -132,7 +132,7 @@ def test_an_unknown_job_is_no_reason_to_wait(box, digest, tmp_path):
 def test_patience_ends(box, ended, tmp_path):
     with pytest.raises(BoxUnreachable, match="lost sight of job job-1") as caught:
         run(Flaky(box, [0] * 1000), tmp_path, [], patience_seconds=0)
-    assert "./inv logs RUN -f" in caught.value.remedy and "goes on" in caught.value.kept
+    assert f"./inv logs {tmp_path.parent.name} -f" in caught.value.remedy and "goes on" in caught.value.kept
 
 
 def test_a_refused_login_is_told_at_once(tmp_path):
