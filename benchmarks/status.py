@@ -3,7 +3,7 @@
 Boxes of embedded clouds of its own. Peer: `sky status` without clusters, of a SkyPilot from PyPI in an environment and a home of its
 own, runs interleaved, telemetry off. SkyPilot answers from a server on the same machine, which the first command starts: warm means
 that it runs already. It then asks no cloud; `./inv status` asks the cloud, and each box over SSH. Prints medians. Figure: under a third
-of the peer's time and memory, which is that of the command and of what must run for it. Linux only; takes about four minutes.
+of the peer's time and memory, which is that of the command and of what must run for it. Linux only; takes about five minutes.
 """
 
 import os
