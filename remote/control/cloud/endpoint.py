@@ -211,7 +211,7 @@ def _aws_client(region: str, service: str) -> Any:
     from botocore.config import Config
 
     config = Config(retries=_RETRIES, connect_timeout=10, read_timeout=60, user_agent_extra="windlass", **_SIDE_BY_SIDE | _signing(service))
-    return boto3.session.Session(region_name=region).client(service, config=config)
+    return _whole(boto3.session.Session(region_name=region).client(service, config=config))
 
 
 @cache
@@ -223,7 +223,13 @@ def _embedded_client(url: str, region: str, service: str) -> Any:
     # An empty mapping of proxies, not None: None would be filled from the environment.
     path = {"s3": {"addressing_style": "path"}}
     config = Config(retries=_RETRIES, connect_timeout=5, read_timeout=60, proxies={}, **_SIDE_BY_SIDE | _signing(service) | path)
-    return session.client(service, endpoint_url=url, config=config)
+    return _whole(session.client(service, endpoint_url=url, config=config))
+
+
+def _whole(client: Any) -> Any:
+    """The client with what it else loads when first asked for pages, in each thread that asks."""
+    client.can_paginate(next(iter(client.meta.method_to_api_mapping)))
+    return client
 
 
 def _signing(service: str) -> dict[str, Any]:

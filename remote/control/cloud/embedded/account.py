@@ -21,8 +21,10 @@ from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 from moto.ec2.responses.general import General
+from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
 from remote.control.cloud.embedded import catalog, images, metadata, parameters, store
 from remote.control.cloud.embedded.faults import EVENTS, NOTICES, Fault, Faults
@@ -57,6 +59,7 @@ class Account:
         _replace(Instance, "terminate", self._terminate)
         _replace(Instance, "reboot", self._reboot)
         _replace(General, "get_console_output", self._console_output)
+        _replace(TaggedEC2Resource, "get_tags", _own_tags)
         parameters.install(_replace)
         catalog.install(self)
         images.install(self, _replace)
@@ -69,7 +72,8 @@ class Account:
         """All instances of all regions."""
         for regions in list(ec2_backends.values()):
             for backend in list(regions.values()):
-                yield from backend.all_instances()
+                for reservation in list(backend.reservations.values()):
+                    yield from list(reservation.instances)
 
     def load(self) -> None:
         """Bring back what was saved: every instance that was not terminated, now stopped. Call it before `install`."""
@@ -334,6 +338,13 @@ class Account:
         for folder in (self.folder / "instances").glob("i-*"):
             if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_tags(_original: Callable[..., Any], resource: Any) -> list[dict[str, str]]:
+    """A resource's tags by its id. moto compares the id with that of every tag there is: 64 boxes had 64 times as much to compare."""
+    kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(resource.id), "") if resource.id else ""
+    tags = resource.ec2_backend.tags.get(resource.id, {}) if resource.id else {}
+    return [{"resource_id": resource.id, "key": key, "value": value, "resource_type": kind} for key, value in tags.copy().items()]
 
 
 def _replace(owner: type, name: str, replacement: Callable[..., Any]) -> None:
