@@ -43,6 +43,8 @@ class Account:
         self.folder = folder
         self.url = url
         self.lock = threading.RLock()
+        self._saving, self._counting = threading.Lock(), threading.Lock()
+        self._asked = self._saved_up_to = 0
         self.machines: dict[str, Machine] = {}
         self.faults = Faults(folder / "faults.json")
         self._launches = Launches(self, self.faults)
@@ -88,9 +90,21 @@ class Account:
             self._remove_strays()
 
     def save(self) -> None:
-        """Write everything EC2 knows, whole or not at all."""
-        with self.lock:
-            store.write(self._saved, self._launches.fingerprints)
+        """Write everything EC2 knows, whole or not at all; never call it with `lock` held.
+
+        Of many who ask at once one writes for all who asked before it began.
+        """
+        with self._counting:
+            self._asked += 1
+            mine = self._asked
+        with self._saving:
+            if self._saved_up_to >= mine:
+                return
+            newest = self._asked
+            with self.lock:
+                state = store.packed(self._launches.fingerprints)
+            store.write(self._saved, state)
+            self._saved_up_to = newest
 
     def shut_down(self) -> None:
         """Halt every machine, and save."""
@@ -112,6 +126,7 @@ class Account:
         else:
             with self.lock:
                 self._power_now(instance, action)
+            self.save()
 
     def describe(self, instance: Instance) -> dict[str, object]:
         """One instance as Windlass asks for it: what it is, and where to log in."""
@@ -151,7 +166,7 @@ class Account:
                 raise ValueError(f"no running {kind}instance is meant")
             for instance in met:
                 self._happen(instance, replace(fault, box=instance.id, id=f"{fault.id}.{instance.id}"))
-            self.save()
+        self.save()
 
     def clear(self, fault_id: str | None) -> list[Fault]:
         """Take back a fault, or all; boxes recover at once."""
@@ -176,7 +191,7 @@ class Account:
         with self.lock:
             if any(fault.id == notice_id for fault in self.faults.all()):
                 self._take_back(instance)
-                self.save()
+        self.save()
 
     def _take_back(self, instance: Instance) -> None:
         if instance.state in ("shutting-down", "terminated"):
@@ -224,7 +239,6 @@ class Account:
         reason = "Client.InstanceInitiatedShutdown"
         if action != "reboot":
             instance.state_reason = StateReason(f"{reason}: Instance initiated shutdown", reason)
-        self.save()
 
     def _start(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
         previous = copy.copy(instance._state)
@@ -316,7 +330,7 @@ class Account:
         with self.lock:
             if instance.state == expected:
                 self._set(instance, name)
-                self.save()
+        self.save()
 
     def _set(self, instance: Instance, name: str) -> None:
         instance._state = InstanceState(name, _CODES[name])

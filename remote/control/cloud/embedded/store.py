@@ -10,11 +10,16 @@ from moto.ec2.models import ec2_backends
 from remote.contract import atomic
 
 
-def write(path: Path, fingerprints: dict[str, str]) -> None:
-    """Write everything, whole or not at all. Hold the account's lock."""
+def packed(fingerprints: dict[str, str]) -> bytes:
+    """Everything as it stands. Hold the account's lock."""
     ec2 = {account_id: dict(regions) for account_id, regions in ec2_backends.items()}
     state = {"moto": moto.__version__, "ec2": ec2, "fingerprints": fingerprints}
-    atomic.write_bytes(path, pickle.dumps(state), mode=0o600)
+    return pickle.dumps(state)
+
+
+def write(path: Path, state: bytes) -> None:
+    """Write what was packed, whole or not at all."""
+    atomic.write_bytes(path, state, mode=0o600)
 
 
 def read(path: Path) -> dict[str, str]:

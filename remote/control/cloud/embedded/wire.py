@@ -58,8 +58,8 @@ class Wire:
             return self._moto(environ, start_response)  # type: ignore[no-any-return]
         with self.account.lock:
             answer = list(self._moto(environ, start_response))
-            if call.changes_ec2():
-                self.account.save()
+        if call.changes_ec2():
+            self.account.save()
         return answer
 
     def skew_seconds(self) -> float:
