@@ -8,6 +8,9 @@ import pytest
 SSHD = shutil.which("sshd", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin")))
 
 
+os.environ.pop("WINDLASS_PROJECT", None)  # one that is exported is the developer's own
+
+
 def pytest_collection_modifyitems(items):
     """Tests that need OpenSSH's sshd are skipped without it, except in CI, where they must run."""
     if SSHD or os.environ.get("CI"):
