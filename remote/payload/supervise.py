@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from remote.contract import atomic, notices
 from remote.contract.events import Metric
@@ -296,6 +297,16 @@ def status(box: BoxPaths, job_id: str) -> JobState:
     return state
 
 
+def listing(box: BoxPaths) -> list[dict[str, Any]]:
+    """Every job of the box as it stands, the newest first: its state, and the `run_id` that it belongs to."""
+    told = []
+    for folder in box.jobs.iterdir() if box.jobs.is_dir() else ():
+        with contextlib.suppress(Refused, OSError, ValueError, TypeError):
+            spec = JobSpec.from_json(JobPaths(folder).spec.read_text())
+            told.append({**json.loads(status(box, folder.name).to_json()), "run_id": spec.run_id})
+    return sorted(told, key=lambda state: float(state["started_at"]), reverse=True)
+
+
 def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
     """End a job with all its processes: SIGTERM, `patience_seconds` for a checkpoint, SIGKILL. Reports what was kept."""
     state = status(box, job_id)
@@ -420,6 +431,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="supervise")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("start").add_argument("--again", action="store_true")
+    verbs.add_parser("list")
     verbs.add_parser("status").add_argument("job_id")
     canceller = verbs.add_parser("cancel")
     canceller.add_argument("job_id")
@@ -434,7 +446,8 @@ def main() -> None:
         run(options.folder, options.interpreter)
         return
     try:
-        print(json.dumps({"done": json.loads(_answer(options).to_json())}), flush=True)
+        done = {"jobs": listing(BoxPaths.of_release())} if options.verb == "list" else json.loads(_answer(options).to_json())
+        print(json.dumps({"done": done}), flush=True)
     except Refused as refusal:
         print(json.dumps({"error": refusal.words}), flush=True)
         sys.exit(1)

@@ -127,9 +127,9 @@ def folder_box(home: Path) -> FakeTransport:
     return FakeTransport(home, environment={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
 
 
-def spec(digest: str, stage: str, job_id: str = "job-1", **options: object) -> JobSpec:
+def spec(digest: str, stage: str, job_id: str = "job-1", run_id: str = "", **options: object) -> JobSpec:
     """A job that runs one of the stages above with the box's own Python."""
-    return JobSpec(job_id, stage, digest, environment=None, options=dict(options))
+    return JobSpec(job_id, stage, digest, run_id, environment=None, options=dict(options))
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The jobs of a run: follow the log, cancel, bring the artifacts home."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from remote.control.commands.verb import verb
@@ -38,6 +39,30 @@ def logs(context: Any, run: str = "", stage: str = "", follow: bool = False) -> 
     state = watch(open_transport, box_root, job.job_id, log, metrics, title=job.label, on_interrupt=hint, show_log=True, wait=follow)
     if state.status.is_final and state.status is not Status.SUCCEEDED:
         say(f"{job.label} is {state.status.value}: {state.what}. {state.why}\n`./inv resume {ledger.run_id}` goes on", "yellow")
+
+
+@verb(
+    positional=["names"],
+    help={"names": "boxes or groups (default: all of inventory.yaml)", "all": "also jobs that have ended", "json": "print as JSON"},
+)
+def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool = False) -> None:
+    """Lists the jobs of the boxes that run, as the boxes tell them: from any laptop with this inventory."""
+    from remote.control import console
+    from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
+    from remote.control.jobs import table
+
+    inventory = load_inventory()
+    wanted = {entry.name for entry in (inventory.resolve(names) if names else inventory.boxes.values())}
+    jobs, silent = table.look([box for box in boxes.listing(inventory) if box.name in wanted], ended=all)
+    for line in silent:
+        console.say(f"not asked: {line}", "yellow")
+    if json:
+        console.print_json([table.record(job) for job in jobs])
+    elif jobs:
+        console.print_table("", table.COLUMNS, table.rows(jobs))
+    else:
+        console.say("no box that runs keeps a job" if all else "no job is under way; `./inv ps --all` shows those that ended")
 
 
 @verb(

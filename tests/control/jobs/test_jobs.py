@@ -13,7 +13,7 @@ from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.follow import follow
 from remote.control.jobs.start import start
-from remote.control.jobs.state import find_state, read_state
+from remote.control.jobs.state import find_state, jobs_on, read_state
 from tests.integration.boxes import await_true, is_running, spec
 
 ROOT = "windlass"
@@ -51,6 +51,21 @@ def test_starting_twice_runs_once(box, digest, folder, to_the_end):
     to_the_end()
     assert start(box, ROOT, spec(digest, "count"), again=True).status is Status.SUCCEEDED
     assert folder().log.read_text().count("line 0") == 1
+
+
+def test_a_box_tells_its_jobs_the_newest_first_and_of_which_run(box, digest, to_the_end):
+    start(box, ROOT, spec(digest, "count", "run-1-job", run_id="run-1"))
+    to_the_end("run-1-job")
+    start(box, ROOT, spec(digest, "endless", "run-2-job", run_id="run-2"))
+    newest, oldest = jobs_on(box, ROOT, "gpu")
+    assert (newest.box, newest.run_id, newest.state.status) == ("gpu", "run-2", Status.RUNNING)
+    assert (oldest.run_id, oldest.state) == ("run-1", read_state(box, ROOT, "run-1-job"))
+    cancel(box, ROOT, "run-2-job", 5)
+    assert jobs_on(box, ROOT, "gpu")[0].state.status is Status.CANCELLED
+
+
+def test_a_box_where_nothing_was_deployed_has_no_jobs(box):
+    assert jobs_on(box, "elsewhere", "gpu") == []
 
 
 def test_the_stage_sees_what_it_should(box, code, digest, folder, to_the_end):

@@ -1,0 +1,60 @@
+"""The jobs of many boxes, asked side by side, for a person and for a script."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from remote.contract.jobs import JobState, Status
+from remote.control import fleet
+from remote.control.errors import BoxUnreachable
+from remote.control.jobs.state import BoxJob, jobs_on
+
+if TYPE_CHECKING:
+    from remote.control.cloud.box import Box
+
+COLUMNS = ("box", "job", "stage", "run", "status", "began", "took", "why")
+
+_SECONDS = 20.0
+
+
+def look(boxes: "Sequence[Box]", ended: bool) -> tuple[list[BoxJob], list[str]]:
+    """The jobs of the boxes that run, and in words the boxes that did not answer. Without `ended` only those that are under way."""
+    running = [box for box in boxes if box.state == "running"]
+    outcomes = fleet.outcomes_of(running, lambda box, _: _jobs_of(box), seconds=_SECONDS, late=_late)
+    found = [job for outcome in outcomes for job in outcome.found or ()]
+    told = [f"{outcome.one.name}: {outcome.error.what}" for outcome in outcomes if outcome.error]
+    return [job for job in found if ended or not job.state.status.is_final], told
+
+
+def rows(jobs: Sequence[BoxJob]) -> list[list[str]]:
+    """Rows under `COLUMNS`."""
+    return [
+        [
+            job.box, job.state.job_id.removeprefix(f"{job.run_id}-"), job.state.stage, job.run_id, job.state.status.value,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(job.state.started_at)) if job.state.started_at else "", _took(job.state),
+            "" if job.state.status is Status.SUCCEEDED else job.state.what,
+        ]
+        for job in jobs
+    ]  # fmt: skip
+
+
+def record(job: BoxJob) -> dict[str, Any]:
+    """A job as JSON: its state with `box` and `run_id`. Times are seconds since the epoch, UTC."""
+    return {"box": job.box, "run_id": job.run_id, **asdict(job.state)}
+
+
+def _jobs_of(box: "Box") -> list[BoxJob]:
+    from remote.control.transport.connect import connect
+
+    with connect(box) as transport:
+        return jobs_on(transport, box.root, box.name)
+
+
+def _late(box: "Box") -> BoxUnreachable:
+    return BoxUnreachable(f"no answer within {_SECONDS:.0f} s", where=box.where)
+
+
+def _took(state: JobState) -> str:
+    end = state.ended_at or (time.time() if not state.status.is_final else 0.0)
+    return f"{end - state.started_at:,.0f} s" if state.started_at and end else ""
