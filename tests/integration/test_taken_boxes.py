@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from invoke import Context
 
 from remote.contract.exits import Exit
 from remote.contract.jobs import Cause, Status
 from remote.control.cloud import boxes, endpoint
 from remote.control.cloud.embedded import client
+from remote.control.commands import job as job_commands
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, JobFailed
 from remote.control.project import CODE
@@ -136,7 +138,7 @@ def test_the_moves_of_one_command_are_bounded(begun, monkeypatch):
     assert len(events(ledger, "box_lost")) == 1
 
 
-def test_a_spot_box_is_terminated_in_place_of_stopped(begun):
+def test_a_spot_box_is_terminated_in_place_of_stopped(begun, capsys):
     ledger = begun(finally_="[stop]")
     drive(ledger, load_inventory())
     assert boxes.find(load_inventory().box()) is None
@@ -150,6 +152,14 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun):
     (pulled / "train.jsonl").unlink()
     assert all(path.exists() for _, path, _ in bring_all(ledger)), "what the box held is brought from the bucket"
     assert (pulled / "train.jsonl").read_bytes() == before and boxes.find(load_inventory().box()) is None
+    log = ledger.folder / "logs/prepare.log"
+    whole = log.read_text()
+    assert whole.startswith("12 rows")
+    log.unlink()
+    capsys.readouterr()
+    job_commands.logs(Context(), ledger.run_id, "prepare")
+    told = capsys.readouterr()
+    assert (told.out, log.read_text()) == (whole, whole) and "what it put into s3://kept-jobs/" in told.err
 
 
 def test_a_spot_box_is_left_to_its_clocks_where_its_end_would_lose_something(begun, monkeypatch, capsys):

@@ -52,15 +52,19 @@ def watch(
             raise
 
 
-def print_log(path: Path) -> None:
-    """Print the whole lines of a local log on standard output; an unfinished last one is left to `watch`."""
+def print_log(path: Path, offset: int = 0) -> int:
+    """Print the whole lines of a local log from a byte on, on standard output; returns the byte behind them. An unfinished last line
+    is left to `watch`."""
     if not path.exists():
-        return
+        return offset
     with path.open("rb") as file:
+        file.seek(offset)
         for line in file:
             if line.endswith(b"\n"):
                 sys.stdout.write(line.decode(errors="replace"))
+                offset += len(line)
     sys.stdout.flush()
+    return offset
 
 
 def display_for(title: str) -> Display:
