@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -17,8 +16,8 @@ def console() -> "Console":
     """The one console for people. Standard output stays clean for `--json`."""
     from rich.console import Console
 
-    width = None if sys.stderr.isatty() else int(os.environ.get("COLUMNS", "140"))
-    return Console(stderr=True, highlight=False, width=width)
+    # Off a terminal no row is folded: whoever reads it there is a file, a log or grep.
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 1000)
 
 
 def say(text: str = "", style: str | None = None) -> None:

@@ -1,5 +1,7 @@
 """A background process that does not come up is ended: nobody would find it again."""
 
+from pathlib import Path
+
 import pytest
 
 from remote.control.daemon import Daemon, start_time_of
@@ -20,3 +22,11 @@ def test_one_that_never_announces_itself_is_ended(tmp_path, monkeypatch):
     assert caught.value.why == "thinking"
     assert start_time_of(int((tmp_path / "folder" / "pid").read_text())) is None
     assert daemon.running() is None
+
+
+def test_one_that_ends_while_it_is_looked_at_counts_as_none(monkeypatch):
+    def gone(path):
+        raise ProcessLookupError(3, "No such process", str(path))
+
+    monkeypatch.setattr(Path, "read_text", gone)
+    assert start_time_of(1) is None

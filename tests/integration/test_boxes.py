@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-from invoke import Program
 
 import tasks
 from remote.control import project
@@ -16,6 +15,7 @@ from remote.control.cloud.embedded import client
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, HostKeyMismatch
 from remote.control.transport import known_hosts
+from tests.integration.typed import in_process
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJcZ3sHbNXkvDlyYZR7XqH5wtNbL9Wk6cfVwMSbDTlb"
 pytestmark = pytest.mark.skipif(not shutil.which("ssh"), reason="needs OpenSSH's client")
@@ -136,14 +136,7 @@ def test_a_box_ended_behind_our_back_is_seen_as_gone(entry):
 
 
 def inv(capsys, words):
-    program = Program(namespace=tasks.ns)
-    code = 0
-    try:
-        program.run(f"inv {words}")
-    except SystemExit as leave:
-        code = leave.code or 0
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    return in_process(capsys, tasks.ns, words)
 
 
 def test_the_commands(entry, capsys):

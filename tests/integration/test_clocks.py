@@ -22,6 +22,7 @@ from remote.control.jobs import start as jobs
 from remote.control.transport.connect import connect
 
 from .boxes import await_true, code_tree, deploy_stages, is_running, spec
+from .typed import typed
 
 SILENT = lambda line: None  # noqa: E731
 
@@ -193,7 +194,7 @@ def test_an_adopted_box_without_our_user_data_gets_a_watchdog_over_ssh(entry):
 
 
 def inv(*words):
-    return subprocess.run([sys.executable, "-m", "invoke", *words], cwd=project.CODE, capture_output=True, text=True)
+    return typed(*words)
 
 
 @pytest.mark.parametrize("entry", ["clocks: {idle: 5m}"], indirect=True)

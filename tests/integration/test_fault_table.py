@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 
@@ -14,6 +13,8 @@ import pytest
 from remote.contract.exits import Exit
 from remote.control import project
 from remote.control.cloud.embedded import client
+
+from .typed import command_of, typed
 
 INVENTORY = """
 default_box: gpu
@@ -45,12 +46,7 @@ class Told:
 
 
 def inv(*words):
-    done = subprocess.run(
-        [sys.executable, "-m", "invoke", "--search-root", str(project.CODE), *words],
-        cwd=project.CODE, env={**os.environ, "PYTHONPATH": str(project.CODE)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=180,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
+    done = typed(*words, seconds=180)
     return Told(done.returncode, done.stdout, done.stderr)
 
 
@@ -185,7 +181,7 @@ def test_a_box_whose_boot_never_ends_is_stopped_by_its_clocks(cloud):
 @pytest.mark.parametrize("after", [0.6, 1.2, 1.8, 2.6, 4.0])
 def test_a_launch_that_is_killed_leaves_nothing_or_a_box_whose_clocks_run(cloud, after):
     launch = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "--search-root", str(project.CODE), "launch", "gpu", "--yes"],
+        command_of("launch", "gpu", "--yes"),
         cwd=project.CODE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     time.sleep(after)

@@ -1,15 +1,14 @@
 """Many boxes by the commands that a person types: 64 of the embedded cloud, two of which meet a fault."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from remote.contract.exits import Exit
 from remote.control import project
 from remote.control.cloud.embedded import client
+
+from .typed import typed
 
 COUNT = 64
 INVENTORY = f"""
@@ -36,12 +35,7 @@ def cloud(embedded_project):
 
 
 def inv(*words):
-    done = subprocess.run(
-        [sys.executable, "-m", "invoke", "--search-root", str(project.CODE), *words],
-        cwd=project.CODE, env={**os.environ, "PYTHONPATH": str(project.CODE)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=400,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
+    done = typed(*words, seconds=400)
     return done.returncode, json.loads(done.stdout) if "--json" in words else None, done.stderr
 
 

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from invoke import Collection, Program
+from invoke import Collection
 
 from remote.control import project
 from remote.control.cloud import boxes, endpoint, identity, images
 from remote.control.cloud.embedded import client
 from remote.control.commands import setup as verbs
 from remote.control.config.inventory import load_inventory
+from tests.integration.typed import in_process
 
 INVENTORY = """\
 default_box: demo
@@ -49,13 +50,7 @@ def entry(embedded_project):
 
 
 def inv(capsys, words):
-    program, code = Program(namespace=Collection(verbs.bake, verbs.move, verbs.images)), 0
-    try:
-        program.run(f"inv {words}")
-    except SystemExit as leave:
-        code = leave.code or 0
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    return in_process(capsys, Collection(verbs.bake, verbs.move, verbs.images), words)
 
 
 def disk(box):

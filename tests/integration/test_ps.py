@@ -1,13 +1,9 @@
 """`inv ps`: the jobs of every box that runs, by what the boxes themselves tell."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from remote.control import project
 from remote.control.cloud import boxes
 from remote.control.config.inventory import load_inventory
 from remote.control.jobs import start as jobs
@@ -15,6 +11,7 @@ from remote.control.jobs.cancel import cancel
 from remote.control.transport.connect import connect
 
 from .boxes import code_tree, deploy_stages, spec
+from .typed import typed
 
 
 @pytest.fixture
@@ -29,11 +26,7 @@ def entries(embedded_project):
 
 
 def ps(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "invoke", "--search-root", str(project.CODE), "ps", *words],
-        cwd=project.CODE, env={**os.environ, "PYTHONPATH": str(project.CODE)}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=120,
-    )  # fmt: skip
+    return typed("ps", *words, seconds=120)
 
 
 def test_jobs_are_told_by_the_boxes_that_run(entries, tmp_path):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from invoke import Collection, Program
+from invoke import Collection
 
 from remote.control.cloud import boxes, endpoint, history
 from remote.control.cloud.embedded import client
@@ -14,6 +14,7 @@ from remote.control.project import CODE
 from remote.control.transport.connect import connect
 from tests.hub_server import WANTED, serving, tiny_model
 from tests.integration.boxes import mark_environment
+from tests.integration.typed import in_process
 
 REPO = "mistralai/Tiny"
 INVENTORY = f"""\
@@ -49,13 +50,7 @@ def hub(monkeypatch, tmp_path):
 
 
 def inv(capsys, words):
-    program, code = Program(namespace=Collection(verbs.setup)), 0
-    try:
-        program.run(f"inv setup {words}")
-    except SystemExit as leave:
-        code = leave.code or 0
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    return in_process(capsys, Collection(verbs.setup), f"setup {words}")
 
 
 def disk(box):

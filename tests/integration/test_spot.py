@@ -6,7 +6,6 @@ Real all the way: the fault of the embedded cloud, the box's watchdog, the train
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Set
 from pathlib import Path
@@ -17,6 +16,8 @@ from remote.contract import digest
 from remote.control.cloud import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
+
+from .typed import command_of, environment, typed
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1200)]
 
@@ -125,7 +126,7 @@ def await_step(project: Path, step: int, command: "subprocess.Popen[str]", befor
 
 def inv(project: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """One command, as typed."""
-    return subprocess.run(command_of(*words), env=environment(project), cwd=CODE, capture_output=True, text=True, check=False)
+    return typed(*words, project=project)
 
 
 def running(project: Path, *words: str) -> "subprocess.Popen[str]":
@@ -133,9 +134,3 @@ def running(project: Path, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command_of(*words), env=environment(project), cwd=CODE, **pipes)
 
 
-def command_of(*words: str) -> list[str]:
-    return [sys.executable, "-m", "invoke", "--search-root", str(CODE), *words]
-
-
-def environment(project: Path) -> dict[str, str]:
-    return os.environ | {"WINDLASS_PROJECT": str(project), "PYTHONPATH": str(CODE), "PYTHONWARNINGS": "default"}

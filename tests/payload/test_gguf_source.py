@@ -95,7 +95,7 @@ def index_of(archive):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"127.0.0.1:{server.server_port}", asked
+            yield f"http://u:p@127.0.0.1:{server.server_port}", asked
         finally:
             server.shutdown()
             thread.join()
@@ -103,8 +103,8 @@ def index_of(archive):
 
 @pytest.mark.parametrize("form", ["html", "json"])
 def test_fetched_from_an_index_once(archive, tmp_path, monkeypatch, form):
-    with index_of(archive) as (address, asked):
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://u:p@{address}/{form}/simple/")
+    with index_of(archive) as (index, asked):
+        monkeypatch.setenv("PIP_INDEX_URL", f"{index}/{form}/simple/")
         folder = llama_cpp_source.ensure(tmp_path / "caches")
         assert llama_cpp_source.ensure(tmp_path / "caches") == folder
     files = "files" if form == "html" else "json/files"
@@ -158,8 +158,8 @@ def test_another_archive_under_its_name_is_refused(archive, tmp_path, monkeypatc
     with pytest.raises(StageFailed) as failure:
         llama_cpp_source.ensure(tmp_path / "caches")
     assert "SHA-256" in failure.value.why
-    with index_of(wrong) as (address, _), pytest.raises(Unreachable, match="SHA-256"):
-        package_index.fetch("p", "wrong.tar.gz", llama_cpp_source.SHA256, tmp_path / "got", Sources((f"http://{address}/simple",)))
+    with index_of(wrong) as (index, _), pytest.raises(Unreachable, match="SHA-256"):
+        package_index.fetch("p", "wrong.tar.gz", llama_cpp_source.SHA256, tmp_path / "got", Sources((f"{index}/simple",)))
     assert not (tmp_path / "got").exists()
 
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import threading
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 from remote.control.cloud.box import Box
@@ -214,7 +214,7 @@ def _aws_client(region: str, service: str) -> Any:
     return _whole(boto3.session.Session(region_name=region).client(service, config=config))
 
 
-@cache
+@lru_cache(maxsize=16)
 def _embedded_client(url: str, region: str, service: str) -> Any:
     import boto3
     from botocore.config import Config
