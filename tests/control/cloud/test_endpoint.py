@@ -10,8 +10,9 @@ from .conftest import Moto
 
 
 @pytest.fixture
-def hostile(tmp_path, monkeypatch):
+def hostile(moto, tmp_path, monkeypatch):
     """An environment full of the user's own AWS settings, each of which would break or redirect a client that listened."""
+    EmbeddedEndpoint(moto).client("ec2").describe_availability_zones()  # moto itself lives in this process, and looks at it once
     (tmp_path / "config").write_text(
         "[default]\nregion = eu-north-1\nendpoint_url = http://127.0.0.1:9\nuse_fips_endpoint = true\ncredential_process = touch ran\n"
     )
