@@ -4,6 +4,9 @@
 <root>/releases/<digest>/   immutable        <root>/current -> releases/<digest>   swapped by rename
 <root>/shared/              environments/<key>  models/<name>  datasets/<digest>  caches/<name>
 <root>/jobs/<job-id>/       spec.json  state.json  log  metrics.jsonl  outputs.json  failure.json  artifacts/  checkpoints/
+<root>/timeline.jsonl       what happened to the box: see `remote.contract.timeline`
+<root>/telemetry.jsonl      what the box had to do: see `remote.contract.telemetry`
+<root>/secrets/<job-id>     for its owner alone, removed at the job's end
 ```
 """
 
@@ -32,7 +35,7 @@ class JobPaths:
 
     @property
     def log(self) -> Path:
-        """Standard output and error of the stage, append-only."""
+        """Standard output and error of the stage, append-only: the newest part of it. See `remote.contract.job_log`."""
         return self.folder / "log"
 
     @property
@@ -112,6 +115,21 @@ class BoxPaths:
     def jobs(self) -> Path:
         """One folder a job."""
         return self.root / "jobs"
+
+    @property
+    def timeline(self) -> Path:
+        """What happened to the box, one `remote.contract.timeline.Event` a line; older lines in `timeline.jsonl.1`."""
+        return self.root / "timeline.jsonl"
+
+    @property
+    def telemetry(self) -> Path:
+        """One `remote.contract.telemetry.Sample` a line; older lines in `telemetry.jsonl.1`."""
+        return self.root / "telemetry.jsonl"
+
+    @property
+    def secrets(self) -> Path:
+        """What jobs may know and nobody else: one file a job, mode 0600, in a folder of mode 0700."""
+        return self.root / "secrets"
 
     def job(self, job_id: str) -> JobPaths:
         """The files of the job `job_id`."""

@@ -161,6 +161,24 @@ class StorageEntry(Section):
     bucket: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="an S3 bucket (its name only)")
 
 
+class SshEntry(Section):
+    """How Windlass connects."""
+
+    dead_after: Duration = Field(default=10.0, ge=2, le=600, description="a connection that carries nothing for so long is dead")
+    transport: Literal["paramiko", "openssh"] = Field(
+        default="paramiko", description="`openssh` keeps one connection of the system's ssh open between commands (ControlMaster)"
+    )
+    config: bool = Field(default=True, description="whether `~/.ssh/config` is honoured; it is only ever read")
+
+
+class PushEntry(Section):
+    """What goes to a box beside Windlass's own code and the files that a playbook names. Patterns are those of .gitignore."""
+
+    include: list[str] = Field(default=[], description="files of the project that travel with each release", examples=[["scripts/**"]])
+    exclude: list[str] = Field(default=[], description="what never travels, beside what git ignores", examples=[["*.ckpt"]])
+    warn_mb: float = Field(default=200.0, gt=0, description="a release larger than so many MB is warned of")
+
+
 class Inventory(Section):
     """The whole of `inventory.yaml`.
 
@@ -171,6 +189,11 @@ class Inventory(Section):
     boxes: dict[Name, Annotated[BoxEntry, Field(discriminator="provider")]] = Field(min_length=1, description="every box by name")
     ollama: OllamaEntry = Field(default=OllamaEntry(), description="where models are installed")
     storage: StorageEntry = Field(default=StorageEntry(), description="where backups and shared data lie")
+    ssh: SshEntry = Field(default=SshEntry(), description="how Windlass connects")
+    push: PushEntry = Field(default=PushEntry(), description="what goes to a box")
+    secrets: list[Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]] = Field(
+        default=[], description="variables of your environment that jobs get, such as HF_TOKEN: never stored here, masked everywhere"
+    )
     groups: dict[Name, list[Name]] = Field(default={}, description="names for several boxes: `trainers: [a, b]`")
 
     _source: source.Source = PrivateAttr(default_factory=lambda: source.Source(Path("inventory.yaml")))
