@@ -32,6 +32,8 @@ _PARTS: tuple[tuple[str, str, tuple[tuple[str, type[BaseModel]], ...]], ...] = (
             ("`bastion` of a box", inventory.Bastion),
             ("`ollama`", inventory.OllamaEntry),
             ("`storage`", inventory.StorageEntry),
+            ("`ssh`", inventory.SshEntry),
+            ("`push`", inventory.PushEntry),
         ),
     ),
     (
