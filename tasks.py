@@ -12,6 +12,7 @@ from remote.control.commands import (
     dev,
     doctor,
     job,
+    logs,
     model,
     money,
     preflight,
@@ -26,7 +27,7 @@ for verb in (
     *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, preflight.preflight),
     *(box.launch, box.start, box.stop, box.reboot, box.terminate, status.status, box.list_boxes, shell.ssh),
     *(money.cost, money.reap),
-    *(run.train, job.ps, job.logs, job.cancel, job.pull, run.export, model.install),
+    *(run.train, job.ps, logs.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),
     *(dev.test, dev.lint),
 ):

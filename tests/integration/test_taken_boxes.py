@@ -10,7 +10,7 @@ from remote.contract.exits import Exit
 from remote.contract.jobs import Cause, Status
 from remote.control.cloud import boxes, endpoint
 from remote.control.cloud.embedded import client
-from remote.control.commands import job as job_commands
+from remote.control.commands import logs as logs_commands
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, JobFailed
 from remote.control.project import CODE
@@ -157,7 +157,7 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun, capsys):
     assert whole.startswith("12 rows")
     log.unlink()
     capsys.readouterr()
-    job_commands.logs(Context(), ledger.run_id, "prepare")
+    logs_commands.logs(Context(), ledger.run_id, "prepare")
     told = capsys.readouterr()
     assert (told.out, log.read_text()) == (whole, whole) and "what it put into s3://kept-jobs/" in told.err
 

@@ -1,55 +1,11 @@
-"""The jobs of a run: follow the log, cancel, bring the artifacts home."""
+"""The jobs of a run: list, cancel, bring the artifacts home."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remote.control.commands.verb import verb
 
-if TYPE_CHECKING:
-    from remote.control.runs.ledger import Ledger
-    from remote.control.runs.state import StageState
-
 _RUN = "run id, or its beginning or end; the newest when left out"
-
-
-@verb(
-    positional=["run"],
-    optional=["run"],
-    help={
-        "run": _RUN,
-        "stage": "a stage's label; else the newest job",
-        "follow": "go on until the job ends; Ctrl-C leaves it running",
-    },
-)
-def logs(context: Any, run: str = "", stage: str = "", follow: bool = False) -> None:
-    """Show the log of a run's job, and with -f follow it with progress, loss and ETA."""
-    from remote.contract.jobs import Status
-    from remote.control.config.inventory import load_inventory
-    from remote.control.console import say
-    from remote.control.errors import BoxStopped
-    from remote.control.jobs.display import print_log, watch
-    from remote.control.jobs.kept_log import bring
-    from remote.control.runs.ledger import find_run
-
-    ledger = find_run(run or None)
-    job = _job_of(ledger, stage)
-    log, metrics = ledger.folder / "logs" / f"{job.label}.log", ledger.folder / "metrics" / f"{job.label}.jsonl"
-    hint = f"the job goes on; come back with `./inv logs {ledger.run_id} -f`"
-    shown = print_log(log)
-    if log.exists() and job.status in (Status.SUCCEEDED, Status.FAILED):
-        return  # followed to its end: the whole log is here, whether the box still runs or not
-    try:
-        open_transport, box_root = _way_to(job)
-    except BoxStopped as error:
-        if not (place := bring(load_inventory(), job.box, job.job_id, log)):
-            error.kept = f"the log as far as it was followed, in {log}; `./inv resume {ledger.run_id}` goes on with the run"
-            raise
-        print_log(log, shown)
-        say(f"{error.what}: this is what it put into {place}; `./inv resume {ledger.run_id}` goes on with the run", "yellow")
-        return
-    state = watch(open_transport, box_root, job.job_id, log, metrics, title=job.label, on_interrupt=hint, show_log=True, wait=follow)
-    if state.status.is_final and state.status is not Status.SUCCEEDED:
-        say(f"{job.label} is {state.status.value}: {state.what}. {state.why}\n`./inv resume {ledger.run_id}` goes on", "yellow")
 
 
 @verb(
@@ -93,16 +49,17 @@ def cancel(context: Any, run: str = "", patience: int = 120, dry_run: bool = Fal
     from remote.contract.jobs import Status
     from remote.control.console import print_json, say
     from remote.control.jobs.cancel import cancel as cancel_job
+    from remote.control.jobs.of_run import job_of, way_to
     from remote.control.runs.ledger import find_run
 
     ledger = find_run(run or None)
-    job = _job_of(ledger, "")
+    job = job_of(ledger, "")
     if dry_run:
         if json:
             print_json({"job": job.job_id, "box": job.box, "status": job.status.value})
         say(f"would end {job.label} ({job.job_id}) on box {job.box}, {job.status.value} when it was last seen")
         return
-    open_transport, box_root = _way_to(job)
+    open_transport, box_root = way_to(job)
     with open_transport() as transport:
         state = cancel_job(transport, box_root, job.job_id, patience)
     if json:
@@ -135,25 +92,3 @@ def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, jso
         print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])
     else:
         print_table("would pull" if dry_run else "pulled and verified", ("artifact", "path", "bytes"), rows)
-
-
-def _job_of(ledger: "Ledger", label: str) -> "StageState":
-    from remote.control.errors import NotFound
-    from remote.control.runs.state import state_of
-
-    run = state_of(ledger)
-    job = run.stages.get(label) if label else run.latest_job()
-    if job and job.job_id:
-        return job
-    jobs = ", ".join(stage.label for stage in run.stages.values() if stage.job_id) or "none yet"
-    what = f"no job of a stage `{label}`" if label else "no job yet"
-    raise NotFound(f"run {ledger.run_id} has {what}", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
-
-
-def _way_to(job: "StageState") -> tuple[Any, str]:
-    from remote.control.cloud import boxes
-    from remote.control.config.inventory import load_inventory
-    from remote.control.transport.connect import connect
-
-    box = boxes.running(load_inventory().box(job.box))
-    return (lambda: connect(box)), box.root

@@ -1,0 +1,28 @@
+"""The job that a run stands at, and the way to it."""
+
+from collections.abc import Callable
+
+from remote.control.cloud import boxes
+from remote.control.config.inventory import load_inventory
+from remote.control.errors import NotFound
+from remote.control.runs.ledger import Ledger
+from remote.control.runs.state import StageState, state_of
+from remote.control.transport.base import Transport
+from remote.control.transport.connect import connect
+
+
+def job_of(ledger: Ledger, label: str = "") -> StageState:
+    """The job of a run's stage, or its newest job. Raises NotFound where there is none."""
+    run = state_of(ledger)
+    job = run.stages.get(label) if label else run.latest_job()
+    if job and job.job_id:
+        return job
+    jobs = ", ".join(stage.label for stage in run.stages.values() if stage.job_id) or "none yet"
+    what = f"no job of a stage `{label}`" if label else "no job yet"
+    raise NotFound(f"run {ledger.run_id} has {what}", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
+
+
+def way_to(job: StageState) -> tuple[Callable[[], Transport], str]:
+    """How its box is reached, and the root of Windlass there. Raises BoxStopped where the box does not run."""
+    box = boxes.running(load_inventory().box(job.box))
+    return (lambda: connect(box)), box.root
