@@ -27,7 +27,7 @@ WindlassError
 ```
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from remote.contract.exits import Exit
@@ -151,9 +151,13 @@ class RegionError(CloudError):
 
 
 class BoxUnreachable(WindlassError):
-    """The box does not answer over SSH."""
+    """The box does not answer over SSH.
+
+    `until_back`, where it is known, waits up to so many seconds and returns early once the box can be reached again.
+    """
 
     exit_code = Exit.BOX_UNREACHABLE
+    until_back: Callable[[float], None] | None = None
 
 
 class LoginRefused(BoxUnreachable):
