@@ -1,7 +1,11 @@
 """What a box has to do, every few seconds: one line of JSON a sample, bounded in size."""
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from remote.contract import records
 
 KEPT_BYTES = 4 * 1024 * 1024
 """When the file is larger, it becomes `telemetry.jsonl.1`, in place of an older one."""
@@ -10,7 +14,8 @@ KEPT_BYTES = 4 * 1024 * 1024
 @dataclass(frozen=True)
 class Gpu:
     """One GPU: `busy` is the share of time with a kernel running (0 to 1), memory in GB (1e9 bytes), power in watts, temperature in
-    degrees Celsius; None where the driver does not tell."""
+    degrees Celsius; None where the driver does not tell. `slowed` says why its clocks are held back for its own good (heat, a power
+    brake), or is empty; `ecc_errors` counts the memory errors that could not be corrected since the driver was loaded."""
 
     index: int
     name: str
@@ -19,6 +24,8 @@ class Gpu:
     memory_total_gb: float | None = None
     watts: float | None = None
     celsius: float | None = None
+    slowed: str = ""
+    ecc_errors: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,23 @@ class Sample:
 
     @classmethod
     def from_line(cls, line: str) -> "Sample":
-        """Read a line; raises ValueError or TypeError when it is none."""
+        """Read a line; raises ValueError, TypeError or AttributeError when it is none. Unknown keys of a newer Windlass are left out."""
         raw = json.loads(line)
-        return cls(**{**raw, "gpus": [Gpu(**each) for each in raw.get("gpus", ())]})
+        gpus = [Gpu(**{key: each[key] for key in each if key in Gpu.__dataclass_fields__}) for each in raw.get("gpus", ())]
+        return cls(**{**{key: raw[key] for key in raw if key in cls.__dataclass_fields__}, "gpus": gpus})
+
+
+def append(path: Path, sample: Sample) -> None:
+    """Add a sample. Never raises OSError: a full disk costs the sample alone."""
+    records.append(path, sample.to_line(), KEPT_BYTES)
+
+
+def read(path: Path, since: float = 0.0, until: float = float("inf")) -> list[Sample]:
+    """The samples from `since` to `until` that are kept, oldest first; lines that are no samples are left out."""
+    found = []
+    for line in records.lines(path):
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            sample = Sample.from_line(line)
+            if since <= sample.time <= until:
+                found.append(sample)
+    return found

@@ -1,9 +1,11 @@
 """What happened to a box, beside what its jobs say themselves: one line of JSON an event, bounded in size."""
 
+import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from remote.contract import records
 
 KEPT_BYTES = 4 * 1024 * 1024
 """When the file is larger, it becomes `timeline.jsonl.1`, in place of an older one."""
@@ -32,26 +34,16 @@ class Event:
 
 
 def append(path: Path, event: Event) -> None:
-    """Add an event. Whole or not at all, whoever else writes; a full disk drops it: what happens must not fail for want of its record."""
-    try:
-        if path.exists() and path.stat().st_size > KEPT_BYTES:
-            path.replace(path.with_name(f"{path.name}.1"))
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, event.to_line().encode())
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return
+    """Add an event, whoever else writes. Never raises OSError: what happens must not fail for want of its record."""
+    records.append(path, event.to_line(), KEPT_BYTES)
 
 
-def read(path: Path) -> list[Event]:
-    """All that is kept, oldest first; lines that are no events are left out."""
+def read(path: Path, since: float = 0.0) -> list[Event]:
+    """All events at or after `since` that are kept, oldest first; lines that are no events are left out."""
     found = []
-    for part in (path.with_name(f"{path.name}.1"), path):
-        for line in part.read_text(errors="replace").splitlines() if part.exists() else ():
-            try:
-                found.append(Event.from_line(line))
-            except (ValueError, TypeError):
-                continue
+    for line in records.lines(path):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            event = Event.from_line(line)
+            if event.time >= since:
+                found.append(event)
     return found
