@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from remote.contract.jobs import JobSpec
 from remote.control.project import CODE
@@ -140,6 +141,9 @@ class Sshd:
     port: int = 0
     process: "subprocess.Popen[bytes] | None" = None
     options: tuple[str, ...] = field(default=())
+    host: str = "127.0.0.1"
+    inside: tuple[str, ...] = ()
+    """The words that run a command where `host` is: in a network namespace."""
 
     @property
     def home(self) -> Path:
@@ -167,13 +171,14 @@ class Sshd:
                 self.port = free.getsockname()[1]
         config = self.folder / "config"
         config.write_text("\n".join((
-            f"ListenAddress 127.0.0.1:{self.port}", f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/authorized",
+            f"ListenAddress {self.host}:{self.port}", f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/authorized",
             "StrictModes no", "UsePAM no", f"PidFile {self.folder}/pid", "MaxStartups 200:30:400", "MaxSessions 100",
             f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}", "PasswordAuthentication no", *self.options,
         )))  # fmt: skip
         assert SSHD is not None
         with (self.folder / "sshd.log").open("ab") as log:
-            self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            words = [*self.inside, SSHD, "-D", "-e", "-f", str(config)]
+            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._await()
         return self
 
@@ -198,7 +203,7 @@ class Sshd:
 
     def address(self, **changes: object) -> Address:
         facts: dict[str, object] = {
-            "name": "demo", "id": "i-0test", "host": "127.0.0.1", "port": self.port, "user": _me(), "key": self.key, "alias": "i-0test",
+            "name": "demo", "id": "i-0test", "host": self.host, "port": self.port, "user": _me(), "key": self.key, "alias": "i-0test",
         }  # fmt: skip
         return Address(**{**facts, **changes})  # type: ignore[arg-type]
 
@@ -208,7 +213,7 @@ class Sshd:
     def _await(self) -> None:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as link:
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), timeout=1) as link:
                 if link.recv(4) == b"SSH-":
                     return
             time.sleep(0.02)
@@ -216,9 +221,9 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def running_sshd(folder: Path, *options: str) -> Iterator[Sshd]:
-    """A real sshd for the length of a block; nothing of it is left."""
-    box = Sshd(folder, options=options).prepare().start()
+def running_sshd(folder: Path, *options: str, **place: Any) -> Iterator[Sshd]:
+    """A real sshd for the length of a block; nothing of it is left. `place`: its `host`, and what runs it `inside`."""
+    box = Sshd(folder, options=options, **place).prepare().start()
     try:
         yield box
     finally:
