@@ -61,7 +61,8 @@ def _all() -> list[tuple[float, str]]:
     if stand_in := os.environ.get(STAND_IN):
         return _of_file(Path(stand_in))
     ways = (_of_device, lambda: _of_dmesg([*_DMESG]), lambda: _of_dmesg(["sudo", "-n", *_DMESG]))
-    return next((found for way in ways if (found := way()) is not None), [])
+    found = next((found for way in ways if (found := way()) is not None), [])
+    return sorted(found, key=lambda line: line[0])  # processors speak out of turn by microseconds
 
 
 def _of_device() -> list[tuple[float, str]] | None:
