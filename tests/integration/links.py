@@ -29,7 +29,8 @@ from tests.integration.boxes import Sshd, running_sshd
 
 UP, DOWN = "up", "down"
 """Towards the box; towards the laptop."""
-CHUNK = 256 * 1024
+FAULTS = ("reset", "black_hole", "half_open_up", "half_open_down", "box_gone", "laptop_gone")
+CHUNK = 64 * 1024
 
 
 # ---- the proxy -------------------------------------------------------------------------------------------------------
@@ -48,7 +49,9 @@ class Proxy:
         self.passed = {UP: 0, DOWN: 0}
         self.accepted = 0
         self._stalled: set[str] = set()
-        self._cuts: dict[str, int] = {}
+        self._strikes: dict[str, tuple[int, str]] = {}
+        self.struck = threading.Event()
+        """Set when a fault that waited for its byte has come."""
         self._links: set[_Link] = set()
         self._loop = asyncio.new_event_loop()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -61,29 +64,38 @@ class Proxy:
         """A transport to `sshd` that goes through here."""
         return sshd.transport(port=self.port, **changes)
 
-    def reset(self) -> int:
-        """End every connection with RST, on both sides. Returns how many."""
-        return self._do(self._reset())
+    def reset(self) -> None:
+        """End every connection with RST, on both sides."""
+        self.strike("reset")
 
     def black_hole(self) -> None:
         """Nothing passes any more, and nobody is told: connections that are there and that come are silent."""
-        self._do(self._stall({UP, DOWN}))
+        self.strike("black_hole")
 
     def half_open(self, silent: str = DOWN) -> None:
         """One direction is silent. With DOWN the box does what it is told, and the laptop never hears of it."""
-        self._do(self._stall({silent}))
+        self.strike("half_open_up" if silent == UP else "half_open_down")
 
     def box_gone(self) -> None:
         """The box's ends are closed, the laptop's stay open and silent: a box that rebooted without a farewell."""
-        self._do(self._abandon(UP))
+        self.strike("box_gone")
 
     def laptop_gone(self) -> None:
         """The laptop's ends are reset, the box's stay open and silent: a laptop that changed its network."""
-        self._do(self._abandon(DOWN))
+        self.strike("laptop_gone")
 
     def cut_after(self, count: int, direction: str = DOWN) -> None:
         """Reset everything, once, after `count` more bytes in one direction; they are handed on before."""
-        self._do(self._arm(direction, count))
+        self.strike_after("reset", count, direction)
+
+    def strike(self, fault: str) -> None:
+        """One of FAULTS, now."""
+        self._do(self._strike(fault))
+
+    def strike_after(self, fault: str, count: int, direction: str = DOWN) -> None:
+        """One of FAULTS, once, after `count` more bytes in one direction, which are handed on before. `struck` tells when."""
+        self.struck.clear()
+        self._do(self._arm(fault, count, direction))
 
     def heal(self, resume: bool = False) -> None:
         """Connections to come are sound. Those that fell silent stay so, as with a router that forgot them, unless `resume`."""
@@ -113,27 +125,22 @@ class Proxy:
             self._links.add(link)
             link.start()
 
-    async def _reset(self) -> int:
-        links = list(self._links)
-        for link in links:
-            link.end(abrupt=True)
-        return len(links)
+    async def _strike(self, fault: str) -> None:
+        stalled = {"black_hole": {UP, DOWN}, "half_open_up": {UP}, "half_open_down": {DOWN}}.get(fault, set())
+        self._stalled |= stalled
+        for link in list(self._links):
+            link.stalled |= stalled
+            if fault == "reset":
+                link.end(abrupt=True)
+            elif not stalled:
+                link.abandon(UP if fault == "box_gone" else DOWN)
 
-    async def _stall(self, directions: set[str]) -> None:
-        self._stalled |= directions
-        for link in self._links:
-            link.stalled |= directions
-
-    async def _abandon(self, side: str) -> None:
-        for link in self._links:
-            link.abandon(side)
-
-    async def _arm(self, direction: str, count: int) -> None:
-        self._cuts[direction] = self.passed[direction] + count
+    async def _arm(self, fault: str, count: int, direction: str) -> None:
+        self._strikes[direction] = (self.passed[direction] + count, fault)
 
     async def _heal(self, resume: bool) -> None:
         self._stalled.clear()
-        self._cuts.clear()
+        self._strikes.clear()
         for link in self._links if resume else ():
             link.stalled.clear()
             link.moved.set()
@@ -149,16 +156,18 @@ class Proxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     def allowance(self, direction: str, size: int) -> int:
-        """How many of `size` bytes may pass before a cut."""
-        return min(size, max(0, self._cuts[direction] - self.passed[direction])) if direction in self._cuts else size
+        """How many of `size` bytes may pass before a fault that waits."""
+        waiting = self._strikes.get(direction)
+        return min(size, max(0, waiting[0] - self.passed[direction])) if waiting else size
 
-    def passed_on(self, direction: str, size: int) -> None:
-        """Count; and cut where that was asked for."""
+    async def passed_on(self, direction: str, size: int) -> None:
+        """Count; and strike where that was asked for."""
         self.passed[direction] += size
-        if direction in self._cuts and self.passed[direction] >= self._cuts[direction]:
-            self._cuts.clear()
-            for link in list(self._links):
-                link.end(abrupt=True)
+        waiting = self._strikes.get(direction)
+        if waiting and self.passed[direction] >= waiting[0]:
+            self._strikes.clear()
+            await self._strike(waiting[1])
+            self.struck.set()
 
     def forget(self, link: "_Link") -> None:
         """A connection has ended."""
@@ -201,7 +210,7 @@ class _Link:
         self.end()
 
     async def _carry(self, direction: str, source: socket.socket, target: socket.socket) -> None:
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(64)
         loop = asyncio.get_running_loop()
         writing = loop.create_task(self._hand_on(direction, target, under_way))
         self._tasks.append(writing)
@@ -224,20 +233,23 @@ class _Link:
         while True:
             due, content = await under_way.get()
             await asyncio.sleep(max(0.0, due - loop.time()))
-            await self._passable(direction)
             if not content:
+                await self._passable(direction)
                 with contextlib.suppress(OSError):
                     target.shutdown(socket.SHUT_WR)
                 return
-            piece = content[: proxy.allowance(direction, len(content))]
-            try:
-                await loop.sock_sendall(target, piece)
-            except OSError:
-                self.end(abrupt=True)
-                return
-            if proxy.bytes_per_second:
-                await asyncio.sleep(len(piece) / proxy.bytes_per_second)
-            proxy.passed_on(direction, len(piece))
+            while content:
+                await self._passable(direction)
+                piece = content[: proxy.allowance(direction, len(content))]
+                try:
+                    await loop.sock_sendall(target, piece)
+                except OSError:
+                    self.end(abrupt=True)
+                    return
+                if proxy.bytes_per_second:
+                    await asyncio.sleep(len(piece) / proxy.bytes_per_second)
+                content = content[len(piece) :]
+                await proxy.passed_on(direction, len(piece))
 
     async def _passable(self, direction: str) -> None:
         while direction in self.stalled:
