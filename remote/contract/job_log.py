@@ -16,6 +16,7 @@ from pathlib import Path
 
 PART_BYTES = 64 * 1024 * 1024
 KEPT_PARTS = 32
+NAME = "log"
 TIMES = "log.times"
 
 
