@@ -80,7 +80,7 @@ class JobSpec:
     `inputs` maps names to paths on the box, relative to the box's root (`jobs/<id>/artifacts/adapter`) or absolute;
     `options` holds the plain values of `with:`; `recipe` is the composed recipe, or None; `release` is the digest
     of the release whose code runs; `environment` names the requirements file of the Python environment
-    (`requirements.txt`), or is None for the system's Python.
+    (`requirements.txt`), or is None for the system's Python. Of the `exclusive` jobs of a box one runs at a time.
     """
 
     job_id: str
@@ -91,6 +91,7 @@ class JobSpec:
     inputs: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] | None = None
+    exclusive: bool = False
 
     def to_json(self) -> str:
         """The spec as one JSON object."""
@@ -98,8 +99,9 @@ class JobSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "JobSpec":
-        """Read a spec; raises ValueError or TypeError when it is not one."""
-        return cls(**json.loads(text))
+        """Read a spec; raises ValueError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
+        raw = dict(json.loads(text))
+        return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ class Artifact:
 class JobState:
     """How a job stands. Times are seconds since the epoch, UTC; start ticks are field 22 of /proc/PID/stat.
 
-    `boot_id` with (`pid`, `start_ticks`) names a process for good: a reused pid is never mistaken for it.
+    `boot_id` with (`pid`, `start_ticks`) names a process for good: a reused pid is never mistaken for it. A PENDING job that waits in
+    line has one too, and its `place`: so many jobs are before it, the one that runs counted.
     """
 
     job_id: str
@@ -125,6 +128,8 @@ class JobState:
     pid: int = 0
     start_ticks: int = 0
     boot_id: str = ""
+    queued_at: float = 0.0
+    place: int = 0
     started_at: float = 0.0
     ended_at: float = 0.0
     exit_code: int | None = None
@@ -142,8 +147,9 @@ class JobState:
 
     @classmethod
     def from_json(cls, text: str) -> "JobState":
-        """Read a state; raises ValueError, KeyError or TypeError when it is not one."""
-        raw = json.loads(text)
+        """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
+        told = dict(json.loads(text))
+        raw = {key: told[key] for key in told if key in cls.__dataclass_fields__}
         raw["status"] = Status(raw["status"])
         raw["cause"] = Cause(raw["cause"]) if raw.get("cause") else None
         raw["artifacts"] = {name: Artifact(**item) for name, item in raw.get("artifacts", {}).items()}

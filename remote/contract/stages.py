@@ -27,6 +27,11 @@ class Stage:
     environment: str | None = None
     any_input: bool = field(default=False)
 
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether it needs the box's GPU, or all of a box without one, to itself: whatever loads torch does."""
+        return self.on_box and self.environment is not None
+
 
 _ENVIRONMENT = "requirements.txt"
 

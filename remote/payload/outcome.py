@@ -2,29 +2,59 @@
 
 import json
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest, notices
+from remote.contract import digest, disk, notices
 from remote.contract.exits import Exit
 from remote.contract.jobs import Artifact, Cause, JobState, Status
 from remote.contract.paths import JobPaths
 from remote.contract.spill import ON_ITS_WAY
+from remote.payload import kernel
+
+_LAST_WORDS = (
+    (Cause.OUT_OF_MEMORY, re.compile(r"CUDA out of memory|OutOfMemoryError|MemoryError|std::bad_alloc|can't allocate memory")),
+    (Cause.DISK_FULL, re.compile(r"No space left on device|Disk quota exceeded")),
+)
+"""What the end of a log says about a stage that could not say it itself, such as one whose worker failed."""
+
+_REMEDIES = {
+    Cause.OUT_OF_MEMORY: "use a larger box, or halve `batch` and double `accumulation` in the recipe; `./inv resume` goes on as it is",
+    Cause.DISK_FULL: "on the box: `df -h`, free space, then `./inv resume`",
+    Cause.GPU_FAULT: "`./inv stop`, then `./inv start`: the box mostly comes up on other hardware; then `./inv resume`",
+}
+_KERNEL_LINES = 2
+_END_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Ending:
     """What the supervisor saw: the stage's return code (negative: a signal), whether it was told to stop, by whom, and the notice that
-    the watchdog left, if any."""
+    the watchdog left, if any.
+
+    `memory_ran_out`: the kernel killed somebody for memory meanwhile; `within`: in the job's own control group. `kernel`: what
+    else it said meanwhile; `pid`: the stage's. `disk_is_full`: there was no room left under Windlass's folder.
+    """
 
     code: int
     was_told: bool
     was_cancelled: bool
     memory_ran_out: bool
     notice: notices.Notice | None = None
+    within: bool = False
+    disk_is_full: bool = False
+    kernel: tuple[str, ...] = ()
+    pid: int = 0
+
+    @property
+    def starved(self) -> bool:
+        """Whether the kernel ended the stage, or a process of its group, for memory."""
+        named = any(kernel.classify(line) == kernel.OUT_OF_MEMORY and f"Killed process {self.pid} " in line for line in self.kernel)
+        return named or (self.memory_ran_out and (self.within or self.code == -signal.SIGKILL))
 
 
 def conclude(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
@@ -34,10 +64,26 @@ def conclude(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
         return _succeeded(paths, state)
     if ending.was_cancelled:
         return cancelled(paths, state, _words_of(ending.code))
-    starved = ending.code == -signal.SIGKILL and ending.memory_ran_out
-    if not starved and (ending.was_told or ending.code in (-signal.SIGTERM, Exit.CANCELLED)):
+    if not ending.starved and (ending.was_told or ending.code in (-signal.SIGTERM, Exit.CANCELLED)):
         return _interrupted(paths, state, ending.notice)
     return _failed(paths, state, ending)
+
+
+def unbegun(paths: JobPaths, state: JobState, was_cancelled: bool, notice: notices.Notice | None) -> JobState:
+    """The final state of a job that was told to stop while it waited in line."""
+    state.place, state.ended_at = 0, time.time()
+    if was_cancelled:
+        return cancelled(paths, state, "it waited in line and had not begun")
+    return _interrupted(paths, state, notice)
+
+
+def could_not_run(state: JobState, error: OSError) -> JobState:
+    """The final state of a job for which the box's system refused what every job needs, such as a place for its state."""
+    state.status, state.ended_at, state.why = Status.FAILED, time.time(), str(error)
+    state.cause = Cause.DISK_FULL if disk.is_full(error) else Cause.CODE
+    state.what, state.place = f"{state.stage} could not be started", 0
+    state.remedy = _REMEDIES.get(state.cause, "mend that on the box, then `./inv resume`")
+    return state
 
 
 def cancelled(paths: JobPaths, state: JobState, why: str) -> JobState:
@@ -103,37 +149,57 @@ def _interrupted(paths: JobPaths, state: JobState, notice: notices.Notice | None
 
 def _failed(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
     words = _read(paths.failure)
-    state.status, state.cause = Status.FAILED, _cause(words, ending)
+    state.status, state.cause = Status.FAILED, _cause(paths, words, ending)
     state.what = words.get("what") or f"{state.stage} failed"
-    state.why = words.get("why") or ("" if words.get("what") else _why(paths, state.cause, ending.code))
-    state.remedy = words.get("remedy") or "`./inv logs` shows the whole log"
+    state.why = words.get("why") or ("" if words.get("what") else _why(paths, state.cause, ending))
+    if said := _said_by_kernel(ending):
+        state.why = f"{state.why}; meanwhile the kernel said: {said}".lstrip("; ")
+    state.remedy = words.get("remedy") or _REMEDIES.get(state.cause, "`./inv logs` shows the whole log")
     state.kept = words.get("kept") or kept(paths)
     return state
 
 
-def _cause(words: dict[str, Any], ending: Ending) -> Cause:
+def _cause(paths: JobPaths, words: dict[str, Any], ending: Ending) -> Cause:
     if words.get("cause") in {cause.value for cause in Cause}:
         return Cause(words["cause"])
-    if ending.code == -signal.SIGKILL and ending.memory_ran_out:
+    if any(kernel.blames_gpu(line) for line in ending.kernel):
+        return Cause.GPU_FAULT
+    if ending.starved:
         return Cause.OUT_OF_MEMORY
-    return Cause.of_exit(ending.code)
+    told = Cause.of_exit(ending.code)
+    if told is Cause.CODE and ending.disk_is_full:
+        return Cause.DISK_FULL
+    return _cause_in(_end_of(paths.log, lines=None)) if told is Cause.CODE else told
 
 
-def _why(paths: JobPaths, cause: Cause, code: int) -> str:
-    if cause is Cause.OUT_OF_MEMORY:
-        return "the kernel killed it because the box's memory ran out"
-    return f"{_words_of(code)}; the log ends with: {_end_of(paths.log)}"
+def _cause_in(last_words: str) -> Cause:
+    return next((cause for cause, words in _LAST_WORDS if words.search(last_words)), Cause.CODE)
+
+
+def _why(paths: JobPaths, cause: Cause, ending: Ending) -> str:
+    if cause is Cause.OUT_OF_MEMORY and ending.starved:
+        return f"the kernel killed {'it' if ending.code == -signal.SIGKILL else 'a process of it'} because the box's memory ran out"
+    return f"{_words_of(ending.code)}; the log ends with: {_end_of(paths.log)}"
+
+
+def _said_by_kernel(ending: Ending) -> str:
+    """The lines that may have to do with it: those of the kinds that an on-call wants to see, the newest."""
+    return " | ".join([line for line in ending.kernel if kernel.classify(line)][-_KERNEL_LINES:])
 
 
 def _words_of(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _end_of(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-    return " | ".join(line.strip() for line in lines[-3:])
+def _end_of(log: Path, lines: int | None = 3) -> str:
+    """The last lines of a log that hold anything, on one; all of its last bytes where `lines` is None."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
+            found = file.read().decode(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    return " | ".join(line.strip() for line in (found if lines is None else found[-lines:]))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The box's side of a job: starts it detached, watches it, records how it ended. Standard library only.
 
-`start [--again]` reads a JobSpec on standard input; `status ID`; `cancel ID SECONDS`. Each answers with one frame that holds
+`start [--again] [--queue]` reads a JobSpec on standard input; `status ID`; `cancel ID SECONDS`. Each answers with one frame that holds
 the JobState. `run FOLDER PYTHON` is the supervisor itself: it outlives the connection that started it.
+
+An exclusive job waits in its supervisor until the box's GPU is its own: see `remote.payload.queue`. One that a reboot finds waiting
+is LOST like one that ran, and `./inv resume` puts it in line again: nobody could say any more in which order.
 """
 
 import argparse
@@ -17,14 +20,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from remote.contract import atomic, notices
+from remote.contract import atomic, disk, notices, timeline
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant
-from remote.payload import environment, grants, outcome, process, quiet
+from remote.payload import environment, grants, kernel, outcome, process, queue, quiet
 from remote.payload.spiller import Spiller
 
 GRACE_SECONDS = 90.0
@@ -32,23 +35,27 @@ START_SECONDS = 30.0
 SHARE_FOR_CHECKPOINT = 0.4
 LOOK_SECONDS = 2.0
 """How often a job that spills every checkpoint is looked at for a new one."""
+TURN_SECONDS = 0.5
+"""How often a job in line looks whether its turn has come."""
+RESERVED_BYTES = 1024 * 1024
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _RELEASE = Path(__file__).resolve().parents[2]
 
 
 class Refused(Exception):
-    """The box cannot do that: cause, what, why, remedy."""
+    """The box cannot do that: cause, what, why, remedy. `is_busy`: not now, for another job has what it takes."""
 
-    def __init__(self, cause: Cause, what: str, why: str = "", remedy: str = "", kept: str = "") -> None:
+    def __init__(self, cause: Cause, what: str, why: str = "", remedy: str = "", kept: str = "", is_busy: bool = False) -> None:
         super().__init__(what)
-        self.words = {"cause": cause.value, "what": what, "why": why, "remedy": remedy, "kept": kept}
+        self.words: dict[str, Any] = {"cause": cause.value, "what": what, "why": why, "remedy": remedy, "kept": kept, "busy": is_busy}
 
 
 # ---- start -----------------------------------------------------------------------------------------------------------
 
 
-def start(box: BoxPaths, spec: JobSpec, again: bool) -> JobState:
-    """Start a job, once: a job that runs or has succeeded is only reported. `again`: one that ended badly goes on from its checkpoints."""
+def start(box: BoxPaths, spec: JobSpec, again: bool, may_wait: bool = False) -> JobState:
+    """Start a job, once: a job that runs, waits in line or has succeeded is only reported. `again`: one that ended badly goes on from
+    its checkpoints. `may_wait`: where the job needs the GPU and another one has it, it waits in line; else that is refused."""
     paths = box.job(checked(spec.job_id))
     paths.folder.mkdir(parents=True, exist_ok=True)
     with _locked(paths):
@@ -57,17 +64,75 @@ def start(box: BoxPaths, spec: JobSpec, again: bool) -> JobState:
             return state
         _refuse_doomed(box)
         interpreter = _interpreter(box, spec)
-        if state is not None and state.status is not Status.PENDING:
-            _make_room(paths, state)
-        atomic.write_text(paths.spec, spec.to_json() + "\n")
-        write(paths, JobState(spec.job_id, spec.stage))
-        _launch(paths, interpreter, box.releases / spec.release)
-        return _await_start(paths)
+        with _in_line(box, spec, may_wait):
+            if state is not None and state.status is not Status.PENDING:
+                _make_room(paths, state)
+            atomic.write_text(paths.spec, spec.to_json() + "\n")
+            write(paths, JobState(spec.job_id, spec.stage))
+            _launch(paths, interpreter, box.releases / spec.release)
+            return _await_start(paths)
 
 
 def _may_start(state: JobState, again: bool) -> bool:
     badly = state.status.is_final and state.status is not Status.SUCCEEDED
-    return state.status is Status.PENDING or (again and badly)
+    return _is_unborn(state) or (again and badly)
+
+
+def _is_unborn(state: JobState) -> bool:
+    """Whether no supervisor has taken the job up: one that waits in line has."""
+    return state.status is Status.PENDING and not state.pid
+
+
+@contextlib.contextmanager
+def _in_line(box: BoxPaths, spec: JobSpec, may_wait: bool) -> Iterator[None]:
+    """Stand in line for the job until its supervisor does, so that of two who start at once one is told. Raises Refused."""
+    if not spec.exclusive:
+        yield
+        return
+    try:
+        queue.enter(box, spec.job_id, may_wait)
+    except queue.Taken as taken:
+        raise _busy(box, taken.line) from None
+    try:
+        yield
+    except BaseException:
+        queue.leave(box, spec.job_id)
+        raise
+
+
+def _busy(box: BoxPaths, line: list[queue.Ticket]) -> Refused:
+    paths = box.job(line[0].job_id)
+    stage, run = _names(paths)
+    waiting = f"; {len(line) - 1} more wait{'s' if len(line) == 2 else ''} in line" if len(line) > 1 else ""
+    return Refused(
+        Cause.CODE, f"the box works for another job: {stage} of {run}", f"{_progress(paths)}{waiting}",
+        f"`./inv resume --queue` waits in line for it; `./inv logs {run} -f` shows the other, `./inv cancel {run}` ends it", is_busy=True,
+    )  # fmt: skip
+
+
+def _names(paths: JobPaths) -> tuple[str, str]:
+    """What the job does, and the run that it belongs to, or its own id where it belongs to none."""
+    try:
+        spec = JobSpec.from_json(paths.spec.read_text())
+    except (OSError, ValueError, TypeError):
+        return "a job", paths.folder.name
+    return spec.stage, spec.run_id or spec.job_id
+
+
+def _progress(paths: JobPaths) -> str:
+    """`job J has run for 12 min, step 40 of 100, about 18 min to go`, as far as it tells."""
+    state = _recorded(paths)
+    if state is None or not state.started_at:
+        return f"job {paths.folder.name} is just starting"
+    ran = f"job {state.job_id} has run for {_words_of(time.time() - state.started_at)}"
+    last = _last_metric(paths.metrics) if paths.metrics.exists() else Metric(0, 0, 0.0)
+    step = f", step {last.step} of {last.total_steps}" if last.total_steps else ""
+    return ran + step + (f", about {_words_of(last.eta_seconds)} to go" if last.eta_seconds is not None else "")
+
+
+def _words_of(seconds: float) -> str:
+    units = ((3600.0, "h"), (60.0, "min"))
+    return next((f"{seconds / length:.3g} {name}" for length, name in units if seconds >= length), f"{seconds:.0f} s")
 
 
 def _refuse_doomed(box: BoxPaths) -> None:
@@ -93,7 +158,7 @@ def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
 def _make_room(paths: JobPaths, state: JobState) -> None:
     """Before another attempt: nothing of the last one can be mistaken for the new one's; checkpoints, log and metrics stay."""
     _kill_left_over(paths)
-    for path in (paths.failure, paths.outputs, _cancel_file(paths), _stage_file(paths), paths.folder / notices.FLUSH):
+    for path in (paths.failure, paths.outputs, _cancel_file(paths), paths.folder / queue.STAGE, paths.folder / notices.FLUSH):
         path.unlink(missing_ok=True)
     moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     note = f"started again at {moment} after {state.status.value}"
@@ -132,7 +197,7 @@ def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
 def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
     """Starts a supervisor as a unit of its own, so that logging out leaves it alone and a shutdown gives it time to checkpoint."""
     unit = [
-        f"--unit=windlass-job-{job_id}", f"--uid={os.getuid()}", f"--gid={os.getgid()}", "--collect", "--quiet",
+        f"--unit={_unit(job_id)}", f"--uid={os.getuid()}", f"--gid={os.getgid()}", "--collect", "--quiet",
         f"--working-directory={release}", f"--setenv=PYTHONPATH={release}", f"--setenv=HOME={Path.home()}",
         "--property=KillMode=mixed", f"--property=TimeoutStopSec={GRACE_SECONDS + 30:.0f}",
         # When the kernel kills the stage for memory, systemd would by default end the supervisor as well: it could not say why.
@@ -141,6 +206,10 @@ def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
         "--property=EnvironmentFile=-/etc/environment",
     ]  # fmt: skip
     return ["sudo", "-n", "systemd-run", *unit, "--", *words]
+
+
+def _unit(job_id: str) -> str:
+    return f"windlass-job-{job_id}"
 
 
 def _launched(words: list[str]) -> bool:
@@ -157,7 +226,7 @@ def _await_start(paths: JobPaths) -> JobState:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         state = read(paths)
-        if state is not None and state.status is not Status.PENDING:
+        if state is not None and not _is_unborn(state):
             return state
         time.sleep(0.01)
     log = paths.folder / "supervisor.log"
@@ -184,30 +253,107 @@ def run(folder: Path, interpreter: str) -> None:
 
 
 def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
-    me = os.getpid()
-    state = JobState(
-        spec.job_id, spec.stage, Status.RUNNING, me, process.start_ticks(me), process.boot_id(), started_at=time.time(),
-    )  # fmt: skip
+    me = process.Identity.of(os.getpid())
+    state = JobState(spec.job_id, spec.stage, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot)
     reserve = _reserve(paths)
-    kills = process.out_of_memory_kills()
-    stage = _spawn(paths, spec, interpreter)
-    atomic.write_json(_stage_file(paths), {"pid": stage.pid, "ticks": process.start_ticks(stage.pid), "boot": state.boot_id})
-    write(paths, state)
-    was_told = _watch(paths, stage, watched, spiller)
-    process.signal_group(stage.pid, signal.SIGKILL)  # workers that outlived their parent
-    spiller.end()
-    notice = _notice(paths, state)
-    ending = outcome.Ending(stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills, notice)
-    reserve.unlink(missing_ok=True)
     try:
-        state = outcome.conclude(paths, state, ending)
-    except OSError as error:  # an output that cannot be read back
-        state.status, state.cause, state.what, state.why = Status.FAILED, Cause.ARTIFACT, f"{spec.stage} left damaged outputs", str(error)
+        with _turn(paths, spec, state, watched) as is_ours:
+            ending = _run_stage(paths, spec, interpreter, state, watched, spiller) if is_ours else None
+        state = _concluded(paths, state, ending)
+    except OSError as error:
+        state = outcome.could_not_run(state, error)
     grant = grants.of_run(_root(paths), spec.run_id)
     if grant and _is_to_be_spilled(paths, state, grant) and state.status is not Status.SUCCEEDED:
         state.kept = outcome.kept_on_its_way(state.kept, grant.place(state.job_id))
-    write(paths, state)
+    _write_surely(paths, state, reserve)
+    _tell(paths, f"{spec.stage} is {state.status.value}{_because(state)}", state.status is Status.SUCCEEDED)
     return state
+
+
+def _run_stage(
+    paths: JobPaths, spec: JobSpec, interpreter: str, state: JobState, watched: set[signal.Signals], spiller: Spiller,
+) -> outcome.Ending:  # fmt: skip
+    """Run the stage to its end, with all its processes; what was seen of it."""
+    state.status, state.started_at, state.place, state.why = Status.RUNNING, time.time(), 0, ""
+    kills, began = process.out_of_memory_kills(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    stage = _spawn(paths, spec, interpreter)
+    try:
+        process.Identity.of(stage.pid).write(paths.folder / queue.STAGE)
+        write(paths, state)
+        _tell(paths, f"{spec.stage} began")
+        was_told = _watch(paths, stage, watched, spiller)
+    finally:
+        process.signal_group(stage.pid, signal.SIGKILL)  # workers that outlived their parent
+        stage.wait()
+    spiller.end()
+    # By a clock that nobody sets: what the kernel said while the stage ran, however the time of day jumped.
+    since = time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+    said = tuple(text for _, text in kernel.lines(since)) if stage.returncode else ()
+    return outcome.Ending(
+        stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills, _notice(paths, state),
+        process.has_group_of_its_own(_unit(spec.job_id)), shutil.disk_usage(paths.folder).free < RESERVED_BYTES, said, stage.pid,
+    )  # fmt: skip
+
+
+def _concluded(paths: JobPaths, state: JobState, ending: outcome.Ending | None) -> JobState:
+    """The final state of a job whose stage ended so; None: it was told to stop before its turn."""
+    if ending is None:
+        return outcome.unbegun(paths, state, _cancel_file(paths).exists(), _notice(paths, state))
+    try:
+        return outcome.conclude(paths, state, ending)
+    except OSError as error:  # an output that cannot be read back
+        state.status, state.cause, state.what, state.why = Status.FAILED, Cause.ARTIFACT, f"{state.stage} left damaged outputs", str(error)
+        return state
+
+
+@contextlib.contextmanager
+def _turn(paths: JobPaths, spec: JobSpec, state: JobState, watched: set[signal.Signals]) -> Iterator[bool]:
+    """Hold the GPU for a job that needs it, after those that came before; False where it was told to stop while it waited."""
+    box = BoxPaths(_root(paths))
+    if not spec.exclusive:
+        yield True
+        return
+    queue.enter(box, spec.job_id, may_wait=True)
+    try:
+        yield _await_turn(paths, box, state, watched)
+    finally:
+        queue.leave(box, spec.job_id)
+
+
+def _await_turn(paths: JobPaths, box: BoxPaths, state: JobState, watched: set[signal.Signals]) -> bool:
+    alone_since: float | None = None
+    while line := queue.ahead(box, state.job_id):
+        _say_place(paths, state, line)
+        # A stage without a supervisor was told to end by the kernel, and saves perhaps: it gets the time that every stage gets.
+        alone_since = (alone_since or time.monotonic()) if all(ticket.is_orphan for ticket in line) else None
+        if alone_since is not None and time.monotonic() - alone_since > GRACE_SECONDS:
+            queue.kill_orphan(box, line[0])
+        arrived = signal.sigtimedwait(watched, TURN_SECONDS)
+        if arrived is not None and arrived.si_signo != signal.SIGCHLD:
+            return False
+    return True
+
+
+def _say_place(paths: JobPaths, state: JobState, line: list[queue.Ticket]) -> None:
+    """Record how many are before the job, when that has changed. A full disk hides it; the line goes on."""
+    why = "waits for {} of {}".format(*_names(BoxPaths(_root(paths)).job(line[0].job_id)))
+    if (state.place, state.why) == (len(line), why):
+        return
+    if not state.queued_at:
+        _tell(paths, f"{state.stage} {why}")
+    state.queued_at, state.place, state.why = state.queued_at or time.time(), len(line), why
+    with contextlib.suppress(OSError):
+        write(paths, state)
+
+
+def _tell(paths: JobPaths, text: str, is_well: bool = True) -> None:
+    """Put a line on the box's timeline."""
+    event = timeline.Event(time.time(), "job", "info" if is_well else "warning", text, paths.folder.name)
+    timeline.append(BoxPaths(_root(paths)).timeline, event)
+
+
+def _because(state: JobState) -> str:
+    return f" ({state.cause.value}): {state.what}" if state.cause else ""
 
 
 def _notice(paths: JobPaths, state: JobState) -> notices.Notice | None:
@@ -238,11 +384,25 @@ def _root(paths: JobPaths) -> Path:
 
 
 def _reserve(paths: JobPaths) -> Path:
-    # On a full disk even a failure must be written down: this is given back just before.
+    """Room on the disk for the job's last words."""
     path = paths.folder / ".reserve"
-    with contextlib.suppress(OSError):
-        path.write_bytes(b"\0" * 65536)
+    with contextlib.suppress(OSError), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, RESERVED_BYTES)
+        os.fsync(file.fileno())
     return path
+
+
+def _write_surely(paths: JobPaths, state: JobState, reserve: Path) -> None:
+    """Record the state, on a full disk too: the room that was reserved becomes the file, so nobody can take it in between."""
+    try:
+        with reserve.open("r+b") as file:
+            file.write(state.to_json().encode() + b"\n")
+            file.truncate()
+            os.fsync(file.fileno())
+        reserve.replace(paths.state)
+        atomic.sync_folder(paths.folder)
+    except OSError:
+        write(paths, state)
 
 
 def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str) -> subprocess.Popen[bytes]:
@@ -292,7 +452,7 @@ def status(box: BoxPaths, job_id: str) -> JobState:
     state = read(paths)
     if state is None:
         raise Refused(Cause.LOST, f"there is no job {job_id} on the box", remedy="`./inv runs` lists what was started")
-    if state.status is Status.PENDING and _is_free(paths):
+    if _is_unborn(state) and _is_free(paths):
         return _lost(paths, read(paths) or state, "it was never started: the start was cut off")
     return state
 
@@ -304,7 +464,7 @@ def listing(box: BoxPaths) -> list[dict[str, Any]]:
         with contextlib.suppress(Refused, OSError, ValueError, TypeError):
             spec = JobSpec.from_json(JobPaths(folder).spec.read_text())
             told.append({**json.loads(status(box, folder.name).to_json()), "run_id": spec.run_id})
-    return sorted(told, key=lambda state: float(state["started_at"]), reverse=True)
+    return sorted(told, key=lambda state: float(state["started_at"] or state["queued_at"]), reverse=True)
 
 
 def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
@@ -344,31 +504,35 @@ def _signal_supervisor(state: JobState, number: int) -> bool:
 
 def _kill_left_over(paths: JobPaths) -> None:
     """End a stage whose supervisor is gone: two must never write one checkpoint."""
-    try:
-        record = json.loads(_stage_file(paths).read_text())
-    except (OSError, ValueError):
-        return
-    if record["boot"] != process.boot_id() or process.start_ticks(record["pid"]) not in (0, record["ticks"]):
-        return
-    process.signal_group(record["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while process.start_ticks(record["pid"]) == record["ticks"] and time.monotonic() < deadline:
-        time.sleep(0.01)
+    if stage := process.Identity.read(paths.folder / queue.STAGE):
+        stage.kill_group()
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def read(paths: JobPaths) -> JobState | None:
-    """The job's state, LOST where the record says RUNNING and nobody runs; None when there is no such job."""
+    """The job's state, LOST where the record says that it runs or waits and nobody does; None when there is no such job."""
     state = _recorded(paths)
-    if state is None or state.status is not Status.RUNNING or process.is_alive(state.pid, state.start_ticks, state.boot_id):
+    if state is None or not _is_forsaken(state):
         return state
     state = _recorded(paths) or state  # it may have ended between the two looks
-    if state.status is not Status.RUNNING:
+    if not _is_forsaken(state):
         return state
-    rebooted = state.boot_id != process.boot_id()
-    return _lost(paths, state, "the box was rebooted or stopped under it" if rebooted else "the supervisor was killed")
+    return _lost(paths, state, _why_lost(state))
+
+
+def _is_forsaken(state: JobState) -> bool:
+    is_under_way = not state.status.is_final and not _is_unborn(state)
+    return is_under_way and not process.is_alive(state.pid, state.start_ticks, state.boot_id)
+
+
+def _why_lost(state: JobState) -> str:
+    waited = " while it waited in line" if state.status is Status.PENDING else ""
+    if state.boot_id == process.boot_id():
+        return f"the supervisor was killed{waited}"
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(process.booted_at()))
+    return f"the box was rebooted or stopped under it{waited}; it came up at {moment}"
 
 
 def write(paths: JobPaths, state: JobState) -> None:
@@ -384,7 +548,7 @@ def _recorded(paths: JobPaths) -> JobState | None:
 
 
 def _lost(paths: JobPaths, state: JobState, why: str) -> JobState:
-    state.status, state.cause, state.why = Status.LOST, Cause.LOST, why
+    state.status, state.cause, state.why, state.place = Status.LOST, Cause.LOST, why, 0
     state.what = f"job {state.job_id} is lost"
     state.remedy, state.kept = "`./inv resume` goes on from the newest checkpoint", outcome.kept(paths)
     return state
@@ -405,15 +569,11 @@ def _is_free(paths: JobPaths) -> bool:
         except BlockingIOError:
             return False
         recorded = _recorded(paths)
-        return recorded is not None and recorded.status is Status.PENDING
+        return recorded is not None and _is_unborn(recorded)
 
 
 def _cancel_file(paths: JobPaths) -> Path:
     return paths.folder / "cancel.json"
-
-
-def _stage_file(paths: JobPaths) -> Path:
-    return paths.folder / "stage.json"
 
 
 def checked(job_id: str) -> str:
@@ -430,7 +590,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="supervise")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("start").add_argument("--again", action="store_true")
+    starter = verbs.add_parser("start")
+    starter.add_argument("--again", action="store_true")
+    starter.add_argument("--queue", action="store_true")
     verbs.add_parser("list")
     verbs.add_parser("status").add_argument("job_id")
     canceller = verbs.add_parser("cancel")
@@ -446,11 +608,22 @@ def main() -> None:
         run(options.folder, options.interpreter)
         return
     try:
-        done = {"jobs": listing(BoxPaths.of_release())} if options.verb == "list" else json.loads(_answer(options).to_json())
-        print(json.dumps({"done": done}), flush=True)
+        is_list = options.verb == "list"
+        done: dict[str, Any] = {"jobs": listing(BoxPaths.of_release())} if is_list else json.loads(_answer(options).to_json())
     except Refused as refusal:
-        print(json.dumps({"error": refusal.words}), flush=True)
-        sys.exit(1)
+        _refuse(refusal)
+    except OSError as error:
+        if not disk.is_full(error):
+            raise
+        remedy = "on the box: `df -h`, free space, then the same command"
+        _refuse(Refused(Cause.DISK_FULL, "the box's disk is full", str(error), remedy))
+    else:
+        print(json.dumps({"done": done}), flush=True)
+
+
+def _refuse(refusal: Refused) -> NoReturn:
+    print(json.dumps({"error": refusal.words}), flush=True)
+    sys.exit(1)
 
 
 def _answer(options: argparse.Namespace) -> JobState:
@@ -460,7 +633,7 @@ def _answer(options: argparse.Namespace) -> JobState:
             spec = JobSpec.from_json(sys.stdin.read())
         except (ValueError, TypeError) as error:
             raise Refused(Cause.CONFIG, "that is no job specification", str(error)) from None
-        return start(box, spec, options.again)
+        return start(box, spec, options.again, options.queue)
     if options.verb == "cancel":
         return cancel(box, options.job_id, options.patience_seconds)
     return status(box, options.job_id)

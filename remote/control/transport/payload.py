@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from remote.contract.jobs import Cause
-from remote.control.errors import BoxUnreachable, JobFailed, PreflightFailed
+from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
 from remote.control.transport.base import Stdin, Transport, last_lines
 
 NOT_DEPLOYED = 78
@@ -70,10 +70,12 @@ def _frame(line: bytes) -> dict[str, Any] | None:
     return frame if isinstance(frame, dict) else None
 
 
-def _complaint(transport: Transport, words: dict[str, Any]) -> JobFailed:
-    cause = Cause(words.get("cause", Cause.CODE.value))
+def _complaint(transport: Transport, words: dict[str, Any]) -> WindlassError:
+    what = str(words.get("what", "a command on the box failed"))
     text = {key: str(words.get(key, "")) for key in ("why", "remedy", "kept")}
-    return JobFailed(str(words.get("what", "a command on the box failed")), cause=cause, where=transport.where, **text)
+    if words.get("busy"):
+        return Busy(what, where=transport.where, **text)
+    return JobFailed(what, cause=Cause(words.get("cause", Cause.CODE.value)), where=transport.where, **text)
 
 
 def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Job:
 
 
 def jobs(root: Path) -> list[Job]:
-    """The running jobs under Windlass's folder."""
+    """The jobs under Windlass's folder that run, or wait in line for the GPU."""
     return [job for state in sorted(BoxPaths(root).jobs.glob("*/state.json")) if (job := _job(state))]
 
 
@@ -71,8 +72,10 @@ def _job(state: Path) -> Job | None:
     # Not by JobState: a release newer than this watchdog may write more than it knows, and its jobs count all the same.
     try:
         told: dict[str, Any] = json.loads(state.read_text())
-        is_alive = told["status"] == "RUNNING" and process.is_alive(told["pid"], told["start_ticks"], told["boot_id"])
-        return Job(JobPaths(state.parent), told.get("stage", ""), told["pid"], _sign(JobPaths(state.parent))) if is_alive else None
+        is_alive = told["status"] in ("RUNNING", "PENDING") and process.is_alive(told["pid"], told["start_ticks"], told["boot_id"])
+        # One that waits in line is alive as long as its supervisor is: it has nothing else to show.
+        sign = _sign(JobPaths(state.parent)) if told["status"] == "RUNNING" else f"waits {time.monotonic_ns()}"
+        return Job(JobPaths(state.parent), told.get("stage", ""), told["pid"], sign) if is_alive else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -34,6 +34,14 @@ def test_a_job_runs_while_its_supervisor_lives(tmp_path):
     assert activity.jobs(tmp_path / "nowhere") == []
 
 
+def test_a_job_that_waits_in_line_keeps_the_box_up_and_is_never_stuck(tmp_path):
+    record(tmp_path, "waits", status="PENDING")
+    record(tmp_path, "never-started", status="PENDING", pid=0)
+    (first,) = activity.jobs(tmp_path)
+    (second,) = activity.jobs(tmp_path)
+    assert first.id == "waits" and first.sign != second.sign
+
+
 @pytest.mark.parametrize("place", ["log", "metrics.jsonl", "checkpoints/step-1"])
 def test_log_metrics_and_checkpoints_are_signs_of_life(tmp_path, place):
     folder = record(tmp_path, "job")
