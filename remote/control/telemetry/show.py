@@ -1,0 +1,27 @@
+"""An account on a terminal or in a file, on standard output: it is what was asked for."""
+
+import sys
+
+from remote.control.telemetry.account import Account, line_of
+
+
+def text(account: Account, minutes: str) -> str:
+    """The account for people."""
+    width = max((len(name) for name, _ in account.facts), default=0)
+    lines = [account.headline, *(f"  {name:<{width}}  {words}" for name, words in account.facts)]
+    lines += [f"  {'seen':<{width}}  {hint}" for hint in account.hints]
+    if account.log:
+        lines += ["", "last lines of the log", *(f"  | {line}" for line in account.log)]
+    if account.curves:
+        names, curve = (max(len(row[column]) for row in account.curves) for column in (0, 1))
+        lines += ["", f"the last {minutes}" if minutes else "measured"]
+        lines += [f"  {name:<{names}}  {shape:<{curve}}  {words}" for name, shape, words in account.curves]
+    if account.events:
+        lines += ["", "what happened on the box (UTC)", *(f"  {line_of(event)}" for event in account.events)]
+    return "\n".join([*lines, "", f"go on: {account.go_on}"])
+
+
+def show(account: Account, minutes: str) -> None:
+    """Print it."""
+    sys.stdout.write(text(account, minutes) + "\n")
+    sys.stdout.flush()
