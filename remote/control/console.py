@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from remote.control.secrets import mask, masked, masked_value
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,12 +24,12 @@ def console() -> "Console":
 
 def say(text: str = "", style: str | None = None) -> None:
     """One line for a person."""
-    console().print(text, style=style, markup=False, soft_wrap=True)
+    console().print(masked(text), style=style, markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
-    print(json.dumps(value, indent=1, sort_keys=True, default=str))
+    print(json.dumps(masked_value(value), indent=1, sort_keys=True, default=lambda each: masked(str(each))))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False) -> None:
@@ -38,8 +40,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     table = Table(title=title or None, title_justify="left", header_style="bold", show_lines=lines)
     for column in columns:
         table.add_column(column, overflow="fold")
+    shown = mask()
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row))
     console().print(table)
 
 
@@ -60,7 +63,7 @@ def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None],
         tasks = {name: progress.add_task(name, total=1, text="") for name in names}
 
         def show(name: str, text: str, ended: bool | None) -> None:
-            told = text if ended is not False else f"FAILED: {text}"
+            told = masked(text if ended is not False else f"FAILED: {text}")
             progress.update(tasks[name], text=told, completed=0 if ended is None else 1)
 
         yield show

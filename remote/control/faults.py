@@ -9,6 +9,7 @@ import traceback
 from remote.contract import disk
 from remote.control import project
 from remote.control.errors import Fault, LaptopError, WindlassError
+from remote.control.secrets import masked
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -46,7 +47,7 @@ def _fault(error: BaseException) -> Fault:
 
 def _report(error: BaseException) -> str:
     """The file that holds the traceback; without one it goes to standard error."""
-    text = f"$ inv {' '.join(sys.argv[1:])}\n{''.join(traceback.format_exception(error))}"
+    text = masked(f"$ inv {' '.join(sys.argv[1:])}\n{''.join(traceback.format_exception(error))}")
     with contextlib.suppress(OSError):
         path = project.state_folder() / "faults" / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
         path.parent.mkdir(exist_ok=True)

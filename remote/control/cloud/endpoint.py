@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Protocol
 
+from remote.control import secrets
 from remote.control.cloud.box import Box
 from remote.control.errors import CloudError, LaptopError
 
@@ -211,7 +212,12 @@ def _aws_client(region: str, service: str) -> Any:
     from botocore.config import Config
 
     config = Config(retries=_RETRIES, connect_timeout=10, read_timeout=60, user_agent_extra="windlass", **_SIDE_BY_SIDE | _signing(service))
-    return _whole(boto3.session.Session(region_name=region).client(service, config=config))
+    session = boto3.session.Session(region_name=region)
+    client = session.client(service, config=config)
+    found = session.get_credentials()
+    if found and not hasattr(found, "refresh_needed"):  # to ask those that change is to fetch them
+        secrets.know(found.secret_key, found.token)
+    return _whole(client)
 
 
 @lru_cache(maxsize=16)

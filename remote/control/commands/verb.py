@@ -55,4 +55,6 @@ def _explain(error: Exception, as_json: bool) -> int:
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    from remote.control.secrets import masked
+
+    print(masked(text), file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
 
-from remote.control import project
+from remote.control import project, secrets
 from remote.control.config import explain, groups, source
 from remote.control.config.section import Duration, LaptopPath, Name, Section
 from remote.control.errors import ConfigError, Finding
@@ -254,6 +254,7 @@ def _expanded(inventory: Inventory, read: source.Source) -> Inventory:
     named = {name: [each for member in members for each in counted.get(member, [member])] for name, members in inventory.groups.items()}
     whole = inventory.model_copy(update={"boxes": boxes, "groups": {**named, **counted}})
     whole._source = read
+    secrets.know_names(whole.secrets)
     return whole
 
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from remote.control.errors import Busy, NotFound
 from remote.control.project import runs_folder
+from remote.control.secrets import masked, masked_value
 
 Event = dict[str, Any]
 
@@ -46,11 +47,11 @@ class Ledger:
 
     def append(self, event: str, **facts: Any) -> Event:
         """Write one event for good: it is on the disk when this returns."""
-        line = {"event": event, "time": time.time(), **facts}
+        line: Event = masked_value({"event": event, "time": time.time(), **facts})
         with open(self.path, "ab+") as file:
             if not _ends_a_line(file):
                 file.write(b"\n")  # a kill tore the last line; what stands of it is skipped by `events`
-            file.write(json.dumps(line, sort_keys=True, default=str).encode() + b"\n")
+            file.write(json.dumps(line, sort_keys=True, default=lambda each: masked(str(each))).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         return line

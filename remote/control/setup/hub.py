@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from remote.contract.base_models import ModelFetch, ModelFile, is_wanted, lacks
+from remote.control import secrets
 from remote.control.config.base_model import ModelSpec
 from remote.control.errors import CloudError, CredentialsMissing, NotFound, PermissionDenied, WindlassError
 
@@ -42,6 +43,7 @@ def resolve(spec: ModelSpec) -> ModelFetch:
     import httpx
 
     secret = token()
+    secrets.know(secret)
     authorization = f"Bearer {secret}" if secret else ""
     headers = {"User-Agent": "windlass", **({"Authorization": authorization} if secret else {})}
     try:
