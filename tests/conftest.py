@@ -7,12 +7,12 @@ import pytest
 
 SSHD = shutil.which("sshd", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin")))
 
-
 os.environ.pop("WINDLASS_PROJECT", None)  # one that is exported is the developer's own
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that need OpenSSH's sshd are skipped without it, except in CI, where they must run."""
+    """The longest come first, or one processor ends up with them alone. Without OpenSSH's sshd its tests are skipped, except in CI."""
+    items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
     if SSHD or os.environ.get("CI"):
         return
     for item in items:

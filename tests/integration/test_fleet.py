@@ -43,6 +43,7 @@ def states(records):
     return [record["state"] for record in records]
 
 
+@pytest.mark.end_to_end
 @pytest.mark.timeout(1500)
 def test_sixty_four_boxes_are_driven_as_one(cloud):
     client.inject(cloud, {"kind": "capacity", "box": "box-7"})

@@ -30,7 +30,7 @@ def test(context: Any, only: str = "", options: str = "") -> None:
     if box_tests:
         failed |= _pytest(_box_python(), [*box_tests, *options.split()], PYTHONPATH=f"{CODE}{os.pathsep}{_pytest_for_the_box()}")
     if laptop_tests:
-        words = [*laptop_tests, "--ignore=tests/payload/box", *options.split()]
+        words = [*laptop_tests, "--ignore=tests/payload/box", *([] if only else _side_by_side()), *options.split()]
         failed |= _pytest(sys.executable, words, WINDLASS_ENVIRONMENTS=str(_environments()))
     if failed:
         raise Exit("error: a test failed; its name stands above", code=1)
@@ -66,6 +66,11 @@ def lock(context: Any) -> None:
     ]
     for name, extra in {"laptop": [], "dev": ["--group", "dev"]}.items():
         subprocess.run([*words, *extra, "-o", f"requirements/{name}.lock"], cwd=CODE, check=True)
+
+
+def _side_by_side() -> list[str]:
+    """One worker more than processors: most tests wait for boxes. A file's tests share its boxes, so they stay together."""
+    return [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile", "--no-loadscope-reorder"]
 
 
 def _install_developer_packages() -> None:
