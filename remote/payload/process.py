@@ -2,14 +2,9 @@
 
 import contextlib
 import ctypes
-import json
 import os
 import signal
-import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from remote.contract import atomic
 
 PR_SET_PDEATHSIG = 1
 
@@ -33,50 +28,6 @@ def is_alive(pid: int, ticks: int, boot: str) -> bool:
     return pid > 0 and boot == boot_id() and ticks > 0 and start_ticks(pid) == ticks
 
 
-@dataclass(frozen=True)
-class Identity:
-    """A process, told from every other one that ever had its pid."""
-
-    pid: int
-    ticks: int
-    boot: str
-
-    @classmethod
-    def of(cls, pid: int) -> "Identity":
-        """The process that has that pid now."""
-        return cls(pid, start_ticks(pid), boot_id())
-
-    @classmethod
-    def read(cls, path: Path) -> "Identity | None":
-        """The one that `write` left there; None where nothing was."""
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def write(self, path: Path) -> None:
-        """Keep it in a file."""
-        atomic.write_json(path, asdict(self))
-
-    def lives(self) -> bool:
-        """Whether it still runs."""
-        return is_alive(self.pid, self.ticks, self.boot)
-
-    def kill_group(self, seconds: float = 10.0) -> None:
-        """Kill the group that it leads or led, and wait for its own end. Nothing where another process has its pid now."""
-        if self.boot != boot_id() or start_ticks(self.pid) not in (0, self.ticks):
-            return
-        signal_group(self.pid, signal.SIGKILL)
-        deadline = time.monotonic() + seconds
-        while self.lives() and time.monotonic() < deadline:
-            time.sleep(0.01)
-
-
-def booted_at() -> float:
-    """When the box came up, in seconds since the epoch, UTC, by its clock of now."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def signal_group(group: int, number: int) -> None:
     """Send a signal to a whole process group, if there is one."""
     if group > 1:
@@ -96,13 +47,6 @@ def out_of_memory_kills() -> int:
         with contextlib.suppress(OSError, ValueError, KeyError):
             return int(dict(line.split() for line in path.read_text().splitlines())[field])
     return 0
-
-
-def has_group_of_its_own(unit: str) -> bool:
-    """Whether this process stands in the control group of that systemd unit: what is counted there is the unit's alone."""
-    with contextlib.suppress(OSError):
-        return f"/{unit}.service" in Path("/proc/self/cgroup").read_text()
-    return False
 
 
 def _counters() -> list[tuple[Path, str]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remote.contract.paths import BoxPaths
-from remote.payload import process
+from remote.payload.identity import Identity
 
 STAGE = "stage.json"
 """In a job's folder: the process that is its stage."""
@@ -56,7 +56,7 @@ def enter(box: BoxPaths, job_id: str, may_wait: bool) -> None:
         if mine is None and others and not may_wait:
             raise Taken(others)
         number = mine.number if mine else _next_number(folder)
-        process.Identity.of(os.getpid()).write(folder / f"{number:012}.{job_id}")
+        Identity.of(os.getpid()).write(folder / f"{number:012}.{job_id}")
 
 
 def ahead(box: BoxPaths, job_id: str) -> list[Ticket]:
@@ -77,7 +77,7 @@ def leave(box: BoxPaths, job_id: str) -> None:
 
 def kill_orphan(box: BoxPaths, ticket: Ticket) -> None:
     """End what is left of a job without a supervisor."""
-    if stage := process.Identity.read(box.job(ticket.job_id).folder / STAGE):
+    if stage := Identity.read(box.job(ticket.job_id).folder / STAGE):
         stage.kill_group()
 
 
@@ -92,11 +92,11 @@ def _tickets(folder: Path) -> list[Path]:
 
 def _ticket(box: BoxPaths, path: Path) -> Ticket | None:
     """The ticket if it holds good; one that does not is cleared away, with workers that a killed job left behind."""
-    holder = process.Identity.read(path)
+    holder = Identity.read(path)
     if holder is not None and holder.lives():
         return Ticket(path, is_orphan=False)
     left = Ticket(path, is_orphan=True)
-    stage = process.Identity.read(box.job(left.job_id).folder / STAGE)
+    stage = Identity.read(box.job(left.job_id).folder / STAGE)
     if stage is not None and stage.lives():
         return left
     kill_orphan(box, left)

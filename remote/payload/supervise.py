@@ -28,6 +28,7 @@ from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant
 from remote.payload import environment, grants, kernel, outcome, process, queue, quiet
+from remote.payload.identity import Identity
 from remote.payload.spiller import Spiller
 
 GRACE_SECONDS = 90.0
@@ -212,6 +213,13 @@ def _unit(job_id: str) -> str:
     return f"windlass-job-{job_id}"
 
 
+def _has_own_group(job_id: str) -> bool:
+    """Whether this process stands in the control group of the job's unit: what is counted there is the job's alone."""
+    with contextlib.suppress(OSError):
+        return f"/{_unit(job_id)}.service" in Path("/proc/self/cgroup").read_text()
+    return False
+
+
 def _launched(words: list[str]) -> bool:
     if shutil.which(words[0]) is None:
         return False
@@ -253,7 +261,7 @@ def run(folder: Path, interpreter: str) -> None:
 
 
 def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
-    me = process.Identity.of(os.getpid())
+    me = Identity.of(os.getpid())
     state = JobState(spec.job_id, spec.stage, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot)
     reserve = _reserve(paths)
     try:
@@ -278,7 +286,7 @@ def _run_stage(
     kills, began = process.out_of_memory_kills(), time.clock_gettime(time.CLOCK_BOOTTIME)
     stage = _spawn(paths, spec, interpreter)
     try:
-        process.Identity.of(stage.pid).write(paths.folder / queue.STAGE)
+        Identity.of(stage.pid).write(paths.folder / queue.STAGE)
         write(paths, state)
         _tell(paths, f"{spec.stage} began")
         was_told = _watch(paths, stage, watched, spiller)
@@ -291,7 +299,7 @@ def _run_stage(
     said = tuple(text for _, text in kernel.lines(since)) if stage.returncode else ()
     return outcome.Ending(
         stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills, _notice(paths, state),
-        process.has_group_of_its_own(_unit(spec.job_id)), shutil.disk_usage(paths.folder).free < RESERVED_BYTES, said, stage.pid,
+        _has_own_group(spec.job_id), shutil.disk_usage(paths.folder).free < RESERVED_BYTES, said, stage.pid,
     )  # fmt: skip
 
 
@@ -504,7 +512,7 @@ def _signal_supervisor(state: JobState, number: int) -> bool:
 
 def _kill_left_over(paths: JobPaths) -> None:
     """End a stage whose supervisor is gone: two must never write one checkpoint."""
-    if stage := process.Identity.read(paths.folder / queue.STAGE):
+    if stage := Identity.read(paths.folder / queue.STAGE):
         stage.kill_group()
 
 
@@ -531,7 +539,7 @@ def _why_lost(state: JobState) -> str:
     waited = " while it waited in line" if state.status is Status.PENDING else ""
     if state.boot_id == process.boot_id():
         return f"the supervisor was killed{waited}"
-    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(process.booted_at()))
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)))
     return f"the box was rebooted or stopped under it{waited}; it came up at {moment}"
 
 
