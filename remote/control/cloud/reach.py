@@ -19,7 +19,8 @@ from remote.control.errors import BoxUnreachable, ConfigError, Finding, HostKeyM
 from remote.control.transport import known_hosts
 
 if TYPE_CHECKING:
-    from remote.control.transport.ssh import Address, Link
+    from remote.control.transport.pulse import Link
+    from remote.control.transport.ssh import Address
 
 _GREETING_BYTES = 4096
 _GREETING_SECONDS = 15.0

@@ -14,7 +14,7 @@ from paramiko.ssh_exception import PasswordRequiredException, SSHException
 from remote.control.errors import LoginRefused
 
 if TYPE_CHECKING:
-    from remote.control.transport.ssh import Address
+    from remote.control.transport.ssh import Address, Connection
 
 DEFAULT_KEYS = tuple(Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
 AGENT = "SSH agent"
@@ -51,8 +51,17 @@ def candidates(address: "Address") -> Iterator[list[Candidate]]:
         yield found
 
 
-def log_in(address: "Address", connection: paramiko.Transport, left: list[Candidate], tried: list[str]) -> bool:
-    """Whether one of the keys in `left` was taken. Moves what was refused from `left` to `tried`; stops early when the server hangs up."""
+class Lost(Exception):
+    """The connection ended while a key was tried, and not because of it."""
+
+
+def log_in(address: "Address", connection: "Connection", left: list[Candidate], tried: list[str]) -> bool:
+    """Whether one of the keys in `left` was taken. Moves what was refused from `left` to `tried`; stops early when the server hangs up.
+
+    A server that means it says so, or answers first. An end without either is no refusal: then Lost is raised, or the key stays in `left`
+    for the next connection.
+    """
+    is_first = True
     while left and connection.is_active():
         candidate = left.pop(0)
         if address.admit is not None:
@@ -60,10 +69,15 @@ def log_in(address: "Address", connection: paramiko.Transport, left: list[Candid
         try:
             connection.auth_publickey(address.user, candidate.key)
             return True
-        except paramiko.AuthenticationException:
-            tried.append(str(candidate))
         except (SSHException, OSError, EOFError) as error:
-            tried.append(f"{candidate}: {str(error) or 'the other side hung up'}")
+            if not connection.is_active() and not connection.farewell:
+                if is_first or connection.pulse.verdict:
+                    raise Lost from error
+                left.insert(0, candidate)
+                return False
+            complaint = "" if isinstance(error, paramiko.AuthenticationException) else f": {str(error) or 'the other side hung up'}"
+            tried.append(f"{candidate}{complaint}")
+        is_first = False
     return False
 
 

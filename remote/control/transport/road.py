@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from remote.control.errors import BoxUnreachable
 from remote.control.transport.base import last_lines
-from remote.control.transport.ssh import Address, connect
+from remote.control.transport.pulse import Pulse
+from remote.control.transport.ssh import Address, Connection, connect
 
 if TYPE_CHECKING:
     import paramiko
@@ -30,7 +31,7 @@ class ProgramLink:
         self._socket, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the link
         self._last_words = ""
-        self._closed, self._closing = False, threading.Lock()  # paramiko looks at `_closed`, as of sockets
+        self._closed, self._closing = False, threading.Lock()
         with theirs:
             # A session of its own: Ctrl-C is for the command in the foreground, which then ends the link itself.
             self._process = subprocess.Popen(
@@ -44,6 +45,10 @@ class ProgramLink:
         if self._errors.closed:
             return self._last_words
         return last_lines(os.pread(self._errors.fileno(), 1 << 16, 0))
+
+    def fileno(self) -> int:
+        """As of sockets: shows how much the program has not taken yet."""
+        return self._socket.fileno()
 
     def recv(self, size: int, /) -> bytes:
         """The next bytes."""
@@ -78,9 +83,9 @@ class ProgramLink:
 class BastionLink:
     """A channel to the box over a connection to its bastion."""
 
-    def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel") -> None:
-        self._bastion, self._channel = bastion, channel
-        self._closed, self._closing = False, threading.Lock()  # paramiko looks at `_closed`, as of sockets
+    def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel", carrier: Pulse) -> None:
+        self._bastion, self._channel, self.carrier = bastion, channel, carrier
+        self._closed, self._closing = False, threading.Lock()
 
     def recv(self, size: int, /) -> bytes:
         """The next bytes."""
@@ -111,7 +116,7 @@ class _Bastion:
     def __init__(self, address: Address, host_key: str) -> None:
         self._address, self._host_key = address, host_key
         self._lock, self._links = threading.Lock(), 0
-        self._connection: paramiko.Transport | None = None
+        self._connection: Connection | None = None
 
     def enter(self, box: str, host: str, port: int) -> BastionLink:
         """A link to `host`, as the bastion sees it."""
@@ -127,7 +132,8 @@ class _Bastion:
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.leave()
             raise _closed_road(self._address, box, host, port, error) from None
-        return BastionLink(self, channel)
+        connection.settled()
+        return BastionLink(self, channel, connection.pulse)
 
     def leave(self) -> None:
         """One link less."""

@@ -3,24 +3,26 @@
 import base64
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import paramiko
+from paramiko.common import cMSG_GLOBAL_REQUEST
 from paramiko.ssh_exception import SSHException
 
 from remote.control.errors import BoxUnreachable, HostKeyMismatch
 from remote.control.transport import login
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, run_to_end
+from remote.control.transport.dial import dial, until_greeted
+from remote.control.transport.pulse import Link, Pulse
 
-CONNECT_SECONDS = 10.0
-KEEPALIVE_SECONDS = 10
-DEAD_AFTER_SECONDS = 30
+DEAD_AFTER_SECONDS = 10.0
+# Against peers that speak on and on without coming to the point; those that fall silent are the pulse's.
+HANDSHAKE_SECONDS, LOGIN_SECONDS, SESSION_SECONDS = 60.0, 120.0, 60.0
 # The window is what may be under way at once: 4 MiB carry 80 MB/s at 50 ms. Larger ones cost more than they bring:
 # paramiko shifts all that is buffered with each read (on loopback 380 MB/s with 4 MiB, 90 with 16).
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -31,26 +33,6 @@ READ_BYTES = 512 * 1024
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-class Link(Protocol):
-    """What carries the bytes of a connection: a socket, or what behaves like one."""
-
-    def recv(self, size: int, /) -> bytes:
-        """The next bytes; none at the end."""
-        ...
-
-    def send(self, content: bytes, /) -> int:
-        """Hand bytes on; returns how many were taken."""
-        ...
-
-    def settimeout(self, seconds: float | None, /) -> None:
-        """How long the two above may take."""
-        ...
-
-    def close(self) -> None:
-        """End it."""
-        ...
-
-
 @dataclass(frozen=True)
 class Address:
     """What it takes to reach a box: `key` is a private key file (or the public half of a key that an SSH agent holds), or None for the
@@ -58,6 +40,7 @@ class Address:
 
     `road` makes the link where `host` cannot be reached from here; it raises BoxUnreachable. `admit` is told the public line of each
     key before it is tried. `heal` is called once when packets vanish on their way, and says whether another try makes sense.
+    `dead_after`: so many seconds without a sign of life, and the connection is lost.
     """
 
     name: str
@@ -68,6 +51,7 @@ class Address:
     key: Path | None
     alias: str
     is_bastion: bool = False
+    dead_after: float = field(default=DEAD_AFTER_SECONDS, compare=False)
     road: Callable[[], Link] | None = field(default=None, compare=False, repr=False)
     admit: Callable[[str], None] | None = field(default=None, compare=False, repr=False)
     heal: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
@@ -90,6 +74,41 @@ class Address:
         return f"`bastion:` of {self.name}" if self.is_bastion else self.name
 
 
+class Connection(paramiko.Transport):  # type: ignore[misc]
+    """A paramiko connection that knows whether its peer lives, and what it said in farewell."""
+
+    def __init__(self, link: Link, dead_after: float) -> None:
+        self.pulse = Pulse(link, dead_after)
+        super().__init__(self.pulse, default_window_size=WINDOW_BYTES, default_max_packet_size=PACKET_BYTES)
+        self.banner_timeout = self.handshake_timeout = HANDSHAKE_SECONDS
+        self.auth_timeout = LOGIN_SECONDS
+        self.farewell = ""
+
+    @property
+    def is_greeted(self) -> bool:
+        """Whether an SSH server has answered at all."""
+        return bool(self.remote_version)
+
+    def settled(self) -> None:
+        """A first request was answered: from now on the peer is asked for signs of life."""
+        self.pulse.settled(self._ask)
+
+    def why_lost(self, error: object = None) -> str:
+        """Why the connection ended, in words."""
+        return self.pulse.verdict or self.farewell or _plainly(error or self.saved_exception or EOFError())
+
+    def _ask(self) -> None:
+        message = paramiko.Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        self._send_user_message(message)
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        message.get_int()
+        self.farewell = message.get_text()
+
+
 class SshTransport:
     """One connection to a box, opened with the first command and again after a loss. `pinned` gives the host keys for an alias."""
 
@@ -97,7 +116,7 @@ class SshTransport:
         self.address, self.where = address, address.where
         self.round_trips = self.bytes_sent = 0
         self._pinned = pinned
-        self._connection: paramiko.Transport | None = None
+        self._connection: Connection | None = None
         self._lock = threading.Lock()
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
@@ -108,16 +127,18 @@ class SshTransport:
         self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
     ) -> "SshStream":  # fmt: skip
         """Start a command."""
-        connection = self._connected()
         self.round_trips += 1
         self.bytes_sent += len(command.encode())
+        connection, channel = self._session()
         try:
-            channel = connection.open_session(window_size=WINDOW_BYTES, max_packet_size=PACKET_BYTES, timeout=CONNECT_SECONDS * 3)
             channel.exec_command(command)
-        except (SSHException, OSError, EOFError) as error:
-            self.close()
-            raise self._lost(error) from None
-        return SshStream(self, channel, stdin, timeout, silence)
+        except (SSHException, OSError, EOFError) as error:  # it may run, or not: from here on only the caller may try again
+            if connection.is_active():
+                raise self._refused(str(error)) from None
+            self._drop(connection)
+            raise self._lost(connection.why_lost(error)) from None
+        connection.settled()
+        return SshStream(self, connection, channel, stdin, timeout, silence)
 
     def close(self) -> None:
         """End the connection."""
@@ -132,11 +153,37 @@ class SshTransport:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _connected(self) -> paramiko.Transport:
+    def _session(self) -> tuple[Connection, paramiko.Channel]:
+        """A channel on which nothing was said yet; over a connection made anew, once, where the one at hand proves dead."""
+        while True:
+            connection, is_new = self._connected()
+            try:
+                return connection, connection.open_session(WINDOW_BYTES, PACKET_BYTES, SESSION_SECONDS)
+            except paramiko.ChannelException as error:
+                raise self._refused(error.text) from None
+            except (SSHException, OSError, EOFError) as error:
+                self._drop(connection)
+                if is_new:
+                    raise self._lost(connection.why_lost(error)) from None
+
+    def _connected(self) -> tuple[Connection, bool]:
         with self._lock:
-            if self._connection is None or not self._connection.is_active():
+            is_new = self._connection is None or not self._connection.is_active()
+            if self._connection is None or is_new:
                 self._connection = connect(self.address, self._pinned(self.address.alias))
-            return self._connection
+            return self._connection, is_new
+
+    def _drop(self, connection: Connection) -> None:
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
+        connection.close()
+
+    def _refused(self, why: str) -> BoxUnreachable:
+        return BoxUnreachable(
+            f"{self.where} runs no further command over this connection", where=self.where, why=why,
+            remedy="its sshd must allow commands (ForceCommand, MaxSessions); with fewer commands side by side: run it again",
+        )  # fmt: skip
 
     def _lost(self, why: object) -> BoxUnreachable:
         return BoxUnreachable(
@@ -148,9 +195,11 @@ class SshTransport:
 class SshStream:
     """A command running in a channel of its own."""
 
-    def __init__(self, transport: SshTransport, channel: paramiko.Channel, stdin: Stdin, timeout: float | None, silence: float | None):
-        self._transport, self._channel = transport, channel
-        self._connection: paramiko.Transport = channel.get_transport()
+    def __init__(
+        self, transport: SshTransport, connection: Connection, channel: paramiko.Channel,
+        stdin: Stdin, timeout: float | None, silence: float | None,
+    ) -> None:  # fmt: skip
+        self._transport, self._connection, self._channel = transport, connection, channel
         self._deadline = time.monotonic() + timeout if timeout is not None else None
         self._silence = silence
         self._exit_code = -1
@@ -180,7 +229,7 @@ class SshStream:
     def __exit__(self, *exception: object) -> None:
         with contextlib.suppress(EOFError, OSError):  # on a dying connection closing fails too, and must not hide why
             self._channel.close()
-        self._feeder.join(DEAD_AFTER_SECONDS)
+        self._feeder.join(self._transport.address.dead_after)
         self._transport.bytes_sent += self._feeder.sent
 
     def _read(self) -> bytes:
@@ -192,7 +241,7 @@ class SshStream:
             seconds = self._timeout if self._remaining() == 0 else self._silence
             raise self._transport._lost(f"no answer within {seconds:g} s") from None
         except (SSHException, OSError, EOFError) as error:  # receiving also sends, to widen the window: that fails on a dying connection
-            raise self._transport._lost(error) from None
+            raise self._transport._lost(self._connection.why_lost(error)) from None
 
     def _read_stderr(self) -> bytes:
         while True:
@@ -223,7 +272,7 @@ class SshStream:
             raise self._feeder.error
         status: int = self._channel.exit_status
         if status == -1 and self._is_lost():
-            raise self._transport._lost(self._connection.saved_exception or "closed by the other side")
+            raise self._transport._lost(self._connection.why_lost())
         return status
 
     def _is_lost(self) -> bool:
@@ -232,7 +281,7 @@ class SshStream:
         return not self._connection.is_alive() or not self._connection.is_active()
 
 
-def connect(address: Address, pinned: list[str]) -> paramiko.Transport:
+def connect(address: Address, pinned: list[str]) -> Connection:
     """An authenticated connection. Raises BoxUnreachable, HostKeyMismatch, LoginRefused."""
     expected = [host_key_of(line) for line in pinned]
     if not expected:
@@ -246,8 +295,10 @@ def connect(address: Address, pinned: list[str]) -> paramiko.Transport:
                 if not left:
                     raise login.rejected(address, tried)
                 connection = _identified(address, expected)  # a server hangs up after some refused keys
-        connection.set_keepalive(KEEPALIVE_SECONDS)
         return connection
+    except login.Lost as lost:
+        connection.close()
+        raise _unreachable(address, f"it was lost while logging in: {connection.why_lost(lost.__cause__)}") from None
     except BaseException:
         connection.close()
         raise
@@ -260,50 +311,41 @@ def host_key_of(line: str) -> paramiko.PKey:
     return paramiko.PKey.from_type_string(words[at], base64.b64decode(words[at + 1]))
 
 
-def _identified(address: Address, expected: list[paramiko.PKey]) -> paramiko.Transport:
+def _identified(address: Address, expected: list[paramiko.PKey]) -> Connection:
     connection = _greeted(address, [key.get_name() for key in expected])
     try:
         _check_host_key(address, connection.get_remote_server_key(), expected)
+        connection.pulse.logging_in()
         return connection
     except BaseException:
         connection.close()
         raise
 
 
-def _greeted(address: Address, key_types: list[str]) -> paramiko.Transport:
-    link = address.road() if address.road else _socket(address)
-    connection = paramiko.Transport(link, default_window_size=WINDOW_BYTES, default_max_packet_size=PACKET_BYTES)
+def _greeted(address: Address, key_types: list[str]) -> Connection:
+    connection = Connection(address.road() if address.road else _socket(address), address.dead_after)
     try:
         _prefer(connection, key_types)
-        connection.start_client(timeout=CONNECT_SECONDS * 2)
+        connection.start_client()
     except (SSHException, OSError, EOFError) as error:
         connection.close()
-        complaint = getattr(link, "complaint", "")
-        raise _unreachable(address, f"{_plainly(error)}; {complaint}" if complaint else error) from None
+        complaint = connection.pulse.complaint
+        why = connection.why_lost(error)
+        raise _unreachable(address, f"{why}; {complaint}" if complaint else why, connection.is_greeted) from None
     return connection
 
 
-def _socket(address: Address) -> socket.socket:
+def _socket(address: Address) -> Link:
     try:
-        link = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
+        return dial(address.host, address.port, address.dead_after)
     except OSError as error:
         # A firewall that does not know this laptop's address lets packets vanish; a box whose SSH server is down refuses.
         if isinstance(error, TimeoutError) and address.heal is not None and address.heal():
             return _socket(replace(address, heal=None))
-        raise _unreachable(address, error) from None
-    _give_up_on_silence(link)
-    return link
+        raise _unreachable(address, error, is_greeted=False) from None
 
 
-def _give_up_on_silence(link: socket.socket) -> None:
-    # A box that vanished without a farewell: sent bytes, keepalives among them, that nobody acknowledges end the connection.
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_SECONDS * 1000)
-
-
-def _prefer(connection: paramiko.Transport, key_types: list[str]) -> None:
+def _prefer(connection: Connection, key_types: list[str]) -> None:
     # Ask for the key we know; the other kinds stay allowed, so that a stranger's key can be shown in the error.
     names = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
     known = [name for key_type in key_types for name in names.get(key_type, (key_type,))]
@@ -326,14 +368,17 @@ def _check_host_key(address: Address, shown: paramiko.PKey, expected: list[param
     )  # fmt: skip
 
 
-def _unreachable(address: Address, error: Any) -> BoxUnreachable:
+def _unreachable(address: Address, why: Any, is_greeted: bool = True) -> BoxUnreachable:
     name = address.name
     cloud = f"`./inv status` shows whether it runs; `./inv start {name}` starts it, or lets this laptop's address in"
     standing = f"start the host, or correct `host:` and `port:` of {address.section} in inventory.yaml, then `./inv start {name}` tries it"
-    return BoxUnreachable(
-        f"{address.where} does not answer over SSH", where=address.where, why=_plainly(error),
+    error = BoxUnreachable(
+        f"{address.where} does not answer over SSH", where=address.where, why=_plainly(why),
         remedy=standing if address.stands else cloud,
     )  # fmt: skip
+    if not is_greeted and address.road is None:
+        error.until_back = until_greeted(address.host, address.port)
+    return error
 
 
 def _plainly(why: object) -> str:

@@ -6,7 +6,6 @@ import pytest
 
 from remote.control.errors import BoxUnreachable
 from remote.control.transport import connect as connecting
-from remote.control.transport import ssh
 from tests.integration import boxes
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
@@ -32,8 +31,7 @@ def closed():
     open_up()
 
 
-def test_a_closed_port_is_opened_once_and_tried_again(closed, tmp_path, monkeypatch):
-    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 0.3)
+def test_a_closed_port_is_opened_once_and_tried_again(closed, tmp_path):
     port, open_up = closed
     server = boxes.Sshd(tmp_path / "box", port=port).prepare()
     healed = []
@@ -42,23 +40,21 @@ def test_a_closed_port_is_opened_once_and_tried_again(closed, tmp_path, monkeypa
         healed.append(True)
         open_up()
         server.start()
-        monkeypatch.setattr(ssh, "CONNECT_SECONDS", 10.0)
         return True
 
     try:
-        with server.transport(heal=heal) as box:
+        with server.transport(heal=heal, dead_after=2) as box:
             assert box.exec("echo in").text == "in\n"
     finally:
         server.stop()
     assert healed == [True]
 
 
-def test_what_cannot_be_healed_says_what_would(closed, tmp_path, monkeypatch):
-    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 0.3)
+def test_what_cannot_be_healed_says_what_would(closed, tmp_path):
     server = boxes.Sshd(tmp_path / "box", port=closed[0]).prepare()
     asked = []
     with pytest.raises(BoxUnreachable, match="does not answer") as caught:
-        server.transport(heal=lambda: asked.append(True)).exec("true")
+        server.transport(heal=lambda: asked.append(True), dead_after=0.3).exec("true")
     assert asked == [True] and "`./inv start demo`" in caught.value.remedy
 
 

@@ -1,0 +1,136 @@
+"""TCP connections over networks that come and go."""
+
+import contextlib
+import errno
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+STAGGER_SECONDS = 0.5
+_LOOK_SECONDS = 0.25
+_GREETING_SECONDS = 2.0
+
+_Place = tuple[socket.AddressFamily, tuple[object, ...]]
+
+
+def dial(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection to `host`:`port`, blocking. Raises OSError; TimeoutError where nobody answers within `seconds`.
+
+    Each half second another attempt begins beside those under way, address after address. So the moment a network is back it is used:
+    a single attempt would sleep on, for its kernel repeats it after 1, 3, 7 and 15 seconds.
+    """
+    deadline = time.monotonic() + seconds
+    race = _Race(_resolved(host, port, seconds))
+    try:
+        while (winner := race.round(min(STAGGER_SECONDS, deadline - time.monotonic()))) is None:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} s")
+        winner.setblocking(True)
+        winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return winner
+    finally:
+        race.close()
+
+
+def until_greeted(host: str, port: int) -> Callable[[float], None]:
+    """What waits up to so many seconds, and returns early once an SSH server greets at `host`:`port`."""
+
+    def wait(seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(_LOOK_SECONDS, left))
+            if _greets(host, port, min(_GREETING_SECONDS, max(left, _LOOK_SECONDS))):
+                return
+
+    return wait
+
+
+class _Race:
+    """Attempts at connections side by side; the first that stands wins, the others are closed."""
+
+    def __init__(self, places: list[_Place]) -> None:
+        self._places, self._next = places, 0
+        self._runners = selectors.DefaultSelector()
+        self._winner: socket.socket | None = None
+
+    def round(self, seconds: float) -> socket.socket | None:
+        """Begin one more attempt, then wait so long for any of them. Raises OSError when every address is known not to answer."""
+        self._begin()
+        deadline = time.monotonic() + max(0.0, seconds)
+        while self._winner is None and (left := deadline - time.monotonic()) > 0:
+            for key, _ in self._runners.select(left):
+                self._arrived(key.fileobj, key.data)
+        return self._winner
+
+    def close(self) -> None:
+        for key in list(self._runners.get_map().values()):
+            self._drop(key.fileobj)
+        self._runners.close()
+
+    def _begin(self) -> None:
+        place = self._places[self._next % len(self._places)]
+        self._next += 1
+        family, address = place
+        runner = socket.socket(family, socket.SOCK_STREAM)
+        runner.setblocking(False)
+        self._runners.register(runner, selectors.EVENT_WRITE, place)
+        code = runner.connect_ex(address)
+        if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+            self._lost(runner, place, code)
+
+    def _arrived(self, runner: object, place: _Place) -> None:
+        assert isinstance(runner, socket.socket)
+        code = runner.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._lost(runner, place, code)
+        elif self._winner is None:
+            self._runners.unregister(runner)
+            self._winner = runner
+
+    def _lost(self, runner: socket.socket, place: _Place, code: int) -> None:
+        # Others to the same address share its fate; one that timed out in the kernel says nothing about the next.
+        self._drop(runner)
+        if code != errno.ETIMEDOUT:
+            self._places = [each for each in self._places if each != place]
+        if not self._places:
+            raise OSError(code, os.strerror(code))
+        self._begin()
+
+    def _drop(self, runner: object) -> None:
+        assert isinstance(runner, socket.socket)
+        with contextlib.suppress(KeyError):
+            self._runners.unregister(runner)
+        runner.close()
+
+
+def _resolved(host: str, port: int, seconds: float) -> list[_Place]:
+    # In a thread: without a network a resolver may take half a minute to say so.
+    found: list[_Place] = []
+    error: list[OSError] = []
+
+    def look_up() -> None:
+        try:
+            found.extend((family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as cause:
+            error.append(cause)
+
+    looking = threading.Thread(target=look_up, name="resolver", daemon=True)
+    looking.start()
+    looking.join(seconds)
+    if error:
+        raise error[0]
+    if not found:
+        raise TimeoutError(errno.ETIMEDOUT, f"the name {host} is not resolved within {seconds:g} s")
+    return found
+
+
+def _greets(host: str, port: int, seconds: float) -> bool:
+    try:
+        with dial(host, port, seconds) as link:
+            link.settimeout(seconds)
+            return link.recv(4) == b"SSH-"
+    except OSError:
+        return False
