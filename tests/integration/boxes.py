@@ -89,10 +89,15 @@ def code_tree(folder: Path) -> Path:
     """A copy of the box's code with the stages above."""
     shutil.copytree(CODE / "remote", folder / "remote", ignore=shutil.ignore_patterns("__pycache__", "control"))
     for name, body in STAGES.items():
-        main = textwrap.indent(textwrap.dedent(body), "    ")
-        text = f'from remote.payload.job import run_stage\ndef main(job):{main}\nif __name__ == "__main__":\n    run_stage(main)\n'
-        (folder / "remote/payload/stages" / f"{name}.py").write_text(text)
+        write_stage(folder, name, body)
     return folder
+
+
+def write_stage(code: Path, name: str, body: str) -> None:
+    """Add a stage to a copy of the code: the lines of its `main(job)`."""
+    main = textwrap.indent(textwrap.dedent(body), "    ")
+    text = f'from remote.payload.job import run_stage\ndef main(job):{main}\nif __name__ == "__main__":\n    run_stage(main)\n'
+    (code / "remote/payload/stages" / f"{name}.py").write_text(text)
 
 
 def deploy_stages(transport: Transport, code: Path, root: str = "windlass") -> str:

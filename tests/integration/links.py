@@ -93,7 +93,8 @@ class Proxy:
         self._do(self._strike(fault))
 
     def strike_after(self, fault: str, count: int, direction: str = DOWN) -> None:
-        """One of FAULTS, once, after `count` more bytes in one direction, which are handed on before. `struck` tells when."""
+        """One of FAULTS, or a word of your own that does nothing here, once, after `count` more bytes in one direction, which are handed on
+        before. `struck` tells when."""
         self.struck.clear()
         self._do(self._arm(fault, count, direction))
 
@@ -132,7 +133,7 @@ class Proxy:
             link.stalled |= stalled
             if fault == "reset":
                 link.end(abrupt=True)
-            elif not stalled:
+            elif fault in ("box_gone", "laptop_gone"):
                 link.abandon(UP if fault == "box_gone" else DOWN)
 
     async def _arm(self, fault: str, count: int, direction: str) -> None:
