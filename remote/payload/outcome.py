@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest, disk, notices
+from remote.contract import digest, disk, job_log, notices
 from remote.contract.exits import Exit
 from remote.contract.jobs import Artifact, Cause, JobState, Status
 from remote.contract.paths import JobPaths
@@ -193,12 +193,10 @@ def _words_of(code: int) -> str:
 
 def _end_of(log: Path, lines: int | None = 3) -> str:
     """The last lines of a log that hold anything, on one; all of its last bytes where `lines` is None."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
-            found = file.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return ""
+    start = max(0, job_log.parts(log.parent)[-1].end - _END_BYTES)
+    start, content = job_log.read(log.parent, start, _END_BYTES)
+    content += job_log.read(log.parent, start + len(content), _END_BYTES)[1]  # a part may end within
+    found = content.decode(errors="replace").strip().splitlines()
     return " | ".join(line.strip() for line in (found if lines is None else found[-lines:]))
 
 

@@ -1,7 +1,7 @@
 """The box's side of a job: starts it detached, watches it, records how it ended. Standard library only.
 
-`start [--again] [--queue]` reads a JobSpec on standard input; `status ID`; `cancel ID SECONDS`. Each answers with one frame that holds
-the JobState. `run FOLDER PYTHON` is the supervisor itself: it outlives the connection that started it.
+`start [--again] [--queue]` reads `{"spec", "secrets"}` on standard input; `status ID`; `cancel ID SECONDS`. Each answers with one frame
+that holds the JobState. `run FOLDER PYTHON` is the supervisor itself: it outlives the connection that started it.
 
 An exclusive job waits in its supervisor until the box's GPU is its own: see `remote.payload.queue`. One that a reboot finds waiting
 is LOST like one that ran, and `./inv resume` puts it in line again: nobody could say any more in which order.
@@ -18,17 +18,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from remote.contract import atomic, disk, notices, timeline
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.masking import Masker
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant
-from remote.payload import environment, grants, kernel, outcome, process, queue, quiet
+from remote.payload import environment, grants, kernel, outcome, process, queue, quiet, sampler, secrets
 from remote.payload.identity import Identity
+from remote.payload.scribe import Scribe
 from remote.payload.spiller import Spiller
 
 GRACE_SECONDS = 90.0
@@ -54,9 +56,10 @@ class Refused(Exception):
 # ---- start -----------------------------------------------------------------------------------------------------------
 
 
-def start(box: BoxPaths, spec: JobSpec, again: bool, may_wait: bool = False) -> JobState:
-    """Start a job, once: a job that runs, waits in line or has succeeded is only reported. `again`: one that ended badly goes on from
-    its checkpoints. `may_wait`: where the job needs the GPU and another one has it, it waits in line; else that is refused."""
+def start(box: BoxPaths, spec: JobSpec, told: Mapping[str, str], again: bool = False, may_wait: bool = False) -> JobState:
+    """Start a job, once: a job that runs, waits in line or has succeeded is only reported. `told`: secrets for the environment of its
+    stage. `again`: one that ended badly goes on from its checkpoints. `may_wait`: where the job needs the GPU and another one has
+    it, it waits in line; else that is refused."""
     paths = box.job(checked(spec.job_id))
     paths.folder.mkdir(parents=True, exist_ok=True)
     with _locked(paths):
@@ -70,6 +73,8 @@ def start(box: BoxPaths, spec: JobSpec, again: bool, may_wait: bool = False) -> 
                 _make_room(paths, state)
             atomic.write_text(paths.spec, spec.to_json() + "\n")
             write(paths, JobState(spec.job_id, spec.stage))
+            secrets.forget_stale(box)
+            secrets.keep(box, spec.job_id, dict(told))
             _launch(paths, interpreter, box.releases / spec.release)
             return _await_start(paths)
 
@@ -256,6 +261,7 @@ def run(folder: Path, interpreter: str) -> None:
     with (paths.folder / ".supervisor.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that came up late, after another was started, ends here
         state = _supervise(paths, spec, interpreter, watched, spiller)
+        secrets.forget(BoxPaths(_root(paths)), spec.job_id)
     # The state is final, and another attempt may begin: a box that goes away meanwhile has told all that it knew.
     _spill(paths, state, grants.of_run(_root(paths), spec.run_id), spiller)
 
@@ -273,8 +279,15 @@ def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[si
     grant = grants.of_run(_root(paths), spec.run_id)
     if grant and _is_to_be_spilled(paths, state, grant) and state.status is not Status.SUCCEEDED:
         state.kept = outcome.kept_on_its_way(state.kept, grant.place(state.job_id))
-    _write_surely(paths, state, reserve)
+    _write_surely(paths, _masked(paths, state), reserve)
     _tell(paths, f"{spec.stage} is {state.status.value}{_because(state)}", state.status is Status.SUCCEEDED)
+    return state
+
+
+def _masked(paths: JobPaths, state: JobState) -> JobState:
+    """The state with no secret in its words: the stage's own account of a failure may hold one."""
+    masker = Masker(secrets.of_job(BoxPaths(_root(paths)), state.job_id).values())
+    state.what, state.why, state.remedy, state.kept = map(masker.text, (state.what, state.why, state.remedy, state.kept))
     return state
 
 
@@ -284,16 +297,15 @@ def _run_stage(
     """Run the stage to its end, with all its processes; what was seen of it."""
     state.status, state.started_at, state.place, state.why = Status.RUNNING, time.time(), 0, ""
     kills, began = process.out_of_memory_kills(), time.clock_gettime(time.CLOCK_BOOTTIME)
-    stage = _spawn(paths, spec, interpreter)
+    told = secrets.of_job(BoxPaths(_root(paths)), spec.job_id)
+    paths.log.touch()
+    scribe = Scribe(paths.folder, list(told.values()))
     try:
-        Identity.of(stage.pid).write(paths.folder / queue.STAGE)
-        write(paths, state)
-        _tell(paths, f"{spec.stage} began")
-        was_told = _watch(paths, stage, watched, spiller)
+        stage = _spawn(paths, spec, interpreter, scribe, told)
+        was_told = _see_through(paths, state, stage, watched, scribe, spiller)
     finally:
-        process.signal_group(stage.pid, signal.SIGKILL)  # workers that outlived their parent
-        stage.wait()
-    spiller.end()
+        scribe.end()
+        spiller.end()
     # By a clock that nobody sets: what the kernel said while the stage ran, however the time of day jumped.
     since = time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - began)
     said = tuple(text for _, text in kernel.lines(since)) if stage.returncode else ()
@@ -301,6 +313,21 @@ def _run_stage(
         stage.returncode, was_told, _cancel_file(paths).exists(), process.out_of_memory_kills() > kills, _notice(paths, state),
         _has_own_group(spec.job_id), shutil.disk_usage(paths.folder).free < RESERVED_BYTES, said, stage.pid,
     )  # fmt: skip
+
+
+def _see_through(
+    paths: JobPaths, state: JobState, stage: "subprocess.Popen[bytes]", watched: set[signal.Signals], scribe: Scribe, spiller: Spiller,
+) -> bool:  # fmt: skip
+    """Record that the stage runs, and wait for the end of its whole group; returns whether it was told to stop."""
+    try:
+        Identity.of(stage.pid).write(paths.folder / queue.STAGE)
+        write(paths, state)
+        _tell(paths, f"{state.stage} began")
+        sampler.ensure(_root(paths))
+        return _watch(paths, stage, watched, scribe, spiller)
+    finally:
+        process.signal_group(stage.pid, signal.SIGKILL)  # workers that outlived their parent
+        stage.wait()
 
 
 def _concluded(paths: JobPaths, state: JobState, ending: outcome.Ending | None) -> JobState:
@@ -413,23 +440,26 @@ def _write_surely(paths: JobPaths, state: JobState, reserve: Path) -> None:
         write(paths, state)
 
 
-def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str) -> subprocess.Popen[bytes]:
+def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str, scribe: Scribe, told: dict[str, str]) -> "subprocess.Popen[bytes]":
     release = str(Path.cwd())
-    surroundings = {**quiet.surroundings(), "PYTHONPATH": release, "PYTHONUNBUFFERED": "1"}
-    with paths.log.open("ab") as log:
+    surroundings = {**quiet.surroundings(), **told, "PYTHONPATH": release, "PYTHONUNBUFFERED": "1"}
+    with scribe.mouth() as mouth:
         return subprocess.Popen(
             [interpreter, "-m", f"remote.payload.stages.{spec.stage}", str(paths.folder)], cwd=release, env=surroundings,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=mouth, stderr=mouth, start_new_session=True,
             preexec_fn=process.end_with_parent,  # noqa: PLW1509 - the supervisor has one thread
         )  # fmt: skip
 
 
-def _watch(paths: JobPaths, stage: subprocess.Popen[bytes], watched: set[signal.Signals], spiller: Spiller) -> bool:
+def _watch(
+    paths: JobPaths, stage: "subprocess.Popen[bytes]", watched: set[signal.Signals], scribe: Scribe, spiller: Spiller
+) -> bool:  # fmt: skip
     """Wait for the stage; returns whether it was told to stop. After the grace its whole group is killed."""
     deadline: float | None = None
     while stage.poll() is None:
         wait = (LOOK_SECONDS if spiller.always else 3600.0) if deadline is None else max(0.0, deadline - time.monotonic())
         arrived = signal.sigtimedwait(watched, wait)
+        scribe.look()
         if deadline is None:
             spiller.look()
         if arrived is not None and arrived.si_signo != signal.SIGCHLD:
@@ -638,10 +668,12 @@ def _answer(options: argparse.Namespace) -> JobState:
     box = BoxPaths.of_release()
     if options.verb == "start":
         try:
-            spec = JobSpec.from_json(sys.stdin.read())
-        except (ValueError, TypeError) as error:
-            raise Refused(Cause.CONFIG, "that is no job specification", str(error)) from None
-        return start(box, spec, options.again, options.queue)
+            question = json.load(sys.stdin)
+            spec = JobSpec.from_json(json.dumps(question["spec"]))
+            told = {str(name): str(value) for name, value in question["secrets"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Refused(Cause.CONFIG, "that is no job specification", type(error).__name__) from None
+        return start(box, spec, told, options.again, options.queue)
     if options.verb == "cancel":
         return cancel(box, options.job_id, options.patience_seconds)
     return status(box, options.job_id)
