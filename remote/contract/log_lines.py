@@ -1,0 +1,259 @@
+"""The lines of a log that are wanted, and when each was written. The box and the laptop read logs by the same words."""
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from remote.contract import job_log
+
+LEVELS = ("info", "warning", "error")
+READ_BYTES = 1024 * 1024
+LINE_BYTES = 4 * 1024 * 1024
+"""What has no end by then is taken for a line."""
+LOOK_BACK_BYTES = 8192
+
+_ERROR = re.compile(
+    r"\b(?:ERROR|CRITICAL|FATAL)\b|^Traceback \(most|^(?:[A-Za-z_][\w.]*)?(?:Error|Exception|Interrupt)\b(?::|$)|^error: "
+    r"|^(?:oom|nan|disk_full|xid|spot|deadman|data|model_missing|artifact|config|code): \{"
+)
+_WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning: |^warning: ")
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+class Log(Protocol):
+    """A run of bytes that may grow at its end, and lose its beginning."""
+
+    def bounds(self) -> tuple[int, int]:
+        """The offsets of the first byte that is there, and behind the last."""
+        ...
+
+    def read(self, offset: int, size: int) -> tuple[int, bytes]:
+        """At most `size` bytes from `offset` on, and the offset that they begin at: a later one where bytes are gone."""
+        ...
+
+    def times(self) -> Iterable[tuple[int, float]]:
+        """When which byte was written, oldest first."""
+        ...
+
+
+class FolderLog:
+    """The log of a job, in the job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def bounds(self) -> tuple[int, int]:
+        """The offsets of the first byte that is there, and behind the last."""
+        parts = job_log.parts(self._folder)
+        return parts[0].start, parts[-1].end
+
+    def read(self, offset: int, size: int) -> tuple[int, bytes]:
+        """At most `size` bytes from `offset` on, and the offset that they begin at."""
+        return job_log.read(self._folder, offset, size)
+
+    def times(self) -> Iterable[tuple[int, float]]:
+        """When which byte was written."""
+        return job_log.times(self._folder)
+
+
+class Moments:
+    """When which byte of a log was written."""
+
+    def __init__(self, times: Iterable[tuple[int, float]]) -> None:
+        pairs = list(times)
+        self._offsets, self._times = [offset for offset, _ in pairs], [moment for _, moment in pairs]
+
+    def of(self, offset: int) -> float:
+        """Seconds since the epoch; 0 where that is not known."""
+        number = bisect_right(self._offsets, offset)
+        return self._times[number - 1] if number else 0.0
+
+    def changes(self, start: int, end: int) -> list[int]:
+        """The offsets between the two at which another moment begins."""
+        return self._offsets[bisect_right(self._offsets, start) : bisect_left(self._offsets, end)]
+
+    def since(self, moment: float, end: int) -> int:
+        """The first byte written at `moment` or later; `end` where there is none, 0 where no times are known."""
+        if not self._times:
+            return 0
+        return next((offset for offset, at in zip(self._offsets, self._times, strict=True) if at >= moment), end)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole lines written at the moment `at`; `next` is the byte to go on from. `dropped`: so many bytes are not there any more."""
+
+    at: float
+    next: int
+    content: bytes = b""
+    dropped: int = 0
+
+
+class Levels:
+    """How much each line of a text weighs; a traceback weighs as a whole."""
+
+    def __init__(self) -> None:
+        self._is_inside = False
+
+    def of(self, line: str) -> str:
+        """info, warning or error."""
+        was_inside, self._is_inside = self._is_inside, _TRACEBACK in line or (self._is_inside and line[:1] in (" ", "\t"))
+        if was_inside or self._is_inside or _ERROR.search(line):
+            return "error"
+        return "warning" if _WARNING.search(line) else "info"
+
+
+class Filter:
+    """Which lines are wanted. Lines must come in their order, since a traceback is one thing."""
+
+    def __init__(self, grep: str = "", level: str = "info") -> None:
+        self._pattern = re.compile(grep) if grep else None
+        self._least = LEVELS.index(level)
+        self._levels = Levels()
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether every line is wanted."""
+        return self._pattern is None and not self._least
+
+    def takes(self, line: bytes) -> bool:
+        """Whether that line is wanted."""
+        text = line.decode(errors="replace").rstrip("\n")
+        weight = LEVELS.index(self._levels.of(text)) if self._least else 0
+        return weight >= self._least and (self._pattern is None or self._pattern.search(text) is not None)
+
+    def of(self, content: bytes) -> bytes:
+        """The wanted lines of some."""
+        return content if self.takes_all else b"".join(line for line in _lines_of(content) if self.takes(line))
+
+    def anew(self) -> "Filter":
+        """The same, for another place of the log."""
+        fresh = copy(self)
+        fresh._levels = Levels()
+        return fresh
+
+    def takes_event(self, level: str, text: str) -> bool:
+        """Whether something that happened to the box is wanted."""
+        weight = LEVELS.index(level) if level in LEVELS else 0
+        return weight >= self._least and (self._pattern is None or self._pattern.search(text) is not None)
+
+
+class Scan:
+    """Reads the wanted lines of a log, from `next` on, as it grows."""
+
+    def __init__(self, log: Log, start: int, wanted: Filter, moments: Moments) -> None:
+        self.next = start
+        self._log, self._wanted, self._moments = log, wanted, moments
+        self._rest = bytearray()
+        if not wanted.takes_all:  # whether a traceback is under way there
+            wanted.of(bytes_between(log, line_start(log, max(log.bounds()[0], start - LOOK_BACK_BYTES)), start))
+
+    def pieces(self, now: float | None = None) -> Iterator[Piece]:
+        """All that is there by now; `now` for what was written just now."""
+        while True:
+            asked = self.next + len(self._rest)
+            start, chunk = self._log.read(asked, READ_BYTES)
+            if start > asked:
+                lost, self._rest, self.next = start - self.next, bytearray(), start
+                yield Piece(now or self._moments.of(start), start, dropped=lost)
+            if chunk:
+                yield from self._take(chunk, now)
+            elif self.next + len(self._rest) >= self._log.bounds()[1]:
+                return
+
+    @property
+    def unfinished(self) -> bytes:
+        """The line that has no end yet."""
+        return bytes(self._rest)
+
+    def finish(self, now: float | None = None) -> Iterator[Piece]:
+        """The last line, should it have no end and never get one."""
+        start, last, self._rest = self.next, bytes(self._rest), bytearray()
+        self.next += len(last)
+        if content := self._wanted.of(last):
+            yield Piece(now or self._moments.of(start), self.next, content)
+
+    def _take(self, chunk: bytes, now: float | None) -> Iterator[Piece]:
+        end = chunk.rfind(b"\n") + 1
+        if not end and len(self._rest) + len(chunk) < LINE_BYTES:
+            self._rest += chunk
+            return
+        end = end or len(chunk)
+        whole, self._rest = bytes(self._rest) + chunk[:end], bytearray(chunk[end:])
+        for start, lines in self._runs(whole, now):
+            at = now or self._moments.of(start)
+            self.next = start + len(lines)
+            yield Piece(at, self.next, self._wanted.of(lines))
+
+    def _runs(self, whole: bytes, now: float | None) -> Iterator[tuple[int, bytes]]:
+        """Its lines with the offset of the first, cut where another moment begins."""
+        base, done = self.next, 0
+        for change in self._moments.changes(base, base + len(whole)) if now is None else ():
+            end = whole.find(b"\n", max(done, change - base - 1)) + 1
+            if done < end < len(whole):
+                yield base + done, whole[done:end]
+                done = end
+        yield base + done, whole[done:]
+
+
+def start_of(log: Log, moments: Moments, wanted: Filter, since: float | None, tail: int | None) -> int:
+    """Where to begin: the first line written at `since` or later, of these at most the last `tail` that are wanted."""
+    begin, end = log.bounds()
+    start = begin if since is None else line_start(log, min(max(begin, moments.since(since, end)), end))
+    return start if tail is None else _tail_start(log, start, end, tail, wanted)
+
+
+def line_start(log: Log, offset: int) -> int:
+    """Where the line begins that holds the byte `offset`; `offset` itself where that is too far back."""
+    begin, at = log.bounds()[0], offset
+    while begin < at and offset - at < LINE_BYTES:
+        start = max(begin, at - READ_BYTES // 16)
+        end = bytes_between(log, start, at).rfind(b"\n") + 1
+        if end:
+            return start + end
+        at = start
+    return begin if at <= begin else offset
+
+
+def bytes_between(log: Log, start: int, end: int) -> bytes:
+    """What is there between two offsets; nothing from a gap on."""
+    found = bytearray()
+    while start + len(found) < end:
+        at, chunk = log.read(start + len(found), end - start - len(found))
+        if at != start + len(found) or not chunk:
+            break
+        found += chunk
+    return bytes(found)
+
+
+def _tail_start(log: Log, lowest: int, end: int, count: int, wanted: Filter) -> int:
+    """Where the last `count` wanted lines before `end` begin, looked for from the end."""
+    if not count:
+        return max(lowest, line_start(log, end))
+    upper, left = end, count
+    while upper > lowest:
+        start = max(lowest, line_start(log, max(lowest, upper - READ_BYTES)))
+        found = _wanted_starts(bytes_between(log, start, upper), start, wanted.anew())
+        if len(found) >= left:
+            return found[-left]
+        left, upper = left - len(found), start
+    return lowest
+
+
+def _wanted_starts(content: bytes, start: int, wanted: Filter) -> list[int]:
+    found = []
+    for line in _lines_of(content):
+        if wanted.takes_all or wanted.takes(line):
+            found.append(start)
+        start += len(line)
+    return found
+
+
+def _lines_of(content: bytes) -> list[bytes]:
+    """Its lines with their ends. Not `splitlines`: a progress bar's carriage returns end no line."""
+    *lines, rest = content.split(b"\n")
+    return [*(line + b"\n" for line in lines), *([rest] if rest else [])]

@@ -1,0 +1,121 @@
+"""Lines of logs as people and scripts get them, on standard output."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from typing import Any
+
+from remote.contract.log_lines import Levels
+from remote.control.logs.told import LOG, Told
+
+LONGEST_LINE = 2000
+"""Characters of a line on a terminal."""
+
+_UNPRINTABLE = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+_NAME_COLOURS = (36, 35, 33, 32, 34, 96, 95, 93, 92, 94)
+_LEVEL_COLOURS = {"info": 2, "warning": 33, "error": 31}
+
+
+def last_state(line: str) -> str:
+    """What a terminal would show in the end of a line that was overwritten, as by a progress bar."""
+    return line.rstrip("\r").rsplit("\r", 1)[-1] if "\r" in line else line
+
+
+def fit_for_terminal(line: str) -> str:
+    """The line without what would disturb a terminal, and not longer than `LONGEST_LINE`."""
+    if len(line) > LONGEST_LINE:
+        line = f"{line[:LONGEST_LINE]}\x1b[0m … [{len(line) - LONGEST_LINE:,} more characters: --raw has them]"
+    return _UNPRINTABLE.sub("·", line)
+
+
+class Printer:
+    """Prints what is told: `mode` is lines, json or raw. `boxes` are several where there is more than one."""
+
+    def __init__(self, mode: str, boxes: int) -> None:
+        self._mode, self._boxes = mode, boxes
+        self._is_terminal = sys.stdout.isatty() and mode == "lines"
+        self._is_coloured = self._is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self._stages: dict[str, set[str]] = {}
+        self._colours: dict[str, int] = {}
+        self._levels: dict[str, Levels] = {}
+        self._width = 0
+        self._is_overwritten = False
+
+    def introduce(self, box: str, stage: str) -> None:
+        """Another job will be told: its lines may need a name."""
+        self._stages.setdefault(box, set()).add(stage)
+
+    def tell(self, told: Told) -> None:
+        """Print it."""
+        if told.is_partial:
+            self._show_partial(told)
+            return
+        self._take_back_partial()
+        if self._mode == "raw":
+            sys.stdout.buffer.write(told.content)
+        elif self._mode == "json":
+            sys.stdout.write("".join(f"{json.dumps(self._record(told, line))}\n" for line in self._lines(told)))
+        else:
+            sys.stdout.write(self._text(told))
+        sys.stdout.flush()
+
+    def finish(self) -> None:
+        """Leave the terminal as it should be."""
+        self._take_back_partial()
+        sys.stdout.flush()
+
+    def _text(self, told: Told) -> str:
+        name = self._name(told)
+        if told.source == LOG and not name and not self._is_terminal and b"\r" not in told.content:
+            text = told.content.decode(errors="replace")
+            return text if text.endswith("\n") else f"{text}\n"
+        prefix = self._prefix(told, name)
+        return "".join(f"{prefix}{self._event(told, line)}\n" for line in self._lines(told))
+
+    def _lines(self, told: Told) -> list[str]:
+        lines = [last_state(line) for line in told.content.decode(errors="replace").removesuffix("\n").split("\n")]
+        return [fit_for_terminal(line) for line in lines] if self._is_terminal else lines
+
+    def _record(self, told: Told, line: str) -> dict[str, Any]:
+        level = told.level if told.source != LOG else self._levels.setdefault(f"{told.box} {told.job}", Levels()).of(line)
+        facts = {"box": told.box, "run": told.run, "job": told.job, "stage": told.stage, "source": told.source}
+        return {"time": told.at or None, **facts, "level": level, "text": line}
+
+    def _name(self, told: Told) -> str:
+        stages = self._stages.get(told.box, set())
+        parts = ([told.box] if self._boxes > 1 else []) + ([told.stage] if len(stages) > 1 and told.stage else [])
+        return "/".join(parts)
+
+    def _prefix(self, told: Told, name: str) -> str:
+        if not name and (told.source == LOG or self._boxes == 1 and len(self._stages.get(told.box, ())) < 2):
+            return ""
+        clock = time.strftime("%H:%M:%S", time.localtime(told.at)) if told.at else "--:--:--"
+        self._width = max(self._width, len(name))
+        colour = self._colours.setdefault(name, _NAME_COLOURS[len(self._colours) % len(_NAME_COLOURS)])
+        return f"{self._painted(clock, 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
+
+    def _event(self, told: Told, line: str) -> str:
+        if told.source == LOG:
+            return line
+        stands_alone = self._boxes == 1 and len(self._stages.get(told.box, ())) < 2
+        clock = f"{time.strftime('%H:%M:%S', time.localtime(told.at))} " if stands_alone else ""
+        return self._painted(f"[{clock}{told.source}] {line}", _LEVEL_COLOURS.get(told.level, 0))
+
+    def _painted(self, text: str, colour: int) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._is_coloured else text
+
+    def _show_partial(self, told: Told) -> None:
+        if self._is_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            name = self._name(told)
+            sys.stdout.write(f"\r\x1b[2K{f'{name} │ {self._lines(told)[-1]}'.removeprefix(' │ ')[:width]}\x1b[0m")
+            sys.stdout.flush()
+            self._is_overwritten = True
+
+    def _take_back_partial(self) -> None:
+        if self._is_overwritten:
+            sys.stdout.write("\r\x1b[2K")
+            self._is_overwritten = False

@@ -1,0 +1,271 @@
+"""Tells the logs of a box's jobs, and what happened to the box meanwhile. Standard library only.
+
+Reads a `remote.contract.log_query.Question` on standard input, and answers with the frames described there.
+"""
+
+import heapq
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from remote.contract import log_lines
+from remote.contract.frames import HEARTBEAT_SECONDS, encode
+from remote.contract.jobs import Cause, JobState, Status
+from remote.contract.log_lines import Filter, FolderLog, Moments, Piece, Scan
+from remote.contract.log_query import Question
+from remote.contract.paths import BoxPaths
+from remote.contract.timeline import Event
+from remote.payload import supervise
+from remote.payload.follow import WATCHDOGS
+from remote.payload.happenings import Happening, Happenings
+
+POLL_SECONDS = 0.05
+LOOK_SECONDS = 0.5
+"""How often the jobs are asked how they stand."""
+PARTIAL_SECONDS, PARTIAL_BYTES = 0.5, 64 * 1024
+"""How often, and how much of, a line that has no end yet is told."""
+AROUND_SECONDS = 120.0
+"""What happened so shortly before and after a job is told with it."""
+
+
+class Wire:
+    """What goes to the laptop. While nothing else does, a heartbeat: to look through a large log takes its time."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self._told_at = out, time.monotonic()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def tell(self, header: dict[str, Any], content: bytes = b"") -> None:
+        """Send a frame. Nothing stays in a buffer for longer than one round: see `flush`."""
+        with self._lock:
+            self._out.write(encode(header, content))
+            self._told_at = time.monotonic()
+
+    def flush(self) -> None:
+        """See that all of it is on its way."""
+        with self._lock:
+            self._out.flush()
+
+    def _beat(self) -> None:
+        try:
+            while True:
+                time.sleep(HEARTBEAT_SECONDS)
+                if time.monotonic() - self._told_at >= HEARTBEAT_SECONDS:
+                    self.tell({"beat": True})
+                    self.flush()
+        except (OSError, ValueError):
+            os._exit(0)  # the laptop has left; so do we
+
+
+class JobLog:
+    """The log of one job, as far as it is told."""
+
+    def __init__(self, box: BoxPaths, state: JobState, run_id: str, question: Question, now: float) -> None:
+        self.state, self.run_id = state, run_id
+        self._box, log = box, FolderLog(box.job(state.job_id).folder)
+        wanted, moments = Filter(question.grep, question.level), Moments(log.times())
+        start = question.resume.get(state.job_id)
+        if start is None:
+            since = None if question.ago is None else now - question.ago
+            start = log_lines.start_of(log, moments, wanted, since, question.tail)
+        self.begins_at = moments.of(start) or state.started_at
+        self.scan = Scan(log, start, wanted, moments)
+        self._partial, self._partial_at = b"", 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """The job for people, and from which byte on it is told."""
+        label = label_of(self.state, self.run_id)
+        return {"job": self.state.job_id, "run": self.run_id, "stage": label, "status": self.state.status.value, "next": self.scan.next}
+
+    def look(self) -> None:
+        """Ask how it stands."""
+        self.state = supervise.status(self._box, self.state.job_id)
+
+    def backlog(self) -> Iterator[tuple[float, "JobLog", Piece]]:
+        """What is there already, its times never falling: a clock that was set back must not hold up the others."""
+        newest = 0.0
+        for piece in self.scan.pieces():
+            newest = max(newest, piece.at)
+            yield newest, self, piece
+
+    def tell(self, wire: Wire, piece: Piece) -> None:
+        """Send lines, or that there are none any more."""
+        if piece.content:
+            wire.tell({"job": self.state.job_id, "at": piece.at, "next": piece.next}, piece.content)
+        elif piece.dropped:
+            wire.tell({"job": self.state.job_id, "at": piece.at, "next": piece.next, "dropped": piece.dropped})
+
+    def tell_partial(self, wire: Wire) -> None:
+        """Send the line that has no end yet, where it has changed: a progress bar may never end one."""
+        last = self.scan.unfinished[-PARTIAL_BYTES:]
+        if last != self._partial and time.monotonic() - self._partial_at > PARTIAL_SECONDS:
+            self._partial, self._partial_at = last, time.monotonic()
+            wire.tell({"job": self.state.job_id, "at": time.time(), "partial": True}, last)
+
+    def tell_end(self, wire: Wire, now: float | None) -> None:
+        """Send what is left, and how the job stands."""
+        for piece in self.scan.finish(now):
+            self.tell(wire, piece)
+        wire.tell({"ended": self.state.job_id, "status": self.state.status.value, "what": self.state.what, "why": self.state.why})
+
+
+class Telling:
+    """One answer."""
+
+    def __init__(self, box: BoxPaths, question: Question, out: BinaryIO) -> None:
+        self._box, self._question, self._wire = box, question, Wire(out)
+        self._now = time.time()
+        self._known: set[str] = set()
+        # Where an earlier answer broke off, a job that it did not know has begun since: it is told from its beginning.
+        self._open = [self._opened(told, bool(question.resume)) for told in _chosen(box, question)]
+        self._happenings = self._happenings_of(self._open)
+        self._filter = Filter(question.grep, question.level)
+
+    def tell_all(self) -> None:
+        """The whole answer."""
+        self._introduce(self._open)
+        self._tell_backlog()
+        if not self._question.follow:
+            for job in self._open:
+                job.tell_end(self._wire, None)
+        else:
+            self._wire.tell({"live": True})
+            self._follow()
+        self._wire.tell({"end": True})
+        self._wire.flush()
+
+    def _tell_backlog(self) -> None:
+        events = [(each.event.time, each) for each in self._happened()]
+        lines = ((at, (job, piece)) for at, job, piece in heapq.merge(*(job.backlog() for job in self._open), key=lambda each: each[0]))
+        told: Iterator[tuple[float, Happening | tuple[JobLog, Piece]]] = heapq.merge(events, lines, key=lambda each: each[0])
+        for _, each in told:
+            if isinstance(each, Happening):
+                self._tell_happening(each)
+            else:
+                each[0].tell(self._wire, each[1])
+
+    def _follow(self) -> None:
+        looked_at, jobs_seen = 0.0, self._jobs_mark()
+        while self._open or not self._question.jobs:
+            ended = []
+            if time.monotonic() - looked_at >= LOOK_SECONDS:
+                looked_at = time.monotonic()
+                for job in self._open:
+                    job.look()
+                # Looked at before its log is: what it wrote last is then told before its end.
+                ended = [job for job in self._open if job.state.status.is_final]
+                if (mark := self._jobs_mark()) != jobs_seen:
+                    jobs_seen = mark
+                    self._take_newcomers()
+            self._tell_news()
+            for job in ended:
+                job.tell_end(self._wire, time.time())
+                self._open.remove(job)
+            self._wire.flush()
+            if self._open or not self._question.jobs:
+                time.sleep(POLL_SECONDS)
+
+    def _tell_news(self) -> None:
+        now = time.time()
+        for each in self._happened():
+            self._tell_happening(each)
+        for job in self._open:
+            for piece in job.scan.pieces(now):
+                job.tell(self._wire, piece)
+            if not self._question.raw:
+                job.tell_partial(self._wire)
+
+    def _introduce(self, jobs: list[JobLog]) -> None:
+        self._wire.tell({"now": time.time(), "jobs": [job.facts() for job in jobs]})
+        self._wire.flush()
+
+    def _take_newcomers(self) -> None:
+        """Jobs that were started since, where the box is to choose."""
+        if self._question.jobs:
+            return
+        fresh = [told for told in _of_stage(supervise.listing(self._box), self._question.stage) if told["job_id"] not in self._known]
+        fresh = [told for told in fresh if not Status(told["status"]).is_final]
+        newcomers = [self._opened(told, is_whole=True) for told in fresh]
+        self._open += newcomers
+        if newcomers:
+            self._introduce(newcomers)
+
+    def _jobs_mark(self) -> int:
+        try:
+            return self._box.jobs.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _opened(self, told: dict[str, Any], is_whole: bool) -> JobLog:
+        self._known.add(told["job_id"])
+        state = supervise.status(self._box, told["job_id"])
+        question = replace(self._question, ago=None, tail=None) if is_whole else self._question
+        return JobLog(self._box, state, told["run_id"], question, self._now)
+
+    def _happenings_of(self, jobs: list[JobLog]) -> Happenings:
+        since = self._now
+        if self._question.ago is not None:
+            since = self._now - self._question.ago
+        elif jobs:
+            is_whole = self._question.tail is None
+            since = min(job.state.started_at - AROUND_SECONDS if is_whole else job.begins_at for job in jobs)
+        return Happenings(self._box.timeline, WATCHDOGS, since, self._question.seen)
+
+    def _happened(self) -> list[Happening]:
+        if self._question.raw:
+            return []
+        ends = [job.state.ended_at for job in self._open]
+        until = max(ends) + AROUND_SECONDS if ends and all(ends) and not self._question.follow else float("inf")
+        return [each for each in self._happenings.new() if each.event.time <= until and self._is_wanted(each.event)]
+
+    def _is_wanted(self, event: Event) -> bool:
+        return (not event.job or event.job in self._known) and self._filter.takes_event(event.level, event.text)
+
+    def _tell_happening(self, happening: Happening) -> None:
+        self._wire.tell({"event": vars(happening.event), "seen": {happening.file: happening.seen}})
+
+
+def label_of(state: JobState, run_id: str) -> str:
+    """The stage's label in its run: a job's id is `RUN-LABEL-KEY`."""
+    inner = state.job_id.removeprefix(f"{run_id}-") if run_id else ""
+    return re.sub(r"-[0-9a-f]{8}$", "", inner) or state.stage
+
+
+def _chosen(box: BoxPaths, question: Question) -> list[dict[str, Any]]:
+    """The jobs that are meant, oldest first."""
+    told = supervise.listing(box)
+    if question.jobs:
+        known = {each["job_id"] for each in told}
+        if missing := [job_id for job_id in question.jobs if job_id not in known]:
+            raise supervise.Refused(Cause.LOST, f"there is no job {missing[0]} on the box", remedy="`./inv ps --all` lists what there is")
+        return [each for each in reversed(told) if each["job_id"] in question.jobs]
+    mine = _of_stage(told, question.stage)
+    under_way = [each for each in mine if not Status(each["status"]).is_final or each["job_id"] in question.resume]
+    return [each for each in reversed(mine) if each in under_way] or mine[:1]
+
+
+def _of_stage(told: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
+    labels = {each["job_id"]: label_of(JobState(each["job_id"], each["stage"]), each["run_id"]) for each in told}
+    return [each for each in told if not stage or stage in (each["stage"], labels[each["job_id"]])]
+
+
+def main() -> None:
+    """The command line."""
+    out = sys.stdout.buffer
+    try:
+        question = Question.from_json(sys.stdin.read())
+        Telling(BoxPaths.of_release(), question, out).tell_all()
+    except supervise.Refused as refusal:
+        out.write(encode({"error": refusal.words}))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the laptop has left; so do we
+
+
+if __name__ == "__main__":
+    main()
