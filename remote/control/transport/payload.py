@@ -11,7 +11,7 @@ from typing import Any
 
 from remote.contract.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
-from remote.control.transport.base import Stdin, Transport, last_lines
+from remote.control.transport.base import Stdin, Stream, Transport, last_lines
 
 NOT_DEPLOYED = 78
 NO_PYTHON = 127
@@ -32,12 +32,20 @@ def on_box(path: str) -> str:
 def call(transport: Transport, command: str, stdin: Stdin = b"", on_line: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Run a payload command; returns what it is done with. Raises what it complains about, in its own words."""
     with transport.open(command, stdin) as stream:
-        for frame in _frames(stream, on_line or (lambda line: None)):
-            if "error" in frame:
-                raise _complaint(transport, frame["error"])
-            if "done" in frame:
-                done: dict[str, Any] = frame["done"]
-                return done
+        return answer(transport, stream, on_line or (lambda line: None))
+
+
+def answer(
+    transport: Transport, stream: Stream, on_line: Callable[[str], None], on_frame: Callable[[dict[str, Any]], None] = lambda frame: None
+) -> dict[str, Any]:  # fmt: skip
+    """What a payload command that runs is done with; `on_frame` gets what it says between. Raises what it complains about."""
+    for frame in _frames(stream, on_line):
+        if "error" in frame:
+            raise _complaint(transport, frame["error"])
+        if "done" in frame:
+            done: dict[str, Any] = frame["done"]
+            return done
+        on_frame(frame)
     raise _no_answer(transport, stream.exit_code, stream.stderr)
 
 
