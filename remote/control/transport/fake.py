@@ -37,6 +37,10 @@ class FakeTransport:
         self.commands.append(command)
         return FakeStream(self, command, stdin, timeout, self._environment)
 
+    def another(self) -> "FakeTransport":
+        """The same folder again."""
+        return FakeTransport(self.home, self.where, self._environment)
+
     def close(self) -> None:
         """Nothing to end."""
 
