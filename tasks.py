@@ -20,6 +20,7 @@ from remote.control.commands import (
     setup,
     shell,
     status,
+    top,
     why,
 )
 
@@ -28,7 +29,7 @@ for verb in (
     *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, preflight.preflight),
     *(box.launch, box.start, box.stop, box.reboot, box.terminate, status.status, box.list_boxes, shell.ssh),
     *(money.cost, money.reap),
-    *(why.why,),
+    *(top.top, why.why),
     *(run.train, job.ps, logs.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),
     *(dev.test, dev.lint),

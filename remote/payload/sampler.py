@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract import notices, telemetry, timeline
+from remote.contract import telemetry, timeline
 from remote.contract.paths import BoxPaths
 from remote.contract.telemetry import Sample
 from remote.payload import kernel
@@ -93,7 +93,6 @@ class Observer:
         self._errors: dict[int, int] = {}
         self._heard_at = self._last_heard()
         self._listened_at = -float("inf")
-        self._notice: notices.Notice | None = None
 
     def observe(self, taken: Sample, gpu_silent: bool) -> None:
         """Note what changed since the sample before."""
@@ -105,7 +104,6 @@ class Observer:
             self._note(source, f"over: {text}", "info")
         self._standing = standing
         self._count_errors(taken)
-        self._heed_notice()
         if time.monotonic() - self._listened_at >= _KERNEL_SECONDS:
             self.listen()
 
@@ -130,12 +128,6 @@ class Observer:
                 if gpu.ecc_errors > before:
                     self._note("gpu", f"GPU {gpu.index}: {gpu.ecc_errors - before} memory errors that ECC could not correct", "error")
                 self._errors[gpu.index] = gpu.ecc_errors
-
-    def _heed_notice(self) -> None:
-        notice = notices.read(self._root, time.time())
-        if notice and notice != self._notice:
-            self._note("spot" if notice.kind == notices.SPOT else "watchdog", f"the box goes away: {notice.why}", "error")
-        self._notice = notice
 
     def _note(self, source: str, text: str, level: str = "warning") -> None:
         timeline.append(self._path, timeline.Event(time.time(), source, level, text))

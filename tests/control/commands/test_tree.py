@@ -10,7 +10,7 @@ MAIN_ROAD = {
     "demo", "check", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "logs", "pull",
     "export", "install", "run", "resume", "cancel", "runs", "verify", "ssh", "cost", "reap",
     "doctor", "list", "reboot", "ps",
-    "why",
+    "why", "top",
 }  # fmt: skip
 
 REHEARSED = {
@@ -22,7 +22,8 @@ REHEARSED = {
 
 TOLD_TO_SCRIPTS = {
     "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "pull",
-    "export", "install", "run", "resume", "cancel", "runs", "receipt", "verify", "list", "reboot", "ps", "why", "cloud.up", "cloud.down",
+    "export", "install", "run", "resume", "cancel", "runs", "receipt", "verify", "list", "reboot", "ps",
+    "cloud.up", "cloud.down", "why", "top",
     "box.setup", "box.bake", "box.move", "box.images", "box.clocks", "box.extend",
     "cost", "reap", "cloud.status", "cloud.fault", "model.list", "model.ask", "model.up", "model.status", "model.rollback",
 }  # fmt: skip

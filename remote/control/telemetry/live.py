@@ -1,0 +1,179 @@
+"""Boxes as they stand, kept up to date: one connection a box, over which the box itself tells every few seconds.
+
+A box on which no job runs is asked anew each time instead: an SSH session that stays would keep it from stopping itself when idle.
+"""
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from remote.contract.telemetry import Gpu, Sample
+from remote.control.errors import WindlassError
+from remote.control.faults import as_error
+
+if TYPE_CHECKING:
+    from remote.control.cloud.box import Box
+    from remote.control.transport.base import Transport
+
+Connect = Callable[["Box"], "Transport"]
+
+EVERY_SECONDS = 2.0
+IDLE_SECONDS = 15.0
+"""How often a box without a job is asked: each time for a moment alone, for its watchdog counts a session that two of its looks see."""
+
+AGAIN_SECONDS = 5.0
+LIST_SECONDS = 60.0
+KEPT = 60
+
+_SILENCE_SECONDS = 15.0
+_NOT_KNOWN = "No module named remote.payload.top"
+
+
+@dataclass(frozen=True)
+class View:
+    """One box: `told` is what it told last (see `remote.payload.top`), at the monotonic second `at`; `sample` is the sample in it, `past`
+    its GPU's (else its processors') busy share over the last minutes; `why` says why it does not tell."""
+
+    box: "Box"
+    told: dict[str, Any] | None = None
+    sample: Sample | None = None
+    at: float = 0.0
+    why: str = ""
+    past: tuple[float, ...] = field(default=())
+
+    @property
+    def has_job(self) -> bool:
+        """Whether a job is under way there."""
+        return any(job["status"] in ("RUNNING", "PENDING") for job in (self.told or {}).get("jobs", ()))
+
+    @property
+    def age(self) -> float:
+        """Seconds since it told."""
+        return time.monotonic() - self.at
+
+
+class Watcher:
+    """Keeps the views of some boxes up to date, in threads that end with the process or with `close`."""
+
+    def __init__(self, boxes: "Sequence[Box]", connect: Connect, every_seconds: float = EVERY_SECONDS) -> None:
+        self._connect, self._every = connect, every_seconds
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._views: dict[str, View] = {}
+        self._past: dict[str, deque[float]] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self.changed = threading.Event()
+        self.renew(boxes)
+
+    def views(self) -> list[View]:
+        """Every box as it stands, in the order of the listing."""
+        with self._lock:
+            return list(self._views.values())
+
+    def renew(self, boxes: "Sequence[Box]") -> None:
+        """Another listing: boxes may have come, gone, or been stopped and started."""
+        with self._lock:
+            before = self._views
+            self._views = {box.name: replace(before[box.name], box=box) if box.name in before else View(box) for box in boxes}
+        for box in boxes:
+            if box.state == "running" and not (box.name in self._threads and self._threads[box.name].is_alive()):
+                self._threads[box.name] = threading.Thread(target=self._watch, args=(box.name,), daemon=True, name=f"top {box.name}")
+                self._threads[box.name].start()
+
+    def is_whole(self) -> bool:
+        """Whether every box that runs has told something, or why not."""
+        return all(view.told or view.why or view.box.state != "running" for view in self.views())
+
+    def close(self) -> None:
+        """End the threads; connections close with them."""
+        self._ended.set()
+
+    # ---- one box -----------------------------------------------------------------------------------------------------
+
+    def _watch(self, name: str) -> None:
+        while not self._ended.is_set():
+            box = self._box(name)
+            if box is None:
+                return
+            pause = IDLE_SECONDS
+            try:
+                self._listen(box)
+            except Exception as error:
+                pause = AGAIN_SECONDS
+                self._put(name, why=_words(as_error(error)))
+            self._ended.wait(pause)
+
+    def _listen(self, box: "Box") -> None:
+        """Take what the box tells, for as long as a job is under way there."""
+        from remote.control.transport.payload import lines_of, payload_command
+
+        with self._connect(box) as transport:
+            for every in (0.0, self._every):
+                with transport.open(payload_command(box.root, "top", f"{every:g}"), silence=_SILENCE_SECONDS) as stream:
+                    for line in lines_of(stream):
+                        view = self._take(box.name, json.loads(line))
+                        if self._ended.is_set() or view is None or (every and not view.has_job):
+                            return
+                _require_told(stream.exit_code, stream.stderr)
+                if not self._has_job(box.name):
+                    return
+
+    def _take(self, name: str, told: dict[str, Any]) -> View | None:
+        sample = Sample.from_line(json.dumps(told["sample"]))
+        past = self._past.setdefault(name, deque(maxlen=KEPT))
+        past.append(busy(sample.gpus) if sample.gpus else sample.cpu)
+        return self._put(name, told=told, sample=sample, at=time.monotonic(), why="", past=tuple(past))
+
+    def _put(self, name: str, **facts: Any) -> View | None:
+        with self._lock:
+            if name in self._views:
+                self._views[name] = replace(self._views[name], **facts)
+            view = self._views.get(name)
+        self.changed.set()
+        return view
+
+    def _box(self, name: str) -> "Box | None":
+        with self._lock:
+            view = self._views.get(name)
+        return view.box if view and view.box.state == "running" else None
+
+    def _has_job(self, name: str) -> bool:
+        with self._lock:
+            return name in self._views and self._views[name].has_job
+
+
+def busy(gpus: Sequence[Gpu]) -> float:
+    """The mean busy share of those that tell."""
+    told = [gpu.busy for gpu in gpus if gpu.busy is not None]
+    return sum(told) / len(told) if told else 0.0
+
+
+def snapshot(boxes: "Sequence[Box]", connect: Connect, seconds: float) -> list[View]:
+    """Every box as it stands now; those that do not tell within so many seconds say so."""
+    watcher = Watcher(boxes, connect)
+    deadline = time.monotonic() + seconds
+    while not watcher.is_whole() and time.monotonic() < deadline:
+        watcher.changed.wait(max(0.0, deadline - time.monotonic()))
+        watcher.changed.clear()
+    watcher.close()
+    late = f"no answer within {seconds:.0f} s"
+    return [view if view.told or view.why or view.box.state != "running" else replace(view, why=late) for view in watcher.views()]
+
+
+def _require_told(exit_code: int, stderr: bytes) -> None:
+    from remote.control.errors import PreflightFailed
+    from remote.control.transport.base import last_lines
+    from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED
+
+    if exit_code == NOT_DEPLOYED or _NOT_KNOWN in stderr.decode(errors="replace"):
+        what = "nothing is deployed there yet" if exit_code == NOT_DEPLOYED else "an older Windlass is deployed there"
+        raise PreflightFailed(what, remedy="`./inv deploy`")
+    if exit_code:
+        raise PreflightFailed("no python3 there" if exit_code == NO_PYTHON else f"exit code {exit_code}: {last_lines(stderr)}")
+
+
+def _words(error: WindlassError) -> str:
+    return "; ".join(filter(None, (error.what, error.why or error.remedy)))

@@ -1,0 +1,205 @@
+"""Boxes and their jobs as tables for a terminal, and as records for a script."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from remote.contract.clocks import Reading
+from remote.contract.telemetry import Gpu, Sample
+from remote.control.jobs.display import clock
+from remote.control.overview import length
+from remote.control.telemetry.curves import bar, sparkline
+from remote.control.telemetry.live import View, busy
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+BOXES = ("box", "GPU", "lately", "GPU memory", "heat", "CPU", "memory", "disk free", "MB/s in/out", "cost", "stops", "note")
+JOBS = ("box", "run", "stage", "status", "step", "loss", "tok/s", "to go", "took", "last line")
+
+_DISPENSABLE = ("MB/s in/out", "tok/s", "lately", "took", "disk free", "stage", "CPU", "heat", "memory", "stops", "box")
+"""What goes first where the terminal is narrow. (A run's job is on one box mostly: the run's own name says more.)"""
+
+_LAST_WIDTH = 16
+
+_BAR = 6
+_LATELY = 15
+_STALE_SECONDS = 20.0
+_HOT_CELSIUS = 85.0
+_FULL = 0.95
+
+
+def record(view: View) -> dict[str, Any]:
+    """A box as JSON: what it told, the dollars of this start so far (None: not known), and why it does not tell."""
+    told = view.told or {}
+    return {
+        "box": view.box.name, "state": view.box.state, "why": view.why, "told_at": told.get("at"), "sample": told.get("sample"),
+        "gpu_silent": told.get("gpu_silent", False), "jobs": told.get("jobs", []), "clocks": told.get("clocks"),
+        "spent_usd": spent_usd(view, time.time()),
+    }  # fmt: skip
+
+
+def spent_usd(view: View, now: float) -> float | None:
+    """What this start of the box has cost so far: as its watchdog counts, with the time since then; else by its list price."""
+    reading = _reading(view)
+    if reading and reading.limits.hourly_usd:
+        return reading.spent_usd + max(0.0, now - reading.at) * reading.limits.hourly_usd / 3600
+    box = view.box
+    return (now - box.launched_at) * box.hourly_usd / 3600 if box.hourly_usd and box.launched_at and box.state == "running" else None
+
+
+def tables(views: Sequence[View], width: int) -> "Group":
+    """Both tables, for a terminal of so many characters: the less important columns are left out where there is no room."""
+    from rich.console import Group
+
+    boxes = _table("boxes", BOXES, [_box_row(view) for view in views], width)
+    jobs = [(view, job) for view in views for job in (view.told or {}).get("jobs", ())]
+    rows = [_job_row(view, job) for view, job in jobs]
+    return Group(boxes, _table("jobs", JOBS, rows, width) if rows else "no job is under way")
+
+
+def _table(title: str, columns: Sequence[str], rows: list[list[Any]], width: int) -> "Table":
+    """A table without the columns that no row fills, and without those that there is no room for."""
+    from rich.table import Table
+
+    kept = _fitting(columns, rows, width)
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
+    for number in kept:
+        # Where there is still no room, it is the last column's words that are cut.
+        table.add_column(columns[number], no_wrap=number < len(columns) - 1, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(row[number] for number in kept))
+    return table
+
+
+def _fitting(columns: Sequence[str], rows: list[list[Any]], width: int) -> list[int]:
+    last = len(columns) - 1
+    needs = {
+        number: max(len(columns[number]), min(max(len(str(row[number])) for row in rows), _LAST_WIDTH if number == last else width)) + 2
+        for number in range(len(columns))
+        if any(str(row[number]) for row in rows)
+    }
+    for name in _DISPENSABLE:
+        if sum(needs.values()) <= width:
+            break
+        if name in columns and not (name == "box" and columns is BOXES):
+            needs.pop(columns.index(name), None)
+    return list(needs)
+
+
+# ---- a box -----------------------------------------------------------------------------------------------------------
+
+
+def _box_row(view: View) -> list[Any]:
+    from rich.text import Text
+
+    if view.box.state != "running" or view.sample is None:
+        state = "absent" if view.box.state == "terminated" else view.box.state
+        note = view.why or ("asking" if view.box.state == "running" else state)
+        words = Text(note, style="yellow" if view.why else "dim", no_wrap=True)
+        return [Text(view.box.name, style="dim"), *[""] * (len(BOXES) - 2), words]
+    now = time.time()
+    cost = spent_usd(view, now)
+    cells = [
+        view.box.name, *_gpu_cells(view.sample), *_machine_cells(view.sample), "" if cost is None else f"${cost:.2f}", _stops(view, now),
+        _note(view),
+    ]  # fmt: skip
+    cells.insert(2, sparkline(view.past, _LATELY, 0.0, 1.0))
+    style = "dim" if view.age > _STALE_SECONDS else ""
+    return [cell if isinstance(cell, Text) else Text(cell, style=style) for cell in cells]
+
+
+def _gpu_cells(sample: Sample) -> list[Any]:
+    """How busy, how full, how hot: of all the box's GPUs."""
+    from rich.text import Text
+
+    gpus = sample.gpus
+    if not gpus:
+        return ["none", "", ""]
+    name = f"{len(gpus)}x " if len(gpus) > 1 else ""
+    full = [gpu.memory_gb / gpu.memory_total_gb for gpu in gpus if gpu.memory_gb is not None and gpu.memory_total_gb]
+    taken, total = (sum(getattr(gpu, key) or 0.0 for gpu in gpus) for key in ("memory_gb", "memory_total_gb"))
+    memory = Text(f"{taken:.1f}/{total:.0f} GB", style="red" if full and max(full) >= _FULL else "") if full else ""
+    return [f"{name}{bar(busy(gpus), _BAR)} {100 * busy(gpus):3.0f} %", memory, _heat(gpus)]
+
+
+def _heat(gpus: Sequence[Gpu]) -> Any:
+    from rich.text import Text
+
+    celsius = [gpu.celsius for gpu in gpus if gpu.celsius is not None]
+    watts = sum(gpu.watts or 0.0 for gpu in gpus)
+    words = " ".join(([f"{max(celsius):.0f}°C"] if celsius else []) + ([f"{watts:.0f} W"] if watts else []))
+    hot = any(gpu.slowed for gpu in gpus) or max(celsius, default=0.0) >= _HOT_CELSIUS
+    return Text(words, style="red" if hot else "")
+
+
+def _machine_cells(sample: Sample) -> list[Any]:
+    from rich.text import Text
+
+    share = sample.memory_gb / sample.memory_total_gb
+    memory = Text(f"{sample.memory_gb:.1f}/{sample.memory_total_gb:.0f} GB", style="red" if share >= _FULL else "")
+    disk = Text(f"{sample.disk_free_gb:.0f} GB", style="red" if sample.disk_free_gb < 0.05 * sample.disk_total_gb else "")
+    return [f"{100 * sample.cpu:3.0f} %", memory, disk, f"{sample.received / 1e6:.1f}/{sample.sent / 1e6:.1f}"]
+
+
+def _note(view: View) -> Any:
+    from rich.text import Text
+
+    told, reading = view.told or {}, _reading(view)
+    slowed = sorted({gpu.slowed for gpu in view.sample.gpus if gpu.slowed}) if view.sample else []
+    notes = [
+        view.why, f"{length(view.age)} old" if view.age > _STALE_SECONDS else "",
+        "the GPU's driver does not answer" if told.get("gpu_silent") else "", *(f"slowed: {words}" for words in slowed),
+        reading.notice if reading else "", f"stuck: {reading.stuck_job}" if reading and reading.stuck_job else "",
+    ]  # fmt: skip
+    return Text("; ".join(filter(None, notes)), style="yellow", no_wrap=True)
+
+
+def _stops(view: View, now: float) -> str:
+    reading = _reading(view)
+    return f"{length(max(0.0, reading.at + reading.stops_in - now))} {reading.stops_by}" if reading and reading.stops_by else ""
+
+
+def _reading(view: View) -> Reading | None:
+    try:
+        clocks = (view.told or {}).get("clocks")
+        return Reading.from_json(json.dumps(clocks)) if clocks else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+# ---- a job -----------------------------------------------------------------------------------------------------------
+
+
+def _job_row(view: View, job: dict[str, Any]) -> list[Any]:
+    from rich.text import Text
+
+    metric, now = job.get("metric") or {}, (view.told or {}).get("at", time.time()) + min(view.age, _STALE_SECONDS)
+    took = (job["ended_at"] or now) - job["started_at"] if job["started_at"] else 0.0
+    is_over = job["status"] not in ("RUNNING", "PENDING")
+    eta = metric.get("eta_seconds")
+    cells = [
+        view.box.name, job["run_id"] or job["job_id"], job["stage"], job["status"], _step(metric), _number(metric.get("loss"), "{:.3f}"),
+        _number(metric.get("tokens_per_second"), "{:,.0f}"), "" if is_over or eta is None else clock(eta), length(max(0.0, took)),
+        job["what"] if is_over and job["what"] else job["line"],
+    ]  # fmt: skip
+    failed = is_over and job["status"] != "SUCCEEDED"
+    return [Text(cell, style="red" if failed else "dim" if is_over else "", no_wrap=True) for cell in cells]
+
+
+def _step(metric: dict[str, Any]) -> str:
+    if not metric.get("total_steps"):
+        return str(metric.get("step") or "")
+    return f"{metric['step']:,}/{metric['total_steps']:,} {100 * metric['step'] / metric['total_steps']:.0f} %"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def records(views: Sequence[View]) -> list[dict[str, Any]]:
+    """Every box as JSON."""
+    return [record(view) for view in views]
+

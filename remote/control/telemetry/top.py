@@ -1,0 +1,92 @@
+"""`inv top`: the boxes and what they do, live on a terminal, or as they stand now."""
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from remote.control.console import console
+from remote.control.errors import WindlassError
+from remote.control.telemetry import keys, screen
+from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot
+
+if TYPE_CHECKING:
+    from remote.control.cloud.box import Box
+    from remote.control.config.inventory import Inventory
+    from remote.control.transport.base import Transport
+
+SNAPSHOT_SECONDS = 12.0
+
+_KEY_SECONDS = 0.25
+_ENDS = ("q", "Q", keys.END)
+
+
+def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
+    """The boxes of those names or groups; without names all of the inventory, and what runs besides."""
+    from remote.control.cloud import boxes
+
+    wanted = {entry.name for entry in inventory.resolve(names)} if names else set()
+    return [box for box in boxes.listing(inventory) if not wanted or box.name in wanted]
+
+
+def is_live() -> bool:
+    """Whether there is a terminal to show a screen on, and to press q at."""
+    return console().is_terminal and sys.stdin.isatty()
+
+
+def views(inventory: "Inventory", names: Sequence[str]) -> list[View]:
+    """How the boxes stand now."""
+    return snapshot(boxes_of(inventory, names), _connect, SNAPSHOT_SECONDS)
+
+
+def watch(inventory: "Inventory", names: Sequence[str]) -> None:
+    """A screen until q or Ctrl-C."""
+    from rich.live import Live
+
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _watching(inventory, names) as watcher,
+        keys.pressed() as key,
+        Live(console=console(), screen=True, auto_refresh=False) as live,
+    ):
+        while key(_KEY_SECONDS) not in _ENDS:
+            live.update(screen.tables(watcher.views(), console().width), refresh=True)
+
+
+def tell(inventory: "Inventory", names: Sequence[str], every_seconds: float) -> None:
+    """The boxes as one line of JSON every so many seconds on standard output, until Ctrl-C or until nobody reads."""
+    with contextlib.suppress(KeyboardInterrupt), _watching(inventory, names) as watcher:
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while not watcher.is_whole() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while True:
+            print(json.dumps(screen.records(watcher.views())), flush=True)
+            time.sleep(every_seconds)
+
+
+@contextlib.contextmanager
+def _watching(inventory: "Inventory", names: Sequence[str]) -> Iterator[Watcher]:
+    watcher = Watcher(boxes_of(inventory, names), _connect)
+    over = threading.Event()
+    threading.Thread(target=_renew, args=(watcher, inventory, names, over), daemon=True, name="top list").start()
+    try:
+        yield watcher
+    finally:
+        over.set()
+        watcher.close()
+
+
+def _renew(watcher: Watcher, inventory: "Inventory", names: Sequence[str], over: threading.Event) -> None:
+    """Look from time to time which boxes there are: one may be started while the screen is shown."""
+    while not over.wait(LIST_SECONDS):
+        with contextlib.suppress(WindlassError):  # the cloud does not answer just now: the boxes themselves may
+            watcher.renew(boxes_of(inventory, names))
+
+
+def _connect(box: "Box") -> "Transport":
+    from remote.control.transport.connect import connect
+
+    return connect(box)
