@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _RUN = "run id, or its beginning or end; the newest when left out"
 _YES = {"yes": "do not ask before a box that costs money is launched"}
+_QUEUE = {"queue": "wait in line where another job has the box's GPU"}
 _RUN_TO_RESUME = "run id, or its beginning or end; the newest that has not succeeded when left out"
 
 
@@ -22,10 +23,13 @@ _RUN_TO_RESUME = "run id, or its beginning or end; the newest that has not succe
         "box": "the box of the inventory to run on; else the playbook's, else the default",
         "dry-run": "show the stages and what would be sent, and stop",
         "json": "print the receipt as JSON",
+        **_QUEUE,
         **_YES,
     },
 )
-def run(context: Any, playbook: str, box: str = "", yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
+def run(
+    context: Any, playbook: str, box: str = "", queue: bool = False, yes: bool = False, dry_run: bool = False, json: bool = False
+) -> None:  # fmt: skip
     """Run a playbook from its first stage to its receipt."""
     from remote.control.runs.engine import begin, prepare_run
 
@@ -34,15 +38,15 @@ def run(context: Any, playbook: str, box: str = "", yes: bool = False, dry_run: 
         show_plan(plan, entry.name, json)
         return
     agree_to_launch(plan, entry, yes)
-    drive_and_show(begin(plan, entry), json)
+    drive_and_show(begin(plan, entry), json, queue=queue)
 
 
 @verb(
     positional=["run"],
     optional=["run"],
-    help={"run": _RUN_TO_RESUME, "dry-run": "show the stages still to run, and stop", "json": "print the receipt as JSON"},
+    help={"run": _RUN_TO_RESUME, "dry-run": "show the stages still to run, and stop", "json": "print the receipt as JSON", **_QUEUE},
 )
-def resume(context: Any, run: str = "", dry_run: bool = False, json: bool = False) -> None:
+def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = False, json: bool = False) -> None:
     """Go on with a run wherever it was cut off."""
     from remote.contract.jobs import Status
     from remote.control.console import say
@@ -56,7 +60,7 @@ def resume(context: Any, run: str = "", dry_run: bool = False, json: bool = Fals
         show_plan(state.rest(), state.box, json)
         return
     say(f"resuming {ledger.run_id}")
-    drive_and_show(ledger, json, purpose="resume")
+    drive_and_show(ledger, json, purpose="resume", queue=queue)
 
 
 @verb(help={"json": "print as JSON", "all": "also those older than the newest 20"})
@@ -112,9 +116,10 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
         "base": "base model on the box, `box:/path`; else the recipe's",
         "box": "box of the inventory; else the default",
         "stop": "stop the box afterwards",
-        "detach": "return once training has started",
+        "detach": "return once training has started, or stands in line",
         "dry-run": "show the stages and stop",
         "json": "print the receipt as JSON",
+        **_QUEUE,
         **_YES,
     }
 )
@@ -126,6 +131,7 @@ def train(
     box: str = "",
     stop: bool = False,
     detach: bool = False,
+    queue: bool = False,
     yes: bool = False,
     dry_run: bool = False,
     json: bool = False,
@@ -141,7 +147,7 @@ def train(
         show_plan(plan, entry.name, json)
         return
     agree_to_launch(plan, entry, yes)
-    drive_and_show(begin(plan, entry), json, purpose="train", detach=detach)
+    drive_and_show(begin(plan, entry), json, purpose="train", detach=detach, queue=queue)
 
 
 @verb(
@@ -152,9 +158,12 @@ def train(
         "quantize": "GGUF type: q4_k_m, q5_k_m, q6_k, q8_0 or f16",
         "dry-run": "show the stages that would run, and stop",
         "json": "print the receipt as JSON",
+        **_QUEUE,
     },
 )
-def export(context: Any, run: str = "", quantize: str = "q4_k_m", dry_run: bool = False, json: bool = False) -> None:
+def export(
+    context: Any, run: str = "", quantize: str = "q4_k_m", queue: bool = False, dry_run: bool = False, json: bool = False
+) -> None:  # fmt: skip
     """Merge a run's adapter, convert it to GGUF and bring it home."""
     from remote.control.runs.ledger import find_run
     from remote.control.runs.plan import Plan
@@ -167,10 +176,10 @@ def export(context: Any, run: str = "", quantize: str = "q4_k_m", dry_run: bool 
         show_plan(Plan(ledger.run_id, stages), state_of(ledger).box, json)
         return
     extend(ledger, stages, "export")
-    drive_and_show(ledger, json, purpose="export")
+    drive_and_show(ledger, json, purpose="export", queue=queue)
 
 
-def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False) -> None:
+def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False, queue: bool = False) -> None:
     """Drive a run with its progress on the terminal, then show what came of it."""
     from remote.contract.jobs import Status
     from remote.control.config.inventory import load_inventory
@@ -181,7 +190,7 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
 
     say(f"run {ledger.run_id}")
     try:
-        state = drive(ledger, load_inventory(), purpose, detach)
+        state = drive(ledger, load_inventory(), purpose, detach, queue)
     except KeyboardInterrupt:
         say(f"`./inv resume {ledger.run_id}` goes on with this run where it stands")
         raise

@@ -14,10 +14,11 @@ from typing import Any
 
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.stages import STAGES
+from remote.control import secrets
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
 from remote.control.console import say
-from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, ConfigError, GateFailed, JobFailed, WindlassError
+from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, Busy, ConfigError, GateFailed, JobFailed, WindlassError
 from remote.control.faults import as_error
 from remote.control.runs import wiring
 from remote.control.runs.finish import do_finally, end_spot_box
@@ -62,11 +63,12 @@ def begin(plan: Plan, box: BoxEntry) -> Ledger:
     return ledger
 
 
-def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bool = False) -> RunState:
-    """Bring a run to its end and return its state. With `detach`, leave once the training has started.
+def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bool = False, queue: bool = False) -> RunState:
+    """Bring a run to its end and return its state. With `detach`, leave once the training has started, or stands in line.
 
-    Raises the WindlassError of the stage that failed, Busy when another command drives the run. The run's `finally` is
-    done after success and after a failure, but not after Ctrl-C: the job on the box goes on.
+    Raises the WindlassError of the stage that failed; Busy when another command drives the run, or when another job has the box's
+    GPU: with `queue` the run waits in line for it instead, as it does once it has had the GPU. The run's `finally` is done after
+    success and after a failure, but not after Ctrl-C or for a box that is Busy: the job on the box goes on.
     """
     with ledger.locked(purpose):
         state = state_of(ledger)
@@ -76,7 +78,7 @@ def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bo
             return state
         ledger.append("run_begun", purpose=purpose)
         with BoxSession(inventory.box(state.box), ledger, storage=inventory.storage.bucket) as session:
-            return _Drive(ledger, inventory, session, detach).to_the_end()
+            return _Drive(ledger, inventory, session, detach, queue).to_the_end()
 
 
 def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
@@ -88,15 +90,18 @@ def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
 class _Drive:
     """One command driving one run."""
 
-    def __init__(self, ledger: Ledger, inventory: Inventory, session: BoxSession, detach: bool) -> None:
-        self.ledger, self.inventory, self.session, self.detach = ledger, inventory, session, detach
+    def __init__(self, ledger: Ledger, inventory: Inventory, session: BoxSession, detach: bool, queue: bool) -> None:
+        self.ledger, self.inventory, self.session, self.detach, self.queue = ledger, inventory, session, detach, queue
         self.is_following = False
+        self.secrets: dict[str, str] = {}
 
     @property
     def run(self) -> RunState:
         return state_of(self.ledger)
 
     def to_the_end(self) -> RunState:
+        if any(stage.signature.on_box for stage in self.run.rest().stages):
+            self.secrets = secrets.values(self.inventory)  # before anything is launched for a run that lacks one
         try:
             detached = self._run_stages_wherever()
         except Exception as error:
@@ -188,9 +193,13 @@ class _Drive:
         if before.job_id == spec.job_id:
             self.session.recall(spec.job_id)
         self.session.entrust()
-        job = start(self.session.transport, self.session.box.root, spec)
+        job = start(self.session.transport, self.session.box.root, spec, queue=self.queue, secrets=self.secrets)
         if job.status.is_final and job.status is not Status.SUCCEEDED:
-            job = start(self.session.transport, self.session.box.root, spec, again=True)
+            job = start(self.session.transport, self.session.box.root, spec, again=True, queue=self.queue, secrets=self.secrets)
+        # A run that has had the GPU once waits for it from then on: another one's turn between two stages is no reason to fail.
+        self.queue = self.queue or spec.exclusive
+        if job.place:
+            say(f"  in line for the box's GPU, place {job.place}: {job.why}; it starts by itself", "dim")
         if self.detach and stage.uses == "train" and not job.status.is_final:
             say(
                 f"  left running on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f` follows, `./inv resume` finishes",
@@ -206,10 +215,11 @@ class _Drive:
         # The id holds the key: the same work is the same job, whoever asks for it and how often.
         paths = {name: self.session.path_on_box(reference) for name, reference in inputs.items()}
         job_id = f"{self.ledger.run_id}-{stage.label}-{key[:8]}"
-        options = wiring.options_of(stage)
+        signature, options = stage.signature, wiring.options_of(stage)
         return JobSpec(
-            job_id, stage.uses, self.session.deploy(), self.ledger.run_id, stage.signature.environment, paths, options, stage.recipe
-        )
+            job_id, stage.uses, self.session.deploy(), self.ledger.run_id, signature.environment, paths, options, stage.recipe,
+            exclusive=signature.is_exclusive,
+        )  # fmt: skip
 
     def _follow(self, stage: PlannedStage, job: JobState) -> JobState:
         from remote.control.jobs.display import watch
@@ -252,7 +262,9 @@ class _Drive:
 
     def _with_run_id(self, remedy: str) -> str:
         # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled here.
-        return remedy.replace("`./inv resume`", f"`./inv resume {self.ledger.run_id}`").replace(" RUN", f" {self.ledger.run_id}")
+        named = f"`./inv resume {self.ledger.run_id}"
+        remedy = remedy.replace("`./inv resume`", f"{named}`").replace("`./inv resume --", f"{named} --")
+        return remedy.replace(" RUN", f" {self.ledger.run_id}")
 
     def _check_gates(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]) -> None:
         failed = []
@@ -345,10 +357,12 @@ class _Drive:
         return self.is_following and not is_over
 
     def _give_up(self, error: WindlassError) -> None:
-        """After a failure do what `finally` says; but a box whose job may go on is left as it is, and a resume finds out."""
+        """After a failure do what `finally` says; but a box whose job may go on, or that is Busy, is left as it is."""
         # The first error is the one to read: a second one, of the clean-up, must not hide it.
         try:
-            if self._job_may_go_on(error):
+            if isinstance(error, Busy):
+                self.ledger.append("run_finished", status=Status.FAILED.value)  # what works there is another's
+            elif self._job_may_go_on(error):
                 self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
                 say(f"  box {self.session.entry.name} is left as it is, for the job may go on there", "yellow")
             else:

@@ -19,7 +19,7 @@ def do_finally(action: str, session: BoxSession, ledger: Ledger) -> None:
     box = None if entry.provider == "static" else boxes.find(entry)
     if box is None:
         return
-    if box.state == "running" and (other := _run_working_on(session, ledger)):
+    if box.state == "running" and (other := _run_working_on(session, ledger) or _run_told_by_box(session, ledger)):
         say(f"finally: {entry.name} is left running, for run {other} works on it", "yellow")
         return
     if action == "stop" and box.market == "spot":
@@ -81,6 +81,17 @@ def _run_working_on(session: BoxSession, ours: Ledger) -> str | None:
         if is_another and (ledger.is_driven() or _has_a_running_job(session, run)):
             return ledger.run_id
     return None
+
+
+def _run_told_by_box(session: BoxSession, ours: Ledger) -> str | None:
+    """Another run with a job there, such as one of another laptop. A box that does not answer tells none."""
+    from remote.control.jobs.state import jobs_on
+
+    try:
+        jobs = jobs_on(session.transport, session.box.root, session.entry.name)
+    except WindlassError:
+        return None
+    return next((job.run_id or job.state.job_id for job in jobs if not job.state.status.is_final and job.run_id != ours.run_id), None)
 
 
 def _has_a_running_job(session: BoxSession, run: RunState) -> bool:
