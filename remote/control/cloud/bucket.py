@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -30,12 +30,16 @@ class Spilled:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, asked in its own region. Every method raises CloudError where it is not there or may not be used."""
+    """A bucket, asked in its own region. Every method raises CloudError where it is not there or may not be used.
+
+    `mark` is that of the project whose jobs are meant; empty: of this one.
+    """
 
     name: str
     at: Endpoint
     box: str = ""
     profile: bool = False
+    mark: str = ""
 
     def grant(self, run_id: str, seconds: float, always: bool) -> Grant:
         """The right to spill the jobs of a run, for so many seconds where it is presigned."""
@@ -110,6 +114,13 @@ class Bucket:
                 found[job_id] = Spilled(job_id, before.size + each["Size"], max(before.at, each["LastModified"]))
         return list(found.values())
 
+    def of_projects(self) -> "list[Bucket]":
+        """The bucket as each project sees it that has put jobs there, this one first: another checkout is another project."""
+        with self._explained():
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix="windlass/", Delimiter="/")
+            marks = [each["Prefix"].split("/")[1] for page in pages for each in page.get("CommonPrefixes", ())]
+        return [self, *(replace(self, mark=mark) for mark in marks if mark != identity.project_mark())]
+
     def remove(self, job_id: str) -> None:
         """Remove all that lies there of a job: first its manifest, without which the rest is nothing."""
         folder = self._folder(job_id)
@@ -120,7 +131,7 @@ class Bucket:
     @property
     def prefix(self) -> str:
         """Where the project's jobs lie."""
-        return prefix_of(identity.project_mark())
+        return prefix_of(self.mark or identity.project_mark())
 
     def place(self, job_id: str) -> str:
         """The job's place for people."""
