@@ -26,10 +26,10 @@ from remote.control.commands import (
 
 ns = Collection()
 for verb in (
-    *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, preflight.preflight),
+    *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, deploy.rollback, preflight.preflight),
     *(box.launch, box.start, box.stop, box.reboot, box.terminate, status.status, box.list_boxes, shell.ssh),
     *(money.cost, money.reap),
-    *(top.top, why.why),
+    *(top.top, why.why, why.bundle),
     *(run.train, job.ps, logs.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),
     *(dev.test, dev.lint),

@@ -28,3 +28,23 @@ def why(_context: Any, run: str = "", stage: str = "", minutes: int = 30, json: 
         console.print_json(told.record)
     else:
         show.show(told, account.span(found.evidence))
+
+
+@verb(
+    positional=["run"],
+    optional=["run"],
+    help={"run": _RUN, "to": "the file to write (default: windlass-RUN.tar.gz here)", "json": "print its path and contents as JSON"},
+)
+def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> None:
+    """Packs everything about a run for a bug report into one file: logs, ledger, measurements, versions; secrets masked."""
+    from pathlib import Path
+
+    from remote.control import console
+    from remote.control.telemetry import bundle as packing
+
+    packed = packing.pack(run, Path(to) if to else None, lambda text: console.say(text, "yellow"))
+    if json:
+        console.print_json({"path": str(packed.path), "files": packed.files})
+        return
+    console.print_table("packed", ("file", "bytes"), [(name, f"{size:,}") for name, size in packed.files.items()])
+    console.say(f"{packed.path}: {packed.path.stat().st_size:,} bytes; look through it before you hand it on")

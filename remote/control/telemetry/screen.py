@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BOXES = ("box", "GPU", "lately", "GPU memory", "heat", "CPU", "memory", "disk free", "MB/s in/out", "cost", "stops", "note")
-JOBS = ("box", "run", "stage", "status", "step", "loss", "tok/s", "to go", "took", "last line")
+JOBS = ("box", "run", "stage", "status", "step", "loss", "tok/s", "to go", "took", "log")
 
 _DISPENSABLE = ("MB/s in/out", "tok/s", "lately", "took", "disk free", "stage", "CPU", "heat", "memory", "stops", "box")
 """What goes first where the terminal is narrow. (A run's job is on one box mostly: the run's own name says more.)"""

@@ -7,10 +7,10 @@ import pytest
 import tasks
 
 MAIN_ROAD = {
-    "demo", "check", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "logs", "pull",
+    "demo", "check", "launch", "start", "stop", "terminate", "status", "deploy", "rollback", "preflight", "train", "logs", "pull",
     "export", "install", "run", "resume", "cancel", "runs", "verify", "ssh", "cost", "reap",
     "doctor", "list", "reboot", "ps",
-    "why", "top",
+    "why", "top", "bundle",
 }  # fmt: skip
 
 REHEARSED = {
@@ -23,7 +23,7 @@ REHEARSED = {
 TOLD_TO_SCRIPTS = {
     "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "pull",
     "export", "install", "run", "resume", "cancel", "runs", "receipt", "verify", "list", "reboot", "ps",
-    "cloud.up", "cloud.down", "why", "top",
+    "cloud.up", "cloud.down", "why", "top", "bundle",
     "box.setup", "box.bake", "box.move", "box.images", "box.clocks", "box.extend",
     "cost", "reap", "cloud.status", "cloud.fault", "model.list", "model.ask", "model.up", "model.status", "model.rollback",
 }  # fmt: skip
