@@ -30,7 +30,7 @@ for verb in (
     *(box.launch, box.start, box.stop, box.reboot, box.terminate, status.status, box.list_boxes, shell.ssh),
     *(money.cost, money.reap),
     *(top.top, why.why, why.bundle),
-    *(run.train, job.ps, logs.logs, job.cancel, job.pull, run.export, model.install),
+    *(run.train, job.ps, job.attach, logs.logs, job.cancel, job.pull, run.export, model.install),
     *(run.run, run.resume, run.runs, run.verify, run.receipt),
     *(dev.test, dev.lint),
 ):

@@ -1,4 +1,4 @@
-"""The jobs of a run: list, cancel, bring the artifacts home."""
+"""The jobs of a run: list, come back, cancel, bring the artifacts home."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from remote.control.commands.verb import verb
 
 _RUN = "run id, or its beginning or end; the newest when left out"
+_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the newest run, or what is under way"
 
 
 @verb(
@@ -32,43 +33,56 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
         console.say("no box that runs keeps a job" if all else "no job is under way; `./inv ps --all` shows those that ended")
 
 
+@verb(positional=["run"], optional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})
+def attach(_context: Any, run: str = "", json: bool = False) -> None:
+    """Come back to a job live, from any laptop with this inventory; Ctrl-C leaves it running."""
+    from dataclasses import asdict
+
+    from remote.control.console import print_json, say
+    from remote.control.jobs.attach import attach as attach_to
+
+    state = attach_to(run)
+    if json:
+        print_json(asdict(state))
+    say(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))
+
+
 @verb(
     positional=["run"],
     optional=["run"],
     help={
-        "run": _RUN,
+        "run": _ANY_JOB,
         "patience": "seconds for its last checkpoint",
         "dry-run": "say which job would end, and stop",
         "json": "print the job's state as JSON",
     },
 )
-def cancel(context: Any, run: str = "", patience: int = 120, dry_run: bool = False, json: bool = False) -> None:
-    """End a run's job after a checkpoint; `inv resume` goes on from there."""
+def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = False, json: bool = False) -> None:
+    """End a job after a checkpoint, or take it out of the line; `inv resume` goes on from there."""
     from dataclasses import asdict
 
     from remote.contract.jobs import Status
     from remote.control.console import print_json, say
+    from remote.control.jobs.attach import find
     from remote.control.jobs.cancel import cancel as cancel_job
-    from remote.control.jobs.of_run import job_of, way_to
-    from remote.control.runs.ledger import find_run
+    from remote.control.transport.connect import connect
 
-    ledger = find_run(run or None)
-    job = job_of(ledger, "")
+    target = find(run)
     if dry_run:
         if json:
-            print_json({"job": job.job_id, "box": job.box, "status": job.status.value})
-        say(f"would end {job.label} ({job.job_id}) on box {job.box}, {job.status.value} when it was last seen")
+            print_json({"job": target.job_id, "box": target.box.name, "status": target.status})
+        say(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status} when it was last seen")
         return
-    open_transport, box_root = way_to(job)
-    with open_transport() as transport:
-        state = cancel_job(transport, box_root, job.job_id, patience)
+    with connect(target.box) as transport:
+        state = cancel_job(transport, target.box.root, target.job_id, patience)
     if json:
         print_json(asdict(state))
     if state.status is not Status.CANCELLED:
-        say(f"{job.label} had ended before: {state.status.value}; nothing was cancelled")
+        say(f"{target.title} had ended before: {state.status.value}; nothing was cancelled")
         return
-    say(f"{job.label} is {state.status.value}; kept: {state.kept or 'nothing'}")
-    say(f"./inv resume {ledger.run_id} goes on")
+    say(f"{target.title} is {state.status.value}; kept: {state.kept or 'nothing'}")
+    if target.run_id:
+        say(f"./inv resume {target.run_id} goes on")
 
 
 @verb(

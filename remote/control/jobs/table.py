@@ -31,12 +31,16 @@ def rows(jobs: Sequence[BoxJob]) -> list[list[str]]:
     """Rows under `COLUMNS`."""
     return [
         [
-            job.box, job.state.job_id.removeprefix(f"{job.run_id}-"), job.state.stage, job.run_id, job.state.status.value,
+            job.box, job.state.job_id.removeprefix(f"{job.run_id}-"), job.state.stage, job.run_id, _status(job.state),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(job.state.started_at)) if job.state.started_at else "", _took(job.state),
-            "" if job.state.status is Status.SUCCEEDED else job.state.what,
+            "" if job.state.status is Status.SUCCEEDED else job.state.what or job.state.why,
         ]
         for job in jobs
     ]  # fmt: skip
+
+
+def _status(state: JobState) -> str:
+    return f"{state.status.value}, place {state.place} in line" if state.place else state.status.value
 
 
 def record(job: BoxJob) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""A job by a word, for any laptop with the inventory: its own ledger is asked first, then the boxes; and coming back to it live."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remote.contract.jobs import JobState
+from remote.control.errors import NotFound
+from remote.control.jobs.state import BoxJob
+
+if TYPE_CHECKING:
+    from remote.control.cloud.box import Box
+    from remote.control.config.inventory import Inventory
+
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """A job, the running box that it is on, and the run that it belongs to. `status` is the last that is known here."""
+
+    box: "Box"
+    job_id: str
+    run_id: str
+    status: str
+
+    @property
+    def name(self) -> str:
+        """What a command is given to mean this job: its run, or its own id where it has none."""
+        return self.run_id or self.job_id
+
+    @property
+    def title(self) -> str:
+        """The job for people, without its run's id."""
+        return self.job_id.removeprefix(f"{self.run_id}-")
+
+
+def find(word: str) -> Target:
+    """The job that is meant by a run's id (or its beginning or end), a job's id, or a box or group: of several jobs the one under way.
+
+    Without a word the newest run of this laptop; where it has none, what is under way on any box. Raises NotFound for none, or too
+    many; BoxStopped where the box of a run known here does not run.
+    """
+    from remote.control.config.inventory import load_inventory
+
+    inventory = load_inventory()
+    is_box = word in (*inventory.boxes, *inventory.groups)
+    return (None if is_box else _of_ledger(inventory, word)) or _of_boxes(inventory, word, is_box)
+
+
+def attach(word: str) -> JobState:
+    """Show a job live, from the last lines of its log on, until it ends; Ctrl-C leaves it running. Returns how it stands then."""
+    from remote.control.jobs.display import watch
+    from remote.control.transport.connect import connect
+
+    target = find(word)
+    hint = f"the job goes on; come back with `./inv attach {target.name}`, or end it with `./inv cancel {target.name}`"
+    with ExitStack() as closing:
+        # As a run's folder looks: what is said of a lost connection names the run by it.
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="windlass-"))) / target.name
+        log, metrics = folder / "logs" / f"{target.title}.log", folder / "metrics" / f"{target.title}.jsonl"
+        return watch(
+            lambda: connect(target.box), target.box.root, target.job_id, log, metrics, title=target.title, on_interrupt=hint, show_log=True,
+        )  # fmt: skip
+
+
+def _of_ledger(inventory: "Inventory", word: str) -> Target | None:
+    from remote.control.cloud import boxes
+    from remote.control.jobs.of_run import job_of
+    from remote.control.runs.ledger import find_run
+
+    try:
+        ledger = find_run(word or None)
+        job = job_of(ledger)
+    except NotFound:
+        return None
+    return Target(boxes.running(inventory.box(job.box)), job.job_id, ledger.run_id, job.status.value)
+
+
+def _of_boxes(inventory: "Inventory", word: str, is_box: bool) -> Target:
+    from remote.control.cloud import boxes
+    from remote.control.jobs import table
+
+    asked = {entry.name for entry in inventory.resolve([word])} if is_box else set(inventory.boxes)
+    there = {box.name: box for box in boxes.listing(inventory) if box.name in asked}
+    jobs, silent = table.look(list(there.values()), ended=True)
+    job = _one([job for job in jobs if is_box or not word or _is(word, job)], word, silent)
+    return Target(there[job.box], job.state.job_id, job.run_id, job.state.status.value)
+
+
+def _is(word: str, job: BoxJob) -> bool:
+    names = [name for name in (job.run_id, job.state.job_id) if name]
+    return any(name.startswith(word) or name.endswith(word) for name in names)
+
+
+def _one(jobs: Sequence[BoxJob], word: str, silent: Sequence[str]) -> BoxJob:
+    under_way = [job for job in jobs if not job.state.status.is_final]
+    if not jobs or (not word and not under_way):
+        what = f"no run, job or box `{word}`" if word else "no job is under way"
+        why = "; ".join(("looked for in the runs of this laptop and on the boxes that run", *(f"not asked: {line}" for line in silent)))
+        raise NotFound(what, why=why, remedy="`./inv ps --all` lists the jobs of the boxes, `./inv runs` the runs of this laptop")
+    if len(under_way) > 1:
+        told = ", ".join(f"{job.state.job_id} on {job.box}" for job in under_way)
+        raise NotFound(f"{len(under_way)} jobs are meant by `{word}`", why=told, remedy="name one of those jobs, or its run")
+    return under_way[0] if under_way else max(jobs, key=lambda job: job.state.started_at)
