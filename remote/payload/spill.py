@@ -27,7 +27,7 @@ from remote.contract import atomic, digest
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant, Kept, Manifest, Piece, manifest_key
-from remote.payload import bucket, environment, grants, supervise
+from remote.payload import bucket, environment, grants, supervise, vicinity
 from remote.payload.supervise import Refused
 
 SIDE_BY_SIDE = 4
@@ -81,7 +81,7 @@ def cargo_of(box: BoxPaths, paths: JobPaths, place: str) -> Cargo:
     if state.status is not Status.SUCCEEDED:
         state.kept = f"{what} in {place}"
     records = {paths.spec: paths.spec.read_bytes(), paths.state: state.to_json().encode() + b"\n"}
-    for record in (paths.outputs, paths.log, paths.metrics):
+    for record in (paths.outputs, paths.log, paths.metrics, *vicinity.keep(box, state)):
         with contextlib.suppress(FileNotFoundError):
             records[record] = record.read_bytes()
     return Cargo(what, state.ended_at, {_relative(box, path): content for path, content in records.items()}, files)

@@ -28,7 +28,7 @@ from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.masking import Masker
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant
-from remote.payload import environment, grants, kernel, outcome, process, queue, quiet, sampler, secrets
+from remote.payload import environment, grants, kernel, outcome, process, queue, quiet, sampler, secrets, vicinity
 from remote.payload.identity import Identity
 from remote.payload.scribe import Scribe
 from remote.payload.spiller import Spiller
@@ -262,6 +262,7 @@ def run(folder: Path, interpreter: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that came up late, after another was started, ends here
         state = _supervise(paths, spec, interpreter, watched, spiller)
         secrets.forget(BoxPaths(_root(paths)), spec.job_id)
+    vicinity.keep(BoxPaths(_root(paths)), state)
     # The state is final, and another attempt may begin: a box that goes away meanwhile has told all that it knew.
     _spill(paths, state, grants.of_run(_root(paths), spec.run_id), spiller)
 

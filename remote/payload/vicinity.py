@@ -40,7 +40,8 @@ def keep(box: BoxPaths, state: JobState) -> list[Path]:
     paths = box.job(state.job_id)
     with contextlib.suppress(OSError):
         found = evidence_of(box, state, _KEPT_MINUTES)
-        samples = telemetry.read(box.telemetry, state.started_at, found.moment + evidence.AFTER_SECONDS)
+        earlier = telemetry.read(evidence.telemetry_of(paths), until=state.started_at)  # of another attempt, maybe on another box
+        samples = [*earlier, *telemetry.read(box.telemetry, state.started_at, found.moment + evidence.AFTER_SECONDS)]
         _write(evidence.telemetry_of(paths), [sample.to_line() for sample in evidence.thinned(samples, _KEPT_SAMPLES)])
         _write(evidence.timeline_of(paths), [event.to_line() for event in found.events])
     return [path for path in (evidence.telemetry_of(paths), evidence.timeline_of(paths)) if path.exists()]
