@@ -32,6 +32,11 @@ class Merging:
         self._lanes = {name: _Lane() for name in names}
         self._changed = threading.Condition()
 
+    @property
+    def names(self) -> list[str]:
+        """The streams."""
+        return list(self._lanes)
+
     def put(self, name: str, told: Told) -> None:
         """Take something; waits while that stream is far ahead."""
         lane = self._lanes[name]

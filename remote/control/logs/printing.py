@@ -90,19 +90,20 @@ class Printer:
         return "/".join(parts)
 
     def _prefix(self, told: Told, name: str) -> str:
-        if not name and (told.source == LOG or self._boxes == 1 and len(self._stages.get(told.box, ())) < 2):
+        if not name and (told.source == LOG or self._stands_alone(told.box)):
             return ""
-        clock = time.strftime("%H:%M:%S", time.localtime(told.at)) if told.at else "--:--:--"
         self._width = max(self._width, len(name))
         colour = self._colours.setdefault(name, _NAME_COLOURS[len(self._colours) % len(_NAME_COLOURS)])
-        return f"{self._painted(clock, 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
+        return f"{self._painted(_clock(told.at), 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
 
     def _event(self, told: Told, line: str) -> str:
         if told.source == LOG:
             return line
-        stands_alone = self._boxes == 1 and len(self._stages.get(told.box, ())) < 2
-        clock = f"{time.strftime('%H:%M:%S', time.localtime(told.at))} " if stands_alone else ""
+        clock = f"{_clock(told.at)} " if self._stands_alone(told.box) else ""
         return self._painted(f"[{clock}{told.source}] {line}", _LEVEL_COLOURS.get(told.level, 0))
+
+    def _stands_alone(self, box: str) -> bool:
+        return self._boxes == 1 and len(self._stages.get(box, ())) < 2
 
     def _painted(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._is_coloured else text
@@ -119,3 +120,7 @@ class Printer:
         if self._is_overwritten:
             sys.stdout.write("\r\x1b[2K")
             self._is_overwritten = False
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(moment)) if moment else "--:--:--"

@@ -10,22 +10,22 @@ MAIN_ROAD = {
     "demo", "check", "launch", "start", "stop", "terminate", "status", "deploy", "rollback", "preflight", "train", "logs", "pull",
     "export", "install", "run", "resume", "cancel", "runs", "verify", "ssh", "cost", "reap",
     "doctor", "list", "reboot", "ps",
-    "why", "top", "bundle",
+    "why", "top", "bundle", "attach",
 }  # fmt: skip
 
 REHEARSED = {
-    "demo", "launch", "start", "stop", "terminate", "deploy", "train", "pull", "export", "install", "run", "resume",
+    "demo", "launch", "start", "stop", "terminate", "deploy", "rollback", "train", "pull", "export", "install", "run", "resume",
     "cancel", "reap", "reboot", "box.extend", "box.setup", "box.bake", "box.move", "box.images", "cloud.down", "cloud.fault",
     "model.rollback", "model.remove",
 }  # fmt: skip
 """Verbs that change something worth a rehearsal: they have `--dry-run`."""
 
 TOLD_TO_SCRIPTS = {
-    "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "preflight", "train", "pull",
+    "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "rollback", "preflight", "train", "pull",
     "export", "install", "run", "resume", "cancel", "runs", "receipt", "verify", "list", "reboot", "ps",
-    "cloud.up", "cloud.down", "why", "top", "bundle",
+    "cloud.up", "cloud.down", "why", "top", "bundle", "attach",
     "box.setup", "box.bake", "box.move", "box.images", "box.clocks", "box.extend",
-    "cost", "reap", "cloud.status", "cloud.fault", "model.list", "model.ask", "model.up", "model.status", "model.rollback",
+    "logs", "cost", "reap", "cloud.status", "cloud.fault", "model.list", "model.ask", "model.up", "model.status", "model.rollback",
 }  # fmt: skip
 """Verbs that tell something: they have `--json`."""
 

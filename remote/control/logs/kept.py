@@ -1,0 +1,188 @@
+"""The log of a job whose box is gone: what lies in the bucket, or else in this laptop's own copy."""
+
+import itertools
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from remote.contract import digest, job_log, log_lines, timeline
+from remote.contract.jobs import JobSpec, JobState, Status
+from remote.contract.log_lines import Filter, Log, Moments, Scan
+from remote.contract.log_query import Question
+from remote.contract.spill import Manifest
+from remote.contract.timeline import Event
+from remote.control.cloud import bucket
+from remote.control.cloud.bucket import Bucket
+from remote.control.errors import ArtifactCorrupt
+from remote.control.logs.told import Told
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import Inventory
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of a job: its log, what happened around it, and for people where that lies."""
+
+    job_id: str
+    log: Log
+    place: str
+    run: str = ""
+    stage: str = ""
+    state: JobState | None = None
+    events: tuple[Event, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """The job as a box would introduce it."""
+        return {"job": self.job_id, "run": self.run, "stage": self.stage}
+
+
+class FileLog:
+    """A log in one file, as this laptop keeps it: when which line was written is not known."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def bounds(self) -> tuple[int, int]:
+        """The offsets of the first byte that is there, and behind the last."""
+        return 0, self._path.stat().st_size
+
+    def read(self, offset: int, size: int) -> tuple[int, bytes]:
+        """At most `size` bytes from `offset` on."""
+        with self._path.open("rb") as file:
+            return offset, os.pread(file.fileno(), size, offset)
+
+    def times(self) -> Iterable[tuple[int, float]]:
+        """Not known."""
+        return ()
+
+
+class BucketLog:
+    """A log in the bucket. Each of its parts is brought, verified, when it is first read: the end of a long log is a small part of it."""
+
+    def __init__(self, found: Bucket, manifest: Manifest) -> None:
+        self._bucket, self._manifest = found, manifest
+        self._folder = tempfile.TemporaryDirectory(prefix="windlass-")
+        inside = f"jobs/{manifest.job_id}/{job_log.NAME}"
+        older = sorted(name for name in manifest.files if name.startswith(f"{inside}.") and name.rpartition(".")[2].isdigit())
+        self._parts = [(int(name.rpartition(".")[2]), name) for name in older]
+        if inside in manifest.files:
+            last = self._parts[-1] if self._parts else (0, "")
+            self._parts.append((last[0] + (manifest.files[last[1]].size if last[1] else 0), inside))
+
+    def bounds(self) -> tuple[int, int]:
+        """The offsets of the first byte that is there, and behind the last."""
+        if not self._parts:
+            return 0, 0
+        start, name = self._parts[-1]
+        return self._parts[0][0], start + self._manifest.files[name].size
+
+    def read(self, offset: int, size: int) -> tuple[int, bytes]:
+        """At most `size` bytes from `offset` on, and the offset that they begin at."""
+        for start, name in self._parts:
+            end = start + self._manifest.files[name].size
+            if offset < end:
+                begin = max(offset, start)
+                with self._brought(name).open("rb") as file:
+                    return begin, os.pread(file.fileno(), min(size, end - begin), begin - start)
+        return offset, b""
+
+    def times(self) -> Iterable[tuple[int, float]]:
+        """When which byte was written."""
+        name = f"jobs/{self._manifest.job_id}/{job_log.TIMES}"
+        return job_log.times(self._brought(name).parent) if name in self._manifest.files else ()
+
+    def record(self, name: str) -> Path | None:
+        """Another file of the job, or None."""
+        path = f"jobs/{self._manifest.job_id}/{name}"
+        return self._brought(path) if path in self._manifest.files else None
+
+    def _brought(self, name: str) -> Path:
+        place = Path(self._folder.name) / name
+        if not place.exists():
+            beside = place.with_name(f".{place.name}")
+            self._bucket.download(self._manifest, name, beside)
+            if digest.of_file(beside) != self._manifest.files[name].sha256:
+                where = self._bucket.place(self._manifest.job_id)
+                raise ArtifactCorrupt(f"{name} does not verify as it came from the bucket", where=where, remedy="run the command again")
+            beside.replace(place)
+        return place
+
+
+def in_bucket(found: Bucket, job_id: str) -> Kept | None:
+    """What lies there of a job, or None. Raises CloudError."""
+    manifest = found.manifest(job_id)
+    if manifest is None:
+        return None
+    log = BucketLog(found, manifest)
+    spec, state, events = log.record("spec.json"), log.record("state.json"), log.record("timeline.jsonl")
+    told = JobState.read(state) if state else None
+    run = JobSpec.from_json(spec.read_text()).run_id if spec else ""
+    stage = label_of(job_id, run, told.stage if told else "")
+    return Kept(job_id, log, found.place(job_id), run, stage, told, tuple(timeline.read(events)) if events else ())
+
+
+def of_box(inventory: "Inventory", box: str, job_id: str) -> Kept | None:
+    """What that box has put into the bucket of a job, or None. Raises CloudError."""
+    entry = inventory.boxes.get(box)
+    found = bucket.of_entry(inventory.storage.bucket, entry) if entry else None
+    return in_bucket(found, job_id) if found else None
+
+
+def newest(inventory: "Inventory", word: str, stage: str) -> tuple[Bucket, str] | None:
+    """The newest job of a run, or the job itself, in the bucket of the inventory; whichever checkout put it there. Raises CloudError."""
+    name = inventory.storage.bucket
+    clouds = {entry.provider: entry for entry in inventory.boxes.values()}
+    for seen in (found for entry in clouds.values() if (found := bucket.of_entry(name, entry))):
+        for found in seen.of_projects():
+            jobs = [each for each in found.spilled() if _is_of(each.job_id, word) and (not stage or f"-{stage}-" in each.job_id)]
+            if jobs:
+                return found, max(jobs, key=lambda each: each.at).job_id
+    return None
+
+
+def told_of(kept: Kept, box: str, question: Question, start: int | None = None) -> Iterator[Told]:
+    """What is wanted of it, in the order of time; `start` goes on where the box was heard last."""
+    wanted, moments = Filter(question.grep, question.level), Moments(kept.log.times())
+    since = None if question.ago is None else time.time() - question.ago
+    if start is None:
+        start = log_lines.start_of(kept.log, moments, wanted, since, question.tail)
+    scan = Scan(kept.log, start, wanted, moments)
+    oldest = max(since or 0.0, moments.of(start) if question.tail is not None else 0.0)
+    events = [] if question.raw else [each for each in kept.events if each.time >= oldest and wanted.takes_event(each.level, each.text)]
+    blank = Told(0.0, box, kept.run, kept.job_id, kept.stage)
+    for piece in itertools.chain(scan.pieces(), scan.finish()):
+        while events and piece.at and events[0].time <= piece.at:
+            yield _told_event(events.pop(0), blank)
+        if piece.dropped:
+            yield replace(blank, at=piece.at, content=b"[%d bytes were dropped on the box]\n" % piece.dropped)
+        if piece.content:
+            yield replace(blank, at=piece.at, content=piece.content)
+    yield from (_told_event(event, blank) for event in events)
+
+
+def label_of(job_id: str, run: str, stage: str) -> str:
+    """The stage's label in its run: a job's id is `RUN-LABEL-KEY`."""
+    inner = job_id.removeprefix(f"{run}-").rpartition("-")[0] if run and job_id.startswith(f"{run}-") else ""
+    return inner or stage
+
+
+def ended(kept: Kept) -> tuple[Status, str]:
+    """How it stood when it was put there: one that had not ended is lost with its box."""
+    if kept.state is None:
+        return Status.LOST, ""
+    status = kept.state.status if kept.state.status.is_final else Status.LOST
+    return status, ". ".join(words for words in (kept.state.what, kept.state.why) if words)
+
+
+def _told_event(event: Event, blank: Told) -> Told:
+    return replace(blank, at=event.time, stage="", source=event.source, level=event.level, content=event.text.encode(errors="replace"))
+
+
+def _is_of(job_id: str, word: str) -> bool:
+    """Whether it is a job of the run `word`, or of one that begins or ends so: what follows in its id is `-LABEL-KEY`."""
+    return job_id.startswith(word) or f"{word}-" in job_id

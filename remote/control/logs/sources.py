@@ -1,0 +1,166 @@
+"""What is meant by the words after `inv logs`, and where its logs lie."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from remote.contract.jobs import Status
+from remote.control.errors import CloudError, NotFound
+
+if TYPE_CHECKING:
+    from remote.control.cloud.bucket import Bucket
+    from remote.control.config.inventory import Inventory
+    from remote.control.jobs.state import BoxJob
+    from remote.control.runs.ledger import Ledger
+    from remote.control.runs.state import StageState
+
+
+@dataclass(frozen=True)
+class OnBox:
+    """Jobs of a box by their ids; the box chooses where none are named. `stage` narrows that."""
+
+    entry: Any
+    jobs: list[str] = field(default_factory=list)
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class OfRun:
+    """A job that this laptop's ledger knows."""
+
+    ledger: "Ledger"
+    job: "StageState"
+
+    @property
+    def log(self) -> Path:
+        """This laptop's exact copy of the log, as far as it was followed."""
+        return self.ledger.folder / "logs" / f"{self.job.label}.log"
+
+    @property
+    def is_whole_here(self) -> bool:
+        """Whether the copy has all of it: whether the box still runs then matters to nobody."""
+        return self.log.exists() and self.job.status in (Status.SUCCEEDED, Status.FAILED)
+
+
+@dataclass(frozen=True)
+class InBucket:
+    """A job that its box has put into the bucket, known by nothing else."""
+
+    bucket: "Bucket"
+    job_id: str
+
+
+Source = OnBox | OfRun | InBucket
+
+
+@dataclass(frozen=True)
+class Found:
+    """The sources, and in words the boxes that could not be asked."""
+
+    sources: list[Source]
+    silent: list[str] = field(default_factory=list)
+
+
+def find(words: Sequence[str], stage: str) -> Found:
+    """What is meant: runs of this laptop, then boxes and groups, then runs that the boxes tell of, then runs in the bucket.
+
+    Without words the newest run of this laptop; where it has none, the jobs under way on any box, or the newest of all. Raises NotFound
+    for a word that is none of these.
+    """
+    from remote.control.runs.ledger import all_runs
+
+    if not words and all_runs():
+        return Found([_of_ledger("", stage)])
+    sources, unknown = [], []
+    for word in dict.fromkeys(words):
+        if here := _here(word, stage):
+            sources += here
+        else:
+            unknown.append(word)
+    if words and not unknown:
+        return Found(_each_once(sources))
+    there = _there(unknown, stage)
+    return Found(_each_once([*sources, *there.sources]), there.silent)
+
+
+def _here(word: str, stage: str) -> "list[Source]":
+    """What this laptop knows by that name: a name that is a run's or a box's as it stands goes before the beginning or end of a run's."""
+    from remote.control.config.inventory import load_inventory
+    from remote.control.runs.ledger import all_runs
+
+    runs = [run.run_id for run in all_runs()]
+    if word in runs:
+        return [_of_ledger(word, stage)]
+    inventory = load_inventory()
+    if word in (*inventory.boxes, *inventory.groups):
+        return [OnBox(entry, stage=stage) for entry in inventory.resolve([word])]
+    return [_of_ledger(word, stage)] if any(_is(word, run_id) for run_id in runs) else []
+
+
+def _of_ledger(word: str, stage: str) -> OfRun:
+    from remote.control.jobs.of_run import job_of
+    from remote.control.runs.ledger import find_run
+
+    ledger = find_run(word or None)
+    return OfRun(ledger, job_of(ledger, stage))
+
+
+def _there(words: Sequence[str], stage: str) -> Found:
+    """What the boxes know by these names, or else the bucket; without names what is under way anywhere, or the newest of all."""
+    from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
+    from remote.control.jobs import table
+
+    inventory = load_inventory()
+    jobs, silent = table.look([box for box in boxes.listing(inventory) if box.name in inventory.boxes], ended=True)
+    jobs = [job for job in jobs if stage in ("", job.state.stage) or f"-{stage}-" in job.state.job_id]
+    if not words:
+        if not jobs:
+            why = "; ".join(silent) or "no box that runs keeps a job"
+            raise NotFound("there is no log to show: there are no runs here", why=why, remedy="./inv demo, or ./inv run PLAYBOOK")
+        return Found(_on_boxes(inventory, _under_way_or_newest(jobs)), silent)
+    sources: list[Source] = []
+    for word in words:
+        mine = [job for job in jobs if _is(word, job.run_id) or _is(word, job.state.job_id)]
+        if len(runs := dict.fromkeys(job.run_id for job in mine)) > 1:
+            raise NotFound(f"{len(runs)} runs match `{word}`", why=", ".join(runs), remedy="name one of those")
+        sources += _on_boxes(inventory, _under_way_or_newest(mine)) if mine else [_in_bucket(inventory, word, stage, silent)]
+    return Found(sources, silent)
+
+
+def _under_way_or_newest(jobs: "list[BoxJob]") -> "list[BoxJob]":
+    newest = max(jobs, key=lambda job: job.state.started_at)
+    return [job for job in jobs if not job.state.status.is_final] or [newest]
+
+
+def _on_boxes(inventory: "Inventory", jobs: "list[BoxJob]") -> list[Source]:
+    by_box: dict[str, list[str]] = {}
+    for job in jobs:
+        by_box.setdefault(job.box, []).append(job.state.job_id)
+    return [OnBox(inventory.boxes[box], ids) for box, ids in by_box.items()]
+
+
+def _in_bucket(inventory: "Inventory", word: str, stage: str, silent: list[str]) -> InBucket:
+    from remote.control.logs import kept
+
+    told = list(silent)
+    try:
+        found = kept.newest(inventory, word, stage)
+    except CloudError as error:
+        told, found = [*told, f"the bucket: {error.what}"], None
+    if found is not None:
+        return InBucket(*found)
+    places = "the runs of this laptop, inventory.yaml, the boxes that run" + (", the bucket" if inventory.storage.bucket else "")
+    why = f"looked for in {places}" + (f"; not asked: {'; '.join(told)}" if told else "")
+    remedy = "`./inv ps --all` lists the jobs of the boxes, `./inv runs` the runs here"
+    raise NotFound(f"no run, box or group `{word}`", why=why, remedy=remedy)
+
+
+def _each_once(sources: list[Source]) -> list[Source]:
+    """What was named twice, as a box by its group and by itself, once."""
+    return [source for number, source in enumerate(sources) if source not in sources[:number]]
+
+
+def _is(word: str, run_id: str) -> bool:
+    return bool(word and run_id) and (run_id.startswith(word) or run_id.endswith(word))
