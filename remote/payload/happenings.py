@@ -11,6 +11,9 @@ from pathlib import Path
 
 from remote.contract.timeline import Event
 
+WATCHDOGS = (Path("/var/lib/windlass"), Path.home() / ".windlass-box")
+"""Where the box's watchdog writes its log and how its clocks stand; see `remote.payload.watchdog`."""
+
 Seen = list[int]
 """An inode, and how many bytes of that file have been read; empty for none yet."""
 

@@ -20,8 +20,8 @@ from remote.contract.events import Metric
 from remote.contract.jobs import JobSpec, JobState
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import supervise
+from remote.payload.happenings import WATCHDOGS
 from remote.payload.meter import Meter
-from remote.payload.vicinity import WATCHDOG_FOLDERS
 
 LATELY_SECONDS = 600.0
 """How long a job that has ended is still shown."""
@@ -83,7 +83,7 @@ def _last_metric(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def clocks(folders: tuple[Path, ...] = WATCHDOG_FOLDERS) -> dict[str, Any] | None:
+def clocks(folders: tuple[Path, ...] = WATCHDOGS) -> dict[str, Any] | None:
     """How the watchdog saw the clocks last, or None where there is none."""
     for folder in folders:
         with contextlib.suppress(OSError, ValueError):
