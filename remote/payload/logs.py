@@ -21,8 +21,7 @@ from remote.contract.log_query import Question
 from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event
 from remote.payload import supervise
-from remote.payload.follow import WATCHDOGS
-from remote.payload.happenings import Happening, Happenings
+from remote.payload.happenings import WATCHDOGS, Happening, Happenings
 
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 0.5
