@@ -13,11 +13,10 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 HEARTBEAT_SECONDS = 4.0
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024
 MARK_BYTES = 4096
 MAX_HEADER_BYTES = 1 << 20
 
@@ -65,19 +64,12 @@ class FrameReader:
         return True
 
 
-def mark(path: Path, offset: int) -> str:
-    """Names the first `offset` bytes of a file by their beginning and their end: another file, or a rewritten one, has another mark.
+def mark(offset: int, before: bytes) -> str:
+    """Names a file by the bytes before an offset, as many as are given: another file, or a rewritten one, has another mark there."""
+    return f"{len(before)}:{hashlib.sha256(b'%d:' % offset + before).hexdigest()}"
 
-    Empty when the file is not there or is shorter.
-    """
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, 2) < offset:
-                return ""
-            file.seek(0)
-            head = file.read(min(offset, MARK_BYTES))
-            file.seek(max(0, offset - MARK_BYTES))
-            tail = file.read(min(offset, MARK_BYTES))
-    except FileNotFoundError:
-        return "" if offset else hashlib.sha256(b"0").hexdigest()
-    return hashlib.sha256(b"%d" % offset + head + tail).hexdigest()
+
+def marked_bytes(known: str) -> int:
+    """How many bytes before its offset a mark stands for; -1 for what is no mark."""
+    count = known.partition(":")[0]
+    return min(int(count), MARK_BYTES) if count.isdigit() else -1

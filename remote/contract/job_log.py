@@ -10,7 +10,7 @@ An offset means the same byte for ever, whatever has been rotated or dropped.
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,37 +19,38 @@ KEPT_PARTS = 32
 NAME = "log"
 TIMES = "log.times"
 
+_TRIES = 100
+
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes `start` to `end` of a log, in the file `path`."""
+    """The bytes `start` to `end` of a log, in the file `path` with that inode (0: there is none yet)."""
 
     start: int
     end: int
     path: Path
+    inode: int = 0
 
 
-def part_name(start: int) -> str:
+def part_name(start: int, name: str = NAME) -> str:
     """The name of an older part."""
-    return f"log.{start:015}"
+    return f"{name}.{start:015}"
 
 
-def parts(folder: Path) -> list[Part]:
-    """What is kept of the log of the job in `folder`, oldest first; the last is `log` itself, which may not exist yet."""
-    older = sorted((int(path.suffix[1:]), path) for path in folder.glob("log.*") if path.suffix[1:].isdigit())
-    found = []
-    for start, path in older:
-        with suppress(FileNotFoundError):  # dropped meanwhile
-            found.append(Part(start, start + path.stat().st_size, path))
-    start = found[-1].end if found else 0
-    newest = folder / "log"
-    with suppress(FileNotFoundError):
-        return [*found, Part(start, start + newest.stat().st_size, newest)]
-    return [*found, Part(start, start, newest)]
+def parts(folder: Path, name: str = NAME) -> list[Part]:
+    """What is kept of the log in `folder`, oldest first; the last is `log` itself, which may not exist yet."""
+    for _ in range(_TRIES):
+        names = _older(folder, name)
+        found = [*_stated(folder, names), _newest(folder, name)]
+        if _older(folder, name) == names:
+            break  # nothing was rotated between the looks
+    start = found[-2].end if len(found) > 1 else 0
+    return [*found[:-1], Part(start, start + found[-1].end, found[-1].path, found[-1].inode)]
 
 
 def times(folder: Path) -> Iterator[tuple[int, float]]:
-    """When which byte was written: (offset, seconds since the epoch), oldest first."""
+    """When which byte was written: (offset, seconds since the epoch), in the order of the offsets. Clocks jump: a time may be an earlier
+    one than that before."""
     with suppress(FileNotFoundError), (folder / TIMES).open() as file:
         for line in file:
             with suppress(ValueError):
@@ -57,26 +58,67 @@ def times(folder: Path) -> Iterator[tuple[int, float]]:
                 yield int(offset), float(moment)
 
 
-def read(folder: Path, offset: int, size: int) -> tuple[int, bytes]:
-    """At most `size` bytes from `offset` on, and the offset that they begin at: later than asked where older parts were dropped.
-
-    Empty at the end of the log, and where a rotation came between: ask again.
-    """
-    for part in parts(folder):
-        if offset < part.end:
+def read(folder: Path, offset: int, size: int, name: str = NAME) -> tuple[int, bytes]:
+    """At most `size` bytes from `offset` on, and the offset that they begin at: later than asked where older parts were dropped. Empty at
+    the end of the log."""
+    for _ in range(_TRIES):
+        part = next((part for part in parts(folder, name) if offset < part.end), None)
+        if part is None:
+            break
+        with suppress(FileNotFoundError), opened(part) as descriptor:
             start = max(offset, part.start)
-            return start, _bytes_of(part, start, size)
+            return start, os.pread(descriptor, min(size, part.end - start), start - part.start)
     return offset, b""
 
 
-def _bytes_of(part: Part, start: int, size: int) -> bytes:
+def between(folder: Path, start: int, end: int, name: str = NAME) -> bytes | None:
+    """The bytes from `start` to `end`, all of them; None where some are not there, or not any more."""
+    found = bytearray()
+    while start + len(found) < end:
+        at, piece = read(folder, start + len(found), end - start - len(found), name)
+        if at != start + len(found) or not piece:
+            return None
+        found += piece
+    return bytes(found)
+
+
+def tail(folder: Path, size: int, name: str = NAME) -> bytes:
+    """The last bytes, at most `size`."""
+    kept = parts(folder, name)
+    end = kept[-1].end
+    return between(folder, max(kept[0].start, end - size), end, name) or b""
+
+
+@contextmanager
+def opened(part: Part) -> Iterator[int]:
+    """A file descriptor of the part. Raises FileNotFoundError where it was dropped or rotated since it was found: look again."""
+    descriptor = os.open(part.path, os.O_RDONLY)
     try:
-        descriptor = os.open(part.path, os.O_RDONLY)
-    except FileNotFoundError:
-        return b""
-    try:
-        if os.fstat(descriptor).st_size < part.end - part.start:
-            return b""  # `log` was rotated between the two looks, and is another file now
-        return os.pread(descriptor, min(size, part.end - start), start - part.start)
+        if os.fstat(descriptor).st_ino != part.inode:
+            raise FileNotFoundError(part.path)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _older(folder: Path, name: str) -> list[str]:
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(each for each in names if each.startswith(f"{name}.") and each[len(name) + 1 :].isdigit())
+
+
+def _stated(folder: Path, names: list[str]) -> Iterator[Part]:
+    for each in names:
+        with suppress(FileNotFoundError):  # dropped meanwhile
+            found, start = (folder / each).stat(), int(each.rpartition(".")[2])
+            yield Part(start, start + found.st_size, folder / each, found.st_ino)
+
+
+def _newest(folder: Path, name: str) -> Part:
+    """`log` as if it began at byte 0."""
+    with suppress(FileNotFoundError):
+        found = (folder / name).stat()
+        return Part(0, found.st_size, folder / name, found.st_ino)
+    return Part(0, 0, folder / name)

@@ -13,101 +13,165 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from remote.contract import job_log
 from remote.contract.clocks import Reading
-from remote.contract.frames import HEARTBEAT_SECONDS, PIECE_BYTES, encode, mark
+from remote.contract.frames import HEARTBEAT_SECONDS, MARK_BYTES, PIECE_BYTES, encode, mark, marked_bytes
 from remote.contract.jobs import JobState
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import supervise
+from remote.payload.happenings import WATCHDOGS
 
-POLL_SECONDS = 0.1
-WATCHDOGS = (Path("/var/lib/windlass"), Path.home() / ".windlass-box")
-"""Where the box's watchdog writes how its clocks stand; see `remote.payload.watchdog`."""
+POLL_SECONDS = 0.02
+LOOK_SECONDS = 0.1
+ROUND_BYTES = 4 * 1024 * 1024
+"""How much of one file is sent before the other has its turn."""
 
 _STALE_TICKS = 4
 
 
 class Source:
-    """One growing file and how much of it has been sent. It is looked up by name each time: it may come late, or be replaced."""
+    """One growing file, rotated perhaps (see `remote.contract.job_log`), and how much of it has been sent. It may come late, or be
+    replaced. `known` is the mark of what the laptop has before `offset`."""
 
     def __init__(self, name: str, path: Path, offset: int, known: str, out: BinaryIO) -> None:
         self.name, self.path, self.offset, self._out = name, path, offset, out
-        self._file: BinaryIO | None = None
-        if offset and mark(path, offset) != known:
-            self._restart()
+        self._known, self._before = known, b""
+        self._file, self._start, self._inode = -1, 0, 0
 
-    def send_new(self) -> bool:
-        """Send what is there beyond the offset; returns whether that was anything."""
-        if not self._is_open():
-            return False
-        assert self._file is not None
-        if os.fstat(self._file.fileno()).st_size < self.offset:
-            self._restart()
-        start = self.offset
-        while piece := os.pread(self._file.fileno(), PIECE_BYTES, self.offset):
+    def send_new(self) -> int:
+        """Send what is there beyond the offset, about ROUND_BYTES at most; returns how many bytes that was."""
+        sent = 0
+        while sent < ROUND_BYTES and (piece := self._next()):
             self._out.write(encode({"file": self.name, "offset": self.offset}, piece))
             self.offset += len(piece)
+            self._before = piece[-MARK_BYTES:]
+            sent += len(piece)
         self._out.flush()
-        return self.offset > start
+        return sent
+
+    def end(self) -> int:
+        """The offset behind the last byte that is there now."""
+        return job_log.parts(self.path.parent, self.path.name)[-1].end
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
-    def _is_open(self) -> bool:
-        if self._file is not None and not self._is_replaced(self._file):
+    def _next(self) -> bytes:
+        if self._file >= 0 and (piece := self._read()):
+            return piece
+        return self._read() if self._is_passed() and self._open() else b""
+
+    def _read(self) -> bytes:
+        return os.pread(self._file, PIECE_BYTES, self.offset - self._start)
+
+    def _is_passed(self) -> bool:
+        """Whether there may be more than the open file has: it was rotated or replaced, or is shorter than it was."""
+        if self._file < 0:
             return True
-        with contextlib.suppress(FileNotFoundError):
-            fresh = self.path.open("rb")
-            if self._file is not None:
-                self.close()
-                self._restart()
-            self._file = fresh
-        return self._file is not None
-
-    def _is_replaced(self, file: BinaryIO) -> bool:
+        if os.fstat(self._file).st_size < self.offset - self._start:
+            return True
         try:
-            return self.path.stat().st_ino != os.fstat(file.fileno()).st_ino
+            return self.path.stat().st_ino != self._inode
         except FileNotFoundError:
             return False
 
+    def _open(self) -> bool:
+        """Open the part that holds the byte to go on from; returns whether it is there."""
+        kept = job_log.parts(self.path.parent, self.path.name)
+        if not kept[-1].inode and len(kept) == 1:
+            return False  # nothing was written yet, or it is about to be replaced
+        if self.offset and not self._goes_on(kept):
+            self._restart()
+        part = next((part for part in kept if self.offset < part.end), kept[-1])
+        try:
+            with job_log.opened(part) as descriptor:
+                self.close()
+                self._file, self._start, self._inode = os.dup(descriptor), part.start, part.inode
+        except FileNotFoundError:
+            return False
+        if self.offset < part.start:
+            self._skip(part.start)
+        return True
+
+    def _goes_on(self, kept: list[job_log.Part]) -> bool:
+        """Whether these are the files whose beginning the laptop has; so it seems where the bytes to compare were dropped."""
+        count = len(self._before) or marked_bytes(self._known)
+        if count < 0 or self.offset > kept[-1].end:
+            return False
+        if self.offset - count < kept[0].start:
+            return True
+        before = job_log.between(self.path.parent, self.offset - count, self.offset, self.path.name)
+        return before is None or (before == self._before if self._before else mark(self.offset, before) == self._known)
+
+    def _skip(self, until: int) -> None:
+        self._out.write(encode({"hole": self.name, "offset": self.offset, "until": until}))
+        self.offset, self._before, self._known = until, b"", mark(until, b"")
+
     def _restart(self) -> None:
-        self.offset = 0
+        self.offset, self._before, self._known = 0, b"", ""
         self._out.write(encode({"restart": self.name}))
 
 
 def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) -> None:
-    """Send everything until the job's state is final and every byte before that is sent; then the state."""
-    last, alerted_at, alerted = time.monotonic(), float("-inf"), ""
+    """Send everything until the job's state is final and every byte before that is sent; then the state. `once`: do not wait for that."""
+    heard, alerts, watcher = time.monotonic(), Alerts(out), StateWatch(paths)
+    ends: list[int] = []
     while True:
-        if time.monotonic() - alerted_at >= HEARTBEAT_SECONDS:
-            alerted_at, alerted = time.monotonic(), _tell(alerted, out)
-        state = _state(paths)
-        ended = once or state.status.is_final
+        alerts.look()
+        state = watcher.look()
+        if not ends and (once or state.status.is_final):
+            ends = [source.end() for source in sources]  # whoever goes on writing now is not waited for
         sent = [source.send_new() for source in sources]
-        if ended:
-            for source in sources:
-                source.close()
-            out.write(encode({"state": json.loads(state.to_json())}))
-            out.flush()
-            return
+        if ends and all(source.offset >= min(end, source.end()) for source, end in zip(sources, ends, strict=True)):
+            break
         if any(sent):
-            last = time.monotonic()
-        elif time.monotonic() - last >= HEARTBEAT_SECONDS:
+            heard = time.monotonic()
+        elif time.monotonic() - heard >= HEARTBEAT_SECONDS:
             out.write(encode({"beat": True}))
             out.flush()
-            last = time.monotonic()
-        time.sleep(POLL_SECONDS)
+            heard = time.monotonic()
+        if max(sent) < ROUND_BYTES:  # a little at a time would cost a processor
+            time.sleep(POLL_SECONDS)
+    for source in sources:
+        source.close()
+    out.write(encode({"state": json.loads(state.to_json())}))
+    out.flush()
 
 
-def _tell(before: str, out: BinaryIO) -> str:
-    """Send what the watchdog is alarmed about, once; returns what that is."""
-    reading = newest_reading()
-    kind, text = alert(reading) if reading else ("", "")
-    if kind and kind != before:
-        out.write(encode({"alert": text}))
-        out.flush()
-    return kind
+class StateWatch:
+    """How the job stands, looked at now and then."""
+
+    def __init__(self, paths: JobPaths) -> None:
+        self._box, self._job_id = BoxPaths(paths.folder.parent.parent), paths.folder.name
+        self._looked_at, self._state = float("-inf"), JobState(self._job_id, "")
+
+    def look(self) -> JobState:
+        """The state, of LOOK_SECONDS ago at most."""
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._state, self._looked_at = supervise.status(self._box, self._job_id), time.monotonic()
+        return self._state
+
+
+class Alerts:
+    """What the watchdog is alarmed about, each told once."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out, self._looked_at, self._kind = out, float("-inf"), ""
+
+    def look(self) -> None:
+        """Send what is new, now and then."""
+        if time.monotonic() - self._looked_at < HEARTBEAT_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        reading = newest_reading()
+        kind, text = alert(reading) if reading else ("", "")
+        if kind and kind != self._kind:
+            self._out.write(encode({"alert": text}))
+            self._out.flush()
+        self._kind = kind
 
 
 def newest_reading() -> Reading | None:
@@ -130,10 +194,6 @@ def alert(reading: Reading) -> tuple[str, str]:
     then = f"the box stops in {reading.stops_in / 60:.0f} min" if reading.stops_by == "stuck" else "the box stays up for its other jobs"
     what = f"job {reading.stuck_job} has shown no sign of life for {reading.stuck_for / 60:.0f} min"
     return f"stuck {reading.stuck_job}", f"STUCK: {what}; {then}"
-
-
-def _state(paths: JobPaths) -> JobState:
-    return supervise.status(BoxPaths(paths.folder.parent.parent), paths.folder.name)
 
 
 def main() -> None:
