@@ -26,7 +26,8 @@ LINGER_SECONDS = 6.0
 """How long it goes on when no job runs: what a job's end brings, such as a line of the kernel, comes a little later."""
 
 _FIRST_SECONDS = 0.2
-_KERNEL_SECONDS = 15.0
+_KERNEL_SECONDS = 30.0
+_OVER_SECONDS = 60.0
 _LOG_BYTES = 64 * 1024
 _RELEASE = Path(__file__).resolve().parents[2]
 
@@ -89,20 +90,22 @@ class Observer:
 
     def __init__(self, root: Path) -> None:
         self._root, self._path = root, BoxPaths(root).timeline
-        self._standing: dict[str, tuple[str, str]] = {}
+        self._standing: dict[str, tuple[str, str, float]] = {}
         self._errors: dict[int, int] = {}
         self._heard_at = self._last_heard()
         self._listened_at = -float("inf")
 
     def observe(self, taken: Sample, gpu_silent: bool) -> None:
         """Note what changed since the sample before."""
-        standing = {name: (source, text) for name, source, text in _alarms(taken, gpu_silent)}
-        for name in standing.keys() - self._standing.keys():
-            self._note(*standing[name])
-        for name in self._standing.keys() - standing.keys():
-            source, text = self._standing[name]
+        now = time.monotonic()
+        for name, source, text in _alarms(taken, gpu_silent):
+            if name not in self._standing:
+                self._note(source, text)
+            self._standing[name] = source, text, now
+        # Not at once: what comes and goes with every step, such as heat, is one thing that lasts.
+        for name in [name for name, (_, _, seen) in self._standing.items() if now - seen > _OVER_SECONDS]:
+            source, text, _ = self._standing.pop(name)
             self._note(source, f"over: {text}", "info")
-        self._standing = standing
         self._count_errors(taken)
         if time.monotonic() - self._listened_at >= _KERNEL_SECONDS:
             self.listen()

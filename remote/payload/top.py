@@ -2,7 +2,7 @@
 
 ```
 {"at": 1795287672.3, "sample": {...}, "gpu_silent": false, "clocks": {...} or null,
- "jobs": [{"job_id", "run_id", "stage", "status", "started_at", "ended_at", "what", "metric": {...} or null, "line": "..."}]}
+ "jobs": [{"job_id", "run_id", "stage", "status", "started_at", "ended_at", "what", "place", "metric", "line"}]}
 ```
 Standard library only.
 """
@@ -51,17 +51,24 @@ class Jobs:
             if mark == before and now - ended_at > LATELY_SECONDS:
                 return None
             state = supervise.status(self._box, path.parent.name)
-            if state.status.is_final:
-                self._ended[path] = mark, state.ended_at
-            return None if state.status.is_final and now - state.ended_at > LATELY_SECONDS else _record(JobPaths(path.parent), state)
+            if not state.status.is_final:
+                return _record(JobPaths(path.parent), state)
+            state.ended_at = state.ended_at or _last_sign(JobPaths(path.parent))
+            self._ended[path] = mark, state.ended_at
+            return _record(JobPaths(path.parent), state) if now - state.ended_at <= LATELY_SECONDS else None
         except (OSError, ValueError, TypeError, supervise.Refused):
             return None
+
+
+def _last_sign(paths: JobPaths) -> float:
+    """When a job that was lost was last alive, as far as its files tell."""
+    return max((path.stat().st_mtime for path in (paths.log, paths.metrics, paths.state) if path.exists()), default=0.0)
 
 
 def _record(paths: JobPaths, state: JobState) -> dict[str, Any]:
     run_id = JobSpec.from_json(paths.spec.read_text()).run_id
     lines, _ = evidence.tail(paths.folder)
-    facts = ("job_id", "stage", "started_at", "ended_at", "what")
+    facts = ("job_id", "stage", "started_at", "ended_at", "what", "place")
     return {
         **{name: getattr(state, name) for name in facts}, "status": state.status.value, "run_id": run_id,
         "metric": _last_metric(paths.metrics), "line": lines[-1][:_LINE_CHARACTERS] if lines else "",

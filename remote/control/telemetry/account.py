@@ -70,7 +70,7 @@ def account(found: Found) -> Account:
 
 def _headline(found: Found) -> str:
     evidence, state = found.evidence, found.evidence.state
-    ended = {Status.SUCCEEDED: "went well", Status.RUNNING: "goes on", Status.PENDING: "waits for its turn"}
+    ended = {Status.SUCCEEDED: "went well", Status.RUNNING: "goes on", Status.PENDING: f"waits for its turn, {state.place} before it"}
     words = ended.get(state.status, f"{state.status.value}{f' ({state.cause.value})' if state.cause else ''}")
     took = f" after {length(max(0.0, evidence.moment - state.started_at))}" if state.started_at else ""
     where = f" on box {found.box}" if found.box else " on this laptop"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from remote.contract.telemetry import Gpu, Sample
 from remote.control.errors import WindlassError
 from remote.control.faults import as_error
+from remote.control.secrets import masked_value
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -122,6 +123,7 @@ class Watcher:
                     return
 
     def _take(self, name: str, told: dict[str, Any]) -> View | None:
+        told = masked_value(told)
         sample = Sample.from_line(json.dumps(told["sample"]))
         past = self._past.setdefault(name, deque(maxlen=KEPT))
         past.append(busy(sample.gpus) if sample.gpus else sample.cpu)

@@ -181,12 +181,16 @@ def _job_row(view: View, job: dict[str, Any]) -> list[Any]:
     is_over = job["status"] not in ("RUNNING", "PENDING")
     eta = metric.get("eta_seconds")
     cells = [
-        view.box.name, job["run_id"] or job["job_id"], job["stage"], job["status"], _step(metric), _number(metric.get("loss"), "{:.3f}"),
+        view.box.name, job["run_id"] or job["job_id"], job["stage"], _status(job), _step(metric), _number(metric.get("loss"), "{:.3f}"),
         _number(metric.get("tokens_per_second"), "{:,.0f}"), "" if is_over or eta is None else clock(eta), length(max(0.0, took)),
         job["what"] if is_over and job["what"] else job["line"],
     ]  # fmt: skip
     failed = is_over and job["status"] != "SUCCEEDED"
     return [Text(cell, style="red" if failed else "dim" if is_over else "", no_wrap=True) for cell in cells]
+
+
+def _status(job: dict[str, Any]) -> str:
+    return f"in line, {job['place']} before" if job["status"] == "PENDING" and job.get("place") else str(job["status"])
 
 
 def _step(metric: dict[str, Any]) -> str:

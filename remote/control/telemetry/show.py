@@ -2,11 +2,12 @@
 
 import sys
 
+from remote.control.secrets import masked
 from remote.control.telemetry.account import Account, line_of
 
 
 def text(account: Account, minutes: str) -> str:
-    """The account for people."""
+    """The account for people, masked."""
     width = max((len(name) for name, _ in account.facts), default=0)
     lines = [account.headline, *(f"  {name:<{width}}  {words}" for name, words in account.facts)]
     lines += [f"  {'seen':<{width}}  {hint}" for hint in account.hints]
@@ -18,7 +19,7 @@ def text(account: Account, minutes: str) -> str:
         lines += [f"  {name:<{names}}  {shape:<{curve}}  {words}" for name, shape, words in account.curves]
     if account.events:
         lines += ["", "what happened on the box (UTC)", *(f"  {line_of(event)}" for event in account.events)]
-    return "\n".join([*lines, "", f"go on: {account.go_on}"])
+    return masked("\n".join([*lines, "", f"go on: {account.go_on}"]))
 
 
 def show(account: Account, minutes: str) -> None:
