@@ -30,13 +30,14 @@ class Identity:
     def read(cls, path: Path) -> "Identity | None":
         """The one that `write` left there; None where nothing was."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+            raw = json.loads(path.read_text())
+            return cls(raw["pid"], raw["ticks"], raw["boot"])
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def write(self, path: Path) -> None:
-        """Keep it in a file."""
-        atomic.write_json(path, asdict(self))
+    def write(self, path: Path, **more: str) -> None:
+        """Keep it in a file, with whatever else is to be known."""
+        atomic.write_json(path, {**asdict(self), **more})
 
     def lives(self) -> bool:
         """Whether it still runs."""

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 ```
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -123,6 +124,7 @@ def explained(error: Exception, root: Path) -> StageFailed | None:
 
 def _report(job: Job, failure: StageFailed) -> None:
     words = {"what": failure.what, "why": failure.why, "remedy": failure.remedy, "kept": failure.kept}
-    atomic.write_json(job.paths.failure, {"cause": failure.cause.value, **words})
+    with contextlib.suppress(OSError):  # a full disk: the exit code has the cause, the log the words
+        atomic.write_json(job.paths.failure, {"cause": failure.cause.value, **words})
     print(f"{failure.cause.value}: {json.dumps(words)}", file=sys.stderr)
     sys.exit(int(failure.cause.exit_code))

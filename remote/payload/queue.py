@@ -1,7 +1,8 @@
 """The line for a box's GPU: one exclusive job has it, the others wait, first come, first served. Linux, standard library only.
 
 ```
-<root>/queue/000000000007.JOB-ID   a ticket: the process that stands in line for the job; the lowest number has the GPU
+<root>/queue/000000000007.JOB-ID   a ticket: the process that stands in line for the job, its stage and run; the lowest number
+                                   has the GPU
 ```
 A ticket holds good while that process lives, or the job's stage: one whose supervisor was killed may still be saving. Others are
 cleared away by whoever looks, so nothing that dies can hold up the line, and a reboot empties it.
@@ -9,11 +10,13 @@ cleared away by whoever looks, so nothing that dies can hold up the line, and a 
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from remote.contract.jobs import JobSpec
 from remote.contract.paths import BoxPaths
 from remote.payload.identity import Identity
 
@@ -23,9 +26,12 @@ STAGE = "stage.json"
 
 @dataclass(frozen=True)
 class Ticket:
-    """A job's place. `is_orphan`: its supervisor is gone, and what is left of its stage ends soon."""
+    """A job's place. `is_orphan`: its supervisor is gone, and what is left of its stage ends soon. `run`: what a command is given to
+    mean it, the job's own id where it belongs to no run."""
 
     path: Path
+    stage: str
+    run: str
     is_orphan: bool
 
     @property
@@ -47,16 +53,17 @@ class Taken(Exception):
         self.line = line
 
 
-def enter(box: BoxPaths, job_id: str, may_wait: bool) -> None:
+def enter(box: BoxPaths, spec: JobSpec, may_wait: bool) -> None:
     """Stand in line for the job: at its end, or at the job's place where it has one. Raises Taken where that is to wait and it may not."""
     with _locked(box) as folder:
         line = _line(box, folder)
-        mine = next((ticket for ticket in line if ticket.job_id == job_id), None)
+        mine = next((ticket for ticket in line if ticket.job_id == spec.job_id), None)
         others = [ticket for ticket in line if not ticket.is_orphan]
         if mine is None and others and not may_wait:
             raise Taken(others)
         number = mine.number if mine else _next_number(folder)
-        Identity.of(os.getpid()).write(folder / f"{number:012}.{job_id}")
+        ticket = folder / f"{number:012}.{spec.job_id}"
+        Identity.of(os.getpid()).write(ticket, stage=spec.stage, run=spec.run_id or spec.job_id)
 
 
 def ahead(box: BoxPaths, job_id: str) -> list[Ticket]:
@@ -93,15 +100,22 @@ def _tickets(folder: Path) -> list[Path]:
 def _ticket(box: BoxPaths, path: Path) -> Ticket | None:
     """The ticket if it holds good; one that does not is cleared away, with workers that a killed job left behind."""
     holder = Identity.read(path)
-    if holder is not None and holder.lives():
-        return Ticket(path, is_orphan=False)
-    left = Ticket(path, is_orphan=True)
-    stage = Identity.read(box.job(left.job_id).folder / STAGE)
-    if stage is not None and stage.lives():
-        return left
-    kill_orphan(box, left)
+    is_orphan = holder is None or not holder.lives()
+    ticket = Ticket(path, *_names(path), is_orphan)
+    stage = Identity.read(box.job(ticket.job_id).folder / STAGE) if is_orphan else None
+    if not is_orphan or (stage is not None and stage.lives()):
+        return ticket
+    kill_orphan(box, ticket)
     path.unlink(missing_ok=True)
     return None
+
+
+def _names(path: Path) -> tuple[str, str]:
+    try:
+        told = json.loads(path.read_text())
+        return str(told["stage"]), str(told["run"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return "a job", path.name.partition(".")[2]
 
 
 def _next_number(folder: Path) -> int:

@@ -96,7 +96,7 @@ def _in_line(box: BoxPaths, spec: JobSpec, may_wait: bool) -> Iterator[None]:
         yield
         return
     try:
-        queue.enter(box, spec.job_id, may_wait)
+        queue.enter(box, spec, may_wait)
     except queue.Taken as taken:
         raise _busy(box, taken.line) from None
     try:
@@ -107,22 +107,12 @@ def _in_line(box: BoxPaths, spec: JobSpec, may_wait: bool) -> Iterator[None]:
 
 
 def _busy(box: BoxPaths, line: list[queue.Ticket]) -> Refused:
-    paths = box.job(line[0].job_id)
-    stage, run = _names(paths)
+    stage, run = line[0].stage, line[0].run
     waiting = f"; {len(line) - 1} more wait{'s' if len(line) == 2 else ''} in line" if len(line) > 1 else ""
     return Refused(
-        Cause.CODE, f"the box works for another job: {stage} of {run}", f"{_progress(paths)}{waiting}",
+        Cause.CODE, f"the box works for another job: {stage} of {run}", f"{_progress(box.job(line[0].job_id))}{waiting}",
         f"`./inv resume --queue` waits in line for it; `./inv logs {run} -f` shows the other, `./inv cancel {run}` ends it", is_busy=True,
     )  # fmt: skip
-
-
-def _names(paths: JobPaths) -> tuple[str, str]:
-    """What the job does, and the run that it belongs to, or its own id where it belongs to none."""
-    try:
-        spec = JobSpec.from_json(paths.spec.read_text())
-    except (OSError, ValueError, TypeError):
-        return "a job", paths.folder.name
-    return spec.stage, spec.run_id or spec.job_id
 
 
 def _progress(paths: JobPaths) -> str:
@@ -349,7 +339,7 @@ def _turn(paths: JobPaths, spec: JobSpec, state: JobState, watched: set[signal.S
     if not spec.exclusive:
         yield True
         return
-    queue.enter(box, spec.job_id, may_wait=True)
+    queue.enter(box, spec, may_wait=True)
     try:
         yield _await_turn(paths, box, state, watched)
     finally:
@@ -372,7 +362,7 @@ def _await_turn(paths: JobPaths, box: BoxPaths, state: JobState, watched: set[si
 
 def _say_place(paths: JobPaths, state: JobState, line: list[queue.Ticket]) -> None:
     """Record how many are before the job, when that has changed. A full disk hides it; the line goes on."""
-    why = "waits for {} of {}".format(*_names(BoxPaths(_root(paths)).job(line[0].job_id)))
+    why = f"waits for {line[0].stage} of {line[0].run}"
     if (state.place, state.why) == (len(line), why):
         return
     if not state.queued_at:

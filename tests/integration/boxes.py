@@ -82,6 +82,18 @@ STAGES = {
             return
         raise RuntimeError("a bug")
     """,
+    "hoarding": """
+        with open(job.paths.folder / "hoard", "wb") as hoard:
+            while True:
+                hoard.write(bytes(65536))
+    """,
+    "telling": """
+        import os
+        from remote.payload.job import StageFailed
+        from remote.contract.jobs import Cause
+        print("the token is " + os.environ["TOKEN"], flush=True)
+        raise StageFailed(Cause.DATA, "refused", "with " + os.environ["TOKEN"])
+    """,
 }
 
 
