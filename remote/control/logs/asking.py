@@ -12,9 +12,11 @@ from remote.control.errors import BoxUnreachable, CloudError, JobFailed, Preflig
 from remote.control.logs.told import LOG, Told
 from remote.control.transport.base import Transport, last_lines
 from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, no_python, payload_command
-from remote.control.transport.persist import PATIENCE_SECONDS, persistently
+from remote.control.transport.persist import FIRST_PAUSE_SECONDS, PATIENCE_SECONDS, persistently
 
 SILENCE_SECONDS = HEARTBEAT_SECONDS * 5
+FIRST_SECONDS = 3.0
+"""How long a box is tried that was never heard: it may be down."""
 ONCE_PATIENCE_SECONDS = 60.0
 """How long it is tried to get back to a box that is not followed."""
 SKEW_SECONDS = 2.0
@@ -55,12 +57,15 @@ class Asking:
 
     def ask(self) -> None:
         """Ask until all is told. Raises BoxUnreachable where the box never answers, or no more; BoxStopped where it is gone."""
-        try:
-            self._attempt()
-            return
-        except BoxUnreachable:
-            if not self._frames:
-                raise
+        deadline = time.monotonic() + FIRST_SECONDS
+        while not self._frames:
+            try:
+                self._attempt()
+                return
+            except BoxUnreachable:
+                if not self._frames and time.monotonic() > deadline:
+                    raise
+            time.sleep(FIRST_PAUSE_SECONDS)
         patience = PATIENCE_SECONDS if self._question.follow else ONCE_PATIENCE_SECONDS
         persistently(
             self._attempt, progress=lambda: self._frames, notice=lambda text: self._to.notice(f"{self._box}: {text}"),

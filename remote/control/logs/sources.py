@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.jobs import Status
-from remote.control.errors import CloudError, NotFound
+from remote.control.errors import BoxUnreachable, CloudError, NotFound
 
 if TYPE_CHECKING:
+    from remote.control.cloud.box import Box
     from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import Inventory
     from remote.control.jobs.state import BoxJob
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.state import StageState
+
+_LOOK_SECONDS, _LINK_SECONDS = 20.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,10 @@ def _of_ledger(word: str, stage: str) -> OfRun:
 
 def _there(words: Sequence[str], stage: str) -> Found:
     """What the boxes know by these names, or else the bucket; without names what is under way anywhere, or the newest of all."""
-    from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
-    from remote.control.jobs import table
 
     inventory = load_inventory()
-    jobs, silent = table.look([box for box in boxes.listing(inventory) if box.name in inventory.boxes], ended=True)
+    jobs, silent = _look(inventory)
     jobs = [job for job in jobs if stage in ("", job.state.stage) or f"-{stage}-" in job.state.job_id]
     if not words:
         if not jobs:
@@ -127,6 +128,33 @@ def _there(words: Sequence[str], stage: str) -> Found:
             raise NotFound(f"{len(runs)} runs match `{word}`", why=", ".join(runs), remedy="name one of those")
         sources += _on_boxes(inventory, _under_way_or_newest(mine)) if mine else [_in_bucket(inventory, word, stage, silent)]
     return Found(sources, silent)
+
+
+def _look(inventory: "Inventory") -> "tuple[list[BoxJob], list[str]]":
+    """Every job of the boxes that run, and in words the boxes that did not answer. A link that fails is tried again for a moment."""
+    from remote.control import fleet
+    from remote.control.cloud import boxes
+
+    running = [box for box in boxes.listing(inventory) if box.name in inventory.boxes and box.state == "running"]
+    outcomes = fleet.outcomes_of(running, lambda box, _: _jobs_of(box), seconds=_LOOK_SECONDS, late=_late)
+    silent = [f"{outcome.one.name}: {outcome.error.what}" for outcome in outcomes if outcome.error]
+    return [job for outcome in outcomes for job in outcome.found or ()], silent
+
+
+def _jobs_of(box: "Box") -> "list[BoxJob]":
+    from remote.control.jobs.state import jobs_on
+    from remote.control.transport.connect import connect
+    from remote.control.transport.persist import persistently
+
+    def ask() -> "list[BoxJob]":
+        with connect(box) as transport:
+            return jobs_on(transport, box.root, box.name)
+
+    return persistently(ask, progress=lambda: None, notice=lambda text: None, patience_seconds=_LINK_SECONDS)
+
+
+def _late(box: "Box") -> BoxUnreachable:
+    return BoxUnreachable(f"no answer within {_LOOK_SECONDS:.0f} s", where=box.where)
 
 
 def _under_way_or_newest(jobs: "list[BoxJob]") -> "list[BoxJob]":

@@ -1,0 +1,237 @@
+"""`inv logs` from a checkout that knows nothing but the inventory: a real sshd, a link that fails on purpose."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from remote.contract.jobs import JobSpec, JobState, Status
+from remote.contract.paths import BoxPaths
+from remote.contract.timeline import Event, append
+from remote.control.jobs import start as jobs
+from remote.control.jobs.cancel import cancel
+from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, running_sshd, spec
+from tests.integration.links import Proxy
+from tests.integration.typed import command_of, environment, typed
+
+pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="no sshd")]
+
+INVENTORY = """\
+default_box: one
+ssh: {{dead_after: 2s}}
+boxes:
+{boxes}"""
+BOX = "  {name}: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}', root: {root}}}\n"
+
+
+class Lab:
+    """Two boxes on one sshd, in folders of their own; the first behind a link that can fail."""
+
+    def __init__(self, sshd, proxy, project, code):
+        self.sshd, self.proxy, self.project, self.code = sshd, proxy, project, code
+        self.release = {}
+        with sshd.transport() as transport:
+            for root in ("one", "two"):
+                self.release[root] = deploy_stages(transport, code, root)
+        rows = "".join(self.row(name, root, port) for name, root, port in (("one", "one", proxy.port), ("two", "two", sshd.port)))
+        (project / "inventory.yaml").write_text(INVENTORY.format(boxes=rows))
+
+    def row(self, name, root, port):
+        facts = self.sshd.address()
+        key = " ".join(self.sshd.host_key_line.split()[:2])
+        return BOX.format(name=name, port=port, user=facts.user, key=self.sshd.key, host_key=key, root=root)
+
+    def job(self, root, job_id, run_id, content, began, status=Status.SUCCEEDED, times=((0, 0.0),), stage="count"):
+        """A job that has ended, as its box keeps it; `times` are offsets and seconds after it began."""
+        paths = BoxPaths(self.sshd.home / root).job(job_id)
+        paths.folder.mkdir(parents=True)
+        paths.spec.write_text(JobSpec(job_id, stage, "0" * 64, run_id).to_json())
+        paths.state.write_text(JobState(job_id, stage, status, started_at=began, ended_at=began + 100.0).to_json())
+        paths.log.write_bytes(content)
+        (paths.folder / "log.times").write_text("".join(f"{offset} {began + after}\n" for offset, after in times))
+        return paths
+
+    def logs(self, *words, seconds=60):
+        return typed("logs", *words, project=self.project, seconds=seconds)
+
+    def began(self, *words):
+        return subprocess.Popen(
+            command_of("logs", *words), env=environment(self.project), cwd=self.project, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    (folder / "project").mkdir()
+    with running_sshd(folder / "box") as sshd:
+        proxy = Proxy(sshd.port)
+        try:
+            yield Lab(sshd, proxy, folder / "project", code_tree(folder / "code"))
+        finally:
+            proxy.close()
+
+
+@pytest.fixture(scope="module")
+def two_runs(lab):
+    """A run on each box, an hour ago, their lines in turns; and what happened to the first box meanwhile."""
+    began = time.time() - 3600.0
+    first = b"one 0\none 1 WARNING: warm\none 2\n"
+    lab.job("one", "haul-aa-train-0123abcd", "haul-aa", first, began, times=((0, 0.0), (6, 10.0), (26, 20.0)))
+    second = b"two 0\ntwo 1 \xff\xfe\ntwo 2 ERROR: hot\n"
+    lab.job("two", "haul-bb-train-0123abcd", "haul-bb", second, began, times=((0, 5.0), (6, 15.0), (15, 25.0)))
+    timeline = BoxPaths(lab.sshd.home / "one").timeline
+    for event in (
+        Event(began + 12.0, "kernel", "error", "NVRM: Xid (PCI:0000:00:1e): 79, GPU has fallen off the bus"),
+        Event(began + 13.0, "job", "info", "another job's", "haul-xx-train-00000000"),
+        Event(began + 5000.0, "gpu", "info", "long after"),
+    ):
+        append(timeline, event)
+    return began
+
+
+def test_a_run_that_only_its_box_knows(lab, two_runs):
+    told = lab.logs("haul-aa")
+    assert told.returncode == 0 and not (lab.project / "runs").exists()
+    lines = told.stdout.splitlines()
+    assert [line for line in lines if "one" in line] == ["one 0", "one 1 WARNING: warm", "one 2"]
+    assert re.fullmatch(r"\[\d\d:\d\d:\d\d kernel\] NVRM: Xid .* bus", lines[2]) and len(lines) == 4
+
+
+def test_boxes_are_merged_by_time_and_named(lab, two_runs):
+    lines = lab.logs("one", "two").stdout.splitlines()
+    said = [line.split("│ ", 1)[1] for line in lines]
+    xid = "[kernel] NVRM: Xid (PCI:0000:00:1e): 79, GPU has fallen off the bus"
+    assert said == ["one 0", "two 0", "one 1 WARNING: warm", xid, "two 1 ��", "one 2", "two 2 ERROR: hot"]
+    assert all(re.match(r"\d\d:\d\d:\d\d (one|two) +│ ", line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (("--grep", r"one \d$"), ["one 0", "one 2"]),
+        (("--level", "warning"), ["one 1 WARNING: warm", "Xid"]),
+        (("--level", "error"), ["Xid"]),
+        (("--tail", "1"), ["one 2"]),
+        (("--tail", "1", "--grep", "one [01]"), ["one 1 WARNING: warm"]),
+        (("--tail", "2"), ["one 1 WARNING: warm", "Xid", "one 2"]),
+        (("--since", "1m"), []),
+        (("--tail", "0"), []),
+    ],
+)
+def test_only_what_is_wanted_is_told(lab, two_runs, words, texts):
+    lines = lab.logs("haul-aa", *words).stdout.splitlines()
+    assert len(lines) == len(texts) and all(text in line for text, line in zip(texts, lines, strict=True))
+
+
+def test_since_a_while_ago(lab, two_runs):
+    ago = time.time() - two_runs - 15.0
+    assert lab.logs("haul-aa", "--since", f"{ago:.0f}s").stdout == "one 2\n"
+
+
+def test_scripts_get_an_object_a_line(lab, two_runs):
+    told = [json.loads(line) for line in lab.logs("haul-aa", "haul-bb", "--json").stdout.splitlines()]
+    assert [each["time"] - two_runs for each in told] == pytest.approx([0, 5, 10, 12, 15, 20, 25])
+    facts = {"box": "one", "run": "haul-aa", "job": "haul-aa-train-0123abcd", "stage": "train", "source": "log", "level": "warning"}
+    assert told[2] | facts == told[2] and told[3]["source"] == "kernel" and told[-1]["level"] == "error"
+
+
+def test_raw_is_the_bytes_themselves(lab, two_runs):
+    raw = subprocess.run(command_of("logs", "haul-bb", "--raw"), env=environment(lab.project), capture_output=True, check=True)
+    assert raw.stdout == b"two 0\ntwo 1 \xff\xfe\ntwo 2 ERROR: hot\n"
+
+
+def test_what_does_not_exist_is_refused(lab, two_runs):
+    told = lab.logs("nobody")
+    assert told.returncode and "no run, box or group `nobody`" in told.stderr
+    for words in (("--grep", "("), ("--since", "soon"), ("--level", "loud"), ("--tail", "all")):
+        assert lab.logs("one", *words).returncode == 2
+
+
+def test_a_box_that_does_not_answer_silences_no_other(lab, two_runs):
+    lab.proxy.reset()
+    try:
+        told = lab.logs("one", "two", seconds=90)
+    finally:
+        lab.proxy.heal()
+    assert "two 2 ERROR: hot" in told.stdout and told.returncode and "box one" in told.stderr
+
+
+def test_nothing_is_lost_or_doubled_over_drops_and_rotation(lab):
+    """A writer that rotates, on a link that is cut again and again."""
+    paths = lab.job("one", "drops-cc-train-0123abcd", "drops-cc", b"", time.time(), Status.RUNNING, times=())
+    state = json.loads(paths.state.read_text())
+    mine = {"pid": 0, "ended_at": 0.0}
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(paths.folder), json.dumps(state | mine), str(lab.code)])
+    await_true(lambda: (paths.folder / "log").stat().st_size > 0)
+    reader = lab.began("drops-cc", "-f", "--raw")
+    stop = threading.Event()
+
+    def cut():
+        while not stop.wait(0.7):
+            lab.proxy.reset()
+            time.sleep(0.05)
+            lab.proxy.heal()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        told, said = reader.communicate(timeout=60)
+    finally:
+        stop.set()
+        cutter.join()
+        writer.wait(timeout=60)
+    numbers = [int(line.split()[1]) for line in told.splitlines()]
+    assert numbers == list(range(numbers[-1] + 1)) and numbers[-1] + 1 == LINES
+    assert b"connection lost" in said and len(list(paths.folder.glob("log.0*"))) > 3
+
+
+LINES = 3000
+WRITER = f"""
+import json, os, sys, time
+from pathlib import Path
+folder, state, code = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
+sys.path.insert(0, code)
+from remote.contract import atomic
+from remote.contract.job_log import part_name
+from remote.payload import process
+state |= {{"pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()), "boot_id": process.boot_id()}}
+atomic.write_json(folder / "state.json", state)
+start, log = 0, (folder / "log").open("ab", buffering=0)
+for number in range({LINES}):
+    log.write(b"line %d %s\\n" % (number, b"x" * (number % 97)))
+    if log.tell() > 20_000:
+        size = log.tell()
+        os.rename(folder / "log", folder / part_name(start))
+        log, start = (folder / "log").open("ab", buffering=0), start + size
+    time.sleep(0.001)
+atomic.write_json(folder / "state.json", state | {{"status": "SUCCEEDED", "ended_at": time.time()}})
+"""
+
+
+def test_a_real_job_is_followed_to_its_end_and_a_box_into_its_next_job(lab):
+    with lab.sshd.transport() as transport:
+        jobs.start(transport, "two", spec(lab.release["two"], "endless", "next-dd-train-0123abcd", "next-dd"))
+        reader = lab.began("two", "-f", "--json")
+        assert json.loads(reader.stdout.readline())["run"] == "next-dd"
+        jobs.start(transport, "two", spec(lab.release["two"], "count", "next-dd-prepare-0123abcd", "next-dd", lines=3, pause=0.1))
+        seen = []
+        for line in reader.stdout:
+            seen.append(json.loads(line))
+            if seen[-1]["text"].startswith("line 2"):
+                break
+        reader.send_signal(signal.SIGINT)
+        _, said = reader.communicate(timeout=20)
+        assert {each["stage"] for each in seen} >= {"train", "prepare"} and "the jobs go on" in said.decode()
+        assert [each["text"] for each in seen if each["stage"] == "prepare"] == [f"line {number} äöü" for number in range(3)]
+        whole = lab.began("next-dd", "-f")
+        assert b"began" in whole.stdout.readline() and whole.stdout.readline().startswith(b"worker")
+        cancel(transport, "two", "next-dd-train-0123abcd", 10)
+        _, said = whole.communicate(timeout=30)
+        assert b"CANCELLED" in said and whole.returncode == 0
