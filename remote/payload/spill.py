@@ -4,8 +4,8 @@
 `{"manifest", "folder", "urls"}` on standard input and puts the job into place, verified; `grant` reads a Grant there and keeps it.
 Each answers with frames: `{"line"}` as it goes, at the end `{"done"}` or `{"error"}`.
 
-Spilled are the job's record, its log, and what it must not lose: the finished artifacts of one that succeeded, else its newest whole
-checkpoint.
+Spilled are the job's record, the newest parts of its log, and what it must not lose: the finished artifacts of one that succeeded, else
+its newest whole checkpoint.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, job_log
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant, Kept, Manifest, Piece, manifest_key
@@ -31,6 +31,9 @@ from remote.payload import bucket, environment, grants, supervise, vicinity
 from remote.payload.supervise import Refused
 
 SIDE_BY_SIDE = 4
+SPILLED_PARTS = 4
+"""So many older parts of a log are spilled, 256 MB: a box that is taken back has two minutes, and its checkpoint is worth more."""
+
 RECORD = "spilled.json"
 """In a job's folder: the manifest that lies in the bucket."""
 
@@ -81,10 +84,25 @@ def cargo_of(box: BoxPaths, paths: JobPaths, place: str) -> Cargo:
     if state.status is not Status.SUCCEEDED:
         state.kept = f"{what} in {place}"
     records = {paths.spec: paths.spec.read_bytes(), paths.state: state.to_json().encode() + b"\n"}
-    for record in (paths.outputs, paths.log, paths.metrics, *vicinity.keep(box, state)):
+    for record in (paths.outputs, paths.metrics, paths.folder / job_log.TIMES, *vicinity.keep(box, state)):
         with contextlib.suppress(FileNotFoundError):
             records[record] = record.read_bytes()
+    older, newest = _log_of(paths)
+    records |= newest
+    files |= {_relative(box, path): path for path in older}
     return Cargo(what, state.ended_at, {_relative(box, path): content for path, content in records.items()}, files)
+
+
+def _log_of(paths: JobPaths) -> tuple[list[Path], dict[Path, bytes]]:
+    """The newest of the older parts, which change no more, and the newest of all as it is now."""
+    while True:
+        *older, newest = job_log.parts(paths.folder)
+        if not newest.inode and not older:
+            return [], {}
+        with contextlib.suppress(FileNotFoundError):  # rotated just now
+            with job_log.opened(newest) as descriptor:
+                content = os.pread(descriptor, newest.end - newest.start, 0)
+            return [part.path for part in older[-SPILLED_PARTS:]], {newest.path: content}
 
 
 def _finished(box: BoxPaths, state: JobState) -> tuple[str, dict[str, Path]]:

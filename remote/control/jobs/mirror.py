@@ -141,16 +141,16 @@ class Mirror:
 
     def arguments(self) -> tuple[str, str]:
         """What the box needs to go on: offset, and mark of what is here before it."""
-        start = max(self._solid_from(), self.offset - MARK_BYTES)
+        start = max(self.solid_from(), self.offset - MARK_BYTES)
         return str(self.offset), mark(self.offset, os.pread(self._file, self.offset - start, start))
 
-    def _solid_from(self) -> int:
-        """The first byte behind the last hole."""
+    def solid_from(self) -> int:
+        """The first byte behind the last hole: from there on all is here."""
         return max((end for _, end in holes(self.path) if end <= self.offset), default=0)
 
     def _unfinished_line(self) -> bytes:
         found: list[bytes] = []
-        at, first = self.offset, max(self._solid_from(), self.offset - LINE_BYTES)
+        at, first = self.offset, max(self.solid_from(), self.offset - LINE_BYTES)
         while at > first and not (found and b"\n" in found[-1]):
             start = max(first, at - 65536)
             found.append(os.pread(self._file, at - start, start))
