@@ -12,6 +12,8 @@ from remote.contract.events import Metric
 from remote.contract.jobs import JobState
 from remote.control.console import console, say
 from remote.control.jobs.follow import follow
+from remote.control.jobs.mirror import read_lines
+from remote.control.logs.printing import fit_for_terminal
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def watch(
     Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
     """
     with display_for(title) as display:
-        on_log = _to_stdout if show_log else _nowhere
+        on_log = _to_stdout if show_log else None
         try:
             return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, notice=display.line)
         except KeyboardInterrupt:
@@ -55,14 +57,10 @@ def watch(
 def print_log(path: Path, offset: int = 0) -> int:
     """Print the whole lines of a local log from a byte on, on standard output; returns the byte behind them. An unfinished last line
     is left to `watch`."""
-    if not path.exists():
-        return offset
-    with path.open("rb") as file:
-        file.seek(offset)
-        for line in file:
-            if line.endswith(b"\n"):
-                sys.stdout.write(line.decode(errors="replace"))
-                offset += len(line)
+    if path.exists():
+        for end, line in read_lines(path, offset):
+            offset = end
+            sys.stdout.write(f"{fit_for_terminal(line) if sys.stdout.isatty() else line}\n")
     sys.stdout.flush()
     return offset
 
@@ -161,8 +159,4 @@ def _part(form: str, value: float | None) -> str:
 
 
 def _to_stdout(line: str) -> None:
-    print(line, flush=True)
-
-
-def _nowhere(line: str) -> None:
-    """Lines that only go to the file."""
+    print(fit_for_terminal(line) if sys.stdout.isatty() else line, flush=True)

@@ -60,7 +60,7 @@ def _attempt(
     words = [word for mirror in mirrors for word in mirror.arguments()]
     command = payload_command(box_root, "follow", job_id, *words, *([] if wait else ["--once"]))
     with open_transport() as transport, transport.open(command, silence=SILENCE_SECONDS) as stream:
-        for header, content in _frames(stream, transport.where):
+        for header, content in frames_of(stream, transport.where):
             heard[0] += 1
             if "alert" in header:
                 notice(str(header["alert"]))
@@ -69,7 +69,8 @@ def _attempt(
     raise _broken_off(transport.where, stream.exit_code, stream.stderr)
 
 
-def _frames(stream: Stream, where: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+def frames_of(stream: Stream, where: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The frames of a stream. Raises BoxUnreachable where they are garbled: asked again, the box may send them whole."""
     reader = FrameReader()
     for chunk in stream:
         try:

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from remote.contract.frames import HEARTBEAT_SECONDS, FrameReader
 from remote.contract.jobs import Cause, Status
 from remote.contract.log_query import Question
 from remote.control.errors import BoxUnreachable, CloudError, JobFailed, PreflightFailed
+from remote.control.jobs.follow import SILENCE_SECONDS, frames_of
+from remote.control.jobs.mirror import hole_in_words
 from remote.control.logs.told import LOG, Told
 from remote.control.transport.base import Transport, last_lines
 from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, no_python, payload_command
 from remote.control.transport.persist import FIRST_PAUSE_SECONDS, PATIENCE_SECONDS, persistently
 
-SILENCE_SECONDS = HEARTBEAT_SECONDS * 5
 FIRST_SECONDS = 3.0
 """How long a box is tried that was never heard: it may be down."""
 ONCE_PATIENCE_SECONDS = 60.0
@@ -77,16 +77,14 @@ class Asking:
         # What was written while the connection was lost must not fall out of the time that was asked for.
         ago = None if since is None else since + time.monotonic() - self._began
         question = replace(self._question, ago=ago, resume=self.resume, seen=self._seen)
-        reader = FrameReader()
         with (
             self._opened() as transport,
             transport.open(payload_command(self._root, "logs"), question.to_json().encode(), silence=SILENCE_SECONDS) as stream,
         ):
-            for chunk in stream:
-                for header, content in reader.feed(chunk):
-                    self._frames += 1
-                    if self._take(header, content, transport.where):
-                        return
+            for header, content in frames_of(stream, transport.where):
+                self._frames += 1
+                if self._take(header, content, transport.where):
+                    return
         raise self._broken_off(transport.where, stream.exit_code, stream.stderr)
 
     def _opened(self) -> Transport:
@@ -117,7 +115,7 @@ class Asking:
     def _take_lines(self, header: dict[str, Any], content: bytes) -> None:
         job_id, is_partial = header["job"], "partial" in header
         if "dropped" in header:
-            content = b"[%d bytes were dropped on the box]\n" % header["dropped"]
+            content = hole_in_words(header["dropped"]).encode() + b"\n"
         job = self.jobs[job_id]
         at = header["at"] - self._skew if header["at"] else 0.0
         self._to.tell(Told(at, self._box, job["run"], job_id, job["stage"], LOG, content=content, is_partial=is_partial))

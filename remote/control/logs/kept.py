@@ -18,6 +18,7 @@ from remote.contract.timeline import Event
 from remote.control.cloud import bucket
 from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt
+from remote.control.jobs import mirror
 from remote.control.logs.told import Told
 
 if TYPE_CHECKING:
@@ -42,17 +43,19 @@ class Kept:
 
 
 class FileLog:
-    """A log in one file, as this laptop keeps it: when which line was written is not known."""
+    """A log in one file with holes, as this laptop keeps it: when which line was written is not known."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._holes = path, mirror.holes(path)
 
     def bounds(self) -> tuple[int, int]:
         """The offsets of the first byte that is there, and behind the last."""
         return 0, self._path.stat().st_size
 
     def read(self, offset: int, size: int) -> tuple[int, bytes]:
-        """At most `size` bytes from `offset` on."""
+        """At most `size` bytes from `offset` on, and the offset that they begin at."""
+        offset = next((end for start, end in self._holes if start <= offset < end), offset)
+        size = min([size, *(start - offset for start, _ in self._holes if start > offset)])
         with self._path.open("rb") as file:
             return offset, os.pread(file.fileno(), size, offset)
 
@@ -159,7 +162,7 @@ def told_of(kept: Kept, box: str, question: Question, start: int | None = None) 
         while events and piece.at and events[0].time <= piece.at:
             yield _told_event(events.pop(0), blank)
         if piece.dropped:
-            yield replace(blank, at=piece.at, content=b"[%d bytes were dropped on the box]\n" % piece.dropped)
+            yield replace(blank, at=piece.at, content=mirror.hole_in_words(piece.dropped).encode())
         if piece.content:
             yield replace(blank, at=piece.at, content=piece.content)
     yield from (_told_event(event, blank) for event in events)

@@ -9,7 +9,9 @@ import time
 from typing import Any
 
 from remote.contract.log_lines import Levels
+from remote.control.jobs.mirror import last_state
 from remote.control.logs.told import LOG, Told
+from remote.control.secrets import mask
 
 LONGEST_LINE = 2000
 """Characters of a line on a terminal."""
@@ -17,11 +19,6 @@ LONGEST_LINE = 2000
 _UNPRINTABLE = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 _NAME_COLOURS = (36, 35, 33, 32, 34, 96, 95, 93, 92, 94)
 _LEVEL_COLOURS = {"info": 2, "warning": 33, "error": 31}
-
-
-def last_state(line: str) -> str:
-    """What a terminal would show in the end of a line that was overwritten, as by a progress bar."""
-    return line.rstrip("\r").rsplit("\r", 1)[-1] if "\r" in line else line
 
 
 def fit_for_terminal(line: str) -> str:
@@ -38,6 +35,7 @@ class Printer:
         self._mode, self._boxes = mode, boxes
         self._is_terminal = sys.stdout.isatty() and mode == "lines"
         self._is_coloured = self._is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self._mask = mask()
         self._stages: dict[str, set[str]] = {}
         self._colours: dict[str, int] = {}
         self._levels: dict[str, Levels] = {}
@@ -55,7 +53,8 @@ class Printer:
             return
         self._take_back_partial()
         if self._mode == "raw":
-            sys.stdout.buffer.write(told.content)
+            sys.stdout.buffer.write(self._mask.content(told.content))
+            sys.stdout.buffer.flush()
         elif self._mode == "json":
             sys.stdout.write("".join(f"{json.dumps(self._record(told, line))}\n" for line in self._lines(told)))
         else:
@@ -70,13 +69,15 @@ class Printer:
     def _text(self, told: Told) -> str:
         name = self._name(told)
         if told.source == LOG and not name and not self._is_terminal and b"\r" not in told.content:
-            text = told.content.decode(errors="replace")
+            text = self._mask.text(told.content.decode(errors="replace"))
             return text if text.endswith("\n") else f"{text}\n"
         prefix = self._prefix(told, name)
         return "".join(f"{prefix}{self._event(told, line)}\n" for line in self._lines(told))
 
     def _lines(self, told: Told) -> list[str]:
-        lines = [last_state(line) for line in told.content.decode(errors="replace").removesuffix("\n").split("\n")]
+        content = told.content.removesuffix(b"\n")
+        content = b"\n".join(last_state(line) for line in content.split(b"\n")) if b"\r" in content else content
+        lines = self._mask.text(content.decode(errors="replace")).split("\n")
         return [fit_for_terminal(line) for line in lines] if self._is_terminal else lines
 
     def _record(self, told: Told, line: str) -> dict[str, Any]:
