@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_KEYS = tuple(Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
 AGENT = "SSH agent"
+TOUCH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Candidate:
 
     def __str__(self) -> str:
         return f"{self.key.get_name()} {self.key.fingerprint} ({self.origin})"
+
+    def patience_seconds(self, dead_after: float) -> float:
+        """How long a login with it may take without a word: a server may ask a directory first, and an agent a person for a touch."""
+        return TOUCH_SECONDS if self.origin == AGENT else dead_after * 3
 
     @property
     def public_line(self) -> str:
@@ -66,6 +71,7 @@ def log_in(address: "Address", connection: "Connection", left: list[Candidate], 
         candidate = left.pop(0)
         if address.admit is not None:
             address.admit(candidate.public_line)
+        connection.pulse.allow(candidate.patience_seconds(address.dead_after))
         try:
             connection.auth_publickey(address.user, candidate.key)
             return True

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-_LOGIN_FACTOR = 3
 _LONGEST_TICK_SECONDS = 0.5
 
 
@@ -44,15 +43,15 @@ class Link(Protocol):
 class Pulse:
     """A link that watches what passes, and ends itself once the other side is dead: `verdict` then says why.
 
-    It begins with the greeting and the keys, where the peer always has to answer; `logging_in` and `settled` say what may be expected
-    from then on. `carrier` is the pulse of the connection that this link is a channel of.
+    It begins with the greeting and the keys, where the peer always has to answer; `allow` and `settled` say what may be expected from
+    then on. A link that is a channel of another connection has that one's pulse as its `carrier`.
     """
 
     def __init__(self, link: Link, dead_after: float) -> None:
         self._link, self.dead_after = link, dead_after
         self._carrier: Pulse | None = getattr(link, "carrier", None)
         self.verdict = ""
-        self._sent = self._owed_from = self._last_at = 0
+        self._sent = self._last_at = 0
         self._heard = False
         self._limit = dead_after
         self._ask: Callable[[], None] | None = None
@@ -60,10 +59,9 @@ class Pulse:
         self._closed, self._ended = False, threading.Event()  # paramiko looks at `_closed`, as of sockets
         threading.Thread(target=self._watch, name="pulse", daemon=True).start()
 
-    def logging_in(self) -> None:
-        """The login begins: answers take longer there (PAM, a directory), and so may a person whose key wants a touch."""
-        self._owed_from = self._sent
-        self._limit = self.dead_after * _LOGIN_FACTOR
+    def allow(self, seconds: float) -> None:
+        """So long the peer may be silent from now on, once what was sent has left this laptop."""
+        self._limit, self._heard = seconds, True
 
     def settled(self, ask: Callable[[], None]) -> None:
         """A first request was answered: from now on `ask` puts a question that the peer answers; it may block."""
@@ -128,10 +126,8 @@ class Pulse:
 
     def _lives(self, before: int, delivered: int) -> bool:
         if self._heard:
-            self._heard, self._owed_from, self._question = False, self._sent, None
+            self._heard, self._question = False, None
             return True
-        if self._ask is None and self._sent == self._owed_from:
-            return True  # nothing was said that wants an answer
         outstanding = self._last_at if self._ask is None else self._question.at if self._question else 0
         return before < delivered < outstanding
 
