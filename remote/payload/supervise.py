@@ -41,6 +41,7 @@ LOOK_SECONDS = 2.0
 TURN_SECONDS = 0.5
 """How often a job in line looks whether its turn has come."""
 RESERVED_BYTES = 1024 * 1024
+_LAST_WORDS, _ORDER, _ORDER_BYTES = ".reserve", ".reserve.cancel", 4096
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _RELEASE = Path(__file__).resolve().parents[2]
 
@@ -260,7 +261,7 @@ def run(folder: Path, interpreter: str) -> None:
 def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
     me = Identity.of(os.getpid())
     state = JobState(spec.job_id, spec.stage, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot)
-    reserve = _reserve(paths)
+    _reserve(paths)
     try:
         with _turn(paths, spec, state, watched) as is_ours:
             ending = _run_stage(paths, spec, interpreter, state, watched, spiller) if is_ours else None
@@ -270,14 +271,18 @@ def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[si
     grant = grants.of_run(_root(paths), spec.run_id)
     if grant and _is_to_be_spilled(paths, state, grant) and state.status is not Status.SUCCEEDED:
         state.kept = outcome.kept_on_its_way(state.kept, grant.place(state.job_id))
-    _write_surely(paths, _masked(paths, state), reserve)
+    _write_surely(paths.state, _masked(paths, state).to_json(), _LAST_WORDS)
     _tell(paths, f"{spec.stage} is {state.status.value}{_because(state)}", state.status is Status.SUCCEEDED)
     return state
 
 
 def _masked(paths: JobPaths, state: JobState) -> JobState:
-    """The state with no secret in its words: the stage's own account of a failure may hold one."""
+    """The state with no secret in its words: the stage's own account of a failure may hold one, and is masked as well."""
     masker = Masker(secrets.of_job(BoxPaths(_root(paths)), state.job_id).values())
+    with contextlib.suppress(OSError):
+        told = paths.failure.read_text()
+        if (safe := masker.text(told)) != told:
+            atomic.write_text(paths.failure, safe)
     state.what, state.why, state.remedy, state.kept = map(masker.text, (state.what, state.why, state.remedy, state.kept))
     return state
 
@@ -409,26 +414,26 @@ def _root(paths: JobPaths) -> Path:
     return paths.folder.parent.parent
 
 
-def _reserve(paths: JobPaths) -> Path:
-    """Room on the disk for the job's last words."""
-    path = paths.folder / ".reserve"
-    with contextlib.suppress(OSError), path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, RESERVED_BYTES)
-        os.fsync(file.fileno())
-    return path
+def _reserve(paths: JobPaths) -> None:
+    """Room on the disk for the job's last words, and for the word that ends it."""
+    for name, size in ((_LAST_WORDS, RESERVED_BYTES), (_ORDER, _ORDER_BYTES)):
+        with contextlib.suppress(OSError), (paths.folder / name).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            os.fsync(file.fileno())
 
 
-def _write_surely(paths: JobPaths, state: JobState, reserve: Path) -> None:
-    """Record the state, on a full disk too: the room that was reserved becomes the file, so nobody can take it in between."""
+def _write_surely(path: Path, text: str, reserve: str) -> None:
+    """Write a file, on a full disk too: what was reserved becomes the file, so that nobody can take its room in between."""
+    room = path.with_name(reserve)
     try:
-        with reserve.open("r+b") as file:
-            file.write(state.to_json().encode() + b"\n")
+        with room.open("r+b") as file:
+            file.write(text.encode() + b"\n")
             file.truncate()
             os.fsync(file.fileno())
-        reserve.replace(paths.state)
-        atomic.sync_folder(paths.folder)
+        room.replace(path)
+        atomic.sync_folder(path.parent)
     except OSError:
-        write(paths, state)
+        atomic.write_text(path, text + "\n")
 
 
 def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str, scribe: Scribe, told: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -502,7 +507,7 @@ def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
     if state.status.is_final:
         return state
     paths = box.job(job_id)
-    atomic.write_json(_cancel_file(paths), {"patience_seconds": patience_seconds, "at": time.time()})
+    _write_surely(_cancel_file(paths), json.dumps({"patience_seconds": patience_seconds, "at": time.time()}), _ORDER)
     told = False
     deadline = time.monotonic() + patience_seconds + 15
     while time.monotonic() < deadline:

@@ -80,6 +80,9 @@ STAGES = {
         if how == "nothing left":
             job.output("gone", job.artifact("gone"))
             return
+        if how == "bug in a while":
+            import time
+            time.sleep(0.7)
         raise RuntimeError("a bug")
     """,
     "hoarding": """
