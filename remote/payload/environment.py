@@ -1,7 +1,7 @@
 """Python environments on the box, made once for each set of requirements and kept. Standard library only.
 
-`python3 -m remote.payload.environment make requirements.txt` prints progress and the interpreter's path as frames;
-`make --into FOLDER requirements.txt` prints the path alone, for use outside a box; `find` only looks.
+On a box `receive.py` makes them. Outside one `python3 -m remote.payload.environment make --into FOLDER requirements.txt` does, and prints
+the interpreter's path.
 An environment is `<shared>/environments/<key>/`: the key is of the requirements' text, Python's version and cpu or cuda,
 and `complete.json`, written last, says that it is whole.
 """
@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from remote.contract import atomic, disk
-from remote.contract.paths import BoxPaths
+from remote.contract import atomic
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 MARKER = "complete.json"
@@ -209,46 +208,14 @@ def _failure(words: Sequence[str], lines: list[str]) -> Impossible:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="environment")
-    parser.add_argument("verb", choices=("make", "find"))
+    parser.add_argument("verb", choices=("make",))
     parser.add_argument("requirements")
-    parser.add_argument("--into", type=Path, help="the folder of environments, outside a box")
-    parser.add_argument("--shared", default="", help="find nothing unless <root>/shared is a link to this")
+    parser.add_argument("--into", type=Path, required=True, help="the folder of environments")
     options = parser.parse_args()
-    environments = options.into or BoxPaths.of_release().environments
-    requirements = requirements_file(options.requirements)
-    if options.verb == "find":
-        _answer_find(requirements, environments, options.shared)
-    elif options.into:
-        _make_here(requirements, environments.absolute())
-    else:
-        _make_framed(requirements, environments)
-
-
-def _answer_find(requirements: Path, environments: Path, shared: str) -> None:
-    place = environments.parent
-    in_place = not shared or (place.is_symlink() and place.readlink() == Path(shared).expanduser().absolute())
-    interpreter = find(requirements, environments) if in_place else None
-    print(json.dumps({"done": {"current": True, "release": True, "environment": str(interpreter) if interpreter else None}}))
-
-
-def _make_here(requirements: Path, environments: Path) -> None:
     try:
-        print(make(requirements, environments, lambda line: print(line, file=sys.stderr, flush=True)))
+        print(make(requirements_file(options.requirements), options.into.absolute(), lambda line: print(line, file=sys.stderr, flush=True)))
     except Impossible as failure:
         sys.exit("\n".join(text for text in failure.words.values() if text))
-
-
-def _make_framed(requirements: Path, environments: Path) -> None:
-    try:
-        interpreter = make(requirements, environments, lambda line: print(json.dumps({"line": line}), flush=True))
-    except Impossible as failure:
-        print(json.dumps({"error": failure.words}), flush=True)
-        sys.exit(1)
-    except OSError as error:
-        cause = "disk_full" if disk.is_full(error) else "config"
-        print(json.dumps({"error": Impossible(cause, "the environment was not made", str(error)).words}), flush=True)
-        sys.exit(1)
-    print(json.dumps({"done": {"environment": str(interpreter)}}), flush=True)
 
 
 if __name__ == "__main__":

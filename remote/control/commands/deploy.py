@@ -1,59 +1,90 @@
-"""`inv deploy`: the code of the box's side, and its Python environment."""
+"""`inv deploy`: the code of the box's side, what goes with it, and its Python environment. `inv rollback`: back to an older one."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from remote.control.commands.box import JSON, NAMES
 from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import BoxEntry
-    from remote.control.transport.release import Release
+    from remote.control.config.inventory import Inventory
+    from remote.control.transport.selection import Selection
 
-_HELP = {
-    "box": "name in inventory.yaml; the default box when left out",
+_PLAN = {
+    "plan": "show what would go, what stays and why, with sizes; ask no box",
+    "playbook": "the files that this playbook names go too, ahead of its run",
     "dry-run": "say what would run, change nothing",
-    "json": "the outcome as JSON on standard output",
 }
 
 
-@verb(positional=["box"], help=_HELP)
-def deploy(context: Any, box: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Put this checkout's code on a box and make its Python environment; nothing is sent when nothing changed."""
-    import time
-
-    from remote.control.cloud import boxes
+@verb(positional=["names"], help={**NAMES, **JSON, **_PLAN})
+def deploy(
+    _context: Any, names: Sequence[str] = (), plan: bool = False, playbook: str = "", dry_run: bool = False, json: bool = False
+) -> None:  # fmt: skip
+    """Put this checkout's code on boxes and make their Python environment; nothing is sent that is there."""
+    from remote.control import deploying
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table, say
-    from remote.control.transport import release as releases
-    from remote.control.transport.connect import connect
+    from remote.control.console import print_json, say
+    from remote.control.transport import push_plan
+    from remote.control.transport.release import release_of
+
+    inventory = load_inventory()
+    selection = _selected(inventory, playbook)
+    release = release_of(selection)
+    if plan:
+        print_json(push_plan.plan_of(selection, release)) if json else push_plan.show(selection, release)
+        return
+    for warning in selection.warnings:
+        say(f"warning: {warning}", "yellow")
+    entries = inventory.resolve(names)
+    if dry_run:
+        records = [deploying.rehearse(entry, release, (lambda line: None) if json else say) for entry in entries]
+    else:
+        records = deploying.deploy_to(entries, release, show=not json)
+    if json:
+        from remote.control.fleet import as_one
+
+        print_json(as_one(records, names, inventory))
+
+
+@verb(positional=["box"], help={
+    "box": "name in inventory.yaml; the default box when left out",
+    "to": "the digest of a release that is kept, or its beginning; else the one deployed before the current one",
+    "list": "show the releases that are kept, and change nothing",
+    "dry-run": "say which release would become current, change nothing",
+    "json": "the outcome as JSON on standard output",
+})  # fmt: skip
+def rollback(_context: Any, box: str = "", to: str = "", list: bool = False, dry_run: bool = False, json: bool = False) -> None:
+    """Make an older release of a box current again, with its environment, until the next deploy."""
+    from dataclasses import asdict
+
+    from remote.control import deploying
+    from remote.control.config.inventory import load_inventory
+    from remote.control.console import print_json, say
 
     entry = load_inventory().box(box or None)
-    release = releases.build_release([])
-    if dry_run:
-        lines: list[str] = []
-        _rehearse(entry, release, lines.append if json else say)
-        if json:
-            print_json({"box": entry.name, "release": release.digest, "would_run": lines})
+    if list:
+        releases = deploying.releases_of(entry)
+        print_json([asdict(each) for each in releases]) if json else deploying.show_releases(entry, releases)
         return
-    started = time.monotonic()
-    with connect(boxes.running(entry)) as transport:
-        deployed = releases.deploy(transport, entry.root, release, say, shared=entry.shared)
-    outcome = {"box": entry.name, **asdict(deployed), "seconds": round(time.monotonic() - started, 2)}
+    outcome = deploying.roll_back(entry, to, dry_run)
     if json:
         print_json(outcome)
         return
-    state = "was current" if deployed.was_current else "now current"
-    rows = [
-        ("release", f"{deployed.digest[:12]} ({state})"), ("sent", f"{deployed.sent_bytes:,} bytes in {deployed.round_trips} round trips"),
-        ("environment", deployed.environment), ("seconds", outcome["seconds"]),
-    ]  # fmt: skip
-    print_table(f"deploy to {entry.name}", ("", ""), rows)
+    begin = "would make" if dry_run else "made"
+    say(f"{begin} release {outcome['release'][:12]} current on {entry.name}, in place of {outcome['was'][:12]}")
+    if not dry_run:
+        say("the next deploy, run or preflight puts this checkout's code there again: check out what you want to stay", "dim")
 
 
-def _rehearse(entry: "BoxEntry", release: "Release", say: Any) -> None:
-    from remote.control.transport.dry_run import DryRunTransport
-    from remote.control.transport.release import REQUIREMENTS, probe_command, receive_command
+def _selected(inventory: "Inventory", playbook: str) -> "Selection":
+    from remote.control.transport.selection import Push, select
 
-    transport = DryRunTransport(f"box {entry.name}", say)
-    transport.exec(probe_command(entry.root, release.digest, entry.shared, REQUIREMENTS))
-    transport.exec(receive_command(entry.root, release.digest, entry.shared, REQUIREMENTS), release.archive())
+    if not playbook:
+        return select(push=Push.of(inventory))
+    from remote.control.config.playbook import load_playbook
+    from remote.control.runs.plan import plan_of
+    from remote.control.runs.state import RunState
+    from remote.control.runs.wiring import files_to_send
+
+    return select(files_to_send(RunState("", plan_of(load_playbook(playbook)))), Push.of(inventory))

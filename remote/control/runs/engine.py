@@ -338,9 +338,7 @@ class _Drive:
         return found is None or found.status is not Status.SUCCEEDED
 
     def _name_files_to_send(self) -> None:
-        run = self.run
-        on_box = [stage for stage in run.plan.stages if stage.signature.on_box or stage.uses == "preflight"]
-        self.session.files = [path for stage in on_box for path in wiring.laptop_files_of(stage, run)]
+        self.session.files = wiring.files_to_send(self.run)
 
     def _finish(self, status: Status) -> RunState:
         with ExitStack() as closing:

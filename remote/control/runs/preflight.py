@@ -124,11 +124,13 @@ def preflight_box(entry: "BoxEntry", recipe: Mapping[str, Any], inputs: Mapping[
     Returns the report and the box's name for people. Raises BoxStopped and its like.
     """
     from remote.control.cloud import boxes
+    from remote.control.config.inventory import load_inventory
     from remote.control.transport.connect import connect
     from remote.control.transport.release import build_release, deploy
+    from remote.control.transport.selection import Push
 
-    box = boxes.running(entry)
-    release = build_release([local_path(reference) for reference in inputs.values() if reference["kind"] == "file"])
+    box, files = boxes.running(entry), [local_path(reference) for reference in inputs.values() if reference["kind"] == "file"]
+    release = build_release(files, push=Push.of(load_inventory()))
     with connect(box) as transport:
         deploy(transport, box.root, release, lambda line: say(f"  {line}", "dim"), shared=entry.shared)
         paths = {name: _on_box(reference, release.digest) for name, reference in inputs.items()}

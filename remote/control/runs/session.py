@@ -202,10 +202,15 @@ class BoxSession:
     def deploy(self) -> str:
         """The digest of the release on the box, pushed and activated where it is not there yet."""
         if self._release is None:
+            from remote.control.config.inventory import load_inventory
             from remote.control.transport.release import build_release, deploy
+            from remote.control.transport.selection import Push
 
-            release = build_release(self.files)
-            done = deploy(self.transport, self.box.root, release, lambda line: say(f"  {line}", "dim"), shared=self.entry.shared)
+            release = build_release(self.files, push=Push.of(load_inventory()))
+            for warning in release.warnings:
+                say(f"  {warning}", "yellow")
+            tell, shared = (lambda line: say(f"  {line}", "dim")), self.entry.shared
+            done = deploy(self.transport, self.box.root, release, tell, shared, progress=bytes_progress)
             self._ledger.append("deployed", release=release.digest, sent_bytes=done.sent_bytes, environment=done.environment)
             self._release = release
         return self._release.digest

@@ -44,6 +44,12 @@ def laptop_files_of(stage: PlannedStage, run: RunState) -> list[Path]:
     return [path.resolve() for path in paths if path.exists()]
 
 
+def files_to_send(run: RunState) -> list[Path]:
+    """All such files of a run."""
+    on_box = [stage for stage in run.plan.stages if stage.signature.on_box or stage.uses == "preflight"]
+    return [path for stage in on_box for path in laptop_files_of(stage, run)]
+
+
 def options_of(stage: PlannedStage) -> dict[str, Any]:
     """The plain values under `with:`."""
     return {name: value for name, value in stage.wiring.items() if not stage.names_input(name)}

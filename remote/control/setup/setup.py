@@ -130,7 +130,9 @@ class _Setup:
 
     def deploy(self) -> None:
         """The code of this checkout, and the environment of its stages."""
+        from remote.control.config.inventory import load_inventory
         from remote.control.transport.release import build_release, deploy
+        from remote.control.transport.selection import Push
 
         begun, environment_begun = time.monotonic(), 0.0
 
@@ -140,7 +142,8 @@ class _Setup:
                 environment_begun = time.monotonic()
             self._say(line)
 
-        done = deploy(self._transport, self._box.root, build_release([]), tell, shared=self._box.shared)
+        release = build_release([], push=Push.of(load_inventory()))
+        done = deploy(self._transport, self._box.root, release, tell, shared=self._box.shared)
         ended = time.monotonic()
         code = f"release {done.digest[:12]}{' was current' if done.was_current else ''}"
         self._note("deploy", code, (environment_begun or ended) - begun)

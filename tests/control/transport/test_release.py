@@ -1,10 +1,6 @@
-import gzip
-import io
-import json
 import os
 import subprocess
 import sys
-import tarfile
 import threading
 from pathlib import Path
 
@@ -14,8 +10,9 @@ from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.control.errors import ConfigError, JobFailed, PreflightFailed
 from remote.control.project import CODE
-from remote.control.transport import release as releases
+from remote.control.transport import push, stream
 from remote.control.transport.fake import FakeTransport
+from remote.control.transport.push import Place, ask_keeper
 from remote.control.transport.release import build_release, deploy
 from tests.integration import boxes
 
@@ -58,15 +55,13 @@ def test_a_release_is_the_box_side_and_the_files(tmp_path):
     assert not [name for name in names(release) if "__pycache__" in name or "control" in name]
 
 
-def test_the_archive_is_the_same_bytes_each_time_whatever_times_and_owners(tmp_path):
+def test_the_digest_is_the_same_each_time_whatever_times_and_modes_of_others(tmp_path):
     first = small(tmp_path)
-    before = first.archive()
     for member in first.members:
         os.utime(member.source, (1, 1))
+        member.source.chmod(0o600)
     again = build_release([tmp_path / "code-a/words.txt"], tmp_path / "code-a")
-    assert (again.digest, again.archive()) == (first.digest, before)
-    with tarfile.open(fileobj=io.BytesIO(before)) as archive:
-        assert {(entry.mtime, entry.uid, entry.gid, entry.uname) for entry in archive} == {(0, 0, 0, "")}
+    assert again.digest == first.digest
 
 
 def test_the_digest_is_of_content_names_and_executable_bits(tmp_path):
@@ -90,10 +85,11 @@ def test_folders_travel_whole_and_files_from_elsewhere_keep_their_path(tmp_path,
     assert {f"files/elsewhere{tmp_path}/corpus/deep/a.txt", "files/tasks.py"} <= set(names(release))
 
 
-def test_every_module_of_the_real_release_imports_from_its_archive_alone(tmp_path):
+def test_every_module_of_the_real_release_imports_from_the_box_alone(box, tmp_path):
     release = build_release([])
-    with tarfile.open(fileobj=io.BytesIO(release.archive())) as archive:
-        archive.extractall(tmp_path, filter="data")
+    boxes.mark_environment(box, CODE / "remote/payload/requirements.txt")
+    deploy(box, "windlass", release, print)
+    tmp_path = (box.home / "windlass/current").resolve()
     modules = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in names(release) if name.endswith(".py"))
     assert {"remote.payload.stages.train", "remote.payload.gguf.merge", "remote.contract.rows"} <= set(modules)
     # -I and -S: no site-packages, so that whatever is not of the standard library or not of the release is found out.
@@ -127,7 +123,7 @@ def test_going_back_sends_no_archive(box, tmp_path, empty):
     for release in (one, two):
         deploy(box, "windlass", release, print, requirements=empty)
     back = deploy(box, "windlass", one, print, requirements=empty)
-    assert back.sent_bytes < len(one.archive()) + (CODE / "remote/payload/receive.py").stat().st_size
+    assert (back.lacking, back.was_current) == (0, False)
     assert (box.home / "windlass/current/files/code-a/words.txt").read_text() == "a"
 
 
@@ -143,7 +139,7 @@ def test_an_absolute_root_and_a_shared_folder_elsewhere(box, tmp_path, empty):
     assert deploy(box, str(root), release, print, shared=str(disk), requirements=empty).round_trips == 1
     assert done.environment.startswith(str(disk)) or done.environment.startswith(str(root))
     moved = deploy(box, str(root), release, print, shared=str(other), requirements=empty)
-    assert moved.round_trips == 2 and os.readlink(root / "shared") == str(other)
+    assert moved.lacking == 0 and os.readlink(root / "shared") == str(other)
 
 
 def test_a_shared_folder_that_holds_things_is_not_replaced(box, tmp_path, empty):
@@ -154,42 +150,63 @@ def test_a_shared_folder_that_holds_things_is_not_replaced(box, tmp_path, empty)
     assert kept.exists() and "mv " in caught.value.remedy
 
 
-def test_a_damaged_archive_activates_nothing(box, tmp_path, empty, monkeypatch):
+def damaged(way):
+    """A stream that arrives as `way` makes it."""
+
+    whole = stream.blocks
+    return lambda pieces: iter([way(b"".join(whole(pieces)))])
+
+
+WAYS = {
+    "too short": lambda whole: whole[:-4] + bytes(4) if len(whole) < 8 else whole[: len(whole) // 2],
+    "too long": lambda whole: whole[:-4] + stream._block(b"more") + stream.END,
+    "a bit": lambda whole: whole[:9] + bytes([whole[9] ^ 1]) + whole[10:],
+    "garbage": lambda whole: b"\xff" * len(whole),
+    "something else": lambda whole: stream._block(b"other words" * 1000) + stream.END,
+    "nothing": lambda whole: stream.END,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_damaged_stream_activates_nothing(box, tmp_path, empty, monkeypatch, way):
     boxes.mark_environment(box, Path(empty))
-    one, two = small(tmp_path, "a"), small(tmp_path, "b")
+    one, two = small(tmp_path, "a"), small(tmp_path, "b" * 100)
     deploy(box, "windlass", one, print, requirements=empty)
-    whole = two.archive()
-    for bad in (whole[:-200], gzip.compress(b"no tar" * 200), b"garbage", one.archive()):
-        monkeypatch.setattr(releases.Release, "write_archive", lambda self, file, bad=bad: file.write(bad))
-        with pytest.raises(JobFailed) as caught:
-            deploy(box, "windlass", two, print, requirements=empty)
-        assert caught.value.cause is Cause.ARTIFACT and "still is" in caught.value.kept
-        assert os.readlink(box.home / "windlass/current").endswith(one.digest)
-        assert os.listdir(box.home / "windlass/releases") == [one.digest]
+    with monkeypatch.context() as patch, pytest.raises(JobFailed) as caught:
+        patch.setattr(push.stream, "blocks", damaged(WAYS[way]))
+        deploy(box, "windlass", two, print, requirements=empty)
+    assert caught.value.cause is Cause.ARTIFACT and "still is" in caught.value.kept
+    assert os.readlink(box.home / "windlass/current").endswith(one.digest)
+    assert two.digest not in os.listdir(box.home / "windlass/releases")
+    assert not deploy(box, "windlass", two, print, requirements=empty).was_current
+    assert sorted(os.listdir(box.home / "windlass/releases")) == sorted([one.digest, two.digest])
 
 
-@pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out"])
-def test_names_that_lead_out_are_refused(box, tmp_path, empty, monkeypatch, name):
-    hostile(box, tmp_path, empty, monkeypatch, tarfile.TarInfo(name))
+SHA = "a" * 64
+HOSTILE = {
+    "above": [["../out", "-", SHA, 1]],
+    "absolute": [["/tmp/out", "-", SHA, 1]],
+    "above on the way": [["a/../../out", "-", SHA, 1]],
+    "empty": [["", "-", SHA, 1]],
+    "nul": [["a\0b", "-", SHA, 1]],
+    "the manifest's own": [["manifest.json", "-", SHA, 1]],
+    "a device": [["a", "c", SHA, 1]],
+    "less than nothing": [["a", "-", SHA, -1]],
+    "twice": [["a", "-", SHA, 1], ["a", "x", SHA, 1]],
+    "through a link": [["a", "l", "b", 0], ["a/passwd", "-", SHA, 1]],
+    "a link that leads up": [["a/b", "l", "../../out", 0]],
+    "a link from the root": [["a", "l", "/etc/passwd", 0]],
+}
 
 
-def test_links_and_devices_are_refused(box, tmp_path, empty, monkeypatch):
-    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
-        entry = tarfile.TarInfo("link")
-        entry.type, entry.linkname = kind, "/etc/passwd"
-        hostile(box, tmp_path, empty, monkeypatch, entry)
-
-
-def hostile(box, tmp_path, empty, monkeypatch, entry):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.addfile(entry)
-    release = releases.Release("f" * 64, ())
-    monkeypatch.setattr(releases.Release, "write_archive", lambda self, file: file.write(packed.getvalue()))
+@pytest.mark.parametrize("case", HOSTILE)
+def test_names_and_links_that_lead_out_are_refused(box, tmp_path, empty, case):
+    place = Place("windlass", "", empty)
+    question = place.question("receive", "f" * 64) | {"entries": HOSTILE[case], "sends": "all"}
     with pytest.raises(JobFailed) as caught:
-        deploy(box, "windlass", release, print, requirements=empty)
+        ask_keeper(box, question)
     assert caught.value.cause is Cause.ARTIFACT
-    assert not (box.home / "windlass/releases" / release.digest).exists() and not (tmp_path / "out").exists()
+    assert not list((box.home / "windlass/releases").glob("*")) and not (tmp_path / "out").exists()
 
 
 def test_old_releases_go_except_those_in_use(box, tmp_path, empty):
@@ -227,7 +244,7 @@ def test_two_deploys_at_once_both_end_well(tmp_path, empty):
 def test_old_python_on_the_box(tmp_path, empty, monkeypatch):
     (tmp_path / "bin").mkdir()
     fake = tmp_path / "bin/python3"
-    fake.write_text("#!/bin/sh\necho this is Python 3.8.10 >&2; exit 1\n")
+    fake.write_text("#!/bin/sh\necho this is Python 3.8.10 >&2; exit 127\n")
     fake.chmod(0o755)
     box = FakeTransport(tmp_path / "home", environment={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
     with pytest.raises(PreflightFailed) as caught:
@@ -243,16 +260,14 @@ def test_a_root_that_cannot_be_made(box, tmp_path, empty):
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, empty):
+    (tmp_path / "large.bin").write_bytes(os.urandom(4 << 20))
     box = boxes.folder_box(tmp_path / "home")
-    release = small(tmp_path)
-    probe = releases.receive_command("windlass", release.digest, "", empty)
-    receiver = (CODE / "remote/payload/receive.py").read_bytes()
-    end = b'if __name__ == "__main__":'
-    script = receiver.replace(end, b"def _write(*_):\n    raise OSError(errno.ENOSPC, 'No space left on device', 'x')\n" + end)
-    assert script != receiver
-    answer = box.exec(probe, b"%d\n" % len(script) + script + release.archive())
-    error = json.loads(answer.stdout)["error"]
-    assert error["cause"] == "disk_full" and "df -h" in error["remedy"]
+    boxes.mark_environment(box, Path(empty))
+    whole = box.open
+    box.open = lambda command, *more: whole(f"ulimit -f 2048; trap '' XFSZ; {command}", *more)
+    with pytest.raises(JobFailed) as caught:
+        deploy(box, "windlass", build_release([tmp_path / "large.bin"]), print, requirements=empty)
+    assert caught.value.cause is Cause.DISK_FULL and "df -h" in caught.value.remedy
     assert os.listdir(box.home / "windlass/releases") == []
 
 

@@ -1,0 +1,157 @@
+"""What git would keep of a folder: git says so itself; outside a checkout the `.gitignore` files say it.
+
+Names are relative to the folder, with `/` between their parts, and as the file system has them.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+BY_GIT, BY_FILES, BY_NOBODY = "git", ".gitignore", "nobody"
+NEVER = (".git", ".windlass")
+"""Git's own files, and Windlass's, keys among them."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What does not travel: a file, or a folder as a whole (its name ends in `/`), and the rule that says so."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files and links of a folder. `rules`: who told them apart."""
+
+    kept: list[str]
+    left: list[Left]
+    rules: str
+
+
+def listing(folder: Path, project: Path) -> Listing:
+    """What git keeps of `folder`, and what it ignores. A folder that is ignored itself, and named all the same, is kept whole."""
+    told = _by_git(folder)
+    return told if told is not None else _by_files(folder, project)
+
+
+def _by_git(folder: Path) -> Listing | None:
+    here = _git(folder, "rev-parse", "--is-inside-work-tree")
+    if here is None or here.strip() != b"true":
+        return None
+    if _git(folder, "check-ignore", "-q", "--", ".") is not None:
+        return Listing(sorted(_walked(folder)), [], BY_NOBODY)
+    named = _names(_git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard"))
+    kept = sorted({each for name in named for each in _expanded(folder, name)})
+    ignored = _names(_git(folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"))
+    return Listing(kept, list(_explained(folder, ignored)), BY_GIT)
+
+
+def _expanded(folder: Path, name: str) -> Iterator[str]:
+    """The files behind a name of git's: itself, or what a repository within this one keeps."""
+    path = folder / name
+    if path.is_dir() and not path.is_symlink():
+        inner = _by_git(path)
+        yield from (f"{name.rstrip('/')}/{each}" for each in (inner.kept if inner else _walked(path)))
+    elif os.path.lexists(path):  # what git knows may be deleted
+        yield name
+
+
+def _explained(folder: Path, names: list[str]) -> Iterator[Left]:
+    if not names:
+        return
+    asked = "\0".join(names).encode(errors="surrogateescape")
+    words = _names(_git(folder, "check-ignore", "-z", "-v", "--no-index", "--stdin", stdin=asked))
+    for source, line, pattern, name in zip(*[iter(words)] * 4, strict=False):
+        yield Left(name, f"git ignores it: {source}:{line} `{pattern}`")
+
+
+def _git(folder: Path, *words: str, stdin: bytes = b"") -> bytes | None:
+    try:
+        answer = subprocess.run(["git", "-C", str(folder), *words], input=stdin, capture_output=True, check=False)
+    except OSError:  # there is no git here
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def _names(output: bytes | None) -> list[str]:
+    return [os.fsdecode(name) for name in (output or b"").split(b"\0")[:-1]]
+
+
+# ---- outside a checkout ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """The patterns of one `.gitignore`, for names below its folder."""
+
+    file: str
+    folder: Path
+    spec: "GitIgnoreSpec"
+    lines: list[str]
+
+    def verdict(self, path: Path, is_folder: bool) -> tuple[bool, str] | None:
+        """Whether it ignores `path`, and by what; None when it says nothing."""
+        found = self.spec.check_file(path.relative_to(self.folder).as_posix() + ("/" if is_folder else ""))
+        if found.include is None or found.index is None:
+            return None
+        return found.include, f"{self.file} `{self.lines[found.index]}`"
+
+
+def _by_files(folder: Path, project: Path) -> Listing:
+    above = [each for each in reversed(folder.parents) if each.is_relative_to(project)] if folder.is_relative_to(project) else []
+    rules = [found for each in above if (found := _rules_of(each, project))]
+    if any(_verdict(rules, each, is_folder=True) for each in (folder, *folder.parents) if each != project and each.is_relative_to(project)):
+        return Listing(sorted(_walked(folder)), [], BY_NOBODY)
+    kept: list[str] = []
+    left: list[Left] = []
+    _descend(folder, folder, rules, project, kept, left)
+    return Listing(sorted(kept), left, BY_FILES)
+
+
+def _descend(top: Path, folder: Path, rules: list[_Rules], project: Path, kept: list[str], left: list[Left]) -> None:
+    own = _rules_of(folder, project if folder.is_relative_to(project) else top)
+    rules = [*rules, own] if own else rules
+    for path in folder.iterdir():
+        if path.name in NEVER:
+            continue
+        name, is_folder = path.relative_to(top).as_posix(), path.is_dir() and not path.is_symlink()
+        if why := _verdict(rules, path, is_folder):
+            left.append(Left(f"{name}/" if is_folder else name, f"ignored: {why}"))
+        elif is_folder:
+            _descend(top, path, rules, project, kept, left)
+        else:
+            kept.append(name)
+
+
+def _verdict(rules: Iterable[_Rules], path: Path, is_folder: bool) -> str:
+    """The rule that ignores `path`, or nothing: the last word of the `.gitignore` nearest to it counts."""
+    for each in reversed(list(rules)):
+        if path != each.folder and path.is_relative_to(each.folder) and (said := each.verdict(path, is_folder)):
+            return said[1] if said[0] else ""
+    return ""
+
+
+def _rules_of(folder: Path, base: Path) -> _Rules | None:
+    file = folder / ".gitignore"
+    try:
+        lines = file.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    return _Rules(file.relative_to(base).as_posix(), folder, GitIgnoreSpec.from_lines(lines), lines)
+
+
+def _walked(folder: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in NEVER]
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in (*files, *links):
+            yield (Path(place) / name).relative_to(folder).as_posix()

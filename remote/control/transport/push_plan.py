@@ -1,0 +1,45 @@
+"""What a push would carry, for people and scripts: what goes, what stays and why, and how large it is."""
+
+from typing import Any
+
+from remote.control.transport.release import Release
+from remote.control.transport.selection import FILES, Going, Selection, Staying, rest_of_project
+
+_SHOWN = 200
+
+
+def plan_of(selection: Selection, release: Release) -> dict[str, Any]:
+    """All of it as plain JSON."""
+    goes = [{"name": each.name, "bytes": each.size, "why": each.why, "link": each.target} for each in selection.goes]
+    stays = [{"name": each.name, "bytes": each.size, "files": each.files, "why": each.why} for each in _all_that_stays(selection)]
+    return {"release": release.digest, "bytes": selection.size, "goes": goes, "stays": stays, "warnings": list(selection.warnings)}
+
+
+def show(selection: Selection, release: Release) -> None:
+    """Two tables, the largest first; Windlass's own code is one row."""
+    from remote.control.console import print_table, say
+
+    code = [each for each in selection.goes if not each.name.startswith(f"{FILES}/")]
+    others = sorted((each for each in selection.goes if each.name.startswith(f"{FILES}/")), key=lambda each: -each.size)
+    rows = [("remote/", len(code), _size(sum(each.size for each in code)), "Windlass's code"), *map(_row, others[:_SHOWN])]
+    print_table(f"release {release.digest[:12]}: what goes", ("name", "files", "size", "why"), rows)
+    if len(others) > _SHOWN:
+        say(f"and {len(others) - _SHOWN} smaller ones: `./inv deploy --plan --json` names them all")
+    stays = sorted(_all_that_stays(selection), key=lambda each: -each.size)
+    print_table("what stays", ("name", "files", "size", "why"), [(each.name, each.files, _size(each.size), each.why) for each in stays])
+    say(f"{len(selection.goes)} files, {_size(selection.size)}; what the box has already is not sent again")
+    for warning in selection.warnings:
+        say(f"warning: {warning}", "yellow")
+
+
+def _all_that_stays(selection: Selection) -> list[Staying]:
+    return [*selection.stays, *(each for each in rest_of_project(selection) if each.files)]
+
+
+def _row(going: Going) -> tuple[object, ...]:
+    link = f" -> {going.target}" if going.target else ""
+    return f"{going.name.removeprefix(f'{FILES}/')}{link}", 1, _size(going.size), going.why
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count:,} B"

@@ -1,0 +1,262 @@
+"""Which files go to a box, which stay, and why: Windlass's code, what a playbook names, what `push.include` names.
+
+A file that is named goes. Of a folder that is named, and of the project, what git ignores stays, and what `push.exclude` names.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
+
+from remote.control.errors import ConfigError, Finding, LaptopError
+from remote.control.project import CODE, name_of, root
+from remote.control.transport import ignored
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+    from remote.control.config.inventory import Inventory
+
+FILES = "files"
+"""The folder of a release that holds what is not Windlass's own, by `project.name_of`."""
+_LARGEST = 3
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Push:
+    """What the inventory says about pushing: patterns of .gitignore, and how many MB are worth a warning."""
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    warn_mb: float = 200.0
+
+    @classmethod
+    def of(cls, inventory: "Inventory") -> "Push":
+        """What this inventory says."""
+        return cls(**inventory.push.model_dump())
+
+
+NOTHING_MORE = Push()
+"""Windlass's code and what is named, and no more."""
+
+
+@dataclass(frozen=True)
+class Going:
+    """A file or link that goes: its name in the release, where it is here, why; `target` is where a link leads, in the release."""
+
+    name: str
+    source: Path
+    why: str
+    size: int
+    executable: bool
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Staying:
+    """What stays, a file or the sum of several, and why."""
+
+    name: str
+    why: str
+    size: int
+    files: int = 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What goes and what stays. `stays` leaves out the rest of the project, of which nobody ever spoke."""
+
+    goes: tuple[Going, ...]
+    stays: tuple[Staying, ...]
+    warnings: tuple[str, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of all that goes."""
+        return sum(going.size for going in self.goes)
+
+
+def select(files: Iterable[Path] = (), push: Push = NOTHING_MORE, code: Path = CODE) -> Selection:
+    """What goes beside Windlass's code when a playbook names `files` (folders with what git keeps of them).
+
+    Raises ConfigError for names without a file, folders of which nothing goes, and links that lead out; LaptopError for the unreadable.
+    """
+    chosen = _Chosen(push)
+    for path in _code_files(code):
+        chosen.add(path.relative_to(code).as_posix(), path, "Windlass's code")
+    for path in dict.fromkeys(each.resolve() for each in files):
+        chosen.name(path)
+    if push.include:
+        chosen.include(root())
+    return chosen.selection()
+
+
+def rest_of_project(selection: Selection) -> list[Staying]:
+    """What the project holds besides, of which nobody ever spoke: a line for what git keeps, and one for what it ignores."""
+    spoken_of = {going.source for going in selection.goes} | {root() / staying.name for staying in selection.stays}
+    listed = ignored.listing(root(), root())
+    kept = [path for name in listed.kept if (path := root() / name) not in spoken_of]
+    size = sum(path.lstat().st_size for path in kept)
+    ignored_too = [_sum_of(path) for left in listed.left if (path := root() / left.name) not in spoken_of]
+    return [
+        Staying("the rest of the project", "named by no playbook and not in `push.include`", size, len(kept)),
+        Staying("what git ignores", "named by nobody either", sum(size for _, size in ignored_too), sum(files for files, _ in ignored_too)),
+    ]
+
+
+class _Chosen:
+    def __init__(self, push: Push) -> None:
+        self._push = push
+        self._goes: dict[str, Going] = {}
+        self._links: list[tuple[str, Path, str]] = []
+        self._stays: list[Staying] = []
+        self._findings: list[Finding] = []
+        self._warnings: list[str] = []
+        self._exclude = _spec(push.exclude)
+
+    def add(self, name: str, source: Path, why: str) -> None:
+        """This file goes, or this link if it leads to what goes too."""
+        facts = _facts(source)
+        if stat.S_ISLNK(facts.st_mode):
+            self._links.append((name, source, why))
+        elif stat.S_ISREG(facts.st_mode):
+            self._goes.setdefault(name, Going(name, source, why, facts.st_size, bool(facts.st_mode & 0o111)))
+        else:
+            self._stays.append(Staying(name, "neither file nor link", 0))
+
+    def name(self, path: Path) -> None:
+        """A playbook names this file or folder."""
+        if path.is_file():
+            self.add(f"{FILES}/{name_of(path)}", path, "named by the playbook")
+        elif path.is_dir():
+            self._name_folder(path)
+        else:
+            self._findings.append(Finding(str(path), "no such file", "a file to send to the box", "name one that exists"))
+
+    def include(self, project: Path) -> None:
+        """What the patterns of `push.include` name in the project."""
+        listed = ignored.listing(project, project)
+        spec, used = _spec(self._push.include), set[int]()
+        for name in listed.kept:
+            found = spec.check_file(name)
+            if not found.include or _is_never(name) or found.index is None:
+                continue
+            used.add(found.index)
+            self._add_unless_excluded(name, f"{FILES}/{name}", project / name, f"push.include: {self._push.include[found.index]}")
+        hit = [left for left in listed.left if spec.match_file(left.name) and not _is_never(left.name)]
+        self._leave(project, hit, "")
+        for number, pattern in enumerate(self._push.include):
+            if number not in used and not pattern.startswith("!"):
+                why = f" ({hit[0].name}: {hit[0].why})" if hit else ""
+                self._warnings.append(f"push.include `{pattern}`: nothing goes by it{why}")
+
+    def selection(self) -> Selection:
+        """All of it. Raises ConfigError with every finding."""
+        self._resolve_links()
+        if self._findings:
+            raise ConfigError(self._findings)
+        goes = tuple(sorted(self._goes.values(), key=lambda going: going.name))
+        return Selection(goes, tuple(self._stays), (*self._warnings, *self._surprise(goes)))
+
+    def _name_folder(self, folder: Path) -> None:
+        base = f"{FILES}/{name_of(folder)}"
+        before = len(self._goes) + len(self._links)
+        listed = ignored.listing(folder, root())
+        within, why = f"{name_of(folder)}/" if folder.is_relative_to(root()) else "", f"in {name_of(folder)}, named by the playbook"
+        for name in listed.kept:
+            if not _is_never(name):
+                self._add_unless_excluded(f"{within}{name}", f"{base}/{name}", folder / name, why)
+        self._leave(folder, listed.left, f"{base}/")
+        if len(self._goes) + len(self._links) == before and not any(going.startswith(f"{base}/") for going in self._goes):
+            what = "nothing of this folder goes to the box" if any(folder.iterdir()) else "an empty folder"
+            remedy = "look at .gitignore and `push.exclude`; `./inv deploy --plan` tells what stays and why"
+            self._findings.append(Finding(str(folder), what, "a folder with files that git does not ignore", remedy))
+
+    def _add_unless_excluded(self, tested: str, name: str, source: Path, why: str) -> None:
+        found = self._exclude.check_file(tested)
+        if found.include and found.index is not None:
+            why = f"push.exclude: {self._push.exclude[found.index]}"
+            self._stays.append(Staying(name.removeprefix(f"{FILES}/"), why, _facts(source).st_size))
+        else:
+            self.add(name, source, why)
+
+    def _leave(self, folder: Path, left: list[ignored.Left], base: str) -> None:
+        for each in left:
+            files, size = _sum_of(folder / each.name)
+            self._stays.append(Staying(f"{base.removeprefix(f'{FILES}/')}{each.name}", each.why, size, files))
+
+    def _resolve_links(self) -> None:
+        """Links go where what they lead to goes too; they lead there by a way that exists in the release."""
+        places = {going.source: going.name for going in self._goes.values()} | {source: name for name, source, _ in self._links}
+        for source, name in list(places.items()):
+            for inner, outer in zip(source.parents, Path(name).parents, strict=False):
+                if inner.name != outer.name:
+                    break
+                places.setdefault(inner, outer.as_posix())
+        for name, source, why in self._links:
+            aim = str(source.readlink())
+            direct = Path(os.path.normpath(source.parent / aim))
+            place = places.get(direct) or places.get(source.resolve())
+            if place is None:
+                self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, direct))
+                continue
+            target = os.path.relpath(place, PurePosixPath(name).parent)
+            self._goes.setdefault(name, Going(name, source, why, 0, False, target))
+
+    def _surprise(self, goes: Sequence[Going]) -> Iterator[str]:
+        size = sum(going.size for going in goes)
+        if size > self._push.warn_mb * 1e6:
+            largest = sorted(goes, key=lambda going: going.size, reverse=True)[:_LARGEST]
+            named = ", ".join(f"{going.name.removeprefix(f'{FILES}/')} ({going.size / 1e6:,.1f} MB)" for going in largest)
+            yield f"the release holds {size / 1e6:,.1f} MB (push.warn_mb: {self._push.warn_mb:g}); the largest: {named}"
+
+
+def _leads_out(name: str, aim: str, direct: Path) -> Finding:
+    what = f"a link to {aim}, " + ("which does not travel" if os.path.lexists(direct) else "where nothing is")
+    remedy = f"replace it by what it leads to, or add `{name}` to `push.exclude` in inventory.yaml"
+    return Finding(name, what, "a link that leads to something that goes to the box too", remedy)
+
+
+def _code_files(code: Path) -> list[Path]:
+    found = [code / "remote/__init__.py"]
+    for folder in (code / "remote/contract", code / "remote/payload"):
+        for place, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if name != "__pycache__" and name[0] != "."]
+            found += [Path(place) / name for name in names if name[0] != "." and not name.endswith(".pyc")]
+    return found
+
+
+def _is_never(name: str) -> bool:
+    return any(part in ignored.NEVER for part in name.split("/"))
+
+
+def _spec(patterns: Sequence[str]) -> "GitIgnoreSpec":
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(patterns)
+
+
+def _facts(path: Path) -> os.stat_result:
+    return readable(path, path.lstat)
+
+
+def readable(path: Path, look: Callable[[], Found]) -> Found:
+    """What `look` finds at `path`. Raises LaptopError where it cannot be read."""
+    try:
+        return look()
+    except OSError as error:
+        raise LaptopError(
+            f"{path} cannot be sent to the box", where="this laptop", why=error.strerror or str(error),
+            remedy="make it readable, or name another; then run the same command again",
+        ) from None  # fmt: skip
+
+
+def _sum_of(path: Path) -> tuple[int, int]:
+    if not path.is_dir() or path.is_symlink():
+        return 1, path.lstat().st_size if os.path.lexists(path) else 0
+    sizes = [entry.stat(follow_symlinks=False).st_size for place, _, _ in os.walk(path) for entry in os.scandir(place) if entry.is_file()]
+    return len(sizes), sum(sizes)
