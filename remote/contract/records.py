@@ -33,7 +33,8 @@ def lines(path: Path) -> Iterator[str]:
         for descriptor in (older, newer):
             if descriptor is not None:
                 with open(descriptor, errors="replace", closefd=False) as file:
-                    yield from file
+                    # An empty line: a writer saw the beginning of another's, took it for one that was cut, and ended it.
+                    yield from (line for line in file if line != "\n")
 
 
 def _older(path: Path) -> Path:

@@ -80,10 +80,11 @@ def _nvml(environments: Path) -> Any | None:
         with contextlib.suppress(Exception):  # another maker's module of that name, or a library without a driver
             specification = importlib.util.spec_from_file_location("pynvml", path)
             module = importlib.util.module_from_spec(specification)  # type: ignore[arg-type]
-            sys.modules["pynvml"] = module
+            sys.modules["pynvml"] = module  # it looks itself up there
             specification.loader.exec_module(module)  # type: ignore[union-attr]
             module.nvmlInit()
             return module if module.nvmlDeviceGetCount() else None
+        sys.modules.pop("pynvml", None)
     return None
 
 
