@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remote.contract import atomic, job_log
 from remote.contract.clocks import Limits, Reading
 from remote.contract.events import Metric
 from remote.contract.frames import FrameReader, encode, mark, marked_bytes
@@ -18,9 +19,11 @@ from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused
 from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import Mirror, last_state
+from remote.control.jobs.mirror import Mirror, holes, last_state
 from remote.control.jobs.start import start
 from remote.control.transport import persist
+from remote.payload import process
+from remote.payload.scribe import Log
 from tests.control.jobs.cut import CutStream
 from tests.integration.boxes import spec
 
@@ -227,6 +230,79 @@ def test_the_box_side_notices_a_replaced_file(tmp_path):
     frames = [header.get("restart", content) for header, content in FrameReader().feed(out.getvalue())]
     assert frames == [b"first", "log", b"second, longer", "log", b"3"]
     assert json.loads(out.getvalue().split(b"\n")[0])["offset"] == 0
+
+
+def in_parts(folder, content, part_bytes, kept=1000):
+    log = Log(folder, part_bytes, kept)
+    for at in range(0, len(content), 97):
+        log.write(content[at : at + 97])
+    log.close()
+
+
+LONG = b"".join(b"line %d of a log in parts\n" % number for number in range(400))
+
+
+@pytest.mark.parametrize("cuts", [[], [3000], [900] * 4])
+def test_a_log_in_parts_arrives_as_one(box, ended, tmp_path, cuts):
+    in_parts(ended.folder, LONG, 1000)
+    lines = []
+    run(Flaky(box, list(cuts)), tmp_path, lines)
+    assert (tmp_path / "log").read_bytes() == LONG and lines == LONG.decode().split("\n")[:-1]
+    assert holes(tmp_path / "log") == []
+
+
+@pytest.mark.parametrize("have", [0, 30, 5000, 9500])
+def test_what_the_box_has_dropped_is_a_hole_and_no_other_file(box, ended, tmp_path, have):
+    in_parts(ended.folder, LONG, 1000, kept=4)
+    first = job_log.parts(ended.folder)[0].start
+    (tmp_path / "log").write_bytes(LONG[:have])
+    lines, notices = [], []
+    run(box, tmp_path, lines, notice=notices.append)
+    run(box, tmp_path, lines, notice=notices.append)
+    copy = (tmp_path / "log").read_bytes()
+    assert len(copy) == len(LONG) and copy[:have] == LONG[:have] and copy[first:] == LONG[first:] and not notices
+    assert holes(tmp_path / "log") == ([(have, first)] if have < first else [])
+    assert (f"[{first - have:,} bytes were dropped on the box]" in lines) is (have < first)
+
+
+def test_a_log_that_is_rotated_under_its_follower_arrives_whole(box, ended, tmp_path):
+    content = os.urandom(6_000_000)
+    me = os.getpid()
+    ended.state.write_text(JobState("job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()).to_json())
+
+    def write():
+        log = Log(ended.folder, 64_000, 1000)
+        for at in range(0, len(content), 10_000):
+            log.write(content[at : at + 10_000])
+            time.sleep(0.001)
+        log.close()
+        atomic.write_text(ended.state, JobState("job-1", "count", Status.SUCCEEDED).to_json())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert run(Flaky(box, [500_000, 1_000_000]), tmp_path, []).status is Status.SUCCEEDED
+    writer.join()
+    assert (tmp_path / "log").read_bytes() == content
+
+
+def test_whoever_goes_on_writing_after_the_end_is_not_waited_for(box, ended, tmp_path):
+    ended.log.write_bytes(TEXT)
+    stop = threading.Event()
+
+    def write():
+        with ended.log.open("ab") as file:
+            while not stop.is_set():
+                file.write(b"still here\n" * 100)
+                file.flush()
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert run(box, tmp_path, []).status is Status.SUCCEEDED
+    finally:
+        stop.set()
+        writer.join()
 
 
 LIMITS = Limits(idle=1, lifetime=1, dollars=1, stopped=1, stuck=60, stuck_grace=60, grace=1, tick=30)
