@@ -21,6 +21,9 @@ _ERROR = re.compile(
     r"|^(?:oom|nan|disk_full|xid|spot|deadman|data|model_missing|artifact|config|code): \{"
 )
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning: |^warning: ")
+_HINTS = ("ERROR", "CRITICAL", "FATAL", "Error", "Exception", "Interrupt", "error: ", ": {", "WARN", "arning: ", "Traceback")
+"""A line without any of these weighs nothing: found ten times sooner than by the expressions."""
+_HINT_BYTES = tuple(hint.encode() for hint in _HINTS)
 _TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -99,8 +102,14 @@ class Levels:
     def __init__(self) -> None:
         self._is_inside = False
 
+    def all_light(self, content: bytes) -> bool:
+        """Whether no line of it weighs anything, as can be seen at once."""
+        return not self._is_inside and not any(hint in content for hint in _HINT_BYTES)
+
     def of(self, line: str) -> str:
         """info, warning or error."""
+        if not self._is_inside and not any(hint in line for hint in _HINTS):
+            return "info"
         was_inside, self._is_inside = self._is_inside, _TRACEBACK in line or (self._is_inside and line[:1] in (" ", "\t"))
         if was_inside or self._is_inside or _ERROR.search(line):
             return "error"
@@ -128,7 +137,11 @@ class Filter:
 
     def of(self, content: bytes) -> bytes:
         """The wanted lines of some."""
-        return content if self.takes_all else b"".join(line for line in _lines_of(content) if self.takes(line))
+        if self.takes_all:
+            return content
+        if self._least and self._levels.all_light(content):
+            return b""
+        return b"".join(line for line in _lines_of(content) if self.takes(line))
 
     def anew(self) -> "Filter":
         """The same, for another place of the log."""

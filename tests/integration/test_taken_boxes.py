@@ -157,7 +157,7 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun, capsys):
     assert whole.startswith("12 rows")
     log.unlink()
     capsys.readouterr()
-    logs_commands.logs(Context(), ledger.run_id, "prepare")
+    logs_commands.logs(Context(), [ledger.run_id], "prepare")
     told = capsys.readouterr()
     assert (told.out, log.read_text()) == (whole, whole) and "what it put into s3://kept-jobs/" in told.err
 

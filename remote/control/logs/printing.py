@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 import time
-from typing import Any
 
 from remote.contract.log_lines import Levels
 from remote.control.jobs.mirror import last_state
@@ -56,7 +55,7 @@ class Printer:
             sys.stdout.buffer.write(self._mask.content(told.content))
             sys.stdout.buffer.flush()
         elif self._mode == "json":
-            sys.stdout.write("".join(f"{json.dumps(self._record(told, line))}\n" for line in self._lines(told)))
+            sys.stdout.write(self._objects(told))
         else:
             sys.stdout.write(self._text(told))
         sys.stdout.flush()
@@ -80,10 +79,14 @@ class Printer:
         lines = self._mask.text(content.decode(errors="replace")).split("\n")
         return [fit_for_terminal(line) for line in lines] if self._is_terminal else lines
 
-    def _record(self, told: Told, line: str) -> dict[str, Any]:
-        level = told.level if told.source != LOG else self._levels.setdefault(f"{told.box} {told.job}", Levels()).of(line)
-        facts = {"box": told.box, "run": told.run, "job": told.job, "stage": told.stage, "source": told.source}
-        return {"time": told.at or None, **facts, "level": level, "text": line}
+    def _objects(self, told: Told) -> str:
+        facts = {"time": told.at or None, "box": told.box, "run": told.run, "job": told.job, "stage": told.stage, "source": told.source}
+        head = json.dumps(facts)[:-1]  # the same for all these lines: they may be many
+        levels = self._levels.setdefault(f"{told.box} {told.job}", Levels())
+        is_log = told.source == LOG
+        return "".join(
+            f'{head}, "level": "{levels.of(line) if is_log else told.level}", "text": {json.dumps(line)}}}\n' for line in self._lines(told)
+        )
 
     def _name(self, told: Told) -> str:
         stages = self._stages.get(told.box, set())

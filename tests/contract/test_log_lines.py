@@ -1,0 +1,117 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from remote.contract import log_lines
+from remote.contract.job_log import part_name
+from remote.contract.log_lines import Filter, FolderLog, Levels, Moments, Scan, line_start, start_of
+
+LINES = some.lists(some.binary(max_size=30).map(lambda line: line.replace(b"\n", b"") + b"\n"), max_size=30)
+
+
+class Bytes:
+    """A log in memory that gives a few bytes at a time, and whose first bytes may be gone."""
+
+    def __init__(self, content, at_once=7, gone=0):
+        self.content, self.at_once, self.gone = content, at_once, gone
+
+    def bounds(self):
+        return min(self.gone, len(self.content)), len(self.content)
+
+    def read(self, offset, size):
+        start = max(offset, self.gone)
+        return start, self.content[start : start + min(size, self.at_once)]
+
+    def times(self):
+        return ()
+
+
+def lines_of(scan):
+    return b"".join(piece.content for piece in (*scan.pieces(), *scan.finish()))
+
+
+@given(LINES, some.binary(max_size=10).map(lambda rest: rest.replace(b"\n", b"")), some.integers(1, 50))
+def test_every_byte_once_however_it_comes(lines, rest, at_once):
+    whole = b"".join(lines) + rest
+    scan = Scan(Bytes(whole, at_once), 0, Filter(), Moments(()))
+    assert lines_of(scan) == whole and scan.next == len(whole)
+
+
+@given(LINES, some.integers(0, 400))
+def test_it_goes_on_after_any_line(lines, cut):
+    whole = b"".join(lines)
+    first = Scan(Bytes(whole[:cut]), 0, Filter(), Moments(()))
+    before = b"".join(piece.content for piece in first.pieces())
+    assert before == whole[: first.next] and before + lines_of(Scan(Bytes(whole), first.next, Filter(), Moments(()))) == whole
+
+
+@settings(deadline=None)
+@given(LINES, some.integers(0, 12), some.sampled_from(["", "a", "^.?$", "\\d"]))
+def test_the_tail_is_the_end_of_what_is_wanted(lines, count, grep):
+    log = Bytes(b"".join(lines), 11)
+    wanted = [line for line in lines if re.search(grep, line.decode(errors="replace")[:-1])]
+    start = start_of(log, Moments(()), Filter(grep), None, count)
+    assert lines_of(Scan(log, start, Filter(grep), Moments(()))) == b"".join(wanted[len(wanted) - count :] if count else [])
+
+
+def test_what_was_dropped_is_told_and_reading_goes_on():
+    log = Bytes(b"0123\n5678\nrest\n", gone=7)
+    pieces = list(Scan(log, 0, Filter(), Moments(())).pieces())
+    assert (pieces[0].dropped, pieces[0].next) == (7, 7) and b"".join(piece.content for piece in pieces) == b"78\nrest\n"
+
+
+def test_times_and_rotation(tmp_path):
+    (tmp_path / part_name(0)).write_bytes(b"aaaa\nbb")
+    (tmp_path / "log").write_bytes(b"bb\ncccc\ndd")
+    (tmp_path / "log.times").write_text("0 100.0\n5 110.0\n10 120.0\ntorn")
+    log = FolderLog(tmp_path)
+    moments = Moments(log.times())
+    told = [(piece.at, piece.content) for piece in Scan(log, 0, Filter(), moments).pieces()]
+    assert told == [(100.0, b"aaaa\n"), (110.0, b"bbbb\n"), (120.0, b"cccc\n")]
+    assert [start_of(log, moments, Filter(), since, None) for since in (90.0, 105.0, 110.0, 115.0, 500.0)] == [0, 5, 5, 10, 15]
+    assert line_start(log, 8) == 5 and line_start(log, 10) == 10
+
+
+def test_without_times_nothing_is_left_out_for_its_age():
+    assert start_of(Bytes(b"a\nb\n"), Moments(()), Filter(), 500.0, None) == 0
+
+
+def test_a_line_without_an_end_is_shared_out(monkeypatch):
+    monkeypatch.setattr(log_lines, "LINE_BYTES", 100)
+    whole = b"x" * 950
+    scan = Scan(Bytes(whole, 30), 0, Filter(), Moments(()))
+    pieces = list(scan.pieces())
+    assert all(len(piece.content) <= 130 for piece in pieces) and b"".join(piece.content for piece in pieces) + scan.unfinished == whole
+
+
+TRACEBACK = """\
+step 1
+Traceback (most recent call last):
+  File "a.py", line 1, in main
+    fail()
+torch.OutOfMemoryError: CUDA out of memory
+step 2
+UserWarning: this is old
+[WARN] disk is slow
+E0101 ERROR of a kind
+oom: {"what": "memory ran out"}
+{"error": 1}
+"""
+
+
+def test_how_much_a_line_weighs():
+    levels = Levels()
+    weights = [levels.of(line) for line in TRACEBACK.splitlines()]
+    assert weights == ["info", *["error"] * 4, "info", "warning", "warning", "error", "error", "info"]
+
+
+@pytest.mark.parametrize("at_once", [3, 10_000])
+def test_a_traceback_is_told_as_a_whole(at_once):
+    whole = TRACEBACK.encode()
+    scan = Scan(Bytes(whole, at_once), 0, Filter("", "error"), Moments(()))
+    assert len(lines_of(scan).splitlines()) == 6
+    inside = whole.index(b"    fail")
+    again = Scan(Bytes(whole, at_once), inside, Filter("", "error"), Moments(()))
+    assert lines_of(again).startswith(b"    fail()\ntorch.Out")
