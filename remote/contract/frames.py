@@ -2,9 +2,10 @@
 
 ```
 {"file": "log", "offset": 4096, "size": 120}\\n<120 bytes>      a piece of a file
+{"hole": "log", "offset": 0, "until": 9, "wanted": false}\\n      bytes that do not come: dropped on the box, or not wanted
 {"restart": "log"}\\n                                          that file was replaced: begin it anew
 {"beat": true}\\n                                              nothing new, still here
-{"alert": "..."}\\n                                            the box's watchdog is alarmed: words for a person
+{"alert": "..."}\\n                                            the watchdog is alarmed, or the job's place in line: words
 {"state": {...}}\\n                                            the end: how the job stands
 {"error": {...}}\\n                                            the end: cannot be followed
 ```

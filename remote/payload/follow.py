@@ -1,7 +1,8 @@
 """Streams a job's log and metrics to the laptop, from where it left off until the job has ended. Standard library only.
 
 Arguments: JOB_ID, then for log and for metrics an offset and the mark of the laptop's bytes before it; `--once` ends without
-waiting for the job. The frames are described in `remote.contract.frames`.
+waiting for the job, `--tail BYTES` leaves out all but about the last so many of a log of which the laptop has nothing. The frames are
+described in `remote.contract.frames`.
 """
 
 import argparse
@@ -52,6 +53,13 @@ class Source:
     def end(self) -> int:
         """The offset behind the last byte that is there now."""
         return job_log.parts(self.path.parent, self.path.name)[-1].end
+
+    def begin_near_end(self, size: int) -> None:
+        """Leave out what is there but the last lines, `size` bytes at most."""
+        begin = max(0, self.end() - size)
+        begin, content = job_log.read(self.path.parent, begin, size)
+        if not self.offset and begin:
+            self._skip(begin + content.find(b"\n") + 1, is_wanted=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -106,8 +114,8 @@ class Source:
         before = job_log.between(self.path.parent, self.offset - count, self.offset, self.path.name)
         return before is None or (before == self._before if self._before else mark(self.offset, before) == self._known)
 
-    def _skip(self, until: int) -> None:
-        self._out.write(encode({"hole": self.name, "offset": self.offset, "until": until}))
+    def _skip(self, until: int, is_wanted: bool = False) -> None:
+        self._out.write(encode({"hole": self.name, "offset": self.offset, "until": until, "wanted": is_wanted}))
         self.offset, self._before, self._known = until, b"", mark(until, b"")
 
     def _restart(self) -> None:
@@ -122,6 +130,7 @@ def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) ->
     while True:
         alerts.look()
         state = watcher.look()
+        alerts.tell_place(state)
         if not ends and (once or state.status.is_final):
             ends = [source.end() for source in sources]  # whoever goes on writing now is not waited for
         sent = [source.send_new() for source in sources]
@@ -156,10 +165,10 @@ class StateWatch:
 
 
 class Alerts:
-    """What the watchdog is alarmed about, each told once."""
+    """What the watchdog is alarmed about, and where in line the job stands; each told once."""
 
     def __init__(self, out: BinaryIO) -> None:
-        self._out, self._looked_at, self._kind = out, float("-inf"), ""
+        self._out, self._looked_at, self._kind, self._place = out, float("-inf"), "", ""
 
     def look(self) -> None:
         """Send what is new, now and then."""
@@ -169,9 +178,19 @@ class Alerts:
         reading = newest_reading()
         kind, text = alert(reading) if reading else ("", "")
         if kind and kind != self._kind:
-            self._out.write(encode({"alert": text}))
-            self._out.flush()
+            self._tell(text)
         self._kind = kind
+
+    def tell_place(self, state: JobState) -> None:
+        """Send where in line the job stands, when that has changed."""
+        place = f"place {state.place} in line for the box's GPU: {state.why}" if state.place else ""
+        if place != self._place and not state.status.is_final:
+            self._tell(place or "its turn has come")
+        self._place = place
+
+    def _tell(self, text: str) -> None:
+        self._out.write(encode({"alert": text}))
+        self._out.flush()
 
 
 def newest_reading() -> Reading | None:
@@ -204,12 +223,15 @@ def main() -> None:
         parser.add_argument(f"{name}_offset", type=int)
         parser.add_argument(f"{name}_mark")
     parser.add_argument("--once", action="store_true")
+    parser.add_argument("--tail", type=int, default=0)
     options = parser.parse_args()
     out = sys.stdout.buffer
     try:
         supervise.status(BoxPaths.of_release(), options.job_id)
         paths = BoxPaths.of_release().job(options.job_id)
         log = Source("log", paths.log, options.log_offset, options.log_mark, out)
+        if options.tail and not options.log_offset:
+            log.begin_near_end(options.tail)
         metrics = Source("metrics", paths.metrics, options.metrics_offset, options.metrics_mark, out)
         follow(paths, [log, metrics], out, options.once)
     except supervise.Refused as refusal:

@@ -193,10 +193,7 @@ def _words_of(code: int) -> str:
 
 def _end_of(log: Path, lines: int | None = 3) -> str:
     """The last lines of a log that hold anything, on one; all of its last bytes where `lines` is None."""
-    start = max(0, job_log.parts(log.parent)[-1].end - _END_BYTES)
-    start, content = job_log.read(log.parent, start, _END_BYTES)
-    content += job_log.read(log.parent, start + len(content), _END_BYTES)[1]  # a part may end within
-    found = content.decode(errors="replace").strip().splitlines()
+    found = job_log.tail(log.parent, _END_BYTES).decode(errors="replace").strip().splitlines()
     return " | ".join(line.strip() for line in (found if lines is None else found[-lines:]))
 
 

@@ -64,6 +64,7 @@ def attach(word: str) -> JobState:
         log, metrics = folder / "logs" / f"{target.title}.log", folder / "metrics" / f"{target.title}.jsonl"
         return watch(
             lambda: connect(target.box), target.box.root, target.job_id, log, metrics, title=target.title, on_interrupt=hint, show_log=True,
+            tail_bytes=_TAIL_BYTES,
         )  # fmt: skip
 
 

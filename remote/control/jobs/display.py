@@ -39,16 +39,17 @@ class Display(Protocol):
 
 def watch(
     open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path,
-    title: str, on_interrupt: str, show_log: bool = False, wait: bool = True,
+    title: str, on_interrupt: str, show_log: bool = False, wait: bool = True, tail_bytes: int = 0,
 ) -> JobState:  # fmt: skip
-    """Follow a job with progress, loss, tokens/s and ETA; `show_log` prints the log's new lines too. Returns how it ended.
+    """Follow a job with progress, loss, tokens/s and ETA; `show_log` prints the log's new lines too, of one that is all new
+    about the last `tail_bytes`. Returns how it ended.
 
     Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
     """
     with display_for(title) as display:
         on_log = _to_stdout if show_log else None
         try:
-            return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, notice=display.line)
+            return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, display.line, tail_bytes=tail_bytes)
         except KeyboardInterrupt:
             display.line(on_interrupt)
             raise

@@ -28,19 +28,20 @@ Notice = Callable[[str], None]
 def follow(
     open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path,
     on_log: Callable[[str], None] | None, on_metric: Callable[[Metric], None], wait: bool = True,
-    notice: Notice = lambda text: None, patience_seconds: float = PATIENCE_SECONDS,
+    notice: Notice = lambda text: None, patience_seconds: float = PATIENCE_SECONDS, tail_bytes: int = 0,
 ) -> JobState:  # fmt: skip
-    """Follow a job to its end (or, without `wait`, fetch what there is) and return its state.
+    """Follow a job to its end (or, without `wait`, fetch what there is) and return its state. `tail_bytes`: begin with about the last so
+    many of a log of which nothing is here yet.
 
     `on_log` gets each whole line that is new to the local file (None: nobody reads along), `on_metric` each measurement. A lost
     connection is made anew, for as long as `patience_seconds` pass without success: then BoxUnreachable. The job goes on whatever
     happens here.
     """
     mirrors = [Mirror("log", log, on_log, notice), Mirror("metrics", metrics, _measured(on_metric), notice)]
-    heard = [0]
+    flags, heard = [*([] if wait else ["--once"]), *(["--tail", str(tail_bytes)] if tail_bytes else [])], [0]
     try:
         return persistently(
-            partial(_attempt, open_transport, box_root, job_id, mirrors, wait, notice, heard), progress=lambda: heard[0], notice=notice,
+            partial(_attempt, open_transport, box_root, job_id, mirrors, flags, notice, heard), progress=lambda: heard[0], notice=notice,
             patience_seconds=patience_seconds, what=f"lost sight of job {job_id}", remedy=f"{_again(log)} when the box answers again",
             kept="the job goes on on the box; every byte that arrived is in the local log",
         )  # fmt: skip
@@ -54,11 +55,11 @@ def follow(
 
 
 def _attempt(
-    open_transport: Callable[[], Transport], box_root: str, job_id: str, mirrors: list[Mirror], wait: bool, notice: Notice,
+    open_transport: Callable[[], Transport], box_root: str, job_id: str, mirrors: list[Mirror], flags: list[str], notice: Notice,
     heard: list[int],
 ) -> JobState:  # fmt: skip
     words = [word for mirror in mirrors for word in mirror.arguments()]
-    command = payload_command(box_root, "follow", job_id, *words, *([] if wait else ["--once"]))
+    command = payload_command(box_root, "follow", job_id, *words, *flags)
     with open_transport() as transport, transport.open(command, silence=SILENCE_SECONDS) as stream:
         for header, content in frames_of(stream, transport.where):
             heard[0] += 1
@@ -97,7 +98,7 @@ def _handle(header: dict[str, Any], content: bytes, mirrors: dict[str, Mirror], 
 def _take(header: dict[str, Any], content: bytes, mirrors: dict[str, Mirror], where: str) -> None:
     try:
         if "hole" in header:
-            mirrors[header["hole"]].skip(header["offset"], header["until"])
+            mirrors[header["hole"]].skip(header["offset"], header["until"], bool(header.get("wanted")))
         else:
             mirrors[header["file"]].take(header["offset"], content)
     except Gap as gap:

@@ -106,15 +106,15 @@ class Mirror:
                 self._lines.feed(bytes(fresh[:written]))
             fresh = fresh[written:]
 
-    def skip(self, offset: int, until: int) -> None:
-        """Leave out what the box has dropped. Raises Gap."""
+    def skip(self, offset: int, until: int, is_wanted: bool = False) -> None:
+        """Leave out what the box has dropped, or what we do not want. Raises Gap."""
         if offset > self.offset:
             raise Gap(f"{self.name}: the box dropped byte {offset}, byte {self.offset} is next")
         size = os.fstat(self._file).st_size  # another command may have been faster, and have these bytes
         if until > size:
             _note_hole(self.path, max(size, self.offset), until)
             os.ftruncate(self._file, until)
-        if until > self.offset and self._lines:
+        if until > self.offset and self._lines and not is_wanted:
             self._lines.note(hole_in_words(until - self.offset))
         self.offset = max(until, self.offset)
 

@@ -198,11 +198,10 @@ class _Drive:
             job = start(self.session.transport, self.session.box.root, spec, again=True, queue=self.queue, secrets=self.secrets)
         # A run that has had the GPU once waits for it from then on: another one's turn between two stages is no reason to fail.
         self.queue = self.queue or spec.exclusive
-        if job.place:
-            say(f"  in line for the box's GPU, place {job.place}: {job.why}; it starts by itself", "dim")
         if self.detach and stage.uses == "train" and not job.status.is_final:
+            how = f"in line, place {job.place}, " if job.place else "running "
             say(
-                f"  left running on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f` follows, `./inv resume` finishes",
+                f"  left {how}on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f` follows, `./inv resume` finishes",
                 "dim",
             )
             return None

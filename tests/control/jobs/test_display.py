@@ -73,7 +73,7 @@ def test_the_local_log_is_printed_but_for_an_unfinished_line(tmp_path, capsys):
 
 
 def test_the_log_goes_to_standard_output_untouched(monkeypatch, tmp_path, capsys, shown):
-    def follow(open_transport, root, job, log, metrics, on_log, on_metric, wait, notice):
+    def follow(open_transport, root, job, log, metrics, on_log, on_metric, wait, notice, **_):
         on_log("a line [of] the log")
         notice("connection lost")
 
