@@ -9,7 +9,6 @@ Rows: push, pull, preflight, boxes, latency, flood, attach. Takes about 15 minut
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -73,13 +72,12 @@ def _at(folder: Path, rtt: float, names: list[str], terms: contest.Terms) -> lis
 
 def _next(name: str, rows: Iterator[contest.Row]) -> contest.Row | None:
     """The next row; a row that cannot be measured costs no other one."""
-    with contextlib.suppress(StopIteration):
-        try:
-            return next(rows)
-        except Exception:
-            traceback.print_exc()
-            print(f"{name}: **could not be measured**")
-    return None
+    try:
+        return next(rows, None)
+    except Exception:
+        traceback.print_exc()
+        print(f"{name}: **could not be measured**")
+        return None
 
 
 def _arguments() -> argparse.Namespace:

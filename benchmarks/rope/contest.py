@@ -10,6 +10,8 @@ from rope.peers import TooSlow
 
 SLOW_SECONDS = 8.0
 """A peer that takes longer has its turn once only, and the table says so."""
+TELLING_SECONDS = 0.01
+"""A floor below that is no measure for anything: without distance and bytes all is processor time."""
 HEADER = """\
 | work | RTT | floor | Windlass (× floor) | peers, best first | against the best peer | goal | |
 |---|---|---|---|---|---|---|---|"""
@@ -53,12 +55,16 @@ class Row:
         mine = medians[self.ours[0]]
         theirs = sorted((seconds, name) for name, seconds in medians.items() if name not in self.ours)
         best = theirs[0][0] if theirs else math.inf
-        own = "; ".join(f"{name} {self._figure(name, medians[name])} ({medians[name] / self.floor:.1f} ×)" for name in self.ours)
+        own = "; ".join(f"{name} {self._figure(name, medians[name])}{self._over_floor(medians[name])}" for name in self.ours)
         listed = ", ".join(f"{name} {self._figure(name, seconds)}" for seconds, name in theirs) or "–"
         against = f"{best / mine:.2f} × as fast" if math.isfinite(best) else "–"
         verdict = "reached" if self.reached(mine, best, self.floor) else "**missed**"
-        cells = (self.work, self.rtt, self._time(self.floor), own, listed, against, self.goal, verdict)
+        floor = self._time(self.floor) if self.floor >= TELLING_SECONDS else "< 10 ms"
+        cells = (self.work, self.rtt, floor, own, listed, against, self.goal, verdict)
         return f"| {' | '.join(cells)} |"
+
+    def _over_floor(self, seconds: float) -> str:
+        return f" ({seconds / self.floor:.1f} ×)" if self.floor >= TELLING_SECONDS else ""
 
     def _figure(self, name: str, seconds: float) -> str:
         if math.isinf(seconds):

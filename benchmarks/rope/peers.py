@@ -17,6 +17,10 @@ PLACE = ROOT / ".windlass/peers"
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "WINDLASS_", "PYTHON"))}
 
 
+class Failed(Exception):
+    """A command did not come to a good end."""
+
+
 class TooSlow(Exception):
     """A peer did not end within the patience."""
 
@@ -63,7 +67,7 @@ def run(words: list[str], patience: float, **more: Any) -> str:
         process.communicate()
         raise TooSlow from None
     if process.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}: {out[-1500:]} {err[-1500:]}")
+        raise Failed(f"{' '.join(words)} ended with {process.returncode}: {out[-1500:]} {err[-1500:]}")
     return out
 
 
