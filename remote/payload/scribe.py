@@ -249,17 +249,13 @@ def work(folder: Path, pipe: int, secrets: Sequence[str], is_another: bool) -> N
     signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     with _alone(folder):
-        log, masker = Log(folder, _part_bytes()), Masker(secrets)
+        log, masker = Log(folder), Masker(secrets)
         if is_another:
             log.note("what wrote this log was killed, and another goes on: up to 1 MiB may be missing here")
         while content := _next(pipe, log, told):
             log.write(masker.feed(content))
         log.write(masker.end())
         log.close()
-
-
-def _part_bytes() -> int:
-    return int(os.environ.get("WINDLASS_LOG_PART_BYTES", job_log.PART_BYTES))
 
 
 def _next(pipe: int, log: Log, told: list[int]) -> bytes:

@@ -115,6 +115,15 @@ def write_stage(code: Path, name: str, body: str) -> None:
     (code / "remote/payload/stages" / f"{name}.py").write_text(text)
 
 
+def with_small_parts(code: Path, size: int) -> Path:
+    """The same code tree, whose logs are rotated at so many bytes."""
+    place = code / "remote/contract/job_log.py"
+    text = place.read_text()
+    assert "PART_BYTES = 64 * 1024 * 1024" in text
+    place.write_text(text.replace("PART_BYTES = 64 * 1024 * 1024", f"PART_BYTES = {size}"))
+    return code
+
+
 def deploy_stages(transport: Transport, code: Path, root: str = "windlass") -> str:
     """Put the code tree on a box without making any environment; returns the digest."""
     release = build_release([], code)

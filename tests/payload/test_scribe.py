@@ -13,19 +13,22 @@ from pathlib import Path
 import pytest
 
 from remote.contract import job_log
-from remote.control.project import CODE
 from remote.payload import process, scribe
 from remote.payload.scribe import Log, Scribe
-from tests.integration.boxes import await_true
+from tests.integration.boxes import await_true, code_tree, with_small_parts
 
 SECRET = "hf_" + "aB3dE6" * 5
 PARTS = 100_000
 
 
+@pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    return with_small_parts(code_tree(tmp_path_factory.mktemp("code")), PARTS)
+
+
 @pytest.fixture(autouse=True)
-def _in_a_release(monkeypatch):
-    monkeypatch.chdir(CODE)
-    monkeypatch.setenv("WINDLASS_LOG_PART_BYTES", str(PARTS))
+def _in_a_release(code, monkeypatch):
+    monkeypatch.chdir(code)
 
 
 def said_by(folder: Path, script: str, secrets=(), look=None) -> subprocess.CompletedProcess[bytes]:

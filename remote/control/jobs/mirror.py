@@ -164,7 +164,10 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, str]]:
     shown, rest, done = mask(), b"", offset
     for end, content in _stretches(path, offset):
         if content is None:
-            yield end, hole_in_words(end - done - len(rest))
+            done += len(rest)
+            if rest:
+                yield done, shown.text(last_state(rest).decode(errors="replace"))
+            yield end, hole_in_words(end - done)
             rest, done = b"", end
             continue
         *whole, rest = (rest + content).split(b"\n")
