@@ -7,30 +7,41 @@ import select
 import subprocess
 import tarfile
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from remote.contract import telemetry, timeline
 from remote.contract.paths import BoxPaths
-from remote.control.cloud import boxes
+from remote.control.cloud import boxes, bucket
 from remote.control.config.inventory import load_inventory
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.state import read_state
+from remote.control.runs.ledger import Ledger
+from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.transport.connect import connect
+from remote.control.transport.payload import call, payload_command
 
 from .boxes import code_tree, deploy_stages, spec
 from .typed import command_of, environment, typed
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz012345"
+INVENTORY = f"""\
+default_box: one
+storage: {{bucket: kept-jobs}}
+boxes:
+  one: {{provider: embedded}}
+  none: {{provider: embedded}}  # {TOKEN}
+  gone: {{provider: embedded}}
+"""
 
 
 @pytest.fixture(scope="module")
 def box(embedded_project, tmp_path_factory):
     """A running box on which one job has failed and one goes on."""
-    (embedded_project / "inventory.yaml").write_text(
-        f"default_box: one\nboxes:\n  one: {{provider: embedded}}\n  none: {{provider: embedded}}  # {TOKEN}\n"
-    )
+    (embedded_project / "inventory.yaml").write_text(INVENTORY)
     box = boxes.ready(load_inventory().box("one"), lambda line: None)
     with connect(box) as transport:
         release = deploy_stages(transport, code_tree(tmp_path_factory.mktemp("code") / "code"), box.root)
@@ -52,16 +63,10 @@ def _until(condition, seconds=30.0):
 
 def test_a_box_is_sampled_while_a_job_runs(box):
     with connect(box) as transport:
-        root = BoxPaths(transport.exec(f"cd {box.root} && pwd").text.strip() and _path(transport, box))
+        root = BoxPaths(Path(transport.exec(f"cd {box.root} && pwd -P").text.strip()))
         samples = _until(lambda: telemetry.read(root.telemetry))
         assert samples[-1].memory_total_gb > 0 and 0 <= samples[-1].cpu <= 1
         assert {event.job for event in timeline.read(root.timeline)} >= {"haul-7-train", "haul-8-count"}
-
-
-def _path(transport, box):
-    from pathlib import Path
-
-    return Path(transport.exec(f"cd {box.root} && pwd -P").text.strip())
 
 
 def test_why_tells_cause_log_curves_and_the_way_on(box):
@@ -84,8 +89,47 @@ def test_what_nobody_knows_is_not_found(box):
     assert told.returncode != 0 and "nothing is known of `nix`" in told.stderr
 
 
+def test_why_of_a_box_that_is_gone_comes_out_of_the_bucket(box, tmp_path):
+    entry = load_inventory().box("gone")
+    gone = boxes.ready(entry, lambda line: None)
+    with connect(gone) as transport:
+        release = deploy_stages(transport, code_tree(tmp_path / "code"), gone.root)
+        grant = bucket.of_entry("kept-jobs", entry).grant("haul-9", 600, always=True)
+        call(transport, payload_command(gone.root, "spill", "grant"), json.dumps(asdict(grant)).encode())
+        job = f"haul-9-talk-{'0' * 8}"
+        jobs.start(transport, gone.root, spec(release, "count", job, "haul-9", lines=30, pause=0.1))
+        _until(lambda: read_state(transport, gone.root, job).status.is_final)
+        _until(lambda: bucket.of_entry("kept-jobs", entry).manifest(job))
+    boxes.terminate(entry)
+    told = json.loads(typed("why", "haul-9", "--json", seconds=60).stdout)
+    assert (told["stage"], told["state"]["status"]) == ("talk", "SUCCEEDED") and told["source"].startswith("s3://kept-jobs/")
+    assert told["log"][-1] == "line 29 äöü" and told["samples"] and job in {event["job"] for event in told["events"]}
+
+
+def test_why_of_what_only_this_laptop_knows(box, embedded_project):
+    ledger = Ledger.create("alone")
+    plan = Plan("alone", (PlannedStage("train", "train", {}), PlannedStage("install", "install", {})))
+    ledger.append("run_created", plan=plan.to_json(), box="none")
+    ledger.append("stage_started", label="train", key="k", job_id=f"{ledger.run_id}-train-k", box="none")
+    log = ledger.folder / "logs" / "train.log"
+    log.parent.mkdir()
+    log.write_text("the last words\n")
+    told = typed("why", ledger.run_id, seconds=60)
+    assert "the last words" in told.stdout and "this laptop's record alone" in told.stdout and "there is no box none" in told.stderr
+    assert "was under way when this laptop heard of it last" in told.stdout
+    ledger.append("stage_finished", label="train", status="SUCCEEDED")
+    ledger.append("stage_started", label="install", key="k")
+    failure = {"what": "Ollama does not answer", "why": "refused", "remedy": "start it", "kept": "all", "exit_code": 3}
+    ledger.append("stage_finished", label="install", status="FAILED", failure=failure)
+    told = typed("why", "alone", seconds=60)
+    assert told.returncode != 0, "no run ends or begins so"
+    told = typed("why", seconds=60)
+    assert told.stdout.startswith(f"install of {ledger.run_id} FAILED") and "Ollama does not answer" in told.stdout
+    assert f"start it; then `./inv resume {ledger.run_id}` goes on" in told.stdout
+
+
 def test_top_once_shows_the_box_its_job_and_the_box_that_is_not_there(box):
-    one, none = json.loads(typed("top", "--json", seconds=60).stdout)
+    one, none, _ = json.loads(typed("top", "--json", seconds=60).stdout)
     (running,) = (job for job in one["jobs"] if job["status"] == "RUNNING")
     assert (running["run_id"], running["stage"]) == ("haul-8", "count")
     assert running["metric"]["loss"] and running["line"].startswith("line ")

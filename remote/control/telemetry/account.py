@@ -13,7 +13,7 @@ from remote.contract.telemetry import Gpu, Sample
 from remote.contract.timeline import Event
 from remote.control.overview import length
 from remote.control.telemetry.curves import sparkline
-from remote.control.telemetry.find import Found
+from remote.control.telemetry.find import RECORD, Found
 
 QUIET_SECONDS = 120.0
 """A job that goes on and has said and measured nothing for so long is told to stand still."""
@@ -72,8 +72,10 @@ def _headline(found: Found) -> str:
     evidence, state = found.evidence, found.evidence.state
     ended = {Status.SUCCEEDED: "went well", Status.RUNNING: "goes on", Status.PENDING: f"waits for its turn, {state.place} before it"}
     words = ended.get(state.status, f"{state.status.value}{f' ({state.cause.value})' if state.cause else ''}")
+    if found.is_open:
+        words = "was under way when this laptop heard of it last"
     took = f" after {length(max(0.0, evidence.moment - state.started_at))}" if state.started_at else ""
-    where = f" on box {found.box}" if found.box else " on this laptop"
+    where = f" on box {found.box}" if found.box else ""
     return f"{found.label} of {evidence.run_id or state.job_id} {words}{took}{where}"
 
 
@@ -90,7 +92,7 @@ def _quiet(evidence: Evidence) -> list[str]:
     """Of a job that goes on: whether it still shows signs of life, and what it seems to do otherwise."""
     signs = [evidence.log_at, *(metric.time for metric in evidence.metrics[-1:])]
     quiet = evidence.now - (max(signs) or evidence.state.started_at)
-    if evidence.state.status is not Status.RUNNING or quiet < QUIET_SECONDS:
+    if evidence.state.status is not Status.RUNNING or evidence.source == RECORD or quiet < QUIET_SECONDS:
         return []
     return [f"no word and no measurement for {length(quiet)}: {_doing(_last(evidence))}"]
 
@@ -219,6 +221,8 @@ def go_on(found: Found) -> str:
     state, run = found.evidence.state, found.evidence.run_id
     if state.status is Status.SUCCEEDED:
         return f"`./inv pull {run}` brings its artifacts home" if run else "nothing is to be done"
+    if found.is_open:
+        return f"`./inv resume {run}` finds out how it stands, and goes on"
     if state.status is Status.PENDING:
         return "it starts by itself; `./inv ps` shows what is before it"
     if state.status is Status.RUNNING:

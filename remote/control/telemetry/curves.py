@@ -8,7 +8,7 @@ GAP = " "
 
 
 def sparkline(values: Sequence[float | None], width: int, low: float | None = None, high: float | None = None) -> str:
-    """The values in at most `width` characters, each the highest of its share; None, what is no number, and a share without values are gaps.
+    """The values in at most `width` characters, each the highest of its share; None, what is no number and a share without values are gaps.
 
     Between `low` and `high` where they are given, else between the lowest and the highest value.
     """

@@ -1,28 +1,30 @@
 """The evidence of a run or a job: told by its box, else out of the bucket, else out of this laptop's own record."""
 
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from remote.contract import evidence
+from remote.contract import evidence, job_log
 from remote.contract.evidence import Evidence, Places
 from remote.contract.jobs import Cause, JobState, Status
-from remote.contract.paths import BoxPaths, JobPaths
+from remote.contract.paths import JobPaths
 from remote.control.errors import BoxStopped, BoxUnreachable, CloudError, ConfigError, JobFailed, NotFound
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
+    from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import Inventory
     from remote.control.jobs.state import BoxJob
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.state import StageState
 
 Say = Callable[[str], None]
+
+RECORD = "this laptop's record alone"
+"""The source of evidence that nobody but the ledger here gives."""
 
 _RECORDS = ("spec.json", "state.json", "metrics.jsonl", "telemetry.jsonl", "timeline.jsonl")
 
@@ -37,22 +39,31 @@ class Found:
     label: str
     ledger: "Ledger | None" = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether how the job stands now is not known: it was under way when this laptop heard of it last."""
+        return self.evidence.source == RECORD and not self.evidence.state.status.is_final
+
 
 def find(name: str, stage: str, minutes: float, say: Say) -> Found:
-    """What is known of the run, job or box of that name; of the newest run when it is empty. `stage` picks one by its label.
+    """What is known of the run, box or job of that name; of the newest run when it is empty. `stage` picks one by its label.
 
+    Meant are, in this order: runs of this laptop, boxes and groups, runs and jobs that the boxes tell of, those in the bucket.
     `minutes` before the moment that matters are told. `say` hears where it was looked in vain. Raises NotFound.
     """
     from remote.control.config.inventory import load_inventory
     from remote.control.runs.ledger import all_runs, find_run
 
-    if not name and all_runs():
-        return _of_ledger(find_run(None), stage, minutes, say)
-    with suppress(NotFound):
-        if name:
-            return _of_ledger(find_run(name), stage, minutes, say)
+    runs = [run.run_id for run in all_runs()]
+    if name in runs or (runs and not name):
+        return _of_ledger(find_run(name or None), stage, minutes, say)
     inventory = load_inventory()
-    return _of_boxes(inventory, name, stage, minutes, say) or _of_bucket_alone(inventory, name, stage, minutes) or _nothing(name)
+    if name not in (*inventory.boxes, *inventory.groups) and any(_is(name, run_id) for run_id in runs):
+        return _of_ledger(find_run(name), stage, minutes, say)
+    found = _of_boxes(inventory, name, stage, minutes, say) or _of_bucket_alone(inventory, name, stage, minutes, say)
+    if found is None:
+        raise _unknown(name)
+    return found
 
 
 # ---- by this laptop's ledger -----------------------------------------------------------------------------------------
@@ -82,8 +93,6 @@ def _of_ledger(ledger: "Ledger", label: str, minutes: float, say: Say) -> Found:
 
 def _recorded(ledger: "Ledger", stage: "StageState", minutes: float) -> Evidence:
     """What this laptop itself has of a stage."""
-    from remote.contract.events import Metric
-
     log, metrics = ledger.folder / "logs" / f"{stage.label}.log", ledger.folder / "metrics" / f"{stage.label}.jsonl"
     state = _state_of(stage)
     with tempfile.TemporaryDirectory() as folder:
@@ -92,8 +101,9 @@ def _recorded(ledger: "Ledger", stage: "StageState", minutes: float) -> Evidence
             if source.exists():
                 place.symlink_to(source.resolve())
         found = evidence.gather(Places(paths, paths.folder / "none", paths.folder / "none"), state, time.time(), minutes)
-    told: list[Metric] = found.metrics
-    return Evidence(state, ledger.run_id, found.moment, found.now, found.log, found.log_at, told, source="this laptop's record alone")
+    heard_at = max([found.log_at, *(metric.time for metric in found.metrics[-1:])]) or state.started_at
+    moment = found.moment if state.status.is_final else heard_at
+    return Evidence(state, ledger.run_id, moment, found.now, found.log, found.log_at, found.metrics, source=RECORD)
 
 
 def _state_of(stage: "StageState") -> JobState:
@@ -111,7 +121,7 @@ def _state_of(stage: "StageState") -> JobState:
 
 def _of_job(inventory: "Inventory", box_name: str, job_id: str, minutes: float, say: Say) -> Evidence | None:
     """What the box tells of its job, or the bucket when the box does not; None where neither knows it."""
-    from remote.control.cloud import boxes
+    from remote.control.cloud import boxes, bucket
 
     entry = inventory.box(box_name)
     try:
@@ -121,7 +131,8 @@ def _of_job(inventory: "Inventory", box_name: str, job_id: str, minutes: float, 
     except JobFailed as error:
         say(f"box {box_name}: {error.what}")
     try:
-        return of_bucket(inventory, box_name, job_id, minutes)
+        found = bucket.of_entry(inventory.storage.bucket, entry)
+        return of_bucket(found, job_id, minutes) if found else None
     except CloudError as error:
         say(f"not asked: the bucket: {error.what}")
         return None
@@ -136,35 +147,23 @@ def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
         return Evidence.from_json(call(transport, payload_command(box.root, "why", job_id, f"{minutes:g}")))
 
 
-def of_bucket(inventory: "Inventory", box_name: str, job_id: str, minutes: float) -> Evidence | None:
-    """What the box has put into the bucket of a job before it went; None where there is nothing. Raises CloudError."""
-    from remote.control.cloud import bucket
+def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:
+    """What a box has put there of a job before it went; None where that is nothing. Raises CloudError, ArtifactCorrupt."""
+    from remote.control.logs.kept import BucketLog
 
-    entry = inventory.box(box_name)
-    found = bucket.of_entry(inventory.storage.bucket, entry)
-    manifest = found.manifest(job_id) if found else None
-    if found is None or manifest is None:
+    manifest = found.manifest(job_id)
+    if manifest is None:
         return None
-    folder = Path(tempfile.mkdtemp(prefix="windlass-"))
-    try:
-        paths = BoxPaths(folder).job(job_id)
-        for name in _RECORDS:
-            if (path := f"jobs/{job_id}/{name}") in manifest.files:
-                found.download(manifest, path, folder / path)
-        _bring_log(inventory, box_name, job_id, paths.log)
-        state = _as_gone(JobState.read(paths.state), found.place(job_id))
-        places = Places(paths, evidence.telemetry_of(paths), evidence.timeline_of(paths))
-        return evidence.gather(places, state, time.time(), minutes, source=found.place(job_id))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    log = BucketLog(found, manifest)
+    brought = {name: log.record(name) for name in (*_RECORDS, job_log.NAME, job_log.TIMES)}
+    log.read(max(log.bounds()[0], log.bounds()[1] - evidence.TAIL_BYTES), 1)  # the newest part may be a short one
+    state_file = brought["state.json"]
+    if state_file is None:
         return None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _bring_log(inventory: "Inventory", box_name: str, job_id: str, log: Path) -> None:
-    from remote.control.jobs import kept_log
-
-    kept_log.bring(inventory, box_name, job_id, log)
+    paths = JobPaths(state_file.parent)
+    places = Places(paths, evidence.telemetry_of(paths), evidence.timeline_of(paths))
+    state = _as_gone(JobState.read(state_file), found.place(job_id))
+    return evidence.gather(places, state, time.time(), minutes, source=found.place(job_id))
 
 
 def _as_gone(state: JobState, place: str) -> JobState:
@@ -180,52 +179,60 @@ def _as_gone(state: JobState, place: str) -> JobState:
 
 
 def _of_boxes(inventory: "Inventory", name: str, stage: str, minutes: float, say: Say) -> Found | None:
-    """The newest job of that run or box, or the job itself, as the boxes tell them."""
+    """The newest job of that run or box, or the job itself, as the boxes tell them. Raises NotFound where several runs are meant."""
     from remote.control.cloud import boxes
     from remote.control.jobs import table
 
-    entries = inventory.resolve([name]) if name in (*inventory.boxes, *inventory.groups) else list(inventory.boxes.values())
-    listing = [box for box in boxes.listing(inventory) if box.name in {entry.name for entry in entries}]
+    is_place = name in (*inventory.boxes, *inventory.groups)
+    names = {entry.name for entry in (inventory.resolve([name]) if is_place else inventory.boxes.values())}
+    listing = [box for box in boxes.listing(inventory) if box.name in names]
     jobs, silent = table.look(listing, ended=True)
     for line in silent:
         say(f"not asked: {line}")
-    of_stage = [job for job in jobs if stage in ("", job.state.stage)]
-    wanted = [job for job in of_stage if name in ("", job.box, *_groups_of(inventory, job)) or _is(job, name)]
-    if not wanted:
+    jobs = [job for job in jobs if (not name or is_place or _is(name, job.run_id) or _is(name, job.state.job_id)) and _is_stage(job, stage)]
+    if not jobs:
         return None
-    job = max(wanted, key=lambda job: job.state.started_at or float("inf"))
+    _require_one(name, [] if is_place or not name else [job.run_id for job in jobs])
+    job = max(jobs, key=lambda job: job.state.started_at or float("inf"))
     box = next(box for box in listing if box.name == job.box)
-    return Found(of_box(box, job.state.job_id, minutes), job.box, job.state.stage)
+    return Found(of_box(box, job.state.job_id, minutes), job.box, _label(job.state.job_id, job.run_id, job.state.stage))
 
 
-def _groups_of(inventory: "Inventory", job: "BoxJob") -> Iterator[str]:
-    return (group for group, members in inventory.groups.items() if job.box in members)
+def _require_one(name: str, runs: list[str]) -> None:
+    if len(meant := dict.fromkeys(runs)) > 1:
+        raise NotFound(f"{len(meant)} runs match `{name}`", why=f"there are {', '.join(meant)}", remedy="name one of those")
 
 
-def _is(job: "BoxJob", name: str) -> bool:
-    return bool(name) and any(each.startswith(name) or each.endswith(name) for each in (job.run_id, job.state.job_id) if each)
+def _is(name: str, run_or_job: str) -> bool:
+    return bool(name and run_or_job) and (run_or_job.startswith(name) or run_or_job.endswith(name))
 
 
-def _of_bucket_alone(inventory: "Inventory", name: str, stage: str, minutes: float) -> Found | None:
+def _is_stage(job: "BoxJob", stage: str) -> bool:
+    return stage in ("", job.state.stage, _label(job.state.job_id, job.run_id, job.state.stage))
+
+
+def _label(job_id: str, run_id: str, stage: str) -> str:
+    from remote.control.logs.kept import label_of
+
+    return label_of(job_id, run_id, stage)
+
+
+def _of_bucket_alone(inventory: "Inventory", name: str, stage: str, minutes: float, say: Say) -> Found | None:
     """The newest job of that run that lies in the bucket."""
-    from remote.control.cloud import bucket
+    from remote.control.logs import kept
 
-    for entry in inventory.boxes.values():
-        found: Any = None
-        with suppress(CloudError):
-            found = bucket.of_entry(inventory.storage.bucket, entry)
-        spilled = [each for each in found.spilled() if name and name in each.job_id and stage in each.job_id] if found else []
-        for each in sorted(spilled, key=lambda each: each.at, reverse=True):
-            if told := of_bucket(inventory, entry.name, each.job_id, minutes):
-                return Found(told, entry.name, told.state.stage)
-    return None
+    try:
+        newest = kept.newest(inventory, name, stage) if name else None
+        told = of_bucket(*newest, minutes) if newest else None
+    except CloudError as error:
+        say(f"not asked: the bucket: {error.what}")
+        return None
+    return Found(told, "", _label(told.state.job_id, told.run_id, told.state.stage)) if told else None
 
 
-def _nothing(name: str) -> Found:
+def _unknown(name: str) -> NotFound:
     what = f"nothing is known of `{name}`" if name else "there are no runs yet, and no box that runs keeps a job"
-    raise NotFound(
-        what, why="asked were the runs of this project, the boxes that run, and the bucket of inventory.yaml",
+    return NotFound(
+        what, why="looked for in the runs of this project, the boxes that run, and the bucket of inventory.yaml",
         remedy="`./inv ps --all` and `./inv runs` list what there is",
     )  # fmt: skip
-
-

@@ -63,7 +63,7 @@ def test_no_line_is_wider_than_the_terminal_and_names_stay(width):
 
 def test_the_cost_is_the_watchdogs_count_and_the_time_since():
     limits = Limits(1800, 28800, 20, 86400, 600, 300, 90, hourly_usd=3.6)
-    reading = Reading(time.time() - 100, "busy", limits, spent_usd=5.0, stops_in=7500.0, stops_by="lifetime", notice="taken back soon")
+    reading = Reading(time.time() - 100, "busy", limits, spent_usd=5.0, stops_in=7330.0, stops_by="lifetime", notice="taken back soon")
     told = view(clocks=json.loads(reading.to_json()))
     assert screen.spent_usd(told, time.time()) == pytest.approx(5.1, abs=0.01)
     text = drawn([told])
