@@ -159,10 +159,10 @@ def damaged(way):
 
 WAYS = {
     "too short": lambda whole: whole[:-4] + bytes(4) if len(whole) < 8 else whole[: len(whole) // 2],
-    "too long": lambda whole: whole[:-4] + stream._block(b"more") + stream.END,
+    "too long": lambda whole: whole[:-4] + stream.block(b"more") + stream.END,
     "a bit": lambda whole: whole[:9] + bytes([whole[9] ^ 1]) + whole[10:],
     "garbage": lambda whole: b"\xff" * len(whole),
-    "something else": lambda whole: stream._block(b"other words" * 1000) + stream.END,
+    "something else": lambda whole: stream.block(b"other words" * 1000) + stream.END,
     "nothing": lambda whole: stream.END,
 }
 
