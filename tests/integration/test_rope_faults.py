@@ -39,6 +39,7 @@ pytestmark = [
 ROOT = "windlass"
 DEAD_AFTER = {"dead_after": 2.0} if any(each.name == "dead_after" for each in fields(Address)) else {}
 PATIENCE_SECONDS = 90.0
+NOTES = {"manifest.json", ".ready"}
 FAULTS = (*links.FAULTS, "sshd_killed", "sessions_killed")
 
 
@@ -241,12 +242,13 @@ class Watcher:
             return f"current is {name}"
         wanted = {member.name: look(member.source) for member in self._known[name].members}
         folder = self._root / "releases" / name
-        found = {path.relative_to(folder).as_posix(): look(path) for path in folder.rglob("*") if path.is_file() and is_ours(path)}
+        found = {path.relative_to(folder).as_posix(): look(path) for path in folder.rglob("*") if path.is_file() and is_of_it(path)}
         return "" if found == wanted else f"{name[:12]}: {set(wanted.items()) ^ set(found.items())}"
 
 
-def is_ours(path: Path) -> bool:
-    return "__pycache__" not in path.parts
+def is_of_it(path: Path) -> bool:
+    """Whether a file is one of the release: not what Python leaves, nor what the box notes about it."""
+    return "__pycache__" not in path.parts and path.name not in NOTES
 
 
 @seeds()
@@ -263,7 +265,7 @@ def test_push(sshd, laptop, code, tmp_path, seed):
         if chance.random() < 0.5:
             deploy(transport, root, before, print, requirements=str(requirements))
     there = sshd.home / root
-    with Watcher(there, [before, after]) as watcher, trouble(laptop, seed, up=200_000 + large.stat().st_size, down=12_000) as struck:
+    with Watcher(there, [before, after]) as watcher, trouble(laptop, seed, up=100_000 + large.stat().st_size, down=3_500) as struck:
         laptop.persistently(lambda transport: deploy(transport, root, after, print, requirements=str(requirements)))
     assert watcher.torn == [], struck
     assert (there / "current").readlink().name == after.digest
@@ -282,7 +284,7 @@ def test_pull(sshd, release, laptop, tmp_path, seed):
         assert not target.exists(), "what is not whole never has its own name"
         pull(transport, ROOT, artifact, target)
 
-    with trouble(laptop, seed, up=10_000, down=len(content) * 5 // 4) as struck:
+    with trouble(laptop, seed, up=2_500, down=len(content) + 2_000) as struck:
         laptop.persistently(work)
     assert target.read_bytes() == content, struck
     assert os.listdir(tmp_path) == ["got.bin"]
@@ -306,7 +308,7 @@ def test_follow(sshd, release, laptop, tmp_path, seed):
     count = random.Random(seed).randrange(20, 120)
     with sshd.transport() as transport:
         start(transport, ROOT, spec(release, "count", job_id, lines=count, pause=0.01))
-    with trouble(laptop, seed, up=5_000, down=12_000) as struck:
+    with trouble(laptop, seed, up=2_500, down=10_000) as struck:
         state = laptop.follow(job_id, tmp_path, lines)
     assert state.status is Status.SUCCEEDED, struck
     assert lines == [f"line {number} äöü" for number in range(count)], struck
@@ -319,7 +321,7 @@ def test_follow_a_torrent(sshd, release, laptop, tmp_path, seed):
     with sshd.transport() as transport:
         start(transport, ROOT, spec(release, "torrent", job_id, seed=seed, pieces=pieces))
     said = torrent(seed, pieces)
-    with trouble(laptop, seed, up=8_000, down=len(said)) as struck:
+    with trouble(laptop, seed, up=2_800, down=len(said)) as struck:
         state = laptop.follow(job_id, tmp_path, [])
     assert state.status is Status.SUCCEEDED, struck
     assert (tmp_path / "logs/job.log").read_bytes() == said, struck
@@ -331,7 +333,7 @@ def test_follow_a_torrent(sshd, release, laptop, tmp_path, seed):
 @seeds()
 def test_start(sshd, release, laptop, seed):
     job_id = f"start-{seed}"
-    with trouble(laptop, seed, up=6_000, down=6_000) as struck:
+    with trouble(laptop, seed, up=2_600, down=2_800) as struck:
         state = laptop.persistently(lambda transport: start(transport, ROOT, spec(release, "endless", job_id)))
     assert state.status is Status.RUNNING, struck
     assert_runs_once(sshd, job_id)
@@ -345,10 +347,10 @@ def test_cancel(sshd, release, laptop, seed):
     with sshd.transport() as transport:
         start(transport, ROOT, spec(release, "endless", job_id))
     await_true(lambda: starts(sshd, job_id) == 1)
-    with trouble(laptop, seed, up=6_000, down=6_000) as struck:
+    with trouble(laptop, seed, up=2_600, down=2_800) as struck:
         state = laptop.persistently(lambda transport: cancel(transport, ROOT, job_id, 20))
     assert (state.status, state.kept) == (Status.CANCELLED, "checkpoint step-7"), struck
-    assert processes(sshd, job_id) == [], struck
+    assert_nothing_runs(sshd, job_id)
     assert starts(sshd, job_id) == 1
 
 
@@ -373,6 +375,10 @@ def assert_runs_once(sshd: Sshd, job_id: str) -> None:
     await_true(lambda: starts(sshd, job_id) >= 1)
     supervisors = [words for words in processes(sshd, job_id) if "supervise run" in words]
     assert (starts(sshd, job_id), len(supervisors)) == (1, 1), supervisors
+
+
+def assert_nothing_runs(sshd: Sshd, job_id: str) -> None:
+    await_true(lambda: not processes(sshd, job_id))  # the supervisor itself may take a moment longer than its job
 
 
 # ---- a laptop that dies, and a second one ----------------------------------------------------------------------------
@@ -452,17 +458,17 @@ def test_two_laptops_start_and_cancel_one_job(sshd, release, laptop, seed):
     job_id = f"two-{seed}"
     with links.proxied(sshd) as proxy:
         both = [laptop, Laptop(sshd, proxy)]
-        with trouble(both[0], seed, up=6_000, down=6_000), trouble(both[1], seed + 1, up=6_000, down=6_000):
+        with trouble(both[0], seed, up=2_600, down=2_800), trouble(both[1], seed + 1, up=2_600, down=2_800):
             states = at_once(
                 [lambda each=each: each.persistently(lambda box: start(box, ROOT, spec(release, "endless", job_id))) for each in both]
             )
         assert {state.status for state in states} == {Status.RUNNING}
         assert len({(state.pid, state.start_ticks) for state in states}) == 1
         assert_runs_once(sshd, job_id)
-        with trouble(both[0], seed + 2, up=6_000, down=6_000), trouble(both[1], seed + 3, up=6_000, down=6_000):
+        with trouble(both[0], seed + 2, up=2_600, down=2_800), trouble(both[1], seed + 3, up=2_600, down=2_800):
             states = at_once([lambda each=each: each.persistently(lambda box: cancel(box, ROOT, job_id, 20)) for each in both])
     assert {state.status for state in states} == {Status.CANCELLED}
-    assert processes(sshd, job_id) == []
+    assert_nothing_runs(sshd, job_id)
 
 
 @seeds(2)
@@ -478,7 +484,7 @@ def test_two_laptops_push_two_releases(sshd, code, laptop, tmp_path, seed):
     there = sshd.home / root
     with links.proxied(sshd) as proxy, Watcher(there, releases) as watcher:
         both = [laptop, Laptop(sshd, proxy)]
-        with trouble(both[0], seed, up=700_000, down=12_000), trouble(both[1], seed + 1, up=700_000, down=12_000):
+        with trouble(both[0], seed, up=700_000, down=3_500), trouble(both[1], seed + 1, up=700_000, down=3_500):
             at_once([
                 lambda each=each, one=one: each.persistently(lambda box: deploy(box, root, one, print, requirements=str(requirements)))
                 for each, one in zip(both, releases, strict=True)
