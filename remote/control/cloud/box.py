@@ -21,7 +21,8 @@ class Box:
     the epoch, UTC, of the last start, `stopped_at` of the last stop while it is stopped; `hourly_usd` is the list price while it
     runs, or None where nothing is billed or the price is not known; `note` says what a reader of a listing should know besides;
     `market` is on-demand or spot; `reach` is how SSH gets there: public, private, ssm or bastion; `bastion` is the host in between, for
-    `bastion`; `instance_connect`: the key is admitted through EC2 Instance Connect before each login.
+    `bastion`; `instance_connect`: the key is admitted through EC2 Instance Connect before each login; `ssh_alias` is the name under
+    which the user's ssh_config may say more about the way there.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Box:
     reach: str = "public"
     bastion: "Bastion | None" = None
     instance_connect: bool = False
+    ssh_alias: str = ""
 
     @property
     def address(self) -> str:

@@ -16,7 +16,7 @@ from remote.control.cloud import endpoint, refusals, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.errors import BoxUnreachable, ConfigError, Finding, HostKeyMismatch, LoginRefused, WindlassError
-from remote.control.transport import known_hosts
+from remote.control.transport import known_hosts, ssh_config
 
 if TYPE_CHECKING:
     from remote.control.transport.pulse import Link
@@ -63,7 +63,7 @@ def road_of(box: Box) -> "Callable[[], Link] | None":
         return partial(_through_session, box)
     if box.reach == "bastion":
         return partial(_through_bastion, box)
-    return None
+    return _own_road(box)
 
 
 def proxy_command(box: Box) -> str:
@@ -72,7 +72,8 @@ def proxy_command(box: Box) -> str:
         return own_command("remote.control.cloud.tunnel", box.provider, box.region, box.user, box.id)
     if box.reach == "bastion":
         return _ssh_to_bastion(box)
-    return ""
+    told = _told(box)
+    return told.proxy or (_ssh_over(told.jumps, box) if told.jumps else "")
 
 
 def own_command(module: str, *words: str) -> str:
@@ -163,7 +164,30 @@ def _through_bastion(box: Box) -> "Link":
     from remote.control.transport.road import over_bastion
 
     bastion = bastion_of(box)
-    return over_bastion(bastion, known_hosts.pinned(bastion.alias)[0], box.host, box.port)
+    return over_bastion(bastion, known_hosts.pinned(bastion.alias), box.host, box.port)
+
+
+def _told(box: Box) -> ssh_config.Told:
+    return ssh_config.lookup(box.ssh_alias, box.port, box.user) if box.ssh_alias else ssh_config.Told("", box.host)
+
+
+def _own_road(box: Box) -> "Callable[[], Link] | None":
+    """The road that the user's ssh_config describes."""
+    told = _told(box)
+    if told.proxy or told.jumps:
+        from remote.control.transport import jumps
+
+        return jumps.road(told, box.name, box.host, box.port)
+    return None
+
+
+def _ssh_over(hosts: tuple[str, ...], box: Box) -> str:
+    # The system's ssh knows its own jump hosts; what it must not do here is to trust a new one.
+    before = [f"-J{','.join(hosts[:-1])}"] if hosts[:-1] else []
+    user, host, port = ssh_config.jump_of(hosts[-1])
+    login = [*([f"-l{user}"] if user else []), *([f"-p{port}"] if port else [])]
+    place = f"[{box.host}]:{box.port}"
+    return shlex.join(["ssh", *before, *login, "-oStrictHostKeyChecking=yes", "-oBatchMode=yes", "-W", place, host])
 
 
 def _ssh_to_bastion(box: Box) -> str:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.cloud import host_keys, keys, waiting
+from remote.control.cloud import host_keys, keys, reach, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
+from remote.control.transport import known_hosts, ssh_config
 
 _PATIENCE_SECONDS = 20
 
@@ -19,17 +20,22 @@ class Static:
     entry: Any
 
     def find(self) -> Box:
-        """The box, its host key pinned from the inventory; never from the network. Raises ConfigError when there is no key."""
-        alias = f"static-{self.entry.name}"
-        self._pin(alias)
+        """The box, as the inventory has it, and where that is silent, the user's ssh_config.
+
+        Its host key is pinned from the inventory, else from the user's known_hosts; never from the network. Raises ConfigError when
+        there is none.
+        """
+        told = self._told()
+        alias, port = f"static-{self.entry.name}", told.port or self.entry.port
+        self._pin(alias, told, port)
         return Box(
             name=self.entry.name,
             provider=self.entry.provider,
             id="",
             state="running",
-            host=self.entry.host,
-            port=self.entry.port,
-            user=self.entry.user,
+            host=told.host,
+            port=port,
+            user=told.user or ssh_config.local_user(),
             key=keys.key_path(self.entry),
             host_key_alias=alias,
             instance_type="",
@@ -39,6 +45,7 @@ class Static:
             launched_at=None,
             hourly_usd=None,
             note="stands; not asked whether it is up",
+            ssh_alias=told.alias,
         )
 
     def plan(self, mode: Mode) -> Plan:
@@ -51,7 +58,7 @@ class Static:
         self._check_mode(wanted.mode)
         box = self.find()
         what = f"waiting for SSH of {box.name} at {box.address}"
-        if not waiting.until(lambda: waiting.speaks_ssh(box.host, box.port) or None, what, on_progress, _PATIENCE_SECONDS, 1):
+        if not waiting.until(lambda: reach.answers(box) or None, what, on_progress, _PATIENCE_SECONDS, 1):
             remedy = f"start the host, or correct `host:` and `port:` of {box.name} in inventory.yaml, then `./inv start {box.name}`"
             raise BoxUnreachable("no SSH server answers", where=box.where, why=f"no greeting within {_PATIENCE_SECONDS} s", remedy=remedy)
         return box
@@ -79,13 +86,26 @@ class Static:
             remedy = f"`./inv start {self.entry.name}`"
             raise CloudError("a host that stands is never launched", where=f"box {self.entry.name}", remedy=remedy)
 
-    def _pin(self, alias: str) -> None:
-        if not self.entry.host_key:
+    def _told(self) -> ssh_config.Told:
+        port = self.entry.port if "port" in self.entry.model_fields_set else None
+        if not ssh_config.is_honoured():
+            return ssh_config.Told("", self.entry.host, port, self.entry.user)
+        return ssh_config.lookup(self.entry.host, port, self.entry.user)
+
+    def _pin(self, alias: str, told: ssh_config.Told, port: int) -> None:
+        if self.entry.host_key:
+            host_keys.pin_from_inventory(self.entry, alias)
+            return
+        known = ssh_config.host_keys(told, port) if told.alias else []
+        if set(known_hosts.pinned(alias)) != set(known):
+            known_hosts.forget(alias)
+            for key in known:
+                known_hosts.pin(alias, key)
+        if not known:
             raise ConfigError([self._no_host_key()])
-        host_keys.pin_from_inventory(self.entry, alias)
 
     def _no_host_key(self) -> Finding:
-        what = "there is no `host_key`, so nothing would prove that it is the host that answers"
+        what = "there is no `host_key`, and none in your known_hosts, so nothing would prove that it is the host that answers"
         scan = f"ssh-keyscan -t ed25519 -p {self.entry.port} {self.entry.host}"
         remedy = (
             f"Run `{scan}`, compare its fingerprint (`{scan} | ssh-keygen -lf -`) with what the host's owner says, "

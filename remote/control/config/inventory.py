@@ -128,16 +128,23 @@ class StaticEntry(_Entry):
     """A host that already stands. Windlass never starts or stops it."""
 
     provider: Literal["static"] = Field(default="static", description="a host that already stands")
-    host: str = Field(description="its address or name", examples=["gpu.example.org"], pattern=r"^[A-Za-z0-9._:-]+$")
-    port: int = Field(default=22, ge=1, le=65535, description="its SSH port")
-    user: str = Field(description="the login name", examples=["ubuntu"], pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")
+    host: str = Field(
+        description="its address or name, or an alias of your `~/.ssh/config`", examples=["gpu.example.org"], pattern=r"^[A-Za-z0-9._:-]+$"
+    )
+    port: int = Field(default=22, ge=1, le=65535, description="its SSH port; without it what `~/.ssh/config` says")
+    user: str | None = Field(
+        default=None,
+        description="the login name; without it what `~/.ssh/config` says, else your own",
+        examples=["ubuntu"],
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$",
+    )
     ssh_key: LaptopPath | None = Field(
-        default=None, description="your private key on the laptop; without it the SSH agent and your default keys"
+        default=None, description="your private key on the laptop; without it those of `~/.ssh/config`, the SSH agent, your default keys"
     )
     host_key: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+",
-        description="its public host key, `ssh-ed25519 AAAA...`; without it Windlass does not connect, and says how to learn it",
+        description="its public host key, `ssh-ed25519 AAAA...`; without it one in your `~/.ssh/known_hosts`, else nothing connects",
     )
 
 

@@ -230,7 +230,7 @@ def _resolve(spec: ModelSpec, entry: Any, say: Say) -> ModelFetch:
 
 def _bucket_endpoint(entry: Any) -> endpoint.Endpoint:
     """A host that stands has no cloud of its own: a bucket is then AWS's."""
-    return endpoint.AwsEndpoint("us-east-1", entry.user) if entry.provider == "static" else endpoint.of_entry(entry)
+    return endpoint.AwsEndpoint("us-east-1", entry.user or "") if entry.provider == "static" else endpoint.of_entry(entry)
 
 
 def _gb(manifest: dict[str, Any]) -> str:

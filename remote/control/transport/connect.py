@@ -7,6 +7,7 @@ from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
+    from remote.control.config.inventory import SshEntry
 
 
 def connect(box: "Box") -> Transport:
@@ -16,13 +17,19 @@ def connect(box: "Box") -> Transport:
     A public box that does not answer at all gets port 22 opened for this laptop's present address, once, before that is an error.
     """
     from remote.control.cloud import reach
-    from remote.control.transport import bulk
+    from remote.control.transport import bulk, ssh_config
     from remote.control.transport.known_hosts import pinned
     from remote.control.transport.ssh import Address, SshTransport
 
     heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
     road, admit = reach.road_of(box), reach.admission(box)
-    address = Address(box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, road=road, admit=admit, heal=heal)
+    settings = _settings()
+    told = ssh_config.lookup(box.ssh_alias, box.port, box.user) if box.ssh_alias else ssh_config.Told("", box.host)
+    dead_after = settings.dead_after if "dead_after" in settings.model_fields_set else told.dead_after or settings.dead_after
+    address = Address(
+        box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, road=road, admit=admit, heal=heal,
+        dead_after=dead_after, identities=told.identities, identities_only=told.identities_only,
+    )  # fmt: skip
     way = SshTransport(address, pinned)
     return bulk.of_box(box, way) if box.reach == "ssm" else way
 
@@ -35,6 +42,16 @@ def open_door(box: "Box") -> None:
         _admit_this_laptop(box)
     if box.instance_connect:
         instance_connect.admit(box)
+
+
+def _settings() -> "SshEntry":
+    from remote.control.config.inventory import SshEntry, load_inventory
+    from remote.control.errors import ConfigError
+
+    try:
+        return load_inventory().ssh
+    except ConfigError:  # told where the inventory is used: this box may come from another
+        return SshEntry()
 
 
 def _admit_this_laptop(box: "Box") -> bool:

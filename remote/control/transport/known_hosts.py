@@ -1,7 +1,7 @@
 """Windlass's own known_hosts: `.windlass/known_hosts`, one line a key, under an alias that no other machine can have.
 
-The user's `~/.ssh/known_hosts` is neither read nor written. The file is OpenSSH's own format, so that `ssh -o
-UserKnownHostsFile=… -o HostKeyAlias=…` and paramiko both read it.
+The user's `~/.ssh/known_hosts` is never written; `ssh_config.py` reads it for hosts of the user's own. The file is OpenSSH's own
+format, so that `ssh -o UserKnownHostsFile=… -o HostKeyAlias=…` and paramiko both read it.
 """
 
 import base64

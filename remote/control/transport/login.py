@@ -50,7 +50,7 @@ def candidates(address: "Address") -> Iterator[list[Candidate]]:
         yield [own]
         return
     with _agent_keys() as held:
-        found = _everyday_keys(held) if path is None else [_of_agent(address, path, held)]
+        found = _everyday_keys(address, held) if path is None else [_of_agent(address, path, held)]
         if not found:
             raise refused(address, "the inventory names no key, no SSH agent holds one, and there is none in ~/.ssh")
         yield found
@@ -123,14 +123,25 @@ def _blob(public: Path) -> bytes:
     return base64.b64decode(public.read_text().split()[1])
 
 
-def _everyday_keys(held: list[Candidate]) -> list[Candidate]:
-    found = list(held)
-    for path in DEFAULT_KEYS:
-        with contextlib.suppress(OSError, TypeError, ValueError, SSHException):
-            key = paramiko.PKey.from_path(path)
-            if all(key.asbytes() != each.key.asbytes() for each in found):
-                found.append(Candidate(key, str(path)))
-    return found
+def _everyday_keys(address: "Address", held: list[Candidate]) -> list[Candidate]:
+    named = [candidate for path in address.identities or DEFAULT_KEYS if (candidate := _named(path, held))]
+    if address.identities:  # what the user's ssh_config names goes first: a server listens to few keys only
+        return _once([*named, *(() if address.identities_only else held)])
+    return _once([*held, *named])
+
+
+def _named(path: Path, held: list[Candidate]) -> Candidate | None:
+    """The key of a file: in the file itself, or where that cannot be used alone, in the agent."""
+    with contextlib.suppress(OSError, TypeError, ValueError, SSHException, paramiko.UnknownKeyType):
+        return Candidate(paramiko.PKey.from_path(path), str(path))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        wanted = _blob(path) if path.suffix == ".pub" else public_part(path)
+        return next((each for each in held if each.key.asbytes() == wanted), None)
+    return None
+
+
+def _once(found: list[Candidate]) -> list[Candidate]:
+    return list({each.key.asbytes(): each for each in reversed(found)}.values())[::-1]
 
 
 def _in_file(address: "Address", path: Path) -> Candidate | None:

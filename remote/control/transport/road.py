@@ -113,8 +113,8 @@ class BastionLink:
 class _Bastion:
     """One connection to a bastion for all boxes behind it: a bastion admits ten new connections at a time, a fleet has more."""
 
-    def __init__(self, address: Address, host_key: str) -> None:
-        self._address, self._host_key = address, host_key
+    def __init__(self, address: Address, host_keys: list[str]) -> None:
+        self._address, self._host_keys = address, host_keys
         self._lock, self._links = threading.Lock(), 0
         self._connection: Connection | None = None
 
@@ -124,7 +124,7 @@ class _Bastion:
 
         with self._lock:
             if self._connection is None or not self._connection.is_active():
-                self._connection = connect(self._address, [self._host_key])
+                self._connection = connect(self._address, self._host_keys)
             connection = self._connection
             self._links += 1
         try:
@@ -150,11 +150,11 @@ _bastions: dict[tuple[object, ...], _Bastion] = {}
 _bastions_lock = threading.Lock()
 
 
-def over_bastion(bastion: Address, host_key: str, host: str, port: int) -> BastionLink:
+def over_bastion(bastion: Address, host_keys: list[str], host: str, port: int) -> BastionLink:
     """A link to `host`:`port` over a bastion. Raises BoxUnreachable, LoginRefused or HostKeyMismatch about the bastion."""
-    place = (bastion.host, bastion.port, bastion.user, bastion.key, host_key)
+    place = (bastion.host, bastion.port, bastion.user, bastion.key, *host_keys)
     with _bastions_lock:
-        shared = _bastions.setdefault(place, _Bastion(bastion, host_key))
+        shared = _bastions.setdefault(place, _Bastion(bastion, host_keys))
     return shared.enter(bastion.name, host, port)
 
 

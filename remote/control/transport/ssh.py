@@ -37,7 +37,8 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 @dataclass(frozen=True)
 class Address:
     """What it takes to reach a box: `key` is a private key file (or the public half of a key that an SSH agent holds), or None for the
-    user's SSH agent and default keys.
+    user's SSH agent and default keys. `identities` stand for the default keys where the user's ssh_config names some; with
+    `identities_only` nothing else is tried.
 
     `road` makes the link where `host` cannot be reached from here; it raises BoxUnreachable. `admit` is told the public line of each
     key before it is tried. `heal` is called once when packets vanish on their way, and says whether another try makes sense.
@@ -52,6 +53,8 @@ class Address:
     key: Path | None
     alias: str
     is_bastion: bool = False
+    identities: tuple[Path, ...] = ()
+    identities_only: bool = False
     dead_after: float = field(default=DEAD_AFTER_SECONDS, compare=False)
     road: Callable[[], Link] | None = field(default=None, compare=False, repr=False)
     admit: Callable[[str], None] | None = field(default=None, compare=False, repr=False)

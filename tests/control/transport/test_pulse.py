@@ -106,7 +106,7 @@ def test_a_command_that_does_not_read_is_not_a_dead_peer(box):
 
 
 def test_a_slow_relay_is_not_a_dead_peer(sshd, proxy):
-    """What this laptop cannot see, in the buffers of a relay, takes longer than `dead_after`: signs that the box reads come all the same."""
+    """What lies in the buffers of a relay takes longer than `dead_after`: signs that the box reads come all the same."""
     with proxy.transport_of(sshd, dead_after=DEAD_AFTER) as box:
         box.exec("true")
         proxy.bytes_per_second = 500_000
@@ -119,16 +119,19 @@ def test_a_slow_relay_is_not_a_dead_peer(sshd, proxy):
 @pytest.mark.skipif(bool(links.why_no_wire()), reason=links.why_no_wire() or "there is one")
 def test_a_slow_link_is_not_a_dead_peer(tmp_path):
     """A question waits for seconds behind what was sent before it."""
-    with links.wire(round_trip=0.02, rate=60_000) as wire, links.sshd_behind(wire, tmp_path / "box") as far:
-        with far.transport(dead_after=DEAD_AFTER) as box:
-            connected = box.exec("echo $PPID").text
-            began = time.monotonic()
-            assert box.exec("wc -c", os.urandom(200_000)).text.split() == ["200000"]
-            assert time.monotonic() - began > DEAD_AFTER * 3
-            assert box.exec("echo $PPID").text == connected
-            with pytest.raises(BoxUnreachable, match="was lost"), box.open("echo on; cat > /dev/null", Endless()) as stream:
-                for _ in stream:
-                    wire.black_hole()
+    with (
+        links.wire(round_trip=0.02, rate=60_000) as wire,
+        links.sshd_behind(wire, tmp_path / "box") as far,
+        far.transport(dead_after=DEAD_AFTER) as box,
+    ):
+        connected = box.exec("echo $PPID").text
+        began = time.monotonic()
+        assert box.exec("wc -c", os.urandom(200_000)).text.split() == ["200000"]
+        assert time.monotonic() - began > DEAD_AFTER * 3
+        assert box.exec("echo $PPID").text == connected
+        with pytest.raises(BoxUnreachable, match="was lost"), box.open("echo on; cat > /dev/null", Endless()) as stream:
+            for _ in stream:
+                wire.black_hole()
 
 
 def test_a_stopped_laptop_hears_first_what_came_meanwhile(box, monkeypatch):
@@ -180,18 +183,21 @@ def test_links_of_one_connection_to_a_bastion_end_with_it(sshd, proxy):
     from remote.control.transport.road import over_bastion
 
     bastion = sshd.address(port=proxy.port, dead_after=DEAD_AFTER, is_bastion=True)
-    road = lambda: over_bastion(bastion, sshd.host_key_line, "127.0.0.1", sshd.port)  # noqa: E731
-    with sshd.transport(road=road, dead_after=DEAD_AFTER) as box, pytest.raises(BoxUnreachable, match="was lost"):
-        with box.open("echo on; cat > /dev/null", Endless()) as stream:
-            for _ in stream:
-                proxy.black_hole()
+    road = lambda: over_bastion(bastion, [sshd.host_key_line], "127.0.0.1", sshd.port)  # noqa: E731
+    with (
+        sshd.transport(road=road, dead_after=DEAD_AFTER) as box,
+        pytest.raises(BoxUnreachable, match="was lost"),
+        box.open("echo on; cat > /dev/null", Endless()) as stream,
+    ):
+        for _ in stream:
+            proxy.black_hole()
 
 
 def test_a_frozen_box_behind_a_living_bastion_is_dead(sshd):
     from remote.control.transport.road import over_bastion
 
     bastion = sshd.address(dead_after=DEAD_AFTER, is_bastion=True)
-    road = lambda: over_bastion(bastion, sshd.host_key_line, "127.0.0.1", sshd.port)  # noqa: E731
+    road = lambda: over_bastion(bastion, [sshd.host_key_line], "127.0.0.1", sshd.port)  # noqa: E731
     with sshd.transport(road=road, dead_after=DEAD_AFTER) as box:
         with pytest.raises(BoxUnreachable, match="was lost"), box.open("echo $PPID; sleep 60") as stream:
             session = int(next(iter(stream)))
