@@ -15,16 +15,19 @@ import pytest
 from remote.contract import telemetry, timeline
 from remote.contract.paths import BoxPaths
 from remote.control.cloud import boxes, bucket
+from remote.control.cloud.box import Box
 from remote.control.config.inventory import load_inventory
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.state import read_state
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
+from remote.control.telemetry import live
+from remote.control.telemetry.live import Watcher
 from remote.control.transport.connect import connect
 from remote.control.transport.payload import call, payload_command
 
-from .boxes import code_tree, deploy_stages, spec
+from .boxes import children, code_tree, deploy_stages, running_sshd, spec
 from .typed import command_of, environment, typed
 
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz012345"
@@ -176,3 +179,27 @@ def test_a_bundle_holds_everything_and_no_secret(box, tmp_path, monkeypatch):
     whole = b"".join(contents.values())
     assert TOKEN.encode() not in whole and b"PRIVATE KEY" not in whole
     assert b"RuntimeError: a bug" in whole and (tmp_path / "b.tar.gz").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.sshd
+def test_a_connection_that_breaks_is_made_anew_and_none_is_kept_to_an_idle_box(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "AGAIN_SECONDS", 0.1)
+    with running_sshd(tmp_path / "sshd") as server:
+        with server.transport() as transport:
+            release = deploy_stages(transport, code_tree(tmp_path / "code"))
+            jobs.start(transport, "windlass", spec(release, "count", lines=100000, pause=0.1))
+        here = Box("demo", "static", "", "running", server.host, server.port, "me", None, "", "", "", "windlass", None, None, None)
+        watcher = Watcher([here], lambda box: server.transport(), 0.2)
+        first = _until(lambda: watcher.views()[0].has_job and watcher.views()[0])
+        _until(lambda: len(watcher.views()[0].past) > 2)
+        assert server.cut() == 1, "one connection a box"
+        _until(lambda: watcher.views()[0].why)
+        again = _until(lambda: not watcher.views()[0].why and watcher.views()[0])
+        assert again.at > first.at and len(again.past) > 2
+        with server.transport() as transport:
+            cancel(transport, "windlass", "job-1", 5)
+        _until(lambda: not watcher.views()[0].has_job)
+        _until(lambda: not children(server.process.pid))
+        ended = watcher.views()[0].told["jobs"][0]
+        assert (ended["status"], ended["job_id"]) == ("CANCELLED", "job-1")
+        watcher.close()
