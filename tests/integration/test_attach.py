@@ -1,0 +1,107 @@
+"""`inv attach`, `inv ps` and `inv cancel` from a checkout that knows nothing but the inventory: a real sshd."""
+
+import json
+import signal
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from remote.contract.exits import Exit
+from remote.contract.jobs import Status
+from remote.contract.paths import BoxPaths
+from remote.control.jobs import start as jobs
+from remote.control.jobs.cancel import cancel
+from remote.control.jobs.state import jobs_on, read_state
+from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, running_sshd, spec
+from tests.integration.typed import command_of, environment, typed
+
+pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="no sshd")]
+
+ROOT = "windlass"
+BOX = "default_box: gpu\nboxes:\n  gpu: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}'}}\n"
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def release(sshd, tmp_path_factory):
+    with sshd.transport() as transport:
+        return deploy_stages(transport, code_tree(tmp_path_factory.mktemp("code")), ROOT)
+
+
+@pytest.fixture
+def elsewhere(sshd, tmp_path):
+    """A second laptop's project: an inventory and nothing more."""
+    facts, key = sshd.address(), " ".join(sshd.host_key_line.split()[:2])
+    (tmp_path / "inventory.yaml").write_text(BOX.format(port=sshd.port, user=facts.user, key=sshd.key, host_key=key))
+    return lambda *words: typed(*words, project=tmp_path, seconds=60)
+
+
+@pytest.fixture
+def box(sshd, release):
+    """The first laptop: its connection, and a function that starts a job."""
+    with sshd.transport() as transport:
+
+        def start(stage, run_id, label="train", in_line=False, **options):
+            wanted = replace(spec(release, stage, f"{run_id}-{label}-00000000", run_id, **options), exclusive=True)
+            return jobs.start(transport, ROOT, wanted, queue=in_line)
+
+        yield transport, start
+        for job in [job for job in reversed(jobs_on(transport, ROOT, "gpu")) if not job.state.status.is_final]:
+            cancel(transport, ROOT, job.state.job_id, 5)
+
+
+def test_a_job_is_shown_live_from_another_laptop_and_goes_on_when_that_leaves(sshd, box, elsewhere, tmp_path):
+    transport, start = box
+    state = start("count", "haul-1", lines=400, pause=0.05)
+    log = BoxPaths(sshd.home / ROOT).job(state.job_id).log
+    await_true(lambda: "line 3 " in log.read_text())
+    words = command_of("attach", "haul-1")
+    watching = subprocess.Popen(words, env=environment(tmp_path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for number, line in enumerate(watching.stdout):
+        assert line.decode() == f"line {number} äöü\n"
+        if number == 40:
+            watching.send_signal(signal.SIGINT)
+            break
+    _, told = watching.communicate(timeout=30)
+    assert watching.returncode == Exit.INTERRUPTED
+    assert b"the job goes on; come back with `./inv attach haul-1`, or end it with `./inv cancel haul-1`" in told
+    assert read_state(transport, ROOT, state.job_id).status is Status.RUNNING
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["inventory.yaml"], "nothing is left here"
+    assert "would end train-00000000 (haul-1-train-00000000) on box gpu, RUNNING" in elsewhere("cancel", "gpu", "--dry-run").stderr
+    ended = json.loads(elsewhere("cancel", "haul-1", "--json").stdout)
+    assert (ended["job_id"], ended["status"]) == (state.job_id, "CANCELLED")
+
+
+def test_what_has_ended_is_told_from_the_end_of_its_log(box, elsewhere, sshd):
+    transport, start = box
+    state = start("count", "haul-2", lines=12000, pause=0)
+    await_true(lambda: read_state(transport, ROOT, state.job_id).status.is_final, 40)
+    done = elsewhere("attach", "haul-2-train-00000000")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and lines[-1] == "line 11999 äöü" and 1000 < len(lines) < 8000 and "dropped" not in done.stdout
+    assert lines == [f"line {number} äöü" for number in range(12000 - len(lines), 12000)]
+    assert "haul-2-train-00000000 is SUCCEEDED" in done.stderr
+
+
+def test_the_line_is_seen_followed_and_left_from_another_laptop(box, elsewhere):
+    _, start = box
+    start("endless", "haul-3")
+    start("endless", "haul-4", in_line=True)
+    told = {job["run_id"]: job for job in json.loads(elsewhere("ps", "--json").stdout)}
+    assert (told["haul-4"]["status"], told["haul-4"]["place"], told["haul-3"]["place"]) == ("PENDING", 1, 0)
+    table = " ".join(elsewhere("ps").stderr.split())
+    assert "PENDING, place 1 in line" in table and "waits for endless of haul-3" in table
+    both = elsewhere("cancel", "gpu")
+    assert both.returncode == Exit.NOT_FOUND and "2 jobs are meant by `gpu`" in both.stderr
+    assert "haul-4-train-00000000 on gpu" in both.stderr
+    assert "train-00000000 is CANCELLED" in elsewhere("cancel", "haul-4").stderr
+    assert "haul-3-train-00000000" in elsewhere("cancel", "--json").stdout, "the only one under way, without a word"
+    nobody = elsewhere("attach", "haul-9")
+    assert nobody.returncode == Exit.NOT_FOUND and "no run, job or box `haul-9`" in nobody.stderr and "./inv ps --all" in nobody.stderr
+    assert "no job is under way" in elsewhere("attach").stderr
