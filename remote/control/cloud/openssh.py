@@ -5,7 +5,7 @@ from pathlib import Path
 from remote.control import project
 from remote.control.cloud import reach
 from remote.control.cloud.box import Box
-from remote.control.transport import known_hosts
+from remote.control.transport import known_hosts, ssh_config
 
 
 def login_options(host: str, port: int, user: str, key: Path | None, alias: str) -> dict[str, str]:
@@ -30,7 +30,7 @@ def options(box: Box) -> dict[str, str]:
     """ssh_config keywords for a box, over the road that leads there."""
     proxy = reach.proxy_command(box)
     road = {"ProxyCommand": proxy.replace("%", "%%")} if proxy else {}
-    return login_options(box.host, box.port, box.user, box.key, box.host_key_alias) | road
+    return login_options(box.host, box.port, box.user, box.key, box.host_key_alias) | _identities(box) | road
 
 
 def command(box: Box) -> list[str]:
@@ -43,6 +43,14 @@ def config_block(box: Box) -> str:
     """A block for an ssh configuration, for editors and rsync: `Host windlass-NAME`."""
     lines = [f"  {keyword} {_value(keyword, value)}" for keyword, value in options(box).items()]
     return "\n".join([*_admission(box), f"Host windlass-{box.name}", *lines]) + "\n"
+
+
+def _identities(box: Box) -> dict[str, str]:
+    """The first key that the user's ssh_config names, where the inventory names none."""
+    told = ssh_config.lookup(box.ssh_alias) if box.ssh_alias and not box.key else None
+    if told is None or not told.identities:
+        return {}
+    return {"IdentityFile": str(told.identities[0]), "IdentitiesOnly": "yes" if told.identities_only else "no"}
 
 
 def quoted(value: str) -> str:

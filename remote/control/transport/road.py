@@ -152,7 +152,9 @@ _bastions_lock = threading.Lock()
 
 def over_bastion(bastion: Address, host_keys: list[str], host: str, port: int) -> BastionLink:
     """A link to `host`:`port` over a bastion. Raises BoxUnreachable, LoginRefused or HostKeyMismatch about the bastion."""
-    place = (bastion.host, bastion.port, bastion.user, bastion.key, *host_keys)
+    if bastion.road is not None:  # behind another one: their places alone do not tell such bastions apart
+        return _Bastion(bastion, host_keys).enter(bastion.name, host, port)
+    place = (bastion.host, bastion.port, bastion.user, bastion.key, bastion.identities, *host_keys)
     with _bastions_lock:
         shared = _bastions.setdefault(place, _Bastion(bastion, host_keys))
     return shared.enter(bastion.name, host, port)

@@ -1,0 +1,254 @@
+"""What is taken from the user's ssh_config and known_hosts, and that nothing is written there."""
+
+import getpass
+import subprocess
+
+import pytest
+
+from remote.control.cloud import boxes as cloud
+from remote.control.cloud import openssh
+from remote.control.config.inventory import StaticEntry
+from remote.control.errors import BoxUnreachable, ConfigError, HostKeyMismatch
+from remote.control.transport import known_hosts, ssh_config
+from remote.control.transport.connect import connect
+from tests.integration import boxes
+from tests.integration.boxes import make_key
+
+ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGz0ZZOkZ9VnPK2uFQj0eWv8gkN5Z7mXqWz1s6f1bq2d"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder whose `.ssh/config` a test writes; afterwards nothing in it has changed by itself."""
+    folder = tmp_path / "home" / ".ssh"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path / "project"))
+    (tmp_path / "project").mkdir()
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    written = {}
+
+    def write(name, text):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        written[name] = text
+
+    yield write
+    assert {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()} == written
+
+
+def test_without_a_file_nothing_is_said(home):
+    assert ssh_config.lookup("lab") == ssh_config.Told("lab", "lab")
+
+
+def test_what_is_read(home, tmp_path):
+    make_key(tmp_path / "key")
+    home("config", f"""
+Host lab
+  HostName lab.example.org
+  Port 2222
+  User ada
+  IdentityFile {tmp_path}/key
+  IdentityFile {tmp_path}/absent
+  IdentitiesOnly yes
+  ServerAliveInterval 5
+  HostKeyAlias lab-key
+Host *
+  User everyone
+""")  # fmt: skip
+    told = ssh_config.lookup("lab")
+    assert (told.host, told.port, told.user, told.known_as) == ("lab.example.org", 2222, "ada", "lab-key")
+    assert (told.identities, told.identities_only, told.dead_after) == ((tmp_path / "key",), True, 15)
+    assert ssh_config.lookup("other").user == "everyone"
+    given = ssh_config.lookup("lab", 22, "me")
+    assert (given.port, given.user) == (22, "me"), "what the inventory says goes first"
+
+
+def test_inclusions_keep_to_their_block(home):
+    home("config", "Host lab\n  Include conf.d/*.conf\n  Port 3\nInclude absent\nHost *\n  User last\n")
+    home("conf.d/a.conf", "  HostName inner\nHost other\n  HostName elsewhere\n")
+    assert (ssh_config.lookup("lab").host, ssh_config.lookup("lab").port, ssh_config.lookup("lab").user) == ("inner", 3, "last")
+    assert (ssh_config.lookup("other").host, ssh_config.lookup("other").port) == ("elsewhere", None)
+
+
+def test_an_inclusion_of_itself_ends(home):
+    home("config", "Include config\n")
+    with pytest.raises(ConfigError) as caught:
+        ssh_config.lookup("lab")
+    assert "deep" in caught.value.findings[0].what
+
+
+@pytest.mark.parametrize("text", ["Port many\n", "Nonsense\n", "Host lab\n  Match\n"])
+def test_a_file_that_cannot_be_read_is_told(home, text):
+    home("config", text)
+    with pytest.raises(ConfigError) as caught:
+        ssh_config.lookup("lab")
+    assert "config: false" in caught.value.findings[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("b", (None, "b", None)), ("me@b:23", ("me", "b", 23)), ("ssh://me@b:23", ("me", "b", 23)),
+        ("me@[::1]:23", ("me", "::1", 23)), ("::1", (None, "::1", None)),
+    ],
+)  # fmt: skip
+def test_jump_hosts(word, meant):
+    assert ssh_config.jump_of(word) == meant
+
+
+def test_the_words_of_a_proxy_command(home):
+    home("config", "Host lab\n  HostName far\n  ProxyCommand relay %h %p %r %n 100%%\n")
+    assert ssh_config.lookup("lab", 2222, "me").proxy == "relay far 2222 me lab 100%"
+    home("config", "Host lab\n  ProxyCommand none\nHost *\n  ProxyJump all\n")
+    assert (ssh_config.lookup("lab").proxy, ssh_config.lookup("lab").jumps) == ("", ("all",))
+
+
+def test_known_hosts_as_ssh_reads_them(home, tmp_path):
+    make_key(tmp_path / "one")
+    make_key(tmp_path / "two")
+    one, two = (" ".join((tmp_path / f"{name}.pub").read_text().split()[:2]) for name in ("one", "two"))
+    home("known_hosts", f"# a comment\nlab.example.org,10.0.0.1 {one} who\n*.wild.org,!not.wild.org {one}\n[lab.example.org]:2222 {two}\n"
+         f"@revoked * {two}\n@cert-authority *.example.org {ED25519}\nbroken\n")  # fmt: skip
+
+    def keys(host, port=22):
+        return ssh_config.host_keys(ssh_config.Told(host, host), port)
+
+    assert keys("lab.example.org") == keys("10.0.0.1") == keys("a.wild.org") == [one]
+    assert keys("not.wild.org") == keys("else.org") == keys("lab.example.org", 2222) == []
+
+
+def test_hashed_known_hosts(home, tmp_path):
+    make_key(tmp_path / "one")
+    key = " ".join((tmp_path / "one.pub").read_text().split()[:2])
+    plain = tmp_path / "plain"
+    plain.write_text(f"lab {key}\n[lab]:2222 {key}\n")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(plain)], check=True, capture_output=True)
+    home("known_hosts", plain.read_text())
+    assert "lab" not in plain.read_text()
+    places = (("lab", 22), ("lab", 2222), ("other", 22))
+    assert [ssh_config.host_keys(ssh_config.Told("lab", host), port) for host, port in places] == [[key], [key], []]
+
+
+# ---- real servers ----
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    with boxes.running_sshd(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def jump(tmp_path_factory):
+    with boxes.running_sshd(tmp_path_factory.mktemp("jump"), "LogLevel VERBOSE") as server:
+        yield server
+
+
+def known(server, name="127.0.0.1"):
+    return f"[{name}]:{server.port} {server.host_key_line}"
+
+
+def entry(**more):
+    return StaticEntry(name="lab", host="mylab", **more)
+
+
+def says_in(box):
+    with connect(box) as transport:
+        return transport.exec("echo in").text
+
+
+def block(server, name="mylab", more=""):
+    return f"Host {name}\n  HostName 127.0.0.1\n  Port {server.port}\n  User {getpass.getuser()}\n  IdentityFile {server.key}\n{more}"
+
+
+sshd = pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")
+
+
+@sshd
+def test_an_alias_is_enough(home, lab):
+    home("config", block(lab, more="  ServerAliveInterval 2\n  ServerAliveCountMax 2\n"))
+    home("known_hosts", known(lab))
+    box = cloud.running(entry())
+    assert (box.address, box.user) == (f"127.0.0.1:{lab.port}", getpass.getuser())
+    assert says_in(box) == "in\n" and connect(box).address.dead_after == 4
+    done = subprocess.run([*openssh.command(box), "echo in"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    assert done.stdout == "in\n", done.stderr
+
+
+@sshd
+def test_a_key_that_left_known_hosts_is_believed_no_more(home, lab, tmp_path):
+    home("config", block(lab))
+    home("known_hosts", known(lab))
+    assert says_in(cloud.running(entry())) == "in\n"
+    make_key(tmp_path / "other")
+    home("known_hosts", f"[127.0.0.1]:{lab.port} {(tmp_path / 'other.pub').read_text()}")
+    with pytest.raises(HostKeyMismatch):
+        says_in(cloud.running(entry()))
+    home("known_hosts", "")
+    with pytest.raises(ConfigError):
+        cloud.running(entry())
+    assert known_hosts.pinned("static-lab") == []
+
+
+@sshd
+def test_what_the_inventory_says_goes_first(home, lab, jump):
+    home("config", block(jump, more="  IdentitiesOnly yes\n"))
+    box = cloud.running(entry(port=lab.port, ssh_key=lab.key, user=getpass.getuser(), host_key=" ".join(lab.host_key_line.split()[:2])))
+    assert box.port == lab.port and says_in(box) == "in\n"
+
+
+@sshd
+def test_it_is_left_aside_where_the_inventory_says_so(home, lab, tmp_path):
+    home("config", block(lab))
+    home("known_hosts", known(lab))
+    (tmp_path / "project" / "inventory.yaml").write_text(
+        "default_box: lab\nssh: {config: false}\nboxes:\n  lab: {provider: static, host: mylab, user: me}\n"
+    )
+    with pytest.raises(ConfigError):
+        cloud.running(entry())
+
+
+@sshd
+@pytest.mark.parametrize("way", ["proxy", "jump", "two jumps", "a jump that has one"])
+def test_roads(home, lab, jump, way):
+    before = (jump.folder / "sshd.log").read_text().count("Accepted publickey")
+    relay = f"ssh -F none -oUserKnownHostsFile={jump.folder}/known -i {jump.key} -p {jump.port} 127.0.0.1 -W %h:%p"
+    (jump.folder / "known").write_text(known(jump))
+    ways = {"proxy": f"ProxyCommand {relay}", "jump": "ProxyJump gate", "two jumps": "ProxyJump gate,inner"}
+    more = f"  {ways.get(way, 'ProxyJump inner')}\n"
+    inner = block(jump, "inner", "  ProxyJump gate\n" if way == "a jump that has one" else "")
+    home("config", block(lab, more=more) + block(jump, "gate") + inner)
+    home("known_hosts", known(lab) + known(jump))
+    box = cloud.running(entry())
+    assert says_in(box) == "in\n"
+    logins = (jump.folder / "sshd.log").read_text().count("Accepted publickey") - before
+    assert logins == (1 if way in ("proxy", "jump") else 2)
+    assert cloud.ready(entry(), lambda line: None).address == box.address
+
+
+@sshd
+def test_a_jump_host_whose_key_nobody_knows_is_not_entered(home, lab, jump):
+    home("config", block(lab, more="  ProxyJump gate\n") + block(jump, "gate"))
+    home("known_hosts", known(lab))
+    with pytest.raises(HostKeyMismatch, match="jump host gate") as caught:
+        says_in(cloud.running(entry()))
+    assert "`ssh gate`" in caught.value.remedy
+
+
+@sshd
+def test_jump_hosts_in_a_ring_end(home, lab, jump):
+    home("config", block(lab, more="  ProxyJump a\n") + block(jump, "a", "  ProxyJump b\n") + block(jump, "b", "  ProxyJump a\n"))
+    home("known_hosts", known(lab) + known(jump))
+    with pytest.raises(ConfigError) as caught:
+        says_in(cloud.running(entry()))
+    assert "leads to itself" in caught.value.findings[0].remedy
+
+
+@sshd
+def test_a_proxy_command_that_fails_says_why(home, lab):
+    home("config", block(lab, more="  ProxyCommand echo no way there >&2; exit 1\n"))
+    home("known_hosts", known(lab))
+    with pytest.raises(BoxUnreachable) as caught:
+        says_in(cloud.running(entry()))
+    assert "no way there" in caught.value.why
