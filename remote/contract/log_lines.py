@@ -216,7 +216,8 @@ class Scan:
 def start_of(log: Log, moments: Moments, wanted: Filter, since: float | None, tail: int | None) -> int:
     """Where to begin: the first line written at `since` or later, of these at most the last `tail` that are wanted."""
     begin, end = log.bounds()
-    start = begin if since is None else line_start(log, min(max(begin, moments.since(since, end)), end))
+    first = begin if since is None else min(max(begin, moments.since(since, end)), end)
+    start = line_start(log, first) if first < end else first  # of a line that is older than `since`, only what is to come
     return start if tail is None else _tail_start(log, start, end, tail, wanted)
 
 

@@ -4,7 +4,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from remote.contract.timeline import Event
 from remote.control.cloud import bucket
 from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt
-from remote.control.jobs import mirror
+from remote.control.jobs import kept_log, mirror
 from remote.control.logs.told import Told
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of a job: its log, what happened around it, and for people where that lies."""
+    """What is left of a job: its log, what happened around it, and for people where that lies. `close` when it is told."""
 
     job_id: str
     log: Log
@@ -36,6 +36,7 @@ class Kept:
     stage: str = ""
     state: JobState | None = None
     events: tuple[Event, ...] = ()
+    close: Callable[[], None] = lambda: None
 
     def facts(self) -> dict[str, Any]:
         """The job as a box would introduce it."""
@@ -70,34 +71,29 @@ class BucketLog:
     def __init__(self, found: Bucket, manifest: Manifest) -> None:
         self._bucket, self._manifest = found, manifest
         self._folder = tempfile.TemporaryDirectory(prefix="windlass-")
-        inside = f"jobs/{manifest.job_id}/{job_log.NAME}"
-        older = sorted(name for name in manifest.files if name.startswith(f"{inside}.") and name.rpartition(".")[2].isdigit())
-        self._parts = [(int(name.rpartition(".")[2]), name) for name in older]
-        if inside in manifest.files:
-            last = self._parts[-1] if self._parts else (0, "")
-            self._parts.append((last[0] + (manifest.files[last[1]].size if last[1] else 0), inside))
+        self._parts = kept_log.parts(manifest)
 
     def bounds(self) -> tuple[int, int]:
         """The offsets of the first byte that is there, and behind the last."""
-        if not self._parts:
-            return 0, 0
-        start, name = self._parts[-1]
-        return self._parts[0][0], start + self._manifest.files[name].size
+        return (self._parts[0].start, self._parts[-1].end) if self._parts else (0, 0)
 
     def read(self, offset: int, size: int) -> tuple[int, bytes]:
         """At most `size` bytes from `offset` on, and the offset that they begin at."""
-        for start, name in self._parts:
-            end = start + self._manifest.files[name].size
-            if offset < end:
-                begin = max(offset, start)
-                with self._brought(name).open("rb") as file:
-                    return begin, os.pread(file.fileno(), min(size, end - begin), begin - start)
-        return offset, b""
+        part = next((part for part in self._parts if offset < part.end), None)
+        if part is None:
+            return offset, b""
+        begin = max(offset, part.start)
+        with self._brought(part.path).open("rb") as file:
+            return begin, os.pread(file.fileno(), min(size, part.end - begin), begin - part.start)
 
     def times(self) -> Iterable[tuple[int, float]]:
         """When which byte was written."""
         name = f"jobs/{self._manifest.job_id}/{job_log.TIMES}"
         return job_log.times(self._brought(name).parent) if name in self._manifest.files else ()
+
+    def close(self) -> None:
+        """Remove what was brought."""
+        self._folder.cleanup()
 
     def record(self, name: str) -> Path | None:
         """Another file of the job, or None."""
@@ -122,11 +118,19 @@ def in_bucket(found: Bucket, job_id: str) -> Kept | None:
     if manifest is None:
         return None
     log = BucketLog(found, manifest)
+    try:
+        return _whole(log, job_id, found.place(job_id))
+    except BaseException:
+        log.close()
+        raise
+
+
+def _whole(log: BucketLog, job_id: str, place: str) -> Kept:
     spec, state, events = log.record("spec.json"), log.record("state.json"), log.record("timeline.jsonl")
     told = JobState.read(state) if state else None
     run = JobSpec.from_json(spec.read_text()).run_id if spec else ""
     stage = label_of(job_id, run, told.stage if told else "")
-    return Kept(job_id, log, found.place(job_id), run, stage, told, tuple(timeline.read(events)) if events else ())
+    return Kept(job_id, log, place, run, stage, told, tuple(timeline.read(events)) if events else (), log.close)
 
 
 def of_box(inventory: "Inventory", box: str, job_id: str) -> Kept | None:

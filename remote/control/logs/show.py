@@ -214,10 +214,13 @@ def _copy_of(source: OfRun) -> "kept.Kept":
 
 
 def _tell(left: "kept.Kept", box: str, question: Question, voice: _Voice, start: int | None) -> None:
-    voice.introduce(left.facts())
-    if question.ago is not None and not any(True for _ in left.log.times()):
-        voice.notice(f"when its lines were written is not known here: all of {left.job_id} is told")
-    for told in kept.told_of(left, box, question, start):
-        voice.tell(told)
-    if left.state is not None:
-        voice.ended(left.facts(), *kept.ended(left))
+    try:
+        voice.introduce(left.facts())
+        if question.ago is not None and not any(True for _ in left.log.times()):
+            voice.notice(f"when its lines were written is not known here: all of {left.job_id} is told")
+        for told in kept.told_of(left, box, question, start):
+            voice.tell(told)
+        if left.state is not None:
+            voice.ended(left.facts(), *kept.ended(left))
+    finally:
+        left.close()
