@@ -200,9 +200,9 @@ class _Chosen:
         for name, source, why in self._links:
             aim = str(source.readlink())
             direct = Path(os.path.normpath(source.parent / aim))
-            place = places.get(direct) or places.get(source.resolve())
+            place = (places.get(direct) or places.get(source.resolve())) if source.exists() else None
             if place is None:
-                self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, direct))
+                self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, source.exists()))
                 continue
             target = os.path.relpath(place, PurePosixPath(name).parent)
             self._goes.setdefault(name, Going(name, source, why, 0, False, target))
@@ -215,8 +215,8 @@ class _Chosen:
             yield f"the release holds {size / 1e6:,.1f} MB (push.warn_mb: {self._push.warn_mb:g}); the largest: {named}"
 
 
-def _leads_out(name: str, aim: str, direct: Path) -> Finding:
-    what = f"a link to {aim}, " + ("which does not travel" if os.path.lexists(direct) else "where nothing is")
+def _leads_out(name: str, aim: str, leads_anywhere: bool) -> Finding:
+    what = f"a link to {aim}, " + ("which does not travel" if leads_anywhere else "where nothing is")
     remedy = f"replace it by what it leads to, or add `{name}` to `push.exclude` in inventory.yaml"
     return Finding(name, what, "a link that leads to something that goes to the box too", remedy)
 
