@@ -38,6 +38,7 @@ class Source:
         self.name, self.path, self.offset, self._out = name, path, offset, out
         self._known, self._before = known, b""
         self._file, self._start, self._inode = -1, 0, 0
+        self._looked_at = float("-inf")
 
     def send_new(self) -> int:
         """Send what is there beyond the offset, about ROUND_BYTES at most; returns how many bytes that was."""
@@ -88,6 +89,9 @@ class Source:
 
     def _open(self) -> bool:
         """Open the part that holds the byte to go on from; returns whether it is there."""
+        if not self.path.exists() and time.monotonic() - self._looked_at < HEARTBEAT_SECONDS:
+            return False  # not written yet, and to look for its parts each time would cost
+        self._looked_at = time.monotonic()
         kept = job_log.parts(self.path.parent, self.path.name)
         if not kept[-1].inode and len(kept) == 1:
             return False  # nothing was written yet, or it is about to be replaced

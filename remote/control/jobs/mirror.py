@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from remote.contract.frames import MARK_BYTES, mark
-from remote.control.secrets import mask
+from remote.control.secrets import Mask, mask
 
 LINE_BYTES = 16 * 1024 * 1024
 """What has no end by then is told as a line."""
@@ -36,12 +36,10 @@ class Lines:
 
     def feed(self, content: bytes) -> None:
         """Tell the lines that `content` completes."""
-        *whole, rest = content.split(b"\n")
-        if whole:
-            whole[0] = b"".join([*self._rest, whole[0]])
+        whole, end, rest = content.rpartition(b"\n")
+        if end:
+            self._tell(b"".join([*self._rest, whole]))
             self._rest, self._size = [], 0
-            for line in whole:
-                self._tell(line)
         if rest:
             self._rest.append(rest)
             self._size += len(rest)
@@ -62,8 +60,9 @@ class Lines:
         """Drop what has no end yet: it has none any more."""
         self._rest, self._size = [], 0
 
-    def _tell(self, line: bytes) -> None:
-        self._on_line(self._mask.text(last_state(line).decode(errors="replace")))
+    def _tell(self, lines: bytes) -> None:
+        for line in _shown(lines, self._mask):
+            self._on_line(line)
 
     def _tidy(self) -> None:
         """Bound what is held of a line that does not end."""
@@ -72,6 +71,13 @@ class Lines:
             self._size = len(self._rest[0])
         if self._size > LINE_BYTES:
             self.finish()
+
+
+def _shown(lines: bytes, mask: Mask) -> list[str]:
+    """Lines without their last end, as a person reads them: all at once, for a log may bring a million in a second."""
+    if b"\r" in lines:
+        lines = b"\n".join(map(last_state, lines.split(b"\n")))
+    return mask.text(lines.decode(errors="replace")).split("\n")
 
 
 def last_state(line: bytes) -> bytes:
@@ -161,19 +167,19 @@ class Mirror:
 def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, str]]:
     """The whole lines of a mirrored file from a byte on, each with the offset behind it, as a person reads them; of a hole how large it
     is. A last line without an end is left out."""
-    shown, rest, done = mask(), b"", offset
+    masks, rest, done = mask(), b"", offset
     for end, content in _stretches(path, offset):
         if content is None:
             done += len(rest)
             if rest:
-                yield done, shown.text(last_state(rest).decode(errors="replace"))
+                yield done, _shown(rest, masks)[0]
             yield end, hole_in_words(end - done)
             rest, done = b"", end
             continue
         *whole, rest = (rest + content).split(b"\n")
         for line in whole:
             done += len(line) + 1
-            yield done, shown.text(last_state(line).decode(errors="replace"))
+            yield done, _shown(line, masks)[0]
 
 
 def _stretches(path: Path, offset: int) -> Iterator[tuple[int, bytes | None]]:
