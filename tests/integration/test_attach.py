@@ -19,7 +19,11 @@ from tests.integration.typed import command_of, environment, typed
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="no sshd")]
 
 ROOT = "windlass"
-BOX = "default_box: gpu\nboxes:\n  gpu: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}'}}\n"
+BOX = """\
+default_box: gpu
+boxes:
+  gpu: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}'}}
+"""
 
 
 @pytest.fixture(scope="module")
