@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from remote.control.project import CODE
 from remote.control.transport.persist import persistently
 from remote.control.transport.pull import pull
 from remote.control.transport.release import Release, build_release, deploy
-from remote.control.transport.ssh import Address
 from tests.integration import boxes, links
 from tests.integration.boxes import Sshd, await_true, children, marked, spec
 
@@ -37,7 +36,7 @@ pytestmark = [
     pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"), pytest.mark.timeout(180),
 ]  # fmt: skip
 ROOT = "windlass"
-DEAD_AFTER = {"dead_after": 2.0} if any(each.name == "dead_after" for each in fields(Address)) else {}
+DEAD_AFTER_SECONDS = 1.0
 PATIENCE_SECONDS = 90.0
 NOTES = {"manifest.json", ".ready"}
 FAULTS = (*links.FAULTS, "sshd_killed", "sessions_killed")
@@ -49,7 +48,7 @@ def chosen(usual: int) -> list[int]:
     return list(range(int(first), int(last)) if last else range(int(first)))
 
 
-def seeds(usual: int = 3) -> Any:
+def seeds(usual: int = 2) -> Any:
     return pytest.mark.parametrize("seed", chosen(usual), ids=lambda seed: f"seed{seed}")
 
 
@@ -119,7 +118,7 @@ class Laptop:
     told: list[str] = field(default_factory=list)
 
     def transport(self) -> Any:
-        return self.proxy.transport_of(self.sshd, **DEAD_AFTER)
+        return self.proxy.transport_of(self.sshd, dead_after=DEAD_AFTER_SECONDS)
 
     def persistently(self, work: Callable[[Any], Any]) -> Any:
         """The work over one connection, and over another when that is lost."""
@@ -315,7 +314,7 @@ def test_follow(sshd, release, laptop, tmp_path, seed):
     assert len((tmp_path / "logs/job.metrics").read_bytes().splitlines()) == count, struck
 
 
-@seeds(2)
+@seeds(1)
 def test_follow_a_torrent(sshd, release, laptop, tmp_path, seed):
     job_id, pieces = f"torrent-{seed}", 30
     with sshd.transport() as transport:
@@ -453,7 +452,7 @@ def test_the_laptop_is_killed_while_it_pushes(sshd, code, tmp_path, seed):
     assert watcher.problem(digest.of_file) == ""
 
 
-@seeds(2)
+@seeds(1)
 def test_two_laptops_start_and_cancel_one_job(sshd, release, laptop, seed):
     job_id = f"two-{seed}"
     with links.proxied(sshd) as proxy:
@@ -471,7 +470,7 @@ def test_two_laptops_start_and_cancel_one_job(sshd, release, laptop, seed):
     assert_nothing_runs(sshd, job_id)
 
 
-@seeds(2)
+@seeds(1)
 def test_two_laptops_push_two_releases(sshd, code, laptop, tmp_path, seed):
     root, requirements = f"two-{seed}", tmp_path / "none.txt"
     requirements.write_text("")
