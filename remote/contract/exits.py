@@ -75,7 +75,7 @@ MEANING = {
     Exit.DEADMAN: "a clock of the box ran out, and it stopped itself",
     Exit.ARTIFACT: "an artifact is damaged or not whole",
     Exit.GATE: "a gate does not hold",
-    Exit.BUSY: "another command drives this run or box",
+    Exit.BUSY: "another command drives this run, or another job has the box's GPU",
     Exit.OLLAMA: "Ollama does not answer, or refused",
     Exit.INTERRUPTED: "interrupted at the keyboard; nothing was undone",
 }

@@ -20,7 +20,7 @@ WindlassError
  ├─ JobFailed            a job ended badly; carries its cause
  ├─ ArtifactCorrupt      a file is damaged or not whole
  ├─ GateFailed           a measured condition does not hold
- ├─ Busy                 another command holds the run or the box
+ ├─ Busy                 another command holds the run, or another job the box
  ├─ OllamaError          Ollama does not answer, or refused
  ├─ FleetFailed          of several boxes some failed: the error of each
  └─ Fault                a fault of Windlass itself; its report lies in a file
@@ -206,7 +206,7 @@ class GateFailed(WindlassError):
 
 
 class Busy(WindlassError):
-    """Another command holds the run or the box."""
+    """Another command holds the run, or another job the box."""
 
     exit_code = Exit.BUSY
 

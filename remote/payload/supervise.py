@@ -121,7 +121,7 @@ def _progress(paths: JobPaths) -> str:
     state = _recorded(paths)
     if state is None or not state.started_at:
         return f"job {paths.folder.name} is just starting"
-    ran = f"job {state.job_id} has run for {_words_of(time.time() - state.started_at)}"
+    ran = f"job {state.job_id} has run for {_words_of(max(0.0, time.time() - state.started_at))}"
     last = _last_metric(paths.metrics) if paths.metrics.exists() else Metric(0, 0, 0.0)
     step = f", step {last.step} of {last.total_steps}" if last.total_steps else ""
     return ran + step + (f", about {_words_of(last.eta_seconds)} to go" if last.eta_seconds is not None else "")

@@ -90,6 +90,12 @@ STAGES = {
             while True:
                 hoard.write(bytes(65536))
     """,
+    "hungry": """
+        import time
+        while not (job.paths.folder / "go").exists():
+            time.sleep(0.02)
+        eaten = [bytearray(b"x" * 8_000_000) for _ in range(100)]
+    """,
     "telling": """
         import os
         from remote.payload.job import StageFailed

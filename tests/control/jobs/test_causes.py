@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,34 @@ def test_a_kill_of_another_process_for_memory_is_told_but_is_no_cause(box, diges
     kill()
     state = ended()
     assert state.cause is Cause.CODE and "meanwhile the kernel said: Out of memory: Killed process 1 " in state.why
+
+
+@pytest.fixture
+def pen(tmp_path):
+    """A control group that may use 64 MB, as the kernel makes it here: version 1 or 2."""
+    lines = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    parent = Path(f"/sys/fs/cgroup/memory{lines['memory']}") if "memory" in lines else Path(f"/sys/fs/cgroup{lines.get('', '/')}")
+    pen = parent / f"windlass-test-{os.getpid()}"
+    try:
+        pen.mkdir()
+        limit = next(pen / name for name in ("memory.limit_in_bytes", "memory.max") if (pen / name).exists())
+        limit.write_text(str(64 * 1024 * 1024))
+    except (OSError, StopIteration):
+        pytest.skip("needs the right to make a control group for memory")
+    yield pen
+    await_true(lambda: not (pen / "cgroup.procs").read_text())
+    pen.rmdir()
+
+
+def test_a_stage_that_the_kernel_ends_for_memory_ran_out_of_memory(box, digest, paths, ended, pen):
+    state = start(box, ROOT, spec(digest, "hungry"))
+    stage = json.loads((paths.folder / "stage.json").read_text())["pid"]
+    for pid in (state.pid, stage):
+        (pen / "cgroup.procs").write_text(str(pid))
+    (paths.folder / "go").touch()
+    state = ended()
+    assert (state.cause, state.exit_code) == (Cause.OUT_OF_MEMORY, -signal.SIGKILL)
+    assert "because the box's memory ran out" in state.why and "a larger box" in state.remedy
 
 
 @pytest.mark.parametrize(("number", "cause", "remedy"), [(79, Cause.GPU_FAULT, "other hardware"), (31, Cause.CODE, "`./inv logs`")])
