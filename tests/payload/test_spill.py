@@ -12,12 +12,13 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, job_log
 from remote.contract import spill as contract
 from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.contract.spill import Grant, Manifest, manifest_key
 from remote.payload import bucket, grants, spill, supervise
+from remote.payload.scribe import Log
 from remote.payload.supervise import Refused
 
 PREFIX = "windlass/p/jobs/"
@@ -115,6 +116,24 @@ def test_finished_artifacts_go_over_with_the_model_that_lies_elsewhere(box, s3, 
     state = supervise.status(other, JOB)
     assert all(digest.of_path(other.root / made.path) == made.sha256 for made in state.artifacts.values())
     assert (disk / "models/tiny/weights").exists()
+
+
+def test_the_newest_parts_of_a_log_go_over_to_their_places(box, s3, grant, tmp_path, monkeypatch):
+    paths, content = make_job(box), os.urandom(9500)
+    paths.log.unlink()
+    log = Log(paths.folder, part_bytes=1000)
+    for at in range(0, len(content), 500):
+        log.write(content[at : at + 500])
+    log.close()
+    monkeypatch.setattr(spill, "SPILLED_PARTS", 3)
+    manifest = spill.spill(box, JOB, grant)
+    assert sum("/log." in path and not path.endswith(".times") for path in manifest.files) == 3
+    other = BoxPaths(tmp_path / "other")
+    other.root.mkdir()
+    spill.fetch(other, *fetching(s3, manifest))
+    there = other.job(JOB).folder
+    assert job_log.parts(there)[0].start == 6000 and job_log.between(there, 6000, 9500) == content[6000:]
+    assert list(job_log.times(there)) == list(job_log.times(paths.folder))
 
 
 def test_a_torn_checkpoint_is_passed_over(box, grant):

@@ -1,0 +1,103 @@
+"""A log out of the bucket comes to its place behind what the laptop has; out of a real S3 server, over the wire."""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+from remote.contract.jobs import JobSpec, JobState, Status
+from remote.contract.paths import BoxPaths
+from remote.contract.spill import Grant, prefix_of
+from remote.control.cloud import bucket
+from remote.control.cloud.bucket import Bucket
+from remote.control.config.inventory import load_inventory
+from remote.control.jobs.kept_log import bring
+from remote.control.jobs.mirror import holes
+from remote.payload import spill, supervise
+from remote.payload.scribe import Log
+
+JOB = "run-1-train-abc"
+CONTENT = os.urandom(7300)
+FIRST = 3000
+
+
+@dataclass(frozen=True)
+class There:
+    """Where S3 answers."""
+
+    s3: Any
+    region: str = "us-east-1"
+    regions: tuple[str, ...] = ()
+
+    def client(self, service):
+        return self.s3
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
+    client = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=f"http://{host}:{port}", config=config)
+    client.create_bucket(Bucket="kept")
+    yield client
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def _spilled(s3, tmp_path_factory):
+    """A job whose log is in parts of 1000 bytes, the newest four and the rest of which lie in the bucket."""
+    box = BoxPaths(tmp_path_factory.mktemp("box"))
+    paths = box.job(JOB)
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(JobSpec(JOB, "train", "r", "run-1").to_json())
+    supervise.write(paths, JobState(JOB, "train", Status.FAILED, ended_at=5.0))
+    log = Log(paths.folder, part_bytes=1000)
+    log.write(CONTENT)
+    log.close()
+    post = s3.generate_presigned_post("kept", f"{prefix_of('p')}run-1-${{filename}}", ExpiresIn=600)
+    spill.spill(box, JOB, Grant("run-1", "kept", "us-east-1", prefix_of("p"), post["url"], post["fields"], time.time() + 600))
+
+
+@pytest.fixture
+def brought(s3, _spilled, tmp_path, monkeypatch):
+    """Bring the log to where so many bytes of it are."""
+    monkeypatch.setattr(bucket, "of_entry", lambda name, entry: Bucket("kept", There(s3), mark="p"))
+    (tmp_path / "inventory.yaml").write_text("default_box: gpu\nstorage: {bucket: kept}\nboxes: {gpu: {provider: embedded}}\n")
+    inventory = load_inventory(tmp_path / "inventory.yaml")
+
+    def bring_to(had: bytes, job_id=JOB):
+        (tmp_path / "train.log").write_bytes(had)
+        return bring(inventory, "gpu", job_id, tmp_path / "train.log"), tmp_path / "train.log"
+
+    return bring_to
+
+
+@pytest.mark.parametrize("have", [0, 1, 2999, 3000, 3500, 6999, 7299])
+def test_what_is_missing_comes_behind_what_is_here(brought, have):
+    place, log = brought(CONTENT[:have])
+    assert place == f"s3://kept/{prefix_of('p')}{JOB}/"
+    assert log.read_bytes()[:have] == CONTENT[:have] and log.read_bytes()[FIRST:] == CONTENT[FIRST:]
+    assert holes(log) == ([(have, FIRST)] if have < FIRST else [])
+    assert sorted(path.name for path in log.parent.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_log_that_is_whole_here_is_left_alone(brought):
+    place, log = brought(CONTENT)
+    assert place == "" and log.read_bytes() == CONTENT
+
+
+def test_the_log_of_another_job_is_set_aside(brought):
+    place, log = brought(b"x" * 4000)
+    assert place and log.read_bytes()[FIRST:] == CONTENT[FIRST:] and holes(log) == [(0, FIRST)]
+    assert (log.parent / "train.log.1").read_bytes() == b"x" * 4000
+
+
+def test_a_job_that_is_not_there(brought):
+    assert brought(b"", "run-1-nothing-abc")[0] == ""
