@@ -3,7 +3,9 @@
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,9 @@ from remote.control.secrets import mask, masked, masked_value
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PROGRESS_SECONDS = 10.0
+"""How often a line tells of progress where no terminal shows a bar."""
 
 
 @cache
@@ -71,13 +76,41 @@ def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None],
 
 @contextlib.contextmanager
 def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal while `total` bytes move, gone afterwards; silent elsewhere. Yields what takes the bytes moved so far."""
+    """What takes the bytes moved so far, of `total`: a bar on a terminal, gone afterwards; elsewhere a line each ten seconds.
+
+    The first call tells what was there already: the rate is of what came since. May be called from any thread, one at a time.
+    """
+    if not console().is_terminal:
+        yield _Progress(title, total).tell
+        return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True, disable=not console().is_terminal) as progress:
+    with Progress(*columns, console=console(), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+class _Progress:
+    """Lines about bytes that move, with the rate since the last line and what time is left at that."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total = title, total
+        self._told_at, self._told = time.monotonic(), -1
+
+    def tell(self, done: int) -> None:
+        """So many bytes are there."""
+        now = time.monotonic()
+        if self._told < 0:
+            self._told = done
+        seconds = now - self._told_at
+        if seconds < PROGRESS_SECONDS:
+            return
+        rate = (done - self._told) / seconds
+        left = f", {timedelta(seconds=round((self._total - done) / rate))} left" if rate > 0 else ""
+        share = f"{100 * done / self._total:.0f} % of {self._total / 1e6:,.1f} MB" if self._total else f"{done / 1e6:,.1f} MB"
+        say(f"  {self._title}: {share}, {rate / 1e6:,.1f} MB/s{left}")
+        self._told_at, self._told = now, done
 
 
 def ask_yes(question: str, assume_yes: bool) -> bool:

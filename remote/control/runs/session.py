@@ -89,12 +89,17 @@ class BoxSession:
         """A fresh connection, for a follower that outlives a lost one. `is_again` raises BoxStopped where the box is gone meanwhile."""
         from remote.control.transport.connect import connect
 
+        if is_again:
+            self.look()
+        return connect(self.box)
+
+    def look(self) -> None:
+        """Raises BoxStopped where the box that this command used is gone meanwhile."""
         why = ""
         with suppress(WindlassError):  # a cloud that cannot be asked says nothing about the box
-            why = self.ended_by() if is_again else ""
+            why = self.ended_by()
         if why:
             raise self.gone(why)
-        return connect(self.box)
 
     def ended_by(self, seconds: float = 0.0) -> str:
         """Why the box that this command used is gone, in the words of `boxes.ended_by`; empty while it lives, or was not used yet.
@@ -236,7 +241,8 @@ class BoxSession:
                 return destination
             raise
         with bytes_progress(destination.name, artifact.size) as on_bytes:
-            return pull(transport, self.box.root, artifact, destination, on_bytes)
+            notice = lambda line: say(f"  {line}", "yellow")  # noqa: E731
+            return pull(transport, self.box.root, artifact, destination, on_bytes, notice, look=self.look)
 
 
 def code_state() -> dict[str, object]:

@@ -80,6 +80,10 @@ class Transport(Protocol):
         say, for a way that has another road for bulk."""
         ...
 
+    def another(self) -> "Transport":
+        """A second connection to the same box, not opened yet: for bulk that pays for a connection of its own."""
+        ...
+
     def close(self) -> None:
         """End the connection. The next command opens a new one."""
         ...

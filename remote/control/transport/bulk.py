@@ -98,6 +98,10 @@ class BulkTransport:
             return self._carried(command, stdin, timeout, silence, expect)
         return self._inner.open(command, stdin, timeout, silence)
 
+    def another(self) -> Transport:
+        """A second connection, without the store."""
+        return self._inner.another()
+
     def close(self) -> None:
         """End the connection."""
         self._inner.close()

@@ -25,6 +25,10 @@ class DryRunTransport:
         self._tell(command, stdin)
         return DryRunStream()
 
+    def another(self) -> "DryRunTransport":
+        """One more way to nowhere."""
+        return DryRunTransport(self.where, self._say)
+
     def close(self) -> None:
         """Nothing to end."""
 

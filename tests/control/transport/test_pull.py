@@ -1,5 +1,7 @@
 import errno
+import json
 import os
+import re
 import shutil
 
 import pytest
@@ -7,7 +9,8 @@ import pytest
 from remote.contract import digest as digests
 from remote.contract.jobs import Artifact, Cause
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
-from remote.control.transport import pull as pulling
+from remote.control.transport import persist
+from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull
 from tests.contract.safetensors_files import write_safetensors
 from tests.integration import boxes
@@ -17,9 +20,9 @@ CONTENT = os.urandom(3_000_000)
 
 
 @pytest.fixture
-def box(box, code):
-    boxes.deploy_stages(box, code)
-    return box
+def box(tmp_path):
+    """Nothing is deployed there: the sender comes with its command."""
+    return boxes.folder_box(tmp_path / "home")
 
 
 def made(box, name, content=CONTENT):
@@ -33,15 +36,22 @@ def made(box, name, content=CONTENT):
 
 
 class Cut:
-    """The box, with a connection that is lost after some bytes."""
+    """The box, with a connection that is lost after some bytes; `calls` times, then it stays away."""
 
-    def __init__(self, inner, size):
-        self.inner, self.size, self.where = inner, size, inner.where
+    def __init__(self, inner, size, calls=1000):
+        self.inner, self.size, self.calls, self.where = inner, size, calls, inner.where
 
     def open(self, *words, **options):
         from tests.control.jobs.cut import CutStream
 
+        self.calls -= 1
+        if self.calls < 0:
+            raise BoxUnreachable("nobody answers", where=self.where)
         return CutStream(self.inner.open(*words, **options), self.size)
+
+
+def parts_in(folder):
+    return [path for path in folder.iterdir() if path.name.endswith(".partial")]
 
 
 def test_a_file_arrives(box, tmp_path):
@@ -81,30 +91,103 @@ def test_other_content_of_that_name_is_replaced(box, tmp_path):
     assert os.listdir(tmp_path / "f") == ["new"] and sorted(set(os.listdir(tmp_path)) - {"home"}) == ["a", "f"]
 
 
-@pytest.mark.parametrize("content", [CONTENT, {"a": CONTENT[:1_000_000], "b/c": CONTENT}], ids=["file", "folder"])
-def test_a_lost_connection_keeps_the_part_and_goes_on(box, tmp_path, content):
+CONTENTS = pytest.mark.parametrize("content", [CONTENT, {"a": CONTENT[:1_000_000], "b/c": CONTENT}], ids=["file", "folder"])
+
+
+@CONTENTS
+def test_a_lost_connection_is_nothing_within_one_call(box, tmp_path, content, monkeypatch):
+    monkeypatch.setattr(persist, "FIRST_PAUSE_SECONDS", 0.01)
+    artifact, told, seen, looked = made(box, "it", content), [], [], []
+    cut = Cut(box, 700_000)
+    pull(cut, ROOT, artifact, tmp_path / "it", seen.append, told.append, look=lambda: looked.append(1))
+    assert digests.of_path(tmp_path / "it") == artifact.sha256 and seen == sorted(seen) and seen[-1] == artifact.size
+    assert 1000 - cut.calls > 4 and "connection lost" in told[0] and len(looked) == len(told) == 999 - cut.calls
+
+
+@CONTENTS
+def test_what_came_is_kept_to_the_byte_and_the_next_call_goes_on(box, tmp_path, content):
     artifact = made(box, "it", content)
     with pytest.raises(BoxUnreachable) as caught:
-        pull(Cut(box, 1_500_000), ROOT, artifact, tmp_path / "it")
-    assert not (tmp_path / "it").exists() and "bytes are kept" in caught.value.kept
-    kept = [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
-    assert len(kept) == 1 and digests.size_of(kept[0]) > 1_000_000
-    before, seen = digests.size_of(kept[0]), []
-    pull(box, ROOT, artifact, tmp_path / "it", seen.append)
-    assert digests.of_path(tmp_path / "it") == artifact.sha256 and min(seen) > min(before, 1_000_000)
-    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+        pull(Cut(box, 1_500_000, calls=1), ROOT, artifact, tmp_path / "it", patience_seconds=0.1)
+    kept = int(re.match("([0-9,]+) of", caught.value.kept)[1].replace(",", ""))
+    assert not (tmp_path / "it").exists() and kept > 1_400_000 and len(parts_in(tmp_path)) == 1
+    seen, before = [], box.round_trips
+    counted = Counted(box)
+    pull(counted, ROOT, artifact, tmp_path / "it", seen.append)
+    assert digests.of_path(tmp_path / "it") == artifact.sha256 and min(seen) == kept and box.round_trips == before + 1
+    assert counted.bytes < artifact.size - kept + 1000, "no byte came twice"
+    assert sorted(os.listdir(tmp_path)) == ["home", "it"]
 
 
-def test_a_damaged_part_is_fetched_anew(box, tmp_path):
+class Counted:
+    """The box, with the bytes it says counted."""
+
+    def __init__(self, inner):
+        self.inner, self.where, self.bytes = inner, inner.where, 0
+
+    def open(self, *words, **options):
+        self.stream = self.inner.open(*words, **options)
+        return self
+
+    def __enter__(self):
+        self.stream.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self.stream.__exit__(*exception)
+
+    def __iter__(self):
+        for chunk in self.stream:
+            self.bytes += len(chunk)
+            yield chunk
+
+
+def test_everything_had_come_when_the_laptop_died(box, tmp_path):
     artifact = made(box, "a.bin")
-    (tmp_path / f".a.{artifact.sha256[:12]}.partial").write_bytes(b"\0" * 1000)
+    partial = Partial(tmp_path / f".a.{artifact.sha256[:12]}.partial", artifact)
+    partial.admit([("", artifact.size)])
+    partial.write(0, CONTENT)
+    partial.close()
+    before = box.round_trips
+    assert pull(box, ROOT, artifact, tmp_path / "a").read_bytes() == CONTENT and box.round_trips == before
+
+
+@pytest.mark.parametrize("damage", ["bytes", "cut", "journal", "torn", "strange", "other files"])
+def test_a_damaged_part_is_fetched_anew(box, tmp_path, damage):
+    artifact = made(box, "a.bin")
+    with pytest.raises(BoxUnreachable):
+        pull(Cut(box, 1_500_000, calls=1), ROOT, artifact, tmp_path / "a", patience_seconds=0.1)
+    part, journal = tmp_path / f".a.{artifact.sha256[:12]}.partial", tmp_path / f".a.{artifact.sha256[:12]}.arrived"
+    match damage:
+        case "bytes":
+            with part.open("r+b") as file:
+                file.write(b"damage")
+        case "cut":
+            os.truncate(part, 1000)
+        case "journal":
+            journal.unlink()
+        case "torn":
+            journal.write_bytes(journal.read_bytes() + b"99")
+        case "strange":
+            journal.write_bytes(journal.read_bytes() + b"99 x\n")
+        case "other files":
+            journal.write_bytes(b'[["", 5]]\n')
     assert pull(box, ROOT, artifact, tmp_path / "a").read_bytes() == CONTENT
+    assert sorted(os.listdir(tmp_path)) == ["a", "home"]
 
 
-def test_a_part_that_is_too_long_is_fetched_anew(box, tmp_path):
-    artifact = made(box, "a.bin", b"short")
-    (tmp_path / f".a.{artifact.sha256[:12]}.partial").write_bytes(b"\0" * 1000)
-    assert pull(box, ROOT, artifact, tmp_path / "a").read_bytes() == b"short"
+def test_an_empty_file_and_an_empty_folder(box, tmp_path):
+    assert pull(box, ROOT, made(box, "nothing", b""), tmp_path / "a").read_bytes() == b""
+    (box.home / ROOT / "jobs/j/artifacts/bare").mkdir()
+    pull(box, ROOT, made(box, "bare", {}), tmp_path / "f")
+    assert (tmp_path / "f").is_dir() and not os.listdir(tmp_path / "f")
+
+
+def test_more_files_than_may_be_open(box, tmp_path):
+    content = {f"{number:03}/x": bytes([number]) * 100 for number in range(200)}
+    artifact = made(box, "many", content)
+    pull(box, ROOT, artifact, tmp_path / "many")
+    assert digests.of_path(tmp_path / "many") == artifact.sha256
 
 
 def test_what_changed_on_the_box_is_refused(box, tmp_path):
@@ -137,11 +220,19 @@ def test_an_artifact_that_is_gone(box, tmp_path):
     assert "resume" in caught.value.remedy
 
 
-@pytest.mark.parametrize("name", ["../../out", "/etc/out"])
-def test_names_that_lead_out_are_refused(tmp_path, name):
-    hostile = HostileBox(f'{{"name": "{name}", "offset": 0, "size": 1}}\nx{{"end": true}}\n'.encode())
-    with pytest.raises(ArtifactCorrupt, match="leads out"):
+@pytest.mark.parametrize("files", [[["../../out", 1]], [["/etc/out", 1]], [["b", 1], ["a", 0]], [["", 1]], [["a", 2], ["b", -1]]])
+def test_names_that_lead_out_and_other_lies_are_refused(tmp_path, files):
+    hostile = HostileBox(json.dumps({"files": files}).encode() + b"\nx")
+    with pytest.raises(ArtifactCorrupt, match="does not verify"):
         pull(hostile, ROOT, Artifact("jobs/j/artifacts/f", 1, "0" * 64, is_folder=True), tmp_path / "deep/er/f")
+    assert not (tmp_path / "deep/er/f").exists()
+
+
+@pytest.mark.parametrize("said", [b"Welcome!\n", b"[]\n", b'{"odd": 1}\n'])
+def test_a_shell_that_talks(tmp_path, said):
+    with pytest.raises(JobFailed, match="not understood") as caught:
+        pull(HostileBox(said), ROOT, Artifact("jobs/j/artifacts/f", 1, "0" * 64), tmp_path / "f")
+    assert ".bashrc" in caught.value.remedy
 
 
 class HostileBox:
@@ -174,8 +265,7 @@ def test_a_full_laptop_is_told_before_and_during(box, tmp_path, monkeypatch):
 
     def full(*words):
         raise OSError(errno.ENOSPC, "No space left on device")
-        yield 0
 
-    monkeypatch.setattr(pulling, "_write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(JobFailed, match="laptop's disk is full"):
         pull(box, ROOT, artifact, tmp_path / "a")

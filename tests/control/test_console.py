@@ -1,0 +1,34 @@
+"""Progress without a terminal."""
+
+import re
+
+import pytest
+
+from remote.control import console
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_each_ten_seconds_with_rate_and_time_left(clock, capsys):
+    console.console.cache_clear()
+    with console.bytes_progress("adapter", 170_000_000) as done:
+        for second in range(26):
+            done(50_000_000 + second * 2_000_000)
+            clock[0] += 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"  adapter: 41 % of 170\.0 MB, 2\.0 MB/s, 0:00:50 left", first)
+    assert re.fullmatch(r"  adapter: 53 % of 170\.0 MB, 2\.0 MB/s, 0:00:40 left", second)
+
+
+def test_nothing_moves_and_nothing_is_known(clock, capsys):
+    console.console.cache_clear()
+    with console.bytes_progress("adapter", 0) as done:
+        done(5)
+        clock[0] += 11
+        done(5)
+    assert capsys.readouterr().err == "  adapter: 0.0 MB, 0.0 MB/s\n"
