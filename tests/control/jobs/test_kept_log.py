@@ -18,7 +18,7 @@ from remote.control.cloud.bucket import Bucket
 from remote.control.config.inventory import load_inventory
 from remote.control.jobs.kept_log import bring
 from remote.control.jobs.mirror import holes
-from remote.payload import spill, supervise
+from remote.payload import spill
 from remote.payload.scribe import Log
 
 JOB = "run-1-train-abc"
@@ -57,7 +57,7 @@ def _spilled(s3, tmp_path_factory):
     paths = box.job(JOB)
     paths.folder.mkdir(parents=True)
     paths.spec.write_text(JobSpec(JOB, "train", "r", "run-1").to_json())
-    supervise.write(paths, JobState(JOB, "train", Status.FAILED, ended_at=5.0))
+    paths.state.write_text(JobState(JOB, "train", Status.FAILED, ended_at=5.0).to_json())
     log = Log(paths.folder, part_bytes=1000)
     log.write(CONTENT)
     log.close()
