@@ -26,10 +26,9 @@ _ANSWER_SECONDS = 20.0
 _SLOWED = {0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat (hardware)", 0x80: "power brake"}
 """Bits of NVML's clocks event reasons that are no part of ordinary work, unlike idling (1) or reaching the power limit (4)."""
 
-_FIELDS = (
-    "index,name,utilization.gpu,memory.used,memory.total,power.draw,temperature.gpu,clocks_throttle_reasons.active,"
-    "ecc.errors.uncorrected.volatile.total"
-)
+_FIELDS = "index,name,utilization.gpu,memory.used,memory.total,power.draw,temperature.gpu,ecc.errors.uncorrected.volatile.total"
+_REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+"""The field's name since driver 535, and before: a name that nvidia-smi does not know fails the whole question."""
 
 
 class Watch:
@@ -130,16 +129,19 @@ def slowed(reasons: int) -> str:
 
 
 def _of_tool(tool: str) -> list[Gpu]:
-    words = [tool, f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_ANSWER_SECONDS, stdin=subprocess.DEVNULL)
-        return [_row(line) for line in answer.stdout.splitlines() if line.strip()] if answer.returncode == 0 else []
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return []
+    for reasons in _REASONS:
+        words = [tool, f"--query-gpu={_FIELDS},{reasons}", "--format=csv,noheader,nounits"]
+        try:
+            answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_ANSWER_SECONDS, stdin=subprocess.DEVNULL)
+            if answer.returncode == 0:
+                return [_row(line) for line in answer.stdout.splitlines() if line.strip()]
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            return []
+    return []
 
 
 def _row(line: str) -> Gpu:
-    index, name, busy, used, total, watts, celsius, reasons, errors = (part.strip() for part in line.split(","))
+    index, name, busy, used, total, watts, celsius, errors, reasons = (part.strip() for part in line.split(","))
     return Gpu(
         int(index), name, _number(busy, 0.01), _number(used, 2**20 / 1e9), _number(total, 2**20 / 1e9), _number(watts), _number(celsius),
         slowed(int(reasons, 16)) if reasons.startswith("0x") else "", int(errors) if errors.isdigit() else None,

@@ -11,8 +11,9 @@ from remote.payload import gpus
 
 SMI = """\
 #!/bin/sh
-echo "0, NVIDIA A10G, 93, 22000, 23028, 287.5, 71, 0x0000000000000004, 0"
-echo "1, NVIDIA A10G, [N/A], 0, 23028, [Not Supported], 88, 0x0000000000000060, [N/A]"
+case "$*" in *KNOWN*) ;; *) echo 'Field "x" is not a valid field to query.'; exit 2;; esac
+echo "0, NVIDIA A10G, 93, 22000, 23028, 287.5, 71, 0, 0x0000000000000004"
+echo "1, NVIDIA A10G, [N/A], 0, 23028, [Not Supported], 88, [N/A], 0x0000000000000060"
 """
 
 NVML = """\
@@ -42,13 +43,15 @@ def tool(tmp_path, monkeypatch):
     """An `nvidia-smi` of our own, alone in PATH but for the system's."""
     path = tmp_path / "bin" / "nvidia-smi"
     path.parent.mkdir()
-    path.write_text(SMI)
+    path.write_text(SMI.replace("KNOWN", "clocks"))
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
     return path
 
 
-def test_by_nvidia_smi(tool, tmp_path):
+@pytest.mark.parametrize("known", ["clocks_event_reasons.active", "clocks_throttle_reasons.active"])
+def test_by_nvidia_smi_of_new_drivers_and_old_ones(tool, tmp_path, known):
+    tool.write_text(SMI.replace("KNOWN", known))
     ask = gpus.way(tmp_path)
     first, second = ask()
     assert (first.index, first.name, first.busy, first.watts, first.celsius) == (0, "NVIDIA A10G", 0.93, 287.5, 71.0)

@@ -33,7 +33,11 @@ def why(_context: Any, run: str = "", stage: str = "", minutes: int = 30, json: 
 @verb(
     positional=["run"],
     optional=["run"],
-    help={"run": _RUN, "to": "the file to write (default: windlass-RUN.tar.gz here)", "json": "print its path and contents as JSON"},
+    help={
+        "run": _RUN,
+        "to": "the file to write, or its folder (default: windlass-RUN.tar.gz here)",
+        "json": "print its path and contents as JSON",
+    },
 )
 def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> None:
     """Packs everything about a run for a bug report into one file: logs, ledger, measurements, versions; secrets masked."""

@@ -72,8 +72,10 @@ class Packed:
 
 
 def pack(name: str, to: Path | None, say: Say) -> Packed:
-    """Write the bundle of the run, job or box of that name (the newest run when it is empty), to `windlass-NAME.tar.gz` here unless said
-    otherwise. Raises NotFound where nothing is known of it."""
+    """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the file or folder `to`, or here.
+
+    `say` hears what could not be packed. Raises NotFound where nothing is known of it.
+    """
     from remote.control.config.inventory import load_inventory
 
     inventory = load_inventory()
@@ -82,7 +84,8 @@ def pack(name: str, to: Path | None, say: Say) -> Packed:
     called = found.evidence.run_id or found.evidence.state.job_id or found.box
     contents = {path: _clean(content) for path, content in _contents(inventory, found, say)}
     contents = {"README.txt": _readme(called, inventory), **contents}
-    path = (to or Path.cwd() / f"windlass-{called}.tar.gz").expanduser().absolute()
+    path = (to or Path.cwd()).expanduser().absolute()
+    path = path / f"windlass-{called}.tar.gz" if path.is_dir() else path
     with atomic.writing(path, mode=0o600) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for inside, content in contents.items():
             _add(archive, f"windlass-{called}/{inside}", content)

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BOXES = ("box", "GPU", "lately", "GPU memory", "heat", "CPU", "memory", "disk free", "MB/s in/out", "cost", "stops", "note")
-JOBS = ("box", "run", "stage", "status", "step", "loss", "tok/s", "to go", "took", "log")
+JOBS = ("box", "run", "stage", "status", "step", "loss", "tok/s", "to go", "took", "cost", "log")
 
-_DISPENSABLE = ("MB/s in/out", "tok/s", "lately", "took", "disk free", "stage", "CPU", "heat", "memory", "stops", "box")
-"""What goes first where the terminal is narrow. (A run's job is on one box mostly: the run's own name says more.)"""
+_LESS_OF_BOXES = ("MB/s in/out", "lately", "disk free", "CPU", "heat", "memory", "stops")
+_LESS_OF_JOBS = ("tok/s", "took", "cost", "stage", "box", "to go")
+"""What goes first where the terminal is narrow. (A run is on one box mostly, and its name says more than the box's.)"""
 
 _LAST_WIDTH = 16
 
@@ -34,9 +35,10 @@ _FULL = 0.95
 def record(view: View) -> dict[str, Any]:
     """A box as JSON: what it told, the dollars of this start so far (None: not known), and why it does not tell."""
     told = view.told or {}
+    jobs = [{**job, "cost_usd": _cost(view, job)} for job in told.get("jobs", [])]
     return {
         "box": view.box.name, "state": view.box.state, "why": view.why, "told_at": told.get("at"), "sample": told.get("sample"),
-        "gpu_silent": told.get("gpu_silent", False), "jobs": told.get("jobs", []), "clocks": told.get("clocks"),
+        "gpu_silent": told.get("gpu_silent", False), "jobs": jobs, "clocks": told.get("clocks"),
         "spent_usd": spent_usd(view, time.time()),
     }  # fmt: skip
 
@@ -54,17 +56,17 @@ def tables(views: Sequence[View], width: int) -> "Group":
     """Both tables, for a terminal of so many characters: the less important columns are left out where there is no room."""
     from rich.console import Group
 
-    boxes = _table("boxes", BOXES, [_box_row(view) for view in views], width)
+    boxes = _table("boxes", BOXES, _LESS_OF_BOXES, [_box_row(view) for view in views], width)
     jobs = [(view, job) for view in views for job in (view.told or {}).get("jobs", ())]
     rows = [_job_row(view, job) for view, job in jobs]
-    return Group(boxes, _table("jobs", JOBS, rows, width) if rows else "no job is under way")
+    return Group(boxes, _table("jobs", JOBS, _LESS_OF_JOBS, rows, width) if rows else "no job is under way")
 
 
-def _table(title: str, columns: Sequence[str], rows: list[list[Any]], width: int) -> "Table":
+def _table(title: str, columns: Sequence[str], less: Sequence[str], rows: list[list[Any]], width: int) -> "Table":
     """A table without the columns that no row fills, and without those that there is no room for."""
     from rich.table import Table
 
-    kept = _fitting(columns, rows, width)
+    kept = _fitting(columns, less, rows, width)
     table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
     for number in kept:
         # Where there is still no room, it is the last column's words that are cut.
@@ -74,17 +76,15 @@ def _table(title: str, columns: Sequence[str], rows: list[list[Any]], width: int
     return table
 
 
-def _fitting(columns: Sequence[str], rows: list[list[Any]], width: int) -> list[int]:
+def _fitting(columns: Sequence[str], less: Sequence[str], rows: list[list[Any]], width: int) -> list[int]:
     last = len(columns) - 1
     needs = {
         number: max(len(columns[number]), min(max(len(str(row[number])) for row in rows), _LAST_WIDTH if number == last else width)) + 2
         for number in range(len(columns))
         if any(str(row[number]) for row in rows)
     }
-    for name in _DISPENSABLE:
-        if sum(needs.values()) <= width:
-            break
-        if name in columns and not (name == "box" and columns is BOXES):
+    for name in less:
+        if sum(needs.values()) > width:
             needs.pop(columns.index(name), None)
     return list(needs)
 
@@ -176,17 +176,29 @@ def _reading(view: View) -> Reading | None:
 def _job_row(view: View, job: dict[str, Any]) -> list[Any]:
     from rich.text import Text
 
-    metric, now = job.get("metric") or {}, (view.told or {}).get("at", time.time()) + min(view.age, _STALE_SECONDS)
-    took = (job["ended_at"] or now) - job["started_at"] if job["started_at"] else 0.0
+    metric, cost = job.get("metric") or {}, _cost(view, job)
     is_over = job["status"] not in ("RUNNING", "PENDING")
     eta = metric.get("eta_seconds")
     cells = [
         view.box.name, job["run_id"] or job["job_id"], job["stage"], _status(job), _step(metric), _number(metric.get("loss"), "{:.3f}"),
-        _number(metric.get("tokens_per_second"), "{:,.0f}"), "" if is_over or eta is None else clock(eta), length(max(0.0, took)),
-        job["what"] if is_over and job["what"] else job["line"],
+        _number(metric.get("tokens_per_second"), "{:,.0f}"), "" if is_over or eta is None else clock(eta), length(_took(view, job)),
+        "" if cost is None else f"${cost:.2f}", job["what"] if is_over and job["what"] else job["line"],
     ]  # fmt: skip
     failed = is_over and job["status"] != "SUCCEEDED"
     return [Text(cell, style="red" if failed else "dim" if is_over else "", no_wrap=True) for cell in cells]
+
+
+def _took(view: View, job: dict[str, Any]) -> float:
+    """How long it has run, in seconds, by the box's clock."""
+    now = (view.told or {}).get("at", time.time()) + min(view.age, _STALE_SECONDS)
+    return max(0.0, float((job["ended_at"] or now) - job["started_at"])) if job["started_at"] else 0.0
+
+
+def _cost(view: View, job: dict[str, Any]) -> float | None:
+    """The dollars of the box while it ran, or None where no price is known."""
+    reading = _reading(view)
+    hourly = (reading.limits.hourly_usd if reading else 0.0) or view.box.hourly_usd
+    return _took(view, job) * hourly / 3600 if hourly else None
 
 
 def _status(job: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -34,7 +35,7 @@ def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
 
 def is_live() -> bool:
     """Whether there is a terminal to show a screen on, and to press q at."""
-    return console().is_terminal and sys.stdin.isatty()
+    return console().is_terminal and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def views(inventory: "Inventory", names: Sequence[str]) -> list[View]:

@@ -14,8 +14,8 @@ from remote.control.telemetry import screen
 from remote.control.telemetry.live import View
 
 JOB = {
-    "job_id": "run-1-train-ab", "run_id": "run-1", "stage": "train", "status": "RUNNING", "started_at": 0.0, "ended_at": 0.0, "what": "",
-    "place": 0, "metric": {"step": 1200, "total_steps": 9000, "loss": 1.2345, "tokens_per_second": 4321.0, "eta_seconds": 8000.0},
+    "job_id": "run-1-train-ab", "run_id": "run-1", "stage": "train", "status": "RUNNING", "started_at": time.time() - 7200, "ended_at": 0.0,
+    "what": "", "place": 0, "metric": {"step": 1200, "total_steps": 9000, "loss": 1.2345, "tokens_per_second": 4321.0, "eta_seconds": 8000.0},
     "line": "step 1200 " + "x" * 300,
 }  # fmt: skip
 
@@ -82,4 +82,5 @@ def test_jobs_in_line_and_jobs_that_ended():
 
 def test_a_record_is_json():
     told = json.loads(json.dumps(screen.record(view(jobs=[JOB]))))
-    assert told["box"] == "gpu" and told["jobs"][0]["run_id"] == "run-1" and told["spent_usd"] == pytest.approx(2.0, abs=0.01)
+    assert told["box"] == "gpu" and told["jobs"][0]["run_id"] == "run-1" and told["jobs"][0]["cost_usd"] == pytest.approx(2.0, abs=0.01)
+    assert told["spent_usd"] == pytest.approx(2.0, abs=0.01)
