@@ -20,7 +20,7 @@ BOXES = ("box", "GPU", "lately", "GPU memory", "heat", "CPU", "memory", "disk fr
 JOBS = ("box", "run", "stage", "status", "step", "loss", "tok/s", "to go", "took", "cost", "log")
 
 _LESS_OF_BOXES = ("MB/s in/out", "lately", "disk free", "CPU", "heat", "memory", "stops")
-_LESS_OF_JOBS = ("tok/s", "took", "cost", "stage", "box", "to go")
+_LESS_OF_JOBS = ("tok/s", "took", "cost", "stage", "box", "log", "to go")
 """What goes first where the terminal is narrow. (A run is on one box mostly, and its name says more than the box's.)"""
 
 _LAST_WIDTH = 16

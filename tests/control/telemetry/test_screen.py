@@ -15,7 +15,8 @@ from remote.control.telemetry.live import View
 
 JOB = {
     "job_id": "run-1-train-ab", "run_id": "run-1", "stage": "train", "status": "RUNNING", "started_at": time.time() - 7200, "ended_at": 0.0,
-    "what": "", "place": 0, "metric": {"step": 1200, "total_steps": 9000, "loss": 1.2345, "tokens_per_second": 4321.0, "eta_seconds": 8000.0},
+    "what": "", "place": 0,
+    "metric": {"step": 1200, "total_steps": 9000, "loss": 1.2345, "tokens_per_second": 4321.0, "eta_seconds": 8000.0},
     "line": "step 1200 " + "x" * 300,
 }  # fmt: skip
 
