@@ -14,6 +14,7 @@ from remote.control.console import console, say
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import read_lines
 from remote.control.logs.printing import fit_for_terminal
+from remote.control.secrets import masked
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class LiveDisplay:
 
     def line(self, text: str) -> None:
         """A line for the reader, above the bar."""
-        self._progress.console.print(text, markup=False, soft_wrap=True)
+        self._progress.console.print(masked(text), markup=False, soft_wrap=True)
 
     def metric(self, metric: Metric) -> None:
         """A measurement, shown at once. Validation lines and notes do not wipe out the loss."""
