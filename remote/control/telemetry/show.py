@@ -5,6 +5,8 @@ import sys
 from remote.control.secrets import masked
 from remote.control.telemetry.account import Account, line_of
 
+_LINE_CHARACTERS = 240
+
 
 def text(account: Account, minutes: str) -> str:
     """The account for people, masked."""
@@ -12,7 +14,7 @@ def text(account: Account, minutes: str) -> str:
     lines = [account.headline, *(f"  {name:<{width}}  {words}" for name, words in account.facts)]
     lines += [f"  {'seen':<{width}}  {hint}" for hint in account.hints]
     if account.log:
-        lines += ["", "last lines of the log", *(f"  | {line}" for line in account.log)]
+        lines += ["", "last lines of the log", *(f"  | {_cut(line)}" for line in account.log)]
     if account.curves:
         names, curve = (max(len(row[column]) for row in account.curves) for column in (0, 1))
         lines += ["", f"the last {minutes}" if minutes else "measured"]
@@ -20,6 +22,10 @@ def text(account: Account, minutes: str) -> str:
     if account.events:
         lines += ["", "what happened on the box (UTC)", *(f"  {line_of(event)}" for event in account.events)]
     return masked("\n".join([*lines, "", f"go on: {account.go_on}"]))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE_CHARACTERS else f"{line[:_LINE_CHARACTERS]} … and {len(line) - _LINE_CHARACTERS} more"
 
 
 def show(account: Account, minutes: str) -> None:

@@ -95,3 +95,9 @@ def test_as_text_it_is_masked(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_averysecretvalue")
     text = show.text(account.account(found(what="no access with hf_averysecretvalue")), "30m")
     assert "no access with ***" in text and "last lines of the log\n  | step 1" in text and text.endswith("goes on")
+
+
+def test_a_long_line_is_cut_and_says_so():
+    told = found()
+    told.evidence.log.append("x" * 1000)
+    assert f"  | {'x' * 240} … and 760 more\n" in show.text(account.account(told), "")
