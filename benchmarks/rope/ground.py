@@ -71,14 +71,14 @@ class Ground:
             None,
         )  # fmt: skip
 
-    def inventory(self, folder: Path, root: str = "windlass", more: str = "") -> Path:
-        """A project folder whose inventory has `box`, and the group `fleet` of as many as `count` says."""
+    def inventory(self, folder: Path, root: str = "windlass", fleet: int = 0) -> Path:
+        """A project folder whose inventory has `box`, and so many more as the group `fleet`."""
         folder.mkdir(exist_ok=True)
         key = " ".join(self.sshd.host_key_line.split()[:2])
         facts = f"provider: static, host: {self.sshd.host}, port: {self.sshd.port}, user: {getpass.getuser()}, root: {root}"
-        lines = [f"  {name}: {{{facts}, ssh_key: {self.sshd.key}, host_key: {key}}}" for name in ("box", *self.names)]
-        text = "\n".join(["default_box: box", "boxes:", *lines, more])
-        (folder / "inventory.yaml").write_text(text + "\n")
+        lines = [f"  {name}: {{{facts}, ssh_key: {self.sshd.key}, host_key: {key}}}" for name in ("box", *self.names[:fleet])]
+        groups = [f"groups: {{fleet: [{', '.join(self.names[:fleet])}]}}"] if fleet else []
+        (folder / "inventory.yaml").write_text("\n".join(["default_box: box", "boxes:", *lines, *groups]) + "\n")
         return folder
 
     def mark(self, tree: Path, root: str) -> None:

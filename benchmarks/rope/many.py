@@ -22,7 +22,7 @@ def rows(ground: Ground, terms: Terms) -> Iterator[Row]:
 
 def _row(ground: Ground, terms: Terms, count: int) -> Row:
     names = ground.names[:count]
-    project = ground.inventory(ground.folder / "project", more=f"groups: {{fleet: [{', '.join(names)}]}}")
+    project = ground.inventory(ground.folder / "project", fleet=count)
     environment = peers.PLAIN | {"PYTHONPATH": str(ROOT), "WINDLASS_PROJECT": str(project)}
     words = [sys.executable, "-m", "invoke", "--write-pyc", "--search-root", str(ROOT), "ps", "fleet", "--json"]
 

@@ -115,8 +115,8 @@ def pyinfra(ground: Ground, operations: str, patience: float, hosts: Sequence[st
     run([program("pyinfra", "pyinfra"), "-y", "--parallel", "64", str(inventory), str(deploy)], patience, cwd=ground.folder)
 
 
-def fabric(ground: Ground, body: str, patience: float) -> float:
-    """Lines of Python with a Connection `c` that is not open yet; the seconds that they took, Python's and Fabric's own start left out."""
+def fabric(ground: Ground, body: str, patience: float, before: str = "") -> float:
+    """Lines of Python with a Connection `c`, not open unless a line `before` opens it; the seconds they took, Python's start left out."""
     script = f"""
 import time
 from fabric import Config, Connection
@@ -126,6 +126,7 @@ c = Connection({ground.sshd.host!r}, user={ground.sshd.address().user!r}, port={
                config=Config(overrides={{"load_ssh_configs": False}}))
 c.client.set_missing_host_key_policy(RejectPolicy)
 c.client.load_host_keys({str(ground.folder / "known_hosts")!r})
+{before}
 began = time.perf_counter()
 {body}
 print("seconds", time.perf_counter() - began)
