@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 from remote.contract import job_log
 from remote.contract.masking import Masker
@@ -90,8 +89,7 @@ class Scribe:
             return
         self._process.send_signal(signal.SIGUSR1)
         if not self._has_ended(DRAIN_SECONDS):
-            self._process.kill()  # its disk hangs
-            self._process.wait()
+            self._process.kill()  # its disk hangs: even this may take for ever, and is not waited for
 
     def _shut(self) -> None:
         if self._mouth >= 0:
@@ -275,34 +273,31 @@ def _alone(folder: Path) -> Iterator[None]:
     """One scribe writes a log. One of an earlier attempt that still listens to a process left over is ended."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # a full disk has no room for a lock either
-            lock = held.enter_context((folder / ".scribe.lock").open("a+"))
-            _take(lock)
+            _take(held.enter_context((folder / ".scribe.lock").open("ab+")).fileno())
         yield
 
 
-def _take(lock: IO[str]) -> None:
+def _take(lock: int) -> None:
     patience = time.monotonic() + END_SECONDS
-    while not _locked(lock.fileno()):
+    while not _locked(lock):
         if time.monotonic() > patience:
             _end_holder(lock)
         time.sleep(0.02)
-    lock.truncate(0)
-    lock.write(f"{os.getpid()} {process.start_ticks(os.getpid())}\n")
-    lock.flush()
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()} {process.start_ticks(os.getpid())}\n".encode())
 
 
-def _locked(file: int) -> bool:
+def _locked(lock: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False
 
 
-def _end_holder(lock: IO[str]) -> None:
+def _end_holder(lock: int) -> None:
     with contextlib.suppress(OSError, ValueError):
-        lock.seek(0)
-        pid, ticks = map(int, lock.read().split())
+        pid, ticks = map(int, os.pread(lock, 100, 0).split())
         if ticks and process.start_ticks(pid) == ticks:
             os.kill(pid, signal.SIGUSR1)
 
