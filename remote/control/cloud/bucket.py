@@ -94,21 +94,21 @@ class Bucket:
     def sweep(self, run_id: str) -> int:
         """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
         with self._explained():
-            keys = [each["Key"] for each in self._objects(f"{self.prefix}{run_id}-")]
+            keys = [each["Key"] for each in objects(self._s3, self.name, f"{self.prefix}{run_id}-")]
             named: set[str] = set()
             for job_id in {key.removeprefix(self.prefix).split("/")[0] for key in keys}:
                 manifest, folder = self.manifest(job_id), self._folder(job_id)
                 pieces = (kept.pieces(folder) for kept in manifest.files.values()) if manifest else ()
                 named |= {manifest_key(folder), *(piece.key for each in pieces for piece in each)}
             stale = [key for key in keys if key not in named]
-            self._delete(stale)
+            delete(self._s3, self.name, stale)
         return len(stale)
 
     def spilled(self) -> list[Spilled]:
         """What lies there of the project's jobs, of every run."""
         found: dict[str, Spilled] = {}
         with self._explained():
-            for each in self._objects(self.prefix):
+            for each in objects(self._s3, self.name, self.prefix):
                 job_id = each["Key"].removeprefix(self.prefix).split("/")[0]
                 before = found.get(job_id, Spilled(job_id, 0, each["LastModified"]))
                 found[job_id] = Spilled(job_id, before.size + each["Size"], max(before.at, each["LastModified"]))
@@ -125,8 +125,8 @@ class Bucket:
         """Remove all that lies there of a job: first its manifest, without which the rest is nothing."""
         folder = self._folder(job_id)
         with self._explained():
-            self._delete([manifest_key(folder)])
-            self._delete([each["Key"] for each in self._objects(folder)])
+            delete(self._s3, self.name, [manifest_key(folder)])
+            delete(self._s3, self.name, [each["Key"] for each in objects(self._s3, self.name, folder)])
 
     @property
     def prefix(self) -> str:
@@ -137,15 +137,6 @@ class Bucket:
         """The job's place for people."""
         return f"s3://{self.name}/{self._folder(job_id)}"
 
-    def _objects(self, prefix: str) -> Iterator[dict[str, Any]]:
-        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-            yield from page.get("Contents", ())
-
-    def _delete(self, keys: list[str]) -> None:
-        for start in range(0, len(keys), 1000):
-            objects = [{"Key": key} for key in keys[start : start + 1000]]
-            self._s3.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
-
     def _folder(self, job_id: str) -> str:
         return f"{self.prefix}{job_id}/"
 
@@ -155,6 +146,19 @@ class Bucket:
 
     def _explained(self) -> AbstractContextManager[None]:
         return refusals.explained(refusals.Context(self.box, self.at.region, regions=self.at.regions))
+
+
+def objects(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """What lies below a prefix, however much that is: `Key`, `Size`, `LastModified`."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from page.get("Contents", ())
+
+
+def delete(s3: Any, bucket: str, keys: list[str]) -> None:
+    """Remove objects, however many they are."""
+    for start in range(0, len(keys), 1000):
+        named = [{"Key": key} for key in keys[start : start + 1000]]
+        s3.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True})
 
 
 def of_entry(name: str | None, entry: Any) -> Bucket | None:

@@ -1,10 +1,9 @@
 """A way to a box whose bulk goes round it, by presigned S3: a Session Manager tunnel carries under one megabyte a second.
 
 Commands, their answers and what is small go over the connection as ever. What a command reads and is large is put into the bucket and
-fetched by the box; what it says and is large comes back in pieces. Nothing stays in the bucket.
+fetched by the box. What is large and comes home is asked for by `by_store`. Nothing stays in the bucket.
 """
 
-import base64
 import contextlib
 import io
 import json
@@ -14,19 +13,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from remote.control.errors import BoxUnreachable
 from remote.control.project import CODE
 from remote.control.transport.base import Result, Stdin, Stream, Transport, last_lines, run_to_end
-from remote.control.transport.payload import lines_of
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
 
 LARGE_BYTES = 1 << 20
-PIECE_BYTES = 16 << 20
 _SIGNED_SECONDS = 6 * 3600
 _STORE_FAILED = 75
 _CHUNK = 1 << 20
@@ -57,21 +55,27 @@ class Store:
             with contextlib.closing(body):
                 yield from body.iter_chunks(_CHUNK)
 
-    def remove(self, folder: str) -> None:
-        """Remove all objects below `folder`."""
+    def remove(self, folder: str, older_than: float = 0.0) -> None:
+        """Remove all objects below `folder`, or those older than so many seconds."""
+        from remote.control.cloud import bucket
+
+        until = datetime.now(UTC) - timedelta(seconds=older_than)
         with self.explained():
-            for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix + folder):
-                if keys := [{"Key": each["Key"]} for each in page.get("Contents", ())]:
-                    self.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
+            found = bucket.objects(self.s3, self.bucket, self.prefix + folder)
+            bucket.delete(self.s3, self.bucket, [each["Key"] for each in found if not older_than or each["LastModified"] < until])
 
 
 class BulkTransport:
-    """A transport whose bulk goes by a store, which is only asked for when there is some."""
+    """A transport beside which a store carries bulk: what commands read where `is_slow`, what `pull` brings where that is faster.
 
-    def __init__(self, inner: Transport, store: Callable[[], Store]) -> None:
-        self.where = inner.where
+    The store is only asked for when there is bulk; None where the inventory has none.
+    """
+
+    def __init__(self, inner: Transport, store: Callable[[], Store | None], is_slow: bool) -> None:
+        self.where, self.is_slow = inner.where, is_slow
         self._inner, self._make_store = inner, store
         self._made: Store | None = None
+        self._was_asked = False
         self._lock = threading.Lock()
 
     @property
@@ -91,11 +95,9 @@ class BulkTransport:
     def open(
         self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
     ) -> Stream:  # fmt: skip
-        """Start a command, its bulk by the bucket."""
-        if _size(stdin) >= LARGE_BYTES:
-            return self._fed(command, stdin, timeout, silence)
-        if expect >= LARGE_BYTES:
-            return self._carried(command, stdin, timeout, silence, expect)
+        """Start a command; what it reads and is large goes by the store where the connection is slow."""
+        if self.is_slow and _size(stdin) >= LARGE_BYTES and (store := self.store) is not None:
+            return self._fed(store, command, stdin, timeout, silence)
         return self._inner.open(command, stdin, timeout, silence)
 
     def another(self) -> Transport:
@@ -113,30 +115,23 @@ class BulkTransport:
         self.close()
 
     @property
-    def _store(self) -> Store:
+    def store(self) -> Store | None:
+        """The store, where there is one."""
         with self._lock:
-            if self._made is None:
-                self._made = self._make_store()
+            if not self._was_asked:
+                self._made, self._was_asked = self._make_store(), True
             return self._made
 
-    def _fed(self, command: str, stdin: Stdin, timeout: float | None, silence: float | None) -> Stream:
-        store, name = self._store, f"{secrets.token_hex(8)}/in"
+    def _fed(self, store: Store, command: str, stdin: Stdin, timeout: float | None, silence: float | None) -> Stream:
+        name = f"{secrets.token_hex(8)}/in"
         size = _size(stdin)
         try:
             store.put(name, io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin)
             asked = json.dumps({"url": store.link(name, "get_object"), "size": size}).encode()
-            return _Ferried(self._inner.open(_ferry("in", command), asked, timeout, silence), store, name.partition("/")[0], self.where)
+            return _Ferried(self._inner.open(_ferry(command), asked, timeout, silence), store, name.partition("/")[0], self.where)
         except BaseException:
             store.remove(name)
             raise
-
-    def _carried(self, command: str, stdin: Stdin, timeout: float | None, silence: float | None, expect: int) -> Stream:
-        store, folder = self._store, secrets.token_hex(8)
-        question = stdin if isinstance(stdin, bytes) else stdin.read()
-        count = expect * 101 // 100 // PIECE_BYTES + 2
-        urls = [store.link(f"{folder}/{number:06}", "put_object") for number in range(count)]
-        asked = json.dumps({"urls": urls, "piece": PIECE_BYTES, "stdin": base64.b64encode(question).decode()}).encode()
-        return _Carried(self._inner.open(_ferry("out", command), asked, timeout, silence), store, folder, self.where)
 
 
 class _Ferried:
@@ -178,30 +173,6 @@ class _Ferried:
             )  # fmt: skip
 
 
-class _Carried(_Ferried):
-    """A command whose output comes by the store, piece by piece."""
-
-    _told: int = -1
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of the command, after the output is exhausted."""
-        return self._told
-
-    def __iter__(self) -> Iterator[bytes]:
-        for number, line in enumerate(lines_of(self._inner)):
-            told = json.loads(line)
-            if "exit" in told:
-                self._told = int(told["exit"])
-                continue
-            name = f"{self._folder}/{number:06}"
-            yield from self._store.chunks(name)
-            self._store.remove(name)
-        if self._told == -1:
-            self._told = self._inner.exit_code
-        self._check()
-
-
 class _Unclosed(io.RawIOBase):
     """A file for the uploader, which closes what it is given: the caller may want to rewind its own."""
 
@@ -218,32 +189,33 @@ class _Unclosed(io.RawIOBase):
 
 
 def of_box(box: "Box", inner: Transport) -> Transport:
-    """`inner`, with its bulk by the inventory's bucket where there is one."""
+    """`inner`, with the inventory's bucket beside it; as it is for a host that stands."""
+    return BulkTransport(inner, partial(_store_of, box), is_slow=box.reach == "ssm") if box.id else inner
+
+
+def _store_of(box: "Box") -> Store | None:
     from remote.control.cloud import bucket, identity, refusals
     from remote.control.config.inventory import load_inventory
 
     inventory = load_inventory()
     name, entry = inventory.storage.bucket, inventory.boxes.get(box.name)
-    if name is None or entry is None:
-        return inner
-
-    def store() -> Store:
-        found = bucket.of_entry(name, entry)
-        assert found is not None  # a box of a cloud, and a bucket
-        explained = partial(refusals.explained, refusals.Context(box.name, found.at.region, regions=found.at.regions))
-        return Store(found.at.client("s3"), name, f"windlass/{identity.project_mark()}/bulk/", explained)
-
-    return BulkTransport(inner, store)
+    found = bucket.of_entry(name, entry) if entry is not None else None
+    if found is None:
+        return None
+    explained = partial(refusals.explained, refusals.Context(box.name, found.at.region, regions=found.at.regions))
+    return Store(found.at.client("s3"), found.name, f"windlass/{identity.project_mark()}/bulk/", explained)
 
 
-def _ferry(way: str, command: str) -> str:
+def _ferry(command: str) -> str:
     source = (CODE / "remote/payload/ferry.py").read_text()
-    return f"exec python3 -c {shlex.quote(source)} {way} {shlex.quote(command)}"
+    return f"exec python3 -c {shlex.quote(source)} {shlex.quote(command)}"
 
 
 def _size(stdin: Stdin) -> int:
     if isinstance(stdin, bytes):
         return len(stdin)
+    if not hasattr(stdin, "tell"):
+        return 0
     try:
         at = stdin.tell()
         size = stdin.seek(0, io.SEEK_END) - at

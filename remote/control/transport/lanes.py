@@ -32,6 +32,9 @@ LONG_SECONDS = 1.5
 FAR_SECONDS = 0.1
 """A box that took longer to start the sender, two round trips at the least, is far: what is large gets its lanes at once."""
 
+DETOUR_SETTLED_SECONDS, DETOUR_SECONDS = 2.0, 10.0
+"""The same for a detour, which costs requests that are paid for."""
+
 STRAGGLER_SECONDS = 1.0
 """A lane that has had nothing to do for so long takes over what another one still owes."""
 
@@ -81,15 +84,22 @@ class Work:
                 self._changed.wait(STRAGGLER_SECONDS / 2)
         return None
 
-    def arrived(self, piece: Piece, content: "bytes | memoryview") -> None:
-        """Write what has come of a piece. Raises OSError."""
+    def arrived(self, lane: "Questions", piece: Piece, content: "bytes | memoryview") -> None:
+        """Write what has come of a lane's piece. Raises OSError."""
         self._partial.write(piece.at, content)
         piece.at += len(content)
         with self._changed:
             self._on_bytes(self._partial.done)
             if piece.at == piece.end:
                 self._held.remove(piece)
+                lane.held.remove(piece)
                 self._changed.notify_all()
+
+    def ask_no_more(self, lane: "Questions") -> None:
+        """A lane gets nothing more to ask for."""
+        with self._changed:
+            lane.is_over = True
+            self._changed.notify_all()
 
     def leave(self, lane: "Questions") -> None:
         """A lane ends: what it has asked for in vain is for the others."""
@@ -159,7 +169,7 @@ def run_lane(
         with transport.open(command, questions.as_stdin(), silence=SILENCE_SECONDS) as stream:
             opened()
             try:
-                _receive(transport.where, stream, questions.held, artifact, work, partial)
+                _receive(transport.where, stream, questions, artifact, work, partial)
             finally:
                 work.leave(questions)
     except OSError as error:
@@ -171,14 +181,14 @@ def _range(piece: Piece | None) -> dict[str, Any] | None:
     return None if piece is None else {"from": piece.at, "to": piece.end}
 
 
-def _receive(where: str, stream: Stream, held: "deque[Piece]", artifact: Artifact, work: Work, partial: Partial) -> None:
+def _receive(where: str, stream: Stream, lane: Questions, artifact: Artifact, work: Work, partial: Partial) -> None:
     chunks, rest = iter(stream), b""
     while b"\n" not in rest:
         rest += _next_chunk(chunks, where, artifact, stream)
     header, rest = rest.split(b"\n", 1)
     admit(where, header, artifact, partial)
     while not work.is_over:
-        _distribute(memoryview(rest), held, work)
+        _distribute(memoryview(rest), lane, work)
         try:
             rest = b"" if work.is_over else _next_chunk(chunks, where, artifact, stream)
         except BoxUnreachable:
@@ -193,14 +203,12 @@ def _next_chunk(chunks: Iterator[bytes], where: str, artifact: Artifact, stream:
     return chunk
 
 
-def _distribute(content: memoryview, held: "deque[Piece]", work: Work) -> None:
+def _distribute(content: memoryview, lane: Questions, work: Work) -> None:
     while content:
-        piece = held[0]
+        piece = lane.held[0]
         part = content[: piece.end - piece.at]
-        work.arrived(piece, part)
+        work.arrived(lane, piece, part)
         content = content[len(part) :]
-        if piece.at == piece.end:
-            held.popleft()
 
 
 def admit(where: str, header: bytes, artifact: Artifact, partial: Partial) -> None:
@@ -251,10 +259,16 @@ def broken_off(where: str, artifact: Artifact, stream: Stream) -> Exception:
 
 
 class SideLanes:
-    """More lanes beside the first one, over connections of their own, once it shows that they pay. They end with the block."""
+    """More lanes beside the first one, over connections of their own, once it shows that they pay. They end with the block.
 
-    def __init__(self, transport: Transport, command: str, artifact: Artifact, work: Work, partial: Partial) -> None:
+    `detour` is a lane by another road, which is tried where even so it takes long; it returns when it ends.
+    """
+
+    def __init__(
+        self, transport: Transport, command: str, artifact: Artifact, work: Work, partial: Partial, detour: Callable[[], None] | None = None
+    ) -> None:  # fmt: skip
         self._main, self._command, self._artifact, self._work, self._partial = transport, command, artifact, work, partial
+        self._detour = detour
         self._transports: list[Transport] = []
         self._threads: list[threading.Thread] = []
         self._began_at, self._had, self._is_far = time.monotonic(), partial.done, False
@@ -281,20 +295,25 @@ class SideLanes:
         thread.start()
 
     def _watch(self) -> None:
-        first = 0.0
-        while not self._work.wait(LOOK_SECONDS):
-            arrived, now = self._partial.done - self._had, time.monotonic()
-            first = first or (now if arrived else 0.0)
-            if self._is_far or (first and now - first > SETTLED_SECONDS):
-                if self._is_far or (self._artifact.size - self._partial.done) * (now - first) > LONG_SECONDS * arrived:
-                    self._widen()
-                return
+        if self._is_long_after(SETTLED_SECONDS, LONG_SECONDS, or_far=True):
+            for _ in range(SIDE_LANES):
+                transport = self._main.another()
+                self._transports.append(transport)
+                self._start(self._side_lane, transport)
+        if self._detour is not None and self._is_long_after(DETOUR_SETTLED_SECONDS, DETOUR_SECONDS):
+            self._detour()
 
-    def _widen(self) -> None:
-        for _ in range(SIDE_LANES):
-            transport = self._main.another()
-            self._transports.append(transport)
-            self._start(self._side_lane, transport)
+    def _is_long_after(self, settled: float, long: float, or_far: bool = False) -> bool:
+        """Whether it takes longer than `long` seconds from now, at the rate of the first `settled` seconds of bytes from here on."""
+        had, first = self._partial.done, 0.0
+        while not self._work.wait(LOOK_SECONDS):
+            arrived, now = self._partial.done - had, time.monotonic()
+            first = first or (now if arrived else 0.0)
+            if or_far and self._is_far:
+                return True
+            if first and now - first > settled:
+                return (self._artifact.size - self._partial.done) * (now - first) > long * arrived
+        return False
 
     def _side_lane(self, transport: Transport) -> None:
         try:

@@ -7,9 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from remote.contract import atomic, digest, disk, safetensors
 from remote.contract.jobs import Artifact, Cause
-from remote.control.errors import BoxUnreachable, JobFailed
+from remote.control.errors import BoxUnreachable, CloudError, JobFailed
 from remote.control.project import CODE
 from remote.control.transport.base import Transport
+from remote.control.transport.bulk import LARGE_BYTES, BulkTransport
+from remote.control.transport.by_store import StoreFailed, run_lane_by_store
 from remote.control.transport.lanes import OnBytes, SideLanes, Work, corrupt, run_lane
 from remote.control.transport.partial import Partial
 from remote.control.transport.payload import on_box
@@ -80,7 +82,7 @@ class _Bring:
         self.transport, self.artifact = transport, artifact
         self._command = f"exec python3 -c {shlex.quote((CODE / 'remote/payload/send.py').read_text())} {on_box(box_root)}"
         self._on_bytes, self._notice, self._patience, self._look = on_bytes, notice, patience, look
-        self._attempts = 0
+        self._attempts, self._store_failed = 0, False
 
     def into(self, partial: Partial) -> None:
         """Fill the part."""
@@ -103,13 +105,43 @@ class _Bring:
             return
         work = Work(partial, self._on_bytes)
         try:
-            with SideLanes(self.transport, self._command, self.artifact, work, partial) as side:
-                run_lane(self.transport, self._command, self.artifact, work, partial, side.main_opened)
+            if not (self._is_slow and self._by_store(work, partial)):
+                self._straight(work, partial)
         except BoxUnreachable:
             if work.error is None:
                 raise
         if work.error is not None:
             raise work.error
+
+    def _straight(self, work: Work, partial: Partial) -> None:
+        def beside() -> None:
+            try:
+                self._by_store(work, partial)
+            except BoxUnreachable:  # the main lane sees that too
+                return
+            except Exception as error:
+                work.end(error)
+
+        with SideLanes(self.transport, self._command, self.artifact, work, partial, None if self._is_slow else beside) as side:
+            run_lane(self.transport, self._command, self.artifact, work, partial, side.main_opened)
+
+    @property
+    def _is_slow(self) -> bool:
+        return isinstance(self.transport, BulkTransport) and self.transport.is_slow and self.artifact.size >= LARGE_BYTES
+
+    def _by_store(self, work: Work, partial: Partial) -> bool:
+        """Bring what is missing by the transport's store; False where it has none, or it fails, once for all."""
+        if self._store_failed or not isinstance(self.transport, BulkTransport):
+            return False
+        try:
+            if (store := self.transport.store) is None:
+                return False
+            run_lane_by_store(self.transport, self._command, self.artifact, work, partial, store)
+            return True
+        except (StoreFailed, CloudError) as error:
+            self._store_failed = True
+            self._notice(f"{self.artifact.path} does not come by the bucket ({error}): it comes over SSH alone")
+            return False
 
 
 def _problem(partial: Partial) -> str:

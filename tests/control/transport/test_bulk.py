@@ -4,15 +4,18 @@ import contextlib
 import hashlib
 import io
 import os
+import time
 
 import pytest
 from moto.server import ThreadedMotoServer
 
+from remote.contract import digest as digests
+from remote.contract.jobs import Artifact
 from remote.control.cloud.endpoint import EmbeddedEndpoint
-from remote.control.errors import BoxUnreachable
-from remote.control.transport import bulk
-from remote.control.transport.base import run_to_end
+from remote.control.errors import ArtifactCorrupt, BoxUnreachable, CloudError
+from remote.control.transport import by_store, lanes
 from remote.control.transport.bulk import BulkTransport, Store
+from remote.control.transport.pull import pull
 from tests.integration.boxes import folder_box
 
 
@@ -29,16 +32,18 @@ def s3():
 
 @pytest.fixture
 def box(s3, tmp_path, monkeypatch):
-    monkeypatch.setattr(bulk, "PIECE_BYTES", 300_000)
+    monkeypatch.setattr(by_store, "PIECE_BYTES", 300_000)
     monkeypatch.delenv("http_proxy", raising=False)
-    with BulkTransport(folder_box(tmp_path / "home"), lambda: Store(s3, "shared", "windlass/p/bulk/", contextlib.nullcontext)) as box:
+    counted = Counted(folder_box(tmp_path / "home"))
+    with BulkTransport(counted, lambda: Store(s3, "shared", "windlass/p/bulk/", contextlib.nullcontext), is_slow=True) as box:
+        box.counted = counted
         yield box
     assert "Contents" not in s3.list_objects_v2(Bucket="shared"), "nothing stays in the bucket"
 
 
 def test_what_is_small_goes_as_ever(box):
     assert box.exec("cat; exit 3", b"small").stdout == b"small"
-    assert box._made is None, "the bucket was not even asked for"
+    assert not box._was_asked, "nobody asked for the bucket"
 
 
 @pytest.mark.parametrize("as_file", [True, False])
@@ -56,26 +61,146 @@ def test_a_command_may_stop_reading(box):
     assert box.exec("head -c 5", b"12345" * 400_000).stdout == b"12345"
 
 
-def test_what_a_command_says(box):
-    with box.open("cat >&2; head -c 1700000 /dev/zero; printf end; exit 4", b"question", expect=1_700_003) as stream:
-        content = b"".join(stream)
-    assert content == bytes(1_700_000) + b"end"
-    assert (stream.exit_code, stream.stderr) == (4, b"question")
-
-
-def test_a_reader_that_leaves_early_leaves_nothing(box):
-    with box.open("head -c 3000000 /dev/zero", expect=3_000_000) as stream:
-        next(iter(stream))
-
-
-def test_more_than_was_spoken_of_is_an_error(box):
-    with pytest.raises(BoxUnreachable, match="bucket") as caught:
-        run_to_end(box.open("head -c 9000000 /dev/zero", expect=1_100_000))
-    assert "more than was asked for" in caught.value.why and "X-Amz" not in str(caught.value.lines())
-
-
 def test_a_bucket_that_the_box_does_not_get_at(box, monkeypatch):
     monkeypatch.setattr(Store, "link", lambda store, name, operation: "http://127.0.0.1:9/nothing")
     with pytest.raises(BoxUnreachable) as caught:
         box.exec("cat", bytes(2_000_000))
     assert "gateway endpoint" in caught.value.remedy
+
+
+# ---- what comes home -------------------------------------------------------------------------------------------------
+
+CONTENT = os.urandom(2_500_000)
+
+
+class Counted:
+    """The box: `said` counts the bytes of its answers. `pace` seconds pass before each chunk; `interrupt` is raised after one."""
+
+    def __init__(self, inner):
+        self.inner, self.where, self.said, self.pace, self.interrupt = inner, inner.where, 0, 0.0, None
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def open(self, *words):
+        return CountedStream(self, self.inner.open(*words))
+
+
+class CountedStream:
+    def __init__(self, box, stream):
+        self.box, self.stream = box, stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def __enter__(self):
+        self.stream.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        self.stream.__exit__(*exception)
+
+    def __iter__(self):
+        for chunk in self.stream:
+            self.box.said += len(chunk)
+            yield chunk
+            time.sleep(self.box.pace if len(chunk) > 1000 else 0)
+            if self.box.interrupt:
+                raise self.box.interrupt
+
+
+def made(box, content=CONTENT):
+    path = box.counted.home / "windlass/jobs/j/artifacts/it"
+    for part, part_content in (content if isinstance(content, dict) else {"": content}).items():
+        target = path / part if part else path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(part_content)
+    return Artifact("jobs/j/artifacts/it", digests.size_of(path), digests.of_path(path), path.is_dir())
+
+
+def pulled(box, artifact, tmp_path):
+    told, seen = [], []
+    pull(box, "windlass", artifact, tmp_path / "it", seen.append, told.append)
+    assert digests.of_path(tmp_path / "it") == artifact.sha256 and seen == sorted(seen) and seen[-1] == artifact.size
+    return told
+
+
+@pytest.mark.parametrize("content", [CONTENT, {"a": CONTENT[:700_000], "b/c": CONTENT, "d": b""}], ids=["file", "folder"])
+def test_what_comes_home_goes_round_the_connection(box, tmp_path, content):
+    assert pulled(box, made(box, content), tmp_path) == []
+    assert box.counted.said < 2_000
+
+
+def test_what_is_small_comes_over_the_connection(box, tmp_path):
+    assert pulled(box, made(box, CONTENT[:1000]), tmp_path) == [] and not box._was_asked
+
+
+def test_it_comes_over_the_connection_when_the_box_does_not_get_at_the_bucket(box, tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "link", lambda store, name, operation: "http://127.0.0.1:9/nothing?X-Amz-Signature=secret")
+    (told,) = pulled(box, made(box), tmp_path)
+    assert "over SSH alone" in told and "refused" in told and "secret" not in told
+    assert box.counted.said > len(CONTENT)
+
+
+@pytest.mark.parametrize("how", ["refused", "short", "breaks"])
+def test_it_comes_over_the_connection_when_the_laptop_does_not_get_at_it(box, tmp_path, monkeypatch, how):
+    real, got = Store.chunks, []
+
+    def chunks(store, name):
+        got.append(name)
+        if len(got) < 3:
+            yield from real(store, name)
+            return
+        if how == "refused":
+            raise CloudError("no", why="the cloud said no")
+        yield b"x" * 10 if how == "short" else next(iter(real(store, name)))[:10]
+        if how == "breaks":
+            raise ConnectionResetError("reset")
+
+    monkeypatch.setattr(Store, "chunks", chunks)
+    if how == "short":  # what came of it is wrong: found by the digest, and all is fetched anew
+        with pytest.raises(ArtifactCorrupt):
+            pulled(box, made(box), tmp_path)
+        return
+    (told,) = pulled(box, made(box), tmp_path)
+    assert "over SSH alone" in told and box.counted.said > 0
+
+
+def test_a_bucket_that_is_not_there(tmp_path):
+    def missing():
+        raise CloudError("there is no bucket shared")
+
+    box = BulkTransport(Counted(folder_box(tmp_path / "home")), missing, is_slow=True)
+    box.counted = box._inner
+    (told,) = pulled(box, made(box), tmp_path)
+    assert "there is no bucket" in told
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_beside_a_slow_connection_the_bucket_takes_what_it_can(box, tmp_path, monkeypatch, works):
+    box.is_slow, box.counted.pace = False, 0.05
+    monkeypatch.setattr(lanes, "SIDE_LANES", 0)
+    monkeypatch.setattr(lanes, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(lanes, "SETTLED_SECONDS", 0.01)
+    monkeypatch.setattr(lanes, "DETOUR_SETTLED_SECONDS", 0.05)
+    monkeypatch.setattr(lanes, "DETOUR_SECONDS", 0.1)
+    if not works:
+        monkeypatch.setattr(Store, "link", lambda store, name, operation: "http://127.0.0.1:9/nothing")
+    artifact = made(box, CONTENT * 2)
+    told = pulled(box, artifact, tmp_path)
+    assert (box.counted.said < artifact.size * 0.9 and told == []) if works else (box.counted.said > artifact.size and len(told) == 1)
+
+
+def test_ctrl_c_leaves_nothing_in_the_bucket_and_keeps_what_came(box, tmp_path):
+    box.counted.interrupt = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        pull(box, "windlass", made(box), tmp_path / "it")
+    box.counted.interrupt = None
+    assert pulled(box, made(box), tmp_path) == []
+
+
+def test_what_a_killed_laptop_left_goes_when_the_next_comes_by(s3, box, tmp_path, monkeypatch):
+    s3.put_object(Bucket="shared", Key="windlass/p/bulk/0123/0", Body=b"left")
+    time.sleep(1.1)  # S3 tells whole seconds
+    monkeypatch.setattr(by_store, "STALE_SECONDS", 0.05)
+    assert pulled(box, made(box), tmp_path) == []
