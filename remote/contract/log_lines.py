@@ -1,5 +1,6 @@
 """The lines of a log that are wanted, and when each was written. The box and the laptop read logs by the same words."""
 
+import math
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -165,9 +166,10 @@ class Scan:
         if not wanted.takes_all:  # whether a traceback is under way there
             wanted.of(bytes_between(log, line_start(log, max(log.bounds()[0], start - LOOK_BACK_BYTES)), start))
 
-    def pieces(self, now: float | None = None) -> Iterator[Piece]:
-        """All that is there by now; `now` for what was written just now."""
-        while True:
+    def pieces(self, now: float | None = None, at_most: float = math.inf) -> Iterator[Piece]:
+        """All that is there by now, or about the next `at_most` bytes of it; `now` for what was written just now."""
+        until = self.next + len(self._rest) + at_most
+        while self.next + len(self._rest) < until:
             asked = self.next + len(self._rest)
             start, chunk = self._log.read(asked, READ_BYTES)
             if start > asked:

@@ -23,13 +23,17 @@ from remote.contract.timeline import Event
 from remote.payload import supervise
 from remote.payload.happenings import WATCHDOGS, Happening, Happenings
 
-POLL_SECONDS = 0.05
-LOOK_SECONDS = 0.5
-"""How often the jobs are asked how they stand."""
+POLL_SECONDS = 0.02
+LOOK_SECONDS = 0.2
+"""How often the jobs are asked how they stand, and the box what happened."""
+ROUND_BYTES = 4 * 1024 * 1024
+"""How much of one job is told before the others have their turn."""
 PARTIAL_SECONDS, PARTIAL_BYTES = 0.5, 64 * 1024
 """How often, and how much of, a line that has no end yet is told."""
 AROUND_SECONDS = 120.0
 """What happened so shortly before and after a job is told with it."""
+
+_UNKNOWN = (-1, -1)
 
 
 class Wire:
@@ -76,6 +80,7 @@ class JobLog:
         self.begins_at = moments.of(start) or state.started_at
         self.scan = Scan(log, start, wanted, moments)
         self._partial, self._partial_at = b"", 0.0
+        self._newest, self._mark = box.job(state.job_id).log, _UNKNOWN
 
     def facts(self) -> dict[str, Any]:
         """The job for people, and from which byte on it is told."""
@@ -92,6 +97,24 @@ class JobLog:
         for piece in self.scan.pieces():
             newest = max(newest, piece.at)
             yield newest, self, piece
+
+    def news(self, now: float) -> Iterator[Piece]:
+        """What was written since the last look. A look at a log that is as it was costs next to nothing."""
+        try:
+            found = self._newest.stat()
+            mark = (found.st_ino, found.st_size)
+        except FileNotFoundError:  # not written yet, or just rotated
+            mark = (0, 0)
+        if mark != self._mark:
+            self._mark, begin = mark, self.scan.next
+            yield from self.scan.pieces(now, ROUND_BYTES)
+            if self.scan.next - begin >= ROUND_BYTES:
+                self._mark = _UNKNOWN  # there may be more: after the others had their turn
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last look did not reach the end."""
+        return self._mark == _UNKNOWN
 
     def tell(self, wire: Wire, piece: Piece) -> None:
         """Send lines, or that there are none any more."""
@@ -162,20 +185,21 @@ class Telling:
                 if (mark := self._jobs_mark()) != jobs_seen:
                     jobs_seen = mark
                     self._take_newcomers()
+                for each in self._happened():
+                    self._tell_happening(each)
             self._tell_news()
             for job in ended:
-                job.tell_end(self._wire, time.time())
-                self._open.remove(job)
+                if not job.has_more:
+                    job.tell_end(self._wire, time.time())
+                    self._open.remove(job)
             self._wire.flush()
-            if self._open or not self._question.jobs:
+            if (self._open or not self._question.jobs) and not any(job.has_more for job in self._open):
                 time.sleep(POLL_SECONDS)
 
     def _tell_news(self) -> None:
         now = time.time()
-        for each in self._happened():
-            self._tell_happening(each)
         for job in self._open:
-            for piece in job.scan.pieces(now):
+            for piece in job.news(now):
                 job.tell(self._wire, piece)
             if not self._question.raw:
                 job.tell_partial(self._wire)

@@ -56,6 +56,15 @@ def test_the_tail_is_the_end_of_what_is_wanted(lines, count, grep):
     assert lines_of(Scan(log, start, Filter(grep), Moments(()))) == b"".join(wanted[-count:] if count else [])
 
 
+@given(LINES, some.integers(1, 40))
+def test_it_may_be_read_in_rounds(lines, at_most):
+    whole = b"".join(lines)
+    scan, told = Scan(Bytes(whole), 0, Filter(), Moments(())), b""
+    while scan.next + len(scan.unfinished) < len(whole):
+        told += b"".join(piece.content for piece in scan.pieces(1.0, at_most))
+    assert told == whole
+
+
 def test_what_was_dropped_is_told_and_reading_goes_on():
     log = Bytes(b"0123\n5678\nrest\n", gone=7)
     pieces = list(Scan(log, 0, Filter(), Moments(())).pieces())

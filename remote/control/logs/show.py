@@ -57,6 +57,11 @@ class _Voice(Listener):
     printer: Printer
     told: list[tuple[str, Status, str]] = field(default_factory=list)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else is told beside it."""
+        return len(self.merging.names) == 1
+
     def introduce(self, job: dict[str, Any]) -> None:
         self.printer.introduce(self.name, job["stage"])
 
@@ -97,7 +102,7 @@ def _run(lane: _Lane, voice: _Voice) -> None:
         lane.ask(voice)
     except Exception as error:  # it is told when all others have ended, and nothing waits for this one
         lane.error = as_error(error)
-        if len(voice.merging.names) > 1:
+        if not voice.is_alone:
             voice.notice(f"{lane.name}: {lane.error.what}")
     finally:
         voice.merging.end(lane.name)
@@ -162,8 +167,10 @@ class _OfBox:
         except BoxStopped as error:
             self._tell_left(inventory, asking, voice, error)
             return
-        if not asking.jobs:
-            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy="./inv run PLAYBOOK")
+        if not asking.jobs and not voice.is_alone:
+            voice.notice(f"box {self.name} keeps no job")
+        elif not asking.jobs:
+            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy="`./inv ps --all` lists the jobs of all boxes")
 
     def _tell_left(self, inventory: Any, asking: Asking | None, voice: _Voice, error: BoxStopped) -> None:
         resume = asking.resume if asking else {}
