@@ -11,7 +11,7 @@ from remote.contract import evidence, job_log
 from remote.contract.evidence import Evidence, Places
 from remote.contract.jobs import Cause, JobState, Status
 from remote.contract.paths import JobPaths
-from remote.control.errors import BoxStopped, BoxUnreachable, CloudError, ConfigError, JobFailed, NotFound
+from remote.control.errors import BoxStopped, BoxUnreachable, CloudError, ConfigError, JobFailed, NotFound, PreflightFailed
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -126,10 +126,8 @@ def _of_job(inventory: "Inventory", box_name: str, job_id: str, minutes: float, 
     entry = inventory.box(box_name)
     try:
         return of_box(boxes.running(entry), job_id, minutes)
-    except (BoxStopped, BoxUnreachable, CloudError) as error:
-        say(f"not asked: {error.what}")
-    except JobFailed as error:
-        say(f"box {box_name}: {error.what}")
+    except (BoxStopped, BoxUnreachable, CloudError, JobFailed, PreflightFailed) as error:
+        say(f"box {box_name} does not tell: {'; '.join(filter(None, (error.what, error.why)))}")
     try:
         found = bucket.of_entry(inventory.storage.bucket, entry)
         return of_bucket(found, job_id, minutes) if found else None
