@@ -80,10 +80,15 @@ def test_no_secret_stands_in_arguments_or_surroundings(tmp_path):
 
 
 def test_times_say_when_bytes_were_written(tmp_path):
+    def answer(writer, stage):
+        await_true(lambda: (tmp_path / "log").exists() and whole(tmp_path) == b"one\n")
+        time.sleep(scribe.TIMES_EVERY_SECONDS)
+        stage.stdin.write(b"\n")
+
     before = time.time()
-    said_by(tmp_path, "import time\nprint('one')\ntime.sleep(0.6)\nprint('two')")
+    said_by(tmp_path, "print('one')\ninput()\nprint('two')", look=answer)
     (first, one), (second, two) = job_log.times(tmp_path)
-    assert (first, second) == (0, 4) and before <= one <= two - 0.5 <= time.time()
+    assert (first, second) == (0, 4) and before - 0.01 <= one <= two - 0.2 and two <= time.time()
 
 
 def test_long_times_are_thinned(tmp_path, monkeypatch):
