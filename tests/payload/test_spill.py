@@ -17,7 +17,7 @@ from remote.contract import spill as contract
 from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.contract.spill import Grant, Manifest, manifest_key
-from remote.payload import bucket, grants, spill, supervise
+from remote.payload import bucket, grants, spill, states, supervise
 from remote.payload.scribe import Log
 from remote.payload.supervise import Refused
 
@@ -72,7 +72,7 @@ def make_job(box, name=JOB, status=Status.INTERRUPTED, ended_at=5.0, steps=(10, 
             (place / "weights").write_bytes(os.urandom(1500))
         made = {"adapter": paths.artifacts / "adapter", "model": box.models / "tiny"}
         state.artifacts = {key: Artifact(str(path.relative_to(box.root)), 1500, digest.of_path(path), True) for key, path in made.items()}
-    supervise.write(paths, state)
+    states.write(paths, state)
     return paths
 
 
@@ -253,7 +253,7 @@ def test_a_finished_job_whose_artifact_lies_outside_is_refused(box, grant):
     paths = make_job(box, status=Status.SUCCEEDED)
     state = JobState.read(paths.state)
     state.artifacts["far"] = Artifact("../far", 1, "a" * 64)
-    supervise.write(paths, state)
+    states.write(paths, state)
     with pytest.raises(Refused, match="outside"):
         spill.spill(box, JOB, grant)
 

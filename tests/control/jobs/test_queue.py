@@ -115,7 +115,7 @@ def test_one_that_waits_is_interrupted_when_the_box_goes_down(box, begin, state)
 
 
 def test_a_killed_supervisor_gives_the_gpu_away_only_once_its_stage_is_gone(box, begin, state, digest):
-    box.exec(f"sed -i 's/^GRACE_SECONDS = .*/GRACE_SECONDS = 0.6/' {ROOT}/releases/{digest}/remote/payload/supervise.py")
+    box.exec(f"sed -i 's/^GRACE_SECONDS = .*/GRACE_SECONDS = 0.6/' {ROOT}/releases/{digest}/remote/payload/supervisor.py")
     first = begin("endless", "a", stubborn=True)
     await_true(lambda: told_to_stop(box, "a"))
     stage = stage_of(box, "a")

@@ -1,0 +1,82 @@
+"""What is recorded of a job on its box, and what an observer makes of it. Standard library only."""
+
+import os
+import time
+from pathlib import Path
+
+from remote.contract import atomic
+from remote.contract.jobs import Cause, JobState, Status
+from remote.contract.paths import JobPaths
+from remote.payload import outcome, process
+
+LAST_WORDS, ORDER = ".reserve", ".reserve.cancel"
+"""In a job's folder: room on the disk for its final state, and for the order that ends it."""
+
+
+def read(paths: JobPaths) -> JobState | None:
+    """The job's state, LOST where the record says that it runs or waits and nobody does; None when there is no such job."""
+    state = recorded(paths)
+    if state is None or not _is_forsaken(state):
+        return state
+    state = recorded(paths) or state  # it may have ended between the two looks
+    if not _is_forsaken(state):
+        return state
+    return lost(paths, state, _why_lost(state))
+
+
+def _is_forsaken(state: JobState) -> bool:
+    is_under_way = not state.status.is_final and not is_unborn(state)
+    return is_under_way and not process.is_alive(state.pid, state.start_ticks, state.boot_id)
+
+
+def is_unborn(state: JobState) -> bool:
+    """Whether no supervisor has taken the job up: one that waits in line has."""
+    return state.status is Status.PENDING and not state.pid
+
+
+def _why_lost(state: JobState) -> str:
+    waited = " while it waited in line" if state.status is Status.PENDING else ""
+    if state.boot_id == process.boot_id():
+        return f"the supervisor was killed{waited}"
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)))
+    return f"the box was rebooted or stopped under it{waited}; it came up at {moment}"
+
+
+def write(paths: JobPaths, state: JobState) -> None:
+    """Record the state."""
+    atomic.write_text(paths.state, state.to_json() + "\n")
+
+
+def write_surely(path: Path, text: str, reserve: str) -> None:
+    """Write a file, on a full disk too: what was reserved becomes the file, so that nobody can take its room in between."""
+    room = path.with_name(reserve)
+    try:
+        with room.open("r+b") as file:
+            file.write(text.encode() + b"\n")
+            file.truncate()
+            os.fsync(file.fileno())
+        room.replace(path)
+        atomic.sync_folder(path.parent)
+    except OSError:
+        atomic.write_text(path, text + "\n")
+
+
+def recorded(paths: JobPaths) -> JobState | None:
+    """The state as it was written last; None where there is none to be read."""
+    try:
+        return JobState.read(paths.state)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def lost(paths: JobPaths, state: JobState, why: str) -> JobState:
+    """The state of a job that nobody supervises any more."""
+    state.status, state.cause, state.why, state.place = Status.LOST, Cause.LOST, why, 0
+    state.what = f"job {state.job_id} is lost"
+    state.remedy, state.kept = "`./inv resume` goes on from the newest checkpoint", outcome.kept(paths)
+    return state
+
+
+def cancel_file(paths: JobPaths) -> Path:
+    """The order that ends the job: how many seconds it has for a checkpoint."""
+    return paths.folder / "cancel.json"
