@@ -194,7 +194,7 @@ class Assembly:
 
     def _adopt(self, content: Content, path: str) -> bool:
         try:
-            if os.lstat(path).st_size != content[1] or _sha_of(path) != content[0]:
+            if _size_of(path) != content[1] or _sha_of(path) != content[0]:
                 return False
         except OSError:
             return False
@@ -219,11 +219,7 @@ class Assembly:
 
     def _begin(self, content: Content, paths: list[str]) -> int:
         """Copy the beginning of a large content that an attempt before has left; returns its length."""
-        for path in paths:
-            try:
-                size = os.lstat(path).st_size
-            except OSError:
-                continue
+        for size, path in sorted(((_size_of(path), path) for path in paths), reverse=True):
             if PIECE_BYTES <= size < content[1]:
                 with open(path, "rb") as there, self._new(self._path(self._first_name(content)), self._names[content][0][1]) as file:
                     while (piece := there.read(min(PIECE_BYTES, size - file.tell()))) and file.tell() < size:
@@ -408,6 +404,13 @@ def _is_whole(release: Path, entries: list[list[Any]]) -> bool:
         return release.is_dir() and all(kind == "l" or os.lstat(release / name).st_size == size for name, kind, _, size in entries)
     except OSError:
         return False
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return -1
 
 
 def _sha_of(path: str) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from remote.control.errors import LaptopError
+from remote.control.errors import BoxUnreachable, LaptopError
 from remote.control.project import CODE
 from remote.control.transport.base import Transport
 from remote.control.transport.persist import persistently
@@ -112,16 +112,32 @@ def deploy(
     again. Raises PreflightFailed (no Python), JobFailed (disk full, an environment that cannot be made), BoxUnreachable, LaptopError
     (a file that changes while it is sent).
     """
-    before, arrived = transport.bytes_sent, set[int]()
+    before, arrived, has_answered = transport.bytes_sent, set[int](), transport.round_trips > 0
     place = Place(box_root, shared or "", requirements)
 
     def attempt() -> Pushed:
-        return push(transport, place, release, on_line, progress, arrived.add)
+        try:
+            return push(transport, place, release, on_line, progress, arrived.add)
+        except BoxUnreachable as error:
+            if has_answered or arrived:
+                raise
+            raise _NeverAnswered(error) from None
 
     kept = "what arrived is kept, and not sent again; the release that was current still is"
-    pushed = persistently(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
+    try:
+        pushed = persistently(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
+    except _NeverAnswered as never:
+        raise never.error from None
     sent = transport.bytes_sent - before
     return Deployed(release.digest, sent, pushed.was_current, pushed.environment, pushed.waits, pushed.lacking)
+
+
+class _NeverAnswered(Exception):
+    """A box that did not answer the first time either: nothing was lost that is worth waiting for."""
+
+    def __init__(self, error: BoxUnreachable) -> None:
+        super().__init__()
+        self.error = error
 
 
 def _member(going: Going) -> Member:
