@@ -35,8 +35,13 @@ def options(box: Box) -> dict[str, str]:
 
 def command(box: Box) -> list[str]:
     """The argument list of an interactive session. The user's own ssh configuration is left out: it could loosen these."""
-    settings = [f"{keyword}={_value(keyword, value)}" for keyword, value in options(box).items()]
-    return ["ssh", "-F", "none", *(word for setting in settings for word in ("-o", setting)), f"windlass-{box.name}"]
+    words = [word for keyword, value in settings(box).items() for word in ("-o", f"{keyword}={value}")]
+    return ["ssh", "-F", "none", *words, f"windlass-{box.name}"]
+
+
+def settings(box: Box) -> dict[str, str]:
+    """ssh_config keywords for a box, their values as `-o` takes them."""
+    return {keyword: _value(keyword, value) for keyword, value in options(box).items()}
 
 
 def config_block(box: Box) -> str:

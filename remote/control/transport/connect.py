@@ -8,12 +8,13 @@ from remote.control.transport.base import Transport
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.config.inventory import SshEntry
+    from remote.control.transport.ssh import Address
 
 
 def connect(box: "Box") -> Transport:
     """A transport to `box`; the connection itself is made with the first command.
 
-    What is bulk goes by the inventory's bucket where Session Manager is the only road.
+    What is bulk goes by the inventory's bucket where Session Manager is the only road, and where that is faster.
     A public box that does not answer at all gets port 22 opened for this laptop's present address, once, before that is an error.
     """
     from remote.control.cloud import reach
@@ -30,8 +31,8 @@ def connect(box: "Box") -> Transport:
         box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, road=road, admit=admit, heal=heal,
         dead_after=dead_after, identities=told.identities, identities_only=told.identities_only,
     )  # fmt: skip
-    way = SshTransport(address, pinned)
-    return bulk.of_box(box, way) if box.reach == "ssm" else way
+    way = SshTransport(address, pinned) if settings.transport == "paramiko" else _over_master(box, address)
+    return bulk.of_box(box, way)
 
 
 def open_door(box: "Box") -> None:
@@ -42,6 +43,15 @@ def open_door(box: "Box") -> None:
         _admit_this_laptop(box)
     if box.instance_connect:
         instance_connect.admit(box)
+
+
+def _over_master(box: "Box", address: "Address") -> Transport:
+    from remote.control.cloud import instance_connect, openssh
+    from remote.control.transport.master import OpenSshTransport, Place
+
+    before = (lambda: instance_connect.admit(box)) if box.instance_connect else None
+    place = Place(box.name, address.where, openssh.settings(box), address.dead_after, address.stands, before, address.heal)
+    return OpenSshTransport(place)
 
 
 def _settings() -> "SshEntry":

@@ -71,6 +71,8 @@ class Pulse:
         """The next bytes."""
         content = self._link.recv(size)
         self._heard = True
+        if self._ask is None:
+            self._acknowledge()
         return content
 
     def send(self, content: bytes, /) -> int:
@@ -107,6 +109,12 @@ class Pulse:
     def delivered(self) -> int:
         """How many of those have left this laptop for good, as far as it can know: with TCP, what is acknowledged."""
         return self._carrier.delivered if self._carrier else self._sent - _pending(self._link)
+
+    def _acknowledge(self) -> None:
+        # During a login small packets wait for each other's acknowledgement (Nagle), which a kernel holds back for 40 ms.
+        if isinstance(self._link, socket.socket) and hasattr(socket, "TCP_QUICKACK"):
+            with contextlib.suppress(OSError):
+                self._link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _watch(self) -> None:
         tick = min(_LONGEST_TICK_SECONDS, self.dead_after / 20)
