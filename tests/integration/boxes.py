@@ -206,9 +206,10 @@ class Sshd:
                 self.port = free.getsockname()[1]
         config = self.folder / "config"
         config.write_text("\n".join((
+            *self.options,  # sshd takes the first word on a matter
             f"ListenAddress {self.host}:{self.port}", f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/authorized",
             "StrictModes no", "UsePAM no", f"PidFile {self.folder}/pid", "MaxStartups 200:30:400", "MaxSessions 100",
-            f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}", "PasswordAuthentication no", *self.options,
+            f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}", "PasswordAuthentication no",
         )))  # fmt: skip
         assert SSHD is not None
         with (self.folder / "sshd.log").open("ab") as log:

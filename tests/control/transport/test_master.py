@@ -222,7 +222,7 @@ def test_without_the_program_it_says_which(place, monkeypatch):
 def test_too_many_commands_at_once_are_told(tmp_path, monkeypatch, place):
     with boxes.running_sshd(tmp_path / "narrow", "MaxSessions 1") as narrow:
         box = master.OpenSshTransport(place(port=narrow.port, key=narrow.key, host_key=narrow.host_key_line))
-        with box.open("echo on; sleep 5") as stream:
+        with box.open("echo on; sleep 1") as stream:
             next(iter(stream))
             with pytest.raises(BoxUnreachable) as caught:
                 box.exec("true")

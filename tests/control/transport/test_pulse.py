@@ -159,6 +159,16 @@ def test_a_command_whose_request_was_sent_is_never_sent_again(box, proxy, sshd):
     assert box.exec(f"cat {sshd.home}/runs").text == "ran\n"
 
 
+def test_one_command_too_many_is_told_and_the_others_go_on(tmp_path):
+    with boxes.running_sshd(tmp_path / "narrow", "MaxSessions 1") as narrow, narrow.transport() as box:
+        with box.open("echo on; cat", b"all the way") as stream:
+            assert next(iter(stream)) == b"on\n"
+            with pytest.raises(BoxUnreachable, match="no further command"):
+                box.exec("true")
+            assert b"".join(stream) == b"all the way"
+        assert box.exec("echo in").text == "in\n"
+
+
 def test_a_lost_connection_is_found_again_the_moment_the_link_is_back(sshd, proxy):
     back = []
 
