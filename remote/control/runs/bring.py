@@ -40,17 +40,24 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
 
 def _bring_each(session: BoxSession, ledger: Ledger, made: list[tuple[str, str, Reference]]) -> None:
     """All that can be had, before what can't stops the command: what was spilled comes from the bucket, whether or not the box is there."""
-    missing: list[str] = []
+    missing: dict[str, Reference] = {}
     stopped: BoxStopped | None = None
     for label, name, output in made:
         try:
             session.bring(output, ledger.folder / "artifacts" / label)
         except BoxStopped as error:
-            missing, stopped = [*missing, f"{label}.{name}"], error
+            missing[f"{label}.{name}"], stopped = output, error
     if stopped:
-        raise BoxStopped(
-            f"{stopped.what}: {', '.join(missing)} cannot be brought", where=stopped.where, why=stopped.why,
-            kept=f"the other {len(made) - len(missing)} of {len(made)} artifacts are here, verified",
-            remedy=f"where the box is only stopped: `./inv start {session.entry.name}`, then `./inv pull {ledger.run_id}`; "
-            f"`./inv resume {ledger.run_id}` makes again what went with a box",
-        )  # fmt: skip
+        raise _not_all(stopped, missing, len(made), session.entry.name, ledger.run_id)
+
+
+def _not_all(stopped: BoxStopped, missing: dict[str, Reference], count: int, box: str, run_id: str) -> BoxStopped:
+    shared = [name for name, output in missing.items() if output["path"].startswith("shared/")]
+    why = f"{', '.join(shared)}: of the folder that all jobs of a box share, which no bucket gets; with a terminated box it is gone"
+    return BoxStopped(
+        f"{stopped.what}: {', '.join(missing)} cannot be brought", where=stopped.where,
+        why="; ".join([*([stopped.why] if stopped.why else []), *([why] if shared else [])]),
+        kept=f"the other {count - len(missing)} of {count} artifacts are here, verified",
+        remedy=f"where the box is only stopped: `./inv start {box}`, then `./inv pull {run_id}`; "
+        f"`./inv resume {run_id}` makes again what went with a box",
+    )  # fmt: skip

@@ -232,14 +232,20 @@ class BoxSession:
         destination = folder / Path(artifact.path).name
         if destination.exists() and digest.of_path(destination) == artifact.sha256:
             return destination
-        from remote.control.transport.pull import pull
+        from remote.control.transport.pull import forget_part
 
         try:
-            transport = self.transport
-        except BoxStopped:
+            return self._pull(artifact, destination)
+        except BoxStopped:  # before the first byte, or on its way
             if self._bring_from_bucket(artifact, destination):
+                forget_part(artifact, destination)
                 return destination
             raise
+
+    def _pull(self, artifact: Artifact, destination: Path) -> Path:
+        from remote.control.transport.pull import pull
+
+        transport = self.transport
         with bytes_progress(destination.name, artifact.size) as on_bytes:
             notice = lambda line: say(f"  {line}", "yellow")  # noqa: E731
             return pull(transport, self.box.root, artifact, destination, on_bytes, notice, look=self.look)

@@ -52,12 +52,22 @@ def is_whole(path: Path, artifact: Artifact) -> bool:
     return digest.of_path(path) == artifact.sha256
 
 
+def forget_part(artifact: Artifact, destination: Path) -> None:
+    """Throw away what has come of it, where it was got in another way."""
+    path = _part(artifact, destination)
+    if path.exists():
+        Partial(path, artifact).remove()
+
+
+def _part(artifact: Artifact, destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.{artifact.sha256[:12]}.partial")
+
+
 def _bring_whole(bring: "_Bring", destination: Path) -> None:
     artifact = bring.artifact
-    path = destination.with_name(f".{destination.name}.{artifact.sha256[:12]}.partial")
     problem, was_resumed = "", True
     while was_resumed:  # what an earlier attempt left may be damaged: then once more, from the start
-        partial = Partial(path, artifact)
+        partial = Partial(_part(artifact, destination), artifact)
         was_resumed = partial.resumed_bytes > 0
         try:
             bring.into(partial)
