@@ -86,7 +86,7 @@ def push(
 
     `on_lacking` is told how many bytes of files are still to come, once the box has said so.
     """
-    talk = Talk(place, release, progress, on_lacking, may_carry=not isinstance(transport, BulkTransport))
+    talk = Talk(place, release, progress, on_lacking, may_carry=not (isinstance(transport, BulkTransport) and transport.is_slow))
     command = push_command(place, release.digest)
     try:
         with ExitStack() as shown, transport.open(command, cast(BinaryIO, talk)) as running, talk:
