@@ -1,6 +1,7 @@
-"""What a no-change deploy and a preflight cost on the wire: python benchmarks/round_trips.py [BOX]
+"""What deploys and a preflight cost on the wire: python benchmarks/round_trips.py [BOX]
 
-Needs a finished `./inv demo` on that box. Peer: a cold `ssh BOX true`, the same key and box, runs interleaved.
+Needs a finished `./inv demo` on that box. Peer: a cold `ssh BOX true`, the same key and box, runs interleaved. The deploy of another
+release, with the files of the demo's playbook, goes to and fro between two whose contents are on the box.
 """
 
 import json
@@ -31,15 +32,19 @@ def main() -> None:
     print(f"cold `ssh {box} true`        {peer:5.2f} s")
     print(f"no-change deploy            {on_the_wire:5.2f} s, {on_the_wire / peer:.2f} of the peer; {whole:.2f} s as a whole command")
     print(f"round trips                 {sorted(trips)} (figure: [1]), {sent:,} bytes sent")
+    other = [_deploy(box, *words) for _ in range(ROUNDS) for words in (("--playbook", "demo"), ())][2:]
+    trips_of_other, sent = {deploy["round_trips"] for deploy in other}, max(deploy["sent_bytes"] for deploy in other)
+    seconds = statistics.median(deploy["seconds"] for deploy in other)
+    print(f"deploy of another release   {seconds:5.2f} s in {sorted(trips_of_other)} round trips (figure: [3]), {sent:,} bytes sent")
     preflight = json.loads(_inv("preflight", "--box", box, "--json"))
     checks = f"{len(preflight['checks'])} checks in {preflight['seconds']:.1f} s on the box"
     print(f"preflight round trips       [{preflight['round_trips']}] (figure: [1]), {checks}")
-    sys.exit(trips != {1} or preflight["round_trips"] != 1)
+    sys.exit(trips != {1} or trips_of_other != {3} or preflight["round_trips"] != 1)
 
 
-def _deploy(box: str) -> dict[str, float]:
+def _deploy(box: str, *words: str) -> dict[str, float]:
     began = time.perf_counter()
-    outcome = json.loads(_inv("deploy", box, "--json"))
+    outcome = json.loads(_inv("deploy", box, "--json", *words))
     return outcome | {"whole": time.perf_counter() - began}
 
 
