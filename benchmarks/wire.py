@@ -4,7 +4,7 @@ The same work over the same sshd, in one run, contestants in turns, medians; pri
 Near is loopback; far is a network namespace behind a wire that carries every packet 25 ms late each way (two TUN devices: TCP is the
 kernel's own, which needs root). Peers come from PyPI, pinned, in environments of their own, and rsync and ssh from apt. The floor of a row
 is its bytes over the bandwidth of one bare TCP connection, measured there, plus its round trips. A peer that takes longer than 8 s has one
-turn only, and one that takes longer than `--patience` gives up; `--full` gives all of them all turns, 4 GB and 64 boxes too.
+turn only, and one that takes longer than `--patience` is not waited for; `--full` gives all of them all turns, 4 GB and 64 boxes too.
 Rows: push, pull, preflight, boxes, latency, flood, attach. Takes about 15 minutes at rest, `--full` more than an hour.
 """
 
@@ -65,7 +65,7 @@ def _at(folder: Path, rtt: float, names: list[str], terms: contest.Terms) -> lis
             print(f"{name}, {here.title}: one TCP connection carries {here.bandwidth / 1e6:.0f} MB/s", file=sys.stderr)
             rows = ROWS[name](here, terms)
             while (row := _next(name, rows)) is not None:
-                table.append(row.markdown())
+                table.append(row.markdown(terms.patience))
                 print(table[-1], flush=True)
     return table
 
@@ -86,7 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rtt", action="append", type=float, metavar="MS", help="this distance; may be repeated (default: 0 and 50)")
     parser.add_argument("--quick", action="store_true", help="one round instead of five: a rehearsal")
     parser.add_argument("--full", action="store_true", help="every turn of every peer, 4 GB, 64 boxes")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds until a peer gives up")
+    parser.add_argument("--patience", type=float, default=30.0, help="seconds that a peer is waited for (default: 30)")
     parser.add_argument("--json", help="a file for all samples")
     asked = parser.parse_args()
     asked.rtt = asked.rtt or DISTANCES

@@ -49,14 +49,16 @@ class Row:
     ours: Sequence[str]
     size: float = 0.0
 
-    def markdown(self) -> str:
-        """The row."""
+    def markdown(self, patience: float) -> str:
+        """The row; one that did not end within `patience` seconds is said to have taken longer."""
         medians = {name: statistics.median(taken) for name, taken in self.samples.items()}
         mine = medians[self.ours[0]]
         theirs = sorted((seconds, name) for name, seconds in medians.items() if name not in self.ours)
         best = theirs[0][0] if theirs else math.inf
         own = "; ".join(f"{name} {self._figure(name, medians[name])}{self._over_floor(medians[name])}" for name in self.ours)
-        listed = ", ".join(f"{name} {self._figure(name, seconds)}" for seconds, name in theirs) or "–"
+        ended = [f"{name} {self._figure(name, seconds)}" for seconds, name in theirs if math.isfinite(seconds)]
+        endless = [name for seconds, name in theirs if math.isinf(seconds)]
+        listed = ", ".join([*ended, *([f"> {patience:.0f} s: {', '.join(endless)}"] if endless else [])]) or "–"
         against = f"{best / mine:.2f} × as fast" if math.isfinite(best) else "–"
         verdict = "reached" if self.reached(mine, best, self.floor) else "**missed**"
         floor = self._time(self.floor) if self.floor >= TELLING_SECONDS else "< 10 ms"
@@ -67,8 +69,6 @@ class Row:
         return f" ({seconds / self.floor:.1f} ×)" if self.floor >= TELLING_SECONDS else ""
 
     def _figure(self, name: str, seconds: float) -> str:
-        if math.isinf(seconds):
-            return "gave up"
         few = f" ({len(self.samples[name])} run{'s' if len(self.samples[name]) > 1 else ''})" if len(self.samples[name]) < 5 else ""
         return self._time(seconds) + few
 

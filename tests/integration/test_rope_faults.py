@@ -326,6 +326,34 @@ def test_follow_a_torrent(sshd, release, laptop, tmp_path, seed):
     assert (tmp_path / "logs/job.log").read_bytes() == said, struck
 
 
+@pytest.mark.skipif(bool(links.why_no_wire()), reason=links.why_no_wire() or "there is a wire")
+def test_packets_are_late_and_vanish(code, tmp_path):
+    with links.wire(round_trip=0.02) as wire, links.sshd_behind(wire, tmp_path / "sshd") as far:
+        with far.transport() as transport:
+            digest_there, lines = boxes.deploy_stages(transport, code), []
+            start(transport, ROOT, spec(digest_there, "count", "late", lines=300, pause=0.01))
+        artifact, content = made(far, 7)
+        losing = threading.Thread(target=lambda: lose_packets(wire))
+        losing.start()
+        open_box = lambda: far.transport(dead_after=DEAD_AFTER_SECONDS)  # noqa: E731
+        state = follow(open_box, ROOT, "late", tmp_path / "logs/log", tmp_path / "logs/metrics", lines.append, lambda metric: None)
+        losing.join()
+        wire.loss(0.01)
+        with far.transport() as transport:
+            pull(transport, ROOT, artifact, tmp_path / "got.bin")
+    assert (state.status, lines) == (Status.SUCCEEDED, [f"line {number} äöü" for number in range(300)])
+    assert (tmp_path / "got.bin").read_bytes() == content
+
+
+def lose_packets(wire: links.Wire) -> None:
+    """All of them, for longer than a peer may be silent; then those of one direction."""
+    for lose in (wire.black_hole, wire.half_open):
+        time.sleep(0.5)
+        lose()
+        time.sleep(1.5)
+        wire.heal()
+
+
 # ---- jobs ------------------------------------------------------------------------------------------------------------
 
 
