@@ -20,7 +20,7 @@ from remote.contract.frames import HEARTBEAT_SECONDS, MARK_BYTES, PIECE_BYTES, e
 from remote.contract.jobs import JobState
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import supervise
-from remote.payload.happenings import WATCHDOGS
+from remote.payload.happenings import WATCHDOGS, Warnings
 
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 0.1
@@ -129,7 +129,7 @@ class Source:
 
 def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) -> None:
     """Send everything until the job's state is final and every byte before that is sent; then the state. `once`: do not wait for that."""
-    heard, alerts, watcher = time.monotonic(), Alerts(out), StateWatch(paths)
+    heard, alerts, watcher = time.monotonic(), Alerts(out, Warnings(paths, sources[0].offset)), StateWatch(paths)
     ends: list[int] = []
     while True:
         alerts.look()
@@ -169,10 +169,11 @@ class StateWatch:
 
 
 class Alerts:
-    """What the watchdog is alarmed about, and where in line the job stands; each told once."""
+    """What the watchdog is alarmed about, what kernel and GPU warn of, and where in line the job stands; each told once."""
 
-    def __init__(self, out: BinaryIO) -> None:
-        self._out, self._looked_at, self._kind, self._place = out, float("-inf"), "", ""
+    def __init__(self, out: BinaryIO, warnings: Warnings) -> None:
+        self._out, self._warnings = out, warnings
+        self._looked_at, self._kind, self._place = float("-inf"), "", ""
 
     def look(self) -> None:
         """Send what is new, now and then."""
@@ -184,6 +185,8 @@ class Alerts:
         if kind and kind != self._kind:
             self._tell(text)
         self._kind = kind
+        for warning in self._warnings.new():
+            self._tell(warning)
 
     def tell_place(self, state: JobState) -> None:
         """Send where in line the job stands, when that has changed."""
