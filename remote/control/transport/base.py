@@ -73,11 +73,8 @@ class Transport(Protocol):
         """Run a command to its end. `timeout` in seconds for the whole; BoxUnreachable when it passes."""
         ...
 
-    def open(
-        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
-    ) -> Stream:  # fmt: skip
-        """Start a command. `silence`: BoxUnreachable when not a byte arrives for so many seconds; `expect`: about how many bytes it will
-        say, for a way that has another road for bulk."""
+    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
+        """Start a command. `silence`: BoxUnreachable when not a byte arrives for so many seconds."""
         ...
 
     def another(self) -> "Transport":

@@ -92,9 +92,7 @@ class BulkTransport:
         """Run a command to its end."""
         return run_to_end(self.open(command, stdin, timeout))
 
-    def open(
-        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
-    ) -> Stream:  # fmt: skip
+    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
         """Start a command; what it reads and is large goes by the store where the connection is slow."""
         if self.is_slow and _size(stdin) >= LARGE_BYTES and (store := self.store) is not None:
             return self._fed(store, command, stdin, timeout, silence)

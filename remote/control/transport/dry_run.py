@@ -18,9 +18,7 @@ class DryRunTransport:
         self._tell(command, stdin)
         return Result(0, b"", b"", 0.0)
 
-    def open(
-        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
-    ) -> "DryRunStream":  # fmt: skip
+    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "DryRunStream":
         """Say the command."""
         self._tell(command, stdin)
         return DryRunStream()

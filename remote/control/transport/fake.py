@@ -28,9 +28,7 @@ class FakeTransport:
         """Run a command to its end."""
         return run_to_end(self.open(command, stdin, timeout))
 
-    def open(
-        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
-    ) -> "FakeStream":  # fmt: skip
+    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "FakeStream":
         """Start a command."""
         self.round_trips += 1
         self.bytes_sent += len(command.encode())

@@ -39,7 +39,7 @@ STRAGGLER_SECONDS = 1.0
 """A lane that has had nothing to do for so long takes over what another one still owes."""
 
 SILENCE_SECONDS = 60.0
-_ENDING_SECONDS = 10.0
+_ENDING_SECONDS = 1.0
 _CHANGED = 65
 
 OnBytes = Callable[[int], None]
@@ -317,7 +317,8 @@ class SideLanes:
 
     def _side_lane(self, transport: Transport) -> None:
         try:
-            run_lane(transport, self._command, self._artifact, self._work, self._partial)
+            with transport:
+                run_lane(transport, self._command, self._artifact, self._work, self._partial)
         except BoxUnreachable:  # the others go on
             return
         except Exception as error:

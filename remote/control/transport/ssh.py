@@ -127,9 +127,7 @@ class SshTransport:
         """Run a command to its end."""
         return run_to_end(self.open(command, stdin, timeout))
 
-    def open(
-        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None, expect: int = 0
-    ) -> "SshStream":  # fmt: skip
+    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "SshStream":
         """Start a command."""
         self.round_trips += 1
         self.bytes_sent += len(command.encode())
