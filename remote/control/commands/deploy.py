@@ -22,18 +22,20 @@ def deploy(
     _context: Any, names: Sequence[str] = (), plan: bool = False, playbook: str = "", dry_run: bool = False, json: bool = False
 ) -> None:  # fmt: skip
     """Put this checkout's code on boxes and make their Python environment; nothing is sent that is there."""
-    from remote.control import deploying
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, say
-    from remote.control.transport import push_plan
     from remote.control.transport.release import release_of
 
     inventory = load_inventory()
     selection = _selected(inventory, playbook)
     release = release_of(selection)
     if plan:
+        from remote.control.transport import push_plan
+
         print_json(push_plan.plan_of(selection, release)) if json else push_plan.show(selection, release)
         return
+    from remote.control import deploying
+
     for warning in selection.warnings:
         say(f"warning: {warning}", "yellow")
     entries = inventory.resolve(names)
