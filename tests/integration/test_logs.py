@@ -1,6 +1,7 @@
 """`inv logs` from a checkout that knows nothing but the inventory: a real sshd, a link that fails on purpose."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -10,14 +11,22 @@ import time
 
 import pytest
 
+import tasks
+from remote.contract import atomic
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event, append
+from remote.control.cloud import boxes
+from remote.control.errors import BoxStopped
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
+from remote.control.logs import kept
+from remote.control.logs.kept import FileLog, Kept
+from remote.control.logs.printing import Printer
+from remote.payload import process
 from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, running_sshd, spec
-from tests.integration.links import Proxy
-from tests.integration.typed import command_of, environment, typed
+from tests.integration.links import DOWN, Proxy
+from tests.integration.typed import command_of, environment, in_process, typed
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="no sshd")]
 
@@ -147,18 +156,37 @@ def test_raw_is_the_bytes_themselves(lab, two_runs):
     assert raw.stdout == b"two 0\ntwo 1 \xff\xfe\ntwo 2 ERROR: hot\n"
 
 
-def test_what_does_not_exist_is_refused(lab, two_runs):
-    told = lab.logs("nobody")
-    assert told.returncode and "no run, box or group `nobody`" in told.stderr
-    for words in (("--grep", "("), ("--since", "soon"), ("--level", "loud"), ("--tail", "all")):
-        assert lab.logs("one", *words).returncode == 2
-
-
 def test_a_box_that_does_not_answer_silences_no_other(lab, two_runs, tmp_path):
     (tmp_path / "inventory.yaml").write_text(INVENTORY.format(boxes=lab.row("one", "one", 1) + lab.row("two", "two", lab.sshd.port)))
     told = typed("logs", "one", "two", project=tmp_path, seconds=60)
     assert "two 2 ERROR: hot" in told.stdout and told.returncode and "box one" in told.stderr
     assert typed("logs", "haul-bb", project=tmp_path, seconds=60).stdout.endswith("two 2 ERROR: hot\n")
+
+
+def test_a_box_whose_code_is_older_or_missing_is_named_with_the_remedy(lab, two_runs, tmp_path):
+    (tmp_path / "inventory.yaml").write_text(INVENTORY.format(boxes=lab.row("one", "none", lab.sshd.port)))
+    told = typed("logs", "one", project=tmp_path, seconds=60)
+    assert told.returncode and "nothing is deployed" in told.stderr and "`./inv deploy one`" in told.stderr
+    module = lab.sshd.home / "two/current/remote/payload/logs.py"
+    aside = module.rename(module.with_suffix(".aside"))
+    try:
+        told = lab.logs("two")
+    finally:
+        aside.rename(module)
+    assert told.returncode and "older Windlass" in told.stderr and "`./inv deploy two`" in told.stderr
+
+
+def test_a_clock_that_is_off_is_corrected_and_told(lab, two_runs):
+    """The box's clock is an hour ahead, as its Python sees it."""
+    site = lab.sshd.home / "two/current/sitecustomize.py"
+    site.write_text("import time\nreal = time.time\ntime.time = lambda: real() + 3600.0\n")
+    try:
+        told = lab.logs("haul-bb", "--json")
+    finally:
+        site.unlink()
+    assert "two: its clock is 3,600 s ahead" in told.stderr
+    first = json.loads(told.stdout.splitlines()[0])
+    assert first["time"] == pytest.approx(two_runs + 5.0 - 3600.0, abs=3.0)
 
 
 def test_nothing_is_lost_or_doubled_over_drops_and_rotation(lab):
@@ -172,10 +200,11 @@ def test_nothing_is_lost_or_doubled_over_drops_and_rotation(lab):
     stop = threading.Event()
 
     def cut():
-        while not stop.wait(0.7):
-            lab.proxy.reset()
-            time.sleep(0.05)
-            lab.proxy.heal()
+        cut_at = 0
+        while not stop.wait(0.01):
+            if lab.proxy.passed[DOWN] - cut_at > 40_000:
+                lab.proxy.reset()
+                cut_at = lab.proxy.passed[DOWN]
 
     cutter = threading.Thread(target=cut)
     cutter.start()
@@ -211,6 +240,33 @@ for number in range({LINES}):
     time.sleep(0.001)
 atomic.write_json(folder / "state.json", state | {{"status": "SUCCEEDED", "ended_at": time.time()}})
 """
+
+
+def test_a_box_that_goes_while_it_is_followed_is_told_on_from_what_it_left(lab, monkeypatch, capsys, tmp_path):
+    paths = lab.job("one", "gone-ee-train-0123abcd", "gone-ee", b"a\nb\n", time.time(), Status.RUNNING)
+    me = {"pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()), "boot_id": process.boot_id(), "ended_at": 0.0}
+    atomic.write_json(paths.state, json.loads(paths.state.read_text()) | me)
+    (tmp_path / "left").write_bytes(b"a\nb\nc\nd")
+    left = Kept("gone-ee-train-0123abcd", FileLog(tmp_path / "left"), "s3://bucket/", "gone-ee", "train", JobState("j", "train"))
+    is_gone, running, tell = threading.Event(), boxes.running, Printer.tell
+
+    def until_gone(entry):
+        if is_gone.is_set():
+            raise BoxStopped("box one is gone")
+        return running(entry)
+
+    def told(printer, each):
+        tell(printer, each)
+        if each.content == b"a\nb\n":
+            is_gone.set()
+            lab.proxy.reset()
+
+    monkeypatch.setenv("WINDLASS_PROJECT", str(lab.project))
+    monkeypatch.setattr(boxes, "running", until_gone)
+    monkeypatch.setattr(kept, "of_box", lambda inventory, box, job_id: left)
+    monkeypatch.setattr(Printer, "tell", told)
+    code, out, said = in_process(capsys, tasks.ns, "logs gone-ee -f --grep ^.$")
+    assert (code, out) == (0, "a\nb\nc\nd\n") and "left in s3://bucket/" in said and "train of gone-ee is LOST" in said
 
 
 def test_a_real_job_is_followed_to_its_end_and_a_box_into_its_next_job(lab):
