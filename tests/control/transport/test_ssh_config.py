@@ -217,14 +217,17 @@ def test_roads(home, lab, jump, way):
     (jump.folder / "known").write_text(known(jump))
     ways = {"proxy": f"ProxyCommand {relay}", "jump": "ProxyJump gate", "two jumps": "ProxyJump gate,inner"}
     more = f"  {ways.get(way, 'ProxyJump inner')}\n"
-    inner = block(jump, "inner", "  ProxyJump gate\n" if way == "a jump that has one" else "")
-    home("config", block(lab, more=more) + block(jump, "gate") + inner)
-    home("known_hosts", known(lab) + known(jump))
+    believed = f"  UserKnownHostsFile {jump.folder}/known\n"
+    inner = block(jump, "inner", believed + ("  ProxyJump gate\n" if way == "a jump that has one" else ""))
+    home("config", block(lab, more=more) + block(jump, "gate", believed) + inner)
+    home("known_hosts", known(lab))
     box = cloud.running(entry())
     assert says_in(box) == "in\n"
     logins = (jump.folder / "sshd.log").read_text().count("Accepted publickey") - before
     assert logins == (1 if way in ("proxy", "jump") else 2)
     assert cloud.ready(entry(), lambda line: None).address == box.address
+    done = subprocess.run([*openssh.command(box), "echo in"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    assert done.stdout == "in\n", done.stderr
 
 
 @sshd
