@@ -29,7 +29,7 @@ GRACE_SECONDS = 90.0
 SHARE_FOR_CHECKPOINT = 0.4
 LOOK_SECONDS = 2.0
 """How often a job that spills every checkpoint is looked at for a new one."""
-TURN_SECONDS = 0.5
+TURN_SECONDS = 0.25
 """How often a job in line looks whether its turn has come."""
 RESERVED_BYTES, _ORDER_BYTES = 1024 * 1024, 4096
 

@@ -4,8 +4,10 @@ import json
 import os
 import random
 import signal
+import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import pytest
@@ -17,6 +19,7 @@ from remote.control.errors import Busy
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import jobs_on, read_state
+from remote.control.transport.payload import payload_command
 from remote.payload import queue
 from tests.integration.boxes import await_true, is_running, spec
 
@@ -179,7 +182,7 @@ def test_two_laptops_that_start_the_same_job_start_it_once(box, begin):
 
 def test_whatever_dies_two_never_have_the_gpu_at_once_and_nobody_is_forgotten(box, begin, state):
     """Jobs that say when they begin and end; supervisors killed at random moments, of those that wait and of those that run."""
-    chance, names = random.Random(7), [f"job-{number}" for number in range(6)]
+    chance, names = random.Random(7), [f"job-{number}" for number in range(4)]
     for name in names:
         begin("count", name, in_line=True, lines=3, pause=0.05)
         if chance.random() < 0.4 and state(name).pid:
@@ -197,6 +200,29 @@ def test_whatever_dies_two_never_have_the_gpu_at_once_and_nobody_is_forgotten(bo
     spans.sort()
     assert all(before[1] < after[0] for before, after in pairwise(spans))
     assert tickets(box) == []
+
+
+def test_a_start_that_is_killed_anywhere_starts_nothing_twice_and_blocks_nobody(box, begin, state, digest):
+    chance = random.Random(11)
+    for number in range(4):
+        job_id = f"job-{number}"
+        wanted = replace(spec(digest, "endless", job_id), exclusive=True)
+        question = json.dumps({"spec": asdict(wanted), "secrets": {}}).encode()
+        cut = subprocess.Popen(
+            ["bash", "-c", payload_command(ROOT, "supervise", "start")], cwd=box.home, env=box._environment, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        cut.stdin.write(question)
+        cut.stdin.close()
+        time.sleep(chance.uniform(0, 0.4))
+        os.killpg(cut.pid, signal.SIGKILL)
+        cut.wait()
+        begin("endless", job_id, in_line=True)
+        await_true(lambda name=job_id: state(name).status is Status.RUNNING)
+        await_true(lambda name=job_id: told_to_stop(box, name))
+        assert BoxPaths(box.home / ROOT).job(job_id).log.read_text().count("worker") == 1
+        assert [name.partition(".")[2] for name in tickets(box)] == [job_id]
+        cancel(box, ROOT, job_id, 5)
 
 
 def test_a_ticket_is_kept_by_the_job_that_asks_again(tmp_path):
