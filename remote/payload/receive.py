@@ -129,9 +129,10 @@ def _take_in(release: Path, entries: list[list[Any]], sends: Any, source: IO[byt
     if release.exists():  # files of it are missing: what is left serves the new one
         release.rename(release.with_name(f".{release.name}.{os.getpid()}.torn"))
     incoming = release.with_name(f".{release.name[:16]}.{os.getpid()}.{time.time_ns():x}")
-    incoming.mkdir()
-    hold = os.open(incoming, os.O_RDONLY)
-    fcntl.flock(hold, fcntl.LOCK_EX)
+    with _alone(release.parent.parent):  # else somebody may tidy it away before it is held
+        incoming.mkdir()
+        hold = os.open(incoming, os.O_RDONLY)
+        fcntl.flock(hold, fcntl.LOCK_EX)
     try:
         Assembly(incoming, entries).fill(sends, source)
         _put_in_place(incoming, release)
