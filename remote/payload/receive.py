@@ -194,13 +194,18 @@ class Assembly:
         return begun
 
     def _adopt(self, content: Content, path: str) -> bool:
+        first, *others = self._names[content]
         try:
             if _size_of(path) != content[1] or _sha_of(path) != content[0]:
                 return False
         except OSError:
             return False
-        for name, executable in self._names[content]:
-            self._place(path, name, executable)
+        try:
+            self._place(path, *first)
+        except FileNotFoundError:  # it was somebody else's, who has just put it in place or tidied it away
+            return False
+        for name, executable in others:
+            self._place(self._path(first[0]), name, executable)
         return True
 
     def _place(self, path: str, name: str, executable: bool) -> None:
@@ -532,7 +537,8 @@ def _remove(folder: Path) -> None:
     import shutil
 
     hidden = folder if folder.name[0] == "." else folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    folder.rename(hidden)  # a removal that is cut short leaves no torn release
+    with contextlib.suppress(OSError):  # what cannot be removed is tried again at the next deploy
+        folder.rename(hidden)  # a removal that is cut short leaves no torn release
     shutil.rmtree(hidden, ignore_errors=True)
 
 

@@ -209,7 +209,16 @@ def test_names_and_links_that_lead_out_are_refused(box, tmp_path, empty, case):
     assert not list((box.home / "windlass/releases").glob("*")) and not (tmp_path / "out").exists()
 
 
-def test_old_releases_go_except_those_in_use(box, tmp_path, empty):
+IN_USE = {
+    "running": lambda job: job.state.write_text(JobState("busy", "train", Status.RUNNING).to_json()),
+    "in line": lambda job: job.state.write_text(JobState("busy", "train", Status.PENDING).to_json()),
+    "just being started": lambda job: None,
+    "unreadable": lambda job: job.state.write_text('{"status": "RUN'),
+}
+
+
+@pytest.mark.parametrize("how", [*IN_USE, "ended", "never started"])
+def test_old_releases_go_except_those_in_use(box, tmp_path, empty, how):
     boxes.mark_environment(box, Path(empty))
     made = []
     for text in "abcdef":
@@ -221,8 +230,14 @@ def test_old_releases_go_except_those_in_use(box, tmp_path, empty):
             job = BoxPaths(box.home / "windlass").job("busy")
             job.folder.mkdir(parents=True)
             job.spec.write_text(JobSpec("busy", "train", release.digest).to_json())
-            job.state.write_text(JobState("busy", "train", Status.RUNNING).to_json())
-    assert set(os.listdir(box.home / "windlass/releases")) == {made[0], *made[-3:]}
+            if how == "ended":
+                job.state.write_text(JobState("busy", "train", Status.FAILED).to_json())
+            elif how == "never started":
+                os.utime(job.folder, (1, 1))
+            else:
+                IN_USE[how](job)
+    kept = {made[0]} if how in IN_USE else set()
+    assert set(os.listdir(box.home / "windlass/releases")) == {*kept, *made[-3:]}
 
 
 def test_two_deploys_at_once_both_end_well(tmp_path, empty):
