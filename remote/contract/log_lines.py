@@ -164,7 +164,8 @@ class Scan:
         self._log, self._wanted, self._moments = log, wanted, moments
         self._rest = bytearray()
         if not wanted.takes_all:  # whether a traceback is under way there
-            wanted.of(bytes_between(log, line_start(log, max(log.bounds()[0], start - LOOK_BACK_BYTES)), start))
+            for _, content in _runs_between(log, line_start(log, max(log.bounds()[0], start - LOOK_BACK_BYTES)), start):
+                wanted.of(content)
 
     def pieces(self, now: float | None = None, at_most: float = math.inf) -> Iterator[Piece]:
         """All that is there by now, or about the next `at_most` bytes of it; `now` for what was written just now."""
@@ -180,10 +181,9 @@ class Scan:
             elif self.next + len(self._rest) >= self._log.bounds()[1]:
                 return
 
-    @property
-    def unfinished(self) -> bytes:
-        """The line that has no end yet."""
-        return bytes(self._rest)
+    def unfinished(self, at_most: int = LINE_BYTES) -> bytes:
+        """The end of the line that has no end yet."""
+        return bytes(self._rest[-at_most:])
 
     def finish(self, now: float | None = None) -> Iterator[Piece]:
         """The last line, should it have no end and never get one."""
@@ -224,26 +224,34 @@ def start_of(log: Log, moments: Moments, wanted: Filter, since: float | None, ta
 
 
 def line_start(log: Log, offset: int) -> int:
-    """Where the line begins that holds the byte `offset`; `offset` itself where that is too far back."""
+    """Where the line begins that holds the byte `offset`, or what is left of it behind a gap; `offset` itself where that is too far back."""
     begin, at = log.bounds()[0], offset
     while begin < at and offset - at < LINE_BYTES:
         start = max(begin, at - READ_BYTES // 16)
-        end = bytes_between(log, start, at).rfind(b"\n") + 1
-        if end:
-            return start + end
+        runs = _runs_between(log, start, at)
+        if not runs or runs[-1][0] + len(runs[-1][1]) < at:
+            return at
+        first, content = runs[-1]
+        if end := content.rfind(b"\n") + 1:
+            return first + end
+        if first > start:
+            return first
         at = start
     return begin if at <= begin else offset
 
 
-def bytes_between(log: Log, start: int, end: int) -> bytes:
-    """What is there between two offsets; nothing from a gap on."""
-    found = bytearray()
-    while start + len(found) < end:
-        at, chunk = log.read(start + len(found), end - start - len(found))
-        if at != start + len(found) or not chunk:
+def _runs_between(log: Log, start: int, end: int) -> list[tuple[int, bytes]]:
+    """What is there between two offsets: each run of bytes without a gap, and where it begins."""
+    runs: list[tuple[int, bytearray]] = []
+    while start < end:
+        begin, chunk = log.read(start, end - start)
+        if not chunk or begin >= end:
             break
-        found += chunk
-    return bytes(found)
+        if not runs or begin > start:
+            runs.append((begin, bytearray()))
+        runs[-1][1].extend(chunk[: end - begin])
+        start = begin + len(chunk)
+    return [(begin, bytes(content)) for begin, content in runs]
 
 
 def _tail_start(log: Log, lowest: int, end: int, count: int, wanted: Filter) -> int:
@@ -253,10 +261,12 @@ def _tail_start(log: Log, lowest: int, end: int, count: int, wanted: Filter) -> 
     upper, left = end, count
     while upper > lowest:
         start = max(lowest, line_start(log, max(lowest, upper - READ_BYTES)))
-        found = _wanted_starts(bytes_between(log, start, upper), start, wanted.anew())
-        if len(found) >= left:
-            return found[-left]
-        left, upper = left - len(found), start
+        for first, content in reversed(_runs_between(log, start, upper)):
+            found = _wanted_starts(content, first, wanted.anew())
+            if len(found) >= left:
+                return found[-left]
+            left -= len(found)
+        upper = start
     return lowest
 
 

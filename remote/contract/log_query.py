@@ -16,6 +16,7 @@
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 
 
@@ -48,3 +49,9 @@ class Question:
     def from_json(cls, text: str) -> "Question":
         """Read a question; raises ValueError or TypeError when it is none."""
         return cls(**json.loads(text))
+
+
+def label_of(job_id: str, run_id: str, stage: str) -> str:
+    """The label that a job's stage has in its run, out of its id, `RUN-LABEL-KEY`; `stage` where it has none."""
+    inner = job_id.removeprefix(f"{run_id}-") if run_id else job_id
+    return (inner != job_id and re.sub(r"-[0-9a-f]{8}$", "", inner)) or stage

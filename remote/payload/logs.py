@@ -5,7 +5,6 @@ Reads a `remote.contract.log_query.Question` on standard input, and answers with
 
 import heapq
 import os
-import re
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from remote.contract import log_lines
 from remote.contract.frames import HEARTBEAT_SECONDS, encode
 from remote.contract.jobs import Cause, JobState, Status
 from remote.contract.log_lines import Filter, FolderLog, Moments, Piece, Scan
-from remote.contract.log_query import Question
+from remote.contract.log_query import Question, label_of
 from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event
 from remote.payload import supervise
@@ -28,7 +27,7 @@ LOOK_SECONDS = 0.2
 """How often the jobs are asked how they stand, and the box what happened."""
 ROUND_BYTES = 4 * 1024 * 1024
 """How much of one job is told before the others have their turn."""
-PARTIAL_SECONDS, PARTIAL_BYTES = 0.5, 64 * 1024
+PARTIAL_SECONDS, PARTIAL_BYTES = 0.5, 4096
 """How often, and how much of, a line that has no end yet is told."""
 AROUND_SECONDS = 120.0
 """What happened so shortly before and after a job is told with it."""
@@ -84,7 +83,7 @@ class JobLog:
 
     def facts(self) -> dict[str, Any]:
         """The job for people, and from which byte on it is told."""
-        label = label_of(self.state, self.run_id)
+        label = label_of(self.state.job_id, self.run_id, self.state.stage)
         return {"job": self.state.job_id, "run": self.run_id, "stage": label, "status": self.state.status.value, "next": self.scan.next}
 
     def look(self) -> None:
@@ -125,9 +124,12 @@ class JobLog:
 
     def tell_partial(self, wire: Wire) -> None:
         """Send the line that has no end yet, where it has changed: a progress bar may never end one."""
-        last = self.scan.unfinished[-PARTIAL_BYTES:]
-        if last != self._partial and time.monotonic() - self._partial_at > PARTIAL_SECONDS:
-            self._partial, self._partial_at = last, time.monotonic()
+        if time.monotonic() - self._partial_at < PARTIAL_SECONDS:
+            return
+        self._partial_at = time.monotonic()
+        last = self.scan.unfinished(PARTIAL_BYTES).rstrip(b"\r").rpartition(b"\r")[2]
+        if last != self._partial:
+            self._partial = last
             wire.tell({"job": self.state.job_id, "at": time.time(), "partial": True}, last)
 
     def tell_end(self, wire: Wire, now: float | None) -> None:
@@ -201,7 +203,7 @@ class Telling:
         for job in self._open:
             for piece in job.news(now):
                 job.tell(self._wire, piece)
-            if not self._question.raw:
+            if self._filter.takes_all and not self._question.raw:
                 job.tell_partial(self._wire)
 
     def _introduce(self, jobs: list[JobLog]) -> None:
@@ -254,12 +256,6 @@ class Telling:
         self._wire.tell({"event": vars(happening.event), "seen": {happening.file: happening.seen}})
 
 
-def label_of(state: JobState, run_id: str) -> str:
-    """The stage's label in its run: a job's id is `RUN-LABEL-KEY`."""
-    inner = state.job_id.removeprefix(f"{run_id}-") if run_id else ""
-    return re.sub(r"-[0-9a-f]{8}$", "", inner) or state.stage
-
-
 def _chosen(box: BoxPaths, question: Question) -> list[dict[str, Any]]:
     """The jobs that are meant, oldest first."""
     told = supervise.listing(box)
@@ -274,7 +270,7 @@ def _chosen(box: BoxPaths, question: Question) -> list[dict[str, Any]]:
 
 
 def _of_stage(told: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
-    labels = {each["job_id"]: label_of(JobState(each["job_id"], each["stage"]), each["run_id"]) for each in told}
+    labels = {each["job_id"]: label_of(each["job_id"], each["run_id"], each["stage"]) for each in told}
     return [each for each in told if not stage or stage in (each["stage"], labels[each["job_id"]])]
 
 

@@ -12,16 +12,19 @@ LINES = some.lists(some.binary(max_size=30).map(lambda line: line.replace(b"\n",
 
 
 class Bytes:
-    """A log in memory that gives a few bytes at a time, and whose first bytes may be gone."""
+    """A log in memory that gives a few bytes at a time, and whose first bytes may be gone, or some in the midst."""
 
-    def __init__(self, content, at_once=7, gone=0):
-        self.content, self.at_once, self.gone = content, at_once, gone
+    def __init__(self, content, at_once=7, gone=0, hole=(0, 0)):
+        self.content, self.at_once, self.gone, self.hole = content, at_once, gone, hole
 
     def bounds(self):
         return min(self.gone, len(self.content)), len(self.content)
 
     def read(self, offset, size):
         start = max(offset, self.gone)
+        if start < self.hole[0]:
+            return start, self.content[start : min(start + size, start + self.at_once, self.hole[0])]
+        start = max(start, self.hole[1])
         return start, self.content[start : start + min(size, self.at_once)]
 
     def times(self):
@@ -60,7 +63,7 @@ def test_the_tail_is_the_end_of_what_is_wanted(lines, count, grep):
 def test_it_may_be_read_in_rounds(lines, at_most):
     whole = b"".join(lines)
     scan, told = Scan(Bytes(whole), 0, Filter(), Moments(())), b""
-    while scan.next + len(scan.unfinished) < len(whole):
+    while scan.next + len(scan.unfinished()) < len(whole):
         told += b"".join(piece.content for piece in scan.pieces(1.0, at_most))
     assert told == whole
 
@@ -69,6 +72,19 @@ def test_what_was_dropped_is_told_and_reading_goes_on():
     log = Bytes(b"0123\n5678\nrest\n", gone=7)
     pieces = list(Scan(log, 0, Filter(), Moments(())).pieces())
     assert (pieces[0].dropped, pieces[0].next) == (7, 7) and b"".join(piece.content for piece in pieces) == b"78\nrest\n"
+
+
+@settings(deadline=None)
+@given(LINES, some.integers(0, 200), some.integers(1, 100), some.integers(1, 8))
+def test_the_tail_is_found_over_a_gap(lines, first, size, count):
+    whole = b"".join(lines)
+    log = Bytes(whole, 11, hole=(min(first, len(whole)), min(first + size, len(whole))))
+    left = [whole[: log.hole[0]], whole[log.hole[1] :]]
+    pieces = [line for part in left for line in part.splitlines(keepends=True) if line] if b"\r" not in whole else None
+    start = start_of(log, Moments(()), Filter(), None, count)
+    assert log.hole[1] <= start or start <= log.hole[0]
+    told = lines_of(Scan(log, start, Filter(), Moments(()))).count(b"\n")
+    assert pieces is None or min(count, len(pieces)) >= told >= min(count, len(pieces)) - 1
 
 
 def test_times_and_rotation(tmp_path):
@@ -92,7 +108,7 @@ def test_a_line_without_an_end_is_shared_out(monkeypatch):
     whole = b"x" * 950
     scan = Scan(Bytes(whole, 30), 0, Filter(), Moments(()))
     pieces = list(scan.pieces())
-    assert all(len(piece.content) <= 130 for piece in pieces) and b"".join(piece.content for piece in pieces) + scan.unfinished == whole
+    assert all(len(piece.content) <= 130 for piece in pieces) and b"".join(piece.content for piece in pieces) + scan.unfinished() == whole
 
 
 TRACEBACK = """\

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from remote.contract import digest, job_log, log_lines, timeline
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.contract.log_lines import Filter, Log, Moments, Scan
-from remote.contract.log_query import Question
+from remote.contract.log_query import Question, label_of
 from remote.contract.spill import Manifest
 from remote.contract.timeline import Event
 from remote.control.cloud import bucket
@@ -166,16 +166,10 @@ def told_of(kept: Kept, box: str, question: Question, start: int | None = None) 
         while events and piece.at and events[0].time <= piece.at:
             yield _told_event(events.pop(0), blank)
         if piece.dropped:
-            yield replace(blank, at=piece.at, content=mirror.hole_in_words(piece.dropped).encode())
+            yield replace(blank, at=piece.at, content=mirror.hole_in_words(piece.dropped).encode() + b"\n")
         if piece.content:
             yield replace(blank, at=piece.at, content=piece.content)
     yield from (_told_event(event, blank) for event in events)
-
-
-def label_of(job_id: str, run: str, stage: str) -> str:
-    """The stage's label in its run: a job's id is `RUN-LABEL-KEY`."""
-    inner = job_id.removeprefix(f"{run}-").rpartition("-")[0] if run and job_id.startswith(f"{run}-") else ""
-    return inner or stage
 
 
 def ended(kept: Kept) -> tuple[Status, str]:

@@ -64,6 +64,8 @@ class _Voice(Listener):
 
     def introduce(self, job: dict[str, Any]) -> None:
         self.printer.introduce(self.name, job["stage"])
+        if job.get("status") == Status.PENDING.value:
+            self.notice(f"{job['stage']} of {job['run'] or self.name} has not begun; `./inv ps` shows where in line it waits")
 
     def tell(self, told: Told) -> None:
         self.merging.put(self.name, told)

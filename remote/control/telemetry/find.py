@@ -210,7 +210,7 @@ def _is_stage(job: "BoxJob", stage: str) -> bool:
 
 
 def _label(job_id: str, run_id: str, stage: str) -> str:
-    from remote.control.logs.kept import label_of
+    from remote.contract.log_query import label_of
 
     return label_of(job_id, run_id, stage)
 

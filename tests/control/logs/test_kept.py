@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+import tasks
+from remote.contract.log_query import Question, label_of
+from remote.contract.timeline import Event
+from remote.control.jobs.mirror import holes_file
+from remote.control.logs.kept import FileLog, Kept, told_of
+from tests.integration.typed import in_process
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of a log with a hole from byte 8 to byte 20."""
+    path = tmp_path / "train.log"
+    path.write_bytes(b"one\ntwo\n" + b"\0" * 12 + b"e\nfour\nfive")
+    holes_file(path).write_text("8 20\n")
+    return FileLog(path)
+
+
+def told(log, question=None, events=(), start=None):
+    kept = Kept("r-train-0123abcd", log, "here", "r", "train", events=events)
+    return [each.content for each in told_of(kept, "box", question or Question(), start)]
+
+
+def test_a_hole_is_told_and_passed(copy):
+    assert told(copy) == [b"one\ntwo\n", b"[12 bytes were dropped on the box]\n", b"e\nfour\n", b"five"]
+
+
+def test_it_goes_on_where_the_box_was_heard_last(copy):
+    assert told(copy, start=22) == [b"four\n", b"five"]
+
+
+def test_words_narrow_it(copy):
+    assert told(copy, Question(tail=2)) == [b"four\n", b"five"]
+    assert told(copy, Question(grep="^t")) == [b"two\n", b"[12 bytes were dropped on the box]\n"]
+
+
+def test_what_happened_comes_in_between_or_in_the_end(copy):
+    events = (Event(5.0, "kernel", "error", "Xid 79"), Event(6.0, "gpu", "info", "cool"))
+    assert told(copy, Question(grep="Xid|^one"), events) == [b"one\n", b"[12 bytes were dropped on the box]\n", b"Xid 79"]
+
+
+def test_labels():
+    assert label_of("r-1-my-train-0123abcd", "r-1", "train") == "my-train"
+    assert label_of("job-1", "", "count") == "count" and label_of("r-1-train", "r-1", "x") == "train"
+
+
+def test_a_finished_run_of_this_laptop_needs_no_box(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    folder = tmp_path / "runs/20260101-x-ab12"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs/train.log").write_text("step 1\nstep 2\nWARNING late\n")
+    plan = {"name": "p", "stages": [{"label": "train", "uses": "count"}], "finally_": []}
+    job = {"label": "train", "key": "k", "job_id": "20260101-x-ab12-train-0123abcd", "box": "nowhere"}
+    events = [
+        {"event": "run_created", "time": 1.0, "plan": plan, "box": "nowhere"}, {"event": "stage_started", "time": 2.0, **job},
+        {"event": "stage_finished", "time": 3.0, "label": "train", "status": "SUCCEEDED"},
+    ]  # fmt: skip
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    (tmp_path / "inventory.yaml").write_text("default_box: a\nboxes:\n  a: {provider: static, host: 127.0.0.1, user: me}\n")
+    for words, expected in (("", "step 1\nstep 2\nWARNING late\n"), ("--tail 1", "WARNING late\n"), ("--grep 2", "step 2\n")):
+        assert in_process(capsys, tasks.ns, f"logs ab12 {words}")[:2] == (0, expected)
