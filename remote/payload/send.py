@@ -1,7 +1,7 @@
 """Sends ranges of an artifact: as bytes to the laptop, or by presigned URLs of an object store. Standard library only; sent with its
 command, so that it fits whatever release the box has.
 
-    python3 -c SOURCE ROOT
+    python3 -I -S -c SOURCE ROOT
 
 Standard input has a JSON object a line: first `{"path": ...}`, relative to ROOT; then what is wanted, `{"from", "to"}` or
 `{"from", "to", "url"}`. Offsets count over all files in the order of their names, as if they were one.
@@ -9,56 +9,55 @@ Standard output has a line `{"files": [[name, size], ...]}` (a single file has t
 range as asked; of one with a URL the line `{"put": from}`, as soon as it is there. The end of standard input ends it at once.
 
 The URLs are secrets: they come on standard input, never as arguments, and are never told.
+Imports are few, and late where they are heavy: somebody waits for the first byte.
 """
+# pathlib is one of the heavy ones:
+# ruff: noqa: PTH110, PTH112, PTH113, PTH116, PTH118
 
 import json
 import os
 import sys
-import threading
-import urllib.error
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 STORE_FAILED = 75
 CHANGED = 65
-PUTS_AT_ONCE = 3
+PUTS_AT_ONCE = 4
 _CHUNK = 1 << 18
 _SECONDS = 120
 
 
 def main() -> None:
     """Send what standard input asks for."""
-    path = Path(sys.argv[1]) / json.loads(sys.stdin.buffer.readline())["path"]
-    if not path.exists():
+    path = os.path.join(sys.argv[1], json.loads(sys.stdin.buffer.readline())["path"])
+    if not os.path.exists(path):
         words = {"what": f"the artifact is not on the box any more: {path}", "remedy": "`./inv resume` makes it again"}
         _say({"error": {"cause": "artifact", "why": "", "kept": "", **words}})
         return
     artifact = Ranges(path)
     _say({"files": artifact.names_and_sizes()})
-    pool = ThreadPoolExecutor(PUTS_AT_ONCE)
+    put = None
     for line in iter(sys.stdin.buffer.readline, b""):
         asked = json.loads(line)
         if "url" in asked:
-            pool.submit(_guarded, _put, artifact, asked)
+            put = put or _putter(artifact)
+            put(asked["from"], asked["to"], asked["url"])
         else:
-            _guarded(_write, artifact, asked)
+            _write(artifact, asked["from"], asked["to"])
     os._exit(0)  # what is still being put is wanted no more
 
 
 class Ranges:
     """The files below a path, or the file that it is, as if they were one."""
 
-    def __init__(self, path: Path) -> None:
-        files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.as_posix()) if path.is_dir() else [path]
-        self._files = [(file.relative_to(path).as_posix() if path.is_dir() else "", file, file.stat().st_size) for file in files]
+    def __init__(self, path: str) -> None:
+        names = sorted(_names_in(path)) if os.path.isdir(path) else [""]
+        self._files = [(name, place, os.stat(place).st_size) for name in names for place in [os.path.join(path, name) if name else path]]
 
     def names_and_sizes(self) -> "list[tuple[str, int]]":
         """Each file's name relative to the path, and its bytes."""
         return [(name, size) for name, _, size in self._files]
 
-    def pieces(self, start: int, end: int) -> Any:
+    def pieces(self, start: int, end: int) -> "Iterator[bytes]":
         """The bytes from `start` to `end`. Raises ValueError when a file is shorter than it was."""
         at = 0
         for _, file, size in self._files:
@@ -67,7 +66,15 @@ class Ranges:
             at += size
 
 
-def _bytes_of(file: Path, start: int, end: int) -> Any:
+def _names_in(folder: str) -> "Iterator[str]":
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.isfile(path):
+                yield os.path.relpath(path, folder)
+
+
+def _bytes_of(file: str, start: int, end: int) -> "Iterator[bytes]":
     with open(file, "rb", buffering=0) as opened:
         opened.seek(start)
         while start < end:
@@ -78,38 +85,56 @@ def _bytes_of(file: Path, start: int, end: int) -> Any:
             yield piece
 
 
-def _write(artifact: Ranges, asked: "dict[str, Any]") -> None:
-    for piece in artifact.pieces(asked["from"], asked["to"]):
-        sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
+def _write(artifact: Ranges, start: int, end: int) -> None:
+    try:
+        for piece in artifact.pieces(start, end):
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(0)  # the laptop is gone
+    except ValueError as error:
+        _end(CHANGED, str(error))
+    except OSError as error:
+        _end(1, str(error))
 
 
-def _put(artifact: Ranges, asked: "dict[str, Any]") -> None:
-    content = b"".join(artifact.pieces(asked["from"], asked["to"]))
+def _putter(artifact: Ranges) -> "Callable[[int, int, str], None]":
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(PUTS_AT_ONCE)
+
+    def put(start: int, end: int, url: str) -> None:
+        pool.submit(_put, artifact, start, end, url)
+
+    return put
+
+
+def _put(artifact: Ranges, start: int, end: int, url: str) -> None:
+    try:
+        _upload(url, b"".join(artifact.pieces(start, end)))
+        _say({"put": start})
+    except ValueError as error:
+        _end(CHANGED, str(error))
+    except OSError as error:
+        _end(STORE_FAILED, str(error))
+
+
+def _upload(url: str, content: bytes) -> None:
+    import urllib.error
+    import urllib.request
+
     for attempt in range(3):
         try:
             headers = {"Content-Type": "application/octet-stream"}
-            request = urllib.request.Request(asked["url"], data=content, method="PUT", headers=headers)  # noqa: S310
+            request = urllib.request.Request(url, data=content, method="PUT", headers=headers)  # noqa: S310
             with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310
-                break
+                return
         except urllib.error.HTTPError as error:
             if error.code < 500 or attempt == 2:
                 raise
         except OSError:
             if attempt == 2:
                 raise
-    _say({"put": asked["from"]})
-
-
-def _guarded(work: Any, artifact: Ranges, asked: "dict[str, Any]") -> None:
-    try:
-        work(artifact, asked)
-    except BrokenPipeError:
-        os._exit(0)  # the laptop is gone
-    except ValueError as error:
-        _end(CHANGED, str(error))
-    except OSError as error:
-        _end(STORE_FAILED if "url" in asked else 1, str(error))
 
 
 def _end(code: int, why: str) -> None:
@@ -118,13 +143,10 @@ def _end(code: int, why: str) -> None:
     os._exit(code)
 
 
-_saying = threading.Lock()
-
-
-def _say(line: "dict[str, Any]") -> None:
-    with _saying:
-        sys.stdout.buffer.write(json.dumps(line).encode() + b"\n")
-        sys.stdout.buffer.flush()
+def _say(line: "dict[str, object]") -> None:
+    content = json.dumps(line).encode() + b"\n"
+    while content:  # one write, where it fits a pipe: lines of several threads do not mix
+        content = content[os.write(1, content) :]
 
 
 if __name__ == "__main__":
