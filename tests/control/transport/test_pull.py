@@ -9,7 +9,7 @@ import pytest
 from remote.contract import digest as digests
 from remote.contract.jobs import Artifact, Cause
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
-from remote.control.transport import persist
+from remote.control.transport import lanes, persist
 from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull
 from tests.contract.safetensors_files import write_safetensors
@@ -181,6 +181,27 @@ def test_an_empty_file_and_an_empty_folder(box, tmp_path):
     (box.home / ROOT / "jobs/j/artifacts/bare").mkdir()
     pull(box, ROOT, made(box, "bare", {}), tmp_path / "f")
     assert (tmp_path / "f").is_dir() and not os.listdir(tmp_path / "f")
+
+
+def test_what_changes_while_it_is_sent_is_told(box, tmp_path, monkeypatch):
+    artifact = made(box, "a.bin")
+    monkeypatch.setattr(lanes, "PIECE_BYTES", 300_000)
+
+    def shorten(done):
+        os.truncate(box.home / ROOT / artifact.path, 100)
+
+    with pytest.raises(ArtifactCorrupt, match="does not verify") as caught:
+        pull(box, ROOT, artifact, tmp_path / "a", shorten)
+    assert "has changed while it was sent" in caught.value.why and not (tmp_path / "a").exists()
+
+
+def test_links_in_a_folder_come_as_what_they_mean(box, tmp_path):
+    folder = box.home / ROOT / "jobs/j/artifacts/f"
+    made(box, "f", {"one": b"1", "deep/two": b"22"})
+    (folder / "link").symlink_to("one")
+    artifact = made(box, "f", {})
+    pull(box, ROOT, artifact, tmp_path / "f")
+    assert digests.of_path(tmp_path / "f") == artifact.sha256 and (tmp_path / "f/link").read_bytes() == b"1"
 
 
 def test_more_files_than_may_be_open(box, tmp_path):
