@@ -9,25 +9,29 @@ import threading
 import time
 from collections.abc import Callable
 
-STAGGER_SECONDS = 0.5
-_LOOK_SECONDS = 0.25
+PATIENT_SECONDS, STAGGER_SECONDS = 1.0, 0.2
+_LOOK_SECONDS = 0.2
 _GREETING_SECONDS = 2.0
 
 _Place = tuple[socket.AddressFamily, tuple[object, ...]]
 
 
-def dial(host: str, port: int, seconds: float) -> socket.socket:
+def dial(host: str, port: int, seconds: float, patient_seconds: float = PATIENT_SECONDS) -> socket.socket:
     """A connection to `host`:`port`, blocking. Raises OSError; TimeoutError where nobody answers within `seconds`.
 
-    Each half second another attempt begins beside those under way, address after address. So the moment a network is back it is used:
-    a single attempt would sleep on, for its kernel repeats it after 1, 3, 7 and 15 seconds.
+    Where the first attempt is not answered within `patient_seconds`, another begins every 0.2 s beside those under way, address after
+    address. So the moment a network is back it is used: a single attempt would sleep on, for its kernel repeats it after 1, 3, 7 and 15
+    seconds. An answer within that second, however far away, costs the server one connection.
     """
     deadline = time.monotonic() + seconds
-    race = _Race(_resolved(host, port, seconds))
+    places = _resolved(host, port, seconds)
+    race = _Race(places)
     try:
-        while (winner := race.round(min(STAGGER_SECONDS, deadline - time.monotonic()))) is None:
+        wait = patient_seconds if len(places) == 1 else STAGGER_SECONDS
+        while (winner := race.round(min(wait, deadline - time.monotonic()))) is None:
             if time.monotonic() >= deadline:
                 raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} s")
+            wait = STAGGER_SECONDS
         winner.setblocking(True)
         winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return winner
@@ -129,7 +133,7 @@ def _resolved(host: str, port: int, seconds: float) -> list[_Place]:
 
 def _greets(host: str, port: int, seconds: float) -> bool:
     try:
-        with dial(host, port, seconds) as link:
+        with dial(host, port, seconds, STAGGER_SECONDS) as link:
             link.settimeout(seconds)
             return link.recv(4) == b"SSH-"
     except OSError:

@@ -63,14 +63,15 @@ def test_silence_ends_in_time(full):
         dial("127.0.0.1", full[0], 0.3)
 
 
-def test_a_network_that_comes_back_is_used_by_an_attempt_of_its_own(full, monkeypatch):
-    """The first attempts are lost; whichever gets through, no attempt of the others is left."""
-    monkeypatch.setattr(dialling, "STAGGER_SECONDS", 0.05)
+def test_a_network_that_comes_back_is_used_by_an_attempt_of_its_own(full):
+    """The first attempts are lost; the one that gets through is young."""
     port, open_up = full
-    timer = threading.Timer(0.4, open_up)
+    began = []
+    timer = threading.Timer(0.5, lambda: (began.append(time.monotonic()), open_up()))
     timer.start()
-    with dial("127.0.0.1", port, 20) as link:
+    with dial("127.0.0.1", port, 20, patient_seconds=0.1) as link:
         assert link.getpeername()[1] == port
+        assert time.monotonic() - began[0] < 10
     timer.join()
 
 
@@ -94,6 +95,14 @@ def test_a_resolver_that_does_not_answer(monkeypatch):
     with pytest.raises(TimeoutError, match="is not resolved"):
         dial("slow.example.org", 22, 0.2)
     asked.set()
+
+
+def test_a_silent_address_does_not_stand_before_one_that_answers(full, monkeypatch):
+    with socket.create_server(("127.0.0.2", full[0])) as listener:
+        found = [(socket.AF_INET, 1, 6, "", ("127.0.0.1", full[0])), (socket.AF_INET, 1, 6, "", listener.getsockname())]
+        monkeypatch.setattr(dialling.socket, "getaddrinfo", lambda *_, **__: found)
+        with dial("two.example.org", full[0], 10) as link:
+            assert link.getpeername()[0] == "127.0.0.2"
 
 
 def test_until_greeted_returns_when_a_server_greets(monkeypatch):
