@@ -224,7 +224,7 @@ def start_of(log: Log, moments: Moments, wanted: Filter, since: float | None, ta
 
 
 def line_start(log: Log, offset: int) -> int:
-    """Where the line begins that holds the byte `offset`, or what is left of it behind a gap; `offset` itself where that is too far back."""
+    """Where the line begins that holds the byte `offset`, or what a gap left of it; `offset` itself where that is too far back."""
     begin, at = log.bounds()[0], offset
     while begin < at and offset - at < LINE_BYTES:
         start = max(begin, at - READ_BYTES // 16)

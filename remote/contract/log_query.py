@@ -53,5 +53,5 @@ class Question:
 
 def label_of(job_id: str, run_id: str, stage: str) -> str:
     """The label that a job's stage has in its run, out of its id, `RUN-LABEL-KEY`; `stage` where it has none."""
-    inner = job_id.removeprefix(f"{run_id}-") if run_id else job_id
-    return (inner != job_id and re.sub(r"-[0-9a-f]{8}$", "", inner)) or stage
+    inner = re.fullmatch(r"(.+)-[0-9a-f]{8}", job_id.removeprefix(f"{run_id}-")) if run_id and job_id.startswith(f"{run_id}-") else None
+    return inner[1] if inner else stage

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,16 +153,16 @@ def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:
     manifest = found.manifest(job_id)
     if manifest is None:
         return None
-    log = BucketLog(found, manifest)
-    brought = {name: log.record(name) for name in (*_RECORDS, job_log.NAME, job_log.TIMES)}
-    log.read(max(log.bounds()[0], log.bounds()[1] - evidence.TAIL_BYTES), 1)  # the newest part may be a short one
-    state_file = brought["state.json"]
-    if state_file is None:
-        return None
-    paths = JobPaths(state_file.parent)
-    places = Places(paths, evidence.telemetry_of(paths), evidence.timeline_of(paths))
-    state = _as_gone(JobState.read(state_file), found.place(job_id))
-    return evidence.gather(places, state, time.time(), minutes, source=found.place(job_id))
+    with closing(BucketLog(found, manifest)) as log:
+        brought = {name: log.record(name) for name in (*_RECORDS, job_log.NAME, job_log.TIMES)}
+        log.read(max(log.bounds()[0], log.bounds()[1] - evidence.TAIL_BYTES), 1)  # the newest part may be a short one
+        state_file = brought["state.json"]
+        if state_file is None:
+            return None
+        paths = JobPaths(state_file.parent)
+        places = Places(paths, evidence.telemetry_of(paths), evidence.timeline_of(paths))
+        state = _as_gone(JobState.read(state_file), found.place(job_id))
+        return evidence.gather(places, state, time.time(), minutes, source=found.place(job_id))
 
 
 def _as_gone(state: JobState, place: str) -> JobState:

@@ -44,7 +44,7 @@ def test_what_happened_comes_in_between_or_in_the_end(copy):
 
 def test_labels():
     assert label_of("r-1-my-train-0123abcd", "r-1", "train") == "my-train"
-    assert label_of("job-1", "", "count") == "count" and label_of("r-1-train", "r-1", "x") == "train"
+    assert label_of("job-1", "", "count") == "count" and label_of("r-1-train", "r-1", "x") == "x"
 
 
 def test_a_finished_run_of_this_laptop_needs_no_box(tmp_path, monkeypatch, capsys):
