@@ -31,7 +31,8 @@ STAGES = {
             time.sleep(float(job.option("pause")))
     """,
     "flood": """
-        import os
+        import os, time
+        os.write(1, b"began at %d\\n" % time.time_ns())
         line = b"%09d " + b"a line as a trainer says it, loss 0.1234 and the rate 1e-5, a hundred bytes long or so; not more......" + b"\\n"
         size, sent, number = int(job.option("size")), 0, 0
         while sent < size:
@@ -148,24 +149,24 @@ def _poll(jobs: Jobs) -> Callable[[str, list[float]], None]:
 
 
 def flood(ground: Ground, terms: Terms) -> Iterator[Row]:
-    """How fast a log comes that is written as fast as a stage can, from the start of the job to its last byte here."""
+    """How fast a log comes that is written as fast as a stage can: from its first line on the box, which tells when, to its last here."""
     jobs = Jobs(ground)
 
     def ours() -> float:
-        job_id, began = jobs.start("flood", size=FLOOD_BYTES), time.perf_counter()
-        _checked(jobs.follow(job_id, lambda line: None))
-        return time.perf_counter() - began
+        first: list[str] = []
+        job_id = jobs.start("flood", size=FLOOD_BYTES)
+        _checked(jobs.follow(job_id, lambda line: None if first else first.append(line)))
+        return _late(first[0])
 
     def tail() -> float:
-        job_id, began = jobs.start("flood", size=FLOOD_BYTES), time.perf_counter()
-        words = [*jobs.ground.ssh, "box", f"tail -c +1 -F {jobs.log(job_id)} 2>/dev/null"]
+        words = [*jobs.ground.ssh, "box", f"tail -c +1 -F {jobs.log(jobs.start('flood', size=FLOOD_BYTES))} 2>/dev/null"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
             assert process.stdout is not None
-            left = FLOOD_BYTES
+            first, left = process.stdout.readline(), FLOOD_BYTES
             while left > 0:
                 left -= len(process.stdout.read1(1 << 20))  # type: ignore[attr-defined]
             process.kill()
-        return time.perf_counter() - began
+        return _late(first.decode())
 
     contestants = [Contestant("logs -f", lambda _: ours(), ours=True), Contestant("`ssh tail -F`", lambda _: tail())]
     samples = compete(f"log of {FLOOD_BYTES / 1e6:.0f} MB, {ground.title}", contestants, terms)
