@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def in_process(capsys: Any, commands: Collection, line: str) -> tuple[int, str, 
     """Run it here; its exit code and both outputs."""
     code = 0
     try:
-        Program(namespace=commands).run(f"inv {line}")
+        Program(namespace=deepcopy(commands)).run(f"inv {line}")  # Invoke takes the helps out of the tasks as it reads them
     except SystemExit as leave:
         code = leave.code or 0
     told = capsys.readouterr()
