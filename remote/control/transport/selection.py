@@ -104,7 +104,12 @@ def rest_of_project(selection: Selection) -> list[Staying]:
     ignored_too = [_sum_of(path) for left in listed.left if (path := root() / left.name) not in spoken_of]
     return [
         Staying("the rest of the project", "named by no playbook and not in `push.include`", size, len(kept)),
-        Staying("what git ignores", "named by nobody either", sum(size for _, size in ignored_too), sum(files for files, _ in ignored_too)),
+        Staying(
+            f"what {listed.rules} ignores",
+            "named by nobody either",
+            sum(size for _, size in ignored_too),
+            sum(files for files, _ in ignored_too),
+        ),
     ]
 
 
