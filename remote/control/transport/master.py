@@ -201,10 +201,7 @@ class SessionStream:
 
 def sockets() -> Path:
     """The folder of the masters' sockets, for this user alone: in the project, or where that path is too long, in the system's places."""
-    name = f"windlass-{os.getuid()}-{_short(str(project.root()))}"
-    elsewhere = [Path(base) / name for base in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp") if base]  # noqa: S108 - looked at below
-    folders = [project.state_folder() / "ssh", *elsewhere]
-    folder = next((each for each in folders if len(os.fsencode(each)) + _NAME_BYTES <= _LONGEST_PATH), folders[-1])
+    folder = _folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
@@ -215,12 +212,19 @@ def sockets() -> Path:
 
 def end(name: str) -> int:
     """End every master of a box; returns how many there were."""
-    found = [path for path in sockets().glob(f"{_short(name)}-*") if path.suffix != ".lock"]
+    found = [path for path in _folder().glob(f"{_short(name)}-*") if path.suffix != ".lock"]
     for path in found:
         with contextlib.suppress(LaptopError):
             subprocess.run([_ssh(), "-F", "none", "-S", str(path), "-O", "exit", "windlass"], capture_output=True, check=False)
         path.unlink(missing_ok=True)
     return len(found)
+
+
+def _folder() -> Path:
+    name = f"windlass-{os.getuid()}-{_short(str(project.root()))}"
+    elsewhere = [Path(base) / name for base in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp") if base]  # noqa: S108 - looked at when used
+    folders = [project.state_folder() / "ssh", *elsewhere]
+    return next((each for each in folders if len(os.fsencode(each)) + _NAME_BYTES <= _LONGEST_PATH), folders[-1])
 
 
 def _ensure(place: Place, persist_seconds: int) -> None:

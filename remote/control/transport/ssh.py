@@ -24,6 +24,8 @@ from remote.control.transport.pulse import Link, Pulse
 DEAD_AFTER_SECONDS = 10.0
 # Against peers that speak on and on without coming to the point; those that fall silent are the pulse's.
 HANDSHAKE_SECONDS, LOGIN_SECONDS, SESSION_SECONDS = 60.0, 120.0, 60.0
+FREE_SECONDS = 1.0
+"""How long a server that takes few sessions (MaxSessions) may need to notice that one has ended."""
 # The window is what may be under way at once: 4 MiB carry 80 MB/s at 50 ms. Larger ones cost more than they bring:
 # paramiko shifts all that is buffered with each read (on loopback 380 MB/s with 4 MiB, 90 with 16).
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -161,12 +163,15 @@ class SshTransport:
 
     def _session(self) -> tuple[Connection, paramiko.Channel]:
         """A channel on which nothing was said yet; over a connection made anew, once, where the one at hand proves dead."""
+        until = time.monotonic() + FREE_SECONDS
         while True:
             connection, is_new = self._connected()
             try:
                 return connection, connection.open_session(WINDOW_BYTES, PACKET_BYTES, SESSION_SECONDS)
             except paramiko.ChannelException as error:
-                raise self._refused(error.text) from None
+                if time.monotonic() > until:
+                    raise self._refused(error.text) from None
+                time.sleep(FREE_SECONDS / 20)
             except (SSHException, OSError, EOFError) as error:
                 self._drop(connection)
                 if is_new:
