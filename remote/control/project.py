@@ -19,6 +19,11 @@ def state_folder() -> Path:
     return folder
 
 
+def mark_file() -> Path:
+    """What marks this project's boxes in the cloud, once something was asked of one: see `cloud.identity`."""
+    return state_folder() / "project"
+
+
 def runs_folder() -> Path:
     """One folder a run: its ledger, logs and pulled artifacts."""
     return root() / "runs"

@@ -22,13 +22,24 @@ UNUSED_TAG = "windlass:unused"
 def project_mark() -> str:
     """`<folder>-<8 hexadecimal digits>`: the value of the tag `windlass:project`. Drawn once, kept in `.windlass/project`.
 
-    Drawn, not derived from the path: two people with a folder of the same name share no boxes, and a moved folder keeps its own.
+    Drawn, not derived from the path: two people with a folder of the same name share no boxes, and a moved folder keeps its own. Where
+    the inventory names one, it is that: so checkouts on several laptops see the same boxes.
     """
-    path = project.state_folder() / "project"
+    path = project.mark_file()
     if not path.exists():
-        folder = re.sub(r"[^A-Za-z0-9]+", "-", project.root().name)[:40].strip("-")
-        atomic.create(path, f"{folder or 'project'}-{secrets.token_hex(4)}\n".encode())
+        atomic.create(path, f"{_shared_mark() or _drawn_mark()}\n".encode())
     return path.read_text().strip()
+
+
+def _shared_mark() -> str:
+    from remote.control.config.inventory import load_inventory
+
+    return load_inventory().project or ""
+
+
+def _drawn_mark() -> str:
+    folder = re.sub(r"[^A-Za-z0-9]+", "-", project.root().name)[:40].strip("-")
+    return f"{folder or 'project'}-{secrets.token_hex(4)}"
 
 
 def client_token(box_name: str, generation: int, offer: str) -> str:

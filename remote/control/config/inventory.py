@@ -192,6 +192,10 @@ class Inventory(Section):
     Once loaded, `boxes` holds single boxes (`trainer-1`, `trainer-2` for `trainer` with `count: 2`), and `groups` has `trainer` too.
     """
 
+    project: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{2,60}$",
+        description="the mark on this project's boxes, as `.windlass/project` of the first checkout has it: lets others see the same ones",
+    )  # fmt: skip
     default_box: str = Field(description="the box that is meant when none is named", examples=["demo"])
     boxes: dict[Name, Annotated[BoxEntry, Field(discriminator="provider")]] = Field(min_length=1, description="every box by name")
     ollama: OllamaEntry = Field(default=OllamaEntry(), description="where models are installed")
@@ -240,6 +244,7 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     findings = list(read.findings)
     inventory = explain.validate(Inventory, read, findings)
     findings += groups.findings(inventory, read) if inventory else ()
+    findings += _another_mark(inventory.project, read) if inventory else ()
     if isinstance(read.value, dict) and isinstance(boxes := read.value.get("boxes"), dict):
         default = read.value.get("default_box")
         if isinstance(default, str) and boxes and default not in _boxes_and_counted(inventory, boxes):
@@ -247,6 +252,14 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     if findings or inventory is None:
         raise ConfigError(explain.in_order(findings))
     return _expanded(inventory, read)
+
+
+def _another_mark(wanted: str | None, read: source.Source) -> list[Finding]:
+    """A checkout that has boxes under another mark would lose sight of them."""
+    if wanted is None or not (file := project.mark_file()).exists() or (present := file.read_text().strip()) == wanted:
+        return []
+    remedy = f"write `project: {present}`; or, where this checkout has no box of its own: `rm {file}`"
+    return [Finding(read.where("project"), f"`project` is {wanted}, but this checkout's boxes are marked {present}", present, remedy)]
 
 
 def place(*keys: str) -> str:
