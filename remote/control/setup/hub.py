@@ -103,7 +103,7 @@ def _refusal(answer: "httpx.Response", spec: ModelSpec) -> WindlassError:
     if code == "GatedRepo" or answer.status_code == 401:
         needs = "is gated, or is not there" if code != "GatedRepo" else "is gated"
         what = f"the hub refuses your token for {spec.repo}" if has_token else f"{spec.repo} {needs}, and there is no token of the hub here"
-        remedy = f"ask for access on {page}, `export HF_TOKEN=...` with a token that may read it, {again}"
+        remedy = f"ask for access on {page}, `read -rs HF_TOKEN && export HF_TOKEN` with a token that may read it, {again}"
         return CredentialsMissing(what, where=page, why=why, remedy=remedy)
     if answer.status_code == 403:
         return PermissionDenied(
