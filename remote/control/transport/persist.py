@@ -36,7 +36,7 @@ def persistently(
         except BoxUnreachable as error:
             now = time.monotonic()
             # An attempt that lasted longer than the patience was connected all the while, and is no failure to get through.
-            if loss is None or progress() != had or now - began > patience_seconds:
+            if loss is None or progress() != had or now - began > max(patience_seconds, FIRST_PAUSE_SECONDS):
                 loss = _Loss(now)
             if now - loss.since > patience_seconds:
                 raise _given_up(error, now - loss.since, what, kept, remedy) from None
