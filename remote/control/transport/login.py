@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_KEYS = tuple(Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
 AGENT = "SSH agent"
+_NOTICING_SECONDS = 0.5
 TOUCH_SECONDS = 60.0
 
 
@@ -76,6 +77,8 @@ def log_in(address: "Address", connection: "Connection", left: list[Candidate], 
             connection.auth_publickey(address.user, candidate.key)
             return True
         except (SSHException, OSError, EOFError) as error:
+            if not isinstance(error, paramiko.AuthenticationException):
+                connection.join(_NOTICING_SECONDS)  # sending fails a moment before the connection knows that it has ended
             if not connection.is_active() and not connection.farewell:
                 if is_first or connection.pulse.verdict:
                     raise Lost from error
