@@ -1,7 +1,9 @@
 """The peers: pinned, each in an environment of its own, installed on first use."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import venv
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rope.ground import ROOT, Ground
+from tests.integration import boxes
 
 PINNED = {"ansible": "ansible-core==2.19.14", "pyinfra": "pyinfra==3.10.0", "fabric": "fabric==3.2.3"}
 PROGRAMS = {"rsync": "rsync", "scp": "openssh-client", "sftp": "openssh-client", "ssh": "openssh-client"}
@@ -63,7 +66,9 @@ def run(words: list[str], patience: float, **more: Any) -> str:
     try:
         out, err = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
+        for pid in (*boxes.descendants(process.pid), process.pid):  # Ansible's workers are in sessions of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.communicate()
         raise TooSlow from None
     if process.returncode:
