@@ -11,6 +11,7 @@ from pathlib import Path
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.follow import follow
+from remote.control.jobs.mirror import OnText, each_line
 from remote.control.jobs.start import start
 from remote.control.transport.release import build_release, deploy
 from remote.control.transport.ssh import SshTransport
@@ -75,11 +76,11 @@ class Jobs:
         """The job's log on the box."""
         return self.ground.home / "windlass/jobs" / job_id / "log"
 
-    def follow(self, job_id: str, on_line: Callable[[str], None], open_box: Callable[[], SshTransport] | None = None) -> JobState:
+    def follow(self, job_id: str, on_log: OnText, open_box: Callable[[], SshTransport] | None = None) -> JobState:
         """Follow it to its end with a mirror of its own."""
         folder = self.ground.folder / "followed" / job_id / "logs"
         silent: Callable[[object], None] = lambda _: None  # noqa: E731
-        return follow(open_box or self.ground.transport, "windlass", job_id, folder / "job.log", folder / "job.metrics", on_line, silent)
+        return follow(open_box or self.ground.transport, "windlass", job_id, folder / "job.log", folder / "job.metrics", on_log, silent)
 
 
 def latency(ground: Ground, terms: Terms) -> Iterator[Row]:
@@ -113,7 +114,7 @@ def _late(line: str) -> float:
 
 
 def _ours(jobs: Jobs) -> Callable[[str, list[float]], None]:
-    return lambda job_id, late: _checked(jobs.follow(job_id, lambda line: late.append(_late(line))))
+    return lambda job_id, late: _checked(jobs.follow(job_id, each_line(lambda line: late.append(_late(line)))))
 
 
 def _checked(state: JobState) -> None:
@@ -155,7 +156,7 @@ def flood(ground: Ground, terms: Terms) -> Iterator[Row]:
     def ours() -> float:
         first: list[str] = []
         job_id = jobs.start("flood", size=FLOOD_BYTES)
-        _checked(jobs.follow(job_id, lambda line: None if first else first.append(line)))
+        _checked(jobs.follow(job_id, lambda text: None if first else first.append(text)))
         return _late(first[0])
 
     def tail() -> float:

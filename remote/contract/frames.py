@@ -46,7 +46,8 @@ class FrameReader:
             size = header.get("size", 0)
             if len(self._rest) < size:
                 return
-            content = bytes(self._rest[:size])
+            with memoryview(self._rest) as rest:
+                content = bytes(rest[:size])
             del self._rest[:size]
             self._header = None
             yield header, content

@@ -87,7 +87,8 @@ class Mask(Masker):
     def text(self, text: str) -> str:
         """A whole text, masked."""
         text = super().text(text)
-        return _SIGNED.sub(rf"\1={MASK}", text) if any(word in text for word in _SIGNED_WORDS) else text
+        is_signed = "=" in text and any(word in text for word in _SIGNED_WORDS)  # one character is found far sooner than a word
+        return _SIGNED.sub(rf"\1={MASK}", text) if is_signed else text
 
 
 @lru_cache(maxsize=8)

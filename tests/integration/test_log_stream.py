@@ -15,7 +15,7 @@ from remote.contract import digest, job_log
 from remote.contract.jobs import Status
 from remote.contract.paths import BoxPaths
 from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import holes
+from remote.control.jobs.mirror import each_line, holes
 from remote.control.jobs.start import start
 from tests.integration.boxes import SSHD, code_tree, deploy_stages, running_sshd, spec, with_small_parts, write_stage
 
@@ -83,7 +83,7 @@ def test_every_byte_arrives_whatever_it_is(sshd, release, tmp_path, kind, share)
     lines, size = deque(maxlen=1000), int(MEGABYTES * 1_000_000 * share)
     with sshd.transport() as box:
         start(box, ROOT, spec(release, "shouting", f"shout-{kind}", kind=kind, size=size))
-    state = follow(sshd.transport, ROOT, f"shout-{kind}", tmp_path / "log", tmp_path / "metrics", lines.append, print)
+    state = follow(sshd.transport, ROOT, f"shout-{kind}", tmp_path / "log", tmp_path / "metrics", each_line(lines.append), print)
     assert state.status is Status.SUCCEEDED and (tmp_path / "log").stat().st_size >= size
     assert is_exact(tmp_path / "log", sshd, f"shout-{kind}")
     assert len(job_log.parts(folder_of(sshd, f"shout-{kind}"))) > (1 if share > 0.1 else 0)
@@ -122,7 +122,7 @@ def test_a_secret_of_the_laptop_is_known_to_the_stage_and_to_no_file(sshd, relea
     with sshd.transport() as box:
         start(box, ROOT, spec(release, "telling", "tell"), secrets={"HF_TOKEN": SECRET})
     lines = []
-    state = follow(sshd.transport, ROOT, "tell", tmp_path / "log", tmp_path / "metrics", lines.append, print)
+    state = follow(sshd.transport, ROOT, "tell", tmp_path / "log", tmp_path / "metrics", each_line(lines.append), print)
     assert state.status is Status.FAILED and lines[:2] == ["***", "***"] and "with ***" in state.why
     root = sshd.home / ROOT
     assert list((root / "secrets").iterdir()) == []

@@ -24,6 +24,7 @@ from remote.contract import digest
 from remote.contract.jobs import Artifact, Status
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.follow import follow
+from remote.control.jobs.mirror import each_line
 from remote.control.jobs.start import start
 from remote.control.project import CODE
 from remote.control.transport.persist import persistently
@@ -132,7 +133,7 @@ class Laptop:
     def follow(self, job_id: str, folder: Path, lines: list[str]) -> Any:
         log, metrics = folder / "logs/job.log", folder / "logs/job.metrics"
         return follow(
-            self.transport, ROOT, job_id, log, metrics, lines.append, lambda metric: None, notice=self.told.append,
+            self.transport, ROOT, job_id, log, metrics, each_line(lines.append), lambda metric: None, notice=self.told.append,
             patience_seconds=PATIENCE_SECONDS,
         )  # fmt: skip
 
@@ -336,7 +337,9 @@ def test_packets_are_late_and_vanish(code, tmp_path):
         losing = threading.Thread(target=lambda: lose_packets(wire))
         losing.start()
         open_box = lambda: far.transport(dead_after=DEAD_AFTER_SECONDS)  # noqa: E731
-        state = follow(open_box, ROOT, "late", tmp_path / "logs/log", tmp_path / "logs/metrics", lines.append, lambda metric: None)
+        state = follow(
+            open_box, ROOT, "late", tmp_path / "logs/log", tmp_path / "logs/metrics", each_line(lines.append), lambda metric: None
+        )
         losing.join()
         wire.loss(0.01)
         with far.transport() as transport:

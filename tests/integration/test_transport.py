@@ -15,6 +15,7 @@ from remote.contract.jobs import Artifact, Status
 from remote.control.errors import BoxUnreachable, HostKeyMismatch, LoginRefused
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.follow import follow
+from remote.control.jobs.mirror import each_line
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
 from remote.control.project import CODE
@@ -254,7 +255,7 @@ def test_the_log_is_exact_though_the_connection_is_cut_again_and_again(sshd, dig
     cutting.start()
     try:
         metric = lambda metric: steps.append(metric.step)  # noqa: E731
-        state = follow(sshd.transport, ROOT, "cut", tmp_path / "log", tmp_path / "metrics", lines.append, metric)
+        state = follow(sshd.transport, ROOT, "cut", tmp_path / "log", tmp_path / "metrics", each_line(lines.append), metric)
     finally:
         ended.set()
         cutting.join()

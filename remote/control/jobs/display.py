@@ -12,7 +12,7 @@ from remote.contract.events import Metric
 from remote.contract.jobs import JobState
 from remote.control.console import console, say
 from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import read_lines
+from remote.control.jobs.mirror import read_texts
 from remote.control.logs.printing import fit_for_terminal
 from remote.control.secrets import masked
 from remote.control.transport.base import Transport
@@ -60,10 +60,9 @@ def print_log(path: Path, offset: int = 0) -> int:
     """Print the whole lines of a local log from a byte on, on standard output; returns the byte behind them. An unfinished last line
     is left to `watch`."""
     if path.exists():
-        for end, line in read_lines(path, offset):
+        for end, text in read_texts(path, offset):
             offset = end
-            sys.stdout.write(f"{fit_for_terminal(line) if sys.stdout.isatty() else line}\n")
-    sys.stdout.flush()
+            _to_stdout(text)
     return offset
 
 
@@ -160,5 +159,6 @@ def _part(form: str, value: float | None) -> str:
     return "" if value is None else form.format(value)
 
 
-def _to_stdout(line: str) -> None:
-    print(fit_for_terminal(line) if sys.stdout.isatty() else line, flush=True)
+def _to_stdout(text: str) -> None:
+    """Print lines that came at once, and bring them out at once: none waits for the next."""
+    print("\n".join(map(fit_for_terminal, text.split("\n"))) if sys.stdout.isatty() else text, flush=True)

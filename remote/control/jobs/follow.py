@@ -15,7 +15,7 @@ from remote.contract.events import Metric
 from remote.contract.frames import HEARTBEAT_SECONDS, FrameReader
 from remote.contract.jobs import Cause, JobState
 from remote.control.errors import BoxUnreachable, JobFailed
-from remote.control.jobs.mirror import Gap, Mirror
+from remote.control.jobs.mirror import Gap, Mirror, OnText, each_line
 from remote.control.transport.base import Stream, Transport, last_lines
 from remote.control.transport.payload import NOT_DEPLOYED, payload_command
 from remote.control.transport.persist import PATIENCE_SECONDS, persistently
@@ -27,17 +27,17 @@ Notice = Callable[[str], None]
 
 def follow(
     open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path,
-    on_log: Callable[[str], None] | None, on_metric: Callable[[Metric], None], wait: bool = True,
+    on_log: OnText | None, on_metric: Callable[[Metric], None], wait: bool = True,
     notice: Notice = lambda text: None, patience_seconds: float = PATIENCE_SECONDS, tail_bytes: int = 0,
 ) -> JobState:  # fmt: skip
     """Follow a job to its end (or, without `wait`, fetch what there is) and return its state. `tail_bytes`: begin with about the last so
     many of a log of which nothing is here yet.
 
-    `on_log` gets each whole line that is new to the local file (None: nobody reads along), `on_metric` each measurement. A lost
+    `on_log` gets the whole lines that are new to the local file (None: nobody reads along), `on_metric` each measurement. A lost
     connection is made anew, for as long as `patience_seconds` pass without success: then BoxUnreachable. The job goes on whatever
     happens here.
     """
-    mirrors = [Mirror("log", log, on_log, notice), Mirror("metrics", metrics, _measured(on_metric), notice)]
+    mirrors = [Mirror("log", log, on_log, notice), Mirror("metrics", metrics, each_line(_measured(on_metric)), notice)]
     flags, heard = [*([] if wait else ["--once"]), *(["--tail", str(tail_bytes)] if tail_bytes else [])], [0]
     try:
         return persistently(

@@ -18,7 +18,19 @@ LINE_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 _TIDY_BYTES = 64 * 1024
 
-OnLine = Callable[[str], None]
+OnText = Callable[[str], None]
+"""Takes whole lines, as many as came at once: with ends between them, none behind the last. A fast log brings a million in a second, and
+one by one they would cost more than all the rest."""
+
+
+def each_line(on_line: Callable[[str], None]) -> OnText:
+    """Takes lines one by one."""
+
+    def on_text(text: str) -> None:
+        for line in text.split("\n"):
+            on_line(line)
+
+    return on_text
 
 
 class Gap(ValueError):
@@ -29,18 +41,18 @@ class Lines:
     """Whole lines out of bytes cut anywhere, without secrets. Of one that was written over by carriage returns, such as a progress bar,
     its last state."""
 
-    def __init__(self, on_line: OnLine) -> None:
-        self._on_line, self._mask = on_line, mask()
+    def __init__(self, on_text: OnText) -> None:
+        self._on_text, self._mask = on_text, mask()
         self._rest: list[bytes] = []
         self._size = 0
 
     def feed(self, content: bytes) -> None:
         """Tell the lines that `content` completes."""
-        whole, end, rest = content.rpartition(b"\n")
-        if end:
-            self._tell(b"".join([*self._rest, whole]))
+        end = content.rfind(b"\n")
+        if end >= 0:
+            self._tell(b"".join([*self._rest, content[:end]]))
             self._rest, self._size = [], 0
-        if rest:
+        if rest := content[end + 1 :]:
             self._rest.append(rest)
             self._size += len(rest)
             self._tidy()
@@ -54,15 +66,14 @@ class Lines:
     def note(self, text: str) -> None:
         """Tell a line of our own."""
         self.finish()
-        self._on_line(text)
+        self._on_text(text)
 
     def forget(self) -> None:
         """Drop what has no end yet: it has none any more."""
         self._rest, self._size = [], 0
 
     def _tell(self, lines: bytes) -> None:
-        for line in _shown(lines, self._mask):
-            self._on_line(line)
+        self._on_text(_shown(lines, self._mask))
 
     def _tidy(self) -> None:
         """Bound what is held of a line that does not end."""
@@ -73,11 +84,11 @@ class Lines:
             self.finish()
 
 
-def _shown(lines: bytes, mask: Mask) -> list[str]:
-    """Lines without their last end, as a person reads them: all at once, for a log may bring a million in a second."""
+def _shown(lines: bytes, mask: Mask) -> str:
+    """Lines without their last end, as a person reads them."""
     if b"\r" in lines:
         lines = b"\n".join(map(last_state, lines.split(b"\n")))
-    return mask.text(lines.decode(errors="replace")).split("\n")
+    return mask.text(lines.decode(errors="replace"))
 
 
 def last_state(line: bytes) -> bytes:
@@ -86,17 +97,17 @@ def last_state(line: bytes) -> bytes:
 
 
 class Mirror:
-    """A local file that is a byte-exact beginning of one on the box, holes apart. `on_line` gets its lines as they become whole.
+    """A local file that is a byte-exact beginning of one on the box, holes apart. `on_text` gets its lines as they become whole.
 
     Bytes are written at their own offset, so two commands that follow one job into one file write the same thing twice.
     """
 
-    def __init__(self, name: str, path: Path, on_line: OnLine | None, notice: Callable[[str], None]) -> None:
+    def __init__(self, name: str, path: Path, on_text: OnText | None, notice: Callable[[str], None]) -> None:
         self.name, self.path, self._notice = name, path, notice
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self.offset = os.fstat(self._file).st_size
-        self._lines = Lines(on_line) if on_line else None
+        self._lines = Lines(on_text) if on_text else None
         if self._lines and self.offset:
             self._lines.feed(self._unfinished_line())
 
@@ -109,7 +120,7 @@ class Mirror:
             written = os.pwrite(self._file, fresh, self.offset)
             self.offset += written
             if self._lines:
-                self._lines.feed(bytes(fresh[:written]))
+                self._lines.feed(content if written == len(content) else bytes(fresh[:written]))
             fresh = fresh[written:]
 
     def skip(self, offset: int, until: int, is_wanted: bool = False) -> None:
@@ -164,22 +175,22 @@ class Mirror:
         return b"".join(reversed(found)).rpartition(b"\n")[2]
 
 
-def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[int, str]]:
-    """The whole lines of a mirrored file from a byte on, each with the offset behind it, as a person reads them; of a hole how large it
-    is. A last line without an end is left out."""
+def read_texts(path: Path, offset: int = 0) -> Iterator[tuple[int, str]]:
+    """The whole lines of a mirrored file from a byte on, as a person reads them: as OnText takes them, with the offset behind them; of a
+    hole how large it is. A last line without an end is left out."""
     masks, rest, done = mask(), b"", offset
     for end, content in _stretches(path, offset):
         if content is None:
             done += len(rest)
             if rest:
-                yield done, _shown(rest, masks)[0]
+                yield done, _shown(rest, masks)
             yield end, hole_in_words(end - done)
             rest, done = b"", end
             continue
-        *whole, rest = (rest + content).split(b"\n")
-        for line in whole:
-            done += len(line) + 1
-            yield done, _shown(line, masks)[0]
+        whole, is_any, rest = (rest + content).rpartition(b"\n")
+        if is_any:
+            done += len(whole) + 1
+            yield done, _shown(whole, masks)
 
 
 def _stretches(path: Path, offset: int) -> Iterator[tuple[int, bytes | None]]:

@@ -19,7 +19,7 @@ from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused
 from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import Mirror, holes, last_state
+from remote.control.jobs.mirror import Mirror, each_line, holes, last_state
 from remote.control.jobs.start import start
 from remote.control.transport import persist
 from remote.payload import process
@@ -59,7 +59,7 @@ class Flaky:
 
 def run(transport, folder, lines, metrics=None, **options):
     on_metric = (metrics if metrics is not None else []).append
-    return follow(lambda: transport, ROOT, "job-1", folder / "log", folder / "metrics", lines.append, on_metric, **options)
+    return follow(lambda: transport, ROOT, "job-1", folder / "log", folder / "metrics", each_line(lines.append), on_metric, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -166,12 +166,12 @@ def test_a_mirror_is_exact_for_any_pieces_and_overlaps(tmp_path_factory, content
     path = tmp_path_factory.mktemp("mirror") / "log"
     lines, at, number = [], 0, 0
     while at < len(content):
-        mirror = Mirror("log", path, lines.append, print)  # a new command each time
+        mirror = Mirror("log", path, each_line(lines.append), print)  # a new command each time
         begin = max(0, mirror.offset - overlaps[number % len(overlaps)])
         mirror.take(begin, content[begin : at + sizes[number % len(sizes)]])
         at, number = mirror.offset, number + 1
         mirror.close()
-    mirror = Mirror("log", path, lines.append, print)
+    mirror = Mirror("log", path, each_line(lines.append), print)
     mirror.finish()
     mirror.close()
     assert path.read_bytes() == content

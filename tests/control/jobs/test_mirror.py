@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from remote.contract.frames import mark
 from remote.control.jobs import mirror
-from remote.control.jobs.mirror import Gap, Lines, Mirror, holes, last_state, read_lines
+from remote.control.jobs.mirror import Gap, Lines, Mirror, each_line, holes, last_state, read_texts
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def told():
 
 @pytest.fixture
 def copy(tmp_path, told):
-    made = Mirror("log", tmp_path / "log", told.append, told.append)
+    made = Mirror("log", tmp_path / "log", each_line(told.append), told.append)
     yield made
     made.close()
 
@@ -34,7 +34,7 @@ def test_a_progress_bar_is_shown_as_its_last_state(line, shown):
 @given(pieces=st.lists(st.binary(max_size=30), max_size=12))
 def test_lines_are_the_same_however_they_are_cut(pieces):
     told = []
-    lines = Lines(told.append)
+    lines = Lines(each_line(told.append))
     for piece in pieces:
         lines.feed(piece)
     lines.finish()
@@ -43,7 +43,7 @@ def test_lines_are_the_same_however_they_are_cut(pieces):
 
 
 def test_a_bar_that_never_ends_takes_no_memory_and_a_line_that_never_ends_is_cut(monkeypatch, told):
-    lines = Lines(told.append)
+    lines = Lines(each_line(told.append))
     for number in range(30_000):
         lines.feed(b"\r%5d of 30000" % number)
     assert lines._size < 2 * mirror._TIDY_BYTES
@@ -58,12 +58,12 @@ def test_a_bar_that_never_ends_takes_no_memory_and_a_line_that_never_ends_is_cut
 
 def test_lines_are_told_without_secrets_and_the_file_stays_exact(tmp_path, told, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
-    copy = Mirror("log", tmp_path / "log", told.append, print)
+    copy = Mirror("log", tmp_path / "log", each_line(told.append), print)
     copy.take(0, b"token hf_0123456789")
     copy.take(19, b"abcdef!\n")
     copy.close()
     assert told == ["token ***!"] and (tmp_path / "log").read_bytes() == b"token hf_0123456789abcdef!\n"
-    assert [line for _, line in read_lines(tmp_path / "log")] == ["token ***!"]
+    assert [text for _, text in read_texts(tmp_path / "log")] == ["token ***!"]
 
 
 def test_a_hole_takes_no_room_is_told_and_is_remembered(copy, told, tmp_path):
@@ -73,10 +73,10 @@ def test_a_hole_takes_no_room_is_told_and_is_remembered(copy, told, tmp_path):
     assert told == ["one", "unfinished", "[50,000,000 bytes were dropped on the box]", "two", "three"]
     assert copy.offset == copy.path.stat().st_size == 50_000_024 and copy.path.stat().st_blocks * 512 < 1_000_000
     assert holes(copy.path) == [(14, 50_000_014)]
-    lines = list(read_lines(copy.path))
-    assert [line for _, line in lines] == told
-    assert lines[-1][0] == 50_000_024
-    assert [line for _, line in read_lines(copy.path, lines[2][0])] == ["two", "three"]
+    texts = list(read_texts(copy.path))
+    assert "\n".join(text for _, text in texts).split("\n") == told
+    assert texts[-1][0] == 50_000_024
+    assert [text for _, text in read_texts(copy.path, 50_000_014)] == ["two\nthree"]
 
 
 def test_a_copy_with_a_hole_is_known_by_the_bytes_behind_it(copy, tmp_path):
@@ -127,7 +127,7 @@ def test_nobody_reading_along_costs_nothing(tmp_path):
 
 def test_the_unfinished_line_of_an_earlier_command_is_told_whole(tmp_path, told):
     (tmp_path / "log").write_bytes(b"whole\n" + b"x" * 200_000)
-    copy = Mirror("log", tmp_path / "log", told.append, print)
+    copy = Mirror("log", tmp_path / "log", each_line(told.append), print)
     copy.take(200_006, b"y\n")
     copy.close()
     assert told == ["x" * 200_000 + "y"]
