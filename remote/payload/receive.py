@@ -92,12 +92,15 @@ def _receive(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[st
     release = root / "releases" / _digest_of(entries)
     release.parent.mkdir(parents=True, exist_ok=True)
     (root / "jobs").mkdir(exist_ok=True)
-    if not _is_whole(release, entries):
-        _take_in(release, entries, question["sends"], source)
+    with _alone(root):
+        held = _hold(release) if _is_whole(release, entries) else None
+    if held is None:
+        held = _take_in(root, release, entries, question["sends"], source)
     elif question["sends"] == "asked":
         say(lacking=[])
-    os.utime(release)  # the times of the folders say which releases were deployed last
-    done = _make_current(root, release, question)
+    with held:
+        os.utime(release)  # the times of the folders say which releases were deployed last
+        done = _make_current(root, release, question)
     with _alone(root):
         _tidy(root, question["keep"])
     return done
@@ -110,9 +113,12 @@ def _list(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[str, 
 
 def _go_back(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
     release = root / "releases" / question["to"]
-    if not release.is_dir():
-        raise Refused("config", f"release {question['to'][:12]} is not on the box any more", remedy="`./inv rollback --list`")
-    return _make_current(root, release, question)
+    with _alone(root):
+        if not release.is_dir():
+            raise Refused("config", f"release {question['to'][:12]} is not on the box any more", remedy="`./inv rollback --list`")
+        held = _hold(release)
+    with held:
+        return _make_current(root, release, question)
 
 
 def _described(path: Path, current: str, jobs: list[str]) -> dict[str, Any]:
@@ -125,32 +131,31 @@ def _described(path: Path, current: str, jobs: list[str]) -> dict[str, Any]:
 # ---- taking in -------------------------------------------------------------------------------------------------------
 
 
-def _take_in(release: Path, entries: list[list[Any]], sends: Any, source: IO[bytes]) -> None:
-    if release.exists():  # files of it are missing: what is left serves the new one
-        release.rename(release.with_name(f".{release.name}.{os.getpid()}.torn"))
+def _take_in(root: Path, release: Path, entries: list[list[Any]], sends: Any, source: IO[bytes]) -> contextlib.ExitStack:
+    """Have the release in its place. Returns what holds it there."""
     incoming = release.with_name(f".{release.name[:16]}.{os.getpid()}.{time.time_ns():x}")
-    with _alone(release.parent.parent):  # else somebody may tidy it away before it is held
+    with _alone(root):
         incoming.mkdir()
-        hold = os.open(incoming, os.O_RDONLY)
-        fcntl.flock(hold, fcntl.LOCK_EX)
-    try:
-        Assembly(incoming, entries).fill(sends, source)
-        _put_in_place(incoming, release)
-    except (Refused, OSError):
-        _remove(incoming)
-        raise
-    finally:
-        os.close(hold)
-
-
-def _put_in_place(incoming: Path, release: Path) -> None:
-    try:
-        incoming.rename(release)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        held = _hold(incoming)
+    with held:
+        try:
+            Assembly(incoming, entries).fill(sends, source)
+            with _alone(root):
+                return _put_in_place(incoming, release, entries)
+        except (Refused, OSError):
+            _remove(incoming)
             raise
-        _remove(incoming)  # somebody else was quicker with the same
+
+
+def _put_in_place(incoming: Path, release: Path, entries: list[list[Any]]) -> contextlib.ExitStack:
+    if _is_whole(release, entries):  # somebody else was quicker with the same
+        _remove(incoming)
+    else:
+        if release.exists():  # files of it are missing
+            _remove(release)
+        incoming.rename(release)
     _sync(release.parent)
+    return _hold(release)
 
 
 class Assembly:
@@ -225,9 +230,11 @@ class Assembly:
 
     def _begin(self, content: Content, paths: list[str]) -> int:
         """Copy the beginning of a large content that an attempt before has left; returns its length."""
+        executable = self._names[content][0][1]
         for size, path in sorted(((_size_of(path), path) for path in paths), reverse=True):
             if PIECE_BYTES <= size < content[1]:
-                with open(path, "rb") as there, self._new(self._path(self._first_name(content)), self._names[content][0][1]) as file:
+                gone = contextlib.suppress(FileNotFoundError)  # as in `_adopt`
+                with gone, open(path, "rb") as there, self._new(self._path(self._first_name(content)), executable) as file:
                     while (piece := there.read(min(PIECE_BYTES, size - file.tell()))) and file.tell() < size:
                         file.write(piece)
                     return file.tell()
@@ -522,11 +529,11 @@ def _current(root: Path) -> str:
 
 
 def _tidy(root: Path, keep: int) -> None:
-    """Forget old releases: never the current one, the last few, or one that a job may still run from."""
+    """Forget old releases: never the current one, the last few, one that is held, or one that a job may still run from."""
     releases = _kept(root)
     needed = {_current(root), *(path.name for path in releases[:keep]), *_jobs_by_release(root / "jobs")}
     for release in releases:
-        if release.name not in needed:
+        if release.name not in needed and not _is_held(release):
             _remove(release)
     for left in (root / "releases").glob(".*"):
         if not _is_held(left):
@@ -542,8 +549,17 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(hidden, ignore_errors=True)
 
 
+def _hold(folder: Path) -> contextlib.ExitStack:
+    """Keep a folder from being tidied away until this is closed, or this process is no more. To be called while `_alone`."""
+    held = contextlib.ExitStack()
+    descriptor = os.open(folder, os.O_RDONLY)
+    held.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: others may bring the same release
+    return held
+
+
 def _is_held(folder: Path) -> bool:
-    """Whether somebody still fills it."""
+    """Whether somebody still fills it, or is to make it current."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from remote.control.project import CODE
 from remote.control.transport import push, stream
 from remote.control.transport.fake import FakeTransport
 from remote.control.transport.push import Place, ask_keeper
-from remote.control.transport.release import build_release, deploy
+from remote.control.transport.release import Release, build_release, deploy
 from tests.integration import boxes
 
 
@@ -254,6 +255,101 @@ def test_two_deploys_at_once_both_end_well(tmp_path, empty):
         thread.join()
     assert len({item.environment for item in done}) == 1 and len(done) == 3
     assert os.listdir(home / "windlass/releases") == [release.digest]
+
+
+WAIT = """
+import time
+make_it, gate = make, Path({gate!r})
+
+def make(*arguments):
+    while gate.exists():
+        gate.with_suffix(".reached").touch()
+        time.sleep(0.01)
+    return make_it(*arguments)
+"""
+
+
+def waiting(tmp_path, gate):
+    """A release whose environment is being made for as long as the file `gate` is there."""
+    small(tmp_path, "slow")
+    code = tmp_path / "code-slow"
+    with (code / "remote/payload/environment.py").open("a") as maker:
+        maker.write(WAIT.format(gate=str(gate)))
+    return build_release([code / "words.txt"], code)
+
+
+@pytest.mark.parametrize("how", ["it arrived", "it was there", "another was quicker with it", "gone back to"])
+def test_others_do_not_tidy_away_what_is_about_to_be_current(box, tmp_path, empty, how):
+    boxes.mark_environment(box, Path(empty))
+    gate, done = tmp_path / "gate", []
+    arriving, is_in = threading.Event(), threading.Event()
+    release = waiting(tmp_path, gate)
+
+    class Late(Release):
+        def read(self, wanted):
+            arriving.set()
+            assert is_in.wait(20)
+            yield from super().read(wanted)
+
+    def slow():
+        laptop = boxes.folder_box(box.home)
+        if how == "gone back to":
+            done.append(ask_keeper(laptop, Place("windlass", "", empty).question("activate", release.digest) | {"to": release.digest}))
+        else:
+            done.append(deploy(laptop, "windlass", Late(release.members), print, requirements=empty))
+
+    def quick(other):
+        deploy(box, "windlass", other, print, requirements=empty)
+
+    thread = threading.Thread(target=slow)
+    quick(small(tmp_path, "a"))
+    if how == "another was quicker with it":
+        thread.start()
+        assert arriving.wait(20)
+    if how != "it arrived":
+        quick(release)
+        quick(small(tmp_path, "b"))
+    gate.touch()
+    is_in.set()
+    if how != "another was quicker with it":
+        thread.start()
+    boxes.await_true(gate.with_suffix(".reached").exists)
+    for text in "cde":
+        quick(small(tmp_path, text))
+    gate.unlink()
+    thread.join()
+    current = (box.home / "windlass/current").resolve()
+    assert done and current.name == release.digest and (current / "files/code-slow/words.txt").read_text() == "slow"
+    quick(small(tmp_path, "f"))
+    assert len(os.listdir(box.home / "windlass/releases")) == 3, "what is held no more is tidied as before"
+
+
+OPENED_TOO_LATE = """
+def open(path, *more):
+    if "/.left/" in str(path):
+        os.unlink(path)
+    return os.fdopen(path, *more) if isinstance(path, int) else Path(path).open(*more)
+
+if __name__ =="""
+
+
+def test_what_was_left_may_vanish_before_it_is_used(box, tmp_path, empty, monkeypatch):
+    boxes.mark_environment(box, Path(empty))
+    large = tmp_path / "large.bin"
+    large.write_bytes(os.urandom(4 << 20))
+    small(tmp_path)
+    release = build_release([large], tmp_path / "code-a")
+    left = box.home / "windlass/releases/.left"
+    part = left / next(member.name for member in release.members if member.source == large)
+    part.parent.mkdir(parents=True)
+    part.write_bytes(large.read_bytes()[: 2 << 20])
+    (left / "manifest.json").write_text(json.dumps(release.entries))
+    receiver = (CODE / "remote/payload/receive.py").read_text().replace("if __name__ ==", OPENED_TOO_LATE.strip())
+    (tmp_path / "remote/payload").mkdir(parents=True)
+    (tmp_path / "remote/payload/receive.py").write_text(receiver)
+    monkeypatch.setattr(push, "CODE", tmp_path)
+    assert deploy(box, "windlass", release, print, requirements=empty).lacking > 4 << 20
+    assert (box.home / "windlass/current" / part.relative_to(left)).read_bytes() == large.read_bytes()
 
 
 def test_old_python_on_the_box(tmp_path, empty, monkeypatch):
