@@ -1,7 +1,10 @@
 """`inventory.yaml`: the user's one file. Which boxes there are, where Ollama is, which bucket keeps backups."""
 
+import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr
@@ -236,22 +239,51 @@ class Inventory(Section):
         return [self.boxes[name] for name in dict.fromkeys(single)] or [self.box()]
 
 
+_parsing = Lock()
+
+
 def load_inventory(path: str | Path | None = None) -> Inventory:
-    """The inventory in `path`, else the project's, else the shipped one. Raises ConfigError with every finding."""
+    """The inventory in `path`, else the project's, else the shipped one. Raises ConfigError with every finding.
+
+    Parsed once for each content, however often and from however many threads it is asked for. `boxes` and `groups` are the caller's own.
+    """
     file = project.find_file(path or "inventory.yaml")
-    read = source.read(file)
+    with _parsing:  # one parses, and who asks meanwhile waits for it
+        inventory, read, found = _parsed(file)
+    findings = [*found, *(_another_mark(inventory.project, read) if inventory else ())]
+    if findings or inventory is None:
+        raise ConfigError(explain.in_order(findings))
+    secrets.know_names(inventory.secrets)
+    return inventory.model_copy(update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)})
+
+
+_Parsed = tuple[Inventory | None, source.Source, tuple[Finding, ...]]
+
+
+def _parsed(file: Path) -> _Parsed:
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return _judged(source.read(file))
+    return _parsed_once(file, content, project.root(), os.environ.get("HOME"))
+
+
+@lru_cache(maxsize=8)
+def _parsed_once(file: Path, content: bytes, root: Path, home: str | None) -> _Parsed:
+    """What the file says. `root` is where findings name files from, `home` what `~` stands for."""
+    return _judged(source.read(file, content))
+
+
+def _judged(read: source.Source) -> _Parsed:
     _name_boxes(read)
     findings = list(read.findings)
     inventory = explain.validate(Inventory, read, findings)
     findings += groups.findings(inventory, read) if inventory else ()
-    findings += _another_mark(inventory.project, read) if inventory else ()
     if isinstance(read.value, dict) and isinstance(boxes := read.value.get("boxes"), dict):
         default = read.value.get("default_box")
         if isinstance(default, str) and boxes and default not in _boxes_and_counted(inventory, boxes):
             findings.append(_unknown_box(default, list(boxes), read.where("default_box"), "as `default_box`"))
-    if findings or inventory is None:
-        raise ConfigError(explain.in_order(findings))
-    return _expanded(inventory, read)
+    return inventory and _expanded(inventory, read), read, tuple(findings)
 
 
 def _another_mark(wanted: str | None, read: source.Source) -> list[Finding]:
@@ -274,7 +306,6 @@ def _expanded(inventory: Inventory, read: source.Source) -> Inventory:
     named = {name: [each for member in members for each in counted.get(member, [member])] for name, members in inventory.groups.items()}
     whole = inventory.model_copy(update={"boxes": boxes, "groups": {**named, **counted}})
     whole._source = read
-    secrets.know_names(whole.secrets)
     return whole
 
 

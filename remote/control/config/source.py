@@ -44,10 +44,10 @@ def shown(path: Path) -> str:
     return str(path)
 
 
-def read(path: Path) -> Source:
-    """Read one file; never raises for what may stand in it."""
+def read(path: Path, content: bytes | None = None) -> Source:
+    """Read one file, or the `content` that it had; never raises for what may stand in it."""
     source = Source(path)
-    text = _text(source)
+    text = _text(source, content)
     node = _compose(text, source) if text is not None else None
     if node is None and not source.findings:
         source.findings.append(Finding(f"{shown(path)}:1", "the file is empty", "keys and values", "compare docs/configuration.md"))
@@ -56,14 +56,14 @@ def read(path: Path) -> Source:
     return source
 
 
-def _text(source: Source) -> str | None:
+def _text(source: Source, content: bytes | None) -> str | None:
     where = shown(source.path)
     try:
-        return source.path.read_bytes().decode("utf-8-sig")
+        return (source.path.read_bytes() if content is None else content).decode("utf-8-sig")
     except FileNotFoundError:
         source.findings.append(Finding(where, "there is no such file", "a YAML file", "correct the path, or create the file"))
     except UnicodeDecodeError as error:
-        line = source.path.read_bytes()[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         source.findings.append(Finding(f"{where}:{line}", "a byte that is not UTF-8", "text in UTF-8", "save the file as UTF-8"))
     except OSError as error:
         source.findings.append(Finding(where, f"cannot be read: {error.strerror}", "a readable YAML file", f"ls -l {source.path}"))
