@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from remote.control.printable import plain
 from remote.control.secrets import mask, masked, masked_value
 
 if TYPE_CHECKING:
@@ -21,10 +22,23 @@ PROGRESS_SECONDS = 10.0
 @cache
 def console() -> "Console":
     """The one console for people. Standard output stays clean for `--json`."""
-    from rich.console import Console
-
     # Off a terminal no row is folded: whoever reads it there is a file, a log or grep.
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 1000)
+    return _plain_console()(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 1000)
+
+
+@cache
+def _plain_console() -> "type[Console]":
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class PlainConsole(Console):
+        """Whatever is shown, and whoever said it: no control sequence reaches the terminal but rich's own."""
+
+        def render(self, *words: Any, **more: Any) -> "Iterable[Segment]":
+            for segment in super().render(*words, **more):
+                yield segment if segment.control else Segment(plain(segment.text), segment.style)
+
+    return PlainConsole
 
 
 def say(text: str = "", style: str | None = None) -> None:

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 
 from remote.contract.exits import Exit
 from remote.contract.jobs import Cause
+from remote.control.printable import plain
 
 
 class WindlassError(Exception):
@@ -49,7 +50,7 @@ class WindlassError(Exception):
     def lines(self) -> list[str]:
         """The error as a person reads it, one labelled line each."""
         labelled = (("where", self.where), ("why", self.why), ("kept", self.kept), ("mend", self.remedy))
-        return [f"error: {self.what}", *(f"{label:>5}: {text}" for label, text in labelled if text)]
+        return [f"error: {plain(self.what)}", *(f"{label:>5}: {plain(text)}" for label, text in labelled if text)]
 
     def to_json(self) -> dict[str, object]:
         """The error for scripts."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -10,12 +9,12 @@ import time
 from remote.contract.log_lines import Levels
 from remote.control.jobs.mirror import last_state
 from remote.control.logs.told import LOG, Told
+from remote.control.printable import coloured, plain
 from remote.control.secrets import mask
 
 LONGEST_LINE = 2000
 """Characters of a line on a terminal."""
 
-_UNPRINTABLE = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 _NAME_COLOURS = (36, 35, 33, 32, 34, 96, 95, 93, 92, 94)
 _LEVEL_COLOURS = {"info": 2, "warning": 33, "error": 31}
 
@@ -24,7 +23,7 @@ def fit_for_terminal(line: str) -> str:
     """The line without what would disturb a terminal, and not longer than `LONGEST_LINE`."""
     if len(line) > LONGEST_LINE:
         line = f"{line[:LONGEST_LINE]}\x1b[0m … [{len(line) - LONGEST_LINE:,} more characters: --raw has them]"
-    return _UNPRINTABLE.sub("·", line)
+    return coloured(line)
 
 
 class Printer:
@@ -85,13 +84,14 @@ class Printer:
         levels = self._levels.setdefault(f"{told.box} {told.job}", Levels())
         is_log = told.source == LOG
         return "".join(
-            f'{head}, "level": "{levels.of(line) if is_log else told.level}", "text": {json.dumps(line)}}}\n' for line in self._lines(told)
+            f'{head}, "level": {json.dumps(levels.of(line) if is_log else told.level)}, "text": {json.dumps(line)}}}\n'
+            for line in self._lines(told)
         )
 
     def _name(self, told: Told) -> str:
         stages = self._stages.get(told.box, set())
         parts = ([told.box] if self._boxes > 1 else []) + ([told.stage] if len(stages) > 1 and told.stage else [])
-        return "/".join(parts)
+        return plain("/".join(parts))
 
     def _prefix(self, told: Told, name: str) -> str:
         if not name and (told.source == LOG or self._stands_alone(told.box)):
@@ -104,7 +104,7 @@ class Printer:
         if told.source == LOG:
             return line
         clock = f"{_clock(told.at)} " if self._stands_alone(told.box) else ""
-        return self._painted(f"[{clock}{told.source}] {line}", _LEVEL_COLOURS.get(told.level, 0))
+        return self._painted(f"[{clock}{plain(told.source)}] {line}", _LEVEL_COLOURS.get(told.level, 0))
 
     def _stands_alone(self, box: str) -> bool:
         return self._boxes == 1 and len(self._stages.get(box, ())) < 2

@@ -2,6 +2,7 @@
 
 import sys
 
+from remote.control.printable import plain
 from remote.control.secrets import masked
 from remote.control.telemetry.account import Account, line_of
 
@@ -21,7 +22,7 @@ def text(account: Account, minutes: str) -> str:
         lines += [f"  {name:<{names}}  {shape:<{curve}}  {words}" for name, shape, words in account.curves]
     if account.events:
         lines += ["", "what happened on the box (UTC)", *(f"  {line_of(event)}" for event in account.events)]
-    return masked("\n".join([*lines, "", f"go on: {account.go_on}"]))
+    return plain(masked("\n".join([*lines, "", f"go on: {account.go_on}"])))
 
 
 def _cut(line: str) -> str:

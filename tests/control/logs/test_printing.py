@@ -101,3 +101,19 @@ def test_a_line_without_an_end_is_shown_on_a_terminal_until_the_next(terminal):
 def test_without_a_terminal_it_is_not(capsys):
     Printer("lines", 1).tell(log(b"half", is_partial=True))
     assert capsys.readouterr().out == "" and fit_for_terminal("ok") == "ok"
+
+
+def test_what_a_box_calls_a_stage_or_a_source_disturbs_nobody(terminal, capsys):
+    out, wild = terminal(), "x\x1b]0;t\x07"
+    printer = Printer("lines", 2)
+    printer.introduce("one", wild)
+    printer.introduce("one", "b")
+    printer.tell(log(b"line\n", stage=wild))
+    printer.tell(log(b"happened", stage=wild, source=wild))
+    assert "\x1b]" not in out.getvalue() and "x·]0;t·" in out.getvalue()
+
+
+def test_a_level_that_a_box_makes_up_is_one_value(capsys):
+    Printer("json", 1).tell(log(b"happened", source="gpu", level='x", "box": "another'))
+    told = json.loads(capsys.readouterr().out)
+    assert told["box"] == "one" and told["level"] == 'x", "box": "another'
