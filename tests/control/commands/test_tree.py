@@ -21,7 +21,8 @@ REHEARSED = {
 """Verbs that change something worth a rehearsal: they have `--dry-run`."""
 
 TOLD_TO_SCRIPTS = {
-    "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "rollback", "preflight", "train", "pull",
+    "demo", "doctor", "check", "config", "launch", "start", "stop", "terminate", "status", "deploy", "rollback", "preflight", "train",
+    "pull",
     "export", "install", "run", "resume", "cancel", "runs", "receipt", "verify", "list", "reboot", "ps",
     "cloud.up", "cloud.down", "why", "top", "bundle", "attach",
     "box.setup", "box.bake", "box.move", "box.images", "box.clocks", "box.extend",
