@@ -55,6 +55,9 @@ def releases_of(entry: "BoxEntry") -> list[KeptRelease]:
 
 def show_releases(entry: "BoxEntry", releases: list[KeptRelease]) -> None:
     """The releases as a table."""
+    if not releases:
+        say(f"nothing is deployed on box {entry.name} yet; `./inv deploy {entry.name}` does it")
+        return
     rows = [
         (each.digest[:12], "current" if each.is_current else "", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.deployed_at)),
          each.files, f"{each.bytes / 1e6:,.1f} MB", ", ".join(each.jobs))

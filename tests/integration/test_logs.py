@@ -156,6 +156,11 @@ def test_raw_is_the_bytes_themselves(lab, two_runs):
     assert raw.stdout == b"two 0\ntwo 1 \xff\xfe\ntwo 2 ERROR: hot\n"
 
 
+def test_a_box_without_a_job_of_that_stage_names_the_stage(lab, two_runs):
+    told = lab.logs("one", "--stage", "nix")
+    assert told.returncode == 12 and "error: box one keeps no job of a stage `nix`" in told.stderr
+
+
 def test_a_box_that_does_not_answer_silences_no_other(lab, two_runs, tmp_path):
     (tmp_path / "inventory.yaml").write_text(INVENTORY.format(boxes=lab.row("one", "one", 1) + lab.row("two", "two", lab.sshd.port)))
     told = typed("logs", "one", "two", project=tmp_path, seconds=60)

@@ -89,7 +89,9 @@ def test_why_of_a_job_that_goes_on_is_json_too(box):
 
 def test_what_nobody_knows_is_not_found(box):
     told = typed("why", "nix", seconds=60)
-    assert told.returncode != 0 and "nothing is known of `nix`" in told.stderr
+    assert told.returncode != 0 and "no job is known of `nix`" in told.stderr
+    told = typed("why", "one", "--stage", "nix", seconds=60)
+    assert told.returncode != 0 and "no job of a stage `nix` is known of `one`" in told.stderr
 
 
 def test_why_of_a_box_that_is_gone_comes_out_of_the_bucket(box, tmp_path):
@@ -129,6 +131,17 @@ def test_why_of_what_only_this_laptop_knows(box, embedded_project):
     told = typed("why", seconds=60)
     assert told.stdout.startswith(f"install of {ledger.run_id} FAILED") and "Ollama does not answer" in told.stdout
     assert f"start it; then `./inv resume {ledger.run_id}` goes on" in told.stdout
+
+
+def test_why_of_a_job_that_was_refused_asks_nobody_and_blames_no_code(box, embedded_project):
+    ledger = Ledger.create("refused")
+    ledger.append("run_created", plan=Plan("refused", (PlannedStage("train", "train", {}),)).to_json(), box="one")
+    ledger.append("stage_started", label="train", key="k", job_id=f"{ledger.run_id}-train-k", box="one")
+    failure = {"what": "the box works for another job", "remedy": "`./inv resume --queue` waits in line for it", "exit_code": 75}
+    ledger.append("stage_finished", label="train", status="FAILED", failure=failure)
+    told = typed("why", ledger.run_id, seconds=60)
+    assert told.stdout.startswith(f"train of {ledger.run_id} FAILED after 0s on box one\n"), told.stdout
+    assert f"go on: `./inv resume {ledger.run_id} --queue` waits in line for it" in told.stdout and "does not tell" not in told.stderr
 
 
 def test_top_once_shows_the_box_its_job_and_the_box_that_is_not_there(box):

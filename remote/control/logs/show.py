@@ -169,10 +169,12 @@ class _OfBox:
         except BoxStopped as error:
             self._tell_left(inventory, asking, voice, error)
             return
+        of_stage = f" of a stage `{self.question.stage}`" if self.question.stage else ""
         if not asking.jobs and not voice.is_alone:
-            voice.notice(f"box {self.name} keeps no job")
+            voice.notice(f"box {self.name} keeps no job{of_stage}")
         elif not asking.jobs:
-            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy="`./inv ps --all` lists the jobs of all boxes")
+            what = f"box {self.name} keeps no job{of_stage}"
+            raise NotFound(what, where=box.where, remedy="`./inv ps --all` lists the jobs of all boxes")
 
     def _tell_left(self, inventory: Any, asking: Asking | None, voice: _Voice, error: BoxStopped) -> None:
         resume = asking.resume if asking else {}

@@ -106,7 +106,12 @@ def _of_ledger(word: str, stage: str) -> OfRun:
     from remote.control.runs.ledger import find_run
 
     ledger = find_run(word or None)
-    return OfRun(ledger, job_of(ledger, stage))
+    job = job_of(ledger, stage)
+    if job.was_refused:
+        remedy = f"`./inv resume {ledger.run_id} --queue` starts it as soon as the box is free; `./inv logs {job.box} -f` shows the other"
+        why = str(job.failure.get("what", ""))
+        raise NotFound(f"{job.label} of run {ledger.run_id} has no log: it never began", where=f"box {job.box}", why=why, remedy=remedy)
+    return OfRun(ledger, job)
 
 
 def _there(words: Sequence[str], stage: str) -> Found:
@@ -118,7 +123,7 @@ def _there(words: Sequence[str], stage: str) -> Found:
     jobs = [job for job in jobs if stage in ("", job.state.stage) or f"-{stage}-" in job.state.job_id]
     if not words:
         if not jobs:
-            why = "; ".join(silent) or "no box that runs keeps a job"
+            why = "; ".join(silent) or "no box that runs keeps a job" + (f" of a stage `{stage}`" if stage else "")
             raise NotFound("there is no log to show: there are no runs here", why=why, remedy="./inv demo, or ./inv run PLAYBOOK")
         return Found(_on_boxes(inventory, _under_way_or_newest(jobs)), silent)
     sources: list[Source] = []

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from remote.contract import atomic
+from remote.contract.exits import Exit
 from remote.contract.jobs import Status
 from remote.control.runs.ledger import Event, Ledger
 from remote.control.runs.plan import Plan, PlannedStage
@@ -31,6 +32,11 @@ class StageState:
     ended_at: float = 0.0
     failure: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the box worked for another job, so that its own never began."""
+        return self.failure.get("exit_code") == int(Exit.BUSY)
 
 
 @dataclass

@@ -63,7 +63,7 @@ def find(name: str, stage: str, minutes: float, say: Say) -> Found:
         return _of_ledger(find_run(name), stage, minutes, say)
     found = _of_boxes(inventory, name, stage, minutes, say) or _of_bucket_alone(inventory, name, stage, minutes, say)
     if found is None:
-        raise _unknown(name)
+        raise _unknown(name, stage)
     return found
 
 
@@ -82,7 +82,7 @@ def _of_ledger(ledger: "Ledger", label: str, minutes: float, say: Say) -> Found:
     stage = run.stages[label] if label else begun or run.latest_job() or next(iter(run.stages.values()), None)
     if stage is None:
         raise NotFound(f"the ledger of run {ledger.run_id} has lost its plan", where=str(ledger.path), remedy="`./inv runs`")
-    if not stage.job_id:
+    if not stage.job_id or stage.was_refused:
         return Found(_recorded(ledger, stage, minutes), stage.box, stage.label, ledger)
     try:
         found = _of_job(load_inventory(), stage.box, stage.job_id, minutes, say)
@@ -110,7 +110,7 @@ def _recorded(ledger: "Ledger", stage: "StageState", minutes: float) -> Evidence
 def _state_of(stage: "StageState") -> JobState:
     failure = stage.failure
     what, why, remedy, kept = (str(failure.get(name, "")) for name in ("what", "why", "remedy", "kept"))
-    cause = Cause.of_exit(int(failure.get("exit_code", 0))) if failure and stage.job_id else None
+    cause = Cause.of_exit(int(failure.get("exit_code", 0))) if failure and stage.job_id and not stage.was_refused else None
     return JobState(
         stage.job_id, stage.label, stage.status, started_at=stage.started_at, ended_at=stage.ended_at, cause=cause, values=stage.values,
         what=what, why=why, remedy=remedy, kept=kept,
@@ -229,8 +229,9 @@ def _of_bucket_alone(inventory: "Inventory", name: str, stage: str, minutes: flo
     return Found(told, "", _label(told.state.job_id, told.run_id, told.state.stage)) if told else None
 
 
-def _unknown(name: str) -> NotFound:
-    what = f"nothing is known of `{name}`" if name else "there are no runs yet, and no box that runs keeps a job"
+def _unknown(name: str, stage: str) -> NotFound:
+    of_stage = f" of a stage `{stage}`" if stage else ""
+    what = f"no job{of_stage} is known of `{name}`" if name else f"there are no runs yet, and no box that runs keeps a job{of_stage}"
     return NotFound(
         what, why="looked for in the runs of this project, the boxes that run, and the bucket of inventory.yaml",
         remedy="`./inv ps --all` and `./inv runs` list what there is",

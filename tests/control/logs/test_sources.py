@@ -74,6 +74,18 @@ def test_a_run_that_the_boxes_know(project, told):
         sources.find(["haul"], "")
 
 
+def test_a_run_whose_job_never_began_says_so_and_how_it_does(project, told):
+    run(project, "20260101-x-aa")
+    failure = {"exit_code": 75, "what": "the box works for another job: train of r9"}
+    ended = {"event": "stage_finished", "time": 3.0, "label": "train", "status": "FAILED", "failure": failure}
+    with (project / "runs/20260101-x-aa/events.jsonl").open("a") as ledger:
+        ledger.write(json.dumps(ended) + "\n")
+    with pytest.raises(NotFound, match="train of run 20260101-x-aa has no log: it never began") as caught:
+        sources.find([], "")
+    assert caught.value.why == failure["what"]
+    assert "`./inv resume 20260101-x-aa --queue`" in caught.value.remedy and "`./inv logs a1 -f`" in caught.value.remedy
+
+
 def test_what_nobody_knows_says_who_was_not_asked(project, told):
     told[1].append("b2: it does not answer")
     with pytest.raises(NotFound, match="no run, box or group `zz`") as caught:

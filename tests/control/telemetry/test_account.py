@@ -37,6 +37,7 @@ def test_a_failure_is_told_with_its_cause_and_the_exact_commands():
     ("status", "cause", "remedy", "way"),
     [
         (Status.LOST, Cause.LOST, "`./inv resume` goes on from the newest checkpoint", f"{RESUMED} from the newest checkpoint"),
+        (Status.FAILED, None, "`./inv resume --queue` waits in line for it", "`./inv resume run-1 --queue` waits in line for it"),
         (Status.FAILED, Cause.CODE, "`./inv logs` shows the whole log", f"`./inv logs run-1` shows the whole log; then {RESUMED}"),
         (Status.RUNNING, None, "", "`./inv logs run-1 -f` follows it; `./inv cancel run-1` ends it after a checkpoint"),
         (Status.PENDING, None, "", "it starts by itself; `./inv ps` shows what is before it"),
