@@ -20,6 +20,8 @@ HEARTBEAT_SECONDS = 4.0
 PIECE_BYTES = 256 * 1024
 MARK_BYTES = 4096
 MAX_HEADER_BYTES = 1 << 20
+MAX_CONTENT_BYTES = 64 << 20
+"""More than anybody sends at once: what claims to be larger is garbled, and would be waited for in memory."""
 
 
 def encode(header: dict[str, Any], content: bytes = b"") -> bytes:
@@ -43,7 +45,7 @@ class FrameReader:
             if self._header is None and not self._take_header():
                 return
             header = self._header or {}
-            size = header.get("size", 0)
+            size = _size_in(header)
             if len(self._rest) < size:
                 return
             with memoryview(self._rest) as rest:
@@ -64,6 +66,13 @@ class FrameReader:
         del self._rest[: end + 1]
         self._header = header
         return True
+
+
+def _size_in(header: dict[str, Any]) -> int:
+    size = header.get("size", 0)
+    if not isinstance(size, int) or not 0 <= size <= MAX_CONTENT_BYTES:
+        raise ValueError(f"a frame of {size!r} bytes")
+    return size
 
 
 def mark(offset: int, before: bytes) -> str:
