@@ -44,6 +44,11 @@ class Cause(str, Enum):
     GATE = "gate"
     CODE = "code"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Cause":
+        """One that only a newer Windlass on the box knows: the words beside it tell."""
+        return cls.CODE
+
     @property
     def exit_code(self) -> Exit:
         """The exit code that stands for this cause."""
@@ -113,6 +118,11 @@ class Artifact:
     sha256: str
     is_folder: bool = False
 
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> "Artifact":
+        """One as JSON has it; raises TypeError where it is none. Unknown keys of a newer Windlass are left out."""
+        return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
+
 
 @dataclass
 class JobState:
@@ -152,7 +162,9 @@ class JobState:
         raw = {key: told[key] for key in told if key in cls.__dataclass_fields__}
         raw["status"] = Status(raw["status"])
         raw["cause"] = Cause(raw["cause"]) if raw.get("cause") else None
-        raw["artifacts"] = {name: Artifact(**item) for name, item in raw.get("artifacts", {}).items()}
+        raw["artifacts"] = {name: Artifact.of(item) for name, item in raw.get("artifacts", {}).items()}
+        if "/" in raw["job_id"] or "\0" in raw["job_id"]:
+            raise ValueError(f"{raw['job_id']!r} names no job")  # it becomes the name of files
         return cls(**raw)
 
     @classmethod
