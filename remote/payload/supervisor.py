@@ -31,6 +31,7 @@ LOOK_SECONDS = 2.0
 """How often a job that spills every checkpoint is looked at for a new one."""
 TURN_SECONDS = 0.25
 """How often a job in line looks whether its turn has come."""
+HANDOVER_SECONDS = 20.0
 RESERVED_BYTES, _ORDER_BYTES = 1024 * 1024, 4096
 
 
@@ -45,10 +46,26 @@ def run(folder: Path, interpreter: str) -> None:
     with (paths.folder / ".supervisor.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that came up late, after another was started, ends here
         state = _supervise(paths, spec, interpreter, watched, spiller)
-        secrets.forget(BoxPaths(_root(paths)), spec.job_id)
     vicinity.keep(BoxPaths(_root(paths)), state)
     # The state is final, and another attempt may begin: a box that goes away meanwhile has told all that it knew.
     _spill(paths, state, grants.of_run(_root(paths), spec.run_id), spiller)
+
+
+def _take_up(paths: JobPaths, lock: int) -> bool:
+    """Hold the job, as soon as the supervisor of its last attempt lets go: that is seen to have ended a moment before. False where there
+    is nothing to take up: for one that came up late, after another was started."""
+    deadline = time.monotonic() + HANDOVER_SECONDS
+    while (recorded := states.recorded(paths)) is None or states.is_unborn(recorded):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+            continue
+        recorded = states.recorded(paths)  # whoever held it until now may have seen to the job
+        return recorded is None or states.is_unborn(recorded)
+    return False
 
 
 def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
@@ -64,7 +81,9 @@ def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[si
     grant = grants.of_run(_root(paths), spec.run_id)
     if grant and _is_to_be_spilled(paths, state, grant) and state.status is not Status.SUCCEEDED:
         state.kept = outcome.kept_on_its_way(state.kept, grant.place(state.job_id))
-    states.write_surely(paths.state, _masked(paths, state).to_json(), states.LAST_WORDS)
+    last_words = _masked(paths, state).to_json()
+    secrets.forget(BoxPaths(_root(paths)), spec.job_id)  # who sees that the job has ended finds none any more
+    states.write_surely(paths.state, last_words, states.LAST_WORDS)
     _tell(paths, f"{spec.stage} is {state.status.value}{_because(state)}", state.status is Status.SUCCEEDED)
     return state
 
