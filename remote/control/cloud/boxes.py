@@ -130,6 +130,11 @@ def listing(inventory: Any) -> list[Box]:
     return [*(box for some in shown for box in some), *(stray for cloud in clouds.values() for stray in cloud.strays())]
 
 
+def unknown(boxes: Iterable[Box]) -> list[str]:
+    """In words, those of which nobody says whether they run: expired credentials, a host whose key is not known."""
+    return [f"{box.name}: {box.note}" for box in boxes if box.state == "unknown"]
+
+
 def report(boxes: Iterable[Box]) -> list[list[str]]:
     """Rows for a table with the heads `COLUMNS`."""
     return [["" if fact is None else _shown(fact) for fact in record(box).values()] for box in boxes]

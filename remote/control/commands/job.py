@@ -6,6 +6,7 @@ from typing import Any
 from remote.control.commands.verb import verb
 
 _RUN = "run id, or its beginning or end; the newest when left out"
+_UNTOLD = "`./inv doctor` examines laptop and account, `./inv start NAME` a box"
 _ANY_JOB = "run id or job id, or its beginning or end, or a box; else the newest run, or what is under way"
 
 
@@ -18,11 +19,16 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     from remote.control import console
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
+    from remote.control.errors import BoxUnreachable
     from remote.control.jobs import table
 
     inventory = load_inventory()
     wanted = {entry.name for entry in (inventory.resolve(names) if names else inventory.boxes.values())}
-    jobs, silent = table.look([box for box in boxes.listing(inventory) if box.name in wanted], ended=all)
+    listing = [box for box in boxes.listing(inventory) if box.name in wanted]
+    jobs, silent = table.look(listing, ended=all)
+    silent += boxes.unknown(listing)
+    if silent and len(silent) == sum(box.state in ("running", "unknown") for box in listing):  # `[]` would tell a script: nothing runs
+        raise BoxUnreachable("no box tells of its jobs", why="; ".join(silent), remedy=_UNTOLD)
     for line in silent:
         console.say(f"not asked: {line}", "yellow")
     if json:
@@ -30,7 +36,8 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     elif jobs:
         console.print_table("", table.COLUMNS, table.rows(jobs))
     else:
-        console.say("no box that runs keeps a job" if all else "no job is under way; `./inv ps --all` shows those that ended")
+        told = "no box that runs keeps a job" if all else "no job is under way; `./inv ps --all` shows those that ended"
+        console.say(f"of the boxes that were asked: {told}" if silent else told)
 
 
 @verb(positional=["run"], optional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})

@@ -124,7 +124,8 @@ def _there(words: Sequence[str], stage: str) -> Found:
     if not words:
         if not jobs:
             why = "; ".join(silent) or "no box that runs keeps a job" + (f" of a stage `{stage}`" if stage else "")
-            raise NotFound("there is no log to show: there are no runs here", why=why, remedy="./inv demo, or ./inv run PLAYBOOK")
+            remedy = "`./inv status` shows how the boxes stand, `./inv doctor` why" if silent else "./inv demo, or ./inv run PLAYBOOK"
+            raise NotFound("there is no log to show: there are no runs here", why=why, remedy=remedy)
         return Found(_on_boxes(inventory, _under_way_or_newest(jobs)), silent)
     sources: list[Source] = []
     for word in words:
@@ -140,9 +141,10 @@ def _look(inventory: "Inventory") -> "tuple[list[BoxJob], list[str]]":
     from remote.control import fleet
     from remote.control.cloud import boxes
 
-    running = [box for box in boxes.listing(inventory) if box.name in inventory.boxes and box.state == "running"]
+    listing = [box for box in boxes.listing(inventory) if box.name in inventory.boxes]
+    running = [box for box in listing if box.state == "running"]
     outcomes = fleet.outcomes_of(running, lambda box, _: _jobs_of(box), seconds=_LOOK_SECONDS, late=_late)
-    silent = [f"{outcome.one.name}: {outcome.error.what}" for outcome in outcomes if outcome.error]
+    silent = [f"{outcome.one.name}: {outcome.error.what}" for outcome in outcomes if outcome.error] + boxes.unknown(listing)
     return [job for outcome in outcomes for job in outcome.found or ()], silent
 
 

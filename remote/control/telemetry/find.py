@@ -186,7 +186,7 @@ def _of_boxes(inventory: "Inventory", name: str, stage: str, minutes: float, say
     names = {entry.name for entry in (inventory.resolve([name]) if is_place else inventory.boxes.values())}
     listing = [box for box in boxes.listing(inventory) if box.name in names]
     jobs, silent = table.look(listing, ended=True)
-    for line in silent:
+    for line in [*silent, *boxes.unknown(listing)]:
         say(f"not asked: {line}")
     jobs = [job for job in jobs if (not name or is_place or _is(name, job.run_id) or _is(name, job.state.job_id)) and _is_stage(job, stage)]
     if not jobs:

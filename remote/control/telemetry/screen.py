@@ -37,7 +37,7 @@ def record(view: View) -> dict[str, Any]:
     told = view.told or {}
     jobs = [{**job, "cost_usd": _cost(view, job)} for job in told.get("jobs", [])]
     return {
-        "box": view.box.name, "state": view.box.state, "why": view.why, "told_at": told.get("at"), "sample": told.get("sample"),
+        "box": view.box.name, "state": view.box.state, "why": _why(view), "told_at": told.get("at"), "sample": told.get("sample"),
         "gpu_silent": told.get("gpu_silent", False), "jobs": jobs, "clocks": told.get("clocks"),
         "spent_usd": spent_usd(view, time.time()),
     }  # fmt: skip
@@ -92,13 +92,18 @@ def _fitting(columns: Sequence[str], less: Sequence[str], rows: list[list[Any]],
 # ---- a box -----------------------------------------------------------------------------------------------------------
 
 
+def _why(view: View) -> str:
+    """Why it does not tell: it does not answer, or nobody says whether it runs."""
+    return view.why or (view.box.note if view.box.state == "unknown" else "")
+
+
 def _box_row(view: View) -> list[Any]:
     from rich.text import Text
 
     if view.box.state != "running" or view.sample is None:
         state = "absent" if view.box.state == "terminated" else view.box.state
-        note = view.why or ("asking" if view.box.state == "running" else state)
-        words = Text(note, style="yellow" if view.why else "dim", no_wrap=True)
+        note = _why(view) or ("asking" if view.box.state == "running" else state)
+        words = Text(note, style="yellow" if _why(view) else "dim", no_wrap=True)
         return [Text(view.box.name, style="dim"), *[""] * (len(BOXES) - 2), words]
     now = time.time()
     cost = spent_usd(view, now)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from rich.console import Console
@@ -51,6 +51,8 @@ def test_boxes_that_do_not_tell_stay_with_why():
     gone = View(box("gone"), why="SSH does not answer")
     text = drawn([View(box("off", "stopped")), View(box("none", "terminated")), gone, View(box("new"))])
     assert all(words in text for words in ("stopped", "absent", "SSH does not answer", "asking", "no job is under way"))
+    lost = replace(box("lost", "unknown"), note="AWS does not accept the credentials")
+    assert lost.note in drawn([View(lost)]) and screen.record(View(lost))["why"] == lost.note
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 240])
