@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import select
 import shutil
 import socket
@@ -289,10 +290,14 @@ def _why_not(place: Place, told: str) -> Exception:
         standing = f"ask the host's owner; if it really was made anew: correct `host_key:` of {name} in inventory.yaml"
         remedy = standing if place.is_standing else cloud
         what = f"{place.where} shows another host key than the pinned one"
+        shown = f"shown: {found[0]}. " if (found := re.search(r"SHA256:[\w+/]+", told)) else ""
+        why = f"{shown}Either the box was made anew, or someone stands in between"  # ssh itself advises to forget the pinned key
         return HostKeyMismatch(what, where=place.where, why=why, remedy=remedy, kept="nothing was sent")
+    cloud = f"`./inv status` shows whether it runs; `./inv start {name}` starts it, or lets this laptop's address in"
+    standing = f"start the host, or correct `host:` and `port:` of {name} in inventory.yaml, then `./inv start {name}` tries it"
     error = BoxUnreachable(
         f"{place.where} does not answer over SSH", where=place.where, why=why or f"no login within {_LOGIN_SECONDS:g} s",
-        remedy=f"`./inv status` shows whether it runs; `./inv start {name}` starts it, or lets this laptop's address in",
+        remedy=standing if place.is_standing else cloud,
     )  # fmt: skip
     if "ProxyCommand" not in place.settings:
         error.until_back = until_greeted(place.settings["HostName"], int(place.settings["Port"]))

@@ -204,12 +204,17 @@ def test_another_host_key(place, tmp_path):
     with pytest.raises(HostKeyMismatch) as caught:
         master.OpenSshTransport(place(host_key=(tmp_path / "other.pub").read_text())).exec("true")
     assert "./inv box.forget demo" in caught.value.remedy
+    # ssh's own words advise to remove the pinned key: nobody should read that as the thing to do.
+    assert "SHA256:" in caught.value.why and "stands in between" in caught.value.why and "ssh-keygen" not in caught.value.why
 
 
 def test_nobody_answers(place):
     with pytest.raises(BoxUnreachable, match="does not answer") as caught:
         master.OpenSshTransport(place(port=1)).exec("true")
     assert type(caught.value) is BoxUnreachable and "refused" in caught.value.why and caught.value.until_back is not None
+    with pytest.raises(BoxUnreachable) as caught:
+        master.OpenSshTransport(place(port=1, is_standing=True)).exec("true")
+    assert caught.value.remedy.startswith("start the host")
 
 
 def test_without_the_program_it_says_which(place, monkeypatch):
