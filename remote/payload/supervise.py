@@ -260,7 +260,8 @@ def _forced(paths: JobPaths, state: JobState) -> JobState:
     _signal_supervisor(state, signal.SIGKILL)
     _kill_left_over(paths)
     state = outcome.cancelled(paths, state, "the supervisor did not answer and was killed")
-    states.write(paths, state)
+    states.write_surely(paths.state, state.to_json(), states.LAST_WORDS)
+    secrets.forget(BoxPaths(paths.folder.parent.parent), state.job_id)
     return state
 
 

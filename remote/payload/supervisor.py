@@ -44,7 +44,8 @@ def run(folder: Path, interpreter: str) -> None:
     grant = grants.of_run(_root(paths), spec.run_id)
     spiller = Spiller(paths, interpreter, always=bool(grant and grant.always))
     with (paths.folder / ".supervisor.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one that came up late, after another was started, ends here
+        if not _take_up(paths, lock.fileno()):
+            return
         state = _supervise(paths, spec, interpreter, watched, spiller)
     vicinity.keep(BoxPaths(_root(paths)), state)
     # The state is final, and another attempt may begin: a box that goes away meanwhile has told all that it knew.

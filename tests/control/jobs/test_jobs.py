@@ -1,8 +1,11 @@
 """The life of a job, on a box that is a folder: the same supervisor, the same processes."""
 
+import fcntl
 import json
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -143,7 +146,7 @@ def test_cancel_kills_what_does_not_listen(box, digest, folder):
 
 
 def test_cancel_when_the_supervisor_itself_hangs(box, digest, folder, monkeypatch):
-    state = start(box, ROOT, spec(digest, "endless", stubborn=True))
+    state = start(box, ROOT, spec(digest, "endless", stubborn=True), secrets={"A_TOKEN": "never-to-be-left"})
     os.kill(state.pid, signal.SIGSTOP)
     stage = json.loads((folder().folder / "stage.json").read_text())["pid"]
     box.exec(f"sed -i 's/patience_seconds + 15/patience_seconds + 0.2/' {ROOT}/current/remote/payload/supervise.py")
@@ -151,6 +154,20 @@ def test_cancel_when_the_supervisor_itself_hangs(box, digest, folder, monkeypatc
     assert ended.status is Status.CANCELLED and "supervisor" in ended.why
     await_true(lambda: not is_running(stage) and not is_running(state.pid))
     assert read_state(box, ROOT, "job-1").status is Status.CANCELLED
+    assert not list((box.home / ROOT / "secrets").iterdir())
+
+
+def test_the_next_attempt_waits_until_the_last_one_lets_go(box, digest, to_the_end, folder):
+    start(box, ROOT, spec(digest, "failing"))
+    to_the_end()
+    with (folder().folder / ".supervisor.lock").open("w") as lock, ThreadPoolExecutor(1) as laptop:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        attempt = laptop.submit(start, box, ROOT, spec(digest, "count"), again=True)
+        time.sleep(0.7)
+        assert not attempt.done()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert attempt.result().status is Status.RUNNING
+    assert to_the_end().status is Status.SUCCEEDED
 
 
 def test_sigterm_from_elsewhere_is_an_interruption(box, digest, to_the_end, folder):
