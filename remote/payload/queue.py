@@ -75,10 +75,12 @@ def ahead(box: BoxPaths, job_id: str) -> list[Ticket]:
 
 
 def leave(box: BoxPaths, job_id: str) -> None:
-    """Give up the place, or the GPU."""
+    """Give up the place, or the GPU, where it is this process that holds it: who started a job may give up waiting for its supervisor
+    after that has taken the place over."""
+    me = Identity.of(os.getpid())
     with _locked(box) as folder:
         for path in _tickets(folder):
-            if path.name.partition(".")[2] == job_id:
+            if path.name.partition(".")[2] == job_id and Identity.read(path) == me:
                 path.unlink(missing_ok=True)
 
 

@@ -160,6 +160,12 @@ def test_a_reboot_empties_the_line(box, begin):
     assert tickets(box) == ["000000000001.b"]
 
 
+def test_nobody_gives_up_a_place_that_is_anothers(box, begin, digest):
+    begin("endless", "a")
+    queue.leave(BoxPaths(box.home / ROOT), "a")  # as who started it would, where the supervisor took too long to come up
+    assert tickets(box) == ["000000000001.a"]
+
+
 def test_of_two_laptops_at_once_one_wins_and_the_other_is_told(box, begin):
     def attempt(job_id):
         try:
