@@ -100,8 +100,15 @@ def kept(paths: JobPaths) -> str:
     whole = [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith((".partial", ".tmp"))]
     if not whole:
         return ""
-    newest = max(whole, key=lambda entry: (entry.stat().st_mtime, entry.name))
+    newest = max(whole, key=lambda entry: (_made_at(entry), entry.name))
     return f"checkpoint {newest.name}"
+
+
+def _made_at(entry: Path) -> float:
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:  # a stage that nobody supervises any more saves still, and clears older ones away
+        return 0.0
 
 
 def kept_on_its_way(kept_words: str, place: str) -> str:
@@ -188,7 +195,10 @@ def _said_by_kernel(ending: Ending) -> str:
 
 
 def _words_of(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    names = {each.value: each.name for each in signal.Signals}
+    return f"killed by {names.get(-code, f'signal {-code}')}"
 
 
 def _end_of(log: Path, lines: int | None = 3) -> str:

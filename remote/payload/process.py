@@ -17,7 +17,8 @@ def boot_id() -> str:
 def start_ticks(pid: int) -> int:
     """When the process started, in ticks since boot (field 22 of /proc/PID/stat); 0 when there is none. A zombie counts as none."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        # A process may give itself any name, text or not.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace").rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in "ZX" else int(fields[19])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.jobs import Artifact, Cause, JobState, Status
+from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.contract.notices import Notice
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import outcome, process, supervise
+from remote.payload import outcome, process, secrets, states, supervise, supervisor
 from remote.payload.outcome import Ending
 
 
@@ -105,6 +105,41 @@ def test_kept_is_the_newest_whole_checkpoint(paths):
         (paths.checkpoints / name).mkdir(parents=True)
         os.utime(paths.checkpoints / name, (number, number))
     assert outcome.kept(paths) == "checkpoint step-100"
+
+
+def test_a_checkpoint_that_goes_while_it_is_looked_at(paths):
+    (paths.checkpoints / "step-50").mkdir(parents=True)
+    (paths.checkpoints / "step-100").symlink_to("gone")
+    assert outcome.kept(paths) == "checkpoint step-50"
+
+
+def test_a_signal_without_a_name_is_told_by_its_number(paths):
+    assert "killed by signal 40" in concluded(paths, -40).why
+
+
+def test_a_process_whose_name_is_no_text_is_known_too():
+    script = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'\\xff) \\xfe', 0, 0, 0); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert process.start_ticks(child.pid) > 0
+        child.stdin.close()
+
+
+def test_secrets_are_gone_before_the_end_can_be_seen(tmp_path, paths, monkeypatch):
+    """Whoever sees it may start the next attempt, with secrets of its own."""
+    box, seen = BoxPaths(tmp_path), []
+    secrets.keep(box, "j", {"A_TOKEN": "something long"})
+    monkeypatch.setattr(supervisor, "_run_stage", lambda *words: Ending(0, False, False, False))
+    monkeypatch.setattr(states, "write_surely", lambda *words: seen.append(list(box.secrets.iterdir())))
+    supervisor._supervise(paths, JobSpec("j", "train", "0" * 64), sys.executable, set(), None)
+    assert seen == [[]]
+
+
+def test_a_supervisor_that_comes_up_late_finds_nothing_to_take_up(paths):
+    with (paths.folder / ".supervisor.lock").open("w") as lock:
+        for state, is_ours in ((JobState("j", "train"), True), (JobState("j", "train", Status.RUNNING, pid=1), False)):
+            states.write(paths, state)
+            assert supervisor._take_up(paths, lock.fileno()) is is_ours
 
 
 def test_a_process_is_known_by_more_than_its_pid():
