@@ -18,12 +18,15 @@ from remote.control.transport.ssh import SshTransport
 from rope.contest import Contestant, Row, Terms, compete
 from rope.ground import Ground
 from tests.integration import boxes
+from tests.integration.links import Wire
 
 LINES, EARLY_LINES, PAUSE_SECONDS, POLL_SECONDS = 400, 100, 0.02, 0.5
 """The early lines were said before a follower was there: they count for nobody."""
 FLOOD_BYTES = 60_000_000
 """Less than a part of a log, so that `tail -F` meets no rotation."""
-DROP_SECONDS, DEAD_AFTER_SECONDS, DROPS = 4.0, 2.0, 5
+DROP_SECONDS, DEAD_AFTER_SECONDS, DROPS = (4.0, 12.0), 2.0, 5
+LATER_SECONDS = 0.23
+"""Each drop lasts so much longer than the one before: the link comes back at another moment between two attempts."""
 STAGES = {
     "ticks": """
         import time
@@ -180,28 +183,33 @@ def flood(ground: Ground, terms: Terms) -> Iterator[Row]:
 
 
 def attach(ground: Ground, terms: Terms) -> Iterator[Row]:
-    """From the link's return to the next line here, after it was away for longer than `dead_after`."""
+    """A row for each length: from the link's return to the next line here, after it was away for longer than `dead_after`."""
     if ground.wire is None:
         return
+    for seconds in DROP_SECONDS:
+        yield _attach(ground, terms, ground.wire, seconds)
+
+
+def _attach(ground: Ground, terms: Terms, wire: Wire, seconds: float) -> Row:
     jobs = Jobs(ground)
     job_id = jobs.start("ticks", lines=100_000, pause=PAUSE_SECONDS)
     arrived: list[float] = []
     open_box = lambda: ground.sshd.transport(dead_after=DEAD_AFTER_SECONDS)  # noqa: E731
-    following = threading.Thread(target=jobs.follow, args=(job_id, lambda line: arrived.append(time.perf_counter()), open_box))
+    following = threading.Thread(target=jobs.follow, args=(job_id, lambda text: arrived.append(time.perf_counter()), open_box))
     following.start()
     taken = []
-    for _ in range(max(terms.rounds, DROPS) if terms.rounds > 1 else 1):
+    for turn in range(max(terms.rounds, DROPS) if terms.rounds > 1 else 1):
         _await(arrived, time.perf_counter())
-        ground.wire.black_hole()
-        time.sleep(DROP_SECONDS)
-        ground.wire.heal()
+        wire.black_hole()
+        time.sleep(seconds + turn * LATER_SECONDS)
+        wire.heal()
         back = time.perf_counter()
         taken.append(_await(arrived, back) - back)
-        print(f"  re-attach, {ground.title}: {taken[-1]:.3f} s", file=sys.stderr)
+        print(f"  re-attach after {seconds:.0f} s, {ground.title}: {taken[-1]:.3f} s", file=sys.stderr)
     jobs.cancel(job_id)
     following.join()
-    yield Row(
-        f"re-attach after {DROP_SECONDS:.0f} s without a link (dead_after {DEAD_AFTER_SECONDS:.0f} s), worst {max(taken):.2f} s",
+    return Row(
+        f"re-attach after {seconds:.0f} s without a link (dead_after {DEAD_AFTER_SECONDS:.0f} s), worst {max(taken):.2f} s",
         ground.title, ground.floor(1), "≤ 1 s", lambda mine, best, floor: max(taken) <= 1.0, {"logs -f": taken}, ["logs -f"],
     )  # fmt: skip
 

@@ -13,30 +13,45 @@ PATIENT_SECONDS, STAGGER_SECONDS = 1.0, 0.2
 _LOOK_SECONDS = 0.2
 _GREETING_SECONDS = 2.0
 
+_MOST_SIDE_BY_SIDE = 16
+"""Attempts under way at once. Then the oldest makes room, but for the very first: it is there for an answer that takes very long."""
+
 _Place = tuple[socket.AddressFamily, tuple[object, ...]]
 
+_answered_within: dict[tuple[str, int], float] = {}
+"""How many seconds each server took to answer the last time."""
 
-def dial(host: str, port: int, seconds: float, patient_seconds: float = PATIENT_SECONDS) -> socket.socket:
+
+def dial(host: str, port: int, seconds: float, patient_seconds: float | None = None) -> socket.socket:
     """A connection to `host`:`port`, blocking. Raises OSError; TimeoutError where nobody answers within `seconds`.
 
     Where the first attempt is not answered within `patient_seconds`, another begins every 0.2 s beside those under way, address after
     address. So the moment a network is back it is used: a single attempt would sleep on, for its kernel repeats it after 1, 3, 7 and 15
-    seconds. An answer within that second, however far away, costs the server one connection.
+    seconds. Patience is a second with a server that was never heard, else twice what it took to answer the last time: as long as it
+    answers as it did, however far away, it is one connection for it.
     """
     deadline = time.monotonic() + seconds
     places = _resolved(host, port, seconds)
     race = _Race(places)
     try:
+        if patient_seconds is None:
+            patient_seconds = _patience(host, port)
         wait = patient_seconds if len(places) == 1 else STAGGER_SECONDS
         while (winner := race.round(min(wait, deadline - time.monotonic()))) is None:
             if time.monotonic() >= deadline:
                 raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} s")
             wait = STAGGER_SECONDS
+        _answered_within[host, port] = race.seconds
         winner.setblocking(True)
         winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return winner
     finally:
         race.close()
+
+
+def _patience(host: str, port: int) -> float:
+    known = _answered_within.get((host, port))
+    return PATIENT_SECONDS if known is None else min(max(STAGGER_SECONDS, 2 * known), PATIENT_SECONDS)
 
 
 def until_greeted(host: str, port: int) -> Callable[[float], None]:
@@ -53,10 +68,12 @@ def until_greeted(host: str, port: int) -> Callable[[float], None]:
 
 
 class _Race:
-    """Attempts at connections side by side; the first that stands wins, the others are closed."""
+    """Attempts at connections side by side; the first that stands wins, the others are closed. `seconds`: how long the winner took."""
 
     def __init__(self, places: list[_Place]) -> None:
         self._places, self._next = places, 0
+        self._began: dict[socket.socket, float] = {}
+        self.seconds = 0.0
         self._runners = selectors.DefaultSelector()
         self._winner: socket.socket | None = None
 
@@ -81,6 +98,9 @@ class _Race:
         runner = socket.socket(family, socket.SOCK_STREAM)
         runner.setblocking(False)
         self._runners.register(runner, selectors.EVENT_WRITE, place)
+        self._began[runner] = time.monotonic()
+        if len(self._began) > _MOST_SIDE_BY_SIDE:
+            self._drop(list(self._began)[1])
         code = runner.connect_ex(address)
         if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
             self._lost(runner, place, code)
@@ -92,7 +112,7 @@ class _Race:
             self._lost(runner, place, code)
         elif self._winner is None:
             self._runners.unregister(runner)
-            self._winner = runner
+            self._winner, self.seconds = runner, time.monotonic() - self._began.pop(runner)
 
     def _lost(self, runner: socket.socket, place: _Place, code: int) -> None:
         # Others to the same address share its fate; one that timed out in the kernel says nothing about the next.
@@ -107,6 +127,7 @@ class _Race:
         assert isinstance(runner, socket.socket)
         with contextlib.suppress(KeyError):
             self._runners.unregister(runner)
+        self._began.pop(runner, None)
         runner.close()
 
 
