@@ -1,7 +1,7 @@
 """Samples what the box has to do while jobs run on it, and notes on its timeline what an on-call wants to know. Standard library only.
 
-`python3 -m remote.payload.sampler ROOT`: one samples, others wait in line, so that another goes on should the first be killed with the
-job that started it. Each ends by itself some seconds after the last job has ended.
+`python3 -m remote.payload.sampler ROOT STARTER`: one samples, others wait in line, so that another goes on should the first be killed with
+the job that started it. It ends by itself some seconds after the last job has ended; one that waits, with the process that started it.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from remote.contract import telemetry, timeline
 from remote.contract.paths import BoxPaths
 from remote.contract.telemetry import Sample
 from remote.payload import kernel
+from remote.payload.identity import Identity
 from remote.payload.meter import Meter
 from remote.payload.watchdog import activity
 
@@ -40,8 +41,8 @@ def ensure(root: Path) -> None:
             log.truncate(0)
         # By way of a shell, which ends at once: the job's supervisor is nobody's parent but the stage's.
         subprocess.run(
-            ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "remote.payload.sampler", str(root)], check=False, timeout=10,
-            cwd=_RELEASE, env={**os.environ, "PYTHONPATH": str(_RELEASE)}, start_new_session=True,
+            ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "remote.payload.sampler", str(root), str(os.getpid())],
+            check=False, timeout=10, cwd=_RELEASE, env={**os.environ, "PYTHONPATH": str(_RELEASE)}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
 
@@ -50,21 +51,23 @@ def main() -> None:
     """The command line."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a supervisor that waits for signals has blocked them, and they are handed down
     os.nice(5)
-    root = Path(sys.argv[1]).resolve()
+    root, starter = Path(sys.argv[1]).resolve(), Identity.of(int(sys.argv[2]))
     with (root / ".sampler.lock").open("w") as lock:
-        if _take_turn(lock.fileno()) or activity.jobs(root):
+        if _take_turn(lock.fileno(), starter):
             sample(root)
     os._exit(0)  # a driver that hangs holds the thread that asks it
 
 
-def _take_turn(lock: int) -> bool:
-    """Take the lock; returns whether it was free at once."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return False
-    return True
+def _take_turn(lock: int, starter: Identity) -> bool:
+    """Take the lock; False where that takes longer than the starter lives: of many jobs, one after the other, none leaves one waiting."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not starter.lives():
+                return False
+        time.sleep(EVERY_SECONDS / 2)
 
 
 def sample(root: Path) -> None:

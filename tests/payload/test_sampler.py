@@ -72,6 +72,17 @@ def test_one_samples_while_a_job_runs_and_another_goes_on_when_it_is_killed(root
     until(lambda: not samplers(root))
 
 
+def test_one_that_waits_ends_with_who_started_it(root, job):
+    sampler.ensure(root)
+    first = until(lambda: samplers(root))
+    until(lambda: telemetry.read(BoxPaths(root).telemetry))
+    script = "import time; from pathlib import Path; from remote.payload import sampler\n"
+    script += f"sampler.ensure(Path({str(root)!r})); time.sleep(0.5)"
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    until(lambda: samplers(root) == first)
+
+
 def _children():
     return [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
 
