@@ -81,7 +81,7 @@ def pack(name: str, to: Path | None, say: Say) -> Packed:
     inventory = load_inventory()
     secrets.know_names(list(inventory.secrets))
     found = find.find(name, "", _MINUTES, say)
-    called = found.evidence.run_id or found.evidence.state.job_id or found.box
+    called = _file_name(found.evidence.run_id or found.evidence.state.job_id or found.box)
     contents = {path: _clean(content) for path, content in _contents(inventory, found, say)}
     contents = {"README.txt": _readme(called, inventory), **contents}
     path = (to or Path.cwd()).expanduser().absolute()
@@ -119,8 +119,9 @@ def _of_laptop(ledger: "Ledger | None") -> Iterator[tuple[str, bytes]]:
 
 def _of_job(found: find.Found) -> Iterator[tuple[str, bytes]]:
     told = account.account(found)
-    yield f"jobs/{found.label}/why.txt", f"{show.text(told, account.span(found.evidence))}\n".encode()
-    yield f"jobs/{found.label}/evidence.json", _json(told.record)
+    folder = f"jobs/{_file_name(found.label)}"
+    yield f"{folder}/why.txt", f"{show.text(told, account.span(found.evidence))}\n".encode()
+    yield f"{folder}/evidence.json", _json(told.record)
 
 
 def _other_stages(found: find.Found) -> list[str]:
@@ -183,6 +184,11 @@ def _readme(called: str, inventory: "Inventory") -> bytes:
     return _README.format(name=called, day=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), unmasked=words).encode()
 
 
+def _file_name(told: str) -> str:
+    """What a box calls a run or a job, as the name of a file: it leads nowhere else."""
+    return re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", told)
+
+
 def _json(value: object) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, default=str).encode() + b"\n"
 
@@ -192,7 +198,11 @@ def _end_of(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, size - KEPT_BYTES))
         content = file.read(KEPT_BYTES)
-    return content if size <= KEPT_BYTES else f"[the first {size - KEPT_BYTES} bytes are left out]\n".encode() + content
+    if size <= KEPT_BYTES:
+        return content
+    # Whole lines: what is left of a secret that was cut would not be masked.
+    cut, end, rest = content.partition(b"\n")
+    return f"[the first {size - KEPT_BYTES + len(cut + end)} bytes are left out]\n".encode() + rest
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -1,8 +1,13 @@
 """What a bundle may hold."""
 
+import tarfile
+
 import pytest
 
+from remote.contract.evidence import Evidence
+from remote.contract.jobs import JobState, Status
 from remote.control.telemetry import bundle
+from remote.control.telemetry.find import Found
 
 
 @pytest.mark.parametrize(
@@ -27,7 +32,22 @@ def test_the_values_of_the_environment_are_masked_and_bytes_stay(monkeypatch):
     assert bundle._clean(b"\xff\x00 a value that nobody guesses \xfe") == b"\xff\x00 *** \xfe"
 
 
-def test_of_a_long_file_the_end_is_packed(tmp_path, monkeypatch):
+def test_of_a_long_file_the_last_lines_are_packed(tmp_path, monkeypatch):
+    """Half of a secret, as a cut leaves it, would not be masked."""
     monkeypatch.setattr(bundle, "KEPT_BYTES", 10)
+    (tmp_path / "log").write_bytes(b"a secret\n9abcd\n")
+    assert bundle._end_of(tmp_path / "log") == b"[the first 9 bytes are left out]\n9abcd\n"
     (tmp_path / "log").write_bytes(b"0123456789abcdef")
-    assert bundle._end_of(tmp_path / "log") == b"[the first 6 bytes are left out]\n6789abcdef"
+    assert bundle._end_of(tmp_path / "log") == b"[the first 16 bytes are left out]\n"
+
+
+def test_what_a_box_calls_its_run_leads_to_no_other_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    wild = "../../out/../run"
+    evidence = Evidence(JobState(wild, wild, Status.FAILED), wild, 1.0, 1.0)
+    monkeypatch.setattr(bundle.find, "find", lambda *words: Found(evidence, "", wild))
+    packed = bundle.pack("", tmp_path / "here", lambda line: None)
+    assert packed.path == tmp_path / "here/windlass-__.._out_.._run.tar.gz" and packed.path.exists()
+    with tarfile.open(packed.path) as archive:
+        assert not [name for name in archive.getnames() if ".." in name.split("/")]
