@@ -272,7 +272,7 @@ def _options(place: Place, persist_seconds: int) -> list[str]:
         "BatchMode": "yes",
         "ConnectTimeout": f"{max(1, round(place.dead_after))}",
         "ControlMaster": "yes",
-        "ControlPath": str(place.socket).replace("%", "%%"),
+        "ControlPath": '"{}"'.format(str(place.socket).replace("%", "%%")),  # a project's folder may have a space in its name
         "ControlPersist": str(persist_seconds),
         "ServerAliveInterval": f"{max(1, round(place.dead_after / 5))}",
         "ServerAliveCountMax": "4",

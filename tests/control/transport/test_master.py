@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -237,3 +238,10 @@ def test_too_many_commands_at_once_are_told(tmp_path, monkeypatch, place):
             with contextlib.suppress(BoxUnreachable):
                 assert box.exec("echo in").text == "in\n"
                 break
+
+
+def test_a_folder_with_a_space_in_its_name(place, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="w l", dir="/tmp") as folder:  # a short one: a socket's path may not be long
+        monkeypatch.setattr(master, "_folder", lambda: Path(folder) / "s")
+        assert master.OpenSshTransport(place()).exec("echo here").stdout == b"here\n"
+        assert master.end("demo") == 1
