@@ -41,6 +41,8 @@ STRAGGLER_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
 _ENDING_SECONDS = 1.0
 _CHANGED = 65
+_LONGEST_HEADER_BYTES = 256 << 20
+"""The list of a million files is shorter."""
 
 OnBytes = Callable[[int], None]
 
@@ -182,13 +184,16 @@ def _range(piece: Piece | None) -> dict[str, Any] | None:
 
 
 def _receive(where: str, stream: Stream, lane: Questions, artifact: Artifact, work: Work, partial: Partial) -> None:
-    chunks, rest = iter(stream), b""
-    while b"\n" not in rest:
-        rest += _next_chunk(chunks, where, artifact, stream)
-    header, rest = rest.split(b"\n", 1)
-    admit(where, header, artifact, partial)
+    chunks, first = iter(stream), bytearray()
+    while b"\n" not in (chunk := _next_chunk(chunks, where, artifact, stream)):
+        first += chunk
+        if len(first) > _LONGEST_HEADER_BYTES:
+            raise corrupt(where, artifact, "the box's list of its files does not end")
+    end, _, rest = chunk.partition(b"\n")
+    admit(where, bytes(first + end), artifact, partial)
     while not work.is_over:
-        _distribute(memoryview(rest), lane, work)
+        if not _distribute(memoryview(rest), lane, work):
+            raise corrupt(where, artifact, "the box sends more than it was asked for")
         try:
             rest = b"" if work.is_over else _next_chunk(chunks, where, artifact, stream)
         except BoxUnreachable:
@@ -203,12 +208,16 @@ def _next_chunk(chunks: Iterator[bytes], where: str, artifact: Artifact, stream:
     return chunk
 
 
-def _distribute(content: memoryview, lane: Questions, work: Work) -> None:
+def _distribute(content: memoryview, lane: Questions, work: Work) -> bool:
+    """Hand what came to the pieces that were asked for, in their order; False where it is more."""
     while content:
+        if not lane.held:
+            return False
         piece = lane.held[0]
         part = content[: piece.end - piece.at]
         work.arrived(lane, piece, part)
         content = content[len(part) :]
+    return True
 
 
 def admit(where: str, header: bytes, artifact: Artifact, partial: Partial) -> None:

@@ -256,6 +256,22 @@ def test_a_shell_that_talks(tmp_path, said):
     assert ".bashrc" in caught.value.remedy
 
 
+def test_more_than_was_asked_for_is_no_artifact(tmp_path):
+    """Nobody asks before the list of files is there: what a box sends with it was never wanted."""
+    hostile = HostileBox(b'{"files": [["", 4]]}\nwild')
+    with pytest.raises(ArtifactCorrupt) as caught:
+        pull(hostile, ROOT, Artifact("jobs/j/artifacts/f", 4, "0" * 64), tmp_path / "f")
+    assert "more than it was asked for" in caught.value.why and not (tmp_path / "f").exists()
+
+
+def test_a_list_of_files_without_an_end_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(lanes, "_LONGEST_HEADER_BYTES", 100)
+    hostile = HostileBox(b'{"files": [' + b" " * 200)
+    with pytest.raises(ArtifactCorrupt) as caught:
+        pull(hostile, ROOT, Artifact("jobs/j/artifacts/f", 4, "0" * 64), tmp_path / "f")
+    assert "does not end" in caught.value.why
+
+
 class HostileBox:
     where, exit_code, stderr = "box hostile", 0, b""
 
