@@ -115,6 +115,8 @@ def test_why_of_what_only_this_laptop_knows(box, embedded_project):
     ledger = Ledger.create("alone")
     plan = Plan("alone", (PlannedStage("train", "train", {}), PlannedStage("install", "install", {})))
     ledger.append("run_created", plan=plan.to_json(), box="none")
+    told = typed("why", ledger.run_id, seconds=60)
+    assert told.stdout.startswith(f"train of {ledger.run_id} has not begun\n") and "1970" not in told.stdout
     ledger.append("stage_started", label="train", key="k", job_id=f"{ledger.run_id}-train-k", box="none")
     log = ledger.folder / "logs" / "train.log"
     log.parent.mkdir()

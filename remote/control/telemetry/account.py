@@ -73,7 +73,7 @@ def _headline(found: Found) -> str:
     ended = {Status.SUCCEEDED: "went well", Status.RUNNING: "goes on", Status.PENDING: f"waits for its turn, {state.place} before it"}
     words = ended.get(state.status, f"{state.status.value}{f' ({state.cause.value})' if state.cause else ''}")
     if found.is_open:
-        words = "was under way when this laptop heard of it last"
+        words = "was under way when this laptop heard of it last" if state.started_at else "has not begun"
     took = f" after {length(max(0.0, evidence.moment - state.started_at))}" if state.started_at else ""
     where = f" on box {found.box}" if found.box else ""
     return f"{found.label} of {evidence.run_id or state.job_id} {words}{took}{where}"
@@ -82,7 +82,7 @@ def _headline(found: Found) -> str:
 def _when(evidence: Evidence) -> str:
     then = datetime.fromtimestamp(evidence.moment, UTC)
     age = evidence.now - evidence.moment
-    return f"{then:%Y-%m-%d %H:%M:%S} UTC, {length(max(0.0, age))} ago" if age > 1 else ""
+    return f"{then:%Y-%m-%d %H:%M:%S} UTC, {length(max(0.0, age))} ago" if evidence.moment and age > 1 else ""
 
 
 # ---- hints -----------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class Watcher:
                         view = self._take(box.name, json.loads(line))
                         if self._ended.is_set() or view is None or (every and not view.has_job):
                             return
-                _require_told(stream.exit_code, stream.stderr)
+                _require_told(box.name, stream.exit_code, stream.stderr)
                 if not self._has_job(box.name):
                     return
 
@@ -165,14 +165,14 @@ def snapshot(boxes: "Sequence[Box]", connect: Connect, seconds: float) -> list[V
     return [view if view.told or view.why or view.box.state != "running" else replace(view, why=late) for view in watcher.views()]
 
 
-def _require_told(exit_code: int, stderr: bytes) -> None:
+def _require_told(name: str, exit_code: int, stderr: bytes) -> None:
     from remote.control.errors import PreflightFailed
     from remote.control.transport.base import last_lines
     from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED
 
     if exit_code == NOT_DEPLOYED or _NOT_KNOWN in stderr.decode(errors="replace"):
         what = "nothing is deployed there yet" if exit_code == NOT_DEPLOYED else "an older Windlass is deployed there"
-        raise PreflightFailed(what, remedy="`./inv deploy`")
+        raise PreflightFailed(what, remedy=f"`./inv deploy {name}`")
     if exit_code:
         raise PreflightFailed("no python3 there" if exit_code == NO_PYTHON else f"exit code {exit_code}: {last_lines(stderr)}")
 

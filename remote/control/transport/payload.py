@@ -5,6 +5,7 @@ A payload command answers with JSON lines on standard output: `{"line": ...}` fo
 """
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -87,16 +88,26 @@ def _complaint(transport: Transport, words: dict[str, Any]) -> WindlassError:
 
 
 def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:
+    deploy = f"`./inv deploy{_named(transport.where)}`"
     if exit_code == NOT_DEPLOYED:
-        return PreflightFailed("nothing is deployed on the box yet", where=transport.where, remedy="`./inv deploy`")
+        return PreflightFailed("nothing is deployed on the box yet", where=transport.where, remedy=deploy)
     if exit_code == NO_PYTHON:
         return no_python(transport.where, last_lines(stderr))
     if exit_code == 0 and not stderr:
         return BoxUnreachable("the box did not answer", where=transport.where, remedy="run the command again")
+    if b"No module named remote.payload" in stderr:
+        what = "the code on the box is of an older Windlass, and knows no such command"
+        return PreflightFailed(what, where=transport.where, remedy=f"{deploy}, then the same command")
     return JobFailed(
         "a command of Windlass failed on the box", cause=Cause.CODE, where=transport.where,
-        why=f"exit code {exit_code}: {last_lines(stderr)}", remedy="`./inv deploy`, then run the command again",
+        why=f"exit code {exit_code}: {last_lines(stderr)}", remedy=f"{deploy}, then run the command again",
     )  # fmt: skip
+
+
+def _named(where: str) -> str:
+    """The box of `box NAME (...)` as a further word: without it a command would mean the default one."""
+    found = re.match(r"box ([\w.-]+)", where)
+    return f" {found[1]}" if found else ""
 
 
 def no_python(where: str, why: str) -> PreflightFailed:

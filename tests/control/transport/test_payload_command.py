@@ -31,7 +31,14 @@ def test_any_word_arrives_as_it_is(box, words):
 def test_nothing_deployed(box):
     with pytest.raises(PreflightFailed, match="nothing is deployed") as caught:
         call(box, payload_command("windlass", "supervise", "status", "x"))
-    assert caught.value.remedy == "`./inv deploy`"
+    assert caught.value.remedy == "`./inv deploy fake`"
+
+
+def test_an_older_release_names_the_remedy(box):
+    echo_release(box.home, "windlass")
+    with pytest.raises(PreflightFailed, match="of an older Windlass") as caught:
+        call(box, payload_command("windlass", "newest"))
+    assert caught.value.remedy == "`./inv deploy fake`, then the same command"
 
 
 def test_no_python(box):
