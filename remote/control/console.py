@@ -14,6 +14,7 @@ from remote.control.secrets import mask, masked, masked_value
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 PROGRESS_SECONDS = 10.0
 """How often a line tells of progress where no terminal shows a bar."""
@@ -58,11 +59,19 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
     table = Table(title=title or None, title_justify="left", header_style="bold", show_lines=lines)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "run")  # a run's id is there to be typed
     shown = mask()
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row))
+    if _needs(table) > console().width:  # lines around cells take a third of 80 columns
+        table.box, table.pad_edge = None, False
     console().print(table)
+
+
+def _needs(table: "Table") -> int:
+    from rich.measure import Measurement
+
+    return Measurement.get(console(), console().options.update(max_width=10_000), table).maximum
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Progress without a terminal."""
+"""Progress without a terminal; tables on a narrow one."""
 
 import re
 
@@ -32,3 +32,15 @@ def test_nothing_moves_and_nothing_is_known(clock, capsys):
         clock[0] += 11
         done(5)
     assert capsys.readouterr().err == "  adapter: 0.0 MB, 0.0 MB/s\n"
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_runs_id_can_be_copied_from_a_narrow_table(monkeypatch, capsys, width):
+    console.console.cache_clear()
+    monkeypatch.setattr(console.console(), "_width", width)
+    run = "20261121-201254-haul-e598"
+    row = ("sa", "base-32ef00a8", "pretrain", run, "PENDING, place 1 in line", "2026-11-21 20:16", "37 s", "waits for train of another run")
+    console.print_table("", ("box", "job", "stage", "run", "status", "began", "took", "why"), [row])
+    console.console.cache_clear()
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= width and sum(run in line for line in lines) == 1 and len(lines) <= 7
