@@ -117,6 +117,8 @@ def _put(artifact: Ranges, start: int, end: int, url: str) -> None:
         _end(CHANGED, str(error))
     except OSError as error:
         _end(STORE_FAILED, str(error))
+    except Exception as error:  # such as an answer that is no HTTP: somebody waits for it. Not its words, which may hold the URL
+        _end(STORE_FAILED, type(error).__name__)
 
 
 def _upload(url: str, content: bytes) -> None:

@@ -54,7 +54,12 @@ def run_lane_by_store(transport: Transport, command: str, artifact: Artifact, wo
 def _question(store: Store, folder: str, piece: Piece | None) -> dict[str, Any] | None:
     if piece is None:
         return None
-    return {"from": piece.at, "to": piece.end, "url": store.link(f"{folder}/{piece.at}", "put_object")}
+    return {"from": piece.at, "to": piece.end, "url": store.link(_name(folder, piece.at), "put_object")}
+
+
+def _name(folder: str, start: int) -> str:
+    """The object of the piece that starts there. All are of one length: what begins with a name is that object alone."""
+    return f"{folder}/{start:020}"
 
 
 def _follow(where: str, stream: Stream, artifact: Artifact, work: Work, partial: Partial, gets: "_Gets") -> None:
@@ -95,7 +100,7 @@ class _Gets:
         """Get the piece that starts there."""
         for piece in list(self._lane.held):
             if piece.at == start:
-                self._pool.submit(self._fetch, piece, f"{self._folder}/{start}")
+                self._pool.submit(self._fetch, piece, _name(self._folder, start))
 
     def wait(self) -> None:
         """Wait for all. Raises StoreFailed where one could not be got."""

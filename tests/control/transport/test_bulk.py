@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import io
 import os
+import socketserver
+import threading
 import time
 
 import pytest
@@ -131,6 +133,15 @@ def test_what_comes_home_goes_round_the_connection(box, tmp_path, content):
     assert box.counted.said < 2_000
 
 
+def test_no_piece_goes_with_another(box, tmp_path, monkeypatch):
+    """A piece that has come is removed by its name, and all that begins with it."""
+    names, link = [], Store.link
+    monkeypatch.setattr(Store, "link", lambda store, name, operation: names.append(name) or link(store, name, operation))
+    pulled(box, made(box), tmp_path)
+    assert len(names) == 9
+    assert not [(name, other) for name in names for other in names if name != other and other.startswith(name)]
+
+
 def test_what_is_small_comes_over_the_connection(box, tmp_path):
     assert pulled(box, made(box, CONTENT[:1000]), tmp_path) == [] and not box._was_asked
 
@@ -140,6 +151,24 @@ def test_it_comes_over_the_connection_when_the_box_does_not_get_at_the_bucket(bo
     (told,) = pulled(box, made(box), tmp_path)
     assert "over SSH alone" in told and "refused" in told and "secret" not in told
     assert box.counted.said > len(CONTENT)
+
+
+def test_a_bucket_whose_answer_is_no_http_is_not_waited_for(box, tmp_path, monkeypatch):
+    """As a proxy that is broken may give it."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Babbler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(Store, "link", lambda store, name, operation: f"http://127.0.0.1:{server.server_address[1]}/?sig=hush-hush")
+        (told,) = pulled(box, made(box), tmp_path)
+        server.shutdown()
+    assert "BadStatusLine" in told and "hush" not in told
+
+
+class Babbler(socketserver.StreamRequestHandler):
+    def handle(self):
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"what do you mean?\r\n\r\n")
 
 
 @pytest.mark.parametrize("how", ["refused", "short", "breaks"])
