@@ -21,6 +21,7 @@ _WELL_KNOWN_LENGTH = 16
 
 _SIGNED = re.compile(r"\b(X-Amz-Signature|X-Amz-Security-Token|Signature|x-amz-signature|x-amz-security-token|sig)=[^&\s\"'\\]{8,}")
 
+_SIGNED_IN_BYTES = re.compile(_SIGNED.pattern.encode())
 _SIGNED_WORDS = ("ignature=", "oken=", "sig=")
 
 _learned: set[str] = set()
@@ -82,7 +83,14 @@ def _is_well_known(name: str, value: str) -> bool:
 
 
 class Mask(Masker):
-    """Masks presigned addresses as well, in texts."""
+    """Masks presigned addresses as well."""
+
+    def content(self, content: bytes) -> bytes:
+        """A whole content, masked."""
+        content = super().content(content)
+        if any(word.encode() in content for word in _SIGNED_WORDS):
+            content = _SIGNED_IN_BYTES.sub(rb"\1=" + MASK.encode(), content)
+        return content
 
     def text(self, text: str) -> str:
         """A whole text, masked."""

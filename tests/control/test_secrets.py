@@ -67,6 +67,7 @@ def test_what_a_session_learns_is_masked_from_then_on():
 def test_signatures_of_addresses_are_masked():
     url = "https://b.s3/x?X-Amz-Credential=A%2F1&X-Amz-Signature=0123abcd0123abcd&X-Amz-Security-Token=FwoGZXIvYXdzE&x=1"
     assert secrets.masked(url) == "https://b.s3/x?X-Amz-Credential=A%2F1&X-Amz-Signature=***&X-Amz-Security-Token=***&x=1"
+    assert secrets.mask().content(b"\xff" + url.encode()) == b"\xff" + secrets.masked(url).encode()
     assert json.loads(json.dumps(secrets.masked_value({"url": [url], "size": 3})))["size"] == 3
 
 
