@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 PATIENT_SECONDS, STAGGER_SECONDS = 1.0, 0.2
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.1
 _GREETING_SECONDS = 2.0
 
 _MOST_SIDE_BY_SIDE = 16
