@@ -91,6 +91,8 @@ def test_what_has_ended_is_told_from_the_end_of_its_log(box, elsewhere, sshd):
     assert done.returncode == 0 and lines[-1] == "line 11999 äöü" and 1000 < len(lines) < 8000 and "dropped" not in done.stdout
     assert lines == [f"line {number} äöü" for number in range(12000 - len(lines), 12000)]
     assert "haul-2-train-00000000 is SUCCEEDED" in done.stderr
+    for_a_script = elsewhere("attach", "haul-2", "--json")
+    assert json.loads(for_a_script.stdout)["status"] == "SUCCEEDED" and "line 11999 äöü" in for_a_script.stderr
 
 
 def test_the_line_is_seen_followed_and_left_from_another_laptop(box, elsewhere):

@@ -43,12 +43,15 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
 @verb(positional=["run"], optional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})
 def attach(_context: Any, run: str = "", json: bool = False) -> None:
     """Come back to a job live, from any laptop with this inventory; Ctrl-C leaves it running."""
+    import sys
+    from contextlib import nullcontext, redirect_stdout
     from dataclasses import asdict
 
     from remote.control.console import print_json, say
     from remote.control.jobs.attach import attach as attach_to
 
-    state = attach_to(run)
+    with redirect_stdout(sys.stderr) if json else nullcontext():  # standard output is a script's: one document
+        state = attach_to(run)
     if json:
         print_json(asdict(state))
     say(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))

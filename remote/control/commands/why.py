@@ -41,12 +41,10 @@ def why(_context: Any, run: str = "", stage: str = "", minutes: int = 30, json: 
 )
 def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> None:
     """Packs everything about a run for a bug report into one file: logs, ledger, measurements, versions; secrets masked."""
-    from pathlib import Path
-
     from remote.control import console
     from remote.control.telemetry import bundle as packing
 
-    packed = packing.pack(run, Path(to) if to else None, lambda text: console.say(text, "yellow"))
+    packed = packing.pack(run, packing.place_of(to), lambda text: console.say(text, "yellow"))
     if json:
         console.print_json({"path": str(packed.path), "files": packed.files})
         return

@@ -71,8 +71,16 @@ class Packed:
     files: dict[str, int]
 
 
-def pack(name: str, to: Path | None, say: Say) -> Packed:
-    """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the file or folder `to`, or here.
+def place_of(to: str) -> Path:
+    """The file or folder that is meant; a folder, which need not be there yet, where it ends in a slash; here when it is empty."""
+    path = Path(to).expanduser().absolute()
+    if to.endswith("/"):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def pack(name: str, to: Path, say: Say) -> Packed:
+    """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the file or folder `to`.
 
     `say` hears what could not be packed. Raises NotFound where nothing is known of it.
     """
@@ -84,8 +92,7 @@ def pack(name: str, to: Path | None, say: Say) -> Packed:
     called = _file_name(found.evidence.run_id or found.evidence.state.job_id or found.box)
     contents = {path: _clean(content) for path, content in _contents(inventory, found, say)}
     contents = {"README.txt": _readme(called, inventory), **contents}
-    path = (to or Path.cwd()).expanduser().absolute()
-    path = path / f"windlass-{called}.tar.gz" if path.is_dir() else path
+    path = to / f"windlass-{called}.tar.gz" if to.is_dir() else to
     with atomic.writing(path, mode=0o600) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for inside, content in contents.items():
             _add(archive, f"windlass-{called}/{inside}", content)

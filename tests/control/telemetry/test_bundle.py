@@ -51,3 +51,9 @@ def test_what_a_box_calls_its_run_leads_to_no_other_folder(tmp_path, monkeypatch
     assert packed.path == tmp_path / "here/windlass-__.._out_.._run.tar.gz" and packed.path.exists()
     with tarfile.open(packed.path) as archive:
         assert not [name for name in archive.getnames() if ".." in name.split("/")]
+
+
+def test_where_it_goes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (bundle.place_of(""), bundle.place_of("a/b.tar.gz")) == (tmp_path, tmp_path / "a/b.tar.gz")
+    assert bundle.place_of("new/folder/").is_dir(), "a slash at the end means a folder"
