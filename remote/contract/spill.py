@@ -21,6 +21,9 @@ PIECE_BYTES = 32 * 1024 * 1024
 ON_ITS_WAY = "on its way to "
 """In a job's `kept`: its spill has begun and not ended yet."""
 
+LARGEST_BYTES = 4 << 40
+"""No file is larger: what a manifest says is counted out piece by piece."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -70,8 +73,8 @@ class Manifest:
         """Read a manifest; raises ValueError, KeyError or TypeError when it is none, or names a place outside the box's root."""
         raw: dict[str, Any] = json.loads(text)
         files = {_inside(path): Kept(**kept) for path, kept in raw["files"].items()}
-        if not all(_DIGEST.fullmatch(kept.sha256) and kept.size >= 0 for kept in files.values()):
-            raise ValueError("a file without a digest or a size")
+        if not all(_DIGEST.fullmatch(kept.sha256) and 0 <= kept.size <= LARGEST_BYTES for kept in files.values()):
+            raise ValueError("a file without a digest, or of no possible size")
         return cls(**{**raw, "files": files})
 
 

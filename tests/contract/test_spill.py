@@ -29,7 +29,7 @@ def test_a_manifest_that_leads_elsewhere_is_none(path):
         Manifest.from_json(Manifest("j", 0.0, "x", {path: Kept(SHA, 3)}).to_json())
 
 
-@pytest.mark.parametrize("kept", [Kept("b", 3), Kept(SHA, -1)])
+@pytest.mark.parametrize("kept", [Kept("b", 3), Kept(SHA, -1), Kept(SHA, 10**18)])
 def test_a_file_without_digest_or_size_is_none(kept):
     with pytest.raises(ValueError, match="without a digest"):
         Manifest.from_json(Manifest("j", 0.0, "x", {"jobs/j/log": kept}).to_json())
