@@ -88,7 +88,8 @@ def _complaint(transport: Transport, words: dict[str, Any]) -> WindlassError:
 
 
 def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:
-    deploy = f"`./inv deploy{_named(transport.where)}`"
+    box = _box_of(transport.where)
+    deploy = f"`./inv deploy {box}`" if box else "`./inv deploy`"
     if exit_code == NOT_DEPLOYED:
         return PreflightFailed("nothing is deployed on the box yet", where=transport.where, remedy=deploy)
     if exit_code == NO_PYTHON:
@@ -104,10 +105,10 @@ def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception
     )  # fmt: skip
 
 
-def _named(where: str) -> str:
-    """The box of `box NAME (...)` as a further word: without it a command would mean the default one."""
+def _box_of(where: str) -> str:
+    """The name in `box NAME (...)`: a command without it would mean the default box."""
     found = re.match(r"box ([\w.-]+)", where)
-    return f" {found[1]}" if found else ""
+    return found[1] if found else ""
 
 
 def no_python(where: str, why: str) -> PreflightFailed:
