@@ -1,12 +1,19 @@
 """How the jobs on a box stand. The box is the truth: nothing on the laptop is asked."""
 
 import json
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from remote.contract.jobs import Cause, JobState
+from remote.control.console import say
 from remote.control.errors import JobFailed
+from remote.control.printable import plain
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import call, on_box, payload_command
+
+_NAME = re.compile(r"[\w-][\w.-]{0,199}")
+"""What may become the name of a folder here: a box may be hostile."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,19 @@ def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | N
 
 
 def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
-    """Every job that the box has kept, the newest first; none where nothing was ever deployed."""
+    """Every job that the box has kept, the newest first; none where nothing was deployed. One without a name is left out, and told."""
     nothing = f"[ -e {on_box(f'{box_root}/current')} ] || {{ echo '{{\"done\": {{\"jobs\": []}}}}'; exit 0; }}; "
     told = call(transport, nothing + payload_command(box_root, "supervise", "list"))["jobs"]
-    return [BoxJob(box, state.pop("run_id"), JobState.from_json(json.dumps(state))) for state in told]
+    return [job for state in told if (job := _job_of(box, state)) is not None]
+
+
+def _job_of(box: str, told: dict[str, Any]) -> BoxJob | None:
+    try:
+        run_id, state = told["run_id"], JobState.from_json(json.dumps(told))
+        for name in (state.job_id, *([run_id] if run_id != "" else [])):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name[:80]!r} is no name")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        say(plain(f"box {box} tells of a job that is left out here: {error}"), "yellow")
+        return None
+    return BoxJob(box, run_id, state)

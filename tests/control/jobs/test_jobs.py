@@ -17,6 +17,7 @@ from remote.control.jobs.cancel import cancel
 from remote.control.jobs.follow import follow
 from remote.control.jobs.start import start
 from remote.control.jobs.state import find_state, jobs_on, read_state
+from remote.control.transport.fake import FakeTransport
 from tests.integration.boxes import await_true, is_running, spec
 
 ROOT = "windlass"
@@ -65,6 +66,24 @@ def test_a_box_tells_its_jobs_the_newest_first_and_of_which_run(box, digest, to_
     assert (oldest.run_id, oldest.state) == ("run-1", read_state(box, ROOT, "run-1-job"))
     cancel(box, ROOT, "run-2-job", 5)
     assert jobs_on(box, ROOT, "gpu")[0].state.status is Status.CANCELLED
+
+
+LEADS_ELSEWHERE = [("run_id", "../../evil"), ("run_id", ".."), ("run_id", "a/b"), ("job_id", ".hidden"), ("run_id", 7)]
+
+
+@pytest.mark.parametrize(("field", "name"), LEADS_ELSEWHERE)
+def test_a_job_whose_name_leads_elsewhere_is_left_out_and_told(tmp_path, capsys, field, name):
+    good = {"job_id": "run-1-job", "stage": "train", "status": "RUNNING", "run_id": "run-1"}
+    told = json.dumps({"done": {"jobs": [good | {field: name}, good, good | {"job_id": "alone", "run_id": ""}]}})
+    hostile = FakeTransport(tmp_path / "home")
+    (hostile.home / "windlass/current").mkdir(parents=True)
+    bin_folder = hostile.home / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "python3").write_text(f"#!/bin/sh\necho '{told}'\n")
+    (bin_folder / "python3").chmod(0o755)
+    hostile = FakeTransport(hostile.home, environment={"PATH": f"{bin_folder}:{os.environ['PATH']}"})
+    assert [job.state.job_id for job in jobs_on(hostile, ROOT, "gpu")] == ["run-1-job", "alone"]
+    assert "box gpu tells of a job that is left out here" in capsys.readouterr().err
 
 
 def test_a_box_where_nothing_was_deployed_has_no_jobs(box):
