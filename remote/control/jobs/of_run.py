@@ -17,9 +17,10 @@ def job_of(ledger: Ledger, label: str = "") -> StageState:
     job = run.stages.get(label) if label else run.latest_job()
     if job and job.job_id:
         return job
-    jobs = ", ".join(stage.label for stage in run.stages.values() if stage.job_id) or "none yet"
-    what = f"no job of a stage `{label}`" if label else "no job yet"
-    raise NotFound(f"run {ledger.run_id} has {what}", why=f"jobs: {jobs}", remedy=f"./inv resume {ledger.run_id}")
+    known = [stage.label for stage in run.stages.values() if stage.job_id]
+    what = f"run {ledger.run_id} has {f'no job of a stage `{label}`' if label else 'no job yet'}"
+    remedy = f"`./inv logs {ledger.run_id} --stage {known[-1]}`" if known else f"`./inv resume {ledger.run_id}`"
+    raise NotFound(what, why=f"stages with a job: {', '.join(known) or 'none yet'}", remedy=remedy)
 
 
 def way_to(job: StageState) -> tuple[Callable[[], Transport], str]:

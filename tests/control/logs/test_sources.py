@@ -86,6 +86,13 @@ def test_a_run_whose_job_never_began_says_so_and_how_it_does(project, told):
     assert "`./inv resume 20260101-x-aa --queue`" in caught.value.remedy and "`./inv logs a1 -f`" in caught.value.remedy
 
 
+def test_a_stage_that_the_run_does_not_have_names_those_that_it_has(project, told):
+    run(project, "20260101-x-aa")
+    with pytest.raises(NotFound, match="has no job of a stage `typo`") as caught:
+        sources.find(["20260101-x-aa"], "typo")
+    assert caught.value.why == "stages with a job: train" and caught.value.remedy == "`./inv logs 20260101-x-aa --stage train`"
+
+
 def test_what_nobody_knows_says_who_was_not_asked(project, told):
     told[1].append("b2: it does not answer")
     with pytest.raises(NotFound, match="no run, box or group `zz`") as caught:
