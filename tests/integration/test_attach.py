@@ -1,6 +1,7 @@
 """`inv attach`, `inv ps` and `inv cancel` from a checkout that knows nothing but the inventory: a real sshd."""
 
 import json
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -19,10 +20,9 @@ from tests.integration.typed import command_of, environment, typed
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="no sshd")]
 
 ROOT = "windlass"
+HEAD = "default_box: gpu\nboxes:\n"
 BOX = """\
-default_box: gpu
-boxes:
-  gpu: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}'}}
+  {name}: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}'}}
 """
 
 
@@ -41,9 +41,24 @@ def release(sshd, tmp_path_factory):
 @pytest.fixture
 def elsewhere(sshd, tmp_path):
     """A second laptop's project: an inventory and nothing more."""
-    facts, key = sshd.address(), " ".join(sshd.host_key_line.split()[:2])
-    (tmp_path / "inventory.yaml").write_text(BOX.format(port=sshd.port, user=facts.user, key=sshd.key, host_key=key))
+    (tmp_path / "inventory.yaml").write_text(HEAD)
+    add_box(sshd, tmp_path, "gpu", sshd.port)
     return lambda *words: typed(*words, project=tmp_path, seconds=60)
+
+
+def add_box(sshd, project, name, port):
+    key = " ".join(sshd.host_key_line.split()[:2])
+    with (project / "inventory.yaml").open("a") as inventory:
+        inventory.write(BOX.format(name=name, port=port, user=sshd.address().user, key=sshd.key, host_key=key))
+
+
+def run_here(project, run_id, *events):
+    """A run of that laptop: its ledger."""
+    folder = project / "runs" / run_id
+    folder.mkdir(parents=True)
+    plan = {"name": "p", "stages": [{"label": "train", "uses": "train"}], "finally_": []}
+    created = {"event": "run_created", "time": 1.0, "plan": plan, "box": "gpu"}
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in (created, *events)))
 
 
 @pytest.fixture
@@ -111,3 +126,29 @@ def test_the_line_is_seen_followed_and_left_from_another_laptop(box, elsewhere):
     nobody = elsewhere("attach", "haul-9")
     assert nobody.returncode == Exit.NOT_FOUND and "no run, job or box `haul-9`" in nobody.stderr and "./inv ps --all" in nobody.stderr
     assert "no job is under way" in elsewhere("attach").stderr
+
+
+def test_cancel_without_a_name_ends_no_job_of_others(box, elsewhere, tmp_path):
+    transport, start = box
+    of_another = start("endless", "haul-5").job_id
+    run_here(tmp_path, "20260101-x-aa")
+    not_begun = elsewhere("cancel")
+    assert not_begun.returncode == Exit.NOT_FOUND and "run 20260101-x-aa has no job yet" in not_begun.stderr
+    run_here(tmp_path, "20260102-x-aa")
+    assert "2 runs match `aa`" in elsewhere("cancel", "aa").stderr
+    assert read_state(transport, ROOT, of_another).status is Status.RUNNING
+    shutil.rmtree(tmp_path / "runs")
+    start("endless", "haul-6", in_line=True)
+    several = elsewhere("cancel")
+    assert several.returncode == Exit.NOT_FOUND and "2 jobs are under way" in several.stderr
+    assert f"{of_another} on gpu" in several.stderr and "haul-6-train-00000000 on gpu" in several.stderr
+
+
+def test_the_only_job_is_the_only_one_where_all_boxes_have_told(sshd, box, elsewhere, tmp_path):
+    transport, start = box
+    of_another = start("endless", "haul-7").job_id
+    add_box(sshd, tmp_path, "down", port=1)
+    told = elsewhere("cancel")
+    assert told.returncode == Exit.NOT_FOUND and f"whether {of_another} on gpu is the only job under way is not known" in told.stderr
+    assert "not asked: down: " in told.stderr and f"`./inv cancel {of_another}`" in told.stderr
+    assert read_state(transport, ROOT, of_another).status is Status.RUNNING

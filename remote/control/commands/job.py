@@ -7,7 +7,7 @@ from remote.control.commands.verb import verb
 
 _RUN = "run id, or its beginning or end; the newest when left out"
 _UNTOLD = "`./inv doctor` examines laptop and account, `./inv start NAME` a box"
-_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the newest run, or what is under way"
+_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the newest run, or (no run here) the only job"
 
 
 @verb(
@@ -77,7 +77,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     from remote.control.jobs.cancel import cancel as cancel_job
     from remote.control.transport.connect import connect
 
-    target = find(run)
+    target = find(run, surely=True)
     if dry_run:
         if json:
             print_json({"job": target.job_id, "box": target.box.name, "status": target.status})

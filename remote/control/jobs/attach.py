@@ -38,17 +38,18 @@ class Target:
         return self.job_id.removeprefix(f"{self.run_id}-")
 
 
-def find(word: str) -> Target:
+def find(word: str, surely: bool = False) -> Target:
     """The job that is meant by a run's id (or its beginning or end), a job's id, or a box or group: of several jobs the one under way.
 
-    Without a word the newest run of this laptop; where it has none, what is under way on any box. Raises NotFound for none, or too
-    many; BoxStopped where the box of a run known here does not run.
+    Without a word the newest run of this laptop, whether it has a job or not; where this laptop has no run, the one job that is under
+    way on any box; `surely` asks for every box to have told that it is. Raises NotFound for none, or too many; BoxStopped where the box
+    of a run known here does not run.
     """
     from remote.control.config.inventory import load_inventory
 
     inventory = load_inventory()
     is_box = word in (*inventory.boxes, *inventory.groups)
-    return (None if is_box else _of_ledger(inventory, word)) or _of_boxes(inventory, word, is_box)
+    return (None if is_box else _of_ledger(inventory, word)) or _of_boxes(inventory, word, is_box, surely)
 
 
 def attach(word: str) -> JobState:
@@ -69,19 +70,19 @@ def attach(word: str) -> JobState:
 
 
 def _of_ledger(inventory: "Inventory", word: str) -> Target | None:
+    """The job of this laptop's run; None where it has no such run. A run of its own that has no job is no other's."""
     from remote.control.cloud import boxes
     from remote.control.jobs.of_run import job_of
-    from remote.control.runs.ledger import find_run
+    from remote.control.runs.ledger import all_runs, find_run
 
-    try:
-        ledger = find_run(word or None)
-        job = job_of(ledger)
-    except NotFound:
+    if not any(_begins_or_ends(run.run_id, word) for run in all_runs()):
         return None
+    ledger = find_run(word or None)
+    job = job_of(ledger)
     return Target(boxes.running(inventory.box(job.box)), job.job_id, ledger.run_id, job.status.value)
 
 
-def _of_boxes(inventory: "Inventory", word: str, is_box: bool) -> Target:
+def _of_boxes(inventory: "Inventory", word: str, is_box: bool, surely: bool) -> Target:
     from remote.control.cloud import boxes
     from remote.control.jobs import table
 
@@ -89,12 +90,18 @@ def _of_boxes(inventory: "Inventory", word: str, is_box: bool) -> Target:
     there = {box.name: box for box in boxes.listing(inventory) if box.name in asked}
     jobs, silent = table.look(list(there.values()), ended=True)
     job = _one([job for job in jobs if is_box or not word or _is(word, job)], word, silent)
+    if surely and silent and not word:
+        what, why = f"whether {job.state.job_id} on {job.box} is the only job under way is not known", f"not asked: {'; '.join(silent)}"
+        raise NotFound(what, why=why, remedy=f"where it is meant: `./inv cancel {job.state.job_id}`")
     return Target(there[job.box], job.state.job_id, job.run_id, job.state.status.value)
 
 
 def _is(word: str, job: BoxJob) -> bool:
-    names = [name for name in (job.run_id, job.state.job_id) if name]
-    return any(name.startswith(word) or name.endswith(word) for name in names)
+    return any(_begins_or_ends(name, word) for name in (job.run_id, job.state.job_id))
+
+
+def _begins_or_ends(name: str, word: str) -> bool:
+    return bool(name) and (name.startswith(word) or name.endswith(word))
 
 
 def _one(jobs: Sequence[BoxJob], word: str, silent: Sequence[str]) -> BoxJob:
@@ -105,5 +112,6 @@ def _one(jobs: Sequence[BoxJob], word: str, silent: Sequence[str]) -> BoxJob:
         raise NotFound(what, why=why, remedy="`./inv ps --all` lists the jobs of the boxes, `./inv runs` the runs of this laptop")
     if len(under_way) > 1:
         told = ", ".join(f"{job.state.job_id} on {job.box}" for job in under_way)
-        raise NotFound(f"{len(under_way)} jobs are meant by `{word}`", why=told, remedy="name one of those jobs, or its run")
+        what = f"{len(under_way)} jobs are meant by `{word}`" if word else f"{len(under_way)} jobs are under way"
+        raise NotFound(what, why=told, remedy="name one of those jobs, or its run")
     return under_way[0] if under_way else max(jobs, key=lambda job: job.state.started_at)
