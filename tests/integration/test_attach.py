@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="no sshd
 ROOT = "windlass"
 HEAD = "default_box: gpu\nboxes:\n"
 BOX = """\
-  {name}: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}'}}
+  {name}: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}', root: {root}}}
 """
 
 
@@ -46,10 +46,10 @@ def elsewhere(sshd, tmp_path):
     return lambda *words: typed(*words, project=tmp_path, seconds=60)
 
 
-def add_box(sshd, project, name, port):
+def add_box(sshd, project, name, port, root=ROOT):
     key = " ".join(sshd.host_key_line.split()[:2])
     with (project / "inventory.yaml").open("a") as inventory:
-        inventory.write(BOX.format(name=name, port=port, user=sshd.address().user, key=sshd.key, host_key=key))
+        inventory.write(BOX.format(name=name, port=port, user=sshd.address().user, key=sshd.key, host_key=key, root=root))
 
 
 def run_here(project, run_id, *events):
@@ -152,3 +152,24 @@ def test_the_only_job_is_the_only_one_where_all_boxes_have_told(sshd, box, elsew
     assert told.returncode == Exit.NOT_FOUND and f"whether {of_another} on gpu is the only job under way is not known" in told.stderr
     assert "not asked: down: " in told.stderr and f"`./inv cancel {of_another}`" in told.stderr
     assert read_state(transport, ROOT, of_another).status is Status.RUNNING
+
+
+def test_what_the_box_refused_has_no_job_to_come_back_to(elsewhere, tmp_path):
+    started = {"event": "stage_started", "time": 2.0, "label": "train", "key": "k", "job_id": "20260101-x-aa-train-k", "box": "gpu"}
+    failure = {"exit_code": int(Exit.BUSY), "what": "the box works for another job: train of r9"}
+    ended = {"event": "stage_finished", "time": 3.0, "label": "train", "status": "FAILED", "failure": failure}
+    run_here(tmp_path, "20260101-x-aa", started, ended)
+    for verb in ("attach", "cancel"):
+        told = elsewhere(verb)
+        assert told.returncode == Exit.NOT_FOUND and "train of run 20260101-x-aa has no job: it never began" in told.stderr
+        assert "the box works for another job: train of r9" in told.stderr and "--queue`" in told.stderr
+
+
+def test_a_box_without_a_job_and_one_that_cannot_be_asked_are_told_as_that(sshd, elsewhere, tmp_path):
+    with (tmp_path / "inventory.yaml").open("a") as inventory:
+        inventory.write("  strange: {provider: static, host: 127.0.0.1, port: 1, user: me}\n")
+    add_box(sshd, tmp_path, "empty", sshd.port, root="elsewhere")
+    told = elsewhere("attach", "empty")
+    assert told.returncode == Exit.NOT_FOUND and "nothing is under way on empty" in told.stderr and "`./inv ps --all`" in told.stderr
+    assert "not asked: strange: " in elsewhere("cancel", "strange").stderr
+    assert "not asked: strange: " in elsewhere("attach", "haul-9").stderr

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory
 
 _TAIL_BYTES = 64 * 1024
+_TOLD = ("running", "unknown")
+"""A box in another state is asked nothing, and that says why it tells of no job."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ def attach(word: str) -> JobState:
 def _of_ledger(inventory: "Inventory", word: str) -> Target | None:
     """The job of this laptop's run; None where it has no such run. A run of its own that has no job is no other's."""
     from remote.control.cloud import boxes
-    from remote.control.jobs.of_run import job_of
+    from remote.control.jobs.of_run import begun_job_of
     from remote.control.runs.ledger import all_runs, find_run
 
     if not any(_begins_or_ends(run.run_id, word) for run in all_runs()):
         return None
     ledger = find_run(word or None)
-    job = job_of(ledger)
+    job = begun_job_of(ledger)
     return Target(boxes.running(inventory.box(job.box)), job.job_id, ledger.run_id, job.status.value)
 
 
@@ -89,15 +91,31 @@ def _of_boxes(inventory: "Inventory", word: str, is_box: bool, surely: bool) -> 
     asked = {entry.name for entry in inventory.resolve([word])} if is_box else set(inventory.boxes)
     there = {box.name: box for box in boxes.listing(inventory) if box.name in asked}
     jobs, silent = table.look(list(there.values()), ended=True)
+    silent += boxes.unknown(there.values())
+    if is_box and not jobs:
+        raise _nothing_on(word, [*(_at_rest(box) for box in there.values() if box.state not in _TOLD), *_not_asked(silent)])
     job = _one([job for job in jobs if is_box or not word or _is(word, job)], word, silent)
     if surely and silent and not word:
-        what, why = f"whether {job.state.job_id} on {job.box} is the only job under way is not known", f"not asked: {'; '.join(silent)}"
+        what, why = f"whether {job.state.job_id} on {job.box} is the only job under way is not known", "; ".join(_not_asked(silent))
         raise NotFound(what, why=why, remedy=f"where it is meant: `./inv cancel {job.state.job_id}`")
     return Target(there[job.box], job.state.job_id, job.run_id, job.state.status.value)
 
 
 def _is(word: str, job: BoxJob) -> bool:
     return any(_begins_or_ends(name, word) for name in (job.run_id, job.state.job_id))
+
+
+def _nothing_on(name: str, whys: Sequence[str]) -> NotFound:
+    what, remedy = f"nothing is under way on {name}, and it keeps no job", "`./inv ps --all` lists the jobs of all boxes"
+    return NotFound(what, why="; ".join(whys), remedy=remedy)
+
+
+def _at_rest(box: "Box") -> str:
+    return f"{box.name} is {'not there' if box.state == 'terminated' else box.state}"
+
+
+def _not_asked(silent: Sequence[str]) -> list[str]:
+    return [f"not asked: {line}" for line in silent]
 
 
 def _begins_or_ends(name: str, word: str) -> bool:
@@ -108,7 +126,7 @@ def _one(jobs: Sequence[BoxJob], word: str, silent: Sequence[str]) -> BoxJob:
     under_way = [job for job in jobs if not job.state.status.is_final]
     if not jobs or (not word and not under_way):
         what = f"no run, job or box `{word}`" if word else "no job is under way"
-        why = "; ".join(("looked for in the runs of this laptop and on the boxes that run", *(f"not asked: {line}" for line in silent)))
+        why = "; ".join(("looked for in the runs of this laptop and on the boxes that run", *_not_asked(silent)))
         raise NotFound(what, why=why, remedy="`./inv ps --all` lists the jobs of the boxes, `./inv runs` the runs of this laptop")
     if len(under_way) > 1:
         told = ", ".join(f"{job.state.job_id} on {job.box}" for job in under_way)

@@ -23,6 +23,16 @@ def job_of(ledger: Ledger, label: str = "") -> StageState:
     raise NotFound(what, why=f"stages with a job: {', '.join(known) or 'none yet'}", remedy=remedy)
 
 
+def begun_job_of(ledger: Ledger, label: str = "", lacks: str = "job") -> StageState:
+    """As `job_of`. Raises NotFound for one that never began, because the box worked for another job: there is no `lacks` of it."""
+    job = job_of(ledger, label)
+    if not job.was_refused:
+        return job
+    remedy = f"`./inv resume {ledger.run_id} --queue` starts it as soon as the box is free; `./inv logs {job.box} -f` shows the other"
+    what, why = f"{job.label} of run {ledger.run_id} has no {lacks}: it never began", str(job.failure.get("what", ""))
+    raise NotFound(what, where=f"box {job.box}", why=why, remedy=remedy)
+
+
 def way_to(job: StageState) -> tuple[Callable[[], Transport], str]:
     """How its box is reached, and the root of Windlass there. Raises BoxStopped where the box does not run."""
     box = boxes.running(load_inventory().box(job.box))

@@ -102,16 +102,11 @@ def _here(word: str, stage: str) -> "list[Source]":
 
 
 def _of_ledger(word: str, stage: str) -> OfRun:
-    from remote.control.jobs.of_run import job_of
+    from remote.control.jobs.of_run import begun_job_of
     from remote.control.runs.ledger import find_run
 
     ledger = find_run(word or None)
-    job = job_of(ledger, stage)
-    if job.was_refused:
-        remedy = f"`./inv resume {ledger.run_id} --queue` starts it as soon as the box is free; `./inv logs {job.box} -f` shows the other"
-        why = str(job.failure.get("what", ""))
-        raise NotFound(f"{job.label} of run {ledger.run_id} has no log: it never began", where=f"box {job.box}", why=why, remedy=remedy)
-    return OfRun(ledger, job)
+    return OfRun(ledger, begun_job_of(ledger, stage, "log"))
 
 
 def _there(words: Sequence[str], stage: str) -> Found:
