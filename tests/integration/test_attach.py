@@ -173,3 +173,11 @@ def test_a_box_without_a_job_and_one_that_cannot_be_asked_are_told_as_that(sshd,
     assert told.returncode == Exit.NOT_FOUND and "nothing is under way on empty" in told.stderr and "`./inv ps --all`" in told.stderr
     assert "not asked: strange: " in elsewhere("cancel", "strange").stderr
     assert "not asked: strange: " in elsewhere("attach", "haul-9").stderr
+
+
+def test_a_box_that_is_down_from_the_start_is_not_waited_for(sshd, elsewhere, tmp_path):
+    (tmp_path / "inventory.yaml").write_text(HEAD)
+    add_box(sshd, tmp_path, "gpu", port=1)
+    began = {"event": "stage_started", "time": 2.0, "label": "train", "key": "k", "job_id": "20260101-x-aa-train-k", "box": "gpu"}
+    run_here(tmp_path, "20260101-x-aa", began)
+    assert elsewhere("attach").returncode == Exit.BOX_UNREACHABLE
