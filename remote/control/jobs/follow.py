@@ -15,7 +15,7 @@ from remote.contract.events import Metric
 from remote.contract.frames import HEARTBEAT_SECONDS, FrameReader
 from remote.contract.jobs import Cause, JobState
 from remote.control.errors import BoxUnreachable, JobFailed
-from remote.control.jobs.mirror import Gap, Mirror, OnText, each_line
+from remote.control.jobs.mirror import Mirror, OnText, each_line
 from remote.control.transport.base import Stream, Transport, last_lines
 from remote.control.transport.payload import NOT_DEPLOYED, payload_command
 from remote.control.transport.persist import PATIENCE_SECONDS, persistently
@@ -62,11 +62,11 @@ def _attempt(
     command = payload_command(box_root, "follow", job_id, *words, *flags)
     with open_transport() as transport, transport.open(command, silence=SILENCE_SECONDS) as stream:
         for header, content in frames_of(stream, transport.where):
-            heard[0] += 1
             if "alert" in header:
                 notice(str(header["alert"]))
             elif state := _handle(header, content, {mirror.name: mirror for mirror in mirrors}, transport.where):
                 return state
+            heard[0] += 1  # only what could be used: what is garbled time and again is no progress
     raise _broken_off(transport.where, stream.exit_code, stream.stderr)
 
 
@@ -84,7 +84,7 @@ def _handle(header: dict[str, Any], content: bytes, mirrors: dict[str, Mirror], 
     if "file" in header or "hole" in header:
         _take(header, content, mirrors, where)
     elif "restart" in header:
-        mirrors[header["restart"]].restart()
+        _named(header["restart"], mirrors, where).restart()
     elif "error" in header:
         words = header["error"]
         raise JobFailed(words["what"], cause=Cause(words["cause"]), where=where, why=words["why"], remedy=words["remedy"])
@@ -98,11 +98,21 @@ def _handle(header: dict[str, Any], content: bytes, mirrors: dict[str, Mirror], 
 def _take(header: dict[str, Any], content: bytes, mirrors: dict[str, Mirror], where: str) -> None:
     try:
         if "hole" in header:
-            mirrors[header["hole"]].skip(header["offset"], header["until"], bool(header.get("wanted")))
+            _named(header["hole"], mirrors, where).skip(int(header["offset"]), int(header["until"]), bool(header.get("wanted")))
         else:
-            mirrors[header["file"]].take(header["offset"], content)
-    except Gap as gap:
-        raise BoxUnreachable(f"what {where} sent is not what was asked for", where=where, why=str(gap)) from None
+            _named(header["file"], mirrors, where).take(int(header["offset"]), content)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unasked(where, error) from None
+
+
+def _named(name: object, mirrors: dict[str, Mirror], where: str) -> Mirror:
+    if not isinstance(name, str) or name not in mirrors:
+        raise _unasked(where, f"a file called {name!r}")
+    return mirrors[name]
+
+
+def _unasked(where: str, why: object) -> BoxUnreachable:
+    return BoxUnreachable(f"what {where} sent is not what was asked for", where=where, why=str(why))
 
 
 def _measured(on_metric: Callable[[Metric], None]) -> Callable[[str], None]:

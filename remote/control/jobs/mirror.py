@@ -5,7 +5,6 @@ Its size is the offset to go on from. What the box has dropped before it could b
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,9 @@ from remote.control.secrets import Mask, mask
 
 LINE_BYTES = 16 * 1024 * 1024
 """What has no end by then is told as a line."""
+
+_LARGEST_BYTES = 1 << 42
+"""No log is longer; what a box says beyond that is not believed."""
 
 _READ_BYTES = 1024 * 1024
 _TIDY_BYTES = 64 * 1024
@@ -125,6 +127,8 @@ class Mirror:
 
     def skip(self, offset: int, until: int, is_wanted: bool = False) -> None:
         """Leave out what the box has dropped, or what we do not want. Raises Gap."""
+        if until > _LARGEST_BYTES:
+            raise Gap(f"{self.name}: a hole up to byte {until:,} is more than any log has")
         if offset > self.offset:
             raise Gap(f"{self.name}: the box dropped byte {offset}, byte {self.offset} is next")
         size = os.fstat(self._file).st_size  # another command may have been faster, and have these bytes
@@ -138,7 +142,7 @@ class Mirror:
     def restart(self) -> None:
         """The box's file is another one now: set ours aside and begin anew."""
         aside = _free_name(self.path)
-        shutil.copyfile(self.path, aside)
+        self._copy_to(aside)
         if holes_file(self.path).exists():
             holes_file(self.path).replace(holes_file(aside))
         os.ftruncate(self._file, 0)
@@ -146,6 +150,15 @@ class Mirror:
         self._notice(f"the box's {self.name} is another file now: beginning anew, the old one is kept as {aside.name}")
         if self._lines:
             self._lines.forget()
+
+    def _copy_to(self, aside: Path) -> None:
+        """Copy what is here, and leave holes holes. Not a rename: other commands follow into this very file."""
+        with aside.open("wb") as copy:
+            for end, content in _stretches(self.path, 0):
+                if content is not None:
+                    copy.seek(end - len(content))
+                    copy.write(content)
+            copy.truncate(self.offset)
 
     def finish(self) -> None:
         """Give the last line, should it have no end."""

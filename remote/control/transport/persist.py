@@ -9,6 +9,8 @@ from remote.control.errors import BoxUnreachable, LoginRefused
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 15.0
 TELL_EVERY_SECONDS = 60.0
+ATTEMPT_SECONDS = 1.0
+"""A failed attempt may last so long with no patience at all."""
 
 Done = TypeVar("Done")
 
@@ -36,7 +38,7 @@ def persistently(
         except BoxUnreachable as error:
             now = time.monotonic()
             # An attempt that lasted longer than the patience was connected all the while, and is no failure to get through.
-            if loss is None or progress() != had or now - began > max(patience_seconds, FIRST_PAUSE_SECONDS):
+            if loss is None or progress() != had or now - began > max(patience_seconds, ATTEMPT_SECONDS):
                 loss = _Loss(now)
             if now - loss.since > patience_seconds:
                 raise _given_up(error, now - loss.since, what, kept, remedy) from None

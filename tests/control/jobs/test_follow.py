@@ -76,6 +76,37 @@ def test_log_and_metrics_arrive_whole(box, ended, tmp_path):
     assert lines == TEXT.decode().split("\n") and metrics == [Metric(1, 2, 3.0, loss=0.5)]
 
 
+class Told:
+    """A transport to a box that says what it likes."""
+
+    where = "box hostile"
+
+    def __init__(self, said):
+        self.said = said
+
+    def open(self, *words, **options):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def __iter__(self):
+        yield self.said
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"file": "../log", "offset": 0}, {"file": ["log"], "offset": 0}, {"hole": "log", "offset": 0, "until": "far"}, {"hole": "log"}],
+)
+def test_what_a_box_makes_up_is_no_fault_of_ours(tmp_path, header):
+    with pytest.raises(BoxUnreachable, match="lost sight of job"):
+        run(Told(encode(header, b"x" * ("file" in header))), tmp_path, [], patience_seconds=0.0)
+    assert (tmp_path / "log").read_bytes() == b""
+
+
 @pytest.mark.parametrize("cuts", [[1], [40], [60, 70, 80], [250, 0, 90], [130] * 5])
 def test_every_cut_connection_goes_on_where_it_was(box, ended, tmp_path, cuts):
     ended.log.write_bytes(TEXT)

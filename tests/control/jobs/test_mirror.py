@@ -107,6 +107,21 @@ def test_gaps_are_refused(copy):
             gap()
 
 
+def test_a_hole_larger_than_any_log_is_not_believed(copy):
+    with pytest.raises(Gap, match="more than any log"):
+        copy.skip(0, 1 << 63)
+    assert copy.path.stat().st_size == 0
+
+
+def test_a_hole_set_aside_takes_no_room(copy, tmp_path):
+    copy.skip(0, 1 << 28)
+    copy.take(1 << 28, b"behind\n")
+    copy.restart()
+    aside = tmp_path / "log.1"
+    assert aside.stat().st_size == (1 << 28) + 7 and aside.stat().st_blocks * 512 < 1 << 20
+    assert [text for _, text in read_texts(aside)][-1] == "behind"
+
+
 def test_beginning_anew_sets_the_old_one_aside_with_its_holes(copy, told, tmp_path):
     copy.take(0, b"unfinished")
     copy.skip(10, 100)
