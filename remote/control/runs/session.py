@@ -13,7 +13,7 @@ from remote.contract import digest
 from remote.contract.jobs import Artifact, JobState
 from remote.contract.spill import ON_ITS_WAY
 from remote.control.console import bytes_progress, say
-from remote.control.errors import BoxStopped, WindlassError
+from remote.control.errors import BoxStopped, BoxUnreachable, HostKeyMismatch, WindlassError
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import BoxEntry
     from remote.control.transport.base import Transport
-    from remote.control.transport.release import Release
+    from remote.control.transport.release import Deployed, Release
 
 GRANT_MARGIN_SECONDS = 3600.0
 SPILL_SECONDS = 180.0
@@ -208,17 +208,47 @@ class BoxSession:
         """The digest of the release on the box, pushed and activated where it is not there yet."""
         if self._release is None:
             from remote.control.config.inventory import load_inventory
-            from remote.control.transport.release import build_release, deploy
+            from remote.control.transport.release import build_release
             from remote.control.transport.selection import Push
 
             release = build_release(self.files, push=Push.of(load_inventory()))
             for warning in release.warnings:
                 say(f"  {warning}", "yellow")
-            tell, shared = (lambda line: say(f"  {line}", "dim")), self.entry.shared
-            done = deploy(self.transport, self.box.root, release, tell, shared, progress=bytes_progress)
+            done = self._deployed(release)
             self._ledger.append("deployed", release=release.digest, sent_bytes=done.sent_bytes, environment=done.environment)
             self._release = release
         return self._release.digest
+
+    def _deployed(self, release: "Release") -> "Deployed":
+        from remote.control.transport.release import deploy
+
+        def deployed() -> "Deployed":
+            tell = lambda line: say(f"  {line}", "dim")  # noqa: E731
+            return deploy(
+                self.transport, self.box.root, release, tell, self.entry.shared, progress=bytes_progress, again=self._way_again
+            )  # fmt: skip
+
+        way = self.transport
+        try:
+            return deployed()
+        except (BoxUnreachable, HostKeyMismatch):  # before its first answer, or another machine has its old address
+            if self._way_again() is way:
+                raise
+        return deployed()
+
+    def _way_again(self) -> "Transport":
+        """The way to the box after a loss: a new one where it has another address by now. Raises BoxStopped where it is gone."""
+        from remote.control.cloud import boxes
+
+        self.look()
+        found = None
+        with suppress(WindlassError):  # a cloud that cannot be asked says nothing about the box
+            found = boxes.find(self.entry)
+        if found and found.state == "running" and found.id == self.box.id and found.address != self.box.address:
+            say(f"  {self.box.where} is at {found.address} now", "dim")
+            self._closing.close()
+            self._box, self._transport = found, None
+        return self.transport
 
     def path_on_box(self, reference: Reference) -> str:
         """Where a stage finds a reference: relative to the box's root, or absolute."""

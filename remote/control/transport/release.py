@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +106,22 @@ def release_of(selection: Selection) -> Release:
 def deploy(
     transport: Transport, box_root: str, release: Release, on_line: Callable[[str], None],
     shared: str | None = None, requirements: str = REQUIREMENTS, progress: Progress = no_progress,
+    again: Callable[[], Transport] | None = None,
 ) -> Deployed:  # fmt: skip
     """Make `release` the current one on the box, with its Python environment. Idempotent; one round trip when nothing changed.
 
     `shared`: where `<root>/shared` points to instead of being a folder. A lost connection is made anew, and nothing that arrived is sent
-    again. Raises PreflightFailed (no Python), JobFailed (disk full, an environment that cannot be made), BoxUnreachable, LaptopError
-    (a file that changes while it is sent).
+    again; `again` is asked before each new try for the way to go, and raises where it is in vain. Raises PreflightFailed (no Python),
+    JobFailed (disk full, an environment that cannot be made), BoxUnreachable, LaptopError (a file that changes while it is sent).
     """
     before, arrived, has_answered = transport.bytes_sent, set[int](), transport.round_trips > 0
-    place = Place(box_root, shared or "", requirements)
+    place, ways, tries = Place(box_root, shared or "", requirements), [transport], count()
 
     def attempt() -> Pushed:
+        if next(tries) and again is not None and (way := again()) is not ways[-1]:
+            ways.append(way)
         try:
-            return push(transport, place, release, on_line, progress, arrived.add)
+            return push(ways[-1], place, release, on_line, progress, arrived.add)
         except BoxUnreachable as error:
             if has_answered or arrived:
                 raise
@@ -128,7 +132,7 @@ def deploy(
         pushed = persistently(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
     except _NeverAnswered as never:
         raise never.error from None
-    sent = transport.bytes_sent - before
+    sent = sum(way.bytes_sent for way in ways) - before
     return Deployed(release.digest, sent, pushed.was_current, pushed.environment, pushed.waits, pushed.lacking)
 
 
