@@ -15,6 +15,8 @@ from remote.control.secrets import mask
 LONGEST_LINE = 2000
 """Characters of a line on a terminal."""
 
+_END_OF_RUN = 4
+"""So many characters tell runs apart: they are random."""
 _NAME_COLOURS = (36, 35, 33, 32, 34, 96, 95, 93, 92, 94)
 _LEVEL_COLOURS = {"info": 2, "warning": 33, "error": 31}
 
@@ -34,15 +36,15 @@ class Printer:
         self._is_terminal = sys.stdout.isatty() and mode == "lines"
         self._is_coloured = self._is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self._mask = mask()
-        self._stages: dict[str, set[str]] = {}
+        self._jobs: dict[str, set[tuple[str, str]]] = {}
         self._colours: dict[str, int] = {}
         self._levels: dict[str, Levels] = {}
         self._width = 0
         self._is_overwritten = False
 
-    def introduce(self, box: str, stage: str) -> None:
-        """Another job will be told: its lines may need a name."""
-        self._stages.setdefault(box, set()).add(stage)
+    def introduce(self, box: str, stage: str, run: str) -> None:
+        """Another job will be told: its lines may need a name. `run`, or the job's own id where it has none."""
+        self._jobs.setdefault(box, set()).add((stage, run))
 
     def tell(self, told: Told) -> None:
         """Print it."""
@@ -89,8 +91,12 @@ class Printer:
         )
 
     def _name(self, told: Told) -> str:
-        stages = self._stages.get(told.box, set())
-        parts = ([told.box] if self._boxes > 1 else []) + ([told.stage] if len(stages) > 1 and told.stage else [])
+        jobs = self._jobs.get(told.box, set())
+        parts = [told.box] if self._boxes > 1 else []
+        if told.stage and len({stage for stage, _ in jobs}) > 1:
+            parts.append(told.stage)
+        if told.stage and sum(stage == told.stage for stage, _ in jobs) > 1:
+            parts.append((told.run or told.job)[-_END_OF_RUN:])
         return plain("/".join(parts))
 
     def _prefix(self, told: Told, name: str) -> str:
@@ -107,7 +113,7 @@ class Printer:
         return self._painted(f"[{clock}{plain(told.source)}] {line}", _LEVEL_COLOURS.get(told.level, 0))
 
     def _stands_alone(self, box: str) -> bool:
-        return self._boxes == 1 and len(self._stages.get(box, ())) < 2
+        return self._boxes == 1 and len(self._jobs.get(box, ())) < 2
 
     def _painted(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._is_coloured else text

@@ -63,7 +63,7 @@ class _Voice(Listener):
         return len(self.merging.names) == 1
 
     def introduce(self, job: dict[str, Any]) -> None:
-        self.printer.introduce(self.name, job["stage"])
+        self.printer.introduce(self.name, job["stage"], job["run"] or job["job"])
         if job.get("status") == Status.PENDING.value:
             self.notice(f"{job['stage']} of {job['run'] or self.name} has not begun; `./inv ps` shows where in line it waits")
 

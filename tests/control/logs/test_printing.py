@@ -58,14 +58,25 @@ def test_in_a_pipe_a_long_line_is_whole(capsys):
 def test_several_jobs_have_coloured_names(terminal):
     out = terminal()
     printer = Printer("lines", 2)
-    printer.introduce("one", "train")
-    printer.introduce("two", "train")
-    printer.introduce("two", "prepare")
+    printer.introduce("one", "train", "run-1")
+    printer.introduce("two", "train", "run-1")
+    printer.introduce("two", "prepare", "run-1")
     printer.tell(log(b"a\nb\n"))
     printer.tell(log(b"c\n", box="two", stage="prepare"))
     lines = out.getvalue().splitlines()
     assert [line.rpartition(" │ ")[2] for line in lines] == ["a", "b", "c"]
     assert "\x1b[36mone\x1b[0m" in lines[1] and "\x1b[35mtwo/prepare\x1b[0m" in lines[2]
+
+
+@pytest.mark.parametrize(("boxes", "names"), [(1, ["ab12", "cd34"]), (2, ["one/ab12", "one/cd34"])])
+def test_two_runs_of_one_stage_on_one_box_are_told_apart(capsys, boxes, names):
+    printer = Printer("lines", boxes)
+    for run in ("20260101-haul-ab12", "20260102-haul-cd34"):
+        printer.introduce("one", "train", run)
+    printer.tell(Told(1.0, "one", "20260101-haul-ab12", "j1", "train", content=b"a\n"))
+    printer.tell(Told(2.0, "one", "20260102-haul-cd34", "j2", "train", content=b"b\n"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" │ ")[0].split()[1] for line in lines] == names
 
 
 def test_what_happened_stands_out(capsys):
@@ -106,8 +117,8 @@ def test_without_a_terminal_it_is_not(capsys):
 def test_what_a_box_calls_a_stage_or_a_source_disturbs_nobody(terminal, capsys):
     out, wild = terminal(), "x\x1b]0;t\x07"
     printer = Printer("lines", 2)
-    printer.introduce("one", wild)
-    printer.introduce("one", "b")
+    printer.introduce("one", wild, "run-1")
+    printer.introduce("one", "b", "run-1")
     printer.tell(log(b"line\n", stage=wild))
     printer.tell(log(b"happened", stage=wild, source=wild))
     assert "\x1b]" not in out.getvalue() and "x·]0;t·" in out.getvalue()
