@@ -53,14 +53,19 @@ class Taken(Exception):
         self.line = line
 
 
-def enter(box: BoxPaths, spec: JobSpec, may_wait: bool) -> None:
-    """Stand in line for the job: at its end, or at the job's place where it has one. Raises Taken where that is to wait and it may not."""
+def enter(box: BoxPaths, spec: JobSpec, may_wait: bool, takes_over: bool = False) -> None:
+    """Stand in line for the job: at its end, or at the job's place where it has one. Raises Taken where that is to wait and it may not.
+
+    A place whose holder lives is left to it: the job's supervisor may be up already. The supervisor itself `takes_over`.
+    """
     with _locked(box) as folder:
         line = _line(box, folder)
         mine = next((ticket for ticket in line if ticket.job_id == spec.job_id), None)
         others = [ticket for ticket in line if not ticket.is_orphan]
         if mine is None and others and not may_wait:
             raise Taken(others)
+        if mine and not mine.is_orphan and not takes_over:
+            return
         number = mine.number if mine else _next_number(folder)
         ticket = folder / f"{number:012}.{spec.job_id}"
         Identity.of(os.getpid()).write(ticket, stage=spec.stage, run=spec.run_id or spec.job_id)

@@ -61,10 +61,8 @@ def start(box: BoxPaths, spec: JobSpec, told: Mapping[str, str], again: bool = F
         _refuse_doomed(box)
         interpreter = _interpreter(box, spec)
         with _in_line(box, spec, may_wait):
-            if state is not None and state.status is not Status.PENDING:
-                _make_room(paths, state)
             atomic.write_text(paths.spec, spec.to_json() + "\n")
-            states.write(paths, JobState(spec.job_id, spec.stage))
+            _clear(paths, spec, state)
             secrets.forget_stale(box)
             secrets.keep(box, spec.job_id, dict(told))
             _launch(paths, interpreter, box.releases / spec.release)
@@ -136,6 +134,16 @@ def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
         what = f"the Python environment of {spec.environment} is not made"
         raise Refused(Cause.CONFIG, what, remedy="`./inv deploy`, then the same command")
     return found
+
+
+def _clear(paths: JobPaths, spec: JobSpec, state: JobState | None) -> None:
+    """Record that the job is to start. Where that stands already, a start before this one was cut off: its supervisor may just be
+    recording that it runs, which nothing may overwrite."""
+    if state is not None and states.is_unborn(state):
+        return
+    if state is not None:
+        _make_room(paths, state)
+    states.write(paths, JobState(spec.job_id, spec.stage))
 
 
 def _make_room(paths: JobPaths, state: JobState) -> None:

@@ -157,7 +157,7 @@ def _turn(paths: JobPaths, spec: JobSpec, state: JobState, watched: set[signal.S
     if not spec.exclusive:
         yield True
         return
-    queue.enter(box, spec, may_wait=True)
+    queue.enter(box, spec, may_wait=True, takes_over=True)
     try:
         yield _await_turn(paths, box, state, watched)
     finally:

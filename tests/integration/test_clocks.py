@@ -184,6 +184,7 @@ def test_a_box_that_cannot_run_its_watchdog_stops(entry, monkeypatch):
 @pytest.mark.parametrize("entry", ["clocks: {idle: 5m}"], indirect=True)
 def test_an_adopted_box_without_our_user_data_gets_a_watchdog_over_ssh(entry):
     box = boxes.ready(entry, SILENT)
+    await_true(lambda: (folder_of(box) / "lock").exists())
     os.kill(pid_of(box), signal.SIGKILL)
     subprocess.run(["rm", "-rf", folder_of(box)], check=True)
     with connect(box) as transport:

@@ -9,8 +9,8 @@ from remote.control.errors import BoxUnreachable, LoginRefused
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 15.0
 TELL_EVERY_SECONDS = 60.0
-ATTEMPT_SECONDS = 1.0
-"""A failed attempt may last so long with no patience at all."""
+ATTEMPT_SECONDS = 60.0
+"""An attempt that fails after less than this was no connection that had lasted, whatever the patience."""
 
 Done = TypeVar("Done")
 

@@ -21,6 +21,7 @@ from remote.control.jobs.start import start
 from remote.control.jobs.state import jobs_on, read_state
 from remote.control.transport.payload import payload_command
 from remote.payload import queue
+from remote.payload.identity import Identity
 from tests.integration.boxes import await_true, is_running, spec
 
 ROOT = "windlass"
@@ -229,6 +230,19 @@ def test_a_start_that_is_killed_anywhere_starts_nothing_twice_and_blocks_nobody(
         assert BoxPaths(box.home / ROOT).job(job_id).log.read_text().count("worker") == 1
         assert [name.partition(".")[2] for name in tickets(box)] == [job_id]
         cancel(box, ROOT, job_id, 5)
+
+
+def test_a_start_leaves_the_place_to_the_supervisor_that_is_up_already(tmp_path):
+    box = BoxPaths(tmp_path)
+    queue.enter(box, spec("r", "count", "job-1"), may_wait=False)
+    (ticket,) = queue.ahead(box, "another")
+    with subprocess.Popen(["sleep", "60"]) as supervisor:
+        Identity.of(supervisor.pid).write(ticket.path, stage="count", run="job-1")
+        queue.enter(box, spec("r", "count", "job-1"), may_wait=False)
+        assert Identity.read(ticket.path).pid == supervisor.pid
+        queue.enter(box, spec("r", "count", "job-1"), may_wait=False, takes_over=True)
+        assert Identity.read(ticket.path).pid == os.getpid()
+        supervisor.kill()
 
 
 def test_a_ticket_is_kept_by_the_job_that_asks_again(tmp_path):
