@@ -88,7 +88,7 @@ def test_an_attempt_that_was_connected_for_long_is_no_failure_to_get_through(clo
         tries.append(clock.now)
         if len(tries) == 8:
             return "done"
-        clock.now += 30
+        clock.now += 90
         raise gone()
 
     assert persistently(attempt, progress=lambda: 0, notice=lambda line: None, patience_seconds=20) == "done"
