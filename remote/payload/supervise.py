@@ -23,7 +23,7 @@ from remote.contract import atomic, disk, notices
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import environment, outcome, process, queue, secrets, states, supervisor
+from remote.payload import environment, outcome, process, queue, secrets, states
 from remote.payload.identity import Identity
 
 START_SECONDS = 30.0
@@ -187,6 +187,8 @@ def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
 
 def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
     """Starts a supervisor as a unit of its own, so that logging out leaves it alone and a shutdown gives it time to checkpoint."""
+    from remote.payload import supervisor  # late: most who load this module only ask how a job stands, forty times a day
+
     unit = [
         f"--unit={supervisor.unit_of(job_id)}", f"--uid={os.getuid()}", f"--gid={os.getgid()}", "--collect", "--quiet",
         f"--working-directory={release}", f"--setenv=PYTHONPATH={release}", f"--setenv=HOME={Path.home()}",
@@ -327,6 +329,8 @@ def main() -> None:
     if options.verb == "run":
         with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
             os.dup2(log.fileno(), 2)
+        from remote.payload import supervisor
+
         supervisor.run(options.folder, options.interpreter)
         return
     try:
