@@ -407,6 +407,7 @@ def test_a_full_disk_where_nothing_may_be_mounted(cloud, box, monkeypatch):
     )
     members = processes.members(processes.INSTANCE, box) - {machine.Record.read(folder.parent / "machine.json").server_pid}
     assert int(process[1]) in members
+    until(lambda: (folder / "grows").exists())
     disk.fill(folder, members)
     size = (folder / "grows").stat().st_size
     code, _, errors = cloud.run(box, "echo x > ~/new")

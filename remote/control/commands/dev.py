@@ -30,8 +30,8 @@ def test(context: Any, only: str = "", options: str = "") -> None:
     if box_tests:
         failed |= _pytest(_box_python(), [*box_tests, *options.split()], PYTHONPATH=f"{CODE}{os.pathsep}{_pytest_for_the_box()}")
     if laptop_tests:
-        words = [*laptop_tests, "--ignore=tests/payload/box", *([] if only else _side_by_side()), *options.split()]
-        failed |= _pytest(sys.executable, words, WINDLASS_ENVIRONMENTS=str(_environments()))
+        words = [*laptop_tests, "--ignore=tests/payload/box", *options.split()]
+        failed |= _test_the_laptop(words, side_by_side=not only)
     if failed:
         raise Exit("error: a test failed; its name stands above", code=1)
 
@@ -68,9 +68,18 @@ def lock(context: Any) -> None:
         subprocess.run([*words, *extra, "-o", f"requirements/{name}.lock"], cwd=CODE, check=True)
 
 
-def _side_by_side() -> list[str]:
-    """One worker more than processors: most tests wait for boxes. A file's tests share its boxes, so they stay together."""
-    return [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile", "--no-loadscope-reorder"]
+def _test_the_laptop(words: list[str], side_by_side: bool) -> bool:
+    """Whether a test failed. Side by side, boxes are slow at times: what fails there is asked again alone, and named."""
+    environments = str(_environments())
+    # One worker more than processors: most tests wait for boxes. A file's tests share its boxes, so they stay together.
+    workers = [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile", "--no-loadscope-reorder"] if side_by_side else []
+    if not _pytest(sys.executable, [*words, *workers], WINDLASS_ENVIRONMENTS=environments):
+        return False
+    if not side_by_side:
+        return True
+    print("what failed is run again, alone:", file=sys.stderr)
+    again = ["--last-failed", "--last-failed-no-failures=none", "--verbose"]
+    return _pytest(sys.executable, [*words, *again], WINDLASS_ENVIRONMENTS=environments)
 
 
 def _install_developer_packages() -> None:
