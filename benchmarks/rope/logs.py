@@ -186,12 +186,12 @@ def attach(ground: Ground, terms: Terms) -> Iterator[Row]:
     """A row for each length: from the link's return to the next line here, after it was away for longer than `dead_after`."""
     if ground.wire is None:
         return
-    for seconds in DROP_SECONDS:
-        yield _attach(ground, terms, ground.wire, seconds)
-
-
-def _attach(ground: Ground, terms: Terms, wire: Wire, seconds: float) -> Row:
     jobs = Jobs(ground)
+    for seconds in DROP_SECONDS:
+        yield _attach(ground, jobs, terms, ground.wire, seconds)
+
+
+def _attach(ground: Ground, jobs: Jobs, terms: Terms, wire: Wire, seconds: float) -> Row:
     job_id = jobs.start("ticks", lines=100_000, pause=PAUSE_SECONDS)
     arrived: list[float] = []
     open_box = lambda: ground.sshd.transport(dead_after=DEAD_AFTER_SECONDS)  # noqa: E731
