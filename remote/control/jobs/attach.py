@@ -12,6 +12,7 @@ from remote.contract.jobs import JobState
 from remote.control.errors import BoxUnreachable, LoginRefused, NotFound
 from remote.control.jobs.state import BoxJob
 from remote.control.logs.asking import FIRST_SECONDS
+from remote.control.runs.ledger import is_called
 from remote.control.transport.persist import FIRST_PAUSE_SECONDS
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _of_ledger(inventory: "Inventory", word: str) -> Target | None:
     from remote.control.jobs.of_run import begun_job_of
     from remote.control.runs.ledger import all_runs, find_run
 
-    if not any(_begins_or_ends(run.run_id, word) for run in all_runs()):
+    if not any(not word or is_called(run.run_id, word) for run in all_runs()):
         return None
     ledger = find_run(word or None)
     job = begun_job_of(ledger)
@@ -126,7 +127,7 @@ def _of_boxes(inventory: "Inventory", word: str, is_box: bool, surely: bool) -> 
 
 
 def _is(word: str, job: BoxJob) -> bool:
-    return any(_begins_or_ends(name, word) for name in (job.run_id, job.state.job_id))
+    return any(is_called(name, word) for name in (job.run_id, job.state.job_id))
 
 
 def _nothing_on(name: str, whys: Sequence[str]) -> NotFound:
@@ -140,10 +141,6 @@ def _at_rest(box: "Box") -> str:
 
 def _not_asked(silent: Sequence[str]) -> list[str]:
     return [f"not asked: {line}" for line in silent]
-
-
-def _begins_or_ends(name: str, word: str) -> bool:
-    return bool(name) and (name.startswith(word) or name.endswith(word))
 
 
 def _one(jobs: Sequence[BoxJob], word: str, silent: Sequence[str]) -> BoxJob:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remote.contract.jobs import Status
 from remote.control.errors import BoxUnreachable, CloudError, NotFound
+from remote.control.runs.ledger import is_called
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -98,7 +99,7 @@ def _here(word: str, stage: str) -> "list[Source]":
     inventory = load_inventory()
     if word in (*inventory.boxes, *inventory.groups):
         return [OnBox(entry, stage=stage) for entry in inventory.resolve([word])]
-    return [_of_ledger(word, stage)] if any(_is(word, run_id) for run_id in runs) else []
+    return [_of_ledger(word, stage)] if any(is_called(run_id, word) for run_id in runs) else []
 
 
 def _of_ledger(word: str, stage: str) -> OfRun:
@@ -124,7 +125,7 @@ def _there(words: Sequence[str], stage: str) -> Found:
         return Found(_on_boxes(inventory, _under_way_or_newest(jobs)), silent)
     sources: list[Source] = []
     for word in words:
-        mine = [job for job in jobs if _is(word, job.run_id) or _is(word, job.state.job_id)]
+        mine = [job for job in jobs if is_called(job.run_id, word) or is_called(job.state.job_id, word)]
         if len(runs := dict.fromkeys(job.run_id for job in mine)) > 1:
             raise NotFound(f"{len(runs)} runs match `{word}`", why=", ".join(runs), remedy="name one of those")
         sources += _on_boxes(inventory, _under_way_or_newest(mine)) if mine else [_in_bucket(inventory, word, stage, silent)]
@@ -190,7 +191,3 @@ def _in_bucket(inventory: "Inventory", word: str, stage: str, silent: list[str])
 def _each_once(sources: list[Source]) -> list[Source]:
     """What was named twice, as a box by its group and by itself, once."""
     return [source for number, source in enumerate(sources) if source not in sources[:number]]
-
-
-def _is(word: str, run_id: str) -> bool:
-    return bool(word and run_id) and (run_id.startswith(word) or run_id.endswith(word))

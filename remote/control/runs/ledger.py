@@ -95,6 +95,11 @@ def all_runs() -> list[Ledger]:
     return [Ledger(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
 
+def is_called(run_or_job: str, word: str) -> bool:
+    """Whether a person who types `word` may mean the run or job of that id: its beginning or its end is enough."""
+    return bool(run_or_job and word) and (run_or_job.startswith(word) or run_or_job.endswith(word))
+
+
 def find_run(run_id: str | None) -> Ledger:
     """The run of that id (or the unique beginning or end of one), or the newest; raises NotFound when there is none."""
     runs = all_runs()
@@ -103,7 +108,7 @@ def find_run(run_id: str | None) -> Ledger:
     if run_id is None:
         return runs[0]
     matching = [run for run in runs if run.run_id == run_id] or [
-        run for run in runs if run.run_id.startswith(run_id) or run.run_id.endswith(run_id)
+        run for run in runs if is_called(run.run_id, run_id)
     ]
     if len(matching) == 1:
         return matching[0]

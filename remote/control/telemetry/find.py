@@ -13,6 +13,7 @@ from remote.contract.evidence import Evidence, Places
 from remote.contract.jobs import Cause, JobState, Status
 from remote.contract.paths import JobPaths
 from remote.control.errors import BoxStopped, BoxUnreachable, CloudError, ConfigError, JobFailed, NotFound, PreflightFailed
+from remote.control.runs.ledger import is_called
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -59,7 +60,7 @@ def find(name: str, stage: str, minutes: float, say: Say) -> Found:
     if name in runs or (runs and not name):
         return _of_ledger(find_run(name or None), stage, minutes, say)
     inventory = load_inventory()
-    if name not in (*inventory.boxes, *inventory.groups) and any(_is(name, run_id) for run_id in runs):
+    if name not in (*inventory.boxes, *inventory.groups) and any(is_called(run_id, name) for run_id in runs):
         return _of_ledger(find_run(name), stage, minutes, say)
     found = _of_boxes(inventory, name, stage, minutes, say) or _of_bucket_alone(inventory, name, stage, minutes, say)
     if found is None:
@@ -188,7 +189,8 @@ def _of_boxes(inventory: "Inventory", name: str, stage: str, minutes: float, say
     jobs, silent = table.look(listing, ended=True)
     for line in [*silent, *boxes.unknown(listing)]:
         say(f"not asked: {line}")
-    jobs = [job for job in jobs if (not name or is_place or _is(name, job.run_id) or _is(name, job.state.job_id)) and _is_stage(job, stage)]
+    meant = [job for job in jobs if not name or is_place or is_called(job.run_id, name) or is_called(job.state.job_id, name)]
+    jobs = [job for job in meant if _is_stage(job, stage)]
     if not jobs:
         return None
     _require_one(name, [] if is_place or not name else [job.run_id for job in jobs])
@@ -200,10 +202,6 @@ def _of_boxes(inventory: "Inventory", name: str, stage: str, minutes: float, say
 def _require_one(name: str, runs: list[str]) -> None:
     if len(meant := dict.fromkeys(runs)) > 1:
         raise NotFound(f"{len(meant)} runs match `{name}`", why=f"there are {', '.join(meant)}", remedy="name one of those")
-
-
-def _is(name: str, run_or_job: str) -> bool:
-    return bool(name and run_or_job) and (run_or_job.startswith(name) or run_or_job.endswith(name))
 
 
 def _is_stage(job: "BoxJob", stage: str) -> bool:
