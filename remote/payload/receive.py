@@ -492,6 +492,7 @@ def _point(link: Path, target: str) -> None:
     if link.is_symlink() and str(link.readlink()) == target:
         return
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)  # of a push that was killed, and had this number
     fresh.symlink_to(target)
     fresh.replace(link)
 
