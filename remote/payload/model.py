@@ -22,9 +22,10 @@ from remote.contract import atomic, base_models
 from remote.contract.base_models import ModelFetch, ModelFile
 from remote.contract.jobs import Cause
 from remote.contract.paths import BoxPaths
-from remote.payload import command, download, fingerprint
+from remote.payload import command, fingerprint
 from remote.payload.job import StageFailed
 from remote.payload.preflight.model import tokenizer_files
+from remote.payload.transfer import download
 
 AT_ONCE = 4
 SPARE_BYTES = 2 << 30

@@ -22,8 +22,9 @@ from remote.contract import atomic
 from remote.contract.base_models import ModelFile
 from remote.contract.jobs import Cause
 from remote.contract.paths import BoxPaths
-from remote.payload import command, download
+from remote.payload import command
 from remote.payload.job import StageFailed
+from remote.payload.transfer import download
 
 UNIT = "windlass-ollama.service"
 SYSTEMD = Path("/run/systemd/system")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.contract import job_log
-from remote.payload.scribe import Log
+from remote.payload.logs.scribe import Log
 
 
 def filled(folder, size, part_bytes, kept=job_log.KEPT_PARTS):

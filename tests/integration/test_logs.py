@@ -172,7 +172,7 @@ def test_a_box_whose_code_is_older_or_missing_is_named_with_the_remedy(lab, two_
     (tmp_path / "inventory.yaml").write_text(INVENTORY.format(boxes=lab.row("one", "none", lab.sshd.port)))
     told = typed("logs", "one", project=tmp_path, seconds=60)
     assert told.returncode and "nothing is deployed" in told.stderr and "`./inv deploy one`" in told.stderr
-    module = lab.sshd.home / "two/current/remote/payload/logs.py"
+    module = lab.sshd.home / "two/current/remote/payload/logs/query.py"
     aside = module.rename(module.with_suffix(".aside"))
     try:
         told = lab.logs("two")

@@ -243,9 +243,9 @@ def test_two_laptops_push_the_same_and_different_things(push, project):
 
 def test_a_silent_receiver_gives_up_and_holds_nobody_up(sshd, push, project, monkeypatch):
     push(noise(project / "first", 10))
-    receiver = (CODE / "remote/payload/receive.py").read_text().replace("SILENCE_SECONDS = 60", "SILENCE_SECONDS = 1")
-    (project / "remote/payload").mkdir(parents=True)
-    (project / "remote/payload/receive.py").write_text(receiver)
+    receiver = (CODE / "remote/payload/transfer/receive.py").read_text().replace("SILENCE_SECONDS = 60", "SILENCE_SECONDS = 1")
+    (project / "remote/payload/transfer").mkdir(parents=True)
+    (project / "remote/payload/transfer/receive.py").write_text(receiver)
     monkeypatch.setattr("remote.control.transport.push.CODE", project)
     large, hold = noise(project / "large", 4 * MB), threading.Event()
 

@@ -100,7 +100,7 @@ def test_why_of_a_box_that_is_gone_comes_out_of_the_bucket(box, tmp_path):
     with connect(gone) as transport:
         release = deploy_stages(transport, code_tree(tmp_path / "code"), gone.root)
         grant = bucket.of_entry("kept-jobs", entry).grant("haul-9", 600, always=True)
-        call(transport, payload_command(gone.root, "spill", "grant"), json.dumps(asdict(grant)).encode())
+        call(transport, payload_command(gone.root, "transfer.spill", "grant"), json.dumps(asdict(grant)).encode())
         job = f"haul-9-talk-{'0' * 8}"
         jobs.start(transport, gone.root, spec(release, "count", job, "haul-9", lines=30, pause=0.1))
         _until(lambda: read_state(transport, gone.root, job).status.is_final)

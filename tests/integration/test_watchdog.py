@@ -368,8 +368,10 @@ class TestStuck:
 def spill(box, body):
     """A release whose `spill` does that alone."""
     release = (box.home / "windlass/current").resolve()
-    (release / "remote/payload/spill.py").chmod(0o644) if (release / "remote/payload/spill.py").exists() else None
-    (release / "remote/payload/spill.py").write_text(body)
+    module = release / "remote/payload/transfer/spill.py"
+    module.parent.mkdir(parents=True, exist_ok=True)
+    module.unlink(missing_ok=True)
+    module.write_text(body)
 
 
 class Heard:

@@ -10,8 +10,9 @@ import pytest
 from remote.contract import base_models
 from remote.contract.base_models import ModelFetch, ModelFile
 from remote.contract.jobs import Cause
-from remote.payload import download, model
+from remote.payload import model
 from remote.payload.job import StageFailed
+from remote.payload.transfer import download
 from tests.hub_server import WANTED, serving, tiny_model
 
 REPO = "mistralai/Tiny"

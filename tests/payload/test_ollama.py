@@ -11,8 +11,9 @@ import tarfile
 import pytest
 
 from remote.control import text
-from remote.payload import download, ollama
+from remote.payload import ollama
 from remote.payload.job import StageFailed
+from remote.payload.transfer import download
 from tests.hub_server import serving
 
 BINARY = b"#!/bin/sh\necho serving on $OLLAMA_HOST\n"

@@ -66,7 +66,7 @@ class Bucket:
             return None
 
     def fetching(self, manifest: Manifest) -> dict[str, Any]:
-        """What a box needs to bring that job: see `remote.payload.spill`."""
+        """What a box needs to bring that job: see `remote.payload.transfer.spill`."""
         folder = self._folder(manifest.job_id)
         keys = [piece.key for kept in manifest.files.values() for piece in kept.pieces(folder)]
         with self._explained():

@@ -12,5 +12,5 @@ def cancel(transport: Transport, box_root: str, job_id: str, patience_seconds: f
 
     A job that has ended is only reported. A second call with less patience shortens the first one's.
     """
-    command = payload_command(box_root, "supervise", "cancel", job_id, f"{patience_seconds:g}")
+    command = payload_command(box_root, "jobs.supervise", "cancel", job_id, f"{patience_seconds:g}")
     return JobState.from_json(json.dumps(call(transport, command)))

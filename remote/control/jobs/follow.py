@@ -59,7 +59,7 @@ def _attempt(
     heard: list[int],
 ) -> JobState:  # fmt: skip
     words = [word for mirror in mirrors for word in mirror.arguments()]
-    command = payload_command(box_root, "follow", job_id, *words, *flags)
+    command = payload_command(box_root, "logs.follow", job_id, *words, *flags)
     with open_transport() as transport, transport.open(command, silence=SILENCE_SECONDS) as stream:
         for header, content in frames_of(stream, transport.where):
             if "alert" in header:

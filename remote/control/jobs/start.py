@@ -20,6 +20,6 @@ def start(
     environment is not on the box, PreflightFailed when nothing is.
     """
     flags = [flag for flag, is_set in (("--again", again), ("--queue", queue)) if is_set]
-    command = payload_command(box_root, "supervise", "start", *flags)
+    command = payload_command(box_root, "jobs.supervise", "start", *flags)
     question = {"spec": asdict(spec), "secrets": dict(secrets or {})}
     return JobState.from_json(json.dumps(call(transport, command, json.dumps(question).encode())))

@@ -27,7 +27,7 @@ class BoxJob:
 
 def read_state(transport: Transport, box_root: str, job_id: str) -> JobState:
     """The job's state; LOST when its supervisor is gone. Raises JobFailed (cause: lost) when there is no such job."""
-    return JobState.from_json(json.dumps(call(transport, payload_command(box_root, "supervise", "status", job_id))))
+    return JobState.from_json(json.dumps(call(transport, payload_command(box_root, "jobs.supervise", "status", job_id))))
 
 
 def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | None:
@@ -43,7 +43,7 @@ def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | N
 def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
     """Every job that the box has kept, the newest first; none where nothing was deployed. One without a name is left out, and told."""
     nothing = f"[ -e {on_box(f'{box_root}/current')} ] || {{ echo '{{\"done\": {{\"jobs\": []}}}}'; exit 0; }}; "
-    told = call(transport, nothing + payload_command(box_root, "supervise", "list"))["jobs"]
+    told = call(transport, nothing + payload_command(box_root, "jobs.supervise", "list"))["jobs"]
     return [job for state in told if (job := _job_of(box, state)) is not None]
 
 

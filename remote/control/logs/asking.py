@@ -12,7 +12,7 @@ from remote.control.jobs.follow import SILENCE_SECONDS, frames_of
 from remote.control.jobs.mirror import hole_in_words
 from remote.control.logs.told import LOG, Told
 from remote.control.transport.base import Transport, last_lines
-from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, no_python, payload_command
+from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, is_older, no_python, payload_command
 from remote.control.transport.persist import FIRST_PAUSE_SECONDS, PATIENCE_SECONDS, persistently
 
 FIRST_SECONDS = 3.0
@@ -79,7 +79,7 @@ class Asking:
         question = replace(self._question, ago=ago, resume=self.resume, seen=self._seen)
         with (
             self._opened() as transport,
-            transport.open(payload_command(self._root, "logs"), question.to_json().encode(), silence=SILENCE_SECONDS) as stream,
+            transport.open(payload_command(self._root, "logs.query"), question.to_json().encode(), silence=SILENCE_SECONDS) as stream,
         ):
             for header, content in frames_of(stream, transport.where):
                 self._frames += 1
@@ -154,7 +154,7 @@ class Asking:
             return PreflightFailed("nothing is deployed on the box yet", where=where, remedy=remedy)
         if exit_code == NO_PYTHON:
             return no_python(where, why)
-        if b"No module named remote.payload.logs" in stderr:
+        if is_older(stderr):
             return PreflightFailed("the code on the box is of an older Windlass, and cannot tell its logs", where=where, remedy=remedy)
         if b"Error" in stderr:
             return JobFailed("the logs cannot be told", cause=Cause.CODE, where=where, why=why, remedy=remedy)

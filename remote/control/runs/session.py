@@ -202,7 +202,7 @@ class BoxSession:
 
         self.deploy()
         content = b"" if stdin is None else json.dumps(stdin).encode()
-        return call(self.transport, payload_command(self.box.root, "spill", *words), content, on_line)
+        return call(self.transport, payload_command(self.box.root, "transfer.spill", *words), content, on_line)
 
     def deploy(self) -> str:
         """The digest of the release on the box, pushed and activated where it is not there yet."""

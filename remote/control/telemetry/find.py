@@ -144,7 +144,7 @@ def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
     from remote.control.transport.payload import call, payload_command
 
     with connect(box) as transport:
-        return Evidence.from_json(call(transport, payload_command(box.root, "why", job_id, f"{minutes:g}")))
+        return Evidence.from_json(call(transport, payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}")))
 
 
 def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:

@@ -31,13 +31,12 @@ LIST_SECONDS = 60.0
 KEPT = 60
 
 _SILENCE_SECONDS = 15.0
-_NOT_KNOWN = "No module named remote.payload.top"
 
 
 @dataclass(frozen=True)
 class View:
-    """One box: `told` is what it told last (see `remote.payload.top`), at the monotonic second `at`; `sample` is the sample in it, `past`
-    its GPU's (else its processors') busy share over the last minutes; `why` says why it does not tell."""
+    """One box: `told` is what it told last (see `remote.payload.telemetry.top`), at the monotonic second `at`; `sample` is the sample in
+    it, `past` its GPU's (else its processors') busy share over the last minutes; `why` says why it does not tell."""
 
     box: "Box"
     told: dict[str, Any] | None = None
@@ -113,7 +112,7 @@ class Watcher:
 
         with self._connect(box) as transport:
             for every in (0.0, self._every):
-                with transport.open(payload_command(box.root, "top", f"{every:g}"), silence=_SILENCE_SECONDS) as stream:
+                with transport.open(payload_command(box.root, "telemetry.top", f"{every:g}"), silence=_SILENCE_SECONDS) as stream:
                     for line in lines_of(stream):
                         view = self._take(box.name, json.loads(line))
                         if self._ended.is_set() or view is None or (every and not view.has_job):
@@ -168,9 +167,9 @@ def snapshot(boxes: "Sequence[Box]", connect: Connect, seconds: float) -> list[V
 def _require_told(name: str, exit_code: int, stderr: bytes) -> None:
     from remote.control.errors import PreflightFailed
     from remote.control.transport.base import last_lines
-    from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED
+    from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, is_older
 
-    if exit_code == NOT_DEPLOYED or _NOT_KNOWN in stderr.decode(errors="replace"):
+    if exit_code == NOT_DEPLOYED or is_older(stderr):
         what = "nothing is deployed there yet" if exit_code == NOT_DEPLOYED else "an older Windlass is deployed there"
         raise PreflightFailed(what, remedy=f"`./inv deploy {name}`")
     if exit_code:

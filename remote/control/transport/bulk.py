@@ -205,7 +205,7 @@ def _store_of(box: "Box") -> Store | None:
 
 
 def _ferry(command: str) -> str:
-    source = (CODE / "remote/payload/ferry.py").read_text()
+    source = (CODE / "remote/payload/transfer/ferry.py").read_text()
     return f"exec python3 -c {shlex.quote(source)} {shlex.quote(command)}"
 
 

@@ -96,13 +96,18 @@ def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception
         return no_python(transport.where, last_lines(stderr))
     if exit_code == 0 and not stderr:
         return BoxUnreachable("the box did not answer", where=transport.where, remedy="run the command again")
-    if b"No module named remote.payload" in stderr:
+    if is_older(stderr):
         what = "the code on the box is of an older Windlass, and knows no such command"
         return PreflightFailed(what, where=transport.where, remedy=f"{deploy}, then the same command")
     return JobFailed(
         "a command of Windlass failed on the box", cause=Cause.CODE, where=transport.where,
         why=f"exit code {exit_code}: {last_lines(stderr)}", remedy=f"{deploy}, then run the command again",
     )  # fmt: skip
+
+
+def is_older(stderr: bytes) -> bool:
+    """Whether a command failed because the release on the box is of an older Windlass, which does not know it."""
+    return re.search(rb"No module named '?remote\.payload\b", stderr) is not None
 
 
 def _box_of(where: str) -> str:

@@ -90,7 +90,7 @@ class _Bring:
         look: Callable[[], None],
     ) -> None:  # fmt: skip
         self.transport, self.artifact = transport, artifact
-        self._command = f"exec python3 -I -S -c {shlex.quote((CODE / 'remote/payload/send.py').read_text())} {on_box(box_root)}"
+        self._command = f"exec python3 -I -S -c {shlex.quote((CODE / 'remote/payload/transfer/send.py').read_text())} {on_box(box_root)}"
         self._on_bytes, self._notice, self._patience, self._look = on_bytes, notice, patience, look
         self._attempts, self._store_failed = 0, False
 

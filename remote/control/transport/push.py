@@ -1,8 +1,8 @@
 """A release on its way to a box: one command, in which both sides talk.
 
 The shell of the box answers at once when the release is current and its environment whole. Else it says `send`, and gets the keeper of
-releases (`remote/payload/receive.py`) with the names and digests of all files: to a box without any release all contents go along, another
-one answers which it lacks. Whatever breaks off, the next attempt sends only what has not arrived.
+releases (`remote/payload/transfer/receive.py`) with the names and digests of all files: to a box without any release all contents go
+along, another one answers which it lacks. Whatever breaks off, the next attempt sends only what has not arrived.
 """
 
 import contextlib
@@ -209,7 +209,7 @@ def _all_of(release: "Release") -> list[list[int]]:
 
 def ask(question: dict[str, Any]) -> bytes:
     """The keeper of releases and a question to it, as it reads them."""
-    keeper = (CODE / "remote/payload/receive.py").read_bytes()
+    keeper = (CODE / "remote/payload/transfer/receive.py").read_bytes()
     packed = zlib.compress(json.dumps(question).encode())
     return b"%d\n" % len(keeper) + keeper + b"%d\n" % len(packed) + packed
 

@@ -38,7 +38,7 @@ class Member:
 
     @property
     def entry(self) -> list[Any]:
-        """The member as the box is told of it: see `remote/payload/receive.py`."""
+        """The member as the box is told of it: see `remote/payload/transfer/receive.py`."""
         kind = "l" if self.target else "x" if self.executable else "-"
         return [self.name, kind, self.target or self.sha256, self.size]
 

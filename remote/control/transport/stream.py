@@ -1,4 +1,4 @@
-"""Many contents as one stream of blocks, deflated where that pays. The other side is `remote/payload/receive.py`."""
+"""Many contents as one stream of blocks, deflated where that pays. The other side is `remote/payload/transfer/receive.py`."""
 
 import os
 import zlib

@@ -12,8 +12,8 @@ from remote.contract import atomic
 from remote.contract.jobs import Cause
 from remote.contract.rows import BadRow, Row, parse_row
 from remote.contract.scoring import exact_match, f1, percentile
-from remote.payload.answering import Answer, answers
-from remote.payload.bootstrap import FEW, gain
+from remote.payload.evaluation.answering import Answer, answers
+from remote.payload.evaluation.bootstrap import FEW, gain
 from remote.payload.gguf.adapter import WEIGHTS
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet

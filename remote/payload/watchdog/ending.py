@@ -50,7 +50,7 @@ def ask_for_checkpoints(settings: Settings, log: Callable[[str], None]) -> None:
 
 def _spill(settings: Settings, deadline: float, pulse: Callable[[], None], log: Callable[[str], None]) -> None:
     release = BoxPaths(settings.windlass).current.resolve()
-    if not (release / "remote/payload/spill.py").exists() or time.monotonic() >= deadline:
+    if not (release / "remote/payload/transfer/spill.py").exists() or time.monotonic() >= deadline:
         return
     note = Path(os.devnull)
     with contextlib.suppress(OSError):
@@ -58,8 +58,8 @@ def _spill(settings: Settings, deadline: float, pulse: Callable[[], None], log: 
         note.touch()
     with note.open("ab") as output:
         child = subprocess.Popen(
-            ["python3", "-m", "remote.payload.spill", "all"], cwd=release, env=_environment(settings, release), start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_unblocked,  # noqa: PLW1509
+            ["python3", "-m", "remote.payload.transfer.spill", "all"], cwd=release, env=_environment(settings, release),
+            start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_unblocked,  # noqa: PLW1509
             **_as_user(settings.user),
         )  # fmt: skip
     while child.poll() is None and time.monotonic() < deadline:

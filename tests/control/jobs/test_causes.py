@@ -17,7 +17,7 @@ from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
-from remote.payload import kernel
+from remote.payload.telemetry import kernel
 from tests.integration import boxes
 from tests.integration.boxes import await_true, spec
 

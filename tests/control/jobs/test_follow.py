@@ -23,7 +23,7 @@ from remote.control.jobs.mirror import Mirror, each_line, holes, last_state
 from remote.control.jobs.start import start
 from remote.control.transport import persist
 from remote.payload import process
-from remote.payload.scribe import Log
+from remote.payload.logs.scribe import Log
 from tests.control.jobs.cut import CutStream
 from tests.integration.boxes import spec
 
@@ -244,7 +244,7 @@ def test_marks_tell_files_apart():
 def test_the_box_side_notices_a_replaced_file(tmp_path):
     import io
 
-    from remote.payload.follow import Source
+    from remote.payload.logs.follow import Source
 
     out, path = io.BytesIO(), tmp_path / "log"
     source = Source("log", path, 0, "none", out)

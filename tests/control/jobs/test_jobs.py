@@ -168,7 +168,7 @@ def test_cancel_when_the_supervisor_itself_hangs(box, digest, folder, monkeypatc
     state = start(box, ROOT, spec(digest, "endless", stubborn=True), secrets={"A_TOKEN": "never-to-be-left"})
     os.kill(state.pid, signal.SIGSTOP)
     stage = json.loads((folder().folder / "stage.json").read_text())["pid"]
-    box.exec(f"sed -i 's/patience_seconds + 15/patience_seconds + 0.2/' {ROOT}/current/remote/payload/supervise.py")
+    box.exec(f"sed -i 's/patience_seconds + 15/patience_seconds + 0.2/' {ROOT}/current/remote/payload/jobs/supervise.py")
     ended = cancel(box, ROOT, "job-1", 0.1)
     assert ended.status is Status.CANCELLED and "supervisor" in ended.why
     await_true(lambda: not is_running(stage) and not is_running(state.pid))

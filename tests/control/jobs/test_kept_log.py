@@ -18,8 +18,8 @@ from remote.control.cloud.bucket import Bucket
 from remote.control.config.inventory import load_inventory
 from remote.control.jobs.kept_log import bring
 from remote.control.jobs.mirror import holes
-from remote.payload import spill
-from remote.payload.scribe import Log
+from remote.payload.logs.scribe import Log
+from remote.payload.transfer import spill
 
 JOB = "run-1-train-abc"
 CONTENT = os.urandom(7300)

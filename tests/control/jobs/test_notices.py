@@ -17,7 +17,8 @@ from remote.contract.spill import ON_ITS_WAY, Grant, Manifest, manifest_key
 from remote.control.errors import JobFailed
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
-from remote.payload import grants, process
+from remote.payload import process
+from remote.payload.transfer import grants
 from tests.integration.boxes import await_true, spec
 
 ROOT, PREFIX, RUN, JOB = "windlass", "windlass/p/jobs/", "run", "run-saving"

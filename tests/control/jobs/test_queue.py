@@ -20,8 +20,8 @@ from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import jobs_on, read_state
 from remote.control.transport.payload import payload_command
-from remote.payload import queue
 from remote.payload.identity import Identity
+from remote.payload.jobs import queue
 from tests.integration.boxes import await_true, is_running, spec
 
 ROOT = "windlass"
@@ -119,7 +119,7 @@ def test_one_that_waits_is_interrupted_when_the_box_goes_down(box, begin, state)
 
 
 def test_a_killed_supervisor_gives_the_gpu_away_only_once_its_stage_is_gone(box, begin, state, digest):
-    box.exec(f"sed -i 's/^GRACE_SECONDS = .*/GRACE_SECONDS = 0.6/' {ROOT}/releases/{digest}/remote/payload/supervisor.py")
+    box.exec(f"sed -i 's/^GRACE_SECONDS = .*/GRACE_SECONDS = 0.6/' {ROOT}/releases/{digest}/remote/payload/jobs/supervisor.py")
     first = begin("endless", "a", stubborn=True)
     await_true(lambda: told_to_stop(box, "a"))
     stage = stage_of(box, "a")
@@ -216,7 +216,7 @@ def test_a_start_that_is_killed_anywhere_starts_nothing_twice_and_blocks_nobody(
         wanted = replace(spec(digest, "endless", job_id), exclusive=True)
         question = json.dumps({"spec": asdict(wanted), "secrets": {}}).encode()
         cut = subprocess.Popen(
-            ["bash", "-c", payload_command(ROOT, "supervise", "start")], cwd=box.home, env=box._environment, start_new_session=True,
+            ["bash", "-c", payload_command(ROOT, "jobs.supervise", "start")], cwd=box.home, env=box._environment, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         cut.stdin.write(question)

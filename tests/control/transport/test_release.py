@@ -52,7 +52,7 @@ def test_a_release_is_the_box_side_and_the_files(tmp_path):
     (tmp_path / "data/rows.jsonl").write_text("{}\n")
     release = build_release([tmp_path / "data/rows.jsonl"])
     assert "files/data/rows.jsonl" in names(release) and "remote/__init__.py" in names(release)
-    assert "remote/payload/supervise.py" in names(release) and "remote/contract/jobs.py" in names(release)
+    assert "remote/payload/jobs/supervise.py" in names(release) and "remote/contract/jobs.py" in names(release)
     assert not [name for name in names(release) if "__pycache__" in name or "control" in name]
 
 
@@ -344,9 +344,9 @@ def test_what_was_left_may_vanish_before_it_is_used(box, tmp_path, empty, monkey
     part.parent.mkdir(parents=True)
     part.write_bytes(large.read_bytes()[: 2 << 20])
     (left / "manifest.json").write_text(json.dumps(release.entries))
-    receiver = (CODE / "remote/payload/receive.py").read_text().replace("if __name__ ==", OPENED_TOO_LATE.strip())
-    (tmp_path / "remote/payload").mkdir(parents=True)
-    (tmp_path / "remote/payload/receive.py").write_text(receiver)
+    receiver = (CODE / "remote/payload/transfer/receive.py").read_text().replace("if __name__ ==", OPENED_TOO_LATE.strip())
+    (tmp_path / "remote/payload/transfer").mkdir(parents=True)
+    (tmp_path / "remote/payload/transfer/receive.py").write_text(receiver)
     monkeypatch.setattr(push, "CODE", tmp_path)
     assert deploy(box, "windlass", release, print, requirements=empty).lacking > 4 << 20
     assert (box.home / "windlass/current" / part.relative_to(left)).read_bytes() == large.read_bytes()

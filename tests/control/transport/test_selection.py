@@ -192,7 +192,7 @@ def test_a_surprise_is_told_with_its_largest(project):
 def test_windlass_itself_always_goes(project):
     selection = select(push=Push(exclude=["*.py", "remote/"]))
     names = {each.name for each in selection.goes}
-    assert {"remote/__init__.py", "remote/payload/supervise.py", "remote/contract/jobs.py"} <= names
+    assert {"remote/__init__.py", "remote/payload/jobs/supervise.py", "remote/contract/jobs.py"} <= names
     assert not [name for name in names if "__pycache__" in name or "/control/" in name]
 
 

@@ -10,8 +10,8 @@ from remote.contract import atomic
 from remote.contract.jobs import Cause, JobSpec
 from remote.contract.rows import Row
 from remote.contract.stages import STAGES
-from remote.payload import answering
-from remote.payload.answering import Answer, answers
+from remote.payload.evaluation import answering
+from remote.payload.evaluation.answering import Answer, answers
 from remote.payload.job import Job, StageFailed
 from remote.payload.stages import evaluate, train
 from remote.payload.stages.prompt import prompt_ids

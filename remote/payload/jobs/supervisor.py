@@ -1,7 +1,7 @@
 """The supervisor of a job: waits for its turn, runs the stage, records how it ended. It outlives whoever started it. Standard library only.
 
-An exclusive job waits here until the box's GPU is its own: see `remote.payload.queue`. One that a reboot finds waiting is LOST like one
-that ran, and `./inv resume` puts it in line again: nobody could say any more in which order.
+An exclusive job waits here until the box's GPU is its own: see `remote.payload.jobs.queue`. One that a reboot finds waiting is LOST like
+one that ran, and `./inv resume` puts it in line again: nobody could say any more in which order.
 """
 
 import contextlib
@@ -20,10 +20,13 @@ from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.masking import Masker
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant
-from remote.payload import grants, kernel, outcome, process, queue, quiet, sampler, secrets, states, vicinity
+from remote.payload import process, quiet
 from remote.payload.identity import Identity
-from remote.payload.scribe import Scribe
-from remote.payload.spiller import Spiller
+from remote.payload.jobs import outcome, queue, secrets, states
+from remote.payload.logs.scribe import Scribe
+from remote.payload.telemetry import kernel, sampler, vicinity
+from remote.payload.transfer import grants
+from remote.payload.transfer.spiller import Spiller
 
 GRACE_SECONDS = 90.0
 SHARE_FOR_CHECKPOINT = 0.4

@@ -1,7 +1,8 @@
 """Samples what the box has to do while jobs run on it, and notes on its timeline what an on-call wants to know. Standard library only.
 
-`python3 -m remote.payload.sampler ROOT STARTER`: one samples, others wait in line, so that another goes on should the first be killed with
-the job that started it. It ends by itself some seconds after the last job has ended; one that waits, with the process that started it.
+`python3 -m remote.payload.telemetry.sampler ROOT STARTER`: one samples, others wait in line, so that another goes on should the first be
+killed with the job that started it. It ends by itself some seconds after the last job has ended; one that waits, with the process that
+started it.
 """
 
 import contextlib
@@ -17,9 +18,9 @@ from pathlib import Path
 from remote.contract import telemetry, timeline
 from remote.contract.paths import BoxPaths
 from remote.contract.telemetry import Sample
-from remote.payload import kernel
 from remote.payload.identity import Identity
-from remote.payload.meter import Meter
+from remote.payload.telemetry import kernel
+from remote.payload.telemetry.meter import Meter
 from remote.payload.watchdog import activity
 
 EVERY_SECONDS = 2.0
@@ -30,7 +31,7 @@ _FIRST_SECONDS = 0.2
 _KERNEL_SECONDS = 30.0
 _OVER_SECONDS = 60.0
 _LOG_BYTES = 64 * 1024
-_RELEASE = Path(__file__).resolve().parents[2]
+_RELEASE = Path(__file__).resolve().parents[3]
 
 
 def ensure(root: Path) -> None:
@@ -41,7 +42,7 @@ def ensure(root: Path) -> None:
             log.truncate(0)
         # By way of a shell, which ends at once: the job's supervisor is nobody's parent but the stage's.
         subprocess.run(
-            ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "remote.payload.sampler", str(root), str(os.getpid())],
+            ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "remote.payload.telemetry.sampler", str(root), str(os.getpid())],
             check=False, timeout=10, cwd=_RELEASE, env={**os.environ, "PYTHONPATH": str(_RELEASE)}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip

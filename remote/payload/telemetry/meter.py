@@ -8,7 +8,7 @@ from typing import Any
 
 from remote.contract.paths import BoxPaths
 from remote.contract.telemetry import Gpu, Sample
-from remote.payload.gpus import Watch
+from remote.payload.telemetry.gpus import Watch
 
 _SECTOR_BYTES = 512
 """The unit of /proc/diskstats, whatever the disk's own is: Documentation/admin-guide/iostats.rst."""

@@ -7,7 +7,8 @@ import json
 import sys
 
 from remote.contract.paths import BoxPaths
-from remote.payload import supervise, vicinity
+from remote.payload.jobs import supervise
+from remote.payload.telemetry import vicinity
 
 
 def main() -> None:

@@ -27,8 +27,11 @@ from remote.contract import atomic, digest, job_log
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant, Kept, Manifest, Piece, manifest_key
-from remote.payload import bucket, environment, grants, supervise, vicinity
-from remote.payload.supervise import Refused
+from remote.payload import environment
+from remote.payload.jobs import supervise
+from remote.payload.jobs.supervise import Refused
+from remote.payload.telemetry import vicinity
+from remote.payload.transfer import bucket, grants
 
 SIDE_BY_SIDE = 4
 SPILLED_PARTS = 4
@@ -298,7 +301,7 @@ def _with_boto3(needed: list[Grant], box: BoxPaths) -> None:
         return
     found = environment.find(environment.requirements_file("requirements.txt"), box.environments)
     if found and found != Path(sys.executable):
-        os.execv(found, [str(found), "-m", "remote.payload.spill", *sys.argv[1:]])  # noqa: S606 - no shell is wanted
+        os.execv(found, [str(found), "-m", "remote.payload.transfer.spill", *sys.argv[1:]])  # noqa: S606 - no shell is wanted
 
 
 @contextlib.contextmanager

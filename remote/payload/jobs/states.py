@@ -7,7 +7,8 @@ from pathlib import Path
 from remote.contract import atomic
 from remote.contract.jobs import Cause, JobState, Status
 from remote.contract.paths import JobPaths
-from remote.payload import outcome, process
+from remote.payload import process
+from remote.payload.jobs import outcome
 
 LAST_WORDS, ORDER = ".reserve", ".reserve.cancel"
 """In a job's folder: room on the disk for its final state, and for the order that ends it."""

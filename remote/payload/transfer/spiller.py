@@ -46,7 +46,7 @@ class Spiller:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         release = str(Path.cwd())
-        words = [self._interpreter, "-m", "remote.payload.spill", "job", self.paths.folder.name]
+        words = [self._interpreter, "-m", "remote.payload.transfer.spill", "job", self.paths.folder.name]
         with (self.paths.folder / "spill.log").open("wb") as log:
             return subprocess.Popen(
                 words, cwd=release, env={**os.environ, "PYTHONPATH": release}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

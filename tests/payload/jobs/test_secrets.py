@@ -7,7 +7,8 @@ import pytest
 
 from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
-from remote.payload import process, secrets
+from remote.payload import process
+from remote.payload.jobs import secrets
 
 TOLD = {"HF_TOKEN": "hf_secret", "WANDB_API_KEY": "ä\nb"}
 

@@ -19,9 +19,9 @@ from remote.contract import evidence
 from remote.contract.events import Metric
 from remote.contract.jobs import JobSpec, JobState
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import supervise
-from remote.payload.happenings import WATCHDOGS
-from remote.payload.meter import Meter
+from remote.payload.jobs import supervise
+from remote.payload.telemetry.happenings import WATCHDOGS
+from remote.payload.telemetry.meter import Meter
 
 LATELY_SECONDS = 600.0
 """How long a job that has ended is still shown."""

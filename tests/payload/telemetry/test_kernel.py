@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from remote.payload import kernel
+from remote.payload.telemetry import kernel
 
 SAID = """\
 2026-11-21T08:43:14,371021+00:00 NVRM: Xid (PCI:0000:3b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.

@@ -14,9 +14,10 @@ from remote.contract import telemetry, timeline
 from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.contract.telemetry import Gpu, Sample
-from remote.payload import process, sampler
-from remote.payload.meter import Meter
-from remote.payload.sampler import Observer
+from remote.payload import process
+from remote.payload.telemetry import sampler
+from remote.payload.telemetry.meter import Meter
+from remote.payload.telemetry.sampler import Observer
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def samplers(root):
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = path.read_bytes().split(b"\0")
-            if b"remote.payload.sampler" in words and str(root).encode() in words:
+            if b"remote.payload.telemetry.sampler" in words and str(root).encode() in words:
                 found.append(int(path.parent.name))
     return found
 
@@ -79,7 +80,7 @@ def test_one_that_waits_ends_with_who_started_it(root, job):
     script = "import time; from pathlib import Path; from remote.payload import sampler\n"
     script += f"sampler.ensure(Path({str(root)!r})); time.sleep(0.5)"
     for _ in range(3):
-        subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+        subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])})
     until(lambda: samplers(root) == first)
 
 
@@ -93,7 +94,7 @@ def test_it_takes_signals_though_its_starter_has_blocked_them(root, job):
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
         f"sampler.ensure(Path({str(root)!r}))"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])})
     (pid,) = until(lambda: samplers(root))
     until(lambda: telemetry.read(BoxPaths(root).telemetry))
     os.kill(pid, signal.SIGTERM)

@@ -9,8 +9,8 @@ from remote.contract.evidence import Evidence, Places
 from remote.contract.jobs import JobState
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.timeline import Event
-from remote.payload import kernel
-from remote.payload.happenings import WATCHDOGS, Happenings
+from remote.payload.telemetry import kernel
+from remote.payload.telemetry.happenings import WATCHDOGS, Happenings
 
 _KEPT_MINUTES = 24 * 60.0
 _KEPT_SAMPLES = 3600

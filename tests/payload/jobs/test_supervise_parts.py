@@ -12,8 +12,9 @@ import pytest
 from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.contract.notices import Notice
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import outcome, process, secrets, states, supervise, supervisor
-from remote.payload.outcome import Ending
+from remote.payload import process
+from remote.payload.jobs import outcome, secrets, states, supervise, supervisor
+from remote.payload.jobs.outcome import Ending
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ def test_the_systemd_road():
 def test_the_root_is_where_the_release_lies(tmp_path):
     release = tmp_path / "any root" / "releases" / ("d" * 64)
     (release / "remote/contract").mkdir(parents=True)
-    source = Path(supervise.__file__).parents[1] / "contract"
+    source = Path(supervise.__file__).parents[2] / "contract"
     for name in ("__init__", "paths"):
         (release / f"remote/contract/{name}.py").write_bytes((source / f"{name}.py").read_bytes())
     script = "from remote.contract.paths import BoxPaths; print(BoxPaths.of_release().root)"

@@ -1,7 +1,7 @@
 """The box's side of a job: starts it detached, tells how it stands, ends it. Standard library only.
 
 `start [--again] [--queue]` reads `{"spec", "secrets"}` on standard input; `list`; `status ID`; `cancel ID SECONDS`. Each answers with one
-frame, which holds the JobState. `run FOLDER PYTHON` is the job's supervisor: see `remote.payload.supervisor`.
+frame, which holds the JobState. `run FOLDER PYTHON` is the job's supervisor: see `remote.payload.jobs.supervisor`.
 """
 
 import argparse
@@ -23,8 +23,9 @@ from remote.contract import atomic, disk, notices
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import environment, outcome, process, queue, secrets, states
+from remote.payload import environment, process
 from remote.payload.identity import Identity
+from remote.payload.jobs import outcome, queue, secrets, states
 
 START_SECONDS = 30.0
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -175,7 +176,7 @@ def _last_metric(path: Path) -> Metric:
 
 
 def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
-    words = [sys.executable, "-m", "remote.payload.supervise", "run", str(paths.folder), str(interpreter)]
+    words = [sys.executable, "-m", "remote.payload.jobs.supervise", "run", str(paths.folder), str(interpreter)]
     if Path("/run/systemd/system").is_dir() and _launched(systemd_command(paths.folder.name, release, words)):
         return
     with (paths.folder / "supervisor.log").open("ab") as log:
@@ -187,7 +188,7 @@ def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
 
 def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
     """Starts a supervisor as a unit of its own, so that logging out leaves it alone and a shutdown gives it time to checkpoint."""
-    from remote.payload import supervisor  # late: most who load this module only ask how a job stands, forty times a day
+    from remote.payload.jobs import supervisor  # late: most who load this module only ask how a job stands, forty times a day
 
     unit = [
         f"--unit={supervisor.unit_of(job_id)}", f"--uid={os.getuid()}", f"--gid={os.getgid()}", "--collect", "--quiet",
@@ -329,7 +330,7 @@ def main() -> None:
     if options.verb == "run":
         with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
             os.dup2(log.fileno(), 2)
-        from remote.payload import supervisor
+        from remote.payload.jobs import supervisor
 
         supervisor.run(options.folder, options.interpreter)
         return

@@ -19,8 +19,8 @@ from remote.contract.log_lines import Filter, FolderLog, Moments, Piece, Scan
 from remote.contract.log_query import Question, label_of
 from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event
-from remote.payload import supervise
-from remote.payload.happenings import WATCHDOGS, Happening, Happenings
+from remote.payload.jobs import supervise
+from remote.payload.telemetry.happenings import WATCHDOGS, Happening, Happenings
 
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 0.2

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from remote.contract import job_log
-from remote.payload import process, scribe
-from remote.payload.scribe import Log, Scribe
+from remote.payload import process
+from remote.payload.logs import scribe
+from remote.payload.logs.scribe import Log, Scribe
 from tests.integration.boxes import await_true, code_tree, with_small_parts
 
 SECRET = "hf_" + "aB3dE6" * 5
@@ -115,7 +116,7 @@ def test_the_scribe_outlives_the_supervisor_until_the_last_line(tmp_path):
     supervisor = f"""
 import os, subprocess, sys
 from pathlib import Path
-from remote.payload.scribe import Scribe
+from remote.payload.logs.scribe import Scribe
 writer = Scribe(Path({str(tmp_path)!r}), [{SECRET!r}])
 with writer.mouth() as mouth:
     subprocess.Popen([sys.executable, "-uc", "import time; print('first'); time.sleep(0.7); print('{SECRET}')"], stdout=mouth)
@@ -230,7 +231,7 @@ def test_the_question_is_one_line_of_json(tmp_path):
     read, write = os.pipe()
     os.write(write, b"said\n")
     os.close(write)
-    words = [sys.executable, "-m", "remote.payload.scribe", str(tmp_path), str(read)]
+    words = [sys.executable, "-m", "remote.payload.logs.scribe", str(tmp_path), str(read)]
     subprocess.run(words, input=json.dumps({"secrets": []}).encode(), pass_fds=[read], check=True)
     os.close(read)
     assert whole(tmp_path) == b"said\n"

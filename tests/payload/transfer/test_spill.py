@@ -17,9 +17,10 @@ from remote.contract import spill as contract
 from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.contract.spill import Grant, Manifest, manifest_key
-from remote.payload import bucket, grants, spill, states, supervise
-from remote.payload.scribe import Log
-from remote.payload.supervise import Refused
+from remote.payload.jobs import states, supervise
+from remote.payload.jobs.supervise import Refused
+from remote.payload.logs.scribe import Log
+from remote.payload.transfer import bucket, grants, spill
 
 PREFIX = "windlass/p/jobs/"
 RUN = "run-1"
@@ -268,4 +269,4 @@ def test_an_instance_profile_is_used_by_the_python_that_has_boto3(box, monkeypat
     assert went == []
     spill._with_boto3([Grant(RUN, "kept", "us-east-1", PREFIX, profile=True)], box)
     python = box.environments / "key/venv/bin/python"
-    assert went == [(python, [str(python), "-m", "remote.payload.spill"])]
+    assert went == [(python, [str(python), "-m", "remote.payload.transfer.spill"])]

@@ -1,6 +1,6 @@
 """Writes a job's log: takes what the stage says out of a pipe, masks secrets, keeps files of a bounded size. Standard library only.
 
-`python3 -m remote.payload.scribe FOLDER PIPE`, with `{"secrets": [...]}` on standard input, is the scribe itself: a process of its own
+`python3 -m remote.payload.logs.scribe FOLDER PIPE`, with `{"secrets": [...]}` on standard input, is the scribe itself: a process of its own
 that outlives the supervisor, so that the last lines of a stage are kept whoever is killed. It ends when nobody can say anything more, or,
 told by SIGUSR1, when it has written what was said so far. The files are described in `remote.contract.job_log`.
 
@@ -102,7 +102,7 @@ class Scribe:
         return self._process.poll() is not None
 
     def _start(self, again: bool = False) -> "subprocess.Popen[bytes]":
-        words = [sys.executable, "-m", "remote.payload.scribe", str(self._folder), str(self._pipe), *(["--again"] if again else [])]
+        words = [sys.executable, "-m", "remote.payload.logs.scribe", str(self._folder), str(self._pipe), *(["--again"] if again else [])]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it can take them: it must not die of one that comes early
         try:
             scribe = subprocess.Popen(

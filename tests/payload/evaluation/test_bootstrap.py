@@ -1,6 +1,6 @@
 """The interval around a gain."""
 
-from remote.payload.bootstrap import gain
+from remote.payload.evaluation.bootstrap import gain
 
 
 def test_a_constant_gain_has_no_spread():

@@ -19,8 +19,8 @@ from remote.contract.clocks import Reading
 from remote.contract.frames import HEARTBEAT_SECONDS, MARK_BYTES, PIECE_BYTES, encode, mark, marked_bytes
 from remote.contract.jobs import JobState
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import supervise
-from remote.payload.happenings import WATCHDOGS, Warnings
+from remote.payload.jobs import supervise
+from remote.payload.telemetry.happenings import WATCHDOGS, Warnings
 
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 0.1

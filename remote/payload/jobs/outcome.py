@@ -14,7 +14,7 @@ from remote.contract.exits import Exit
 from remote.contract.jobs import Artifact, Cause, JobState, Status
 from remote.contract.paths import JobPaths
 from remote.contract.spill import ON_ITS_WAY
-from remote.payload import kernel
+from remote.payload.telemetry import kernel
 
 _LAST_WORDS = (
     (Cause.OUT_OF_MEMORY, re.compile(r"CUDA out of memory|OutOfMemoryError|MemoryError|std::bad_alloc|can't allocate memory")),

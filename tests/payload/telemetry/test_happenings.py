@@ -5,7 +5,7 @@ import pytest
 from remote.contract import timeline
 from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event, append
-from remote.payload.happenings import Happenings, Warnings
+from remote.payload.telemetry.happenings import Happenings, Warnings
 
 
 @pytest.fixture

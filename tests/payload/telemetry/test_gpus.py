@@ -7,7 +7,7 @@ import time
 import pytest
 
 from remote.contract.telemetry import Gpu
-from remote.payload import gpus
+from remote.payload.telemetry import gpus
 
 SMI = """\
 #!/bin/sh

@@ -1,0 +1,1 @@
+"""What the evaluate stage stands on."""

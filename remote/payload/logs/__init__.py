@@ -1,0 +1,1 @@
+"""A job's log on the box: written, followed, and asked."""
