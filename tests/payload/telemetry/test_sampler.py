@@ -21,7 +21,10 @@ from remote.payload.telemetry.sampler import Observer
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, monkeypatch):
+    kernel_log = tmp_path / "kernel.log"
+    kernel_log.touch()
+    monkeypatch.setenv("WINDLASS_KERNEL_LOG", str(kernel_log))  # this machine's own may tell of anything
     yield tmp_path
     for pid in samplers(tmp_path):
         with contextlib.suppress(ProcessLookupError):
@@ -77,7 +80,7 @@ def test_one_that_waits_ends_with_who_started_it(root, job):
     sampler.ensure(root)
     first = until(lambda: samplers(root))
     until(lambda: telemetry.read(BoxPaths(root).telemetry))
-    script = "import time; from pathlib import Path; from remote.payload import sampler\n"
+    script = "import time; from pathlib import Path; from remote.payload.telemetry import sampler\n"
     script += f"sampler.ensure(Path({str(root)!r})); time.sleep(0.5)"
     for _ in range(3):
         subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])})
@@ -90,7 +93,7 @@ def _children():
 
 def test_it_takes_signals_though_its_starter_has_blocked_them(root, job):
     script = (
-        "import signal; from pathlib import Path; from remote.payload import sampler\n"
+        "import signal; from pathlib import Path; from remote.payload.telemetry import sampler\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
         f"sampler.ensure(Path({str(root)!r}))"
     )
