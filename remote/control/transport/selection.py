@@ -204,8 +204,7 @@ class _Chosen:
                 places.setdefault(inner, outer.as_posix())
         for name, source, why in self._links:
             aim = str(source.readlink())
-            direct = Path(os.path.normpath(source.parent / aim))
-            place = (places.get(direct) or places.get(source.resolve())) if source.exists() else None
+            place = _place_of(source, aim, places) if source.exists() else None
             if place is None:
                 self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, source.exists()))
                 continue
@@ -218,6 +217,13 @@ class _Chosen:
             largest = sorted(goes, key=lambda going: going.size, reverse=True)[:_LARGEST]
             named = ", ".join(f"{going.name.removeprefix(f'{FILES}/')} ({going.size / 1e6:,.1f} MB)" for going in largest)
             yield f"the release holds {size / 1e6:,.1f} MB (push.warn_mb: {self._push.warn_mb:g}); the largest: {named}"
+
+
+def _place_of(source: Path, aim: str, places: dict[Path, str]) -> str | None:
+    """Where in the release lies what a link leads to: the next link of a chain if that goes too, else what stands at its end."""
+    end = source.resolve()
+    direct = Path(os.path.normpath(source.parent / aim))  # by its letters: `..` behind a link to a folder means another one
+    return places.get(direct) or places.get(end) if direct.resolve() == end else places.get(end)
 
 
 def _leads_out(name: str, aim: str, leads_anywhere: bool) -> Finding:

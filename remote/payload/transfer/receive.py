@@ -43,6 +43,8 @@ SYNCERS = 8
 MANIFEST = "manifest.json"
 READY = ".ready"
 STARTING_SECONDS = 600.0
+MOST_LINKS = 40
+"""As many links in a row as Linux follows."""
 
 Content = tuple[str, int]
 """The SHA-256 of a content and its size."""
@@ -107,8 +109,11 @@ def _receive(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[st
 
 
 def _list(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
-    current, jobs = _current(root), _jobs_by_release(root / "jobs")
-    return {"releases": [_described(path, current, jobs.get(path.name, [])) for path in _kept(root)]}
+    if not root.is_dir():
+        return {"releases": []}
+    with _alone(root):  # or one of them might be tidied away between two looks
+        current, jobs = _current(root), _jobs_by_release(root / "jobs")
+        return {"releases": [_described(path, current, jobs.get(path.name, [])) for path in _kept(root)]}
 
 
 def _go_back(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
@@ -387,21 +392,45 @@ def _entries_of(release: Path) -> list[list[Any]]:
 
 
 def _checked(entries: Any) -> list[list[Any]]:
-    """Entries whose names stay in their folder, and do not stand in each other's way."""
-    names = {name for name, _, _, _ in entries}
-    folders = set[str]()
+    """Entries whose names and links stay in their folder, and do not stand in each other's way."""
+    members, folders = dict[str, tuple[str, str]](), {""}
     for name, kind, value, size in entries:
         parts = name.split("/")
-        if not name or "\0" in name or name == MANIFEST or any(part in ("", ".", "..") for part in parts):
+        if not name or "\0" in name or parts[0] == MANIFEST or any(part in ("", ".", "..") for part in parts):
             raise Refused("artifact", "the release holds a name that leads out of its folder", name)
         if kind not in ("-", "x", "l") or size < 0:
             raise Refused("artifact", "the release holds something that is neither file nor link", name)
-        if kind == "l" and (value.startswith("/") or os.path.normpath(os.path.join(os.path.dirname(name), value)).startswith("..")):
-            raise Refused("artifact", "the release holds a link that leads out of its folder", f"{name} -> {value}")
+        if name in members:
+            raise Refused("artifact", "the release holds one name twice", name)
+        members[name] = kind, value
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
-    if len(names) != len(entries) or names & folders:
-        raise Refused("artifact", "the release holds one name twice", ", ".join(sorted(names & folders)[:3]))
+    if hidden := sorted(members.keys() & folders):
+        raise Refused("artifact", "the release holds one name twice, once as a folder", ", ".join(hidden[:3]))
+    links = {name: value for name, (kind, value) in members.items() if kind == "l"}
+    for name, value in links.items():
+        if not _is_within(name, links, members.keys() | folders):
+            raise Refused("artifact", "the release holds a link that leads out of its folder, or nowhere", f"{name} -> {value}")
     return list(entries)
+
+
+def _is_within(name: str, links: dict[str, str], there: set[str]) -> bool:
+    """Whether a link leads to what is `there`, on a way that never leaves the folder: walked as the kernel will walk it."""
+    way, steps, followed = list[str](), name.split("/")[::-1], 0
+    while steps:
+        step = steps.pop()
+        if step == ".." and not way:
+            return False
+        way = way[:-1] if step == ".." else way if step in ("", ".") else [*way, step]
+        place = "/".join(way)
+        if place in links:
+            followed += 1
+            if followed > MOST_LINKS or links[place][:1] in ("", "/"):
+                return False
+            steps += links[place].split("/")[::-1]
+            way.pop()
+        elif place not in there:
+            return False
+    return True
 
 
 def _canonical(entries: list[list[Any]]) -> str:

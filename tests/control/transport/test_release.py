@@ -1,3 +1,6 @@
+import contextlib
+import fcntl
+import io
 import json
 import os
 import subprocess
@@ -15,6 +18,7 @@ from remote.control.transport import push, stream
 from remote.control.transport.fake import FakeTransport
 from remote.control.transport.push import Place, ask_keeper
 from remote.control.transport.release import Release, build_release, deploy
+from remote.payload.transfer import receive
 from tests.integration import boxes
 
 
@@ -197,6 +201,16 @@ HOSTILE = {
     "through a link": [["a", "l", "b", 0], ["a/passwd", "-", SHA, 1]],
     "a link that leads up": [["a/b", "l", "../../out", 0]],
     "a link from the root": [["a", "l", "/etc/passwd", 0]],
+    "out through a link": [["a", "l", "b/../..", 0], ["b", "l", "c/d", 0], ["c/d/e", "-", SHA, 1], ["z", "l", "b/../../..", 0]],
+    "out through a chain": [["a", "l", "b/..", 0], ["b", "l", "c", 0], ["c", "l", ".", 0]],
+    "to nothing that may come": [["a", "l", "later/../../out", 0]],
+    "to nothing": [["a", "l", "b", 0]],
+    "in a circle": [["a", "l", "b", 0], ["b", "l", "a", 0]],
+    "nul in a link": [["a", "l", "b\0", 0], ["b", "-", SHA, 1]],
+    "a link that leads to no name": [["a", "l", "", 0]],
+    "a link that hides a folder": [["a", "l", "b", 0], ["a/b/c", "-", SHA, 1], ["b", "-", SHA, 1]],
+    "a link and a file": [["a", "l", "b", 0], ["a", "-", SHA, 1], ["b", "-", SHA, 1]],
+    "below the manifest": [["manifest.json/a", "-", SHA, 1]],
 }
 
 
@@ -208,6 +222,29 @@ def test_names_and_links_that_lead_out_are_refused(box, tmp_path, empty, case):
         ask_keeper(box, question)
     assert caught.value.cause is Cause.ARTIFACT
     assert not list((box.home / "windlass/releases").glob("*")) and not (tmp_path / "out").exists()
+
+
+def test_links_that_stay_inside_are_taken_whatever_their_letters_say():
+    within = [
+        ["..foo", "-", SHA, 1], ["a", "l", "..foo", 0], ["b/c", "l", "../..foo", 0], ["b/d/e", "-", SHA, 1], ["f", "l", "b/d", 0],
+        ["g", "l", "f/../../a", 0], ["h", "l", "f/./e", 0], ["i", "l", ".", 0], ["j", "l", "i/i/i/h", 0],
+    ]  # fmt: skip
+    assert receive._checked(within) == within
+
+
+def test_nothing_is_tidied_away_while_the_releases_are_listed(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / "releases" / name).mkdir(parents=True)
+
+    def tidied(release, read=receive._entries_of):
+        with (tmp_path / ".deploy.lock").open("w") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            release.rmdir()
+        return read(release)
+
+    monkeypatch.setattr(receive, "_entries_of", tidied)
+    assert sorted(each["digest"] for each in receive._list(tmp_path, {}, io.BytesIO())["releases"]) == ["a", "b"]
+    assert receive._list(tmp_path / "nothing", {}, io.BytesIO()) == {"releases": []}
 
 
 IN_USE = {

@@ -137,6 +137,27 @@ def test_links_within_are_kept_and_lead_to_the_same(project):
     }  # fmt: skip
 
 
+def test_a_link_goes_where_the_system_follows_it_not_where_its_letters_say(project):
+    fill(project, data__a="near", data__deep__a="far", data__deep__below__b="3")
+    data = project / "data"
+    (data / "folder").symlink_to("deep/below")
+    (data / "far").symlink_to("folder/../a")
+    (data / "..odd").symlink_to("a")
+    (data / "to_odd").symlink_to("..odd")
+    targets = {each.name.removeprefix("files/data/"): each.target for each in select([data]).goes if each.target}
+    assert targets == {"folder": "deep/below", "far": "deep/a", "..odd": "a", "to_odd": "..odd"}
+
+
+def test_links_that_lead_out_by_a_chain_are_refused(project):
+    fill(project, data__a="1", data__deep__b="2", secret="3")
+    data = project / "data"
+    (data / "deep/up").symlink_to("..")
+    (data / "out").symlink_to("deep/up/../secret")
+    with pytest.raises(ConfigError) as caught:
+        select([data])
+    assert [finding.where for finding in caught.value.findings] == ["data/out"]
+
+
 def test_links_that_lead_out_are_refused_all_at_once_by_name(project, tmp_path):
     fill(project, data__a="1", elsewhere="2")
     write(project / ".gitignore", "*.secret\n")
