@@ -8,6 +8,12 @@ _PASSED_OVER = re.compile(rf"{_COLOURS.pattern}|\r")
 _RESETS = ["\x1b[0m", "\x1b[m"]
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 box`, `2 boxes`, `1,200 bytes`."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def plain(text: str) -> str:
     """A text without colours and carriage returns, and with a dot for every other control character but line ends and tabs."""
     return text if text.isprintable() else _DISTURBING.sub("·", _PASSED_OVER.sub("", text))

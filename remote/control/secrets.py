@@ -7,22 +7,26 @@ keys), and what a session has learned (`know`); by their form: signatures and se
 import os
 import re
 import threading
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr
 
 from remote.contract.masking import MASK, MIN_LENGTH, Masker
+from remote.control.printable import counted
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory
+    from remote.control.errors import Finding
 
 _WELL_KNOWN = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|SECRET_ACCESS_KEY|PRIVATE_KEY)$")
 _WELL_KNOWN_LENGTH = 16
 """Shorter values of variables that nobody named are no keys, and words like any other."""
 
-_SIGNED = re.compile(r"\b(X-Amz-Signature|X-Amz-Security-Token|Signature|x-amz-signature|x-amz-security-token|sig)=[^&\s\"'\\]{8,}")
-
+_SIGNED_NAMES = ("Signature=", "x-amz-signature=", "X-Amz-Security-Token=", "x-amz-security-token=", "sig=")
+_SIGNED_MARKS = ("ignature=", "ecurity-", "sig=")
+"""One of these is in each of the names: few searches tell that a text has none."""
+_SIGNED = re.compile(rf"\b(?:{'|'.join(_SIGNED_NAMES)})([^&\s\"'\\]{{8,}})")
 _SIGNED_IN_BYTES = re.compile(_SIGNED.pattern.encode())
-_SIGNED_WORDS = ("ignature=", "oken=", "sig=")
 
 _learned: set[str] = set()
 _named: set[str] = set()
@@ -32,20 +36,30 @@ _lock = threading.Lock()
 def values(inventory: "Inventory") -> dict[str, str]:
     """What jobs get of this laptop's environment. Raises ConfigError with a finding for each variable that is not set, or too short to
     be masked."""
-    from remote.control.errors import ConfigError, Finding
+    from remote.control.errors import ConfigError
 
-    findings = []
-    for number, name in enumerate(inventory.secrets):
-        found, where = os.environ.get(name, ""), inventory.where("secrets", number)
-        if not found:
-            remedy = f"`read -rs {name} && export {name}`, or remove the line"
-            findings.append(Finding(where, f"`{name}` is not set in this environment", "the secret that jobs are to get", remedy))
-        elif len(found.strip()) < MIN_LENGTH:
-            expected = f"{MIN_LENGTH} characters at least: a shorter one cannot be masked"
-            findings.append(Finding(where, f"`{name}` is too short for a secret", expected, "take a longer one, or remove the line"))
-    if findings:
-        raise ConfigError(findings)
+    if lacking := findings(inventory):
+        error = ConfigError(lacking)
+        error.what = f"{counted(len(lacking), 'variable')} of `secrets:` cannot be given to jobs; nothing was begun, and nothing is billed"
+        error.remedy = "`export NAME=...` as the lines above say, then the same command"
+        raise error
     return {name: os.environ[name] for name in inventory.secrets}
+
+
+def findings(inventory: "Inventory") -> "list[Finding]":
+    """What is wrong with the variables that `secrets:` of the inventory names: they are not set here, or too short to be masked."""
+    from remote.control.errors import Finding
+
+    found = []
+    for number, name in enumerate(inventory.secrets):
+        value, where = os.environ.get(name, ""), inventory.where("secrets", number)
+        if not value:
+            remedy = f"`export {name}=...` (`read -rs {name} && export {name}` keeps it off the screen), or remove the line"
+            found.append(Finding(where, f"`{name}` is not set in this environment", "the secret that jobs are to get", remedy))
+        elif len(value.strip()) < MIN_LENGTH:
+            expected = f"{MIN_LENGTH} characters at least: a shorter one cannot be masked"
+            found.append(Finding(where, f"`{name}` is too short for a secret", expected, "take a longer one, or remove the line"))
+    return found
 
 
 def know(*secrets: str | None) -> None:
@@ -88,15 +102,36 @@ class Mask(Masker):
     def content(self, content: bytes) -> bytes:
         """A whole content, masked."""
         content = super().content(content)
-        if any(word.encode() in content for word in _SIGNED_WORDS):
-            content = _SIGNED_IN_BYTES.sub(rb"\1=" + MASK.encode(), content)
-        return content
+        # One character is found far sooner than a word, and words far sooner than an expression: logs are long, and hold no addresses.
+        if b"=" not in content or not any(word.encode() in content for word in _SIGNED_MARKS):
+            return content
+        starts = sorted(at for name in _SIGNED_NAMES for at in _places(content, name.encode()))
+        return _without(content, (found.span(1) for at in starts if (found := _SIGNED_IN_BYTES.match(content, at))), MASK.encode())
 
     def text(self, text: str) -> str:
         """A whole text, masked."""
         text = super().text(text)
-        is_signed = "=" in text and any(word in text for word in _SIGNED_WORDS)  # one character is found far sooner than a word
-        return _SIGNED.sub(rf"\1={MASK}", text) if is_signed else text
+        if "=" not in text or not any(word in text for word in _SIGNED_MARKS):
+            return text
+        starts = sorted(at for name in _SIGNED_NAMES for at in _places(text, name))
+        return _without(text, (found.span(1) for at in starts if (found := _SIGNED.match(text, at))), MASK)
+
+
+def _places(text: AnyStr, word: AnyStr) -> Iterator[int]:
+    at = text.find(word)
+    while at >= 0:
+        yield at
+        at = text.find(word, at + 1)
+
+
+def _without(text: AnyStr, spans: Iterable[tuple[int, int]], mask: AnyStr) -> AnyStr:
+    """The text with the spans masked, which come in their order; of those that overlap only the first."""
+    parts, done = [], 0
+    for start, end in spans:
+        if start >= done:
+            parts += [text[done:start], mask]
+            done = end
+    return text[:0].join([*parts, text[done:]]) if parts else text
 
 
 @lru_cache(maxsize=8)

@@ -4,10 +4,14 @@ import json
 
 import pytest
 
+from remote.contract.checks import Verdict
 from remote.control import console, faults, secrets
 from remote.control.commands.verb import verb
 from remote.control.config.inventory import load_inventory
+from remote.control.config.survey import survey
+from remote.control.doctor import laptop
 from remote.control.errors import ConfigError, LaptopError
+from remote.control.runs.engine import begin, drive, prepare_run
 from remote.control.runs.ledger import Ledger
 
 TOKEN = "hf_9Zq8yTzXw7VuTsRqPoNm"
@@ -103,3 +107,52 @@ def test_no_ledger_holds_one(tmp_path):
     ledger = Ledger(tmp_path)
     assert ledger.append("failed", why=f"with {TOKEN}", path=tmp_path / TOKEN)["why"] == "with ***"
     assert TOKEN not in ledger.path.read_text() and ledger.events()[0]["why"] == "with ***"
+
+
+ADDRESSES = [
+    ("x?Signature=abcdefghij&y", "x?Signature=***&y"), ("mySignature=abcdefghij", "mySignature=abcdefghij"),
+    ("sig=abcdefgh sig=abcdefg design=abcdefgh", "sig=*** sig=abcdefg design=abcdefgh"),
+    ("Signature=sig=abcdefghi", "Signature=***"), ("token=abcdefghijkl loss=1", "token=abcdefghijkl loss=1"),
+    ("x-amz-security-token=" + "t" * 900 + "\\", "x-amz-security-token=***\\"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "shown"), ADDRESSES)
+def test_signatures_are_found_by_their_whole_names(text, shown):
+    around = "line=1\n" * 50
+    assert secrets.mask().text(f"{around}{text}\n{around}") == f"{around}{shown}\n{around}"
+    assert secrets.mask().content(f"\u00e9{text}".encode()) == f"\u00e9{shown}".encode() or text.startswith("my")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    monkeypatch.delenv("HF_TOKEN")
+    (tmp_path / "inventory.yaml").write_text(INVENTORY.removesuffix("  - WORD\n"))
+    return tmp_path
+
+
+def test_nothing_is_begun_for_want_of_a_secret(project):
+    with pytest.raises(ConfigError) as caught:
+        prepare_run("demo", "a")
+    told = "\n".join(caught.value.lines())
+    assert "1 variable of `secrets:`" in told and "export HF_TOKEN=..." in told and "the same command" in told and "inv check" not in told
+    assert not (project / "runs").exists()
+
+
+def test_a_run_that_was_begun_elsewhere_does_not_fail_for_want_of_a_secret(project, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    ledger = begin(*prepare_run("demo", "a"))
+    monkeypatch.delenv("HF_TOKEN")
+    before = ledger.path.read_bytes()
+    with pytest.raises(ConfigError):
+        drive(ledger, load_inventory(), "resume")
+    assert ledger.path.read_bytes() == before
+
+
+def test_check_and_doctor_tell_what_is_not_set(project):
+    assert any("`HF_TOKEN` is not set" in finding.what for finding in survey("demo", "a").findings)
+    everything = survey(None, None)
+    assert everything.findings == [] and "need it: HF_TOKEN" in everything.summary
+    told = next(check for check in laptop.checks(load_inventory()) if check.name == "secrets")
+    assert told.verdict is Verdict.FAIL and "export HF_TOKEN" in told.remedy

@@ -1,9 +1,11 @@
 """All that `inv check` looks at, in one go: the inventory, and one playbook or all of them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.control import project
+from remote.contract.stages import STAGES
+from remote.control import project, secrets
 from remote.control.config.check import check
 from remote.control.config.explain import in_order
 from remote.control.config.inventory import Inventory, load_inventory
@@ -30,6 +32,8 @@ def survey(playbook: str | None, box: str | None) -> Survey:
     for book in loaded if inventory else ():
         assert inventory is not None
         findings += check(book, inventory, box, fit=bool(playbook or box or book.box))
+    if inventory and playbook and any(_needs_box(book) for book in loaded):  # somebody is about to run it, and from here
+        findings += secrets.findings(inventory)
     checked = [shown(project.find_file("inventory.yaml")), *(shown(book.path) for book in loaded)]
     return Survey(in_order(dict.fromkeys(findings)), checked, _summary(inventory, loaded, box, bool(playbook)))
 
@@ -40,6 +44,10 @@ def _inventory(findings: list[Finding]) -> Inventory | None:
     except ConfigError as error:
         findings += error.findings
         return None
+
+
+def _needs_box(book: Playbook) -> bool:
+    return any(STAGES[stage.uses].on_box for stage in book.stages.values() if stage.uses in STAGES)
 
 
 def _playbook(name: str | Path, findings: list[Finding]) -> Playbook | None:
@@ -63,4 +71,6 @@ def _summary(inventory: Inventory | None, playbooks: list[Playbook], box: str | 
         book = playbooks[0]
         return f"{shown(book.path)} fits: {len(book.stages)} stages on box {box or book.box or inventory.default_box}"
     names = ", ".join(book.name for book in playbooks)
-    return f"boxes {', '.join(inventory.boxes)}; playbooks {names}. Whether one fits a box: `./inv check PLAYBOOK --box NAME`"
+    unset = ", ".join(name for name in inventory.secrets if not os.environ.get(name))
+    lacking = f" Not set in this environment, and runs on a box need it: {unset}." if unset else ""
+    return f"boxes {', '.join(inventory.boxes)}; playbooks {names}.{lacking} Whether one fits a box: `./inv check PLAYBOOK --box NAME`"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from remote.contract.checks import Check, Verdict, judge
-from remote.control import project
+from remote.control import project, secrets
 from remote.control.config.inventory import Inventory
 from remote.control.errors import WindlassError
 
@@ -22,6 +22,8 @@ def checks(inventory: Inventory) -> Iterator[Check]:
     yield _program("ssh", "`./inv ssh` and editors need it; nothing else does", "`sudo apt-get install openssh-client`")
     yield _state_folder()
     yield _ollama(inventory)
+    if inventory.secrets:
+        yield _secrets(inventory)
     if any(entry.provider == "ec2" and entry.reach == "ssm" for entry in inventory.boxes.values()):
         yield _program("session-manager-plugin", "boxes with `reach: ssm`", "install AWS's Session Manager plugin", Verdict.FAIL)
 
@@ -47,6 +49,13 @@ def _state_folder() -> Check:
     folder = project.state_folder()
     is_private = not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     return judge(is_private, ".windlass", "private" if is_private else "open to others", "for you alone", f"`chmod 700 {folder}`")
+
+
+def _secrets(inventory: Inventory) -> Check:
+    found = secrets.findings(inventory)
+    lacking = "; ".join(finding.what.replace("`", "") for finding in found)
+    remedy = "; ".join(finding.remedy for finding in found)
+    return judge(not found, "secrets", lacking or "set", "every variable of `secrets:`, for runs on a box", remedy)
 
 
 def _ollama(inventory: Inventory) -> Check:

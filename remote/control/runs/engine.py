@@ -49,7 +49,9 @@ def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
     entry = inventory.box(box or loaded.box)
     if findings := check(loaded, inventory, entry.name):
         raise ConfigError(findings)
-    return plan_of(loaded), entry
+    plan = plan_of(loaded)
+    _secrets_for(plan, inventory)
+    return plan, entry
 
 
 def begin(plan: Plan, box: BoxEntry) -> Ledger:
@@ -76,9 +78,15 @@ def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bo
             raise _without_plan(ledger)
         if state.status is Status.SUCCEEDED:
             return state
+        given = _secrets_for(state.rest(), inventory)
         ledger.append("run_begun", purpose=purpose)
         with BoxSession(inventory.box(state.box), ledger, storage=inventory.storage.bucket) as session:
-            return _Drive(ledger, inventory, session, detach, queue).to_the_end()
+            return _Drive(ledger, inventory, session, detach, queue, given).to_the_end()
+
+
+def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
+    """What the jobs of a plan get. Raises ConfigError where this laptop lacks one: before a box is launched, and billed, for such a run."""
+    return secrets.values(inventory) if any(stage.signature.on_box for stage in plan.stages) else {}
 
 
 def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
@@ -90,18 +98,18 @@ def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
 class _Drive:
     """One command driving one run."""
 
-    def __init__(self, ledger: Ledger, inventory: Inventory, session: BoxSession, detach: bool, queue: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, inventory: Inventory, session: BoxSession, detach: bool, queue: bool, given: dict[str, str]
+    ) -> None:  # fmt: skip
         self.ledger, self.inventory, self.session, self.detach, self.queue = ledger, inventory, session, detach, queue
         self.is_following = False
-        self.secrets: dict[str, str] = {}
+        self.secrets = given
 
     @property
     def run(self) -> RunState:
         return state_of(self.ledger)
 
     def to_the_end(self) -> RunState:
-        if any(stage.signature.on_box for stage in self.run.rest().stages):
-            self.secrets = secrets.values(self.inventory)  # before anything is launched for a run that lacks one
         try:
             detached = self._run_stages_wherever()
         except Exception as error:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bool = False) -> Plan:
     """The plan behind `inv train`. Raises ConfigError with every finding, like `inv check`."""
+    from remote.control import secrets
     from remote.control.config.check import check
     from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import Playbook, StageEntry
@@ -32,8 +33,10 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
         "pull": StageEntry(uses="pull", with_={name: f"train.{name}" for name in ("adapter", "metrics", "curve")}),
     }
     playbook = Playbook(name="train", stages=stages, finally_=["stop"] if stop else [])
-    if findings := check(playbook, load_inventory(), entry.name):
+    inventory = load_inventory()
+    if findings := check(playbook, inventory, entry.name):
         raise ConfigError(findings)
+    secrets.values(inventory)
     return plan_of(playbook)
 
 
