@@ -5,14 +5,17 @@ state or in a log. Standard library only.
 """
 
 import contextlib
+import fcntl
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from remote.contract import atomic
 from remote.contract.jobs import JobState, Status
-from remote.contract.paths import BoxPaths
+from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import process
+from remote.payload.jobs import states
 
 START_SECONDS = 3600.0
 """How long those of a job that has not begun are kept: it may be on its way."""
@@ -45,9 +48,29 @@ def forget(box: BoxPaths, job_id: str) -> None:
 def forget_stale(box: BoxPaths) -> None:
     """Remove what was left of jobs that are over: a supervisor that was killed could not."""
     for path in box.secrets.iterdir() if box.secrets.is_dir() else ():
-        with contextlib.suppress(OSError):
-            if not _may_live(box, path):
-                path.unlink()
+        forget_if_over(box, path.name)
+
+
+def forget_if_over(box: BoxPaths, job_id: str) -> None:
+    """Remove what a job was told, unless it lives, or somebody is starting it just now. Never raises OSError: who looks at a job may
+    have no right to more than that."""
+    path = box.secrets / job_id
+    with contextlib.suppress(OSError):
+        if path.exists() and not _may_live(box, path):
+            with _unless_starting(box.job(job_id)):
+                if not _may_live(box, path):  # it may have been started again between the looks
+                    path.unlink()
+
+
+@contextlib.contextmanager
+def _unless_starting(paths: JobPaths) -> Iterator[None]:
+    """Keep the job from being started meanwhile; raises BlockingIOError where that is under way. Nothing to keep where no job is."""
+    if not paths.folder.exists():
+        yield
+        return
+    with (paths.folder / states.STARTING).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def _may_live(box: BoxPaths, path: Path) -> bool:

@@ -12,6 +12,8 @@ from remote.payload.jobs import outcome
 
 LAST_WORDS, ORDER = ".reserve", ".reserve.cancel"
 """In a job's folder: room on the disk for its final state, and for the order that ends it."""
+STARTING = ".lock"
+"""In a job's folder: held by whoever starts the job."""
 
 
 def read(paths: JobPaths) -> JobState | None:

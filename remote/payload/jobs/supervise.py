@@ -228,13 +228,18 @@ def _await_start(paths: JobPaths) -> JobState:
 
 
 def status(box: BoxPaths, job_id: str) -> JobState:
-    """How the job stands, LOST included. Raises Refused when there is no such job."""
+    """How the job stands, LOST included. Raises Refused when there is no such job.
+
+    A supervisor that was killed left what its job was told: whoever sees that the job is over clears that away.
+    """
     paths = box.job(checked(job_id))
     state = states.read(paths)
     if state is None:
         raise Refused(Cause.LOST, f"there is no job {job_id} on the box", remedy="`./inv runs` lists what was started")
     if states.is_unborn(state) and _is_free(paths):
-        return states.lost(paths, states.read(paths) or state, "it was never started: the start was cut off")
+        state = states.lost(paths, states.read(paths) or state, "it was never started: the start was cut off")
+    if state.status.is_final:
+        secrets.forget_if_over(box, job_id)
     return state
 
 
@@ -292,14 +297,14 @@ def _kill_left_over(paths: JobPaths) -> None:
 
 @contextlib.contextmanager
 def _locked(paths: JobPaths) -> Iterator[None]:
-    with (paths.folder / ".lock").open("w") as lock:
+    with (paths.folder / states.STARTING).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _is_free(paths: JobPaths) -> bool:
     """Whether nobody is starting the job just now."""
-    with (paths.folder / ".lock").open("w") as lock:
+    with (paths.folder / states.STARTING).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

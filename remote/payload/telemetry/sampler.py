@@ -19,6 +19,7 @@ from remote.contract import telemetry, timeline
 from remote.contract.paths import BoxPaths
 from remote.contract.telemetry import Sample
 from remote.payload.identity import Identity
+from remote.payload.jobs import secrets
 from remote.payload.telemetry import kernel
 from remote.payload.telemetry.meter import Meter
 from remote.payload.watchdog import activity
@@ -85,6 +86,7 @@ def sample(root: Path) -> None:
             quiet_from = time.monotonic()
         elif time.monotonic() - quiet_from >= LINGER_SECONDS:
             observer.listen()
+            secrets.forget_stale(BoxPaths(root))
             return
         time.sleep(EVERY_SECONDS)
 

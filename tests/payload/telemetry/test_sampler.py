@@ -15,6 +15,7 @@ from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.contract.telemetry import Gpu, Sample
 from remote.payload import process
+from remote.payload.jobs import secrets
 from remote.payload.telemetry import sampler
 from remote.payload.telemetry.meter import Meter
 from remote.payload.telemetry.sampler import Observer
@@ -71,9 +72,11 @@ def test_one_samples_while_a_job_runs_and_another_goes_on_when_it_is_killed(root
     os.kill(first[0], signal.SIGKILL)
     before = len(telemetry.read(BoxPaths(root).telemetry))
     until(lambda: len(telemetry.read(BoxPaths(root).telemetry)) > before)
+    secrets.keep(BoxPaths(root), "job-1", {"HF_TOKEN": "hf_secret"})
     job.kill()
     job.wait()
     until(lambda: not samplers(root))
+    assert secrets.of_job(BoxPaths(root), "job-1") == {}
 
 
 def test_one_that_waits_ends_with_who_started_it(root, job):
