@@ -9,6 +9,7 @@ An offset means the same byte for ever, whatever has been rotated or dropped.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -56,6 +57,14 @@ def times(folder: Path) -> Iterator[tuple[int, float]]:
             with suppress(ValueError):
                 offset, moment = line.split()
                 yield int(offset), float(moment)
+
+
+def note_time(folder: Path, offset: int) -> Path:
+    """Note that the byte at `offset`, and what follows it, is written now; returns the file that says so. Raises OSError."""
+    path = folder / TIMES
+    with path.open("ab") as file:
+        file.write(f"{offset} {time.time():.3f}\n".encode())
+    return path
 
 
 def read(folder: Path, offset: int, size: int, name: str = NAME) -> tuple[int, bytes]:

@@ -81,10 +81,14 @@ class Moments:
         return self._offsets[bisect_right(self._offsets, start) : bisect_left(self._offsets, end)]
 
     def since(self, moment: float, end: int) -> int:
-        """The first byte written at `moment` or later; `end` where there is none, 0 where no times are known."""
-        if not self._times:
-            return 0
-        return next((offset for offset, at in zip(self._offsets, self._times, strict=True) if at >= moment), end)
+        """The first byte written at `moment` or later; `end` where there is none, 0 where no times are known.
+
+        That is what follows the last one written before: what came ahead of a clock that was set back is older, whatever its time says.
+        """
+        number = next((number for number in range(len(self._times), 0, -1) if self._times[number - 1] < moment), 0)
+        if number == len(self._times):
+            return end if self._times else 0
+        return self._offsets[number]
 
 
 @dataclass(frozen=True)

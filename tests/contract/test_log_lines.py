@@ -99,6 +99,12 @@ def test_times_and_rotation(tmp_path):
     assert line_start(log, 8) == 5 and line_start(log, 10) == 10
 
 
+def test_a_clock_that_was_set_back_brings_nothing_old_and_hides_nothing_new():
+    ten, eleven = 36000.0, 39600.0
+    moments = Moments([(0, ten), (5, ten + 1800), (10, ten - 1800), (15, ten - 600)])  # set back by an hour at half past ten
+    assert [moments.since(since, 20) for since in (ten - 600, ten - 1700, ten - 1800, eleven)] == [15, 15, 0, 20]
+
+
 def test_without_times_nothing_is_left_out_for_its_age():
     assert start_of(Bytes(b"a\nb\n"), Moments(()), Filter(), 500.0, None) == 0
 

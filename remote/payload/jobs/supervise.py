@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote.contract import atomic, disk, notices
+from remote.contract import atomic, disk, job_log, notices
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
@@ -154,6 +154,7 @@ def _make_room(paths: JobPaths, state: JobState) -> None:
         path.unlink(missing_ok=True)
     moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     note = f"started again at {moment} after {state.status.value}"
+    job_log.note_time(paths.folder, job_log.parts(paths.folder)[-1].end)
     _append(paths.log, f"---- {note} ----")
     if paths.metrics.exists():
         last = _last_metric(paths.metrics)

@@ -226,10 +226,8 @@ class Log:
         if time.monotonic() - self._noted_at < TIMES_EVERY_SECONDS:
             return
         self._noted_at = time.monotonic()
-        path = self._folder / job_log.TIMES
         with contextlib.suppress(OSError):
-            with path.open("ab") as file:
-                file.write(f"{self._start + self._size} {time.time():.3f}\n".encode())
+            path = job_log.note_time(self._folder, self._start + self._size)
             if path.stat().st_size > TIMES_BYTES:
                 _thin(path)
 

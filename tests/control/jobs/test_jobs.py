@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from remote.contract import job_log
 from remote.contract.jobs import Cause, Status
+from remote.contract.log_lines import Filter, FolderLog, Moments, Scan
 from remote.contract.paths import BoxPaths
 from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
@@ -129,6 +131,21 @@ def test_a_failed_job_starts_again_without_what_it_left(box, digest, folder, to_
     assert (ended.cause, ended.kept) == (Cause.CODE, ""), "no word of the first failure is left"
     log = folder().log.read_text()
     assert "not a number" in log and "---- started again at " in log and log.index("started again") < log.index("a bug")
+
+
+def test_the_line_between_two_attempts_has_a_time_of_its_own(box, digest, folder, to_the_end):
+    start(box, ROOT, spec(digest, "failing", how="bug"))
+    to_the_end()
+    (folder().folder / job_log.TIMES).write_text("0 100.0\n")
+    with folder().log.open("a") as log:
+        log.write("a line that has no end")
+    began = time.time()
+    start(box, ROOT, spec(digest, "failing", how="bug"), again=True)
+    to_the_end()
+    log = FolderLog(folder().folder)
+    pieces = Scan(log, 0, Filter(), Moments(log.times())).pieces()
+    at = {piece.at for piece in pieces if b"---- started again" in piece.content}
+    assert len(at) == 1 and began - 1 < at.pop() < time.time() + 1
 
 
 def test_another_attempt_marks_the_metrics_and_keeps_checkpoints(box, digest, folder, to_the_end):
