@@ -132,8 +132,8 @@ def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) ->
     heard, alerts, watcher = time.monotonic(), Alerts(out, Warnings(paths, sources[0].offset)), StateWatch(paths)
     ends: list[int] = []
     while True:
-        alerts.look()
         state = watcher.look()
+        alerts.look(state)
         alerts.tell_place(state)
         if not ends and (once or state.status.is_final):
             ends = [source.end() for source in sources]  # whoever goes on writing now is not waited for
@@ -175,8 +175,8 @@ class Alerts:
         self._out, self._warnings = out, warnings
         self._looked_at, self._kind, self._place = float("-inf"), "", ""
 
-    def look(self) -> None:
-        """Send what is new, now and then."""
+    def look(self, state: JobState) -> None:
+        """Send what is new for who follows a job that stands so, now and then."""
         if time.monotonic() - self._looked_at < HEARTBEAT_SECONDS:
             return
         self._looked_at = time.monotonic()
@@ -185,7 +185,7 @@ class Alerts:
         if kind and kind != self._kind:
             self._tell(text)
         self._kind = kind
-        for warning in self._warnings.new():
+        for warning in self._warnings.new(state):
             self._tell(warning)
 
     def tell_place(self, state: JobState) -> None:
