@@ -17,7 +17,7 @@ from remote.contract.jobs import Cause, JobState
 from remote.control.errors import BoxUnreachable, JobFailed
 from remote.control.jobs.mirror import Mirror, OnText, each_line
 from remote.control.transport.base import Stream, Transport, last_lines
-from remote.control.transport.payload import NOT_DEPLOYED, payload_command
+from remote.control.transport.payload import NOT_DEPLOYED, is_older, older, payload_command
 from remote.control.transport.persist import PATIENCE_SECONDS, persistently
 
 SILENCE_SECONDS = HEARTBEAT_SECONDS * 5
@@ -125,6 +125,8 @@ def _measured(on_metric: Callable[[Metric], None]) -> Callable[[str], None]:
 
 def _broken_off(where: str, exit_code: int, stderr: bytes) -> Exception:
     why = f"exit code {exit_code}: {last_lines(stderr)}"
+    if is_older(stderr):
+        return older(where)
     if exit_code == NOT_DEPLOYED or b"Error" in stderr:
         remedy = "`./inv deploy`, then the same command"
         return JobFailed("the job cannot be followed", cause=Cause.CODE, where=where, why=why, remedy=remedy)

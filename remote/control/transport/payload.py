@@ -17,6 +17,14 @@ from remote.control.transport.base import Stdin, Stream, Transport, last_lines
 NOT_DEPLOYED = 78
 NO_PYTHON = 127
 
+_OLDER = re.compile(
+    rb"No module named '?remote\.payload\b"
+    # What argparse says to a word that it does not know, and a class of the contract to a field.
+    rb"|^\S+: error: (?:unrecognized arguments|argument .*invalid choice|the following arguments are required|ambiguous option)"
+    rb"|^TypeError: (?:\w+\.)?__init__\(\) got an unexpected keyword argument", re.MULTILINE,
+)  # fmt: skip
+"""What a release says that does not know the command: releases that are out there say it for ever."""
+
 
 def payload_command(box_root: str, module: str, *args: str) -> str:
     """The shell command that runs `remote.payload.MODULE` of the current release with the system's Python."""
@@ -97,8 +105,7 @@ def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception
     if exit_code == 0 and not stderr:
         return BoxUnreachable("the box did not answer", where=transport.where, remedy="run the command again")
     if is_older(stderr):
-        what = "the code on the box is of an older Windlass, and knows no such command"
-        return PreflightFailed(what, where=transport.where, remedy=f"{deploy}, then the same command")
+        return older(transport.where)
     return JobFailed(
         "a command of Windlass failed on the box", cause=Cause.CODE, where=transport.where,
         why=f"exit code {exit_code}: {last_lines(stderr)}", remedy=f"{deploy}, then run the command again",
@@ -106,8 +113,14 @@ def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception
 
 
 def is_older(stderr: bytes) -> bool:
-    """Whether a command failed because the release on the box is of an older Windlass, which does not know it."""
-    return re.search(rb"No module named '?remote\.payload\b", stderr) is not None
+    """Whether a command failed because the release on the box is of an older Windlass, which does not know it, or a word of it."""
+    return _OLDER.search(stderr) is not None
+
+
+def older(where: str) -> PreflightFailed:
+    """The release on the box is of an older Windlass than this laptop."""
+    what, box = "the code on the box is of an older Windlass, and does not know what is asked of it", _box_of(where)
+    return PreflightFailed(what, where=where, remedy=f"`./inv deploy{f' {box}' if box else ''}`, then the same command")
 
 
 def _box_of(where: str) -> str:

@@ -17,7 +17,7 @@ from remote.contract.events import Metric
 from remote.contract.frames import FrameReader, encode, mark, marked_bytes
 from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
-from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused
+from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused, PreflightFailed
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import Mirror, each_line, holes, last_state
 from remote.control.jobs.start import start
@@ -161,6 +161,16 @@ def test_two_followers_into_one_file(box, digest, tmp_path):
 def test_an_unknown_job_is_no_reason_to_wait(box, digest, tmp_path):
     with pytest.raises(JobFailed, match="there is no job job-1"):
         run(box, tmp_path, [])
+
+
+def test_a_box_of_before_a_word_is_told_as_that_at_once(box, ended, tmp_path):
+    module = box.home / ROOT / "current/remote/payload/logs/follow.py"
+    text = module.read_text()
+    module.unlink()  # it shares its disk blocks with other releases
+    module.write_text(text.replace('parser.add_argument("--tail", type=int, default=0)', "parser.set_defaults(tail=0)"))
+    with pytest.raises(PreflightFailed, match="of an older Windlass") as caught:
+        run(box, tmp_path, [], tail_bytes=10, patience_seconds=0.0)
+    assert "`./inv deploy fake`" in caught.value.remedy
 
 
 def test_patience_ends(box, ended, tmp_path):

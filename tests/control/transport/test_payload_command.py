@@ -41,6 +41,23 @@ def test_an_older_release_names_the_remedy(box):
     assert caught.value.remedy == "`./inv deploy fake`, then the same command"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import argparse; argparse.ArgumentParser(prog='follow').parse_args()",
+        "import argparse; p = argparse.ArgumentParser(); p.add_subparsers(dest='verb').add_parser('status'); p.parse_args()",
+        "import argparse; p = argparse.ArgumentParser(); p.add_argument('id'); p.add_argument('more'); p.parse_args()",
+        "from dataclasses import make_dataclass; make_dataclass('Question', ['jobs'])(jobs=[], seen={})",
+    ],
+)
+def test_an_older_release_that_does_not_know_a_word_names_the_remedy(box, body):
+    echo_release(box.home, "windlass")
+    (box.home / "windlass/current/remote/payload/follow.py").write_text(body)
+    with pytest.raises(PreflightFailed, match="of an older Windlass") as caught:
+        call(box, payload_command("windlass", "follow", "--tail=100"))
+    assert caught.value.remedy == "`./inv deploy fake`, then the same command"
+
+
 def test_no_python(box):
     with pytest.raises(PreflightFailed, match="no python3") as caught:
         call(box, "no-such-program-here")
