@@ -74,4 +74,6 @@ def _made(ground: Ground, size: int) -> Artifact:
             sha.update(piece)
             file.write(piece)
             left -= len(piece)
+        file.flush()
+        os.fsync(file.fileno())  # else whoever syncs what has come waits for this too
     return Artifact("jobs/pulled/artifacts/weights.bin", size, sha.hexdigest())

@@ -14,6 +14,7 @@ Imports are few, and late where they are heavy: somebody waits for the first byt
 # pathlib is one of the heavy ones:
 # ruff: noqa: PTH110, PTH112, PTH113, PTH116, PTH118
 
+import errno
 import json
 import os
 import sys
@@ -24,6 +25,8 @@ CHANGED = 65
 PUTS_AT_ONCE = 4
 _CHUNK = 1 << 18
 _SECONDS = 120
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)
+"""Not every kernel and file system copies into a pipe by itself; where it does, that costs a tenth less of processor time in all."""
 
 
 def main() -> None:
@@ -57,13 +60,17 @@ class Ranges:
         """Each file's name relative to the path, and its bytes."""
         return [(name, size) for name, _, size in self._files]
 
-    def pieces(self, start: int, end: int) -> "Iterator[bytes]":
-        """The bytes from `start` to `end`. Raises ValueError when a file is shorter than it was."""
+    def parts(self, start: int, end: int) -> "Iterator[tuple[str, int, int]]":
+        """What lies from `start` to `end`: files, and from where to where each."""
         at = 0
         for _, file, size in self._files:
             if at < end and start < at + size:
-                yield from _bytes_of(file, max(start - at, 0), min(end - at, size))
+                yield file, max(start - at, 0), min(end - at, size)
             at += size
+
+    def content(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end`. Raises ValueError when a file is shorter than it was."""
+        return b"".join(piece for part in self.parts(start, end) for piece in _bytes_of(*part))
 
 
 def _names_in(folder: str) -> "Iterator[str]":
@@ -80,22 +87,46 @@ def _bytes_of(file: str, start: int, end: int) -> "Iterator[bytes]":
         while start < end:
             piece = opened.read(min(_CHUNK, end - start))
             if not piece:
-                raise ValueError(f"{file} has changed while it was sent")
+                raise _changed(file)
             start += len(piece)
             yield piece
 
 
+def _changed(file: str) -> ValueError:
+    return ValueError(f"{file} has changed while it was sent")
+
+
 def _write(artifact: Ranges, start: int, end: int) -> None:
     try:
-        for piece in artifact.pieces(start, end):
-            sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+        for part in artifact.parts(start, end):
+            _write_part(*part)
     except BrokenPipeError:
         os._exit(0)  # the laptop is gone
     except ValueError as error:
         _end(CHANGED, str(error))
     except OSError as error:
         _end(1, str(error))
+
+
+def _write_part(file: str, start: int, end: int) -> None:
+    with open(file, "rb", buffering=0) as opened:
+        while start < end:
+            try:
+                sent = os.sendfile(1, opened.fileno(), start, end - start)
+            except OSError as error:
+                if error.errno not in _NO_SENDFILE:
+                    raise
+                break
+            if not sent:
+                raise _changed(file)
+            start += sent
+    for piece in _bytes_of(file, start, end):
+        _write_all(piece)
+
+
+def _write_all(content: bytes) -> None:
+    while content:
+        content = content[os.write(1, content) :]
 
 
 def _putter(artifact: Ranges) -> "Callable[[int, int, str], None]":
@@ -111,7 +142,7 @@ def _putter(artifact: Ranges) -> "Callable[[int, int, str], None]":
 
 def _put(artifact: Ranges, start: int, end: int, url: str) -> None:
     try:
-        _upload(url, b"".join(artifact.pieces(start, end)))
+        _upload(url, artifact.content(start, end))
         _say({"put": start})
     except ValueError as error:
         _end(CHANGED, str(error))
@@ -146,9 +177,7 @@ def _end(code: int, why: str) -> None:
 
 
 def _say(line: "dict[str, object]") -> None:
-    content = json.dumps(line).encode() + b"\n"
-    while content:  # one write, where it fits a pipe: lines of several threads do not mix
-        content = content[os.write(1, content) :]
+    _write_all(json.dumps(line).encode() + b"\n")  # one write, where it fits a pipe: lines of several threads do not mix
 
 
 if __name__ == "__main__":
