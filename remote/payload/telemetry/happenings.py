@@ -65,19 +65,22 @@ class Happening:
 
 
 class Happenings:
-    """The events of a box from the moment `since` on, each once. `seen` goes on where an earlier one was."""
+    """The events of a box from the moment `since` on, each once. `seen` goes on where an earlier one was: what follows is new, whatever
+    its time says."""
 
     def __init__(self, timeline: Path, watchdogs: Sequence[Path], since: float, seen: dict[str, Seen]) -> None:
         logs = [folder / "log" for folder in watchdogs]
         self._files = {str(path): GrowingFile(path, seen.get(str(path), [])) for path in (timeline, *logs)}
         self._readers = {str(timeline): _of_timeline, **{str(log): _of_watchdog for log in logs}}
-        self._since = since
+        self._since = {name: -math.inf if seen.get(name) else since for name in self._files}
 
     def new(self) -> list[Happening]:
         """What happened since the last look, by time; those of one file stay in its order, whatever a clock did meanwhile."""
         files = [self._ranked(name, file.new_lines()) for name, file in self._files.items()]
         merged = heapq.merge(*files, key=lambda each: each[0])
-        return [happening for _, happening in merged if happening.event.time >= self._since]
+        found = [happening for _, happening in merged if happening.event.time >= self._since[happening.file]]
+        self._since = dict.fromkeys(self._files, -math.inf)
+        return found
 
     def _ranked(self, name: str, lines: Iterator[tuple[str, Seen]]) -> Iterator[tuple[float, Happening]]:
         before, newest = None, 0.0

@@ -30,6 +30,8 @@ LINGER_SECONDS = 6.0
 
 _FIRST_SECONDS = 0.2
 _KERNEL_SECONDS = 30.0
+_SAME_SECONDS = 0.001
+"""The time of a line of the kernel is worked out anew at each look, and comes out that exactly."""
 _OVER_SECONDS = 60.0
 _LOG_BYTES = 64 * 1024
 _RELEASE = Path(__file__).resolve().parents[3]
@@ -98,7 +100,7 @@ class Observer:
         self._root, self._path = root, BoxPaths(root).timeline
         self._standing: dict[str, tuple[str, str, float]] = {}
         self._errors: dict[int, int] = {}
-        self._heard_at = self._last_heard()
+        self._heard = self._last_heard()
         self._listened_at = -float("inf")
 
     def observe(self, taken: Sample, gpu_silent: bool) -> None:
@@ -119,16 +121,19 @@ class Observer:
     def listen(self) -> None:
         """Note what the kernel said since it was heard last."""
         self._listened_at = time.monotonic()
-        for moment, text in kernel.lines(self._heard_at):
-            if moment > self._heard_at:
-                self._heard_at = moment
+        booted = _booted_at()
+        for moment, text in kernel.lines(self._heard + booted):
+            if moment - booted > self._heard + _SAME_SECONDS:
+                self._heard = moment - booted
                 if kind := kernel.classify(text):
                     timeline.append(self._path, timeline.Event(moment, "kernel", "error" if kind in _GRAVE else "warning", text))
 
     def _last_heard(self) -> float:
-        """The newest line of the kernel that an earlier sampler noted, else now."""
-        told = [event.time for event in timeline.read(self._path) if event.source == "kernel"]
-        return max([time.time() - _KERNEL_SECONDS, *told])
+        """How long after the boot the kernel said the newest line that an earlier sampler noted, or that is too old to be noted now. By a
+        clock that nobody sets: after the time of day was set back, new lines would pass for old ones."""
+        now = time.time()
+        told = [event.time for event in timeline.read(self._path) if event.source == "kernel" and event.time <= now + _KERNEL_SECONDS]
+        return max([now - _KERNEL_SECONDS, *told]) - _booted_at()
 
     def _count_errors(self, taken: Sample) -> None:
         for gpu in taken.gpus:
@@ -140,6 +145,10 @@ class Observer:
 
     def _note(self, source: str, text: str, level: str = "warning") -> None:
         timeline.append(self._path, timeline.Event(time.time(), source, level, text))
+
+
+def _booted_at() -> float:
+    return time.time() - time.monotonic()
 
 
 _GRAVE = {kernel.XID, kernel.OUT_OF_MEMORY, kernel.HARDWARE, kernel.DISK}

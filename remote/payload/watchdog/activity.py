@@ -81,11 +81,11 @@ def _job(state: Path) -> Job | None:
 
 
 def _sign(paths: JobPaths) -> str:
-    """The newest change of its log, its metrics and its checkpoints."""
+    """When its log, its metrics and its checkpoints changed, as one number. Not the newest: after a clock was set back, that would stay."""
     places = [paths.log, paths.metrics, paths.checkpoints]
     if paths.checkpoints.is_dir():
         places += paths.checkpoints.iterdir()
-    return str(max((_changed(place) for place in places), default=0))
+    return str(sum(_changed(place) for place in places))
 
 
 def _changed(path: Path) -> int:

@@ -81,6 +81,20 @@ def test_one_reader_sees_each_once_whatever_the_clock_does(box):
     for time in (50.0, 10.0, 60.0):
         append(box / "timeline.jsonl", Event(time, "job", "info", f"{time}"))
     assert texts(reader.new()) == ["50.0", "10.0", "60.0"] and reader.new() == []
+
+
+def test_what_comes_after_the_clock_was_set_back_is_no_less_new(box):
+    reader = happenings(box, since=100.0)
+    for time in (50.0, 150.0):
+        append(box / "timeline.jsonl", Event(time, "job", "info", f"{time}"))
+    (first,) = reader.new()
+    append(box / "timeline.jsonl", Event(60.0, "job", "info", "later"))
+    assert (first.event.text, texts(reader.new())) == ("150.0", ["later"])
+    assert texts(happenings(box, {first.file: first.seen}, since=100.0).new()) == ["later"]
+
+
+def test_a_line_that_is_torn_is_waited_for(box):
+    reader = happenings(box)
     with (box / "timeline.jsonl").open("a") as file:
         file.write('{"time": "torn')
     assert reader.new() == []

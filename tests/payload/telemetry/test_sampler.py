@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,29 @@ def test_errors_of_the_memory_are_counted_from_the_first_sample(root):
     for errors in (5, 5, 7, 7):
         observer.observe(sample_of(errors=errors), gpu_silent=False)
     assert noted(root) == [("gpu", "error", "GPU 0: 2 memory errors that ECC could not correct")]
+
+
+def test_what_the_kernel_says_after_the_clock_was_set_back_is_noted_too(root, tmp_path, monkeypatch):
+    log = tmp_path / "kernel"
+    monkeypatch.setenv("WINDLASS_KERNEL_LOG", str(log))
+    lines = [(time.time() - 2, "NVRM: Xid (PCI:0000:00:1e): 31, first")]
+
+    def said(back):
+        """As the kernel tells it: times are worked out from how long after the boot it was."""
+        stamps = [datetime.fromtimestamp(moment - back, UTC).isoformat() for moment, _ in lines]
+        log.write_text("".join(f"{stamp} {text}\n" for stamp, (_, text) in zip(stamps, lines, strict=True)))
+
+    said(0)
+    observer = Observer(root)
+    observer.listen()
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() - 3600)
+    lines.append((time.time() + 3600, "NVRM: Xid (PCI:0000:00:1e): 79, second"))
+    said(3600)
+    observer.listen()
+    observer.listen()
+    assert [text[-6:].strip() for _, _, text in noted(root)] == ["first", "second"]
+    Observer(root).listen()
+    assert len(noted(root)) == 2
 
 
 def test_what_the_kernel_said_is_noted_once_over_two_samplers(root, tmp_path, monkeypatch):
