@@ -108,12 +108,17 @@ def last_lines(output: bytes, count: int = 3) -> str:
 
 
 class Tail:
-    """A thread that drains a stream so that it can never block its writer, and keeps the end of it."""
+    """A thread that drains a stream so that it can never block its writer, and keeps the end of it. Nothing is read before `begin`."""
 
     def __init__(self, read: Callable[[], bytes]) -> None:
         self._read, self._kept = read, bytearray()
-        self._thread = threading.Thread(target=self._drain, name="stderr", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """There is something to drain. Calls after the first do nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._drain, name="stderr", daemon=True)
+            self._thread.start()
 
     def _drain(self) -> None:
         try:
@@ -125,7 +130,8 @@ class Tail:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end of the stream."""
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)
 
     @property
     def content(self) -> bytes:
@@ -136,15 +142,23 @@ class Tail:
 class Feeder:
     """A thread that writes standard input piece by piece while the caller reads the output: neither side waits for the other.
 
-    A command may stop reading early; that is its right, and no error. A source that cannot be read is one: see `error`.
+    A command may stop reading early; that is its right, and no error. A source that cannot be read is one: see `error`. Up to `at_once`
+    bytes, which surely need not wait, are written right here, and no thread is made.
     """
 
-    def __init__(self, source: Stdin, piece: int, *, write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None]):
+    def __init__(
+        self, source: Stdin, piece: int, *, write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None],
+        at_once: int = -1,
+    ) -> None:  # fmt: skip
         self._source, self._piece, self._write, self._finish, self._abort = source, piece, write, finish, abort
         self.sent = 0
         self.error: Exception | None = None
-        self._thread = threading.Thread(target=self._feed, name="stdin", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if isinstance(source, bytes) and len(source) <= at_once:
+            self._feed()
+        else:
+            self._thread = threading.Thread(target=self._feed, name="stdin", daemon=True)
+            self._thread.start()
 
     def _pieces(self) -> Iterator[bytes]:
         if isinstance(self._source, bytes):
@@ -173,4 +187,5 @@ class Feeder:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until everything is written."""
-        self._thread.join(timeout)
+        if self._thread is not None:
+            self._thread.join(timeout)

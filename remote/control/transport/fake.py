@@ -60,6 +60,7 @@ class FakeStream:
         )  # fmt: skip
         self._stdin, self._stdout = _pipe(self._process.stdin), _pipe(self._process.stdout)
         self._stderr = Tail(lambda: os.read(_pipe(self._process.stderr).fileno(), CHUNK_BYTES))
+        self._stderr.begin()
         self._feeder = Feeder(stdin, CHUNK_BYTES, write=self._write, finish=self._stdin.close, abort=self._kill)
         self._timer = threading.Timer(timeout, self._expire) if timeout is not None else None
         if self._timer:

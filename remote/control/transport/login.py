@@ -3,8 +3,9 @@
 import base64
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,20 +62,27 @@ class Lost(Exception):
     """The connection ended while a key was tried, and not because of it."""
 
 
-def log_in(address: "Address", connection: "Connection", left: list[Candidate], tried: list[str]) -> bool:
+def log_in(
+    address: "Address",
+    connection: "Connection",
+    left: list[Candidate],
+    tried: list[str],
+    ahead: "Callable[[Connection], None] | None" = None,
+) -> bool:
     """Whether one of the keys in `left` was taken. Moves what was refused from `left` to `tried`; stops early when the server hangs up.
 
     A server that means it says so, or answers first. An end without either is no refusal: then Lost is raised, or the key stays in `left`
-    for the next connection.
+    for the next connection. `ahead` is called behind the request with a key that is the only one.
     """
     is_first = True
+    behind = partial(ahead, connection) if ahead and len(left) == 1 and not tried and connection.takes_guesses else None
     while left and connection.is_active():
         candidate = left.pop(0)
         if address.admit is not None:
             address.admit(candidate.public_line)
         connection.pulse.allow(candidate.patience_seconds(address.dead_after))
         try:
-            connection.auth_publickey(address.user, candidate.key)
+            connection.log_in(address.user, candidate.key, behind)
             return True
         except (SSHException, OSError, EOFError) as error:
             if not isinstance(error, paramiko.AuthenticationException):

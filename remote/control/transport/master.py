@@ -124,6 +124,7 @@ class SessionStream:
         os.set_blocking(self._stdin.fileno(), False)
         self._left = threading.Event()
         self._stderr = Tail(self._read_stderr)
+        self._stderr.begin()
         self._feeder = Feeder(stdin, _CHUNK_BYTES, write=self._write, finish=self._stdin.close, abort=self._process.kill)
 
     @property

@@ -19,6 +19,7 @@ from remote.control.errors import BoxUnreachable, HostKeyMismatch
 from remote.control.transport import login
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, run_to_end
 from remote.control.transport.dial import dial, until_greeted
+from remote.control.transport.eager import EagerTransport, Session, Unheard
 from remote.control.transport.pulse import Link, Pulse
 
 DEAD_AFTER_SECONDS = 10.0
@@ -80,7 +81,7 @@ class Address:
         return f"`bastion:` of {self.name}" if self.is_bastion else self.name
 
 
-class Connection(paramiko.Transport):  # type: ignore[misc]
+class Connection(EagerTransport):
     """A paramiko connection that knows whether its peer lives, and what it said in farewell."""
 
     def __init__(self, link: Link, dead_after: float) -> None:
@@ -123,6 +124,7 @@ class SshTransport:
         self.round_trips = self.bytes_sent = 0
         self._pinned = pinned
         self._connection: Connection | None = None
+        self._guesses = True
         self._lock = threading.Lock()
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
@@ -133,16 +135,23 @@ class SshTransport:
         """Start a command."""
         self.round_trips += 1
         self.bytes_sent += len(command.encode())
-        connection, channel = self._session()
+        stream = SshStream(self, command, stdin, timeout, silence)
+        connection = self._session(stream)
         try:
-            channel.exec_command(command)
+            stream.begin()
+        except Unheard:  # which happens once at most
+            self._guesses = False
+            self._drop(connection)
+            self.round_trips -= 1
+            self.bytes_sent -= len(command.encode())
+            return self.open(command, stdin, timeout, silence)
         except (SSHException, OSError, EOFError) as error:  # it may run, or not: from here on only the caller may try again
             if connection.is_active():
                 raise self._refused(str(error)) from None
             self._drop(connection)
             raise self._lost(connection.why_lost(error)) from None
         connection.settled()
-        return SshStream(self, connection, channel, stdin, timeout, silence)
+        return stream
 
     def another(self) -> "SshTransport":
         """A second connection to the same box, not opened yet."""
@@ -161,13 +170,19 @@ class SshTransport:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _session(self) -> tuple[Connection, paramiko.Channel]:
-        """A channel on which nothing was said yet; over a connection made anew, once, where the one at hand proves dead."""
+    def _session(self, stream: "SshStream") -> Connection:
+        """Get the stream a channel on which nothing was said yet; over a connection made anew, once, where the one at hand proves dead.
+        While that is made, the stream may send its command ahead."""
         until = time.monotonic() + FREE_SECONDS
         while True:
-            connection, is_new = self._connected()
+            connection, is_new = self._connected(stream.send_ahead if self._guesses else None)
+            if stream.is_sent:
+                return connection
             try:
-                return connection, connection.open_session(WINDOW_BYTES, PACKET_BYTES, SESSION_SECONDS)
+                session = connection.request_session()
+                session.await_opened(SESSION_SECONDS)
+                stream.use(connection, session)
+                return connection
             except paramiko.ChannelException as error:
                 if time.monotonic() > until:
                     raise self._refused(error.text) from None
@@ -177,11 +192,11 @@ class SshTransport:
                 if is_new:
                     raise self._lost(connection.why_lost(error)) from None
 
-    def _connected(self) -> tuple[Connection, bool]:
+    def _connected(self, ahead: "Callable[[Connection], None] | None") -> tuple[Connection, bool]:
         with self._lock:
             is_new = self._connection is None or not self._connection.is_active()
             if self._connection is None or is_new:
-                self._connection = connect(self.address, self._pinned(self.address.alias))
+                self._connection = connect(self.address, self._pinned(self.address.alias), ahead)
             return self._connection, is_new
 
     def _drop(self, connection: Connection) -> None:
@@ -204,19 +219,55 @@ class SshTransport:
 
 
 class SshStream:
-    """A command running in a channel of its own."""
+    """A command in a channel of its own: it gets one by `use` or `send_ahead`, and runs once `begin` returns."""
 
-    def __init__(
-        self, transport: SshTransport, connection: Connection, channel: paramiko.Channel,
-        stdin: Stdin, timeout: float | None, silence: float | None,
-    ) -> None:  # fmt: skip
-        self._transport, self._connection, self._channel = transport, connection, channel
-        self._deadline = time.monotonic() + timeout if timeout is not None else None
-        self._silence = silence
+    _connection: Connection
+    _channel: Session
+    _feeder: Feeder | None = None
+    _deadline: float | None = None
+
+    def __init__(self, transport: SshTransport, command: str, stdin: Stdin, timeout: float | None, silence: float | None) -> None:
+        self._transport, self._command, self._stdin = transport, command, stdin
+        self._timeout, self._silence = timeout, silence
         self._exit_code = -1
-        self._timeout = timeout
         self._stderr = Tail(self._read_stderr)
-        self._feeder = Feeder(stdin, channel.out_max_packet_size - 64, write=self._send, finish=channel.shutdown_write, abort=channel.close)
+        self.is_sent = False
+
+    def use(self, connection: Connection, session: Session) -> None:
+        """This is the channel."""
+        self._connection, self._channel = connection, session
+        session.on_stderr = self._stderr.begin
+
+    def send_ahead(self, connection: Connection) -> None:
+        """Send the command on the first channel of a connection, before anybody is logged in; and input that could be sent again."""
+        self.use(connection, connection.request_session())
+        self._channel.guess()
+        self._send_command()
+        if isinstance(self._stdin, bytes):
+            self._feed()
+
+    def begin(self) -> None:
+        """Send what was not sent ahead, and wait until the command runs. Raises Unheard where it surely does not; SSHException, OSError or
+        EOFError."""
+        if not self.is_sent:
+            self._send_command()
+        else:
+            self._channel.await_opened(SESSION_SECONDS)
+        if self._feeder is None:
+            self._feed()
+        self._channel.await_begun()
+        self._deadline = time.monotonic() + self._timeout if self._timeout is not None else None
+
+    def _send_command(self) -> None:
+        self.is_sent = True
+        self._channel.ask(self._command, lend=self._connection.takes_guesses)
+
+    def _feed(self) -> None:
+        channel = self._channel
+        self._feeder = Feeder(
+            self._stdin, channel.out_max_packet_size - 64, write=self._send, finish=channel.shutdown_write, abort=channel.close,
+            at_once=channel.credit,
+        )  # fmt: skip
 
     @property
     def exit_code(self) -> int:
@@ -240,8 +291,9 @@ class SshStream:
     def __exit__(self, *exception: object) -> None:
         with contextlib.suppress(EOFError, OSError):  # on a dying connection closing fails too, and must not hide why
             self._channel.close()
-        self._feeder.join(self._transport.address.dead_after)
-        self._transport.bytes_sent += self._feeder.sent
+        if self._feeder is not None:
+            self._feeder.join(self._transport.address.dead_after)
+            self._transport.bytes_sent += self._feeder.sent
 
     def _read(self) -> bytes:
         limits = [seconds for seconds in (self._silence, self._remaining()) if seconds is not None]
@@ -279,7 +331,7 @@ class SshStream:
         if self._remaining() == 0 and not self._channel.status_event.is_set():
             raise self._transport._lost(f"no answer within {self._timeout:g} s")
         self._channel.status_event.wait(self._remaining())
-        if self._feeder.error is not None:
+        if self._feeder is not None and self._feeder.error is not None:
             raise self._feeder.error
         status: int = self._channel.exit_status
         if status == -1 and self._is_lost():
@@ -292,8 +344,12 @@ class SshStream:
         return not self._connection.is_alive() or not self._connection.is_active()
 
 
-def connect(address: Address, pinned: list[str]) -> Connection:
-    """An authenticated connection. Raises BoxUnreachable, HostKeyMismatch, LoginRefused."""
+def connect(address: Address, pinned: list[str], ahead: Callable[[Connection], None] | None = None) -> Connection:
+    """An authenticated connection. Raises BoxUnreachable, HostKeyMismatch, LoginRefused.
+
+    `ahead` sends more right behind the login request, without waiting for its answer. It is called where that can do no harm: the host key
+    is the pinned one, the server takes it, and there is one key to try.
+    """
     expected = [host_key_of(line) for line in pinned]
     if not expected:
         raise _no_host_key(address)
@@ -301,7 +357,7 @@ def connect(address: Address, pinned: list[str]) -> Connection:
     try:
         with login.candidates(address) as left:
             tried: list[str] = []
-            while not login.log_in(address, connection, left, tried):
+            while not login.log_in(address, connection, left, tried, ahead):
                 connection.close()
                 if not left:
                     raise login.rejected(address, tried)

@@ -160,7 +160,7 @@ def test_a_command_whose_request_was_sent_is_never_sent_again(box, proxy, sshd):
     # A channel's own confirmation would be missing first: let that through, and lose the command's.
     proxy.heal(resume=True)
     session = box._session
-    box._session = lambda: (session(), proxy.half_open(links.DOWN))[0]
+    box._session = lambda stream: (session(stream), proxy.half_open(links.DOWN))[0]
     with pytest.raises(BoxUnreachable, match="was lost"):
         box.exec(f"echo ran >> {sshd.home}/runs")
     box._session = session
