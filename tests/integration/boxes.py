@@ -97,10 +97,12 @@ STAGES = {
         eaten = [bytearray(b"x" * 8_000_000) for _ in range(100)]
     """,
     "telling": """
-        import os
+        import os, time
         from remote.payload.job import StageFailed
         from remote.contract.jobs import Cause
         print("the token is " + os.environ["TOKEN"], flush=True)
+        while job.option("patient") and not (job.paths.folder / "go").exists():
+            time.sleep(0.02)
         raise StageFailed(Cause.DATA, "refused", "with " + os.environ["TOKEN"])
     """,
 }

@@ -1,5 +1,6 @@
 """Why a job ended, as it is recorded: by what the kernel said, on a full disk, with a secret in its words, and on the box's timeline."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
 from remote.payload.telemetry import kernel
+from remote.payload.transfer.spill import cargo_of
 from tests.integration import boxes
 from tests.integration.boxes import await_true, spec
 
@@ -146,6 +148,34 @@ def test_a_secret_reaches_the_stage_and_nothing_else(box, digest, paths, ended):
     kept = [path for path in (box.home / ROOT).rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
     assert kept == []
     assert token not in "".join(box.commands)
+
+
+def test_while_a_job_runs_its_secrets_are_in_the_surroundings_of_its_stage_alone(box, digest, paths, ended):
+    token = f"s3cr3t-value-{os.getpid()}"
+    start(box, ROOT, spec(digest, "telling", patient=True), secrets={"TOKEN": token})
+    await_true(lambda: paths.log.exists() and "***" in paths.log.read_text())
+    await_true(lambda: BoxPaths(box.home / ROOT).telemetry.exists())
+    stage = json.loads((paths.folder / "stage.json").read_text())["pid"]
+    assert read_state(box, ROOT, "job-1").status is Status.RUNNING
+    assert processes_with(token, "cmdline") == set()
+    assert processes_with(token, "environ") == {stage}
+    root = box.home / ROOT
+    holding = {path.relative_to(root) for path in root.rglob("*") if path.is_file() and token.encode() in path.read_bytes()}
+    assert holding == {Path("secrets/job-1")}
+    cargo = cargo_of(BoxPaths(root), paths, "bucket")
+    assert token.encode() not in b"".join([*cargo.records.values(), *(path.read_bytes() for path in cargo.files.values())])
+    (paths.folder / "go").touch()
+    assert ended().cause is Cause.DATA and processes_with(token, "environ") == set()
+
+
+def processes_with(value, place):
+    """Every process of this machine that has the value in its arguments or its surroundings."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if value.encode() in (process / place).read_bytes():
+                found.add(int(process.name))
+    return found
 
 
 # ---- a full disk -----------------------------------------------------------------------------------------------------
