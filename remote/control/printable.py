@@ -14,6 +14,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{ending}"
 
 
+def sized(count: int) -> str:
+    """`1,200 bytes`, `170.0 MB`, `4.00 GB`: an amount of bytes."""
+    if count < 100_000:
+        return counted(count, "byte")
+    return f"{count / 1e6:,.1f} MB" if count < 1_000_000_000 else f"{count / 1e9:,.2f} GB"
+
+
 def plain(text: str) -> str:
     """A text without colours and carriage returns, and with a dot for every other control character but line ends and tabs."""
     return text if text.isprintable() else _DISTURBING.sub("·", _PASSED_OVER.sub("", text))

@@ -1,12 +1,13 @@
 """The bucket of the inventory, for one run: the right to write there, what boxes have spilled, and the way back."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from remote.contract import atomic
 from remote.contract.spill import PIECE_BYTES, Grant, Kept, Manifest, manifest_key, prefix_of
@@ -17,6 +18,12 @@ from remote.control.errors import CloudError
 FETCH_SECONDS = 6 * 3600
 LONGEST_GRANT_SECONDS = 7 * 86400
 """What AWS signs at most."""
+
+_CHUNK = 1 << 20
+
+
+class BrokenOff(Exception):
+    """The connection to the bucket is lost; says why. Whoever asks again for the rest may well get it."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +81,34 @@ class Bucket:
         return {"manifest": asdict(manifest), "folder": folder, "urls": urls}
 
     def download(self, manifest: Manifest, path: str, destination: Path) -> None:
-        """Write the file or folder that stood under `path` of the box's root to `destination`, whole or not at all; the caller verifies."""
-        files = {name: kept for name, kept in manifest.files.items() if name == path or name.startswith(f"{path}/")}
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        if set(files) == {path}:
+        """Write the file that stood under `path` of the box's root to `destination`, whole or not at all; the caller verifies."""
+        kept = manifest.files[path]
+        try:
             with atomic.writing(destination) as file:
-                self._write(manifest.job_id, files[path], file)
-            return
-        with atomic.making(destination) as folder:
-            for name, kept in files.items():
-                with atomic.writing(folder / name.removeprefix(f"{path}/")) as file:
-                    self._write(manifest.job_id, kept, file)
+                file.writelines(self.chunks(manifest.job_id, kept, 0, kept.size))
+        except BrokenOff as error:
+            where = self.place(manifest.job_id)
+            raise CloudError("the bucket broke off", where=where, why=str(error), remedy="run the same command again") from None
 
-    def _write(self, job_id: str, kept: Kept, file: IO[bytes]) -> None:
+    def chunks(self, job_id: str, kept: Kept, start: int, end: int) -> Iterator[bytes]:
+        """The bytes of a job's file from `start` to `end`, as they come. Raises BrokenOff, and CloudError where the cloud refuses."""
+        for piece in kept.pieces(self._folder(job_id)):
+            first, last = max(start - piece.offset, 0), min(end - piece.offset, piece.size)
+            if first < last:
+                yield from self._chunks_of(piece.key, first, last)
+
+    def _chunks_of(self, key: str, start: int, end: int) -> Iterator[bytes]:
+        from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
+
         with self._explained():
-            for piece in kept.pieces(self._folder(job_id)):
-                file.write(self._s3.get_object(Bucket=self.name, Key=piece.key)["Body"].read())
+            try:
+                answer = self._s3.get_object(Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}")
+                with contextlib.closing(answer["Body"]) as body:
+                    if answer["ContentLength"] != end - start:
+                        raise CloudError("an object is not as it was put there", where=f"s3://{self.name}/{key}")
+                    yield from body.iter_chunks(_CHUNK)
+            except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
+                raise BrokenOff(str(error)) from None
 
     def sweep(self, run_id: str) -> int:
         """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""

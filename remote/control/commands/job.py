@@ -108,6 +108,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
 def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Bring a run's artifacts home, verified; goes on where it was cut off."""
     from remote.control.console import print_json, print_table
+    from remote.control.printable import sized
     from remote.control.runs.bring import bring_all
     from remote.control.runs.ledger import find_run
 
@@ -115,4 +116,5 @@ def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, jso
     if json:
         print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])
     else:
-        print_table("would pull" if dry_run else "pulled and verified", ("artifact", "path", "bytes"), rows)
+        told = [(name, path, sized(size)) for name, path, size in rows]
+        print_table("would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told)

@@ -1,7 +1,6 @@
 """The box of a run while a command drives it: made ready, connected and deployed to only when a stage first needs it."""
 
 import json
-import shutil
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -13,7 +12,7 @@ from remote.contract import digest
 from remote.contract.jobs import Artifact, JobState
 from remote.contract.spill import ON_ITS_WAY
 from remote.control.console import bytes_progress, say
-from remote.control.errors import BoxStopped, BoxUnreachable, HostKeyMismatch, WindlassError
+from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, HostKeyMismatch, WindlassError
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
@@ -181,12 +180,15 @@ class BoxSession:
         manifest = self.bucket.manifest(job_id) if self.bucket and place == "jobs" else None
         if self.bucket is None or manifest is None:
             return False
+        from remote.control.transport.pull import pull_spilled
+
         say(f"  {destination.name}: from {self.bucket.place(job_id)}", "dim")
-        self.bucket.download(manifest, artifact.path, destination)
-        if digest.of_path(destination) == artifact.sha256:
-            return True
-        shutil.rmtree(destination) if destination.is_dir() else destination.unlink()
-        return False
+        try:
+            with bytes_progress(destination.name, artifact.size) as on_bytes:
+                pull_spilled(self.bucket, manifest, artifact, destination, on_bytes, _warn)
+        except ArtifactCorrupt:
+            return False
+        return True
 
     def sweep(self) -> None:
         """After a run has succeeded: drop from the bucket what its jobs need no more. Nothing is asked when no box was."""
@@ -262,13 +264,10 @@ class BoxSession:
         destination = folder / Path(artifact.path).name
         if destination.exists() and digest.of_path(destination) == artifact.sha256:
             return destination
-        from remote.control.transport.pull import forget_part
-
         try:
             return self._pull(artifact, destination)
         except BoxStopped:  # before the first byte, or on its way
             if self._bring_from_bucket(artifact, destination):
-                forget_part(artifact, destination)
                 return destination
             raise
 
@@ -277,8 +276,11 @@ class BoxSession:
 
         transport = self.transport
         with bytes_progress(destination.name, artifact.size) as on_bytes:
-            notice = lambda line: say(f"  {line}", "yellow")  # noqa: E731
-            return pull(transport, self.box.root, artifact, destination, on_bytes, notice, look=self.look)
+            return pull(transport, self.box.root, artifact, destination, on_bytes, _warn, look=self.look)
+
+
+def _warn(line: str) -> None:
+    say(f"  {line}", "yellow")
 
 
 def code_state() -> dict[str, object]:

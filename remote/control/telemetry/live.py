@@ -113,7 +113,7 @@ class Watcher:
         with self._connect(box) as transport:
             for every in (0.0, self._every):
                 with transport.open(payload_command(box.root, "telemetry.top", f"{every:g}"), silence=_SILENCE_SECONDS) as stream:
-                    for line in lines_of(stream):
+                    for line in lines_of(stream, transport.where):
                         view = self._take(box.name, json.loads(line))
                         if self._ended.is_set() or view is None or (every and not view.has_job):
                             return

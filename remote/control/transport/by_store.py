@@ -15,7 +15,7 @@ from remote.contract.jobs import Artifact
 from remote.control.errors import CloudError
 from remote.control.transport.base import Stream, Transport, last_lines
 from remote.control.transport.bulk import Store
-from remote.control.transport.lanes import Piece, Questions, Work, admit, broken_off
+from remote.control.transport.lanes import LONGEST_HEADER_BYTES, Piece, Questions, Work, admit, broken_off
 from remote.control.transport.partial import Partial
 from remote.control.transport.payload import lines_of
 
@@ -63,7 +63,7 @@ def _name(folder: str, start: int) -> str:
 
 
 def _follow(where: str, stream: Stream, artifact: Artifact, work: Work, partial: Partial, gets: "_Gets") -> None:
-    lines = lines_of(stream)
+    lines = lines_of(stream, where, LONGEST_HEADER_BYTES)
     header = next(lines, None)
     if header is not None:
         admit(where, header, artifact, partial)

@@ -41,7 +41,7 @@ STRAGGLER_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
 _ENDING_SECONDS = 1.0
 _CHANGED = 65
-_LONGEST_HEADER_BYTES = 256 << 20
+LONGEST_HEADER_BYTES = 256 << 20
 """The list of a million files is shorter."""
 
 OnBytes = Callable[[int], None]
@@ -54,6 +54,14 @@ class Piece:
     at: int
     end: int
     is_doubled: bool = False
+
+
+class Lane:
+    """Who takes pieces: what it has asked for and not got yet, and whether it shall ask no more."""
+
+    def __init__(self) -> None:
+        self.held: deque[Piece] = deque()
+        self.is_over = False
 
 
 class Work:
@@ -72,7 +80,7 @@ class Work:
         """Whether nobody needs to ask for anything any more."""
         return self._ended or self._partial.is_complete
 
-    def take(self, lane: "Questions", count: int, size: int, backwards: bool = False) -> Piece | None:
+    def take(self, lane: Lane, count: int, size: int, backwards: bool = False) -> Piece | None:
         """The next piece for a lane, at most `size` bytes, as soon as it holds fewer than `count`; None when it shall ask no more."""
         busy_at = time.monotonic()
         with self._changed:
@@ -86,7 +94,7 @@ class Work:
                 self._changed.wait(STRAGGLER_SECONDS / 2)
         return None
 
-    def arrived(self, lane: "Questions", piece: Piece, content: "bytes | memoryview") -> None:
+    def arrived(self, lane: Lane, piece: Piece, content: "bytes | memoryview") -> None:
         """Write what has come of a lane's piece. Raises OSError."""
         self._partial.write(piece.at, content)
         piece.at += len(content)
@@ -97,13 +105,13 @@ class Work:
                 lane.held.remove(piece)
                 self._changed.notify_all()
 
-    def ask_no_more(self, lane: "Questions") -> None:
+    def ask_no_more(self, lane: Lane) -> None:
         """A lane gets nothing more to ask for."""
         with self._changed:
             lane.is_over = True
             self._changed.notify_all()
 
-    def leave(self, lane: "Questions") -> None:
+    def leave(self, lane: Lane) -> None:
         """A lane ends: what it has asked for in vain is for the others."""
         with self._changed:
             lane.is_over = True
@@ -140,14 +148,13 @@ class Work:
         return Piece(owed[0].at, owed[0].end)
 
 
-class Questions:
+class Questions(Lane):
     """What a lane asks the box for: a file for standard input, which says more whenever a piece has come."""
 
     def __init__(self, path: str, ask: "Callable[[Questions], dict[str, Any] | None]") -> None:
+        super().__init__()
         self._first: dict[str, Any] | None = {"path": path}
         self._ask = ask
-        self.held: deque[Piece] = deque()
-        self.is_over = False
 
     def read(self, size: int = -1, /) -> bytes:
         """The next question as a line; nothing when no more is wanted."""
@@ -187,7 +194,7 @@ def _receive(where: str, stream: Stream, lane: Questions, artifact: Artifact, wo
     chunks, first = iter(stream), bytearray()
     while b"\n" not in (chunk := _next_chunk(chunks, where, artifact, stream)):
         first += chunk
-        if len(first) > _LONGEST_HEADER_BYTES:
+        if len(first) > LONGEST_HEADER_BYTES:
             raise corrupt(where, artifact, "the box's list of its files does not end")
     end, _, rest = chunk.partition(b"\n")
     admit(where, bytes(first + end), artifact, partial)

@@ -12,10 +12,13 @@ from typing import Any
 
 from remote.contract.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
+from remote.control.printable import sized
 from remote.control.transport.base import Stdin, Stream, Transport, last_lines
 
 NOT_DEPLOYED = 78
 NO_PYTHON = 127
+LONGEST_LINE_BYTES = 64 << 20
+"""The longest line that is said for good reason tells which contents of some hundred thousand files a box lacks."""
 
 _OLDER = re.compile(
     rb"No module named '?remote\.payload\b"
@@ -48,7 +51,7 @@ def answer(
     transport: Transport, stream: Stream, on_line: Callable[[str], None], on_frame: Callable[[dict[str, Any]], None] = lambda frame: None
 ) -> dict[str, Any]:  # fmt: skip
     """What a payload command that runs is done with; `on_frame` gets what it says between. Raises what it complains about."""
-    for frame in _frames(stream, on_line):
+    for frame in _frames(stream, transport.where, on_line):
         if "error" in frame:
             raise _complaint(transport, frame["error"])
         if "done" in frame:
@@ -58,18 +61,31 @@ def answer(
     raise _no_answer(transport, stream.exit_code, stream.stderr)
 
 
-def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Whole lines, without their ends, out of chunks cut anywhere."""
-    rest = b""
+def lines_of(chunks: Iterable[bytes], where: str, longest: int = LONGEST_LINE_BYTES) -> Iterator[bytes]:
+    """Whole lines, without their ends, out of chunks cut anywhere. Raises JobFailed where the box `where` says one that does not end."""
+    rest = bytearray()
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
+        first, *others = chunk.split(b"\n")
+        rest += first
+        for other in others:
+            yield bytes(rest)
+            rest = bytearray(other)
+        if len(rest) > longest:
+            raise _endless(where, rest, longest)
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
-def _frames(chunks: Iterable[bytes], on_line: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    for line in lines_of(chunks):
+def _endless(where: str, line: bytearray, longest: int) -> JobFailed:
+    return JobFailed(
+        "the box's answer does not end", cause=Cause.CODE, where=where,
+        why=f"a line of more than {sized(longest)}, which begins with {bytes(line[:80])!r}",
+        remedy="its shell must say nothing of its own when it runs a command (~/.bashrc); then run the same command again",
+    )  # fmt: skip
+
+
+def _frames(stream: Stream, where: str, on_line: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    for line in lines_of(stream, where):
         frame = _frame(line)
         if frame is None:
             on_line(line.decode(errors="replace"))

@@ -4,10 +4,13 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
 
 from remote.contract import atomic, digest, disk, safetensors
 from remote.contract.jobs import Artifact, Cause
+from remote.contract.spill import Manifest
 from remote.control.errors import BoxUnreachable, CloudError, JobFailed
+from remote.control.printable import sized
 from remote.control.project import CODE
 from remote.control.transport.base import Transport
 from remote.control.transport.bulk import LARGE_BYTES, BulkTransport
@@ -16,6 +19,9 @@ from remote.control.transport.lanes import OnBytes, SideLanes, Work, corrupt, ru
 from remote.control.transport.partial import Partial
 from remote.control.transport.payload import on_box
 from remote.control.transport.persist import PATIENCE_SECONDS, persistently
+
+if TYPE_CHECKING:
+    from remote.control.cloud.bucket import Bucket
 
 Notice = Callable[[str], None]
 
@@ -31,13 +37,34 @@ def pull(
     bytes that are here so far. Raises ArtifactCorrupt when it does not verify, BoxUnreachable when the box does not come back (the part
     is kept), JobFailed when this laptop's disk is full.
     """
+    road = _OverSsh(transport, box_root, artifact, notice, look)
+    return _pulled(road, destination, on_bytes or (lambda done: None), notice, patience_seconds)
+
+
+def pull_spilled(
+    found: "Bucket", manifest: Manifest, artifact: Artifact, destination: Path, on_bytes: OnBytes, notice: Notice,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Path:  # fmt: skip
+    """Pull what a box that is gone has spilled of `artifact`, as `pull` does, going on where a pull from the box itself broke off.
+
+    Raises ArtifactCorrupt where the bucket does not have it, or something else, CloudError where the cloud refuses or is not reached.
+    """
+    from remote.control.transport.by_bucket import ByBucket
+
+    try:
+        return _pulled(ByBucket(found, manifest, artifact), destination, on_bytes, notice, patience_seconds)
+    except BoxUnreachable as error:  # it is the bucket that is not reached
+        raise CloudError(error.what, where=error.where, why=error.why, kept=error.kept, remedy=error.remedy) from None
+
+
+def _pulled(road: "_Road", destination: Path, on_bytes: OnBytes, notice: Notice, patience_seconds: float) -> Path:
+    artifact = road.artifact
     if destination.is_dir() and not artifact.is_folder:
         destination = destination / PurePosixPath(artifact.path).name
     if is_whole(destination, artifact):
         return destination
-    bring = _Bring(transport, box_root, artifact, on_bytes or (lambda done: None), notice, patience_seconds, look)
     try:
-        _bring_whole(bring, destination)
+        _bring_whole(road, destination, lambda partial: _fill(road, partial, on_bytes, notice, patience_seconds))
     except OSError as error:
         if not disk.is_full(error):
             raise
@@ -52,25 +79,27 @@ def is_whole(path: Path, artifact: Artifact) -> bool:
     return digest.of_path(path) == artifact.sha256
 
 
-def forget_part(artifact: Artifact, destination: Path) -> None:
-    """Throw away what has come of it, where it was got in another way."""
-    path = _part(artifact, destination)
-    if path.exists():
-        Partial(path, artifact).remove()
-
-
 def _part(artifact: Artifact, destination: Path) -> Path:
     return destination.with_name(f".{destination.name}.{artifact.sha256[:12]}.partial")
 
 
-def _bring_whole(bring: "_Bring", destination: Path) -> None:
-    artifact = bring.artifact
+class _Road(Protocol):
+    """Where an artifact comes from. `attempt` goes on until all is here; BoxUnreachable from it means that it may be called again."""
+
+    where: str
+    artifact: Artifact
+
+    def attempt(self, partial: Partial, on_bytes: OnBytes) -> None: ...
+
+
+def _bring_whole(road: _Road, destination: Path, fill: Callable[[Partial], None]) -> None:
+    artifact = road.artifact
     problem, was_resumed = "", True
     while was_resumed:  # what an earlier attempt left may be damaged: then once more, from the start
         partial = Partial(_part(artifact, destination), artifact)
         was_resumed = partial.resumed_bytes > 0
         try:
-            bring.into(partial)
+            fill(partial)
             problem = _problem(partial)
             if not problem:
                 partial.settle(destination)
@@ -79,41 +108,39 @@ def _bring_whole(bring: "_Bring", destination: Path) -> None:
             partial.remove()
         finally:
             partial.close()
-    raise corrupt(bring.transport.where, artifact, problem)
+    raise corrupt(road.where, artifact, problem)
 
 
-class _Bring:
-    """All attempts to bring one artifact, as `pull` describes them."""
+def _fill(road: _Road, partial: Partial, on_bytes: OnBytes, notice: Notice, patience_seconds: float) -> None:
+    def attempt() -> None:
+        if not partial.is_complete:
+            road.attempt(partial, on_bytes)
 
-    def __init__(
-        self, transport: Transport, box_root: str, artifact: Artifact, on_bytes: OnBytes, notice: Notice, patience: float,
-        look: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self.transport, self.artifact = transport, artifact
+    _need_space(partial)
+    if partial.done:
+        on_bytes(partial.done)
+    try:
+        persistently(attempt, progress=lambda: partial.done, notice=notice, patience_seconds=patience_seconds)
+    except BoxUnreachable as error:
+        error.kept = f"{sized(partial.done)} of {sized(road.artifact.size)} are kept; the same command goes on there"
+        raise
+
+
+class _OverSsh:
+    """The road from the box, with the lanes beside it."""
+
+    def __init__(self, transport: Transport, box_root: str, artifact: Artifact, notice: Notice, look: Callable[[], None]) -> None:
+        self.transport, self.artifact, self.where = transport, artifact, transport.where
         self._command = f"exec python3 -I -S -c {shlex.quote((CODE / 'remote/payload/transfer/send.py').read_text())} {on_box(box_root)}"
-        self._on_bytes, self._notice, self._patience, self._look = on_bytes, notice, patience, look
+        self._notice, self._look = notice, look
         self._attempts, self._store_failed = 0, False
 
-    def into(self, partial: Partial) -> None:
-        """Fill the part."""
-        _need_space(partial)
-        if partial.done:
-            self._on_bytes(partial.done)
-        try:
-            persistently(
-                lambda: self._attempt(partial), progress=lambda: partial.done, notice=self._notice, patience_seconds=self._patience
-            )
-        except BoxUnreachable as error:
-            error.kept = f"{partial.done:,} of {self.artifact.size:,} bytes are kept; the same command goes on there"
-            raise
-
-    def _attempt(self, partial: Partial) -> None:
+    def attempt(self, partial: Partial, on_bytes: OnBytes) -> None:
+        """Bring what is missing."""
         if self._attempts:
             self._look()
         self._attempts += 1
-        if partial.is_complete:
-            return
-        work = Work(partial, self._on_bytes)
+        work = Work(partial, on_bytes)
         try:
             if not (self._is_slow and self._by_store(work, partial)):
                 self._straight(work, partial)
@@ -174,6 +201,6 @@ def _need_space(partial: Partial) -> None:
 
 def _no_space(path: Path, size: int) -> JobFailed:
     return JobFailed(
-        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(path.parent), why=f"{size:,} bytes are needed",
+        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(path.parent), why=f"{sized(size)} are needed",
         remedy="free space, then run the same command again", kept="what has arrived",
     )  # fmt: skip

@@ -90,4 +90,20 @@ def test_lines_out_of_any_chunks(parts, size):
     whole = b"\n".join(part.replace(b"\n", b"") for part in parts)
     chunks = [whole[at : at + size] for at in range(0, len(whole), size)]
     expected = whole.split(b"\n")
-    assert list(lines_of(chunks)) == (expected[:-1] if expected[-1] == b"" else expected)
+    assert list(lines_of(chunks, "box")) == (expected[:-1] if expected[-1] == b"" else expected)
+
+
+def test_a_line_of_a_megabyte_arrives(box):
+    said = []
+    call(box, """head -c 3000000 /dev/zero | tr '\\0' x; echo; echo '{"done": {}}'""", on_line=said.append)
+    assert said == ["x" * 3_000_000]
+
+
+def test_a_line_without_an_end_is_given_up(box, monkeypatch):
+    """A box that is broken must not fill the laptop's memory."""
+    endless, had = (b"x" * 1000 for _ in iter(int, 1)), []
+    with pytest.raises(JobFailed, match="does not end") as caught:
+        list(lines_of((had.append(1) or chunk for chunk in endless), box.where, 10_000))
+    assert caught.value.where == box.where and len(had) == 11 and "xxx" in caught.value.why
+    with pytest.raises(JobFailed, match="does not end"):
+        call(box, "head -c 70000000 /dev/zero")
