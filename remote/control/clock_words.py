@@ -6,7 +6,8 @@ from remote.control import console
 from remote.control.cloud import clocks
 from remote.control.cloud.clocks import Clock
 from remote.control.errors import BoxUnreachable
-from remote.control.overview import length, moment
+from remote.control.moments import soon
+from remote.control.overview import length
 
 if TYPE_CHECKING:
     from remote.contract.clocks import Reading
@@ -27,7 +28,7 @@ def sentence(name: str, reading: "Reading") -> str:
     """`gpu is busy (job train-1); it stops at 14:05:00 UTC, in 2h05, by its lifetime clock`."""
     doing = f" ({', '.join(reading.activity)})" if reading.activity else ""
     notice = f"; {reading.notice}" if reading.notice else ""
-    when = f"{moment(reading.at + reading.stops_in)} UTC, in {length(reading.stops_in)}"
+    when = f"{soon(reading.at + reading.stops_in)} UTC, in {length(reading.stops_in)}"
     if reading.state == "silent":
         return f"{name}: its watchdog is silent{notice}; it stops by itself at {when} at the latest; `./inv start {name}` revives it"
     if reading.state == "stopping":

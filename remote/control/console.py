@@ -1,7 +1,6 @@
 """How Windlass speaks to a person (standard error) and to a script (standard output, JSON)."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,8 +8,9 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from remote.control import json_text
 from remote.control.printable import plain
-from remote.control.secrets import mask, masked, masked_value
+from remote.control.secrets import mask, masked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,8 +48,8 @@ def say(text: str = "", style: str | None = None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(masked_value(value), indent=1, sort_keys=True, default=lambda each: masked(str(each))))
+    """One JSON document on standard output, as `json_text` writes it."""
+    print(json_text.document(value))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False) -> None:

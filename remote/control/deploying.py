@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from remote.control import fleet
+from remote.control import fleet, moments
 from remote.control.cloud import boxes
 from remote.control.console import bytes_progress, print_table, say
 from remote.control.errors import NotFound
+from remote.control.printable import counted
 from remote.control.transport.connect import connect
 from remote.control.transport.dry_run import DryRunTransport
 from remote.control.transport.push import Place, no_progress, push_command
@@ -41,7 +42,8 @@ def rehearse(entry: "BoxEntry", release: Release, tell: Callable[[str], None]) -
     transport = DryRunTransport(f"box {entry.name}", lines.append)
     transport.exec(push_command(Place(entry.root, entry.shared or ""), release.digest))
     size = sum(member.size for member in release.members)
-    lines.append(f"then would send what the box lacks of {len(release.members)} files, {size:,} bytes, and make the environment")
+    files = f"{counted(len(release.members), 'file')}, {counted(size, 'byte')}"
+    lines.append(f"then would send what the box lacks of {files}, and make the environment")
     for line in lines:
         tell(line)
     return {"box": entry.name, "release": release.digest, "bytes": size, "would_run": lines}
@@ -59,11 +61,11 @@ def show_releases(entry: "BoxEntry", releases: list[KeptRelease]) -> None:
         say(f"nothing is deployed on box {entry.name} yet; `./inv deploy {entry.name}` does it")
         return
     rows = [
-        (each.digest[:12], "current" if each.is_current else "", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.deployed_at)),
+        (each.digest[:12], "current" if each.is_current else "", moments.day(each.deployed_at),
          each.files, f"{each.bytes / 1e6:,.1f} MB", ", ".join(each.jobs))
         for each in releases
     ]  # fmt: skip
-    print_table(f"releases on {entry.name}", ("release", "", "deployed", "files", "size", "used by"), rows)
+    print_table(f"releases on {entry.name}", ("release", "", "deployed (UTC)", "files", "size", "used by"), rows)
 
 
 def roll_back(entry: "BoxEntry", to: str, dry_run: bool) -> dict[str, Any]:
@@ -82,12 +84,13 @@ def roll_back(entry: "BoxEntry", to: str, dry_run: bool) -> dict[str, Any]:
 
 
 def _sentence(record: dict[str, Any]) -> str:
-    state = "was current" if record["was_current"] else f"is current now, {record['sent_bytes']:,} bytes sent"
+    state = "was current" if record["was_current"] else f"is current now, {counted(record['sent_bytes'], 'byte')} sent"
     return f"release {record['digest'][:12]} {state} ({record['seconds']} s)"
 
 
 def _rows(record: dict[str, Any]) -> list[tuple[str, object]]:
     state = "was current" if record["was_current"] else "now current"
-    sent = f"{record['sent_bytes']:,} bytes in {record['round_trips']} round trips; {record['lacking']:,} bytes of files were not there"
+    sent = f"{counted(record['sent_bytes'], 'byte')} in {counted(record['round_trips'], 'round trip')}"
+    sent += f"; {record['lacking']:,} bytes of files were not there"
     release = f"{record['digest'][:12]} ({state})"
     return [("release", release), ("sent", sent), ("environment", record["environment"]), ("seconds", record["seconds"])]

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 
 from remote.contract.exits import Exit
 from remote.contract.jobs import Cause
-from remote.control.printable import plain
+from remote.control.printable import counted, plain
 
 
 class WindlassError(Exception):
@@ -78,9 +78,7 @@ class ConfigError(WindlassError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         count = len(findings)
-        super().__init__(
-            f"{count} finding{'s' if count != 1 else ''} in the configuration", remedy="edit the lines above, then `./inv check`"
-        )
+        super().__init__(f"{counted(count, 'finding')} in the configuration", remedy="edit the lines above, then `./inv check`")
         self.findings = tuple(findings)
 
     def lines(self) -> list[str]:
@@ -225,7 +223,8 @@ class FleetFailed(WindlassError):
         """`errors` by box; `results` is what is told of every box, in order, as JSON."""
         count, names = len(errors), ", ".join(errors)
         kept = f"the other {len(results) - count} went well" if len(results) > count else ""
-        super().__init__(f"{count} of {len(results)} boxes failed: {names}", kept=kept, remedy="the same command with those names alone")
+        what, remedy = f"{count} of {counted(len(results), 'box')} failed: {names}", "the same command with those names alone"
+        super().__init__(what, kept=kept, remedy=remedy)
         codes = [error.exit_code for error in errors.values()]
         self.exit_code = Exit.UNEXPECTED if Exit.UNEXPECTED in codes else max(codes)
         self.errors, self.results = dict(errors), list(results)

@@ -1,12 +1,12 @@
 """How the boxes stand: what the cloud says of each, and the clocks that each tells itself."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from remote.control import fleet
+from remote.control import fleet, moments
 from remote.control.errors import BoxUnreachable, WindlassError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def record(view: View) -> dict[str, Any]:
 
     box, reading = view.box, view.reading
     told = {**boxes.record(box), "zone": box.zone, "market": box.market}
-    dates = {"stopped_since": _iso(box.stopped_at), "reaped_from": _iso(view.reap_at), "stops_at": _iso(view.stops_at)}
+    dates = {"stopped_since": moments.iso(box.stopped_at), "reaped_from": moments.iso(view.reap_at), "stops_at": moments.iso(view.stops_at)}
     return {**told, **dates, "clocks": asdict(reading) if reading else None, "unread": view.unread}
 
 
@@ -132,23 +132,13 @@ def _clocks(reading: "Reading") -> list[str]:
 
 def _stops(view: View) -> str:
     if view.reap_at:
-        return f"reaped from {moment(view.reap_at)}"
-    return f"{moment(view.stops_at)} {view.reading.stops_by}" if view.stops_at and view.reading else ""
-
-
-def moment(at: float) -> str:
-    """A moment in UTC, with its day unless that is today."""
-    then, today = datetime.fromtimestamp(at, UTC), datetime.now(UTC).date()
-    return f"{then:%H:%M:%S}" if then.date() == today else f"{then:%m-%d %H:%M}"
-
-
-def _iso(at: float | None) -> str | None:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
+        return f"reaped from {moments.soon(view.reap_at)}"
+    return f"{moments.soon(view.stops_at)} {view.reading.stops_by}" if view.stops_at and view.reading else ""
 
 
 def length(seconds: float) -> str:
     """`45s`, `12m`, `2h05`, `3d04h`."""
-    whole = int(seconds)
+    whole = int(seconds) if math.isfinite(seconds) else 0
     if whole < 120:
         return f"{whole}s"
     if whole < 7200:

@@ -126,12 +126,14 @@ def _places(text: AnyStr, word: AnyStr) -> Iterator[int]:
 
 def _without(text: AnyStr, spans: Iterable[tuple[int, int]], mask: AnyStr) -> AnyStr:
     """The text with the spans masked, which come in their order; of those that overlap only the first."""
-    parts, done = [], 0
+    parts: list[AnyStr] = []
+    done = 0
     for start, end in spans:
         if start >= done:
             parts += [text[done:start], mask]
             done = end
-    return text[:0].join([*parts, text[done:]]) if parts else text
+    parts.append(text[done:])
+    return text[:0].join(parts)
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from remote.control.cloud.offers import Offer
 from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
+from remote.control.printable import counted
 
 Category = Literal["capacity", "quota", "price", "permission", "configuration", "cloud", "ok"]
 """`cloud`: it did not answer, or asks for fewer requests: nothing is wrong with what was asked for."""
@@ -62,7 +63,7 @@ def exhausted(name: str, tried: list[Attempt], last: CloudError) -> CloudError:
     if len(tried) == 1:
         return last
     is_out = tried[-1].category in MOVES_ON
-    what = f"none of the {len(tried)} offers for box {name} can be had just now" if is_out else last.what
+    what = f"none of the {counted(len(tried), 'offer')} for box {name} can be had just now" if is_out else last.what
     remedy = f"`./inv launch {name} --wait 30m` tries again and again for so long; or add to `fallbacks:` of {name} in inventory.yaml"
     error = (CapacityError if is_out else type(last))(
         what,

@@ -15,6 +15,7 @@ from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.instances import Instance
 from remote.control.cloud.offers import Offer, regions_of
 from remote.control.errors import WindlassError
+from remote.control.printable import counted
 
 COLUMNS = ("what", "id", "box", "where", "state", "$/h now", "$/month so", "this start $", "note")
 
@@ -261,7 +262,7 @@ def _items(place: Place) -> Iterator[Item]:
 
 def _kept_in(where: Bucket, jobs: list[Spilled]) -> Item:
     gb = sum(job.size for job in jobs) / 1e9
-    what = f"{gb:.1f} GB of {len(jobs)} job{'s' if len(jobs) != 1 else ''}"
+    what = f"{gb:.1f} GB of {counted(len(jobs), 'job')}"
     note = "what boxes spilled; `./inv reap` removes it when its time is over"
     hourly = _by_month(prices.tabled("s3", where.at.region).usd, gb)
     return Item("bucket", where.name, "", where.at.region, what, "kept", hourly, min(job.at for job in jobs), note=note)

@@ -10,6 +10,7 @@ from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer, offers_of
 from remote.control.cloud.prices import Price
 from remote.control.errors import CloudError
+from remote.control.printable import counted
 
 COLUMNS = ("offer", "$/h compute", "$/h disk", "$/h address", "$/h in all", "spot, 7 days", "vCPUs", "note")
 
@@ -78,7 +79,7 @@ def sentences(entry: Any, line: Line, worst: Worst, is_billed: bool = True) -> l
         f"prices: {price.source}, {price.as_of}; list prices without tax, discounts and transfer",
     ]
     if line.room and line.room.lacks:
-        told.append(f"quota {line.room.code} lacks {line.room.lacks} vCPUs ({line.room}): {line.room.request_command}")
+        told.append(f"quota {line.room.code} lacks {counted(line.room.lacks, 'vCPU')} ({line.room}): {line.room.request_command}")
     return told if is_billed else [*told, "the embedded cloud bills nothing: these are the prices that AWS would ask"]
 
 
@@ -120,7 +121,7 @@ def _line(offer: Offer, entry: Any, there: Endpoint) -> Line:
     price = prices.of_offer(offer, entry.disk_gb, there, entry.reach == "public")
     room, spot = quotas.room(offer, there), spot_prices.history(offer, there)
     notes = [
-        f"quota {room.code} lacks {room.lacks} vCPUs" if room and room.lacks else "",
+        f"quota {room.code} lacks {counted(room.lacks, 'vCPU')}" if room and room.lacks else "",
         "" if room else "the quota cannot be told",
         "" if price.compute_hourly is not None else "the price is not known",
         _refused(offer, entry, price),

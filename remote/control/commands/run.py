@@ -68,14 +68,14 @@ def runs(context: Any, json: bool = False, all: bool = False) -> None:
     """List the runs, newest first."""
     from remote.control.console import print_json, print_table
     from remote.control.runs.ledger import all_runs
-    from remote.control.runs.report import run_row
+    from remote.control.runs.report import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
 
     states = [(ledger, state_of(ledger)) for ledger in all_runs()[: None if all else 20]]
     if json:
         print_json([state.to_json() for _, state in states])
         return
-    print_table("", ("run", "playbook", "box", "status", "stage", "began", "took"), [run_row(ledger, state) for ledger, state in states])
+    print_table("", RUN_COLUMNS, [run_row(ledger, state) for ledger, state in states])
 
 
 @verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})

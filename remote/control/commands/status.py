@@ -18,7 +18,7 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, print_table
     from remote.control.runs.ledger import all_runs
-    from remote.control.runs.report import run_row
+    from remote.control.runs.report import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
 
     views = overview.look(load_inventory(), names, quick)
@@ -31,4 +31,4 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
     print_table("boxes", *overview.table(views))
     if open_runs:
         rows = [run_row(run, state) for run, state in open_runs]
-        print_table("runs that have not succeeded", ("run", "playbook", "box", "status", "stage", "began", "took"), rows)
+        print_table("runs that have not succeeded", RUN_COLUMNS, rows)

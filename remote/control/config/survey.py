@@ -12,6 +12,7 @@ from remote.control.config.inventory import Inventory, load_inventory
 from remote.control.config.playbook import Playbook, load_playbook, rest_of_playbook
 from remote.control.config.source import shown
 from remote.control.errors import ConfigError, Finding
+from remote.control.printable import counted
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _summary(inventory: Inventory | None, playbooks: list[Playbook], box: str | 
         return ""
     if named and playbooks:
         book = playbooks[0]
-        return f"{shown(book.path)} fits: {len(book.stages)} stages on box {box or book.box or inventory.default_box}"
+        return f"{shown(book.path)} fits: {counted(len(book.stages), 'stage')} on box {box or book.box or inventory.default_box}"
     names = ", ".join(book.name for book in playbooks)
     unset = ", ".join(name for name in inventory.secrets if not os.environ.get(name))
     lacking = f" Not set in this environment, and runs on a box need it: {unset}." if unset else ""

@@ -11,6 +11,7 @@ from remote.control.config.inventory import Inventory
 from remote.control.doctor import laptop
 from remote.control.doctor.account import Account
 from remote.control.errors import WindlassError
+from remote.control.printable import counted
 
 _AT_ONCE = 8
 LAPTOP = "laptop"
@@ -38,7 +39,7 @@ def require_well(rows: Sequence[Row]) -> None:
     """Raise Unwell when a check failed."""
     failed = [f"{check.name} ({subject})" for subject, check in rows if check.verdict is Verdict.FAIL]
     if failed:
-        what = f"{len(failed)} of {len(rows)} checks failed: {', '.join(failed)}"
+        what = f"{len(failed)} of {counted(len(rows), 'check')} failed: {', '.join(failed)}"
         raise Unwell(what, remedy="mend what the table names, then `./inv doctor` again", kept="everything; nothing was changed")
 
 

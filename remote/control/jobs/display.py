@@ -1,5 +1,6 @@
 """A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere. All on standard error."""
 
+import math
 import os
 import sys
 import time
@@ -82,7 +83,7 @@ def summary(metric: Metric) -> str:
 
 def clock(seconds: float) -> str:
     """`4:05`, or `1:04:05`."""
-    hours, rest = divmod(round(seconds), 3600)
+    hours, rest = divmod(round(seconds) if math.isfinite(seconds) else 0, 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from remote.contract.frames import MARK_BYTES, mark
+from remote.control.printable import counted
 from remote.control.secrets import Mask, mask
 
 LINE_BYTES = 16 * 1024 * 1024
@@ -238,7 +239,7 @@ def holes_file(path: Path) -> Path:
 
 def hole_in_words(size: int) -> str:
     """What a reader is told in place of what is missing."""
-    return f"[{size:,} bytes were dropped on the box]"
+    return f"[{counted(size, 'byte')} {'was' if size == 1 else 'were'} dropped on the box]"
 
 
 def _note_hole(path: Path, start: int, end: int) -> None:

@@ -6,14 +6,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.jobs import JobState, Status
-from remote.control import fleet
+from remote.control import fleet, moments
 from remote.control.errors import BoxUnreachable
 from remote.control.jobs.state import BoxJob, jobs_on
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
 
-COLUMNS = ("box", "job", "stage", "run", "status", "began", "took", "why")
+
+COLUMNS = ("box", "job", "stage", "run", "status", "began (UTC)", "took", "why")
 
 _SECONDS = 20.0
 
@@ -32,7 +33,7 @@ def rows(jobs: Sequence[BoxJob]) -> list[list[str]]:
     return [
         [
             job.box, job.state.job_id.removeprefix(f"{job.run_id}-"), job.state.stage, job.run_id, _status(job.state),
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(job.state.started_at)) if job.state.started_at else "", _took(job.state),
+            moments.minute(job.state.started_at), _took(job.state),
             "" if job.state.status is Status.SUCCEEDED else job.state.what or job.state.why,
         ]
         for job in jobs
@@ -44,7 +45,7 @@ def _status(state: JobState) -> str:
 
 
 def record(job: BoxJob) -> dict[str, Any]:
-    """A job as JSON: its state with `box` and `run_id`. Times are seconds since the epoch, UTC."""
+    """A job as JSON: its state with `box` and `run_id`."""
     return {"box": job.box, "run_id": job.run_id, **asdict(job.state)}
 
 

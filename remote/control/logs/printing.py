@@ -4,12 +4,12 @@ import json
 import os
 import shutil
 import sys
-import time
 
 from remote.contract.log_lines import Levels
+from remote.control import console, json_text, moments
 from remote.control.jobs.mirror import last_state
 from remote.control.logs.told import LOG, Told
-from remote.control.printable import coloured, plain
+from remote.control.printable import coloured, counted, plain
 from remote.control.secrets import mask
 
 LONGEST_LINE = 2000
@@ -24,7 +24,7 @@ _LEVEL_COLOURS = {"info": 2, "warning": 33, "error": 31}
 def fit_for_terminal(line: str) -> str:
     """The line without what would disturb a terminal, and not longer than `LONGEST_LINE`."""
     if len(line) > LONGEST_LINE:
-        line = f"{line[:LONGEST_LINE]}\x1b[0m … [{len(line) - LONGEST_LINE:,} more characters: --raw has them]"
+        line = f"{line[:LONGEST_LINE]}\x1b[0m … [{counted(len(line) - LONGEST_LINE, 'character')} more: --raw has all]"
     return coloured(line)
 
 
@@ -40,7 +40,7 @@ class Printer:
         self._colours: dict[str, int] = {}
         self._levels: dict[str, Levels] = {}
         self._width = 0
-        self._is_overwritten = False
+        self._is_overwritten = self._has_told_zone = False
 
     def introduce(self, box: str, stage: str, run: str) -> None:
         """Another job will be told: its lines may need a name. `run`, or the job's own id where it has none."""
@@ -81,8 +81,8 @@ class Printer:
         return [fit_for_terminal(line) for line in lines] if self._is_terminal else lines
 
     def _objects(self, told: Told) -> str:
-        facts = {"time": told.at or None, "box": told.box, "run": told.run, "job": told.job, "stage": told.stage, "source": told.source}
-        head = json.dumps(facts)[:-1]  # the same for all these lines: they may be many
+        facts = {"time": told.at, "box": told.box, "run": told.run, "job": told.job, "stage": told.stage, "source": told.source}
+        head = json_text.line(facts)[:-1]  # the same for all these lines: they may be many
         levels = self._levels.setdefault(f"{told.box} {told.job}", Levels())
         is_log = told.source == LOG
         return "".join(
@@ -104,13 +104,19 @@ class Printer:
             return ""
         self._width = max(self._width, len(name))
         colour = self._colours.setdefault(name, _NAME_COLOURS[len(self._colours) % len(_NAME_COLOURS)])
-        return f"{self._painted(_clock(told.at), 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
+        return f"{self._painted(self._clock(told.at), 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
 
     def _event(self, told: Told, line: str) -> str:
         if told.source == LOG:
             return line
-        clock = f"{_clock(told.at)} " if self._stands_alone(told.box) else ""
-        return self._painted(f"[{clock}{plain(told.source)}] {line}", _LEVEL_COLOURS.get(told.level, 0))
+        when = f"{self._clock(told.at)} " if self._stands_alone(told.box) else ""
+        return self._painted(f"[{when}{plain(told.source)}] {line}", _LEVEL_COLOURS.get(told.level, 0))
+
+    def _clock(self, at: float) -> str:
+        if self._is_terminal and not self._has_told_zone:
+            self._has_told_zone = True
+            console.say("times are UTC", "dim")
+        return moments.clock(at)
 
     def _stands_alone(self, box: str) -> bool:
         return self._boxes == 1 and len(self._jobs.get(box, ())) < 2
@@ -130,7 +136,3 @@ class Printer:
         if self._is_overwritten:
             sys.stdout.write("\r\x1b[2K")
             self._is_overwritten = False
-
-
-def _clock(moment: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(moment)) if moment else "--:--:--"

@@ -20,6 +20,7 @@ from remote.control.models import names
 from remote.control.models.gguf import read_gguf
 from remote.control.models.modelfile import Modelfile, modelfile_for
 from remote.control.models.ollama import Ollama
+from remote.control.printable import counted
 
 OLDEST = (0, 11, 5)
 """The first Ollama that shows the prompt it renders; without that a wrong template goes unseen."""
@@ -80,7 +81,8 @@ def smoke_test(client: Ollama, model: str, prompts: list[dict[str, Any]]) -> dic
     answers = [_checked_answer(client, model, prompt) for prompt in tried]
     differing = [answer for answer, prompt in zip(answers, tried, strict=True) if answer.strip() != prompt["base_answer"].strip()]
     if not differing:
-        raise _fails(client, model, "it answers like the base", f"{len(answers)} answers are the base's own", "the adapter does nothing")
+        measured = f"{counted(len(answers), 'answer')}, none that the base would not give"
+        raise _fails(client, model, "it answers like the base", measured, "the adapter does nothing")
     return {"done_reason": "stop", "answer_differs": True, "answer": answers[0], "prompt": tried[0]["messages"][-1]["content"]}
 
 

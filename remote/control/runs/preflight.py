@@ -11,6 +11,7 @@ from remote.control.config.fit import need_of
 from remote.control.config.recipe import Recipe
 from remote.control.console import print_table, say
 from remote.control.errors import ConfigError, Finding, NotFound, PreflightFailed
+from remote.control.printable import counted
 from remote.control.project import find_file
 from remote.control.runs.state import RunState
 from remote.control.runs.wiring import Reference, base_of_recipe, file_reference, inputs_of, local_path
@@ -58,7 +59,7 @@ class ChecksFailed(PreflightFailed):
 
     def __init__(self, report: Report, where: str, remedy: str) -> None:
         named = ", ".join(check.name for check in report.failed)
-        what = f"preflight: {report.failures} of {len(report.checks)} checks failed: {named}"
+        what = f"preflight: {report.failures} of {counted(len(report.checks), 'check')} failed: {named}"
         super().__init__(what, where=where, remedy=remedy, kept="everything; nothing was started")
         self.report = report
 
@@ -115,7 +116,7 @@ def show(report: Report) -> None:
         for check in report.checks
     ]
     print_table("", ("check", "measured", "expected", "verdict", "remedy"), rows)
-    say(f"{len(report.checks)} checks in {report.seconds:.1f} s: {report.failures} failed, {report.warnings} warn")
+    say(f"{counted(len(report.checks), 'check')} in {report.seconds:.1f} s: {report.failures} failed, {report.warnings} warn")
 
 
 def preflight_box(entry: "BoxEntry", recipe: Mapping[str, Any], inputs: Mapping[str, Reference], storage: str | None) -> tuple[Report, str]:

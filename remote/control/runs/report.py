@@ -5,19 +5,22 @@ from pathlib import Path
 
 from remote.contract import digest
 from remote.contract.jobs import Status
+from remote.control import moments
 from remote.control.errors import ArtifactCorrupt
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.state import RunState, state_of
 from remote.control.runs.wiring import Reference, local_path
 
+RUN_COLUMNS = ("run", "playbook", "box", "status", "stage", "began (UTC)", "took")
+
 
 def run_row(ledger: Ledger, state: RunState) -> tuple[str, ...]:
-    """One run: id, playbook, box, status, stage, when it began, how long it took."""
+    """One run, under `RUN_COLUMNS`."""
     if not state.plan.stages:
         return (ledger.run_id, "?", "?", "ledger without its plan", "", "", "")
     stage = state.current()
     took = (state.ended_at or time.time()) - state.created_at
-    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.created_at))
+    began = moments.minute(state.created_at)
     return (state.run_id, state.plan.name, state.box, _status(ledger, state), stage.label if stage else "", began, f"{took:,.0f} s")
 
 

@@ -11,6 +11,7 @@ from remote.control.cloud import boxes, endpoint, history
 from remote.control.config import base_model
 from remote.control.config.base_model import ModelSpec
 from remote.control.errors import ConfigError, Finding, JobFailed, PreflightFailed
+from remote.control.printable import counted
 from remote.control.setup import hub, store
 
 if TYPE_CHECKING:
@@ -100,9 +101,8 @@ def rehearse(entry: Any, wishes: Wishes, say: Say) -> Done:
         phases.append(Phase(adopted, f"linked to {wishes.adopt}, after a look at every file's header", 0.0))
     for spec in specs:
         found = _resolve(spec, entry, say)
-        phases.append(
-            Phase(spec.name, f"{found.size / 1e9:.2f} GB in {len(found.files)} files from {found.source} at {found.revision[:12]}", 0.0)
-        )
+        size = f"{found.size / 1e9:.2f} GB in {counted(len(found.files), 'file')}"
+        phases.append(Phase(spec.name, f"{size} from {found.source} at {found.revision[:12]}", 0.0))
     if wishes.ollama or getattr(entry, "ollama", False):
         phases.append(Phase("ollama", "the pinned release, as a service on loopback", 0.0))
     return Done(entry.name, phases)

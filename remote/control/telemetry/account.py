@@ -1,16 +1,15 @@
 """Why a job ended, or stands still, in a few lines: out of its evidence alone, so that it is the same wherever that comes from."""
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from remote.contract.evidence import Evidence
 from remote.contract.jobs import Cause, Status
 from remote.contract.telemetry import Gpu, Sample
 from remote.contract.timeline import Event
+from remote.control import moments
 from remote.control.overview import length
 from remote.control.telemetry.curves import sparkline
 from remote.control.telemetry.find import RECORD, Found
@@ -80,9 +79,8 @@ def _headline(found: Found) -> str:
 
 
 def _when(evidence: Evidence) -> str:
-    then = datetime.fromtimestamp(evidence.moment, UTC)
     age = evidence.now - evidence.moment
-    return f"{then:%Y-%m-%d %H:%M:%S} UTC, {length(max(0.0, age))} ago" if evidence.moment and age > 1 else ""
+    return f"{moments.day(evidence.moment)} UTC, {length(max(0.0, age))} ago" if evidence.moment and age > 1 else ""
 
 
 # ---- hints -----------------------------------------------------------------------------------------------------------
@@ -213,7 +211,7 @@ def _nearest(evidence: Evidence) -> list[Event]:
 
 def line_of(event: Event) -> str:
     """An event as a line: its time in UTC, its source, its words."""
-    return f"{time.strftime('%H:%M:%S', time.gmtime(event.time))} {event.source:<8} {event.text}"
+    return f"{moments.clock(event.time)} {event.source:<8} {event.text}"
 
 
 def go_on(found: Found) -> str:

@@ -1,7 +1,6 @@
 """Everything about a run in one file, for a bug report: masked, and without keys, artifacts or checkpoints."""
 
 import io
-import json
 import platform
 import re
 import tarfile
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from remote.contract import atomic
 from remote.contract.masking import MASK
-from remote.control import project, secrets
+from remote.control import json_text, moments, project, secrets
 from remote.control.errors import WindlassError
 from remote.control.telemetry import account, find, show
 
@@ -188,7 +187,7 @@ def _readme(called: str, inventory: "Inventory") -> bytes:
 
     unset = [name for name in inventory.secrets if not os.environ.get(name)]
     words = f"\nNot set where this was packed, so only boxes could mask them: {', '.join(unset)}.\n" if unset else ""
-    return _README.format(name=called, day=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), unmasked=words).encode()
+    return _README.format(name=called, day=f"{moments.minute(time.time())} UTC", unmasked=words).encode()
 
 
 def _file_name(told: str) -> str:
@@ -197,7 +196,7 @@ def _file_name(told: str) -> str:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True, default=str).encode() + b"\n"
+    return json_text.document(value).encode() + b"\n"
 
 
 def _end_of(path: Path) -> bytes:

@@ -1,7 +1,6 @@
 """`inv top`: the boxes and what they do, live on a terminal, or as they stand now."""
 
 import contextlib
-import json
 import os
 import sys
 import threading
@@ -9,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from remote.control import json_text
 from remote.control.console import console
 from remote.control.errors import WindlassError
 from remote.control.telemetry import keys, screen
@@ -64,7 +64,7 @@ def tell(inventory: "Inventory", names: Sequence[str], every_seconds: float) -> 
         while not watcher.is_whole() and time.monotonic() < deadline:
             time.sleep(0.05)
         while True:
-            print(json.dumps(screen.records(watcher.views())), flush=True)
+            print(json_text.line(screen.records(watcher.views())), flush=True)
             time.sleep(every_seconds)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from remote.control.printable import counted
 from remote.control.transport.base import Result, Stdin
 
 
@@ -39,7 +40,7 @@ class DryRunTransport:
     def _tell(self, command: str, stdin: Stdin) -> None:
         self.round_trips += 1
         size = len(stdin) if isinstance(stdin, bytes) else _size_of(stdin)
-        self._say(f"would run on {self.where}: {command}" + (f"  (with {size:,} bytes on standard input)" if size else ""))
+        self._say(f"would run on {self.where}: {command}" + (f"  (with {counted(size, 'byte')} on standard input)" if size else ""))
 
 
 class DryRunStream:

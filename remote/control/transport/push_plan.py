@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from remote.control.printable import counted
 from remote.control.transport.release import Release
 from remote.control.transport.selection import FILES, Going, Selection, Staying, rest_of_project
 
@@ -27,7 +28,7 @@ def show(selection: Selection, release: Release) -> None:
         say(f"and {len(others) - _SHOWN} smaller ones: `./inv deploy --plan --json` names them all")
     stays = sorted(_all_that_stays(selection), key=lambda each: -each.size)
     print_table("what stays", ("name", "files", "size", "why"), [(each.name, each.files, _size(each.size), each.why) for each in stays])
-    say(f"{len(selection.goes)} files, {_size(selection.size)}; what the box has already is not sent again")
+    say(f"{counted(len(selection.goes), 'file')}, {_size(selection.size)}; what the box has already is not sent again")
     for warning in selection.warnings:
         say(f"warning: {warning}", "yellow")
 

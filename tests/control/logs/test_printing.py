@@ -47,7 +47,7 @@ def test_a_terminal_is_not_disturbed_and_its_lines_are_not_endless(terminal):
     Printer("lines", 1).tell(log(b"a\x07\x1b]0;title\x07\x1b[31mred\x1b[0m\tb\n" + b"y" * 1_000_000 + b"\n"))
     first, second = out.getvalue().splitlines()
     assert first == "a··]0;title·\x1b[31mred\x1b[0m\tb"
-    assert len(second) < LONGEST_LINE + 100 and "998,000 more characters: --raw has them" in second
+    assert len(second) < LONGEST_LINE + 100 and "998,000 characters more: --raw has all" in second
 
 
 def test_in_a_pipe_a_long_line_is_whole(capsys):
