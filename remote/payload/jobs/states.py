@@ -12,6 +12,7 @@ from remote.payload.jobs import outcome
 
 LAST_WORDS, ORDER = ".reserve", ".reserve.cancel"
 """In a job's folder: room on the disk for its final state, and for the order that ends it."""
+RESERVED_BYTES, _ORDER_BYTES = 1024 * 1024, 4096
 STARTING = ".lock"
 """In a job's folder: held by whoever starts the job."""
 
@@ -48,6 +49,15 @@ def _why_lost(state: JobState) -> str:
 def write(paths: JobPaths, state: JobState) -> None:
     """Record the state."""
     atomic.write_text(paths.state, state.to_json() + "\n")
+
+
+def reserve(paths: JobPaths) -> None:
+    """Keep room on the disk for the job's last words, and for the word that ends it. Raises OSError where there is none."""
+    for name, size in ((LAST_WORDS, RESERVED_BYTES), (ORDER, _ORDER_BYTES)):
+        room = paths.folder / name
+        if not room.exists():  # a start that was cut off made it, and a supervisor may be about to use it
+            with atomic.writing(room) as file:
+                os.posix_fallocate(file.fileno(), 0, size)
 
 
 def write_surely(path: Path, text: str, reserve: str) -> None:

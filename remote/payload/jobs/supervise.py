@@ -62,6 +62,7 @@ def start(box: BoxPaths, spec: JobSpec, told: Mapping[str, str], again: bool = F
         _refuse_doomed(box)
         interpreter = _interpreter(box, spec)
         with _in_line(box, spec, may_wait):
+            states.reserve(paths)
             atomic.write_text(paths.spec, spec.to_json() + "\n")
             _clear(paths, spec, state)
             secrets.forget_stale(box)

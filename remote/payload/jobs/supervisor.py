@@ -35,7 +35,6 @@ LOOK_SECONDS = 2.0
 TURN_SECONDS = 0.25
 """How often a job in line looks whether its turn has come."""
 HANDOVER_SECONDS = 20.0
-RESERVED_BYTES, _ORDER_BYTES = 1024 * 1024, 4096
 
 
 def run(folder: Path, interpreter: str) -> None:
@@ -75,7 +74,6 @@ def _take_up(paths: JobPaths, lock: int) -> bool:
 def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
     me = Identity.of(os.getpid())
     state = JobState(spec.job_id, spec.stage, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot)
-    _reserve(paths)
     try:
         with _turn(paths, spec, state, watched) as is_ours:
             ending = _run_stage(paths, spec, interpreter, state, watched, spiller) if is_ours else None
@@ -123,7 +121,7 @@ def _run_stage(
     said = tuple(text for _, text in kernel.lines(since)) if stage.returncode else ()
     return outcome.Ending(
         stage.returncode, was_told, states.cancel_file(paths).exists(), process.out_of_memory_kills() > kills, _notice(paths, state),
-        _has_own_group(spec.job_id), shutil.disk_usage(paths.folder).free < RESERVED_BYTES, said, stage.pid,
+        _has_own_group(spec.job_id), shutil.disk_usage(paths.folder).free < states.RESERVED_BYTES, said, stage.pid,
     )  # fmt: skip
 
 
@@ -205,8 +203,10 @@ def _because(state: JobState) -> str:
 
 def _notice(paths: JobPaths, state: JobState) -> notices.Notice | None:
     """The notice in force, unless it is of a time before this attempt."""
+    # The attempt's beginning by the clock as it stands now: it may have been set since.
+    running_for = time.clock_gettime(time.CLOCK_BOOTTIME) - state.start_ticks / os.sysconf("SC_CLK_TCK")
     notice = notices.read(_root(paths), time.time())
-    return notice if notice and notice.deadline > state.started_at else None
+    return notice if notice and notice.deadline > time.time() - running_for else None
 
 
 def _is_to_be_spilled(paths: JobPaths, state: JobState, grant: Grant) -> bool:
@@ -228,14 +228,6 @@ def _spill(paths: JobPaths, state: JobState, grant: Grant | None, spiller: Spill
 
 def _root(paths: JobPaths) -> Path:
     return paths.folder.parent.parent
-
-
-def _reserve(paths: JobPaths) -> None:
-    """Room on the disk for the job's last words, and for the word that ends it."""
-    for name, size in ((states.LAST_WORDS, RESERVED_BYTES), (states.ORDER, _ORDER_BYTES)):
-        with contextlib.suppress(OSError), (paths.folder / name).open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-            os.fsync(file.fileno())
 
 
 def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str, scribe: Scribe, told: dict[str, str]) -> "subprocess.Popen[bytes]":
