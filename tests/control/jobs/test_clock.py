@@ -1,12 +1,14 @@
 """A box whose clock is set back by an hour while its jobs run, and forward again."""
 
+import os
+import signal
 import time
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from remote.contract import job_log, telemetry
+from remote.contract import job_log, notices, telemetry
 from remote.contract.frames import FrameReader
 from remote.contract.jobs import Cause, Status
 from remote.contract.log_query import Question
@@ -63,6 +65,16 @@ def test_jobs_the_line_and_the_log_go_on(box, paths, set_back, begin):
     frames = list(FrameReader().feed(told.stdout))
     assert b"".join(content for header, content in frames if "next" in header) == paths.job("job-a").log.read_bytes()
     assert [header["status"] for header, _ in frames if "ended" in header] == ["FAILED"] and frames[-1][0] == {"end": True}
+
+
+def test_a_notice_is_heeded(box, paths, set_back, begin):
+    pid = begin("saving", "job-a").pid
+    await_true(lambda: "step 3" in paths.job("job-a").log.read_text())
+    set_back.touch()
+    notices.write(paths.root, notices.Notice(notices.SPOT, time.time() - HOUR + 30, "the cloud takes it back"))
+    os.kill(pid, signal.SIGTERM)
+    await_true(lambda: read_state(box, ROOT, "job-a").status.is_final)
+    assert read_state(box, ROOT, "job-a").cause is Cause.SPOT
 
 
 @pytest.mark.parametrize("forward", [False, True])
