@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,20 @@ collection = Collection()
 )
 def test(context: Any, only: str = "", options: str = "") -> None:
     """Run every test: the laptop's, and the box's in the box's own Python environment (made on first use)."""
+    began = time.monotonic()
     _install_developer_packages()
     chosen = only.split() or ["tests"]
     box_tests = [path for path in ([*chosen] if only else ["tests/payload/box"]) if path.startswith("tests/payload/box")]
     laptop_tests = [path for path in chosen if path not in box_tests]
-    failed = False
+    found = Counter[str]()
     if box_tests:
-        failed |= _pytest(_box_python(), [*box_tests, *options.split()], PYTHONPATH=f"{CODE}{os.pathsep}{_pytest_for_the_box()}")
+        found += _test_the_box([*box_tests, *options.split()])
     if laptop_tests:
         words = [*laptop_tests, "--ignore=tests/payload/box", *options.split()]
-        failed |= _test_the_laptop(words, side_by_side=not only)
-    if failed:
+        found += _test_the_laptop(words, side_by_side=not only)
+    told = ", ".join(f"{count} {what}" for what, count in found.items())
+    _say(f"{told or 'nothing was tested'}, in {(time.monotonic() - began) / 60:.1f} minutes")
+    if found["failed"]:
         raise Exit("error: a test failed; its name stands above", code=1)
 
 
@@ -68,35 +74,46 @@ def lock(context: Any) -> None:
         subprocess.run([*words, *extra, "-o", f"requirements/{name}.lock"], cwd=CODE, check=True)
 
 
-def _test_the_laptop(words: list[str], side_by_side: bool) -> bool:
-    """Whether a test failed. Side by side, boxes are slow at times: what fails there is asked again alone, and named."""
+def _test_the_box(words: list[str]) -> Counter[str]:
+    _say("the box's tests: its Python environment first (made once; some minutes), then about two minutes ...")
+    return _pytest(_box_python(), words, PYTHONPATH=f"{CODE}{os.pathsep}{_pytest_for_the_box()}")
+
+
+def _test_the_laptop(words: list[str], side_by_side: bool) -> Counter[str]:
+    """How the tests ended. Side by side, boxes are slow at times: what fails there is asked again alone, and named."""
     environments = str(_environments())
     # One worker more than processors: most tests wait for boxes. A file's tests share its boxes, so they stay together.
-    workers = [f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile", "--no-loadscope-reorder"] if side_by_side else []
-    if not _pytest(sys.executable, [*words, *workers], WINDLASS_ENVIRONMENTS=environments):
-        return False
-    if not side_by_side:
-        return True
-    print("what failed is run again, alone:", file=sys.stderr)
-    again = ["--last-failed", "--last-failed-no-failures=none", "--verbose"]
-    return _pytest(sys.executable, [*words, *again], WINDLASS_ENVIRONMENTS=environments)
+    count = (os.cpu_count() or 1) + 1
+    workers = [f"--numprocesses={count}", "--dist=loadfile", "--no-loadscope-reorder"] if side_by_side else []
+    _say(f"the laptop's tests, {count} side by side ..." if side_by_side else "the laptop's tests ...")
+    found = _pytest(sys.executable, [*words, *workers], WINDLASS_ENVIRONMENTS=environments)
+    if not (found["failed"] and side_by_side):
+        return found
+    _say("what failed is run again, alone:")
+    words += ["--last-failed", "--last-failed-no-failures=none", "--verbose"]
+    again = _pytest(sys.executable, words, WINDLASS_ENVIRONMENTS=environments)
+    return found - Counter(failed=found["failed"]) + again
 
 
 def _install_developer_packages() -> None:
     lock, stamp = CODE / "requirements" / "dev.lock", Path(sys.prefix) / "installed-dev.lock"
     if stamp.exists() and stamp.read_bytes() == lock.read_bytes():
         return
-    print("installing the developers' packages (once) ...", file=sys.stderr)
-    subprocess.run(_installer("--require-hashes", "-r", str(lock)), cwd=CODE, check=True)
+    _say("installing the developers' packages (once; about half a minute) ...")
+    _install("--require-hashes", "-r", str(lock))
     stamp.write_bytes(lock.read_bytes())
 
 
-def _installer(*words: str) -> list[str]:
+def _install(*words: str) -> None:
+    """What the installer says is shown only where it fails: it warns of much that is of no matter here."""
     from shutil import which
 
-    if which("uv"):
-        return ["uv", "pip", "install", "--quiet", "--python", sys.executable, *words]
-    return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
+    uv, pip = ["uv", "pip", "install", "--quiet", "--python", sys.executable], [sys.executable, "-m", "pip", "install", "--quiet"]
+    command = uv if which("uv") else [*pip, "--disable-pip-version-check"]
+    done = subprocess.run([*command, *words], cwd=CODE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        mend = "check the network or the package mirror, then run the same command again"
+        raise Exit(f"{done.stdout.rstrip()}\nerror: the developers' packages could not be installed (see above)\n mend: {mend}", code=1)
 
 
 def _box_python() -> str:
@@ -118,13 +135,29 @@ def _pytest_for_the_box() -> Path:
     folder = state_folder() / "pytest" / "-".join(packages).replace("==", "-")
     if not folder.exists():
         partial = folder.with_suffix(".partial")
-        subprocess.run(_installer("--target", str(partial), *packages), check=True)
+        _install("--target", str(partial), *packages)
         partial.rename(folder)
     return folder
 
 
-def _pytest(python: str, words: list[str], **environment: str) -> bool:
-    return subprocess.run([python, "-m", "pytest", *words], cwd=CODE, env=os.environ | environment, check=False).returncode != 0
+def _pytest(python: str, words: list[str], **environment: str) -> Counter[str]:
+    """How many tests passed, failed and were skipped."""
+    from xml.etree import ElementTree  # what pytest wrote itself
+
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [python, "-m", "pytest", *words, f"--junit-xml={report}"]
+        code = subprocess.run(command, cwd=CODE, env=os.environ | environment, check=False).returncode
+        suite = ElementTree.parse(report).find("testsuite") if report.exists() else None  # noqa: S314
+    told = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")} if suite is not None else {}
+    failed = told.get("failures", 0) + told.get("errors", 0)
+    skipped = told.get("skipped", 0)
+    # Where pytest itself could not work, that is a failure too.
+    return Counter(passed=max(0, told.get("tests", 0) - failed - skipped), failed=failed or int(code != 0), skipped=skipped)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 collection.add_task(lock)
