@@ -132,13 +132,15 @@ class _Race:
 
 
 def _resolved(host: str, port: int, seconds: float) -> list[_Place]:
+    with contextlib.suppress(socket.gaierror):  # an address: nobody needs to be asked
+        return _looked_up(host, port, socket.AI_NUMERICHOST)
     # In a thread: without a network a resolver may take half a minute to say so.
     found: list[_Place] = []
     error: list[OSError] = []
 
     def look_up() -> None:
         try:
-            found.extend((family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            found.extend(_looked_up(host, port))
         except OSError as cause:
             error.append(cause)
 
@@ -150,6 +152,10 @@ def _resolved(host: str, port: int, seconds: float) -> list[_Place]:
     if not found:
         raise TimeoutError(errno.ETIMEDOUT, f"the name {host} is not resolved within {seconds:g} s")
     return found
+
+
+def _looked_up(host: str, port: int, flags: int = 0) -> list[_Place]:
+    return [(family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
 
 
 def _greets(host: str, port: int, seconds: float) -> bool:

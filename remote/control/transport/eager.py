@@ -14,8 +14,10 @@ window for input while it handles the command's request, before it looks at the 
 connection, without having run anything: `Unheard`.
 """
 
+import math
 import re
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 import paramiko
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import cMSG_CHANNEL_OPEN, cMSG_CHANNEL_REQUEST
+from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
 FIRST_NUMBER, PACKET_BYTES = 0, 32 * 1024
@@ -143,11 +146,26 @@ class Session(paramiko.Channel):  # type: ignore[misc]
         self.answered.set()  # nobody waits on for a channel whose connection has ended
 
 
+class _Packets(Packetizer):  # type: ignore[misc]
+    """Bounds the handshake by looking at the clock: paramiko starts a thread for it, one a connection, which is felt with many at once."""
+
+    _ends = math.inf
+
+    def start_handshake(self, timeout: float) -> None:
+        self._ends = time.monotonic() + timeout
+
+    def handshake_timed_out(self) -> bool:
+        return time.monotonic() > self._ends
+
+    def complete_handshake(self) -> None:
+        self._ends = math.inf
+
+
 class EagerTransport(paramiko.Transport):  # type: ignore[misc]
     """A connection whose logins and channels wait for nothing they need not wait for."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+        super().__init__(*arguments, packetizer_class=_Packets, **settings)
         # paramiko's table holds the functions of its own class, past those of a subclass.
         table = paramiko.Transport._channel_handler_table
         self._channel_handler_table = {kind: partial(_hand_to, handler.__name__) for kind, handler in table.items()}

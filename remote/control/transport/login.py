@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -144,7 +145,7 @@ def _everyday_keys(address: "Address", held: list[Candidate]) -> list[Candidate]
 def _named(path: Path, held: list[Candidate]) -> Candidate | None:
     """The key of a file: in the file itself, or where that cannot be used alone, in the agent."""
     with contextlib.suppress(OSError, TypeError, ValueError, SSHException, paramiko.UnknownKeyType):
-        return Candidate(paramiko.PKey.from_path(path), str(path))
+        return Candidate(_read(path), str(path))
     with contextlib.suppress(OSError, ValueError, IndexError):
         wanted = _blob(path) if path.suffix == ".pub" else public_part(path)
         return next((each for each in held if each.key.asbytes() == wanted), None)
@@ -160,13 +161,27 @@ def _in_file(address: "Address", path: Path) -> Candidate | None:
     if path.suffix == ".pub":
         return None
     try:
-        return Candidate(paramiko.PKey.from_path(path), str(path))
+        return Candidate(_read(path), str(path))
     except FileNotFoundError:
         raise refused(address, f"there is no key file {path}") from None
     except (PasswordRequiredException, TypeError):
         return None
     except (SSHException, ValueError, OSError, paramiko.UnknownKeyType) as error:
         raise refused(address, f"{path} is not a private key that can be read ({type(error).__name__})") from None
+
+
+def _read(path: Path) -> paramiko.PKey:
+    """A private key; the file is read once for a fleet that is reached with it side by side."""
+    now = path.stat()
+    state = (now.st_mtime_ns, now.st_size, now.st_ino)
+    with _reading:
+        if path not in _keys or _keys[path][0] != state:
+            _keys[path] = state, paramiko.PKey.from_path(path)
+        return _keys[path][1]
+
+
+_keys: dict[Path, tuple[tuple[int, ...], paramiko.PKey]] = {}
+_reading = threading.Lock()
 
 
 def _of_agent(address: "Address", path: Path, held: list[Candidate]) -> Candidate:

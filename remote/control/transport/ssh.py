@@ -115,6 +115,9 @@ class Connection(EagerTransport):
         message.get_int()
         self.farewell = message.get_text()
 
+    def _parse_debug(self, message: paramiko.Message) -> None:
+        """Leave it: paramiko formats what nobody logs."""
+
 
 class SshTransport:
     """One connection to a box, opened with the first command and again after a loss. `pinned` gives the host keys for an alias."""

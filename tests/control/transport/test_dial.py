@@ -117,7 +117,13 @@ def test_a_name_that_is_none():
 
 def test_a_resolver_that_does_not_answer(monkeypatch):
     asked = threading.Event()
-    monkeypatch.setattr(dialling.socket, "getaddrinfo", lambda *_, **__: [asked.wait(5)][:0])
+
+    def slow(*_, flags=0, **__):
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror("a name")
+        return [asked.wait(5)][:0]
+
+    monkeypatch.setattr(dialling.socket, "getaddrinfo", slow)
     with pytest.raises(TimeoutError, match="is not resolved"):
         dial("slow.example.org", 22, 0.2)
     asked.set()
