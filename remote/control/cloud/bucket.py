@@ -19,7 +19,8 @@ FETCH_SECONDS = 6 * 3600
 LONGEST_GRANT_SECONDS = 7 * 86400
 """What AWS signs at most."""
 
-_CHUNK = 1 << 20
+_CHUNK = 64 << 10
+"""What has come of one is lost with its connection."""
 
 
 class BrokenOff(Exception):
