@@ -37,9 +37,9 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 # The keeper comes on standard input: on a fresh box there is nothing yet that could receive.
 _BOOTSTRAP = (
-    "import sys,signal;"
+    "import sys,signal,zlib;"
     f'sys.version_info>=(3,10) or (sys.stderr.write("this is Python "+sys.version.split()[0]),sys.exit({NO_PYTHON}));'
-    'signal.alarm(60);i=sys.stdin.buffer;exec(compile(i.read(int(i.readline())),"receive.py","exec"))'
+    'signal.alarm(60);i=sys.stdin.buffer;exec(compile(zlib.decompress(i.read(int(i.readline()))),"receive.py","exec"))'
 )
 _KEEPER = f"exec python3 -I -S -c {shlex.quote(_BOOTSTRAP)}"
 
@@ -209,7 +209,7 @@ def _all_of(release: "Release") -> list[list[int]]:
 
 def ask(question: dict[str, Any]) -> bytes:
     """The keeper of releases and a question to it, as it reads them."""
-    keeper = (CODE / "remote/payload/transfer/receive.py").read_bytes()
+    keeper = zlib.compress((CODE / "remote/payload/transfer/receive.py").read_bytes())
     packed = zlib.compress(json.dumps(question).encode())
     return b"%d\n" % len(keeper) + keeper + b"%d\n" % len(packed) + packed
 
