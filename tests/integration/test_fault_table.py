@@ -6,10 +6,13 @@ import re
 import signal
 import subprocess
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
+from invoke import Program
 
+import tasks
 from remote.contract.exits import Exit
 from remote.control import project
 from remote.control.cloud.embedded import client
@@ -32,8 +35,9 @@ def cloud(embedded_project):
     url = client.endpoint()
     yield url
     client.clear(client.endpoint())
-    told = inv("terminate", "gpu", "spot", "brief", "far", "--yes")
-    assert told.code == 0, told.err
+    if left(client.endpoint()):
+        told = inv("terminate", "gpu", "spot", "brief", "far", "--yes")
+        assert told.code == 0, told.err
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Told:
 def inv(*words):
     done = typed(*words, seconds=180)
     return Told(done.returncode, done.stdout, done.stderr)
+
+
+def fault(*words):
+    """`./inv cloud.fault`, as typed, in this process."""
+    Program(namespace=deepcopy(tasks.ns)).run(["inv", "cloud.fault", *words])
 
 
 def left(url):
@@ -72,31 +81,36 @@ def box(name):
     ],
 )
 def test_a_launch_that_is_refused_makes_nothing(cloud, words, exit_code, why, remedy):
-    inv("cloud.fault", *words.split())
+    fault(*words.split())
     told = inv("launch", "gpu", "--yes")
     assert told.code == exit_code
     assert why in told.err
     assert remedy in told.err
     assert left(cloud) == {}
-    inv("cloud.fault", "--clear")
+
+
+def test_the_same_launch_goes_through_once_the_fault_is_over(cloud):
+    fault("capacity")
+    assert inv("launch", "gpu", "--yes").code == Exit.CAPACITY
+    fault("--clear")
     assert inv("launch", "gpu", "--yes").code == 0
 
 
 def test_throttling_that_passes_is_waited_out(cloud):
-    inv("cloud.fault", "throttle", "--count", "2")
+    fault("throttle", "--count", "2")
     assert inv("launch", "gpu", "--yes").code == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "attempts", "where"),
+    ("name", "words", "attempts", "where"),
     [
         ("spot", ["capacity", "--market", "spot"], 3, {"market": "on-demand"}),
         ("spot", ["spot-price", "--market", "spot"], 3, {"market": "on-demand"}),
         ("far", ["capacity", "--zone", "us-east-1a"], 2, {"region": "us-west-2"}),
     ],
 )
-def test_only_capacity_and_price_move_on_to_the_next_offer(cloud, name, fault, attempts, where):
-    inv("cloud.fault", *fault)
+def test_only_capacity_and_price_move_on_to_the_next_offer(cloud, name, words, attempts, where):
+    fault(*words)
     told = inv("launch", name, "--yes")
     assert told.code == 0, told.err
     assert len(re.findall(rf"^{name}: g5.2xlarge .*: (?:capacity|price|launched)", told.err, re.MULTILINE)) == attempts
@@ -107,7 +121,7 @@ def test_only_capacity_and_price_move_on_to_the_next_offer(cloud, name, fault, a
 
 
 def test_a_quota_does_not_move_on(cloud):
-    inv("cloud.fault", "quota", "--market", "spot")
+    fault("quota", "--market", "spot")
     told = inv("launch", "spot", "--yes")
     assert told.code == Exit.QUOTA
     assert "L-3819A6DF" in told.err
@@ -118,17 +132,17 @@ def test_a_stopped_box_without_capacity_offers_three_ways_and_keeps_its_disk(clo
     inv("launch", "gpu", "--yes")
     inv("stop", "gpu")
     before = box("gpu")["id"]
-    inv("cloud.fault", "capacity")
+    fault("capacity")
     told = inv("start", "gpu")
     assert told.code == Exit.CAPACITY
     assert all(way in told.err for way in ("./inv start gpu --wait", "./inv box.move gpu", "./inv launch gpu --fresh"))
     assert (box("gpu")["id"], box("gpu")["state"]) == (before, "stopped")
 
 
-@pytest.mark.parametrize(("fault", "state"), [("stop", "stopped"), ("terminate", "absent"), ("reboot", "running")])
-def test_what_the_console_does_to_a_box_is_seen_as_what_it_is(cloud, fault, state):
+@pytest.mark.parametrize(("kind", "state"), [("stop", "stopped"), ("terminate", "absent"), ("reboot", "running")])
+def test_what_the_console_does_to_a_box_is_seen_as_what_it_is(cloud, kind, state):
     inv("launch", "gpu", "--yes")
-    inv("cloud.fault", fault, "--box", "gpu")
+    fault(kind, "--box", "gpu")
     _until(lambda: box("gpu")["state"] == state)
     assert state != "stopped" or box("gpu")["note"].startswith("user: ")
     assert inv("launch", "gpu", "--yes").code == 0
@@ -138,7 +152,7 @@ def test_what_the_console_does_to_a_box_is_seen_as_what_it_is(cloud, fault, stat
 
 
 def test_a_late_console_is_waited_for(cloud):
-    inv("cloud.fault", "console-late", "--seconds", "4")
+    fault("console-late", "--seconds", "4")
     told = inv("launch", "gpu", "--yes")
     assert told.code == 0
     assert "waiting for the host key" in told.err
@@ -146,7 +160,7 @@ def test_a_late_console_is_waited_for(cloud):
 
 def test_another_host_key_is_refused(cloud):
     inv("launch", "gpu", "--yes")
-    inv("cloud.fault", "host-key", "--box", "gpu")
+    fault("host-key", "--box", "gpu")
     inv("reboot", "gpu")
     told = inv("deploy", "gpu")
     assert told.code == Exit.HOST_KEY_MISMATCH
@@ -155,21 +169,21 @@ def test_another_host_key_is_refused(cloud):
 
 def test_a_full_disk_on_the_box(cloud):
     inv("launch", "gpu", "--yes")
-    inv("cloud.fault", "disk-full", "--box", "gpu")
+    fault("disk-full", "--box", "gpu")
     told = inv("deploy", "gpu")
     assert told.code == Exit.DISK_FULL
     assert "full" in told.err
 
 
 def test_a_box_without_a_metadata_service_is_still_under_its_clocks(cloud):
-    inv("cloud.fault", "imds", "--box", "gpu")
+    fault("imds", "--box", "gpu")
     told = inv("launch", "gpu", "--yes")
     assert told.code == 0, told.err
     assert box("gpu")["clocks"]["limits"]["lifetime"] > 0
 
 
 def test_a_box_whose_boot_never_ends_is_stopped_by_its_clocks(cloud):
-    inv("cloud.fault", "hang-user-data", "--box", "brief", "--count", "1")
+    fault("hang-user-data", "--box", "brief", "--count", "1")
     told = inv("launch", "brief", "--yes")
     assert told.code == Exit.BOX_STOPPED, told.err
     assert "before SSH answered" in told.err
@@ -178,7 +192,7 @@ def test_a_box_whose_boot_never_ends_is_stopped_by_its_clocks(cloud):
     assert inv("start", "brief").code == 0
 
 
-@pytest.mark.parametrize("after", [0.6, 1.2, 1.8, 2.6, 4.0])
+@pytest.mark.parametrize("after", [0.8, 1.6, 3.0])
 def test_a_launch_that_is_killed_leaves_nothing_or_a_box_whose_clocks_run(cloud, after):
     launch = subprocess.Popen(
         command_of("launch", "gpu", "--yes"),

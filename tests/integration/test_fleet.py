@@ -1,16 +1,20 @@
-"""Many boxes by the commands that a person types: 64 of the embedded cloud, two of which meet a fault."""
+"""Many boxes by the commands that a person types: more of them than are driven at once, two of which meet a fault.
+
+`WINDLASS_BOXES=64` takes so many.
+"""
 
 import json
+import os
 
 import pytest
 
 from remote.contract.exits import Exit
-from remote.control import project
+from remote.control import fleet, project
 from remote.control.cloud.embedded import client
 
 from .typed import typed
 
-COUNT = 64
+COUNT = int(os.environ.get("WINDLASS_BOXES", "40"))
 INVENTORY = f"""
 default_box: demo
 boxes:
@@ -45,13 +49,14 @@ def states(records):
 
 @pytest.mark.end_to_end
 @pytest.mark.timeout(1500)
-def test_sixty_four_boxes_are_driven_as_one(cloud):
+def test_many_boxes_are_driven_as_one(cloud):
+    assert COUNT > fleet._AT_ONCE
     client.inject(cloud, {"kind": "capacity", "box": "box-7"})
     client.inject(cloud, {"kind": "quota", "box": "box-23"})
     code, told, err = inv("launch", "box", "--json")
     failed = {record["box"]: record["error"] for record in told["results"] if "error" in record}
     assert (code, failed) == (Exit.QUOTA, {"box-7": "CapacityError", "box-23": "QuotaError"})
-    assert "2 of 64 boxes failed: box-7, box-23" in err
+    assert f"2 of {COUNT} boxes failed: box-7, box-23" in err
     first = {record["name"]: record["id"] for record in told["results"] if "name" in record}
     left = client.leaks(cloud)
     assert sorted(left["instances"]) == sorted(first.values()) and len(first) == COUNT - 2
