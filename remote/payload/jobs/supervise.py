@@ -320,6 +320,23 @@ def _is_free(paths: JobPaths) -> bool:
 
 def main() -> None:
     """The command line."""
+    options = _options()
+    if options.verb == "run":
+        _supervise(options)
+        return
+    try:
+        done = {"jobs": listing(BoxPaths.of_release())} if options.verb == "list" else json.loads(_answer(options).to_json())
+    except Refused as refusal:
+        _refuse(refusal)
+    except OSError as error:
+        if not disk.is_full(error):
+            raise
+        remedy = "on the box: `df -h`, free space, then the same command"
+        _refuse(Refused(Cause.DISK_FULL, "the box's disk is full", str(error), remedy))
+    print(json.dumps({"done": done}), flush=True)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="supervise")
     verbs = parser.add_subparsers(dest="verb", required=True)
     starter = verbs.add_parser("start")
@@ -333,26 +350,15 @@ def main() -> None:
     runner = verbs.add_parser("run")
     runner.add_argument("folder", type=Path)
     runner.add_argument("interpreter")
-    options = parser.parse_args()
-    if options.verb == "run":
-        with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
-            os.dup2(log.fileno(), 2)
-        from remote.payload.jobs import supervisor
+    return parser.parse_args()
 
-        supervisor.run(options.folder, options.interpreter)
-        return
-    try:
-        is_list = options.verb == "list"
-        done: dict[str, Any] = {"jobs": listing(BoxPaths.of_release())} if is_list else json.loads(_answer(options).to_json())
-    except Refused as refusal:
-        _refuse(refusal)
-    except OSError as error:
-        if not disk.is_full(error):
-            raise
-        remedy = "on the box: `df -h`, free space, then the same command"
-        _refuse(Refused(Cause.DISK_FULL, "the box's disk is full", str(error), remedy))
-    else:
-        print(json.dumps({"done": done}), flush=True)
+
+def _supervise(options: argparse.Namespace) -> None:
+    with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
+        os.dup2(log.fileno(), 2)
+    from remote.payload.jobs import supervisor  # late: whoever asks how a job stands needs none
+
+    supervisor.run(options.folder, options.interpreter)
 
 
 def _refuse(refusal: Refused) -> NoReturn:

@@ -243,6 +243,8 @@ def _settle(box: BoxPaths, paths: JobPaths, partial: Path, manifest: Manifest) -
     state = JobState.read(partial / _relative(box, paths.state))
     for artifact in state.artifacts.values():
         place = box.root / artifact.path
+        if ".." in place.parts:
+            continue  # outside of Windlass's folder, which the bucket never held
         if (partial / artifact.path).exists() and not place.is_relative_to(paths.folder) and not place.exists():
             _move(partial / artifact.path, place)
     fetched = partial / _relative(box, paths.folder)

@@ -259,6 +259,17 @@ def test_a_finished_job_whose_artifact_lies_outside_is_refused(box, grant):
         spill.spill(box, JOB, grant)
 
 
+def test_nothing_outside_is_moved_whatever_a_state_from_the_bucket_says(box, s3, grant, tmp_path):
+    paths = make_job(box)
+    state = JobState.read(paths.state)
+    state.artifacts["far"] = Artifact("../mine", 1, "a" * 64)
+    states.write(paths, state)
+    other = BoxPaths(tmp_path / "home/windlass")
+    (other.root / "mine").mkdir(parents=True)
+    assert spill.fetch(other, *fetching(s3, spill.spill(box, JOB, grant)))
+    assert (other.root / "mine").exists() and not (tmp_path / "home/mine").exists()
+
+
 def test_an_instance_profile_is_used_by_the_python_that_has_boto3(box, monkeypatch):
     went = []
     monkeypatch.setattr(spill.importlib.util, "find_spec", lambda name: None)
