@@ -48,20 +48,21 @@ def knows(version: str) -> bool:
 class Login(AuthHandler):  # type: ignore[misc]
     """Logs in with a key without waiting for the answer to the request for the service."""
 
-    _asked = False
+    _is_asked = False
 
     def _request_auth(self) -> None:
+        # Which hash an RSA key signs with, paramiko learns from a message that may come in only now: then it is done the slow way.
+        self._is_asked = "rsa" not in self.private_key.get_name() or bool(self.transport.server_extensions)
         super()._request_auth()
-        # Which hash an RSA key signs with, paramiko learns from a message that comes in only now: then it is done the slow way.
-        if "rsa" not in self.private_key.get_name() or self.transport.server_extensions:
+        if self._is_asked:
             accepted = paramiko.Message()
             accepted.add_string("ssh-userauth")
             accepted.rewind()
             super()._parse_service_accept(accepted)  # what paramiko does on hearing this answer is to send the login request
-            self._asked = True
 
     def _parse_service_accept(self, message: paramiko.Message) -> None:
-        if not self._asked:
+        if not self._is_asked:
+            self._is_asked = True
             super()._parse_service_accept(message)
 
 

@@ -85,6 +85,30 @@ def test_a_wrong_guess_costs_a_connection_and_runs_nothing_twice(sshd, monkeypat
     assert "unknown channel 3" in (sshd.folder / "sshd.log").read_text()
 
 
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_signature_that_takes_long_is_asked_for_once(sshd, tmp_path, monkeypatch, kind):
+    """An agent may ask a person for a touch; meanwhile the answer comes that others wait for."""
+    make_key(tmp_path / "key", kind)
+    with (sshd.folder / "authorized").open("a") as file:
+        file.write((tmp_path / "key.pub").read_text())
+    key = paramiko.PKey.from_path(tmp_path / "key")
+    sign, signed, logins = type(key).sign_ssh_data, [], []
+
+    def slowly(*of_what):
+        signed.append(threading.Event().wait(0.2))
+        return sign(*of_what)
+
+    def send(connection, message):
+        logins.append(message.asbytes()[:1] == paramiko.common.cMSG_USERAUTH_REQUEST)
+        paramiko.Transport._send_message(connection, message)
+
+    monkeypatch.setattr(type(key), "sign_ssh_data", slowly)
+    monkeypatch.setattr(eager.EagerTransport, "_send_message", send, raising=False)
+    with sshd.transport(key=tmp_path / "key") as box:
+        assert box.exec("cat", b"in").text == "in"
+    assert (len(signed), sum(logins)) == (1, 1)
+
+
 def test_a_refused_key_runs_nothing(sshd, tmp_path):
     make_key(tmp_path / "stranger")
     with pytest.raises(LoginRefused, match="refuses the login"):
