@@ -57,7 +57,8 @@ class Ground:
         return ["ssh", "-F", str(self.config)]
 
     def floor(self, round_trips: float, size: float = 0.0, cold: bool = True) -> float:
-        """Seconds that no SSH can go below: so many round trips after the login, `size` bytes over the measured bandwidth."""
+        """Seconds that no SSH can go below that waits for each answer: so many round trips after the login, `size` bytes over the measured
+        bandwidth."""
         return self.rtt * (round_trips + (HANDSHAKE_ROUND_TRIPS if cold else 0)) + size / self.bandwidth
 
     def transport(self) -> SshTransport:

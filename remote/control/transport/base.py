@@ -55,8 +55,9 @@ class Transport(Protocol):
     """A way to one box. Raises BoxUnreachable, LoginRefused or HostKeyMismatch, never on a command's own exit code.
 
     A command is sent once. Where the connection proves dead before it was sent, another is made and takes it; after that nobody here
-    can know whether it ran. So BoxUnreachable may stand for a command that did its work, or still does: only a caller whose command
-    may run twice, or goes on where it was, calls again (`persist.persistently`).
+    can know whether it ran. The first one may be sent while the connection is still being made. So BoxUnreachable may stand for a command
+    that did its work, or still does: only a caller whose command may run twice, or goes on where it was, calls again
+    (`persist.persistently`).
 
     `where` names the box for people. `round_trips` counts commands, `bytes_sent` command lines and standard input.
     """
