@@ -18,7 +18,7 @@ next attempt. Contents that a kept release has already are linked, not sent.
 """
 
 # Paths of files are strings here: pathlib would take longer over hundreds of small ones than reading them.
-# ruff: noqa: PTH102, PTH110, PTH116, PTH118, PTH120, PTH211
+# ruff: noqa: PTH102, PTH110, PTH115, PTH116, PTH118, PTH120, PTH211
 
 import contextlib
 import errno
@@ -443,9 +443,13 @@ def _digest_of(entries: list[list[Any]]) -> str:
 
 def _is_whole(release: Path, entries: list[list[Any]]) -> bool:
     try:
-        return release.is_dir() and all(kind == "l" or os.lstat(release / name).st_size == size for name, kind, _, size in entries)
+        return release.is_dir() and all(_is_there(os.path.join(release, name), kind, value, size) for name, kind, value, size in entries)
     except OSError:
         return False
+
+
+def _is_there(path: str, kind: str, value: str, size: int) -> bool:
+    return os.readlink(path) == value if kind == "l" else os.lstat(path).st_size == size
 
 
 def _size_of(path: str) -> int:

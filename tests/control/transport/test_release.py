@@ -232,6 +232,14 @@ def test_links_that_stay_inside_are_taken_whatever_their_letters_say():
     assert receive._checked(within) == within
 
 
+def test_a_release_that_lost_a_link_is_not_whole(tmp_path):
+    entries = [["a", "-", SHA, 3], ["b", "l", "a", 0]]
+    (tmp_path / "a").write_text("abc")
+    assert not receive._is_whole(tmp_path, entries)
+    (tmp_path / "b").symlink_to("a")
+    assert receive._is_whole(tmp_path, entries)
+
+
 def test_nothing_is_tidied_away_while_the_releases_are_listed(tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / "releases" / name).mkdir(parents=True)
