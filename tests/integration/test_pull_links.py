@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -56,16 +57,17 @@ def test_a_box_that_is_far_gets_more(sshd, artifact, proxy, tmp_path):
 @pytest.mark.parametrize("fault", ["reset", "black_hole", "half_open_down"])
 def test_all_lanes_break_and_come_back(sshd, artifact, proxy, tmp_path, fault):
     proxy.delay_seconds, proxy.bytes_per_second = 0.01, 20e6
-    told, struck = [], threading.Event()
+    told, mending = [], []
 
     def strike(done):
-        if done > SIZE // 3 and not struck.is_set():
-            struck.set()
-            threading.Thread(target=lambda: (proxy.strike(fault), threading.Timer(1.0, proxy.heal).start())).start()
+        if done > SIZE // 3 and not mending:
+            mending.append(threading.Thread(target=lambda: (proxy.strike(fault), time.sleep(1.0), proxy.heal())))
+            mending[0].start()
 
     with proxy.transport_of(sshd, dead_after=2.0) as box:
         pull(box, ROOT, artifact, tmp_path / "a", strike, told.append)
     assert digest.of_path(tmp_path / "a") == artifact.sha256 and os.listdir(tmp_path) == ["a"]
+    mending[0].join()
     assert told and "connection lost" in told[0] and proxy.passed[links.DOWN] < SIZE * 1.7
 
 

@@ -8,7 +8,9 @@ import pytest
 from remote.contract import digest as digests
 from remote.contract.jobs import Artifact, Cause
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
+from remote.control.project import CODE
 from remote.control.transport import lanes, persist
+from remote.control.transport import pull as pulling
 from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull
 from tests.contract.safetensors_files import write_safetensors
@@ -71,6 +73,16 @@ def test_a_folder_arrives(box, tmp_path):
     pull(box, ROOT, made(box, "adapter", content), tmp_path / "adapter")
     files = digests.files_in(tmp_path / "adapter")
     assert {path.relative_to(tmp_path / "adapter").as_posix(): path.read_bytes() for path in files} == content
+
+
+@pytest.mark.parametrize("refused", ["EINVAL", "ENOSYS"])
+def test_a_kernel_that_does_not_copy_into_a_pipe(box, tmp_path, monkeypatch, refused):
+    refusing = f"import errno, os\ndef sendfile(*words): raise OSError(errno.{refused}, 'no')\nos.sendfile = sendfile\n"
+    monkeypatch.setattr(pulling, "CODE", tmp_path / "code")
+    sender = tmp_path / "code/remote/payload/transfer/send.py"
+    sender.parent.mkdir(parents=True)
+    sender.write_text(refusing + (CODE / "remote/payload/transfer/send.py").read_text())
+    assert pull(box, ROOT, made(box, "a.bin"), tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_what_is_whole_is_not_sent_again(box, tmp_path):
