@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from remote.control import json_text
-from remote.control.printable import plain
+from remote.control.printable import plain, sized
 from remote.control.secrets import mask, masked
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class _Progress:
             return
         rate = (done - self._told) / seconds
         left = f", {timedelta(seconds=round((self._total - done) / rate))} left" if rate > 0 else ""
-        share = f"{100 * done / self._total:.0f} % of {self._total / 1e6:,.1f} MB" if self._total else f"{done / 1e6:,.1f} MB"
-        say(f"  {self._title}: {share}, {rate / 1e6:,.1f} MB/s{left}")
+        share = f"{100 * done / self._total:.0f} % of {sized(self._total)}" if self._total else sized(done)
+        say(f"  {self._title}: {share}, {sized(round(rate))}/s{left}")
         self._told_at, self._told = now, done
 
 

@@ -9,7 +9,7 @@ from remote.control import fleet, moments
 from remote.control.cloud import boxes
 from remote.control.console import bytes_progress, print_table, say
 from remote.control.errors import NotFound
-from remote.control.printable import counted
+from remote.control.printable import counted, sized
 from remote.control.transport.connect import connect
 from remote.control.transport.dry_run import DryRunTransport
 from remote.control.transport.push import Place, no_progress, push_command
@@ -62,7 +62,7 @@ def show_releases(entry: "BoxEntry", releases: list[KeptRelease]) -> None:
         return
     rows = [
         (each.digest[:12], "current" if each.is_current else "", moments.day(each.deployed_at),
-         each.files, f"{each.bytes / 1e6:,.1f} MB", ", ".join(each.jobs))
+         each.files, sized(each.bytes), ", ".join(each.jobs))
         for each in releases
     ]  # fmt: skip
     print_table(f"releases on {entry.name}", ("release", "", "deployed (UTC)", "files", "size", "used by"), rows)

@@ -31,7 +31,7 @@ def test_nothing_moves_and_nothing_is_known(clock, capsys):
         done(5)
         clock[0] += 11
         done(5)
-    assert capsys.readouterr().err == "  adapter: 0.0 MB, 0.0 MB/s\n"
+    assert capsys.readouterr().err == "  adapter: 5 bytes, 0 bytes/s\n"
 
 
 @pytest.mark.parametrize("width", [80, 100])

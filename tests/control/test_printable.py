@@ -6,7 +6,7 @@ import pytest
 
 from remote.control import console
 from remote.control.errors import WindlassError
-from remote.control.printable import coloured, plain
+from remote.control.printable import coloured, plain, sized
 
 TITLE, CLIPBOARD, UP, C1 = "\x1b]0;mine\x07", "\x1b]52;c;aGk=\x07", "\x1b[2A\x1b[K", "\x9b2J"
 
@@ -21,6 +21,14 @@ def test_colours_of_a_log_stay_and_end_with_their_line():
     assert coloured("\x1b[31mred\x1b[0m") == "\x1b[31mred\x1b[0m"
     assert coloured("\x1b[8mhidden") == "\x1b[8mhidden\x1b[0m"
     assert plain("\x1b[31mred\x1b[0m\r\nnext\tone") == "red\nnext\tone"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 bytes"), (1, "1 byte"), (99_999, "99,999 bytes"), (100_000, "0.1 MB"), (170_000_000, "170.0 MB"), (4_000_000_000, "4.00 GB")],
+)
+def test_an_amount_of_bytes(count, words):
+    assert sized(count) == words
 
 
 def test_an_error_in_a_boxs_words():

@@ -40,13 +40,14 @@ def install(
 def list_models(context: Any, json: bool = False) -> None:
     """List the models in Ollama."""
     from remote.control.console import print_json, print_table
+    from remote.control.printable import sized
 
     client = _client()
     models = client.tags()
     if json:
         print_json({"url": client.url, "models": models})
         return
-    rows = [(model["name"], f"{model['size'] / 1e6:,.1f} MB", model["modified_at"][:19], model["digest"][:12]) for model in models]
+    rows = [(model["name"], sized(model["size"]), model["modified_at"][:19], model["digest"][:12]) for model in models]
     print_table(f"models in {client.url}", ("model", "size", "since", "digest"), rows)
 
 
@@ -105,6 +106,7 @@ def status(context: Any, json: bool = False) -> None:
     """Show which Ollama is used, its version, and the models in memory."""
     from remote.control.console import print_json, print_table, say
     from remote.control.models.find import describe
+    from remote.control.printable import sized
 
     facts = describe(_inventory())
     if json:
@@ -113,7 +115,7 @@ def status(context: Any, json: bool = False) -> None:
     kind = facts["kind"]
     say(f"{kind} at {facts['url']}, version {facts['version']}" if facts["running"] else f"{kind}: not running; ./inv model.up starts it")
     if facts["loaded"]:
-        rows = [(model["name"], f"{model['size'] / 1e6:,.1f} MB", str(model.get("expires_at"))[:19]) for model in facts["loaded"]]
+        rows = [(model["name"], sized(model["size"]), str(model.get("expires_at"))[:19]) for model in facts["loaded"]]
         print_table("in memory", ("model", "size", "until"), rows)
 
 

@@ -20,7 +20,7 @@ from remote.control.models import names
 from remote.control.models.gguf import read_gguf
 from remote.control.models.modelfile import Modelfile, modelfile_for
 from remote.control.models.ollama import Ollama
-from remote.control.printable import counted
+from remote.control.printable import counted, sized
 
 OLDEST = (0, 11, 5)
 """The first Ollama that shows the prompt it renders; without that a wrong template goes unseen."""
@@ -210,7 +210,7 @@ def _progress(on_status: Say) -> Callable[[int, int], None]:
         tenth = 10 * sent // max(total, 1)
         if total > _LARGE and tenth > said:
             said = tenth
-            on_status(f"sent {sent / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+            on_status(f"sent {sized(sent)} of {sized(total)}")
 
     return on_bytes
 

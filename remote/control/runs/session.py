@@ -13,6 +13,7 @@ from remote.contract.jobs import Artifact, JobState
 from remote.contract.spill import ON_ITS_WAY
 from remote.control.console import bytes_progress, say
 from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, HostKeyMismatch, WindlassError
+from remote.control.printable import sized
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
@@ -151,7 +152,7 @@ class BoxSession:
         manifest = self.bucket.manifest(job_id)
         if manifest is None:
             return False
-        say(f"  bringing {manifest.what} from {self.bucket.place(job_id)} ({manifest.size / 1e6:,.1f} MB)", "dim")
+        say(f"  bringing {manifest.what} from {self.bucket.place(job_id)} ({sized(manifest.size)})", "dim")
         return bool(self._call("fetch", job_id, stdin=self.bucket.fetching(manifest))["fetched"])
 
     def await_spill(self, job: JobState) -> JobState:

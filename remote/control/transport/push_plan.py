@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.printable import counted
+from remote.control.printable import counted, sized
 from remote.control.transport.release import Release
 from remote.control.transport.selection import FILES, Going, Selection, Staying, rest_of_project
 
@@ -22,13 +22,13 @@ def show(selection: Selection, release: Release) -> None:
 
     code = [each for each in selection.goes if not each.name.startswith(f"{FILES}/")]
     others = sorted((each for each in selection.goes if each.name.startswith(f"{FILES}/")), key=lambda each: -each.size)
-    rows = [("remote/", len(code), _size(sum(each.size for each in code)), "Windlass's code"), *map(_row, others[:_SHOWN])]
+    rows = [("remote/", len(code), sized(sum(each.size for each in code)), "Windlass's code"), *map(_row, others[:_SHOWN])]
     print_table(f"release {release.digest[:12]}: what goes", ("name", "files", "size", "why"), rows)
     if len(others) > _SHOWN:
         say(f"and {len(others) - _SHOWN} smaller ones: `./inv deploy --plan --json` names them all")
     stays = sorted(_all_that_stays(selection), key=lambda each: -each.size)
-    print_table("what stays", ("name", "files", "size", "why"), [(each.name, each.files, _size(each.size), each.why) for each in stays])
-    say(f"{counted(len(selection.goes), 'file')}, {_size(selection.size)}; what the box has already is not sent again")
+    print_table("what stays", ("name", "files", "size", "why"), [(each.name, each.files, sized(each.size), each.why) for each in stays])
+    say(f"{counted(len(selection.goes), 'file')}, {sized(selection.size)}; what the box has already is not sent again")
     for warning in selection.warnings:
         say(f"warning: {warning}", "yellow")
 
@@ -39,8 +39,4 @@ def _all_that_stays(selection: Selection) -> list[Staying]:
 
 def _row(going: Going) -> tuple[object, ...]:
     link = f" -> {going.target}" if going.target else ""
-    return f"{going.name.removeprefix(f'{FILES}/')}{link}", 1, _size(going.size), going.why
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count:,} B"
+    return f"{going.name.removeprefix(f'{FILES}/')}{link}", 1, sized(going.size), going.why

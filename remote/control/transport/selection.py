@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeVar
 
 from remote.control.errors import ConfigError, Finding, LaptopError
+from remote.control.printable import sized
 from remote.control.project import CODE, name_of, root
 from remote.control.transport import ignored
 
@@ -215,8 +216,8 @@ class _Chosen:
         size = sum(going.size for going in goes)
         if size > self._push.warn_mb * 1e6:
             largest = sorted(goes, key=lambda going: going.size, reverse=True)[:_LARGEST]
-            named = ", ".join(f"{going.name.removeprefix(f'{FILES}/')} ({going.size / 1e6:,.1f} MB)" for going in largest)
-            yield f"the release holds {size / 1e6:,.1f} MB (push.warn_mb: {self._push.warn_mb:g}); the largest: {named}"
+            named = ", ".join(f"{going.name.removeprefix(f'{FILES}/')} ({sized(going.size)})" for going in largest)
+            yield f"the release holds {sized(size)} (push.warn_mb: {self._push.warn_mb:g}); the largest: {named}"
 
 
 def _place_of(source: Path, aim: str, places: dict[Path, str]) -> str | None:
