@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from moto.ec2.models import amis
 from moto.ec2.responses import general
 from moto.server import ThreadedMotoServer
 
@@ -26,13 +27,20 @@ def project(tmp_path, monkeypatch):
     endpoint._aws_client.cache_clear()
 
 
+IMAGE = "ami-12c6146b"
+
+
 @pytest.fixture(scope="session")
 def moto():
+    """Its one image is IMAGE: of the hundreds that moto knows, it would make each anew for every cloud, and keep them."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amis, "AMIS", [each for each in amis.AMIS if each["ami_id"] == IMAGE])
+        patch.setattr(amis, "environ", {"MOTO_AMIS_PATH": "these"})
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +121,7 @@ def cloud(moto, greeter, console, monkeypatch):
 
     httpx.post(f"{moto}/moto-api/reset")
     there = Moto(moto, ssh_port=greeter)
-    entry = Ec2Entry(name="trainer", region="us-east-1", ami="ami-12c6146b", disk_gb=40, tags={"team": "research"})
+    entry = Ec2Entry(name="trainer", region="us-east-1", ami=IMAGE, disk_gb=40, tags={"team": "research"})
     fixture = SimpleNamespace(endpoint=there, entry=entry, ec2=there.client("ec2"), console=console, said=[], undo=[])
     fixture.say = fixture.said.append
     fixture.box = lambda entry=entry: ec2_module.Ec2(entry, fixture.endpoint)
