@@ -56,7 +56,7 @@ def _by_git(folder: Path) -> Listing | None:
 def _expanded(folder: Path, name: str) -> Iterator[str]:
     """The files behind a name of git's: itself, or what a repository within this one keeps."""
     path = folder / name
-    if path.is_dir() and not path.is_symlink():
+    if not path.is_symlink() and path.is_dir():
         inner = _by_git(path)
         yield from (f"{name.rstrip('/')}/{each}" for each in (inner.kept if inner else _walked(path)))
     elif os.path.lexists(path):  # what git knows may be deleted
@@ -121,7 +121,7 @@ def _descend(top: Path, folder: Path, rules: list[_Rules], project: Path, kept: 
     for path in folder.iterdir():
         if path.name in NEVER:
             continue
-        name, is_folder = path.relative_to(top).as_posix(), path.is_dir() and not path.is_symlink()
+        name, is_folder = path.relative_to(top).as_posix(), not path.is_symlink() and path.is_dir()
         if why := _verdict(rules, path, is_folder):
             left.append(Left(f"{name}/" if is_folder else name, f"ignored: {why}"))
         elif is_folder:

@@ -205,9 +205,10 @@ class _Chosen:
                 places.setdefault(inner, outer.as_posix())
         for name, source, why in self._links:
             aim = str(source.readlink())
-            place = _place_of(source, aim, places) if source.exists() else None
+            leads_anywhere = readable(source, source.exists)
+            place = _place_of(source, aim, places) if leads_anywhere else None
             if place is None:
-                self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, source.exists()))
+                self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, leads_anywhere))
                 continue
             target = os.path.relpath(place, PurePosixPath(name).parent)
             self._goes.setdefault(name, Going(name, source, why, 0, False, target))
@@ -268,7 +269,7 @@ def readable(path: Path, look: Callable[[], Found]) -> Found:
 
 
 def _sum_of(path: Path) -> tuple[int, int]:
-    if not path.is_dir() or path.is_symlink():
+    if path.is_symlink() or not path.is_dir():
         return 1, path.lstat().st_size if os.path.lexists(path) else 0
     sizes = [entry.stat(follow_symlinks=False).st_size for place, _, _ in os.walk(path) for entry in os.scandir(place) if entry.is_file()]
     return len(sizes), sum(sizes)

@@ -148,6 +148,13 @@ def test_a_link_goes_where_the_system_follows_it_not_where_its_letters_say(proje
     assert targets == {"folder": "deep/below", "far": "deep/a", "..odd": "a", "to_odd": "..odd"}
 
 
+def test_a_link_that_cannot_be_followed_is_told(project):
+    fill(project, data__a="1")
+    (project / "data/odd").symlink_to("n" * 300)
+    with pytest.raises((LaptopError, ConfigError), match="odd"):  # the newest Pythons say that nothing is there
+        select([project / "data"])
+
+
 def test_links_that_lead_out_by_a_chain_are_refused(project):
     fill(project, data__a="1", data__deep__b="2", secret="3")
     data = project / "data"
