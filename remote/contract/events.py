@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from remote.contract import typed
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,5 @@ class Metric:
 
     @classmethod
     def from_line(cls, line: str) -> "Metric":
-        """Read a line; unknown keys of a newer trainer are ignored."""
-        raw: dict[str, Any] = json.loads(line)
-        return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
+        """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer trainer are ignored."""
+        return typed.read(cls, json.loads(line))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import job_log, telemetry, timeline
+from remote.contract import job_log, telemetry, timeline, typed
 from remote.contract.events import Metric
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.contract.paths import JobPaths
@@ -48,11 +48,8 @@ class Evidence:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Evidence":
-        """Read evidence; raises ValueError, KeyError or TypeError when it is none."""
-        state = JobState.from_json(json.dumps(raw["state"]))
-        metrics = [Metric.from_line(json.dumps(each)) for each in raw["metrics"]]
-        samples = [Sample.from_line(json.dumps(each)) for each in raw["samples"]]
-        return cls(**{**raw, "state": state, "metrics": metrics, "samples": samples, "events": [Event(**each) for each in raw["events"]]})
+        """Read evidence; raises ValueError, KeyError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
+        return typed.read(cls, {**raw, "state": JobState.from_json(json.dumps(raw["state"]))})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from remote.contract import typed
 from remote.contract.exits import Exit
 
 
@@ -118,11 +119,6 @@ class Artifact:
     sha256: str
     is_folder: bool = False
 
-    @classmethod
-    def of(cls, raw: dict[str, Any]) -> "Artifact":
-        """One as JSON has it; raises TypeError where it is none. Unknown keys of a newer Windlass are left out."""
-        return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
-
 
 @dataclass
 class JobState:
@@ -159,13 +155,10 @@ class JobState:
     def from_json(cls, text: str) -> "JobState":
         """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
         told = dict(json.loads(text))
-        raw = {key: told[key] for key in told if key in cls.__dataclass_fields__}
-        raw["status"] = Status(raw["status"])
-        raw["cause"] = Cause(raw["cause"]) if raw.get("cause") else None
-        raw["artifacts"] = {name: Artifact.of(item) for name, item in raw.get("artifacts", {}).items()}
-        if "/" in raw["job_id"] or "\0" in raw["job_id"]:
-            raise ValueError(f"{raw['job_id']!r} names no job")  # it becomes the name of files
-        return cls(**raw)
+        state = typed.read(cls, {**told, "status": told["status"], "cause": told.get("cause") or None})
+        if "/" in state.job_id or "\0" in state.job_id:
+            raise ValueError(f"{state.job_id!r} names no job")  # it becomes the name of files
+        return state
 
     @classmethod
     def read(cls, path: Path) -> "JobState":

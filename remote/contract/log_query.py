@@ -51,6 +51,17 @@ class Question:
         return cls(**json.loads(text))
 
 
+@dataclass(frozen=True)
+class JobFacts:
+    """A job that will be told: its id, its run (empty where it has none), its stage's label, how it stands, and from which byte on."""
+
+    job: str
+    run: str = ""
+    stage: str = ""
+    status: str = ""
+    next: int = 0
+
+
 def label_of(job_id: str, run_id: str, stage: str) -> str:
     """The label that a job's stage has in its run, out of its id, `RUN-LABEL-KEY`; `stage` where it has none."""
     inner = re.fullmatch(r"(.+)-[0-9a-f]{8}", job_id.removeprefix(f"{run_id}-")) if run_id and job_id.startswith(f"{run_id}-") else None

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from remote.contract import records
+from remote.contract import records, typed
 
 KEPT_BYTES = 4 * 1024 * 1024
 """When the file is larger, it becomes `telemetry.jsonl.1`, in place of an older one."""
@@ -51,10 +51,8 @@ class Sample:
 
     @classmethod
     def from_line(cls, line: str) -> "Sample":
-        """Read a line; raises ValueError, TypeError or AttributeError when it is none. Unknown keys of a newer Windlass are left out."""
-        raw = json.loads(line)
-        gpus = [Gpu(**{key: each[key] for key in each if key in Gpu.__dataclass_fields__}) for each in raw.get("gpus", ())]
-        return cls(**{**{key: raw[key] for key in raw if key in cls.__dataclass_fields__}, "gpus": gpus})
+        """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
+        return typed.read(cls, json.loads(line))
 
 
 def append(path: Path, sample: Sample) -> None:
@@ -66,7 +64,7 @@ def read(path: Path, since: float = 0.0, until: float = float("inf")) -> list[Sa
     """The samples from `since` to `until` that are kept, oldest first; lines that are no samples are left out."""
     found = []
     for line in records.lines(path):
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
+        with contextlib.suppress(ValueError, TypeError):
             sample = Sample.from_line(line)
             if since <= sample.time <= until:
                 found.append(sample)

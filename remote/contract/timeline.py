@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from remote.contract import records
+from remote.contract import records, typed
 
 KEPT_BYTES = 4 * 1024 * 1024
 """When the file is larger, it becomes `timeline.jsonl.1`, in place of an older one."""
@@ -29,8 +29,7 @@ class Event:
     @classmethod
     def from_line(cls, line: str) -> "Event":
         """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
-        raw = json.loads(line)
-        return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
+        return typed.read(cls, json.loads(line))
 
 
 def append(path: Path, event: Event) -> None:
@@ -42,7 +41,7 @@ def read(path: Path, since: float = 0.0) -> list[Event]:
     """All events at or after `since` that are kept, oldest first; lines that are no events are left out."""
     found = []
     for line in records.lines(path):
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError):
             event = Event.from_line(line)
             if event.time >= since:
                 found.append(event)

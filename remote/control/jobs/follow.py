@@ -4,7 +4,6 @@ Their sizes say where to go on, so a connection, a command or a laptop may die a
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,9 @@ from remote.contract.frames import HEARTBEAT_SECONDS, FrameReader
 from remote.contract.jobs import Cause, JobState
 from remote.control.errors import BoxUnreachable, JobFailed
 from remote.control.jobs.mirror import Mirror, OnText, each_line
+from remote.control.jobs.state import state_of
 from remote.control.transport.base import Stream, Transport, last_lines
-from remote.control.transport.payload import NOT_DEPLOYED, is_older, older, payload_command
+from remote.control.transport.payload import NOT_DEPLOYED, complaint, is_older, older, payload_command
 from remote.control.transport.persist import PATIENCE_SECONDS, persistently
 
 SILENCE_SECONDS = HEARTBEAT_SECONDS * 5
@@ -86,12 +86,11 @@ def _handle(header: dict[str, Any], content: bytes, mirrors: dict[str, Mirror], 
     elif "restart" in header:
         _named(header["restart"], mirrors, where).restart()
     elif "error" in header:
-        words = header["error"]
-        raise JobFailed(words["what"], cause=Cause(words["cause"]), where=where, why=words["why"], remedy=words["remedy"])
+        raise complaint(where, header["error"])
     elif "state" in header:
         for mirror in mirrors.values():
             mirror.finish()
-        return JobState.from_json(json.dumps(header["state"]))
+        return state_of(header["state"], where)
     return None
 
 

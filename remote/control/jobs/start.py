@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from remote.contract.jobs import JobSpec, JobState
+from remote.control.jobs.state import state_of
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import call, payload_command
 
@@ -22,4 +23,4 @@ def start(
     flags = [flag for flag, is_set in (("--again", again), ("--queue", queue)) if is_set]
     command = payload_command(box_root, "jobs.supervise", "start", *flags)
     question = {"spec": asdict(spec), "secrets": dict(secrets or {})}
-    return JobState.from_json(json.dumps(call(transport, command, json.dumps(question).encode())))
+    return state_of(call(transport, command, json.dumps(question).encode()), transport.where)

@@ -10,7 +10,7 @@ from remote.control.console import say
 from remote.control.errors import JobFailed
 from remote.control.printable import plain
 from remote.control.transport.base import Transport
-from remote.control.transport.payload import call, on_box, payload_command
+from remote.control.transport.payload import call, on_box, payload_command, untold
 
 _NAME = re.compile(r"[\w-][\w.-]{0,199}")
 """What may become the name of a folder here: a box may be hostile."""
@@ -27,7 +27,15 @@ class BoxJob:
 
 def read_state(transport: Transport, box_root: str, job_id: str) -> JobState:
     """The job's state; LOST when its supervisor is gone. Raises JobFailed (cause: lost) when there is no such job."""
-    return JobState.from_json(json.dumps(call(transport, payload_command(box_root, "jobs.supervise", "status", job_id))))
+    return state_of(call(transport, payload_command(box_root, "jobs.supervise", "status", job_id)), transport.where)
+
+
+def state_of(told: object, where: str) -> JobState:
+    """The state that the box `where` tells. Raises PreflightFailed where it is of a Windlass that tells it in another way."""
+    try:
+        return JobState.from_json(json.dumps(told))
+    except (KeyError, TypeError, ValueError) as error:
+        raise untold(where, error) from None
 
 
 def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | None:
@@ -43,11 +51,13 @@ def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | N
 def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
     """Every job that the box has kept, the newest first; none where nothing was deployed. One without a name is left out, and told."""
     nothing = f"[ -e {on_box(f'{box_root}/current')} ] || {{ echo '{{\"done\": {{\"jobs\": []}}}}'; exit 0; }}; "
-    told = call(transport, nothing + payload_command(box_root, "jobs.supervise", "list"))["jobs"]
+    told = call(transport, nothing + payload_command(box_root, "jobs.supervise", "list")).get("jobs")
+    if not isinstance(told, list):
+        raise untold(transport.where, "it lists no jobs")
     return [job for state in told if (job := _job_of(box, state)) is not None]
 
 
-def _job_of(box: str, told: dict[str, Any]) -> BoxJob | None:
+def _job_of(box: str, told: Any) -> BoxJob | None:
     try:
         run_id, state = told["run_id"], JobState.from_json(json.dumps(told))
         for name in (state.job_id, *([run_id] if run_id != "" else [])):

@@ -5,14 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from remote.contract import typed
 from remote.contract.jobs import Cause, Status
-from remote.contract.log_query import Question
+from remote.contract.log_query import JobFacts, Question
+from remote.contract.timeline import Event
 from remote.control.errors import BoxUnreachable, CloudError, JobFailed, PreflightFailed
 from remote.control.jobs.follow import SILENCE_SECONDS, frames_of
 from remote.control.jobs.mirror import hole_in_words
 from remote.control.logs.told import LOG, Told
 from remote.control.transport.base import Transport, last_lines
-from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, is_older, no_python, payload_command
+from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, complaint, is_older, no_python, payload_command, untold
 from remote.control.transport.persist import FIRST_PAUSE_SECONDS, PATIENCE_SECONDS, persistently
 
 FIRST_SECONDS = 3.0
@@ -26,8 +28,8 @@ SKEW_SECONDS = 2.0
 class Listener:
     """What an answer is told to. Called from the thread that asks."""
 
-    def introduce(self, job: dict[str, Any]) -> None:
-        """A job will be told: `job`, `run`, `stage`, `status`."""
+    def introduce(self, job: JobFacts) -> None:
+        """A job will be told."""
 
     def tell(self, told: Told) -> None:
         """Something of it."""
@@ -35,7 +37,7 @@ class Listener:
     def live(self) -> None:
         """What there was is told."""
 
-    def ended(self, job: dict[str, Any], status: Status, why: str) -> None:
+    def ended(self, job: JobFacts, status: Status, why: str) -> None:
         """All of that job is told."""
 
     def notice(self, text: str) -> None:
@@ -43,11 +45,14 @@ class Listener:
 
 
 class Asking:
-    """A question to one box. `jobs` are those that it has told of, by their ids; `resume` is how far each was told."""
+    """A question to one box. `jobs` are those that it has told of, by their ids; `resume` is how far each was told. `waits`: one that was
+    never heard is waited for as one that was."""
 
-    def __init__(self, box: str, root: str, open_transport: Callable[[], Transport], question: Question, to: Listener) -> None:
-        self._box, self._root, self._open, self._question, self._to = box, root, open_transport, question, to
-        self.jobs: dict[str, dict[str, Any]] = {}
+    def __init__(
+        self, box: str, root: str, open_transport: Callable[[], Transport], question: Question, to: Listener, waits: bool = False
+    ) -> None:
+        self._box, self._root, self._open, self._question, self._to, self._waits = box, root, open_transport, question, to, waits
+        self.jobs: dict[str, JobFacts] = {}
         self.resume: dict[str, int] = dict(question.resume)
         self.ended: set[str] = set()
         self._seen: dict[str, list[int]] = {}
@@ -64,7 +69,10 @@ class Asking:
                 return
             except BoxUnreachable:
                 if not self._frames and time.monotonic() > deadline:
-                    raise
+                    if not self._waits:
+                        raise
+                    self._to.live()  # the others wait for it no longer
+                    break
             time.sleep(FIRST_PAUSE_SECONDS)
         patience = PATIENCE_SECONDS if self._question.follow else ONCE_PATIENCE_SECONDS
         persistently(
@@ -97,56 +105,86 @@ class Asking:
             raise BoxUnreachable(f"box {self._box} cannot be looked for", why=error.what) from None
 
     def _take(self, header: dict[str, Any], content: bytes, where: str) -> bool:
-        if "job" in header:
-            self._take_lines(header, content)
-        elif "event" in header:
-            self._take_event(header)
-        elif "jobs" in header:
-            self._take_jobs(header)
-        elif "live" in header:
-            self._to.live()
-        elif "ended" in header:
-            self._take_end(header)
-        elif "error" in header:
-            words = header["error"]
-            raise JobFailed(words["what"], cause=Cause(words["cause"]), where=where, why=words["why"], remedy=words["remedy"])
+        """Take a frame; returns whether it was the last. Raises PreflightFailed for what this Windlass does not understand."""
+        if "error" in header:
+            raise complaint(where, header["error"])
+        try:
+            telling = self._understood(header, content)
+        except (KeyError, ValueError, TypeError) as error:
+            raise untold(where, error) from None
+        telling()
         return "end" in header
 
-    def _take_lines(self, header: dict[str, Any], content: bytes) -> None:
-        job_id, is_partial = header["job"], "partial" in header
+    def _understood(self, header: dict[str, Any], content: bytes) -> Callable[[], None]:
+        """What is to be done about a frame, all of which has been read. Raises KeyError, ValueError or TypeError."""
+        if "job" in header:
+            return self._lines(header, content)
+        if "event" in header:
+            return self._event(header)
+        if "jobs" in header:
+            return self._jobs(typed.value(float, header["now"], "now"), typed.value(list[JobFacts], header["jobs"], "jobs"))
+        if "ended" in header:
+            return self._end(header)
+        return self._to.live if "live" in header else lambda: None
+
+    def _lines(self, header: dict[str, Any], content: bytes) -> Callable[[], None]:
         if "dropped" in header:
-            content = hole_in_words(header["dropped"]).encode() + b"\n"
-        job = self.jobs[job_id]
-        at = header["at"] - self._skew if header["at"] else 0.0
-        self._to.tell(Told(at, self._box, job["run"], job_id, job["stage"], LOG, content=content, is_partial=is_partial))
-        if not is_partial:
-            self.resume[job_id] = header["next"]
+            content = hole_in_words(typed.value(int, header["dropped"], "dropped")).encode() + b"\n"
+        job, is_partial = self.jobs[header["job"]], "partial" in header
+        at, following = self._here(header["at"]), 0 if is_partial else typed.value(int, header["next"], "next")
+        told = Told(at, self._box, job.run, job.job, job.stage, LOG, content=content, is_partial=is_partial)
 
-    def _take_event(self, header: dict[str, Any]) -> None:
-        event = header["event"]
-        job = self.jobs.get(event["job"], {})
-        at, run = event["time"] - self._skew, job.get("run", "")
-        content = event["text"].encode(errors="replace")
-        self._to.tell(Told(at, self._box, run, event["job"], "", event["source"], event["level"], content))
-        self._seen.update(header["seen"])
+        def tell() -> None:
+            self._to.tell(told)
+            if not is_partial:
+                self.resume[job.job] = following
 
-    def _take_jobs(self, header: dict[str, Any]) -> None:
-        off = header["now"] - time.time()
+        return tell
+
+    def _event(self, header: dict[str, Any]) -> Callable[[], None]:
+        event, seen = typed.read(Event, header["event"]), typed.value(dict[str, list[int]], header["seen"], "seen")
+        run = self.jobs[event.job].run if event.job in self.jobs else ""
+        content = event.text.encode(errors="replace")
+        told = Told(self._here(event.time), self._box, run, event.job, "", event.source, event.level, content)
+
+        def tell() -> None:
+            self._to.tell(told)
+            self._seen.update(seen)
+
+        return tell
+
+    def _jobs(self, now: float, jobs: list[JobFacts]) -> Callable[[], None]:
+        def take() -> None:
+            self._set_clock(now - time.time())
+            for job in jobs:
+                self.resume.setdefault(job.job, job.next)
+                if job.job not in self.jobs:
+                    self.jobs[job.job] = job
+                    self._to.introduce(job)
+
+        return take
+
+    def _end(self, header: dict[str, Any]) -> Callable[[], None]:
+        job, status = self.jobs[header["ended"]], Status(header["status"])
+        why = ". ".join(str(words) for words in (header["what"], header["why"]) if words)
+
+        def tell() -> None:
+            if job.job not in self.ended:
+                self.ended.add(job.job)
+                self._to.ended(job, status, why)
+
+        return tell
+
+    def _here(self, at: Any) -> float:
+        """A moment that the box told, by this laptop's clock; 0 where it is not known."""
+        moment: float = typed.value(float, at, "at")
+        return moment - self._skew if moment else 0.0
+
+    def _set_clock(self, off: float) -> None:
         if abs(off) > SKEW_SECONDS and not self._skew:
             way = "ahead" if off > 0 else "behind"
             self._to.notice(f"{self._box}: its clock is {abs(off):,.0f} s {way}; times are told by this laptop's")
         self._skew = off if abs(off) > SKEW_SECONDS else 0.0
-        for job in header["jobs"]:
-            self.resume.setdefault(job["job"], job["next"])
-            if job["job"] not in self.jobs:
-                self.jobs[job["job"]] = job
-                self._to.introduce(job)
-
-    def _take_end(self, header: dict[str, Any]) -> None:
-        if header["ended"] not in self.ended:
-            self.ended.add(header["ended"])
-            why = ". ".join(words for words in (header["what"], header["why"]) if words)
-            self._to.ended(self.jobs[header["ended"]], Status(header["status"]), why)
 
     def _broken_off(self, where: str, exit_code: int, stderr: bytes) -> Exception:
         remedy, why = f"`./inv deploy {self._box}`, then the same command", f"exit code {exit_code}: {last_lines(stderr)}"

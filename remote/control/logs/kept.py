@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from remote.contract import digest, job_log, log_lines, timeline
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.contract.log_lines import Filter, Log, Moments, Scan
-from remote.contract.log_query import Question, label_of
+from remote.contract.log_query import JobFacts, Question, label_of
 from remote.contract.spill import Manifest
 from remote.contract.timeline import Event
 from remote.control.cloud import bucket
@@ -38,9 +38,9 @@ class Kept:
     events: tuple[Event, ...] = ()
     close: Callable[[], None] = lambda: None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JobFacts:
         """The job as a box would introduce it."""
-        return {"job": self.job_id, "run": self.run, "stage": self.stage}
+        return JobFacts(self.job_id, self.run, self.stage)
 
 
 class FileLog:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from remote.contract.jobs import Status
-from remote.contract.log_query import Question
+from remote.contract.log_query import JobFacts, Question
 from remote.control import console
 from remote.control.errors import BoxStopped, CloudError, FleetFailed, NotFound, WindlassError
 from remote.control.faults import as_error
@@ -29,6 +29,8 @@ def show(words: Sequence[str], question: Question, mode: str) -> None:
     lanes = _lanes_of(found.sources, question, mode)
     _print(lanes, Printer(mode, len(lanes)), question)
     errors = {lane.name: lane.error for lane in lanes if lane.error}
+    if len(errors) < len(lanes):  # the others were told of it: that these have no such stage is no failure
+        errors = {name: error for name, error in errors.items() if not isinstance(error, sources.NoSuchStage)}
     if errors and len(lanes) == 1:
         raise next(iter(errors.values()))
     if errors:
@@ -62,10 +64,10 @@ class _Voice(Listener):
         """Whether nothing else is told beside it."""
         return len(self.merging.names) == 1
 
-    def introduce(self, job: dict[str, Any]) -> None:
-        self.printer.introduce(self.name, job["stage"], job["run"] or job["job"])
-        if job.get("status") == Status.PENDING.value:
-            self.notice(f"{job['stage']} of {job['run'] or self.name} has not begun; `./inv ps` shows where in line it waits")
+    def introduce(self, job: JobFacts) -> None:
+        self.printer.introduce(self.name, job.stage, job.run or job.job)
+        if job.status == Status.PENDING.value:
+            self.notice(f"{job.stage} of {job.run or self.name} has not begun; `./inv ps` shows where in line it waits")
 
     def tell(self, told: Told) -> None:
         self.merging.put(self.name, told)
@@ -73,8 +75,8 @@ class _Voice(Listener):
     def live(self) -> None:
         self.merging.live(self.name)
 
-    def ended(self, job: dict[str, Any], status: Status, why: str) -> None:
-        self.told.append((f"{job['stage']} of {job['run'] or self.name}", status, why))
+    def ended(self, job: JobFacts, status: Status, why: str) -> None:
+        self.told.append((f"{job.stage} of {job.run or self.name}", status, why))
 
     def notice(self, text: str) -> None:
         console.say(text, "yellow")
@@ -163,18 +165,18 @@ class _OfBox:
             firsts = [box]
             asking = Asking(
                 self.name, entry.root, lambda: connect(firsts.pop() if firsts else boxes.running(entry)),
-                replace(self.question, jobs=jobs), voice,
+                replace(self.question, jobs=jobs), voice, waits=self.question.follow and not voice.is_alone,
             )  # fmt: skip
             asking.ask()
         except BoxStopped as error:
             self._tell_left(inventory, asking, voice, error)
             return
-        of_stage = f" of a stage `{self.question.stage}`" if self.question.stage else ""
+        if not asking.jobs and self.question.stage:
+            raise sources.no_such_stage(box, self.question.stage)
         if not asking.jobs and not voice.is_alone:
-            voice.notice(f"box {self.name} keeps no job{of_stage}")
+            voice.notice(f"box {self.name} keeps no job")
         elif not asking.jobs:
-            what = f"box {self.name} keeps no job{of_stage}"
-            raise NotFound(what, where=box.where, remedy="`./inv ps --all` lists the jobs of all boxes")
+            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy=sources.ALL_JOBS)
 
     def _tell_left(self, inventory: Any, asking: Asking | None, voice: _Voice, error: BoxStopped) -> None:
         resume = asking.resume if asking else {}

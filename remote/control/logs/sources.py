@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.jobs import Status
+from remote.contract.log_query import label_of
 from remote.control.errors import BoxUnreachable, CloudError, NotFound
 from remote.control.runs.ledger import is_called
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from remote.control.runs.state import StageState
 
 _LOOK_SECONDS, _LINK_SECONDS = 20.0, 3.0
+
+
+ALL_JOBS = "`./inv ps --all` lists the jobs of all boxes"
+
+
+class NoSuchStage(NotFound):
+    """There are jobs, but none of the stage that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +124,8 @@ def _there(words: Sequence[str], stage: str) -> Found:
 
     inventory = load_inventory()
     jobs, silent = _look(inventory)
-    jobs = [job for job in jobs if stage in ("", job.state.stage) or f"-{stage}-" in job.state.job_id]
     if not words:
+        jobs = _of_stage(jobs, stage)
         if not jobs:
             why = "; ".join(silent) or "no box that runs keeps a job" + (f" of a stage `{stage}`" if stage else "")
             remedy = "`./inv status` shows how the boxes stand, `./inv doctor` why" if silent else "./inv demo, or ./inv run PLAYBOOK"
@@ -128,8 +136,30 @@ def _there(words: Sequence[str], stage: str) -> Found:
         mine = [job for job in jobs if is_called(job.run_id, word) or is_called(job.state.job_id, word)]
         if len(runs := dict.fromkeys(job.run_id for job in mine)) > 1:
             raise NotFound(f"{len(runs)} runs match `{word}`", why=", ".join(runs), remedy="name one of those")
-        sources += _on_boxes(inventory, _under_way_or_newest(mine)) if mine else [_in_bucket(inventory, word, stage, silent)]
+        if mine and not _of_stage(mine, stage):
+            raise _lacks_stage(f"run {mine[0].run_id or word}", stage, mine)
+        sources += (
+            _on_boxes(inventory, _under_way_or_newest(_of_stage(mine, stage))) if mine else [_in_bucket(inventory, word, stage, silent)]
+        )  # fmt: skip
     return Found(sources, silent)
+
+
+def no_such_stage(box: "Box", stage: str) -> NoSuchStage:
+    """That a box keeps no job of that stage, with the stages that it has jobs of."""
+    return _lacks_stage(f"box {box.name}", stage, _jobs_of(box))
+
+
+def _lacks_stage(whose: str, stage: str, jobs: "list[BoxJob]") -> NoSuchStage:
+    there = ", ".join(sorted({_label(job) for job in jobs}))
+    return NoSuchStage(f"{whose} has no job of a stage `{stage}`", why=f"stages with a job: {there or 'none'}", remedy=ALL_JOBS)
+
+
+def _of_stage(jobs: "list[BoxJob]", stage: str) -> "list[BoxJob]":
+    return [job for job in jobs if stage in ("", job.state.stage, _label(job))]
+
+
+def _label(job: "BoxJob") -> str:
+    return label_of(job.state.job_id, job.run_id, job.state.stage)
 
 
 def _look(inventory: "Inventory") -> "tuple[list[BoxJob], list[str]]":

@@ -114,7 +114,7 @@ def _measured(evidence: Evidence) -> list[str]:
     """What stands out of the samples just before the moment."""
     last = _last(evidence)
     hints = []
-    if last and (share := max(sample.memory_gb / sample.memory_total_gb for sample in last)) >= _FULL:
+    if last and (share := max(sample.memory_gb / (sample.memory_total_gb or 1.0) for sample in last)) >= _FULL:
         hints.append(f"the box's memory was {100 * share:.0f} % full")
     if last and (free := min(sample.disk_free_gb for sample in last)) < 1.0:
         hints.append(f"the disk had {free:.2f} GB left")

@@ -29,6 +29,8 @@ def _character(value: float | None, floor: float, ceiling: float) -> str:
     if value is None:
         return GAP
     share = (min(max(value, floor), ceiling) - floor) / (ceiling - floor) if ceiling > floor else 0.0
+    if not math.isfinite(share):
+        return GAP
     return _LEVELS[min(len(_LEVELS) - 1, int(share * len(_LEVELS)))]
 
 

@@ -141,10 +141,14 @@ def _of_job(inventory: "Inventory", box_name: str, job_id: str, minutes: float, 
 def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
     """What the box tells. Raises JobFailed where it has no such job."""
     from remote.control.transport.connect import connect
-    from remote.control.transport.payload import call, payload_command
+    from remote.control.transport.payload import call, payload_command, untold
 
     with connect(box) as transport:
-        return Evidence.from_json(call(transport, payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}")))
+        told = call(transport, payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}"))
+        try:
+            return Evidence.from_json(told)
+        except (KeyError, TypeError, ValueError) as error:
+            raise untold(transport.where, error) from None
 
 
 def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.telemetry import Gpu, Sample
+from remote.contract.telemetry import Gpu
 from remote.control.errors import WindlassError
 from remote.control.faults import as_error
 from remote.control.secrets import masked_value
+from remote.control.telemetry.told import Told, read
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -35,12 +36,11 @@ _SILENCE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class View:
-    """One box: `told` is what it told last (see `remote.payload.telemetry.top`), at the monotonic second `at`; `sample` is the sample in
-    it, `past` its GPU's (else its processors') busy share over the last minutes; `why` says why it does not tell."""
+    """One box: `told` is what it told last, at the monotonic second `at`; `past` its GPU's (else its processors') busy share over the last
+    minutes; `why` says why it does not tell."""
 
     box: "Box"
-    told: dict[str, Any] | None = None
-    sample: Sample | None = None
+    told: Told | None = None
     at: float = 0.0
     why: str = ""
     past: tuple[float, ...] = field(default=())
@@ -48,7 +48,7 @@ class View:
     @property
     def has_job(self) -> bool:
         """Whether a job is under way there."""
-        return any(job["status"] in ("RUNNING", "PENDING") for job in (self.told or {}).get("jobs", ()))
+        return any(not job.is_over for job in (self.told.jobs if self.told else ()))
 
     @property
     def age(self) -> float:
@@ -114,19 +114,22 @@ class Watcher:
             for every in (0.0, self._every):
                 with transport.open(payload_command(box.root, "telemetry.top", f"{every:g}"), silence=_SILENCE_SECONDS) as stream:
                     for line in lines_of(stream, transport.where):
-                        view = self._take(box.name, json.loads(line))
+                        view = self._take(box.name, line)
                         if self._ended.is_set() or view is None or (every and not view.has_job):
                             return
                 _require_told(box.name, stream.exit_code, stream.stderr)
                 if not self._has_job(box.name):
                     return
 
-    def _take(self, name: str, told: dict[str, Any]) -> View | None:
-        told = masked_value(told)
-        sample = Sample.from_line(json.dumps(told["sample"]))
+    def _take(self, name: str, line: bytes) -> View | None:
+        try:
+            told = read(masked_value(json.loads(line)))
+        except (ValueError, RecursionError):
+            told = read(None)
         past = self._past.setdefault(name, deque(maxlen=KEPT))
-        past.append(busy(sample.gpus) if sample.gpus else sample.cpu)
-        return self._put(name, told=told, sample=sample, at=time.monotonic(), why="", past=tuple(past))
+        if told.sample:
+            past.append(busy(told.sample.gpus) if told.sample.gpus else told.sample.cpu)
+        return self._put(name, told=told, at=time.monotonic(), why="", past=tuple(past))
 
     def _put(self, name: str, **facts: Any) -> View | None:
         with self._lock:

@@ -1,16 +1,17 @@
 """Boxes and their jobs as tables for a terminal, and as records for a script."""
 
-import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.clocks import Reading
+from remote.contract.events import Metric
 from remote.contract.telemetry import Gpu, Sample
 from remote.control.jobs.display import clock
 from remote.control.overview import length
 from remote.control.telemetry.curves import bar, sparkline
 from remote.control.telemetry.live import View, busy
+from remote.control.telemetry.told import JobTold, Told
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -34,18 +35,18 @@ _FULL = 0.95
 
 def record(view: View) -> dict[str, Any]:
     """A box as JSON: what it told, the dollars of this start so far (None: not known), and why it does not tell."""
-    told = view.told or {}
-    jobs = [{**job, "cost_usd": _cost(view, job)} for job in told.get("jobs", [])]
+    told = view.told or Told()
+    jobs = [{**asdict(job), "cost_usd": _cost(view, job)} for job in told.jobs]
     return {
-        "box": view.box.name, "state": view.box.state, "why": _why(view), "told_at": told.get("at"), "sample": told.get("sample"),
-        "gpu_silent": told.get("gpu_silent", False), "jobs": jobs, "clocks": told.get("clocks"),
-        "spent_usd": spent_usd(view, time.time()),
+        "box": view.box.name, "state": view.box.state, "why": _why(view), "told_at": told.at,
+        "sample": asdict(told.sample) if told.sample else None, "gpu_silent": told.gpu_silent, "jobs": jobs,
+        "clocks": asdict(told.clocks) if told.clocks else None, "spent_usd": spent_usd(view, time.time()),
     }  # fmt: skip
 
 
 def spent_usd(view: View, now: float) -> float | None:
     """What this start of the box has cost so far: as its watchdog counts, with the time since then; else by its list price."""
-    reading = _reading(view)
+    reading = view.told.clocks if view.told else None
     if reading and reading.limits.hourly_usd:
         return reading.spent_usd + max(0.0, now - reading.at) * reading.limits.hourly_usd / 3600
     box = view.box
@@ -57,7 +58,7 @@ def tables(views: Sequence[View], width: int) -> "Group":
     from rich.console import Group
 
     boxes = _table("boxes", BOXES, _LESS_OF_BOXES, [_box_row(view) for view in views], width)
-    jobs = [(view, job) for view in views for job in (view.told or {}).get("jobs", ())]
+    jobs = [(view, job) for view in views for job in (view.told.jobs if view.told else ())]
     rows = [_job_row(view, job) for view, job in jobs]
     return Group(boxes, _table("jobs", JOBS, _LESS_OF_JOBS, rows, width) if rows else "no job is under way")
 
@@ -93,14 +94,16 @@ def _fitting(columns: Sequence[str], less: Sequence[str], rows: list[list[Any]],
 
 
 def _why(view: View) -> str:
-    """Why it does not tell: it does not answer, or nobody says whether it runs."""
-    return view.why or (view.box.note if view.box.state == "unknown" else "")
+    """Why it does not tell, or not all: it does not answer, nobody says whether it runs, or it is of another Windlass."""
+    otherwise = "" if view.told is None or view.told.is_whole else f"tells in another way: `./inv deploy {view.box.name}`"
+    return view.why or otherwise or (view.box.note if view.box.state == "unknown" else "")
 
 
 def _box_row(view: View) -> list[Any]:
     from rich.text import Text
 
-    if view.box.state != "running" or view.sample is None:
+    sample = view.told.sample if view.told else None
+    if view.box.state != "running" or sample is None:
         state = "absent" if view.box.state == "terminated" else view.box.state
         note = _why(view) or ("asking" if view.box.state == "running" else state)
         words = Text(note, style="yellow" if _why(view) else "dim", no_wrap=True)
@@ -108,7 +111,7 @@ def _box_row(view: View) -> list[Any]:
     now = time.time()
     cost = spent_usd(view, now)
     cells = [
-        view.box.name, *_gpu_cells(view.sample), *_machine_cells(view.sample), "" if cost is None else f"${cost:.2f}", _stops(view, now),
+        view.box.name, *_gpu_cells(sample), *_machine_cells(sample), "" if cost is None else f"${cost:.2f}", _stops(view, now),
         _note(view),
     ]  # fmt: skip
     cells.insert(2, sparkline(view.past, _LATELY, 0.0, 1.0))
@@ -143,7 +146,7 @@ def _heat(gpus: Sequence[Gpu]) -> Any:
 def _machine_cells(sample: Sample) -> list[Any]:
     from rich.text import Text
 
-    share = sample.memory_gb / sample.memory_total_gb
+    share = sample.memory_gb / (sample.memory_total_gb or 1.0)
     memory = Text(f"{sample.memory_gb:.1f}/{sample.memory_total_gb:.0f} GB", style="red" if share >= _FULL else "")
     disk = Text(f"{sample.disk_free_gb:.0f} GB", style="red" if sample.disk_free_gb < 0.05 * sample.disk_total_gb else "")
     return [f"{100 * sample.cpu:3.0f} %", memory, disk, f"{sample.received / 1e6:.1f}/{sample.sent / 1e6:.1f}"]
@@ -152,68 +155,59 @@ def _machine_cells(sample: Sample) -> list[Any]:
 def _note(view: View) -> Any:
     from rich.text import Text
 
-    told, reading = view.told or {}, _reading(view)
-    slowed = sorted({gpu.slowed for gpu in view.sample.gpus if gpu.slowed}) if view.sample else []
+    told = view.told or Told()
+    reading, slowed = told.clocks, sorted({gpu.slowed for gpu in told.sample.gpus if gpu.slowed}) if told.sample else []
     notes = [
-        view.why, f"{length(view.age)} old" if view.age > _STALE_SECONDS else "",
-        "the GPU's driver does not answer" if told.get("gpu_silent") else "", *(f"slowed: {words}" for words in slowed),
+        _why(view), f"{length(view.age)} old" if view.age > _STALE_SECONDS else "",
+        "the GPU's driver does not answer" if told.gpu_silent else "", *(f"slowed: {words}" for words in slowed),
         reading.notice if reading else "", f"stuck: {reading.stuck_job}" if reading and reading.stuck_job else "",
     ]  # fmt: skip
     return Text("; ".join(filter(None, notes)), style="yellow", no_wrap=True)
 
 
 def _stops(view: View, now: float) -> str:
-    reading = _reading(view)
+    reading = view.told.clocks if view.told else None
     return f"{length(max(0.0, reading.at + reading.stops_in - now))} {reading.stops_by}" if reading and reading.stops_by else ""
-
-
-def _reading(view: View) -> Reading | None:
-    try:
-        clocks = (view.told or {}).get("clocks")
-        return Reading.from_json(json.dumps(clocks)) if clocks else None
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 # ---- a job -----------------------------------------------------------------------------------------------------------
 
 
-def _job_row(view: View, job: dict[str, Any]) -> list[Any]:
+def _job_row(view: View, job: JobTold) -> list[Any]:
     from rich.text import Text
 
-    metric, cost = job.get("metric") or {}, _cost(view, job)
-    is_over = job["status"] not in ("RUNNING", "PENDING")
-    eta = metric.get("eta_seconds")
+    metric, cost = job.metric or Metric(0, 0, 0.0), _cost(view, job)
+    eta = None if job.is_over else metric.eta_seconds
     cells = [
-        view.box.name, job["run_id"] or job["job_id"], job["stage"], _status(job), _step(metric), _number(metric.get("loss"), "{:.3f}"),
-        _number(metric.get("tokens_per_second"), "{:,.0f}"), "" if is_over or eta is None else clock(eta), length(_took(view, job)),
-        "" if cost is None else f"${cost:.2f}", job["what"] if is_over and job["what"] else job["line"],
+        view.box.name, job.run_id or job.job_id, job.stage, _status(job), _step(metric), _number(metric.loss, "{:.3f}"),
+        _number(metric.tokens_per_second, "{:,.0f}"), "" if eta is None else clock(eta), length(_took(view, job)),
+        "" if cost is None else f"${cost:.2f}", job.what if job.is_over and job.what else job.line,
     ]  # fmt: skip
-    failed = is_over and job["status"] != "SUCCEEDED"
-    return [Text(cell, style="red" if failed else "dim" if is_over else "", no_wrap=True) for cell in cells]
+    failed = job.is_over and job.status != "SUCCEEDED"
+    return [Text(cell, style="red" if failed else "dim" if job.is_over else "", no_wrap=True) for cell in cells]
 
 
-def _took(view: View, job: dict[str, Any]) -> float:
+def _took(view: View, job: JobTold) -> float:
     """How long it has run, in seconds, by the box's clock."""
-    now = (view.told or {}).get("at", time.time()) + min(view.age, _STALE_SECONDS)
-    return max(0.0, float((job["ended_at"] or now) - job["started_at"])) if job["started_at"] else 0.0
+    now = ((view.told.at if view.told else 0.0) or time.time()) + min(view.age, _STALE_SECONDS)
+    return max(0.0, (job.ended_at or now) - job.started_at) if job.started_at else 0.0
 
 
-def _cost(view: View, job: dict[str, Any]) -> float | None:
+def _cost(view: View, job: JobTold) -> float | None:
     """The dollars of the box while it ran, or None where no price is known."""
-    reading = _reading(view)
+    reading = view.told.clocks if view.told else None
     hourly = (reading.limits.hourly_usd if reading else 0.0) or view.box.hourly_usd
     return _took(view, job) * hourly / 3600 if hourly else None
 
 
-def _status(job: dict[str, Any]) -> str:
-    return f"in line, {job['place']} before" if job["status"] == "PENDING" and job.get("place") else str(job["status"])
+def _status(job: JobTold) -> str:
+    return f"in line, {job.place} before" if job.status == "PENDING" and job.place else job.status
 
 
-def _step(metric: dict[str, Any]) -> str:
-    if not metric.get("total_steps"):
-        return str(metric.get("step") or "")
-    return f"{metric['step']:,}/{metric['total_steps']:,} {100 * metric['step'] / metric['total_steps']:.0f} %"
+def _step(metric: Metric) -> str:
+    if not metric.total_steps:
+        return f"{metric.step:,}" if metric.step else ""
+    return f"{metric.step:,}/{metric.total_steps:,} {100 * metric.step // metric.total_steps} %"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -223,4 +217,3 @@ def _number(value: float | None, form: str) -> str:
 def records(views: Sequence[View]) -> list[dict[str, Any]]:
     """Every box as JSON."""
     return [record(view) for view in views]
-

@@ -53,9 +53,10 @@ def answer(
     """What a payload command that runs is done with; `on_frame` gets what it says between. Raises what it complains about."""
     for frame in _frames(stream, transport.where, on_line):
         if "error" in frame:
-            raise _complaint(transport, frame["error"])
+            raise complaint(transport.where, frame["error"])
         if "done" in frame:
-            done: dict[str, Any] = frame["done"]
+            if not isinstance(done := frame["done"], dict):
+                raise untold(transport.where, f"it is done with {str(done)[:80]!r}")
             return done
         on_frame(frame)
     raise _no_answer(transport, stream.exit_code, stream.stderr)
@@ -103,12 +104,20 @@ def _frame(line: bytes) -> dict[str, Any] | None:
     return frame if isinstance(frame, dict) else None
 
 
-def _complaint(transport: Transport, words: dict[str, Any]) -> WindlassError:
+def complaint(where: str, told: object) -> WindlassError:
+    """What the box `where` complains about, in its own words."""
+    words = told if isinstance(told, dict) else {}
     what = str(words.get("what", "a command on the box failed"))
     text = {key: str(words.get(key, "")) for key in ("why", "remedy", "kept")}
     if words.get("busy"):
-        return Busy(what, where=transport.where, **text)
-    return JobFailed(what, cause=Cause(words.get("cause", Cause.CODE.value)), where=transport.where, **text)
+        return Busy(what, where=where, **text)
+    return JobFailed(what, cause=Cause(str(words.get("cause", Cause.CODE.value))), where=where, **text)
+
+
+def untold(where: str, why: object) -> PreflightFailed:
+    """What the release on the box tells is not as this laptop understands it: it is of another Windlass."""
+    what, box = "the code on the box is of another Windlass, and tells things in another way", _box_of(where)
+    return PreflightFailed(what, where=where, why=str(why)[:300], remedy=f"`./inv deploy{f' {box}' if box else ''}`, then the same command")
 
 
 def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:

@@ -12,11 +12,12 @@ from remote.contract.telemetry import Gpu, Sample
 from remote.control.cloud.box import Box
 from remote.control.telemetry import screen
 from remote.control.telemetry.live import View
+from remote.control.telemetry.told import read
 
 JOB = {
     "job_id": "run-1-train-ab", "run_id": "run-1", "stage": "train", "status": "RUNNING", "started_at": time.time() - 7200, "ended_at": 0.0,
     "what": "", "place": 0,
-    "metric": {"step": 1200, "total_steps": 9000, "loss": 1.2345, "tokens_per_second": 4321.0, "eta_seconds": 8000.0},
+    "metric": {"time": 1.5, "step": 1200, "total_steps": 9000, "loss": 1.2345, "tokens_per_second": 4321.0, "eta_seconds": 8000.0},
     "line": "step 1200 " + "x" * 300,
 }  # fmt: skip
 
@@ -29,7 +30,7 @@ def box(name, state="running", hourly=1.0):
 def view(name="gpu", gpus=(), jobs=(), clocks=None):
     sample = Sample(time.time(), 0.43, 12.3, 16.4, 140.2, 250.1, 3.1e6, 2e5, gpus=list(gpus))
     told = {"at": time.time(), "sample": asdict(sample), "gpu_silent": False, "clocks": clocks, "jobs": list(jobs)}
-    return View(box(name), told, sample, time.monotonic(), "", (0.1, 0.9))
+    return View(box(name), read(told), time.monotonic(), "", (0.1, 0.9))
 
 
 def drawn(views, width=200):
