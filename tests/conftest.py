@@ -26,3 +26,29 @@ def _own_project(tmp_path_factory, monkeypatch):
     if "WINDLASS_PROJECT" not in os.environ:
         monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path_factory.mktemp("project")))
     monkeypatch.delenv("OLLAMA_HOST", raising=False)
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    """A real sshd on loopback, the module's own. Which tests use it, `pytest.mark.sshd` says."""
+    from tests.integration import boxes
+
+    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A client of an S3 server over the wire, the module's own, with the bucket `kept`."""
+    import boto3
+    from botocore.config import Config
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
+    client = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=f"http://{host}:{port}", config=config)
+    client.create_bucket(Bucket="kept")
+    yield client
+    server.stop()

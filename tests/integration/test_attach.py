@@ -14,7 +14,7 @@ from remote.contract.paths import BoxPaths
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.state import jobs_on, read_state
-from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, running_sshd, spec
+from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, spec
 from tests.integration.typed import command_of, environment, typed
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="no sshd")]
@@ -24,12 +24,6 @@ HEAD = "default_box: gpu\nboxes:\n"
 BOX = """\
   {name}: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}', root: {root}}}
 """
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from remote.contract.paths import BoxPaths
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import each_line, holes
 from remote.control.jobs.start import start
-from tests.integration.boxes import SSHD, code_tree, deploy_stages, running_sshd, spec, with_small_parts, write_stage
+from tests.integration.boxes import SSHD, code_tree, deploy_stages, spec, with_small_parts, write_stage
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="needs sshd: apt-get install openssh-server")]
 ROOT = "windlass"
@@ -47,12 +47,6 @@ TELLING = """
         time.sleep(0.05)
     raise RuntimeError(f"with {token}")
 """
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with running_sshd(tmp_path_factory.mktemp("box")) as box:
-        yield box
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,6 @@ SIZE = 12 << 20
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def artifact(sshd):
     path = sshd.home / ROOT / "jobs/j/artifacts/large.bin"
     path.parent.mkdir(parents=True)

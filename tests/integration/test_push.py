@@ -30,12 +30,6 @@ ROOT = "windlass"
 MB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))

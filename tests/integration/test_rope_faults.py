@@ -91,12 +91,6 @@ def torrent(seed: int, pieces: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def code(tmp_path_factory):
     folder = boxes.code_tree(tmp_path_factory.mktemp("code"))
     for name, body in STAGES.items():

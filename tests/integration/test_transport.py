@@ -30,12 +30,6 @@ ROOT = "windlass"
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def digest(sshd, tmp_path_factory):
     with sshd.transport() as transport:
         return boxes.deploy_stages(transport, boxes.code_tree(tmp_path_factory.mktemp("code")))

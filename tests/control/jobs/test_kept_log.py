@@ -5,10 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths
@@ -36,18 +33,6 @@ class There:
 
     def client(self, service):
         return self.s3
-
-
-@pytest.fixture(scope="module")
-def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
-    client = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=f"http://{host}:{port}", config=config)
-    client.create_bucket(Bucket="kept")
-    yield client
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,7 @@ import os
 import signal
 import time
 
-import boto3
 import pytest
-from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 from remote.contract import notices
 from remote.contract.jobs import Cause, JobState, Status
@@ -22,18 +19,6 @@ from remote.payload.transfer import grants
 from tests.integration.boxes import await_true, spec
 
 ROOT, PREFIX, RUN, JOB = "windlass", "windlass/p/jobs/", "run", "run-saving"
-
-
-@pytest.fixture(scope="module")
-def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
-    client = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=f"http://{host}:{port}", config=config)
-    client.create_bucket(Bucket="kept")
-    yield client
-    server.stop()
 
 
 @pytest.fixture

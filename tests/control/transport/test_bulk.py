@@ -18,6 +18,7 @@ from remote.control.errors import ArtifactCorrupt, BoxUnreachable, CloudError
 from remote.control.transport import by_store, lanes
 from remote.control.transport.bulk import BulkTransport, Store
 from remote.control.transport.pull import pull
+from tests.control.transport.counted import Counted
 from tests.integration.boxes import folder_box
 
 
@@ -73,42 +74,6 @@ def test_a_bucket_that_the_box_does_not_get_at(box, monkeypatch):
 # ---- what comes home -------------------------------------------------------------------------------------------------
 
 CONTENT = os.urandom(2_500_000)
-
-
-class Counted:
-    """The box: `said` counts the bytes of its answers. `pace` seconds pass before each chunk; `interrupt` is raised after one."""
-
-    def __init__(self, inner):
-        self.inner, self.where, self.said, self.pace, self.interrupt = inner, inner.where, 0, 0.0, None
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    def open(self, *words):
-        return CountedStream(self, self.inner.open(*words))
-
-
-class CountedStream:
-    def __init__(self, box, stream):
-        self.box, self.stream = box, stream
-
-    def __getattr__(self, name):
-        return getattr(self.stream, name)
-
-    def __enter__(self):
-        self.stream.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        self.stream.__exit__(*exception)
-
-    def __iter__(self):
-        for chunk in self.stream:
-            self.box.said += len(chunk)
-            yield chunk
-            time.sleep(self.box.pace if len(chunk) > 1000 else 0)
-            if self.box.interrupt:
-                raise self.box.interrupt
 
 
 def made(box, content=CONTENT):

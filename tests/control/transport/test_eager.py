@@ -17,12 +17,6 @@ from tests.integration.boxes import make_key
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
 class Counting(links.Proxy):
     """Counts how often the laptop spoke after the box had: the round trips behind TCP's own."""
 

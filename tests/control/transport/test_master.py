@@ -29,12 +29,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
 @pytest.fixture
 def place(sshd, tmp_path, monkeypatch):
     """Makes places of that server, or of a port before it; no master is left of them."""

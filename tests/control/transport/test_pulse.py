@@ -18,12 +18,6 @@ DEAD_AFTER = 0.6
 LATE = 6  # a busy machine may be late; what is looked for is dead long before
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory):
-    with boxes.running_sshd(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
-
-
 @pytest.fixture
 def proxy(sshd):
     with links.proxied(sshd) as between:

@@ -7,10 +7,7 @@ import stat
 import time
 from dataclasses import asdict
 
-import boto3
 import pytest
-from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 from remote.contract import atomic, digest, job_log
 from remote.contract import spill as contract
@@ -25,18 +22,6 @@ from remote.payload.transfer import bucket, grants, spill
 PREFIX = "windlass/p/jobs/"
 RUN = "run-1"
 JOB = f"{RUN}-train-abc"
-
-
-@pytest.fixture(scope="module")
-def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
-    client = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=f"http://{host}:{port}", config=config)
-    client.create_bucket(Bucket="kept")
-    yield client
-    server.stop()
 
 
 @pytest.fixture
