@@ -18,7 +18,7 @@ def test_one_that_never_announces_itself_is_ended(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     daemon = Daemon("the mute one", "mute", tmp_path / "folder")
     with pytest.raises(LaptopError, match="did not start") as caught:
-        daemon.start(patience_seconds=2)
+        daemon.start(patience_seconds=4)
     assert caught.value.why == "thinking"
     assert start_time_of(int((tmp_path / "folder" / "pid").read_text())) is None
     assert daemon.running() is None

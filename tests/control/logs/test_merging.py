@@ -7,6 +7,7 @@ from hypothesis import strategies as some
 from remote.control.logs import merging
 from remote.control.logs.merging import Merging
 from remote.control.logs.told import Told
+from tests.integration.boxes import await_true
 
 
 def told(box, at, content=b"x\n"):
@@ -66,6 +67,7 @@ def test_a_stream_far_ahead_waits(monkeypatch):
         merged.end("a")
 
     threading.Thread(target=feed, daemon=True).start()
-    time.sleep(0.2)
+    await_true(lambda: len(put) == 2)
+    time.sleep(0.1)
     assert len(put) == 2
     assert len(list(merged)) == 10
