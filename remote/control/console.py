@@ -1,7 +1,9 @@
 """How Windlass speaks to a person (standard error) and to a script (standard output, JSON)."""
 
 import contextlib
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -72,6 +74,19 @@ def _needs(table: "Table") -> int:
     from rich.measure import Measurement
 
     return Measurement.get(console(), console().options.update(max_width=10_000), table).maximum
+
+
+@contextlib.contextmanager
+def ended_well() -> Iterator[None]:
+    """SIGTERM ends what is inside as Ctrl-C does, so that a terminal whose cursor, keys or screen were changed is given back as it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ _ANY_JOB = "run id or job id, or its beginning or end, or a box; else the newest
     help={"names": "boxes or groups (default: all of inventory.yaml)", "all": "also jobs that have ended", "json": "print as JSON"},
 )
 def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool = False) -> None:
-    """Lists the jobs of the boxes that run, as the boxes tell them: from any laptop with this inventory."""
+    """Lists the jobs of the boxes that run, as the boxes tell them: from any laptop with this inventory. Times are UTC."""
     from remote.control import console
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory

@@ -16,7 +16,7 @@ from remote.control.commands.verb import verb
         "tail": "at most so many of the last lines of each job that are wanted",
         "grep": "only lines that this regular expression finds",
         "level": "only lines that weigh so much: info, warning or error",
-        "json": "one JSON object a line, with time, box, run, job, stage, source, level and text",
+        "json": "one JSON object a line, with time (ISO 8601), box, run, job, stage, source, level and text",
         "raw": "the bytes of the log as they are, and nothing beside them",
     },
 )
@@ -24,7 +24,7 @@ def logs(
     _context: Any, names: Sequence[str] = (), stage: str = "", follow: bool = False, since: str = "", tail: str = "", grep: str = "",
     level: str = "info", json: bool = False, raw: bool = False,
 ) -> None:  # fmt: skip
-    """Shows logs of runs and boxes, live or gone, by time, with what happened to the box: kernel, GPU, watchdog, spot."""
+    """Shows logs of runs and boxes, live or gone, by time (UTC), with what happened to the box: kernel, GPU, watchdog, spot."""
     from remote.control.logs import show, wanted
 
     show.show(names, wanted.question(stage, follow, since, tail, grep, level, raw), wanted.mode(json, raw))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from remote.contract.events import Metric
 from remote.contract.jobs import JobState
-from remote.control.console import console, say
+from remote.control.console import console, ended_well, say
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import read_texts
 from remote.control.logs.printing import fit_for_terminal
@@ -48,7 +48,7 @@ def watch(
 
     Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
     """
-    with display_for(title) as display:
+    with ended_well(), display_for(title) as display:
         on_log = _to_stdout if show_log else None
         try:
             return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, display.line, tail_bytes=tail_bytes)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from remote.control import json_text
-from remote.control.console import console
+from remote.control.console import console, ended_well
 from remote.control.errors import WindlassError
 from remote.control.telemetry import keys, screen
 from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot
@@ -49,6 +49,7 @@ def watch(inventory: "Inventory", names: Sequence[str]) -> None:
 
     with (
         contextlib.suppress(KeyboardInterrupt),
+        ended_well(),
         _watching(inventory, names) as watcher,
         keys.pressed() as key,
         Live(console=console(), screen=True, auto_refresh=False) as live,
