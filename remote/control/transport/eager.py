@@ -93,6 +93,8 @@ class Session(paramiko.Channel):  # type: ignore[misc]
         if not self.answered.wait(seconds):
             raise SSHException("Timeout opening channel.")
         if self._guess is not None and (self.is_refused or (self.is_open and self.remote_chanid != self._guess)):
+            with self.lock:
+                self._set_closed()  # whoever still writes input to it stops
             raise Unheard
         if not self.is_open:
             raise self.transport.get_exception() or SSHException("Unable to open channel.")

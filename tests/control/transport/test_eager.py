@@ -12,7 +12,7 @@ import pytest
 from remote.control.errors import BoxUnreachable, LoginRefused
 from remote.control.transport import eager
 from tests.integration import boxes, links
-from tests.integration.boxes import make_key
+from tests.integration.boxes import await_true, make_key
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
 
@@ -70,12 +70,15 @@ def test_what_is_lent_is_paid_back(sshd):
 
 
 @pytest.mark.parametrize("kind", [bytes, io.BytesIO])
-def test_a_wrong_guess_costs_a_connection_and_runs_nothing_twice(sshd, monkeypatch, tmp_path, kind):
+@pytest.mark.parametrize("size", [2, 300_000])
+def test_a_wrong_guess_costs_a_connection_and_runs_nothing_twice(sshd, monkeypatch, tmp_path, kind, size):
     monkeypatch.setattr(eager, "FIRST_NUMBER", 3)
+    content = os.urandom(size)
     with sshd.transport() as box:
-        assert box.exec(f"echo ran >> {tmp_path}/runs; cat", kind(b"in")).text == "in"
+        assert box.exec(f"echo ran >> {tmp_path}/runs; cat", kind(content)).stdout == content
         assert box.exec(f"cat {tmp_path}/runs").text == "ran\n"
         assert box.round_trips == 2
+    await_true(lambda: not any(thread.name == "stdin" for thread in threading.enumerate()))
     assert "unknown channel 3" in (sshd.folder / "sshd.log").read_text()
 
 
@@ -115,8 +118,9 @@ def test_a_refused_key_runs_nothing(sshd, tmp_path):
 def test_a_server_that_gives_no_session_is_told(tmp_path):
     with boxes.running_sshd(tmp_path / "none", "MaxSessions 0") as none, none.transport() as box:
         with pytest.raises(BoxUnreachable, match="no further command") as caught:
-            box.exec(f"touch {tmp_path}/ran")
+            box.exec(f"touch {tmp_path}/ran", bytes(300_000))
         assert "MaxSessions" in caught.value.remedy
+    await_true(lambda: not any(thread.name == "stdin" for thread in threading.enumerate()))
     assert not (tmp_path / "ran").exists()
 
 
