@@ -6,8 +6,11 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from invoke import Exit
 
 from remote.control import console, json_text, moments
+from remote.control.commands.verb import verb
+from remote.control.errors import NotFound
 from remote.control.printable import counted
 
 VALUES = st.recursive(
@@ -49,6 +52,22 @@ def test_people_are_told_utc():
     assert moments.day(1795287672.25) == "2026-11-21 19:01:12" and moments.clock(0) == moments.UNKNOWN and moments.minute(0) == ""
 
 
-@pytest.mark.parametrize(("number", "noun", "words"), [(1, "round trip", "1 round trip"), (0, "file", "0 files"), (2000, "box", "2,000 boxes")])
+@pytest.mark.parametrize(
+    ("number", "noun", "words"), [(1, "round trip", "1 round trip"), (0, "file", "0 files"), (2000, "box", "2,000 boxes")]
+)
 def test_counted(number, noun, words):
     assert counted(number, noun) == words
+
+
+def test_an_error_that_no_script_reads_is_told_to_people(capfd, monkeypatch):
+    def refuse(value):
+        raise BrokenPipeError
+
+    @verb
+    def broken(_context, json=False):
+        raise NotFound("nothing there")
+
+    monkeypatch.setattr(console, "print_json", refuse)
+    with pytest.raises(Exit) as left:
+        broken.body(None, json=True)
+    assert left.value.code == 12 and "nothing there" in capfd.readouterr().err

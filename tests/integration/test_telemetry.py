@@ -157,16 +157,20 @@ def test_top_once_shows_the_box_its_job_and_the_box_that_is_not_there(box):
     assert "haul-8" in plain and "RUNNING" in plain and "absent" in plain
 
 
-def test_top_is_live_until_q_and_leaves_the_terminal_as_it_was(box):
+@pytest.mark.parametrize(("end", "code"), [(b"q", 0), (b"", 143)], ids=["q", "SIGTERM"])
+def test_top_is_live_until_its_end_and_leaves_the_terminal_as_it_was(box, end, code):
     leader, follower = pty.openpty()
     words = command_of("top", "one")
     surroundings = {**environment(), "TERM": "xterm", "COLUMNS": "160", "LINES": "40"}
     with subprocess.Popen(words, stdin=follower, stdout=follower, stderr=follower, env=surroundings, start_new_session=True) as process:
         os.close(follower)
         said = _read_until(leader, b"haul-8")
-        os.write(leader, b"q")
+        if end:
+            os.write(leader, end)
+        else:
+            process.terminate()
         rest = _read_until(leader, b"\x1b[?1049l")
-        assert process.wait(20) == 0
+        assert process.wait(20) == code
     os.close(leader)
     assert b"\x1b[?1049h" in said and b"Traceback" not in said + rest
 
@@ -215,6 +219,6 @@ def test_a_connection_that_breaks_is_made_anew_and_none_is_kept_to_an_idle_box(t
             cancel(transport, "windlass", "job-1", 5)
         _until(lambda: not watcher.views()[0].has_job)
         _until(lambda: not children(server.process.pid))
-        ended = watcher.views()[0].told["jobs"][0]
-        assert (ended["status"], ended["job_id"]) == ("CANCELLED", "job-1")
+        ended = watcher.views()[0].told.jobs[0]
+        assert (ended.status, ended.job_id) == ("CANCELLED", "job-1")
         watcher.close()

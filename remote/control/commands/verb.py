@@ -32,7 +32,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             _print("interrupted; nothing was undone")
             raise Leave(code=int(Exit.INTERRUPTED)) from None
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise Leave(code=0) from None
         except Exception as error:
             raise Leave(code=_explain(error, bool(kwargs.get("json")))) from None
@@ -49,9 +49,17 @@ def _explain(error: Exception, as_json: bool) -> int:
     if as_json:
         from remote.control.console import print_json
 
-        print_json(told.to_json())
+        try:
+            print_json(told.to_json())
+        except BrokenPipeError:  # nobody reads it; people are still told
+            _drop_output()
     _print("\n".join(told.lines()))
     return int(told.exit_code)
+
+
+def _drop_output() -> None:
+    """What is still to be flushed on standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(text: str) -> None:

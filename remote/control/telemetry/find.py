@@ -64,7 +64,7 @@ def find(name: str, stage: str, minutes: float, say: Say) -> Found:
         return _of_ledger(find_run(name), stage, minutes, say)
     found = _of_boxes(inventory, name, stage, minutes, say) or _of_bucket_alone(inventory, name, stage, minutes, say)
     if found is None:
-        raise _unknown(name, stage)
+        raise _unknown(name, stage, bool(inventory.storage.bucket))
     return found
 
 
@@ -231,10 +231,11 @@ def _of_bucket_alone(inventory: "Inventory", name: str, stage: str, minutes: flo
     return Found(told, "", _label(told.state.job_id, told.run_id, told.state.stage)) if told else None
 
 
-def _unknown(name: str, stage: str) -> NotFound:
+def _unknown(name: str, stage: str, has_bucket: bool) -> NotFound:
     of_stage = f" of a stage `{stage}`" if stage else ""
     what = f"no job{of_stage} is known of `{name}`" if name else f"there are no runs yet, and no box that runs keeps a job{of_stage}"
+    places = "the boxes that run, and the bucket of inventory.yaml" if has_bucket else "and the boxes that run"
     return NotFound(
-        what, why="looked for in the runs of this project, the boxes that run, and the bucket of inventory.yaml",
+        what, why=f"looked for in the runs of this laptop, {places}",
         remedy="`./inv ps --all` and `./inv runs` list what there is",
     )  # fmt: skip
