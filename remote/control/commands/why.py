@@ -18,7 +18,7 @@ _RUN = "run, its beginning or end, or a job, a box or a group; the newest run wh
     },
 )
 def why(_context: Any, run: str = "", stage: str = "", minutes: int = 30, json: bool = False) -> None:
-    """Tells in a few lines why a run ended or stands still, and how to go on; from the box, the bucket or this laptop. Times are UTC."""
+    """Tells why a run ended or stands still, and how to go on; from box, bucket or laptop; times are UTC."""
     from remote.control import console
     from remote.control.telemetry import account, find, show
 

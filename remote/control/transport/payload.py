@@ -116,13 +116,12 @@ def complaint(where: str, told: object) -> WindlassError:
 
 def untold(where: str, why: object) -> PreflightFailed:
     """What the release on the box tells is not as this laptop understands it: it is of another Windlass."""
-    what, box = "the code on the box is of another Windlass, and tells things in another way", _box_of(where)
-    return PreflightFailed(what, where=where, why=str(why)[:300], remedy=f"`./inv deploy{f' {box}' if box else ''}`, then the same command")
+    what = "the code on the box is of another Windlass, and tells things in another way"
+    return PreflightFailed(what, where=where, why=str(why)[:300], remedy=f"{_deploy(where)}, then the same command")
 
 
 def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:
-    box = _box_of(transport.where)
-    deploy = f"`./inv deploy {box}`" if box else "`./inv deploy`"
+    deploy = _deploy(transport.where)
     if exit_code == NOT_DEPLOYED:
         return PreflightFailed("nothing is deployed on the box yet", where=transport.where, remedy=deploy)
     if exit_code == NO_PYTHON:
@@ -144,8 +143,12 @@ def is_older(stderr: bytes) -> bool:
 
 def older(where: str) -> PreflightFailed:
     """The release on the box is of an older Windlass than this laptop."""
-    what, box = "the code on the box is of an older Windlass, and does not know what is asked of it", _box_of(where)
-    return PreflightFailed(what, where=where, remedy=f"`./inv deploy{f' {box}' if box else ''}`, then the same command")
+    what = "the code on the box is of an older Windlass, and does not know what is asked of it"
+    return PreflightFailed(what, where=where, remedy=f"{_deploy(where)}, then the same command")
+
+
+def _deploy(where: str) -> str:
+    return f"`./inv deploy {box}`" if (box := _box_of(where)) else "`./inv deploy`"
 
 
 def _box_of(where: str) -> str:
