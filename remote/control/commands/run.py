@@ -66,7 +66,7 @@ def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = Fal
 @verb(help={"json": "print as JSON", "all": "also those older than the newest 20"})
 def runs(context: Any, json: bool = False, all: bool = False) -> None:
     """List the runs, newest first."""
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, say
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.report import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
@@ -74,6 +74,9 @@ def runs(context: Any, json: bool = False, all: bool = False) -> None:
     states = [(ledger, state_of(ledger)) for ledger in all_runs()[: None if all else 20]]
     if json:
         print_json([state.to_json() for _, state in states])
+        return
+    if not states:
+        say("no run here yet; `./inv run PLAYBOOK` begins one")
         return
     print_table("", RUN_COLUMNS, [run_row(ledger, state) for ledger, state in states])
 

@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ from invoke import Exit as Leave
 from invoke import task
 
 from remote.contract.exits import Exit
+from remote.control.commands import output
 from remote.control.commands.words import VerbTask
 
 
@@ -32,7 +32,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             _print("interrupted; nothing was undone")
             raise Leave(code=int(Exit.INTERRUPTED)) from None
         except BrokenPipeError:
-            _drop_output()
+            output.drop()
             raise Leave(code=0) from None
         except Exception as error:
             raise Leave(code=_explain(error, bool(kwargs.get("json")))) from None
@@ -52,14 +52,9 @@ def _explain(error: Exception, as_json: bool) -> int:
         try:
             print_json(told.to_json())
         except BrokenPipeError:  # nobody reads it; people are still told
-            _drop_output()
+            output.drop()
     _print("\n".join(told.lines()))
     return int(told.exit_code)
-
-
-def _drop_output() -> None:
-    """What is still to be flushed on standard output goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print(text: str) -> None:

@@ -9,14 +9,16 @@ One whose default is a tuple takes every word that follows, `inv stop a b traine
 A command line that is off ends with exit code 2, never with a traceback; a misspelt flag is never taken for a word.
 """
 
+import sys
 from typing import Any, NoReturn
 
 from invoke import Exit as Leave
-from invoke import Task
+from invoke import Program, Task
 from invoke.parser import Argument
 from invoke.parser.parser import ParseMachine
 
 from remote.contract.exits import Exit
+from remote.control.commands import output
 
 
 class _Word(Argument):  # type: ignore[misc]
@@ -68,6 +70,7 @@ class VerbTask(Task):  # type: ignore[misc]
 _complete_context = ParseMachine.complete_context
 _see_positional_arg = ParseMachine.see_positional_arg
 _see_value = ParseMachine.see_value
+_parse_cleanup = Program.parse_cleanup
 
 
 def _refuse(_machine: Any, words: str) -> NoReturn:
@@ -103,6 +106,19 @@ def _end_words(machine: Any) -> None:
     _complete_context(machine)
 
 
+def _list_or_help(program: Any) -> None:
+    """What Invoke prints by itself, of which a reader may want the beginning alone."""
+    try:
+        try:
+            _parse_cleanup(program)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        output.drop()
+        raise Leave(code=0) from None
+
+
+Program.parse_cleanup = _list_or_help
 ParseMachine.complete_context = _end_words
 ParseMachine.error = _refuse
 ParseMachine.see_positional_arg = _see_word

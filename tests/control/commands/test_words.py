@@ -1,10 +1,15 @@
 """Words that may be left out, against Invoke itself."""
 
+import os
+import subprocess
+
 import pytest
 from invoke import Collection, Program
 
 from remote.contract.exits import Exit
 from remote.control.commands.verb import verb
+from remote.control.project import CODE
+from tests.integration.typed import command_of, environment
 
 CALLS = []
 
@@ -87,3 +92,12 @@ def test_a_command_line_that_is_off_is_refused_in_words(words, capsys):
 def test_help_may_stand_behind_the_verb(verb, capsys):
     assert run(f"{verb} --help") == []
     assert "[other tasks here ...]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--list"], ["--help", "launch"]])
+def test_what_nobody_reads_to_its_end_is_no_failure(words):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(command_of(*words), stdout=closed, stderr=subprocess.PIPE, env=environment(), cwd=CODE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
