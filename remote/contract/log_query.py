@@ -27,7 +27,8 @@ class Question:
     `jobs` are ids; without any the box takes those under way, or else its newest; `stage` narrows that. `ago`: written in the last so
     many seconds by the box's own clock; `tail`: at most so many of the last lines of each job; `grep`: a regular expression that a line
     must hold; `level`: of that weight at least; `raw`: bytes as they are, and nothing of the box beside them. `follow`: go on until the
-    jobs have ended; where the box chose them, also with those that start later. `resume` and `seen` are where an earlier answer broke off.
+    jobs have ended; where the box chose them, also with those that start later. `resume` and `seen` are where an earlier answer broke off,
+    `away` seconds ago: a job that the box chooses is told too where it has ended since.
     """
 
     jobs: list[str] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Question:
     follow: bool = False
     resume: dict[str, int] = field(default_factory=dict)
     seen: dict[str, list[int]] = field(default_factory=dict)
+    away: float = 0.0
 
     def to_json(self) -> str:
         """The question as one JSON object."""

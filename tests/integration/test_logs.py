@@ -21,6 +21,7 @@ from remote.control.cloud import boxes
 from remote.control.errors import BoxStopped
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
+from remote.control.jobs.state import read_state
 from remote.control.logs import kept
 from remote.control.logs.kept import FileLog, Kept
 from remote.control.logs.printing import Printer
@@ -296,6 +297,34 @@ def test_a_real_job_is_followed_to_its_end_and_a_box_into_its_next_job(lab):
         assert b"CANCELLED" in said and whole.returncode == 0
 
 
+def test_a_followed_box_tells_jobs_that_are_over_in_no_time_and_that_begin_again(lab):
+    def read_until(text):
+        found = []
+        while not found or text not in found[-1]["text"]:
+            found.append(json.loads(reader.stdout.readline()))
+        return [each["text"] for each in found if each["source"] == "log"]
+
+    with lab.sshd.transport() as transport:
+        again = spec(lab.release["two"], "failing", "over-ff-again-0123abcd", "over-ff", how="a bug in it")
+        jobs.start(transport, "two", again)
+        jobs.start(transport, "two", spec(lab.release["two"], "endless", "over-ff-train-0123abcd", "over-ff"))
+        reader = lab.began("two", "-f", "--json")
+        read_until("worker")
+        try:
+            for number in range(4):
+                jobs.start(transport, "two", spec(lab.release["two"], "count", f"over-ff-quick{number}-0123abcd", "over-ff", lines=1))
+                assert read_until("line 0")[-1] == "line 0 äöü"
+            for _ in range(2):
+                await_true(lambda: read_state(transport, "two", again.job_id).status.is_final)
+                jobs.start(transport, "two", again, again=True)
+                said = read_until("RuntimeError: a bug")
+                assert said.count("RuntimeError: a bug") == 1 and "started again" in said[0]
+        finally:
+            reader.send_signal(signal.SIGINT)
+            reader.communicate(timeout=20)
+            cancel(transport, "two", "over-ff-train-0123abcd", 10)
+
+
 def test_a_stage_that_nobody_has_is_an_error_that_names_those_there_are(lab, two_runs):
     for words, whose in ((("one", "two"), "box two"), (("one",), "box one"), (("haul-aa",), "run haul-aa")):
         told = lab.logs(*words, "--stage", "typo")
@@ -340,7 +369,7 @@ def test_a_box_that_is_silent_holds_up_no_other_and_what_it_missed_comes_in_when
     def take(stream):
         for line in stream:
             each = json.loads(line)
-            if each["source"] == "log":
+            if each["source"] == "log" and each["run"] == f"slow-{each['box']}":  # other tests have left jobs there
                 seen[each["box"]].append(each["text"])
 
     def goes_on(box, beside):
@@ -381,5 +410,5 @@ def test_a_box_that_is_silent_holds_up_no_other_and_what_it_missed_comes_in_when
         for writer, folder in zip(writers, folders.values(), strict=True):
             (folder / "enough").touch()
             writer.wait(timeout=20)
-    assert all(seen[box] == [f"line {number}" for number in range(count)] for box, count in counts.items())
+    assert seen == {box: [f"line {number}" for number in range(count)] for box, count in counts.items()}
     assert said.count("one: connection lost") == 2 and "two:" not in said and "error" not in said

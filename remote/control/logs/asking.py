@@ -57,7 +57,7 @@ class Asking:
         self.ended: set[str] = set()
         self._seen: dict[str, list[int]] = {}
         self._frames = 0
-        self._began = time.monotonic()
+        self._began = self._heard_at = time.monotonic()
         self._skew = 0.0
 
     def ask(self) -> None:
@@ -84,13 +84,13 @@ class Asking:
         since = self._question.ago
         # What was written while the connection was lost must not fall out of the time that was asked for.
         ago = None if since is None else since + time.monotonic() - self._began
-        question = replace(self._question, ago=ago, resume=self.resume, seen=self._seen)
+        question = replace(self._question, ago=ago, resume=self.resume, seen=self._seen, away=time.monotonic() - self._heard_at)
         with (
             self._opened() as transport,
             transport.open(payload_command(self._root, "logs.query"), question.to_json().encode(), silence=SILENCE_SECONDS) as stream,
         ):
             for header, content in frames_of(stream, transport.where):
-                self._frames += 1
+                self._frames, self._heard_at = self._frames + 1, time.monotonic()
                 if self._take(header, content, transport.where):
                     return
         raise self._broken_off(transport.where, stream.exit_code, stream.stderr)

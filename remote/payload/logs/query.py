@@ -3,6 +3,7 @@
 Reads a `remote.contract.log_query.Question` on standard input, and answers with the frames described there.
 """
 
+import contextlib
 import heapq
 import os
 import sys
@@ -139,6 +140,26 @@ class JobLog:
         wire.tell({"ended": self.state.job_id, "status": self.state.status.value, "what": self.state.what, "why": self.state.why})
 
 
+class Newcomers:
+    """The jobs of a box whose state was written since the last look; `older` are those that there were at the first."""
+
+    def __init__(self, box: BoxPaths) -> None:
+        self._box = box
+        self._marks: dict[str, tuple[int, int]] = {}
+        self.older = self.look()
+
+    def look(self) -> set[str]:
+        """Their ids."""
+        found = set()
+        for folder in self._box.jobs.iterdir() if self._box.jobs.is_dir() else ():
+            with contextlib.suppress(OSError):
+                state = self._box.job(folder.name).state.stat()
+                if self._marks.get(folder.name) != (mark := (state.st_ino, state.st_mtime_ns)):
+                    self._marks[folder.name] = mark
+                    found.add(folder.name)
+        return found
+
+
 class Telling:
     """One answer."""
 
@@ -146,8 +167,11 @@ class Telling:
         self._box, self._question, self._wire = box, question, Wire(out)
         self._now = time.time()
         self._known: set[str] = set()
+        self._ended_at: dict[str, int] = {}
+        self._newcomers = Newcomers(box)
         # Where an earlier answer broke off, a job that it did not know has begun since: it is told from its beginning.
-        self._open = [self._opened(told, bool(question.resume)) for told in _chosen(box, question)]
+        ago, tail = (None, None) if question.resume else (question.ago, question.tail)
+        self._open = [self._opened(told, ago, tail) for told in _chosen(box, question)]
         self._happenings = self._happenings_of(self._open)
         self._filter = Filter(question.grep, question.level)
 
@@ -175,7 +199,7 @@ class Telling:
                 each[0].tell(self._wire, each[1])
 
     def _follow(self) -> None:
-        looked_at, jobs_seen = 0.0, self._jobs_mark()
+        looked_at = 0.0
         while self._open or not self._question.jobs:
             ended = []
             if time.monotonic() - looked_at >= LOOK_SECONDS:
@@ -184,15 +208,14 @@ class Telling:
                     job.look()
                 # Looked at before its log is: what it wrote last is then told before its end.
                 ended = [job for job in self._open if job.state.status.is_final]
-                if (mark := self._jobs_mark()) != jobs_seen:
-                    jobs_seen = mark
-                    self._take_newcomers()
+                self._take_newcomers()
                 for each in self._happened():
                     self._tell_happening(each)
             self._tell_news()
             for job in ended:
                 if not job.has_more:
                     job.tell_end(self._wire, time.time())
+                    self._ended_at[job.state.job_id] = job.scan.next
                     self._open.remove(job)
             self._wire.flush()
             if (self._open or not self._question.jobs) and not any(job.has_more for job in self._open):
@@ -211,26 +234,25 @@ class Telling:
         self._wire.flush()
 
     def _take_newcomers(self) -> None:
-        """Jobs that were started since, where the box is to choose."""
-        if self._question.jobs:
+        """Jobs that were started since, or started again, where the box is to choose; they may have ended already."""
+        if self._question.jobs or not (written := self._newcomers.look() - {job.state.job_id for job in self._open}):
             return
-        fresh = [told for told in _of_stage(supervise.listing(self._box), self._question.stage) if told["job_id"] not in self._known]
-        fresh = [told for told in fresh if not Status(told["status"]).is_final]
-        newcomers = [self._opened(told, is_whole=True) for told in fresh]
+        told = [each for each in _of_stage(supervise.listing(self._box), self._question.stage) if each["job_id"] in written]
+        fresh = [each for each in reversed(told) if self._is_under_way_since(each)]
+        # Of one that was there before, what it says from now on.
+        newcomers = [self._opened(each, 0.0 if each["job_id"] in self._newcomers.older else None, None) for each in fresh]
         self._open += newcomers
         if newcomers:
             self._introduce(newcomers)
 
-    def _jobs_mark(self) -> int:
-        try:
-            return self._box.jobs.stat().st_mtime_ns
-        except OSError:
-            return 0
+    def _is_under_way_since(self, told: dict[str, Any]) -> bool:
+        is_unheard = told["job_id"] not in self._known and told["ended_at"] >= self._now
+        return is_unheard or not Status(told["status"]).is_final
 
-    def _opened(self, told: dict[str, Any], is_whole: bool) -> JobLog:
+    def _opened(self, told: dict[str, Any], ago: float | None, tail: int | None) -> JobLog:
         self._known.add(told["job_id"])
         state = supervise.status(self._box, told["job_id"])
-        question = replace(self._question, ago=None, tail=None) if is_whole else self._question
+        question = replace(self._question, ago=ago, tail=tail, resume={**self._question.resume, **self._ended_at})
         return JobLog(self._box, state, told["run_id"], question, self._now)
 
     def _happenings_of(self, jobs: list[JobLog]) -> Happenings:
@@ -265,7 +287,11 @@ def _chosen(box: BoxPaths, question: Question) -> list[dict[str, Any]]:
             raise supervise.Refused(Cause.LOST, f"there is no job {missing[0]} on the box", remedy="`./inv ps --all` lists what there is")
         return [each for each in reversed(told) if each["job_id"] in question.jobs]
     mine = _of_stage(told, question.stage)
-    under_way = [each for each in mine if not Status(each["status"]).is_final or each["job_id"] in question.resume]
+    broke_off = time.time() - question.away if question.resume else float("inf")
+    under_way = [
+        each for each in mine
+        if not Status(each["status"]).is_final or each["job_id"] in question.resume or each["ended_at"] >= broke_off
+    ]  # fmt: skip
     return [each for each in reversed(mine) if each in under_way] or mine[:1]
 
 
