@@ -4,7 +4,7 @@ The same work over the same sshd, in one run, contestants in turns, medians; pri
 Near is loopback; far is a network namespace behind a wire that carries every packet 25 ms late each way (two TUN devices: TCP is the
 kernel's own, which needs root). Peers come from PyPI, pinned, in environments of their own, and rsync and ssh from apt. The floor of a row
 is its bytes over the bandwidth of one bare TCP connection, measured there, plus its round trips. A peer that takes longer than 8 s has one
-turn only, and one that takes longer than `--patience` is not waited for; `--full` gives all of them all turns, 4 GB (one turn each: 4
+turn only, and one that takes longer than `--patience` is not waited for; `--full` gives all of them all turns, 4 GB (one turn each: two
 minutes near, 12 at 50 ms) and 64 boxes too.
 Rows: push, pull, preflight, boxes, latency, flood, attach. Takes about 15 minutes at rest, `--full` more than an hour.
 """
