@@ -155,7 +155,9 @@ class JobState:
     def from_json(cls, text: str) -> "JobState":
         """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
         told = dict(json.loads(text))
-        state = typed.read(cls, {**told, "status": told["status"], "cause": told.get("cause") or None})
+        if "status" not in told:
+            raise KeyError("status")  # it has a default, for who makes one; what was written must say it
+        state = typed.read(cls, {**told, "cause": told.get("cause") or None})
         if "/" in state.job_id or "\0" in state.job_id:
             raise ValueError(f"{state.job_id!r} names no job")  # it becomes the name of files
         return state

@@ -31,13 +31,17 @@ class JobTold:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A box at the moment `at`, by its own clock (0: it did not say). `is_whole`: all of it could be read."""
-
+class _Box:
     at: float = 0.0
     sample: Sample | None = None
     gpu_silent: bool = False
     clocks: Reading | None = None
+
+
+@dataclass(frozen=True)
+class Told(_Box):
+    """A box at the moment `at`, by its own clock (0: it did not say). `is_whole`: all of it could be read."""
+
     jobs: list[JobTold] = field(default_factory=list)
     is_whole: bool = True
 
@@ -46,20 +50,8 @@ def read(raw: Any) -> Told:
     """What a box told (see `remote.payload.telemetry.top`), as far as it can be read."""
     raw = raw if isinstance(raw, dict) else {}
     listed = raw.get("jobs")
-    jobs = [_job(each) for each in listed] if isinstance(listed, list) else []
+    jobs = [typed.loosely(JobTold, each) for each in listed] if isinstance(listed, list) else []
     told, is_whole = typed.loosely(_Box, {name: raw.get(name) for name in _Box.__dataclass_fields__})
     assert told is not None  # nothing must be there
     is_whole &= isinstance(listed, list) and all(whole for _, whole in jobs)
-    return Told(told.at, told.sample, told.gpu_silent, told.clocks, [job for job, _ in jobs if job], is_whole)
-
-
-@dataclass(frozen=True)
-class _Box:
-    at: float = 0.0
-    sample: Sample | None = None
-    gpu_silent: bool = False
-    clocks: Reading | None = None
-
-
-def _job(raw: Any) -> tuple[JobTold | None, bool]:
-    return typed.loosely(JobTold, raw)
+    return Told(**vars(told), jobs=[job for job, _ in jobs if job], is_whole=is_whole)

@@ -167,7 +167,7 @@ class Telling:
         self._box, self._question, self._wire = box, question, Wire(out)
         self._now = time.time()
         self._known: set[str] = set()
-        self._ended_at: dict[str, int] = {}
+        self._told_to: dict[str, int] = {}
         self._newcomers = Newcomers(box)
         # Where an earlier answer broke off, a job that it did not know has begun since: it is told from its beginning.
         ago, tail = (None, None) if question.resume else (question.ago, question.tail)
@@ -215,7 +215,7 @@ class Telling:
             for job in ended:
                 if not job.has_more:
                     job.tell_end(self._wire, time.time())
-                    self._ended_at[job.state.job_id] = job.scan.next
+                    self._told_to[job.state.job_id] = job.scan.next
                     self._open.remove(job)
             self._wire.flush()
             if (self._open or not self._question.jobs) and not any(job.has_more for job in self._open):
@@ -252,7 +252,7 @@ class Telling:
     def _opened(self, told: dict[str, Any], ago: float | None, tail: int | None) -> JobLog:
         self._known.add(told["job_id"])
         state = supervise.status(self._box, told["job_id"])
-        question = replace(self._question, ago=ago, tail=tail, resume={**self._question.resume, **self._ended_at})
+        question = replace(self._question, ago=ago, tail=tail, resume={**self._question.resume, **self._told_to})
         return JobLog(self._box, state, told["run_id"], question, self._now)
 
     def _happenings_of(self, jobs: list[JobLog]) -> Happenings:

@@ -2,8 +2,6 @@
 
 import os
 import time
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -17,22 +15,11 @@ from remote.control.jobs.kept_log import bring
 from remote.control.jobs.mirror import holes
 from remote.payload.logs.scribe import Log
 from remote.payload.transfer import spill
+from tests.s3 import There
 
 JOB = "run-1-train-abc"
 CONTENT = os.urandom(7300)
 FIRST = 3000
-
-
-@dataclass(frozen=True)
-class There:
-    """Where S3 answers."""
-
-    s3: Any
-    region: str = "us-east-1"
-    regions: tuple[str, ...] = ()
-
-    def client(self, service):
-        return self.s3
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import os
 import threading
-from dataclasses import dataclass
-from typing import Any
 
 import boto3
 import pytest
@@ -20,23 +18,12 @@ from remote.control.transport import by_bucket, persist
 from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull_spilled
 from tests.integration import links
+from tests.s3 import There
 
 JOB = "run-1-train-abc"
 PATH = f"jobs/{JOB}/artifacts/it"
 SIZE = 8 << 20
 FOLDER = {"a": os.urandom(1_000_000), "b/c": os.urandom(3 << 20), "d": b"", "e ü": b"1"}
-
-
-@dataclass(frozen=True)
-class There:
-    """Where S3 answers."""
-
-    s3: Any
-    region: str = "us-east-1"
-    regions: tuple[str, ...] = ()
-
-    def client(self, service):
-        return self.s3
 
 
 @pytest.fixture(scope="module")
