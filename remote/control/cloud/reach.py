@@ -187,7 +187,7 @@ def _ssh_over(hosts: tuple[str, ...], box: Box) -> str:
     user, host, port = ssh_config.jump_of(hosts[-1])
     login = [*([f"-l{user}"] if user else []), *([f"-p{port}"] if port else [])]
     place = f"[{box.host}]:{box.port}"
-    strict = ["-F", str(ssh_config.path()), "-oStrictHostKeyChecking=yes", "-oBatchMode=yes"]
+    strict = [*ssh_config.file_option(), "-oStrictHostKeyChecking=yes", "-oBatchMode=yes"]
     return shlex.join(["ssh", *strict, *before, *login, "-W", place, host])
 
 

@@ -1,21 +1,32 @@
-"""What the user's `~/.ssh/config` and known_hosts say about a host. They are read, and never written.
+"""What the user's ssh_config and known_hosts say about a host. They are read, and never written.
 
-`Include` is followed as OpenSSH does; `Match exec` runs its command, as with ssh itself.
+OpenSSH itself is asked (`ssh -G`), so that a host is reached as `ssh HOST` reaches it. Without an ssh program paramiko's parser reads
+the file, and what that would take in another way than OpenSSH is an error that names the line. `Match exec` runs its command, as with ssh.
 """
 
 import contextlib
 import fnmatch
 import getpass
 import glob
+import os
+import pwd
+import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from remote.control.errors import ConfigError, Finding
 
 _DEEPEST = 16
 _KEEPALIVES = 3  # OpenSSH's ServerAliveCountMax
+_SECONDS = 30.0
+"""How long `ssh -G` may take: a `Match exec` may ask a network."""
+_TIME = re.compile(r"(\d+)([smhdw]?)", re.IGNORECASE)
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True)
@@ -49,16 +60,21 @@ def lookup(alias: str, port: int | None = None, user: str | None = None) -> Told
 
     Without such a file nothing is said. Raises ConfigError for one that cannot be read.
     """
-    import paramiko
-
-    given = [f"{key} {value}" for key, value in (("Port", port), ("User", user)) if value is not None]
     try:
-        found = paramiko.SSHConfig.from_text("\n".join([*given, "Host *", *_lines(path(), 0)])).lookup(alias)
-        return _told(alias, {key: value for key, value in found.items() if value is not None})
-    except (OSError, ValueError, KeyError, UnicodeError, paramiko.SSHException) as error:
+        said = _ask_ssh(alias, port, user) if shutil.which("ssh") else _ask_paramiko(alias, port, user)
+        return _told(alias, said)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         what = f"it cannot be read: {error or type(error).__name__}"
-        remedy = f"`ssh -G {alias}` tells what ssh makes of it; or leave it aside: `ssh: {{config: false}}` in inventory.yaml"
+        remedy = f"`ssh -G {shlex.quote(alias)}` tells what ssh makes of it; or leave it aside: `ssh: {{config: false}}` in inventory.yaml"
         raise ConfigError([Finding(str(path()), what, "an ssh configuration", remedy)]) from None
+
+
+def file_option() -> tuple[str, ...]:
+    """The flags that have ssh read the user's file, and the system's behind it."""
+    # OpenSSH looks in the home folder of the password database, whatever HOME says; with -F it leaves the system's file aside.
+    if path().parent.parent == Path(pwd.getpwuid(os.getuid()).pw_dir):
+        return ()
+    return "-F", str(path()) if path().exists() else "none"
 
 
 def jump_of(word: str) -> tuple[str | None, str, int | None]:
@@ -95,25 +111,125 @@ def host_keys(told: Told, port: int) -> list[str]:
     return [key for key in dict.fromkeys(found) if key not in revoked]
 
 
-def _told(alias: str, found: dict[str, object]) -> Told:
-    said = {key: str(value) for key, value in found.items() if isinstance(value, str)}
-    files = found.get("identityfile")
-    identities = [Path(name).expanduser() for name in files] if isinstance(files, list) else []
-    jump = said.get("proxyjump", "none")
-    interval = float(said.get("serveraliveinterval", 0))
+def _ask_ssh(alias: str, port: int | None, user: str | None) -> dict[str, list[str]]:
+    """By keyword in small letters, what `ssh -G` prints and does not print of a host about which nothing is said."""
+    given = [*(["-p", str(port)] if port is not None else []), *(["-l", user] if user is not None else [])]
+    found = _run_ssh((*file_option(), *given), alias)
+    is_given = {"port": port is not None, "user": user is not None}
+    return {key: values for key, values in found.items() if is_given.get(key) or values != _usual().get(key)}
+
+
+@cache
+def _usual() -> dict[str, list[str]]:
+    """What ssh does where no file says anything: the same for every host but for its name."""
+    return {key: values for key, values in _run_ssh(("-F", "none"), "localhost").items() if key != "hostname"}
+
+
+def _run_ssh(options: tuple[str, ...], alias: str) -> dict[str, list[str]]:
+    words = ["ssh", *options, "-G", "--", alias]
+    done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=False)
+    if done.returncode:
+        raise ValueError(" | ".join(done.stderr.decode(errors="replace").split("\n")).strip(" |") or f"ssh -G: exit code {done.returncode}")
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.decode(errors="surrogateescape").splitlines():
+        key, _, value = line.partition(" ")
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _ask_paramiko(alias: str, port: int | None, user: str | None) -> dict[str, list[str]]:
+    import paramiko
+
+    given = [f"{key} {value}" for key, value in (("Port", port), ("User", user)) if value is not None]
+    lines = list(_lines(path(), 0))
+    _refuse_what_paramiko_misreads(lines)
+    try:
+        found = paramiko.SSHConfig.from_text("\n".join([*given, "Host *", *lines])).lookup(alias)
+    except (KeyError, paramiko.SSHException) as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+    said = {key: value if isinstance(value, list) else [str(value)] for key, value in found.items() if value is not None}
+    return {key: value for key, value in said.items() if (key, value) != ("hostname", [alias])}
+
+
+_MATCHES = ("all", "canonical", "exec", "final", "host", "localuser", "originalhost", "user")
+
+
+def _refuse_what_paramiko_misreads(lines: list[str]) -> None:
+    """Raise ValueError for what paramiko's parser would apply in another way than OpenSSH, or not at all."""
+    proxies: set[str] = set()
+    for line in lines:
+        word, _, rest = line.strip().replace("=", " ", 1).partition(" ")
+        word = word.lower()
+        if word in ("proxyjump", "proxycommand"):
+            proxies.add(word)
+        if word == "match" and (unknown := [each for each in rest.split()[::2] if each.lstrip("!").lower() not in _MATCHES]):
+            raise ValueError(f"`{line.strip()}`: {unknown[0]} is understood by an ssh program alone, and none is installed")
+        if word and not word.startswith("#") and re.search(r"\s#", rest) and word != "proxycommand":
+            raise ValueError(f"`{line.strip()}`: a comment behind a value is understood by an ssh program alone, and none is installed")
+    if len(proxies) > 1:
+        raise ValueError("which of ProxyJump and ProxyCommand goes first, an ssh program alone can tell, and none is installed")
+
+
+def _told(alias: str, said: dict[str, list[str]]) -> Told:
+    first = {key: values[0] for key, values in said.items() if values}
+    if _is_yes(first.get("proxyusefdpass", "no")):
+        raise ValueError("ProxyUseFdpass: Windlass takes the standard input and output of a ProxyCommand, not an open socket")
+    expand = _Expansion(alias, first)
+    jump, proxy = first.get("proxyjump", "none"), first.get("proxycommand", "none")
+    interval = _seconds(first.get("serveraliveinterval", "0"))
+    identities = [expand.file(name) for name in said.get("identityfile", ()) if name.lower() != "none"]
     return Told(
         alias=alias,
-        host=said.get("hostname", alias),
-        port=int(said["port"]) if "port" in said else None,
-        user=said.get("user"),
+        host=first.get("hostname", alias),
+        port=int(first["port"]) if "port" in first else None,
+        user=first.get("user"),
         identities=tuple(each for each in identities if each.exists()),
-        identities_only=said.get("identitiesonly") == "yes",
-        proxy=said.get("proxycommand", "").replace("%n", alias).replace("%%", "%"),
-        jumps=() if jump == "none" or said.get("proxycommand") else tuple(word.strip() for word in jump.split(",")),
-        dead_after=interval * int(said.get("serveralivecountmax", _KEEPALIVES)) or None,
-        known_as=said.get("hostkeyalias", ""),
-        known_hosts=tuple(Path(name).expanduser() for name in shlex.split(said.get("userknownhostsfile", ""))),
+        identities_only=_is_yes(first.get("identitiesonly", "no")),
+        proxy="" if proxy.lower() == "none" else expand.tokens(proxy),
+        jumps=() if jump.lower() == "none" or proxy.lower() != "none" else tuple(word.strip() for word in jump.split(",")),
+        dead_after=interval * int(first.get("serveralivecountmax", _KEEPALIVES)) or None,
+        known_as=first.get("hostkeyalias", ""),
+        known_hosts=tuple(expand.file(name) for name in shlex.split(first.get("userknownhostsfile", "")) if name.lower() != "none"),
     )
+
+
+class _Expansion:
+    """What ssh_config(5) calls tokens, `~` and `${NAME}`, in values that `ssh -G` prints as they stand in the file."""
+
+    def __init__(self, alias: str, first: dict[str, str]) -> None:
+        host, port = first.get("hostname", alias), first.get("port", "22")
+        own = getpass.getuser()
+        node = os.uname().nodename
+        self._words = {
+            "%": "%", "d": str(Path.home()), "h": host, "i": str(os.getuid()), "j": first.get("proxyjump", ""),
+            "k": first.get("hostkeyalias", alias), "L": node.split(".")[0], "l": node, "n": alias, "p": port,
+            "r": first.get("user", own), "u": own,
+        }  # fmt: skip
+
+    def tokens(self, value: str) -> str:
+        """`%h` and its like; what is no token stays."""
+        return re.sub(r"%(.)", lambda found: self._words.get(found[1], found[0]), value)
+
+    def file(self, value: str) -> Path:
+        """The file that a value names. Raises ValueError where a variable of the environment is not set."""
+        return Path(self.tokens(re.sub(r"\$\{(\w+)\}", _variable, value))).expanduser()
+
+
+def _variable(found: re.Match[str]) -> str:
+    if found[1] not in os.environ:
+        raise ValueError(f"${{{found[1]}}} is not set in the environment")
+    return os.environ[found[1]]
+
+
+def _is_yes(value: str) -> bool:
+    return value.lower() in ("yes", "true")
+
+
+def _seconds(value: str) -> float:
+    """A time as sshd_config(5) writes it: `90`, `1m`, `1h30m`. Raises ValueError."""
+    if not re.fullmatch(rf"(?:{_TIME.pattern})+", value, re.IGNORECASE):
+        raise ValueError(f"{value!r} is no time")
+    return sum(int(number) * _UNITS[unit.lower()] for number, unit in _TIME.findall(value))
 
 
 def _lines(file: Path, depth: int) -> Iterator[str]:
@@ -121,7 +237,7 @@ def _lines(file: Path, depth: int) -> Iterator[str]:
     if depth > _DEEPEST:
         raise ValueError(f"{file} is included more than {_DEEPEST} deep")
     try:
-        text = file.read_text()
+        text = file.read_text(errors="replace")  # OpenSSH minds no encoding: a comment may be of any
     except FileNotFoundError:
         return
     block = "Host *"
@@ -130,12 +246,21 @@ def _lines(file: Path, depth: int) -> Iterator[str]:
         if word.lower() == "include":
             for name in shlex.split(rest):
                 for included in sorted(glob.glob(str(Path(name).expanduser()), root_dir=path().parent)):  # noqa: PTH207 - also absolute ones
-                    yield from _lines(path().parent / included, depth + 1)
+                    yield from _within(block, list(_lines(path().parent / included, depth + 1)))
             yield block
             continue
         if word.lower() in ("host", "match"):
             block = line
         yield line
+
+
+def _within(block: str, included: list[str]) -> list[str]:
+    """The lines of an included file. Its blocks hold for OpenSSH only where the one that includes it does, and paramiko cannot say that."""
+    has_blocks = any(re.match(r"\s*(host|match)\b", line, re.IGNORECASE) for line in included)
+    if block != "Host *" and has_blocks:
+        what = "includes a file with blocks of its own, which an ssh program alone understands, and none is installed"
+        raise ValueError(f"`{block.strip()}` {what}")
+    return included
 
 
 def _default_known_hosts() -> tuple[Path, ...]:

@@ -1,6 +1,8 @@
 """What is taken from the user's ssh_config and known_hosts, and that nothing is written there."""
 
+import contextlib
 import getpass
+import shutil
 import subprocess
 
 import pytest
@@ -37,19 +39,45 @@ def home(tmp_path, monkeypatch):
     assert {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()} == written
 
 
-def test_without_a_file_nothing_is_said(home):
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    make_key(folder / "id_lab")
+    return folder
+
+
+@pytest.fixture(params=["asked of ssh", "read without an ssh program"])
+def way(request, monkeypatch):
+    """Both ways to read the file; the second is that of a laptop on which no ssh program is installed."""
+    if request.param == "asked of ssh":
+        if not shutil.which("ssh"):
+            pytest.skip("needs ssh: apt-get install openssh-client")
+    else:
+        monkeypatch.setenv("PATH", "/nonexistent")
+    return request.param
+
+
+def refusal(alias):
+    with pytest.raises(ConfigError) as caught:
+        ssh_config.lookup(alias)
+    return caught.value.findings[0].what
+
+
+needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh: apt-get install openssh-client")
+
+
+def test_without_a_file_nothing_is_said(home, way):
     assert ssh_config.lookup("lab") == ssh_config.Told("lab", "lab")
 
 
-def test_what_is_read(home, tmp_path):
-    make_key(tmp_path / "key")
+def test_what_is_read(home, keys, way):
     home("config", f"""
 Host lab
   HostName lab.example.org
   Port 2222
   User ada
-  IdentityFile {tmp_path}/key
-  IdentityFile {tmp_path}/absent
+  IdentityFile {keys}/id_lab
+  IdentityFile {keys}/absent
   IdentitiesOnly yes
   ServerAliveInterval 5
   HostKeyAlias lab-key
@@ -58,28 +86,37 @@ Host *
 """)  # fmt: skip
     told = ssh_config.lookup("lab")
     assert (told.host, told.port, told.user, told.known_as) == ("lab.example.org", 2222, "ada", "lab-key")
-    assert (told.identities, told.identities_only, told.dead_after) == ((tmp_path / "key",), True, 15)
+    assert (told.identities, told.identities_only, told.dead_after) == ((keys / "id_lab",), True, 15)
     assert ssh_config.lookup("other").user == "everyone"
     given = ssh_config.lookup("lab", 22, "me")
     assert (given.port, given.user) == (22, "me"), "what the inventory says goes first"
 
 
-def test_inclusions_keep_to_their_block(home):
+def test_inclusions_keep_to_their_block(home, way):
     home("config", "Host lab\n  Include conf.d/*.conf\n  Port 3\nInclude absent\nHost *\n  User last\n")
-    home("conf.d/a.conf", "  HostName inner\nHost other\n  HostName elsewhere\n")
+    home("conf.d/a.conf", "  HostName inner\n")
     assert (ssh_config.lookup("lab").host, ssh_config.lookup("lab").port, ssh_config.lookup("lab").user) == ("inner", 3, "last")
-    assert (ssh_config.lookup("other").host, ssh_config.lookup("other").port) == ("elsewhere", None)
+    assert (ssh_config.lookup("other").host, ssh_config.lookup("other").port) == ("other", None)
 
 
-def test_an_inclusion_of_itself_ends(home):
+def test_a_block_in_an_included_file_holds_only_within_the_block_that_includes_it(home, way):
+    home("config", "Host lab\n  Include a.conf\nHost *\n  User last\n")
+    home("a.conf", "Host other\n  HostName elsewhere\n")
+    if way == "asked of ssh":
+        assert ssh_config.lookup("other").host == "other"
+    else:
+        assert "blocks of its own" in refusal("other")
+
+
+def test_an_inclusion_of_itself_ends(home, way):
     home("config", "Include config\n")
     with pytest.raises(ConfigError) as caught:
         ssh_config.lookup("lab")
-    assert "deep" in caught.value.findings[0].what
+    assert "deep" in caught.value.findings[0].what or "recursive" in caught.value.findings[0].what
 
 
 @pytest.mark.parametrize("text", ["Port many\n", "Nonsense\n", "Host lab\n  Match\n"])
-def test_a_file_that_cannot_be_read_is_told(home, text):
+def test_a_file_that_cannot_be_read_is_told(home, way, text):
     home("config", text)
     with pytest.raises(ConfigError) as caught:
         ssh_config.lookup("lab")
@@ -97,11 +134,105 @@ def test_jump_hosts(word, meant):
     assert ssh_config.jump_of(word) == meant
 
 
-def test_the_words_of_a_proxy_command(home):
+def test_the_words_of_a_proxy_command(home, way):
     home("config", "Host lab\n  HostName far\n  ProxyCommand relay %h %p %r %n 100%%\n")
     assert ssh_config.lookup("lab", 2222, "me").proxy == "relay far 2222 me lab 100%"
-    home("config", "Host lab\n  ProxyCommand none\nHost *\n  ProxyJump all\n")
-    assert (ssh_config.lookup("lab").proxy, ssh_config.lookup("lab").jumps) == ("", ("all",))
+
+
+FIRST_PROXY = {
+    "ProxyCommand none\nHost * !gate\n  ProxyJump gate": ("", ()),
+    "ProxyJump gate\nHost * !gate\n  ProxyCommand /bin/false %h": ("", ("gate",)),
+    "ProxyCommand relay %h\nHost * !gate\n  ProxyJump gate": ("relay far", ()),
+    "ProxyJump none\nHost * !gate\n  ProxyCommand relay %h": ("relay far", ()),
+}
+
+
+@pytest.mark.parametrize(("text", "meant"), FIRST_PROXY.items())
+def test_of_two_ways_to_a_host_the_first_in_the_file_counts(home, way, text, meant):
+    home("config", f"Host lab\n  HostName far\n  {text}\n")
+    if way == "asked of ssh":
+        told = ssh_config.lookup("lab")
+        assert (told.proxy, told.jumps) == meant
+    else:  # paramiko does not say which came first
+        assert "ProxyJump" in refusal("lab")
+
+
+def test_none_in_one_block_ends_what_a_later_one_says(home, way):
+    home("config", "Host lab\n  ProxyJump none\nHost *\n  ProxyJump gate\n")
+    assert ssh_config.lookup("lab").jumps == ()
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("1m", 180), ("90", 270), ("1m30s", 270), ("1M", 180), ("0", None)])
+def test_times(home, way, value, seconds):
+    home("config", f"Host lab\n  ServerAliveInterval {value}\n")
+    assert ssh_config.lookup("lab").dead_after == seconds
+
+
+def test_true_is_yes(home, way):
+    home("config", "Host lab\n  IdentitiesOnly true\n")
+    assert ssh_config.lookup("lab").identities_only
+
+
+def test_what_stands_for_something_else_in_a_value(home, keys, way, monkeypatch):
+    monkeypatch.setenv("WORK_KEYS", str(keys))
+    files = f"  IdentityFile ${{WORK_KEYS}}/id_%n\n  UserKnownHostsFile {keys}/%k\n"
+    home("config", f"Host lab\n  HostName 10.0.0.9\n  HostKeyAlias rack-3\n{files}")
+    told = ssh_config.lookup("lab")
+    assert (told.identities, told.known_hosts, told.known_as) == ((keys / "id_lab",), (keys / "rack-3",), "rack-3")
+
+
+def test_a_variable_that_is_not_set_is_named(home, way):
+    home("config", "Host lab\n  IdentityFile ${NOT_SET_ANYWHERE}/key\n")
+    assert "NOT_SET_ANYWHERE" in refusal("lab")
+
+
+def test_a_comment_of_another_encoding_is_passed_over(home, way, tmp_path):
+    home("config", "Host lab\n  HostName 10.0.0.9\n")
+    file = tmp_path / "home" / ".ssh" / "config"
+    file.write_bytes(b"# M\xfcllers Rechner\n" + file.read_bytes())
+    try:
+        assert ssh_config.lookup("lab").host == "10.0.0.9"
+    finally:
+        home("config", "")
+
+
+def test_a_comment_behind_a_value(home, way):
+    home("config", "Host lab\n  HostName 10.0.0.9 # rack 3\n  Port 2200 # odd\n  User jane # me\n")
+    if way == "asked of ssh":
+        told = ssh_config.lookup("lab")
+        assert (told.host, told.port, told.user) == ("10.0.0.9", 2200, "jane")
+    else:
+        assert "comment" in refusal("lab")
+
+
+def test_a_match_that_is_not_understood_is_never_applied(home, way):
+    home("config", "Match localnetwork 203.0.113.0/24\n  User wrong\nHost lab\n  User right\n")
+    try:
+        assert ssh_config.lookup("lab").user == "right"  # OpenSSH from 9.4 on understands it
+    except ConfigError as error:
+        assert "Match" in error.findings[0].what
+
+
+def test_a_match_by_command(home, way):
+    home("config", "Match originalhost lab exec \"test %n = lab\"\n  User asked\n")
+    if way == "asked of ssh":
+        assert ssh_config.lookup("lab").user == "asked"
+        assert ssh_config.lookup("other").user is None
+
+
+def test_a_way_that_hands_over_a_socket_is_refused_by_name(home, way):
+    home("config", "Host lab\n  ProxyCommand relay\n  ProxyUseFdpass yes\n")
+    assert "ProxyUseFdpass" in refusal("lab")
+
+
+@needs_ssh
+@pytest.mark.parametrize("alias", ["-oProxyCommand=touch x", "--", "-V"])
+def test_a_name_is_never_taken_for_a_flag(home, alias, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home("config", "")
+    with contextlib.suppress(ConfigError):
+        ssh_config.lookup(alias)
+    assert not (tmp_path / "x").exists()
 
 
 def test_known_hosts_as_ssh_reads_them(home, tmp_path):
