@@ -528,10 +528,8 @@ def _place_shared(root: Path, shared: str) -> None:
 def _share_environments(shared: Path) -> None:
     """Embedded boxes use the laptop's own environments: what one box or the tests have made, no other need make again."""
     common, place = os.environ.get(COMMON_ENVIRONMENTS), shared / "environments"
-    if not common:
-        return
-    Path(common).mkdir(parents=True, exist_ok=True)
-    if place.is_symlink() or not place.exists():
+    if common and not place.exists():  # a link that leads nowhere is not there either
+        Path(common).mkdir(parents=True, exist_ok=True)
         _point(place, common)
 
 
