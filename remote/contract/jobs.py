@@ -125,7 +125,8 @@ class JobState:
     """How a job stands. Times are seconds since the epoch, UTC; start ticks are field 22 of /proc/PID/stat.
 
     `boot_id` with (`pid`, `start_ticks`) names a process for good: a reused pid is never mistaken for it. A PENDING job that waits in
-    line has one too, and its `place`: so many jobs are before it, the one that runs counted.
+    line has one too, and its `place`: so many jobs are before it, the one that runs counted. `environment` is the SHA-256 of the lock
+    that the stage's Python environment was installed from; empty for the system's Python.
     """
 
     job_id: str
@@ -146,6 +147,7 @@ class JobState:
     kept: str = ""
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    environment: str = ""
 
     def to_json(self) -> str:
         """The state as one JSON object."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from remote.contract import digest
+from remote.contract import digest, locks
 from remote.control.cloud import identity, refusals, waiting
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.provider import Progress
@@ -78,10 +78,10 @@ def listing(endpoint: Endpoint, kind: str | None = None) -> list[Image]:
 
 
 def environment_digest(root: str, shared: str | None, instance_type: str) -> str:
-    """What a baked image must have alike to be of use: requirements of the environments, Windlass's folders, GPU or none."""
+    """What a baked image must have alike to be of use: the lock of the environment, Windlass's folders, GPU or none."""
     known = machine(instance_type)
     flavour = "cuda" if known and known.gpu else "cpu"
-    return digest.of_value([(CODE / _REQUIREMENTS).read_text(), root, shared or "", flavour])
+    return digest.of_value([locks.lock_of(CODE / _REQUIREMENTS, flavour).read_text(), root, shared or "", flavour])
 
 
 def architecture_of(endpoint: Endpoint, instance_type: str) -> str:

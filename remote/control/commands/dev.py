@@ -11,6 +11,7 @@ from typing import Any
 
 from invoke import Collection, Exit
 
+from remote.contract import atomic, digest
 from remote.control.commands.verb import verb
 from remote.control.project import CODE, state_folder
 
@@ -57,21 +58,11 @@ def lint(context: Any) -> None:
 
 @verb
 def lock(context: Any) -> None:
-    """Resolve pyproject.toml into requirements/*.lock, with hashes (needs uv)."""
-    words = [
-        "uv",
-        "pip",
-        "compile",
-        "pyproject.toml",
-        "--universal",
-        "--python-version",
-        "3.11",
-        "--generate-hashes",
-        "--no-header",
-        "--quiet",
-    ]
-    for name, extra in {"laptop": [], "dev": ["--group", "dev"]}.items():
-        subprocess.run([*words, *extra, "-o", f"requirements/{name}.lock"], cwd=CODE, check=True)
+    """Resolve all requirements, the box's too, into locks with hashes (needs uv). What is locked stays where it still fits."""
+    from remote.control.locking import lock_everything
+
+    for path in lock_everything():
+        _say(f"made {path.relative_to(CODE)}")
 
 
 def _test_the_box(words: list[str]) -> Counter[str]:
@@ -129,14 +120,11 @@ def _environments() -> Path:
 
 def _pytest_for_the_box() -> Path:
     """pytest beside the box environment rather than in it: what is tested is what a box has."""
-    from importlib.metadata import version
-
-    packages = [f"{name}=={version(name)}" for name in ("pytest", "pytest-timeout")]
-    folder = state_folder() / "pytest" / "-".join(packages).replace("==", "-")
+    lock = CODE / "requirements" / "box-tests.lock"
+    folder = state_folder() / "pytest" / digest.of_file(lock)[:16]
     if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        _install("--target", str(partial), *packages)
-        partial.rename(folder)
+        with atomic.making(folder) as partial:
+            _install("--target", str(partial), "--require-hashes", "-r", str(lock))
     return folder
 
 

@@ -214,6 +214,8 @@ class _Drive:
             )
             return None
         done = self._follow(stage, job)
+        if done.environment:
+            self.ledger.append("stage_environment", label=stage.label, lock_sha256=done.environment)
         if done.status is not Status.SUCCEEDED:
             raise self._job_failed(stage, self.session.await_spill(done))
         return wiring.outputs_of_job(done, self.session.box.name), done.values

@@ -24,6 +24,7 @@ def receipt_of(ledger: Ledger) -> dict[str, Any]:
         "cost_usd": _cost(ledger.events(), run),
         "stages": [_stage(stage.label, stage.uses, run) for stage in run.plan.stages],
         "recipes": {stage.label: stage.recipe for stage in run.plan.stages if stage.recipe},
+        "environments": _environments(run),
         "gates": [{name: gate[name] for name in ("label", "gate", "bound", "measured", "holds")} for gate in run.gates],
         "artifacts": _artifacts(run),
     }
@@ -48,6 +49,7 @@ def _stage(label: str, uses: str, run: RunState) -> dict[str, Any]:
         "seconds": seconds,
         "attempts": stage.attempts,
         "job": stage.job_id,
+        "environment": stage.environment,
         "values": stage.values,
         "failure": stage.failure.get("what", ""),
     }
@@ -61,6 +63,15 @@ def _artifacts(run: RunState) -> list[dict[str, Any]]:
         for name, output in stage.outputs.items()
         if output["kind"] in ("artifact", "file")
     ]
+
+
+def _environments(run: RunState) -> list[dict[str, Any]]:
+    """The locks that the boxes' Python environments were installed from, each with the stages that ran in it."""
+    found: dict[str, list[str]] = {}
+    for stage in run.stages.values():
+        if stage.environment:
+            found.setdefault(stage.environment, []).append(stage.label)
+    return [{"lock_sha256": lock, "stages": labels} for lock, labels in found.items()]
 
 
 def _boxes(run: RunState) -> list[dict[str, Any]]:

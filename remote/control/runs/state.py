@@ -18,7 +18,8 @@ class StageState:
     """How a stage of a run stands.
 
     `key` is the digest of everything that went in; `outputs` maps names to what came out (see
-    `remote.control.runs.wiring`); `values` are the measured numbers; times are seconds since the epoch.
+    `remote.control.runs.wiring`); `values` are the measured numbers; times are seconds since the epoch. `environment` is
+    the SHA-256 of the lock that the box's Python environment was installed from.
     """
 
     label: str
@@ -32,6 +33,7 @@ class StageState:
     ended_at: float = 0.0
     failure: dict[str, Any] = field(default_factory=dict)
     attempts: int = 0
+    environment: str = ""
 
     @property
     def was_refused(self) -> bool:
@@ -139,6 +141,10 @@ def _stage_finished(state: RunState, event: Event) -> None:
     stage.failure = event.get("failure", {})
 
 
+def _stage_environment(state: RunState, event: Event) -> None:
+    state.stages[event["label"]].environment = str(event["lock_sha256"])
+
+
 def _stage_lost(state: RunState, event: Event) -> None:
     state.stages[event["label"]].status = Status.LOST
 
@@ -160,6 +166,7 @@ _APPLY = {
     "box_lost": _box,
     "stage_started": _stage_started,
     "stage_finished": _stage_finished,
+    "stage_environment": _stage_environment,
     "stage_lost": _stage_lost,
     "gate": _gate,
     "run_finished": _finished,

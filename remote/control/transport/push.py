@@ -129,6 +129,7 @@ class Talk(io.RawIOBase):
         self._progress, self._on_lacking = progress, on_lacking
         self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._on_bytes: Callable[[int], None] = lambda count: None
+        self._bar: tuple[str, Callable[[int], None]] | None = None
         self._pieces, self._rest = self._say(), b""
         self.error: Exception | None = None
         self.waits, self.lacking = 1, 0
@@ -159,12 +160,15 @@ class Talk(io.RawIOBase):
             self.waits += 1
             self._expect(frame["lacking"], shown)
             self._heard.put(frame["lacking"])
+        elif isinstance(told := frame.get("progress"), dict):
+            self._show(told, shown)
 
     def unless_shown(self, on_line: Callable[[str], None], shown: ExitStack) -> Callable[[str], None]:
         """`on_line`, which takes the bar away first: what the box tells comes after the bytes."""
 
         def tell(line: str) -> None:
             shown.close()
+            self._bar = None
             on_line(line)
 
         return tell
@@ -182,6 +186,16 @@ class Talk(io.RawIOBase):
             raise _Bulky(lacking)
         if self.lacking >= _SHOWN_BYTES:
             self._on_bytes = shown.enter_context(self._progress(f"release {self._release.digest[:12]}", self.lacking))
+
+    def _show(self, told: dict[str, Any], shown: ExitStack) -> None:
+        """How far the box is with what it does itself."""
+        title, done, total = (told.get(name) for name in ("title", "done", "total"))
+        if not (isinstance(title, str) and isinstance(done, int) and isinstance(total, int)):
+            return
+        if self._bar is None or self._bar[0] != title:
+            shown.close()
+            self._bar = title, shown.enter_context(self._progress(title, total))
+        self._bar[1](done)
 
     def _say(self) -> Iterator[bytes]:
         sends = self._heard.get()

@@ -6,7 +6,6 @@ pip itself would build the metadata of a source archive to download it, which he
 import base64
 import configparser
 import hashlib
-import json
 import os
 import re
 import ssl
@@ -19,11 +18,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 
 _PYPI = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.5, text/html;q=0.2"
 _TIMEOUT_SECONDS = 60
+_LONGEST_LISTING = 32 << 20
 
 
 class Unreachable(Exception):
@@ -50,14 +50,17 @@ def configured_sources(environ: Mapping[str, str] | None = None, files: list[Pat
     return Sources((*main, *extra), tuple(settings.get("find-links", "").split()), certificates)
 
 
-def fetch(project: str, filename: str, sha256: str, target: Path, sources: Sources) -> None:
-    """Write `filename` of `project` to `target`, from the first source whose copy has this SHA-256; raises Unreachable."""
+def fetch(project: str, filename: str, sha256: str, target: Path, sources: Sources, most_bytes: int = 1 << 30) -> None:
+    """Write `filename` of `project` to `target`, from the first source whose copy has this SHA-256; raises Unreachable.
+
+    Of a copy with more than `most_bytes` no more is read.
+    """
     tried = []
     for place in [*sources.links, *sources.indexes]:
         is_index = place not in sources.links
         try:
             url = _find(place, project if is_index else None, filename, sources)
-            _download(url, sha256, target, sources)
+            _download(url, sha256, target, sources, most_bytes)
             return
         except (OSError, ValueError, LookupError) as error:  # urllib's errors are OSErrors
             tried.append(f"{_without_credentials(place)}: {_without_credentials(str(error)) or type(error).__name__}")
@@ -104,7 +107,9 @@ def _find(place: str, project: str | None, filename: str, sources: Sources) -> s
     if page.startswith("file:") and page.endswith("/"):
         page += "index.html"
     with _open(page, sources, _ACCEPT) as answer:
-        listing, kind, base = answer.read(), answer.headers.get_content_type(), answer.geturl()
+        listing, kind, base = answer.read(_LONGEST_LISTING + 1), answer.headers.get_content_type(), answer.geturl()
+    if len(listing) > _LONGEST_LISTING:
+        raise ValueError(f"its list of files is longer than {_LONGEST_LISTING >> 20} MiB")
     for url in _json_links(listing) if kind.endswith("json") else _html_links(listing):
         if urllib.parse.unquote(url.split("#")[0].rsplit("/", 1)[-1]) == filename:
             return _with_credentials_of(place, urllib.parse.urljoin(base, url.split("#")[0]))
@@ -112,7 +117,10 @@ def _find(place: str, project: str | None, filename: str, sources: Sources) -> s
 
 
 def _json_links(listing: bytes) -> Iterator[str]:
-    yield from (file["url"] for file in json.loads(listing)["files"])
+    files = untrusted_json.loads_object(listing).get("files")
+    for file in files if isinstance(files, list) else ():
+        if isinstance(file, dict) and isinstance(url := file.get("url"), str):
+            yield url
 
 
 def _html_links(listing: bytes) -> Iterator[str]:
@@ -126,10 +134,13 @@ def _html_links(listing: bytes) -> Iterator[str]:
     yield from links
 
 
-def _download(url: str, sha256: str, target: Path, sources: Sources) -> None:
-    sha = hashlib.sha256()
+def _download(url: str, sha256: str, target: Path, sources: Sources, most_bytes: int) -> None:
+    sha, size = hashlib.sha256(), 0
     with _open(url, sources) as answer, atomic.writing(target) as file:
         while chunk := answer.read(1 << 20):
+            size += len(chunk)
+            if size > most_bytes:
+                raise ValueError(f"its copy is longer than {most_bytes >> 20} MiB")
             sha.update(chunk)
             file.write(chunk)
         if sha.hexdigest() == sha256:

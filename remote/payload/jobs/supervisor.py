@@ -20,7 +20,7 @@ from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.masking import Masker
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import Grant
-from remote.payload import process, quiet
+from remote.payload import environment, process, quiet
 from remote.payload.identity import Identity
 from remote.payload.jobs import outcome, queue, secrets, states
 from remote.payload.logs.scribe import Scribe
@@ -73,7 +73,8 @@ def _take_up(paths: JobPaths, lock: int) -> bool:
 
 def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
     me = Identity.of(os.getpid())
-    state = JobState(spec.job_id, spec.stage, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot)
+    lock = environment.lock_digest(Path(interpreter))
+    state = JobState(spec.job_id, spec.stage, environment=lock, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot)
     try:
         with _turn(paths, spec, state, watched) as is_ours:
             ending = _run_stage(paths, spec, interpreter, state, watched, spiller) if is_ours else None

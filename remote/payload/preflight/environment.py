@@ -6,13 +6,13 @@ each group and a line for each check, so that a crash or a hang leaves what came
 
 import json
 import os
-import re
 import signal
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from remote.contract import locks
 from remote.contract.checks import Check, Verdict
 from remote.contract.paths import BoxPaths
 from remote.payload import environment
@@ -80,7 +80,7 @@ class Probe:
 
 def locked(requirements: Path) -> dict[str, str]:
     """The locked versions of the packages that training stands on."""
-    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", requirements.read_text(), re.MULTILINE))
+    pins = locks.versions(locks.lock_of(requirements, environment.flavour()).read_text())
     return {name: pins[name] for name in LOCKED if name in pins}
 
 

@@ -100,6 +100,7 @@ def main(job: Job) -> None:
     delta, questions = _compare(checks, tokenizer, models, mixture, val)
     progress.done(5, "proved parity")
     report = {"max_logp_delta": delta, "base_fingerprint": base_fingerprint, "architecture": config["architectures"][0]}
+    report["converter_sha256"] = llama_cpp_source.SHA256
     answers = [question.to_json() for question in questions]
     path = job.artifact("parity.json")
     atomic.write_json(path, {**report, "quantize": mixture, "checks": checks.to_json(), "prompts": answers})

@@ -43,6 +43,8 @@ SYNCERS = 8
 MANIFEST = "manifest.json"
 READY = ".ready"
 STARTING_SECONDS = 600.0
+COMMON_ENVIRONMENTS = "WINDLASS_COMMON_ENVIRONMENTS"
+"""Variable of an embedded box: the folder of environments that it shares with the others of its laptop."""
 MOST_LINKS = 40
 """As many links in a row as Linux follows."""
 
@@ -509,6 +511,7 @@ def _place_shared(root: Path, shared: str) -> None:
         if place.is_symlink() and not place.exists():  # its disk went away with the last stop
             place.readlink().mkdir(parents=True, exist_ok=True)
         place.mkdir(exist_ok=True)
+        _share_environments(place)
         return
     target = Path(shared).expanduser().absolute()
     target.mkdir(parents=True, exist_ok=True)
@@ -519,6 +522,15 @@ def _place_shared(root: Path, shared: str) -> None:
             remedy = f"on the box: `mv {place}/* {target}/ && rmdir {place}`, or drop `shared:` from the inventory"
             raise Refused("config", f"{place} already holds things, so it cannot become a link to {target}", remedy=remedy) from None
     _point(place, str(target))
+    _share_environments(target)
+
+
+def _share_environments(shared: Path) -> None:
+    """Embedded boxes use the laptop's own environments: what one box or the tests have made, no other need make again."""
+    common, place = os.environ.get(COMMON_ENVIRONMENTS), shared / "environments"
+    if common and not place.exists():  # a link that leads nowhere is not there either
+        Path(common).mkdir(parents=True, exist_ok=True)
+        _point(place, common)
 
 
 def _point(link: Path, target: str) -> None:
@@ -535,7 +547,10 @@ def _environment_of(root: Path, release: Path, requirements: str) -> str:
     from remote.payload import environment
 
     try:
-        found = environment.make(environment.requirements_file(requirements), root / "shared/environments", lambda line: say(line=line))
+        found = environment.make(
+            environment.requirements_file(requirements), root / "shared/environments", lambda line: say(line=line),
+            lambda title, done, total: say(progress={"title": title, "done": done, "total": total}),
+        )  # fmt: skip
     except environment.Impossible as failure:
         raise Refused(*(failure.words[key] for key in ("cause", "what", "why", "remedy"))) from None
     return str(found)

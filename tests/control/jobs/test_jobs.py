@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from remote.control.jobs.follow import follow
 from remote.control.jobs.start import start
 from remote.control.jobs.state import find_state, jobs_on, read_state
 from remote.control.transport.fake import FakeTransport
-from tests.integration.boxes import await_true, is_running, spec
+from remote.payload.environment import MARKER, flavour, key_of
+from tests.integration.boxes import await_true, is_running, mark_environment, spec
 
 ROOT = "windlass"
 
@@ -49,6 +51,17 @@ def test_a_job_runs_and_leaves_artifacts_and_values(box, digest, to_the_end):
     made = ended.artifacts["made"]
     assert (made.path, made.size, made.is_folder) == ("jobs/job-1/artifacts/made.txt", 5, False)
     assert read_state(box, ROOT, "job-1") == ended
+
+
+def test_a_job_names_the_lock_of_its_environment(box, digest, to_the_end):
+    requirements = box.home / ROOT / "releases" / digest / "remote/payload/requirements.txt"
+    mark_environment(box, requirements)
+    (marker,) = (box.home / ROOT / "shared/environments").glob(f"{key_of(requirements, flavour())}/{MARKER}")
+    marker.write_text(json.dumps({"lock_sha256": "c" * 64}))
+    start(box, ROOT, replace(spec(digest, "count"), environment="requirements.txt"))
+    assert to_the_end().environment == "c" * 64
+    start(box, ROOT, spec(digest, "count", "job-2"))
+    assert to_the_end("job-2").environment == ""
 
 
 def test_starting_twice_runs_once(box, digest, folder, to_the_end):

@@ -16,6 +16,7 @@ from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.receipt import receipt_of
 from remote.control.runs.single import extend, model_name, plan_export, plan_install
 from remote.control.runs.state import fold, state_of
+from remote.control.text import render
 
 PLAN = Plan(
     "demo",
@@ -132,6 +133,17 @@ def test_a_stage_that_failed_before_its_job_began_took_no_time(ledger):
     ledger.append("stage_finished", label="train", status="FAILED", failure={"what": "no connection"})
     (train,) = (stage for stage in receipt_of(ledger)["stages"] if stage["label"] == "train")
     assert (train["status"], train["seconds"]) == ("FAILED", None)
+
+
+def test_the_receipt_names_the_lock_of_each_stages_environment(ledger):
+    assert receipt_of(ledger)["environments"] == [] and "Python environment" not in render("receipt.md.j2", **receipt_of(ledger))
+    for label, lock in (("train", "a" * 64), ("train", "b" * 64)):  # another attempt, after a deploy
+        ledger.append("stage_started", label=label, key="k", job_id="job-1", box="demo")
+        ledger.append("stage_environment", label=label, lock_sha256=lock)
+    receipt = receipt_of(ledger)
+    assert receipt["environments"] == [{"lock_sha256": "b" * 64, "stages": ["train"]}]
+    assert next(stage for stage in receipt["stages"] if stage["label"] == "train")["environment"] == "b" * 64
+    assert f"- train: every package as in the lock of sha256 `{'b' * 64}`" in render("receipt.md.j2", **receipt)
 
 
 HAUL = Plan(

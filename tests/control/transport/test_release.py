@@ -3,6 +3,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -41,7 +42,8 @@ def small(tmp_path, text="a"):
     for name in ("remote/contract", "remote/payload"):
         (code / name).mkdir(parents=True)
     (code / "remote/__init__.py").write_text("")
-    for name in ("contract/__init__", "contract/atomic", "contract/disk", "contract/paths", "payload/__init__", "payload/environment"):
+    modules = ("__init__", "atomic", "disk", "locks", "paths", "untrusted_json")
+    for name in (*(f"contract/{module}" for module in modules), "payload/__init__", "payload/environment"):
         (code / f"remote/{name}.py").write_bytes((CODE / f"remote/{name}.py").read_bytes())
     (code / "words.txt").write_text(text)
     return build_release([code / "words.txt"], code)
@@ -120,6 +122,49 @@ def test_deploy_then_nothing_is_sent(box, tmp_path, empty):
     again = deploy(box, "windlass", release, lines.append, requirements=empty)
     assert again.was_current and again.round_trips == box.round_trips == 1
     assert again.environment == first.environment and again.sent_bytes < 1500
+
+
+def test_embedded_boxes_share_the_environments_of_their_laptop(tmp_path, empty):
+    common = tmp_path / "laptop's environments"
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", receive.COMMON_ENVIRONMENTS: str(common)}
+    first, second, third = (FakeTransport(tmp_path / name, environment=environment) for name in ("first", "second", "third"))
+    said = []
+    made = deploy(first, "windlass", small(tmp_path), said.append, requirements=empty).environment
+    assert made.startswith(f"{common}/") and any("is whole after" in line for line in said)
+    shutil.rmtree(first.home)  # the box is terminated
+    said.clear()
+    assert deploy(second, "elsewhere", small(tmp_path, "b"), said.append, requirements=empty).environment == made and not said
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/environments").mkdir()  # what stands there already is used on
+    own = deploy(third, "windlass", small(tmp_path, "c"), said.append, shared=str(tmp_path / "disk"), requirements=empty).environment
+    assert own.startswith(f"{tmp_path}/disk/environments/") and subprocess.run([made, "-c", ""], check=False).returncode == 0
+
+
+def test_a_box_that_is_no_embedded_one_keeps_its_environments_to_itself(box, tmp_path, empty):
+    done = deploy(box, "windlass", small(tmp_path), print, requirements=empty)
+    assert done.environment.startswith(f"{box.home}/windlass/shared/environments/")
+
+
+def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_line():
+    shown = []
+
+    @contextlib.contextmanager
+    def bar(title, total):
+        shown.append(("begins", title, total))
+        yield shown.append
+        shown.append("ends")
+
+    talk, told = push.Talk(Place("windlass"), Release(()), bar, lambda lacking: None, may_carry=True), []
+    with contextlib.ExitStack() as stack:
+        tell = talk.unless_shown(told.append, stack)
+        for done in (0, 500):
+            talk.hear({"progress": {"title": "installing 72 packages", "done": done, "total": 1000}}, stack)
+        for strange in ({}, [], 7, {"title": "x", "done": "1", "total": 2}, {"title": None, "done": 1, "total": 2}):
+            talk.hear({"progress": strange}, stack)
+        tell("pip install: 80 s")
+        talk.hear({"progress": {"title": "installing 72 packages", "done": 1000, "total": 1000}}, stack)
+    begins = ("begins", "installing 72 packages", 1000)
+    assert shown == [begins, 0, 500, "ends", begins, 1000, "ends"] and told == ["pip install: 80 s"]
 
 
 def test_going_back_sends_no_archive(box, tmp_path, empty):

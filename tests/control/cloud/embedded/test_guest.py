@@ -44,6 +44,11 @@ def test_pip_keeps_the_callers_settings_and_cache(box, monkeypatch, tmp_path):
     assert told["HOME"] == str(box / "disk")
 
 
+def test_all_boxes_of_a_laptop_are_told_of_the_same_environments(box, tmp_path):
+    told = [guest.environment(box.with_name(name), name, "us-east-1", "http://127.0.0.1:1") for name in ("i-1", "i-2")]
+    assert {each["WINDLASS_COMMON_ENVIRONMENTS"] for each in told} == {str(tmp_path / "environments")}
+
+
 def test_a_proxy_is_passed_on_but_never_asked_for_loopback(box, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", ".internal")

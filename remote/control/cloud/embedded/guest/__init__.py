@@ -59,6 +59,7 @@ def environment(folder: Path, instance_id: str, region: str, cloud_url: str) -> 
         INSTANCE: instance_id,
         CLOUD: str(folder.parents[1]),
         "WINDLASS_ENVIRONMENT": str(folder / "environment"),
+        "WINDLASS_COMMON_ENVIRONMENTS": str(folder.parents[2] / "environments"),
         "WINDLASS_IMDS": f"{cloud_url}/windlass/imds/{instance_id}",
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{cloud_url}/windlass/imds/{instance_id}",
         **{"AWS_ENDPOINT_URL": cloud_url, "AWS_DEFAULT_REGION": region},
