@@ -41,7 +41,7 @@ def first_answer_seconds(dead_after: float) -> float:
 def line_of(command: str, token: str, has_input: bool) -> str:
     """What is sent for `command`: see above."""
     encoded = _UNSAFE.sub(lambda found: b"\\0%03o" % found[0][0], command.encode(errors="surrogateescape")).decode()
-    return f"sh -c '{'; '.join((_TELL, *([_GUARD] if has_input else []), _RUN))}' sh {token} '{encoded}'"
+    return f"sh -c '{'; '.join((*([_GUARD] if has_input else []), _TELL, _RUN))}' sh {token} '{encoded}'"
 
 
 class Opening:
@@ -94,9 +94,9 @@ class Opening:
     def check(self, exit_code: int, stderr: bytes) -> None:
         """The command has ended: raise ShellRefused or BoxUnreachable where it was never run, or its input was read by another."""
         if self.has_begun:
-            if exit_code == _LOST_INPUT and self._mark in stderr:
-                raise self._error("a start-up file of it reads standard input, which is meant for the command", _START_UP)
             return
+        if exit_code == _LOST_INPUT and self._mark in stderr:
+            raise self._error("a start-up file of it reads standard input, which is meant for the command", _START_UP)
         told = self._told(stderr)
         why = f"it ended with exit code {exit_code} and did not run the command{told}"
         if exit_code == -1:  # a signal, such as of a box that goes down

@@ -133,7 +133,7 @@ class SshTransport:
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end."""
-        return run_to_end(self.open(command, stdin, timeout))
+        return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "SshStream":
         """Start a command."""
