@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from remote.contract import typed
+
 
 class Verdict(str, Enum):
     """How a check ended. Only FAIL keeps a job from starting; SKIP says why in `measured`."""
@@ -37,7 +39,7 @@ class Check:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Check":
         """Read a check; raises ValueError or TypeError when it is not one."""
-        return cls(**{**raw, "verdict": Verdict(raw["verdict"])})
+        return typed.read(cls, raw)
 
 
 def judge(good: bool, name: str, measured: str, expected: str, remedy: str, otherwise: Verdict = Verdict.FAIL) -> Check:

@@ -15,7 +15,12 @@ def of_file(path: Path) -> str:
 def of_folder(folder: Path) -> str:
     """SHA-256 over the sorted `digest  relative/path` lines of the files in `folder`: independent of times and owners."""
     lines = [f"{of_file(path)}  {path.relative_to(folder).as_posix()}" for path in files_in(folder)]
-    return of_bytes("\n".join(lines).encode())
+    return of_lines(lines)
+
+
+def of_lines(lines: list[str]) -> str:
+    """SHA-256 over `digest  relative/path` lines. Names need not be UTF-8."""
+    return of_bytes("\n".join(lines).encode(errors="surrogateescape"))
 
 
 def of_path(path: Path) -> str:

@@ -23,6 +23,8 @@ _LINE_CHARACTERS = 2000
 _METRICS = 300
 _METRICS_BYTES = 1 << 20
 _SAMPLES = 240
+_MOST_TOLD = 10_000
+"""Of each kind, by a box that thins out nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Evidence:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Evidence":
         """Read evidence; raises ValueError, KeyError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
+        for name in ("log", "metrics", "samples", "events"):
+            if len(raw.get(name, ())) > _MOST_TOLD:
+                raise ValueError(f"{len(raw[name]):,} {name}; at most {_MOST_TOLD:,} are taken")
         return typed.read(cls, {**raw, "state": JobState.from_json(json.dumps(raw["state"]))})
 
 

@@ -61,7 +61,7 @@ MEANING = {
     Exit.BOX_UNREACHABLE: "the box does not answer over SSH",
     Exit.HOST_KEY_MISMATCH: "the box shows another host key than the pinned one",
     Exit.BOX_STOPPED: "the box is stopped, or was never launched",
-    Exit.LOGIN_REFUSED: "the box refuses the SSH key",
+    Exit.LOGIN_REFUSED: "the box refuses the SSH key, or its login shell runs no commands",
     Exit.PREFLIGHT: "preflight found a reason not to start",
     Exit.JOB_FAILED: "the stage's own code failed",
     Exit.OUT_OF_MEMORY: "memory ran out, on the GPU or on the host",

@@ -16,6 +16,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from remote.contract import untrusted_json
+
 HEARTBEAT_SECONDS = 4.0
 PIECE_BYTES = 256 * 1024
 MARK_BYTES = 4096
@@ -36,6 +38,7 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._rest = bytearray()
+        self._looked_at = 0
         self._header: dict[str, Any] | None = None
 
     def feed(self, chunk: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -55,22 +58,20 @@ class FrameReader:
             yield header, content
 
     def _take_header(self) -> bool:
-        end = self._rest.find(b"\n")
+        end = self._rest.find(b"\n", self._looked_at)
+        if end > MAX_HEADER_BYTES or (end < 0 and len(self._rest) > MAX_HEADER_BYTES):
+            raise ValueError(f"a frame whose header does not end within {MAX_HEADER_BYTES:,} bytes")
+        self._looked_at = len(self._rest) if end < 0 else 0  # what comes byte by byte is looked at once
         if end < 0:
-            if len(self._rest) > MAX_HEADER_BYTES:
-                raise ValueError("a frame without an end")
             return False
-        header = json.loads(bytes(self._rest[:end]))
-        if not isinstance(header, dict):
-            raise ValueError("a frame that is no object")
+        self._header = untrusted_json.loads_object(bytes(self._rest[:end]), max_bytes=MAX_HEADER_BYTES)
         del self._rest[: end + 1]
-        self._header = header
         return True
 
 
 def _size_in(header: dict[str, Any]) -> int:
     size = header.get("size", 0)
-    if not isinstance(size, int) or not 0 <= size <= MAX_CONTENT_BYTES:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_CONTENT_BYTES:
         raise ValueError(f"a frame of {size!r} bytes")
     return size
 

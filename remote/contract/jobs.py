@@ -6,8 +6,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from remote.contract import typed
+from remote.contract import files, typed, untrusted_json
 from remote.contract.exits import Exit
+
+MOST_BYTES = 8 << 20
+"""Of a spec or a state."""
+
+MOST_ARTIFACTS = 1000
+_LONGEST_ID = 250
 
 
 class Status(str, Enum):
@@ -106,7 +112,7 @@ class JobSpec:
     @classmethod
     def from_json(cls, text: str) -> "JobSpec":
         """Read a spec; raises ValueError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
-        raw = dict(json.loads(text))
+        raw = untrusted_json.loads_object(text, max_bytes=MOST_BYTES)
         return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
 
 
@@ -118,6 +124,18 @@ class Artifact:
     size: int
     sha256: str
     is_folder: bool = False
+
+    def check(self) -> None:
+        """Raise ValueError for one that cannot be: its digest and the last part of its path become the names of files elsewhere.
+
+        A stage may leave an artifact outside of the box's root: its path begins with `..` then.
+        """
+        files.check_sha256(self.sha256)
+        files.check_size(self.size)
+        within = self.path
+        while within.startswith("../"):
+            within = within[3:]
+        files.check_name(within)
 
 
 @dataclass
@@ -154,17 +172,22 @@ class JobState:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "JobState":
+    def from_json(cls, text: str | bytes) -> "JobState":
         """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
-        told = dict(json.loads(text))
+        told = untrusted_json.loads_object(text, max_bytes=MOST_BYTES)
         if "status" not in told:
             raise KeyError("status")  # it has a default, for who makes one; what was written must say it
         state = typed.read(cls, {**told, "cause": told.get("cause") or None})
-        if "/" in state.job_id or "\0" in state.job_id:
-            raise ValueError(f"{state.job_id!r} names no job")  # it becomes the name of files
+        if "/" in state.job_id or "\0" in state.job_id or state.job_id in (".", "..") or len(state.job_id) > _LONGEST_ID:
+            raise ValueError(f"{state.job_id[:80]!r} names no job")  # it becomes the name of files
+        if len(state.artifacts) > MOST_ARTIFACTS:
+            raise ValueError(f"{len(state.artifacts):,} artifacts; at most {MOST_ARTIFACTS:,} are taken")
+        for artifact in state.artifacts.values():
+            artifact.check()
         return state
 
     @classmethod
     def read(cls, path: Path) -> "JobState":
         """Read a state file."""
-        return cls.from_json(path.read_text())
+        with path.open("rb") as file:
+            return cls.from_json(file.read(MOST_BYTES + 1))

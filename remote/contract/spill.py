@@ -9,11 +9,12 @@ the name of the bucket alone where the box has an instance profile.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
+
+from remote.contract import files, typed, untrusted_json
 
 PIECE_BYTES = 32 * 1024 * 1024
 """Files travel in pieces of this size: a presigned POST takes 5 GB at most, and several pieces travel side by side."""
@@ -21,10 +22,8 @@ PIECE_BYTES = 32 * 1024 * 1024
 ON_ITS_WAY = "on its way to "
 """In a job's `kept`: its spill has begun and not ended yet."""
 
-LARGEST_BYTES = 4 << 40
-"""No file is larger: what a manifest says is counted out piece by piece."""
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+MANIFEST_BYTES = 64 << 20
+"""No manifest is larger."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,16 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
         """Read a manifest; raises ValueError, KeyError or TypeError when it is none, or names a place outside the box's root."""
-        raw: dict[str, Any] = json.loads(text)
-        files = {_inside(path): Kept(**kept) for path, kept in raw["files"].items()}
-        if not all(_DIGEST.fullmatch(kept.sha256) and 0 <= kept.size <= LARGEST_BYTES for kept in files.values()):
-            raise ValueError("a file without a digest, or of no possible size")
-        return cls(**{**raw, "files": files})
+        manifest = typed.read(cls, untrusted_json.loads_object(text, max_bytes=MANIFEST_BYTES))
+        if "/" in files.check_name(manifest.job_id):
+            raise ValueError(f"{manifest.job_id[:80]!r} names no job")
+        files.check_names(manifest.files.keys())
+        for path, kept in manifest.files.items():
+            _check_place(path)
+            files.check_sha256(kept.sha256)
+            files.check_size(kept.size)
+        files.check_size(manifest.size)  # what it says is counted out piece by piece
+        return manifest
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,7 @@ def manifest_key(folder: str) -> str:
     return f"{folder}manifest.json"
 
 
-def _inside(path: str) -> str:
+def _check_place(path: str) -> None:
     parts = PurePosixPath(path).parts
-    if len(parts) < 2 or parts[0] not in ("jobs", "shared") or ".." in parts:
-        raise ValueError(f"a path that leads elsewhere: {path!r}")
-    return path
+    if len(parts) < 2 or parts[0] not in ("jobs", "shared"):
+        raise ValueError(f"a name that leads elsewhere: {path[:200]!r}")

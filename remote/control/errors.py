@@ -14,6 +14,7 @@ WindlassError
  │   └─ RegionError        no such region
  ├─ BoxUnreachable       SSH does not answer
  │   └─ LoginRefused     SSH answers, the key is refused
+ │       └─ ShellRefused   the key is taken, the login shell runs no commands
  ├─ HostKeyMismatch      another machine answers under that name
  ├─ BoxStopped           the box is stopped, or was never launched
  ├─ PreflightFailed      a reason not to start
@@ -163,6 +164,10 @@ class LoginRefused(BoxUnreachable):
     """The box answers but refuses the key."""
 
     exit_code = Exit.LOGIN_REFUSED
+
+
+class ShellRefused(LoginRefused):
+    """The box lets the user in, but its login shell does not run commands."""
 
 
 class HostKeyMismatch(WindlassError):

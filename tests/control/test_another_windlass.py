@@ -33,7 +33,7 @@ NOW = 1795287672.25
 METRIC = Metric(3, 9, NOW, 1.25, 0.1, 100.0, 2.0, 60.0)
 SAMPLE = Sample(NOW, 0.5, 1.0, 2.0, 3.0, 4.0, gpus=[Gpu(0, "A10G", 0.5, 1.0, 2.0, 3.0, 4.0)])
 STATE = JobState("haul-1-train-01234567", "train", Status.FAILED, started_at=NOW - 90, ended_at=NOW, cause=Cause.OUT_OF_MEMORY, what="what",
-                 why="why", remedy="`./inv resume`", artifacts={"adapter": Artifact("a", 1, "0")})  # fmt: skip
+                 why="why", remedy="`./inv resume`", artifacts={"adapter": Artifact("a", 1, "0" * 64)})  # fmt: skip
 TOLD_STATE = json.loads(STATE.to_json())
 LIMITS = Limits(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 0.5)
 TOP = {

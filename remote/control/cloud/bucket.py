@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract import atomic
-from remote.contract.spill import PIECE_BYTES, Grant, Kept, Manifest, manifest_key, prefix_of
+from remote.contract.spill import MANIFEST_BYTES, PIECE_BYTES, Grant, Kept, Manifest, manifest_key, prefix_of
 from remote.control.cloud import endpoint, identity, refusals
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.errors import CloudError
@@ -67,11 +67,12 @@ class Bucket:
                 answer = self._s3.get_object(Bucket=self.name, Key=manifest_key(self._folder(job_id)))
             except self._s3.exceptions.NoSuchKey:
                 return None
-            content = answer["Body"].read()
+            content = answer["Body"].read(MANIFEST_BYTES + 1)
         try:
-            return Manifest.from_json(content)
+            found = Manifest.from_json(content)
         except (ValueError, KeyError, TypeError):
             return None
+        return found if found.job_id == job_id else None
 
     def fetching(self, manifest: Manifest) -> dict[str, Any]:
         """What a box needs to bring that job: see `remote.payload.transfer.spill`."""

@@ -83,7 +83,7 @@ def extend(transport: Transport, clock: str, amount: float) -> Reading:
 def read(transport: Transport) -> Reading | None:
     """How the clocks stand; None where no watchdog ever was. One that has failed is told by the state `silent`."""
     began = time.monotonic()
-    answer = transport.exec(f'{_FOLDER}; date +%s; cat "$f/reading.json" 2>/dev/null')
+    answer = transport.exec(f'{_FOLDER}; date +%s; cat "$f/reading.json" 2>/dev/null', timeout=_ANSWER_SECONDS)
     now, _, told = answer.text.partition("\n")
     try:
         reading = Reading.from_json(told)

@@ -80,12 +80,13 @@ def attach(word: str) -> JobState:
 def _reached(box: "Box") -> "Transport":
     """A connection that stands. A box that was never reached is tried for a moment only: it may be down."""
     from remote.control.transport.connect import connect
+    from remote.control.transport.payload import QUERY_SECONDS
 
     deadline = time.monotonic() + FIRST_SECONDS
     while True:
         transport = connect(box)
         try:
-            transport.exec("true")
+            transport.exec("true", timeout=QUERY_SECONDS)
             return transport
         except LoginRefused:
             raise

@@ -4,23 +4,30 @@ Their sizes say where to go on, so a connection, a command or a laptop may die a
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from remote.contract import disk
+from remote.contract import disk, job_log
 from remote.contract.events import Metric
 from remote.contract.frames import HEARTBEAT_SECONDS, FrameReader
 from remote.contract.jobs import Cause, JobState
 from remote.control.errors import BoxUnreachable, JobFailed
 from remote.control.jobs.mirror import Mirror, OnText, each_line
 from remote.control.jobs.state import state_of
+from remote.control.printable import sized
 from remote.control.transport.base import Stream, Transport, last_lines
 from remote.control.transport.payload import NOT_DEPLOYED, complaint, is_older, older, payload_command
 from remote.control.transport.persist import PATIENCE_SECONDS, persistently
 
 SILENCE_SECONDS = HEARTBEAT_SECONDS * 5
+
+ONCE_SECONDS = 3600.0
+MOST_BYTES = (job_log.KEPT_PARTS + 2) * job_log.PART_BYTES
+"""More than a box keeps of a job: what is fetched, and not followed, ends within these."""
+_FRAME_BYTES = 100
 
 Notice = Callable[[str], None]
 
@@ -38,11 +45,13 @@ def follow(
     happens here.
     """
     mirrors = [Mirror("log", log, on_log, notice), Mirror("metrics", metrics, each_line(_measured(on_metric)), notice)]
+    bound = _Bound() if not wait else None
     flags, heard = [*([] if wait else ["--once"]), *(["--tail", str(tail_bytes)] if tail_bytes else [])], [0]
     try:
         return persistently(
-            partial(_attempt, open_transport, box_root, job_id, mirrors, flags, notice, heard), progress=lambda: heard[0], notice=notice,
-            patience_seconds=patience_seconds, what=f"lost sight of job {job_id}", remedy=f"{_again(log)} when the box answers again",
+            partial(_attempt, open_transport, box_root, job_id, mirrors, flags, notice, heard, bound), progress=lambda: heard[0],
+            notice=notice, patience_seconds=patience_seconds,
+            what=f"lost sight of job {job_id}", remedy=f"{_again(log)} when the box answers again",
             kept="the job goes on on the box; every byte that arrived is in the local log",
         )  # fmt: skip
     except OSError as error:
@@ -56,18 +65,38 @@ def follow(
 
 def _attempt(
     open_transport: Callable[[], Transport], box_root: str, job_id: str, mirrors: list[Mirror], flags: list[str], notice: Notice,
-    heard: list[int],
+    heard: list[int], bound: "_Bound | None",
 ) -> JobState:  # fmt: skip
     words = [word for mirror in mirrors for word in mirror.arguments()]
     command = payload_command(box_root, "logs.follow", job_id, *words, *flags)
     with open_transport() as transport, transport.open(command, silence=SILENCE_SECONDS) as stream:
         for header, content in frames_of(stream, transport.where):
+            if bound is not None:
+                bound.count(len(content) + _FRAME_BYTES, transport.where)
             if "alert" in header:
                 notice(str(header["alert"]))
             elif state := _handle(header, content, {mirror.name: mirror for mirror in mirrors}, transport.where):
                 return state
             heard[0] += 1  # only what could be used: what is garbled time and again is no progress
     raise _broken_off(transport.where, stream.exit_code, stream.stderr)
+
+
+class _Bound:
+    """What a box may send that is asked for what there is: a broken one may send without end."""
+
+    def __init__(self) -> None:
+        self._bytes, self._began = 0, time.monotonic()
+
+    def count(self, size: int, where: str) -> None:
+        """So many bytes more. Raises JobFailed where that, or the time, is too much."""
+        self._bytes += size
+        if self._bytes <= MOST_BYTES and time.monotonic() - self._began <= ONCE_SECONDS:
+            return
+        bound = f"more than {sized(MOST_BYTES)}" if self._bytes > MOST_BYTES else f"for more than {ONCE_SECONDS / 60:.0f} minutes"
+        raise JobFailed(
+            "the box sends the log without end", cause=Cause.CODE, where=where, why=f"it sent {bound}; no box keeps so much of a job",
+            remedy="`./inv logs -f` follows it; `./inv logs --tail 1000` shows its end", kept="what has arrived is in the local log",
+        )  # fmt: skip
 
 
 def frames_of(stream: Stream, where: str) -> Iterator[tuple[dict[str, Any], bytes]]:

@@ -1,6 +1,7 @@
 """The log of a job whose box is gone, out of the bucket."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from remote.control.jobs.mirror import Mirror
 
 _COMPARED_BYTES = 64 * 1024
 _PIECE_BYTES = 1024 * 1024
+_OFFSET = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def bring(inventory: Inventory, box: str, job_id: str, log: Path) -> str:
 def parts(manifest: Manifest) -> list[Part]:
     """The parts of the log that the bucket has, oldest first."""
     newest = f"jobs/{manifest.job_id}/{job_log.NAME}"
-    older = sorted(path for path in manifest.files if path.startswith(f"{newest}.") and path.rpartition(".")[2].isdigit())
+    older = sorted(path for path in manifest.files if path.startswith(f"{newest}.") and _OFFSET.fullmatch(path[len(newest) + 1 :]))
+    older = older[-job_log.KEPT_PARTS :]
     starts = [int(path.rpartition(".")[2]) for path in older]
     if newest in manifest.files:
         starts.append(starts[-1] + manifest.files[older[-1]].size if older else 0)

@@ -116,8 +116,10 @@ class Mirror:
 
     def take(self, offset: int, content: bytes) -> None:
         """Take a piece of the box's file. Raises Gap."""
-        if offset > self.offset:
+        if not 0 <= offset <= self.offset:
             raise Gap(f"{self.name}: the box sent byte {offset}, byte {self.offset} is next")
+        if offset + len(content) > _LARGEST_BYTES:
+            raise Gap(f"{self.name}: byte {offset + len(content):,} is more than any log has")
         fresh = memoryview(content)[self.offset - offset :]
         while fresh:
             written = os.pwrite(self._file, fresh, self.offset)

@@ -10,10 +10,13 @@ from remote.control.console import say
 from remote.control.errors import JobFailed
 from remote.control.printable import plain
 from remote.control.transport.base import Transport
-from remote.control.transport.payload import call, on_box, payload_command, untold
+from remote.control.transport.payload import QUERY_SECONDS, call, on_box, payload_command, untold
 
 _NAME = re.compile(r"[\w-][\w.-]{0,199}")
 """What may become the name of a folder here: a box may be hostile."""
+
+MOST_JOBS = 10_000
+_TOLD_OF = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class BoxJob:
 
 def read_state(transport: Transport, box_root: str, job_id: str) -> JobState:
     """The job's state; LOST when its supervisor is gone. Raises JobFailed (cause: lost) when there is no such job."""
-    return state_of(call(transport, payload_command(box_root, "jobs.supervise", "status", job_id)), transport.where)
+    return state_of(call(transport, payload_command(box_root, "jobs.supervise", "status", job_id), seconds=QUERY_SECONDS), transport.where)
 
 
 def state_of(told: object, where: str) -> JobState:
@@ -51,19 +54,27 @@ def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | N
 def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
     """Every job that the box has kept, the newest first; none where nothing was deployed. One without a name is left out, and told."""
     nothing = f"[ -e {on_box(f'{box_root}/current')} ] || {{ echo '{{\"done\": {{\"jobs\": []}}}}'; exit 0; }}; "
-    told = call(transport, nothing + payload_command(box_root, "jobs.supervise", "list")).get("jobs")
+    told = call(transport, nothing + payload_command(box_root, "jobs.supervise", "list"), seconds=QUERY_SECONDS).get("jobs")
     if not isinstance(told, list):
         raise untold(transport.where, "it lists no jobs")
-    return [job for state in told if (job := _job_of(box, state)) is not None]
+    if len(told) > MOST_JOBS:
+        say(f"box {box} lists {len(told):,} jobs; the first {MOST_JOBS:,} are looked at", "yellow")
+    found, left_out = [], list[str]()
+    for state in told[:MOST_JOBS]:
+        try:
+            found.append(_job_of(box, state))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            left_out.append(str(error))
+    for why in left_out[:_TOLD_OF]:
+        say(plain(f"box {box} tells of a job that is left out here: {why}"), "yellow")
+    if len(left_out) > _TOLD_OF:
+        say(f"box {box} tells of {len(left_out) - _TOLD_OF:,} more that are left out here", "yellow")
+    return found
 
 
-def _job_of(box: str, told: Any) -> BoxJob | None:
-    try:
-        run_id, state = told["run_id"], JobState.from_json(json.dumps(told))
-        for name in (state.job_id, *([run_id] if run_id != "" else [])):
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"{name[:80]!r} is no name")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        say(plain(f"box {box} tells of a job that is left out here: {error}"), "yellow")
-        return None
+def _job_of(box: str, told: Any) -> BoxJob:
+    run_id, state = told["run_id"], JobState.from_json(json.dumps(told))
+    for name in (state.job_id, *([run_id] if run_id != "" else [])):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} is no name")
     return BoxJob(box, run_id, state)

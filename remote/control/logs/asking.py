@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from remote.contract import typed
+from remote.contract import job_log, typed
 from remote.contract.jobs import Cause, Status
 from remote.contract.log_query import JobFacts, Question
 from remote.contract.timeline import Event
@@ -13,6 +13,7 @@ from remote.control.errors import BoxUnreachable, CloudError, JobFailed, Preflig
 from remote.control.jobs.follow import SILENCE_SECONDS, frames_of
 from remote.control.jobs.mirror import hole_in_words
 from remote.control.logs.told import LOG, Told
+from remote.control.printable import sized
 from remote.control.transport.base import Transport, last_lines
 from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, complaint, is_older, no_python, payload_command, untold
 from remote.control.transport.persist import FIRST_PAUSE_SECONDS, PATIENCE_SECONDS, persistently
@@ -21,6 +22,12 @@ FIRST_SECONDS = 3.0
 """How long a box is tried that was never heard: it may be down."""
 ONCE_PATIENCE_SECONDS = 60.0
 """How long it is tried to get back to a box that is not followed."""
+ONCE_SECONDS = 3600.0
+"""How long a box may take to tell what it has, where it is not followed."""
+MOST_LOG_BYTES = (job_log.KEPT_PARTS + 2) * job_log.PART_BYTES
+"""More than a box keeps of the log of one job."""
+MOST_JOBS = 1000
+_MOST_SEEN, _FRAME_BYTES = 100, 100
 SKEW_SECONDS = 2.0
 """A clock that is off by more is corrected for, and told of."""
 
@@ -59,6 +66,7 @@ class Asking:
         self._frames = 0
         self._began = self._heard_at = time.monotonic()
         self._skew = 0.0
+        self._bytes = 0
 
     def ask(self) -> None:
         """Ask until all is told. Raises BoxUnreachable where the box never answers, or no more; BoxStopped where it is gone."""
@@ -91,9 +99,23 @@ class Asking:
         ):
             for header, content in frames_of(stream, transport.where):
                 self._frames, self._heard_at = self._frames + 1, time.monotonic()
+                self._count(len(content) + _FRAME_BYTES, transport.where)
                 if self._take(header, content, transport.where):
                     return
         raise self._broken_off(transport.where, stream.exit_code, stream.stderr)
+
+    def _count(self, size: int, where: str) -> None:
+        """Raise JobFailed where an answer that is no following has passed a bound: a box may tell without end."""
+        self._bytes += size
+        most = MOST_LOG_BYTES * max(1, len(self._question.jobs), min(len(self.jobs), MOST_JOBS))
+        seconds = time.monotonic() - self._began
+        if self._question.follow or (self._bytes <= most and seconds <= ONCE_SECONDS):
+            return
+        bound = f"more than {sized(most)}, all that a box keeps" if self._bytes > most else f"for more than {ONCE_SECONDS / 60:.0f} minutes"
+        raise JobFailed(
+            "the box tells its logs without end", cause=Cause.CODE, where=where, why=f"it told {bound}",
+            remedy=f"`./inv logs {self._box} --tail 1000`, or `--since 1h`, for a part; `-f` to follow", kept="what was told is above",
+        )  # fmt: skip
 
     def _opened(self) -> Transport:
         try:
@@ -143,6 +165,8 @@ class Asking:
 
     def _event(self, header: dict[str, Any]) -> Callable[[], None]:
         event, seen = typed.read(Event, header["event"]), typed.value(dict[str, list[int]], header["seen"], "seen")
+        if len({*self._seen, *seen}) > _MOST_SEEN:
+            raise ValueError(f"more than {_MOST_SEEN} files of events")
         run = self.jobs[event.job].run if event.job in self.jobs else ""
         content = event.text.encode(errors="replace")
         told = Told(self._here(event.time), self._box, run, event.job, "", event.source, event.level, content)
@@ -154,6 +178,9 @@ class Asking:
         return tell
 
     def _jobs(self, now: float, jobs: list[JobFacts]) -> Callable[[], None]:
+        if len({*self.jobs, *(job.job for job in jobs)}) > MOST_JOBS:
+            raise ValueError(f"more than {MOST_JOBS:,} jobs")
+
         def take() -> None:
             self._set_clock(now - time.time())
             for job in jobs:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from remote.contract import digest, job_log, log_lines, timeline
 from remote.contract.jobs import JobSpec, JobState, Status
@@ -20,9 +20,15 @@ from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt
 from remote.control.jobs import kept_log, mirror
 from remote.control.logs.told import Told
+from remote.control.printable import sized
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory
+
+
+T = TypeVar("T")
+MOST_BYTES = 4 * job_log.PART_BYTES
+"""No record of a job, and no part of its log, is larger."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +106,35 @@ class BucketLog:
         path = f"jobs/{self._manifest.job_id}/{name}"
         return self._brought(path) if path in self._manifest.files else None
 
+    def state(self) -> JobState | None:
+        """How the job stood, or None where that is not there. Raises ArtifactCorrupt for what is none."""
+        return self._understood("state.json", JobState.read)
+
+    def run_id(self) -> str:
+        """The run that the job belongs to, as far as that is known. Raises ArtifactCorrupt."""
+        spec = self._understood("spec.json", lambda path: JobSpec.from_json(path.read_text()))
+        return spec.run_id if spec else ""
+
+    def _understood(self, name: str, read: Callable[[Path], T]) -> T | None:
+        path = self.record(name)
+        try:
+            return read(path) if path else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._corrupt(f"{name} as it came from the bucket is none", str(error)) from None
+
+    def _corrupt(self, what: str, why: str = "") -> ArtifactCorrupt:
+        remedy = "run the command again; `./inv ps --all` shows what the boxes themselves keep"
+        return ArtifactCorrupt(what, where=self._bucket.place(self._manifest.job_id), why=why, remedy=remedy)
+
     def _brought(self, name: str) -> Path:
+        if (size := self._manifest.files[name].size) > MOST_BYTES:
+            raise self._corrupt(f"{name} in the bucket has {sized(size)}: more than any record of a job")
         place = Path(self._folder.name) / name
         if not place.exists():
             beside = place.with_name(f".{place.name}")
             self._bucket.download(self._manifest, name, beside)
             if digest.of_file(beside) != self._manifest.files[name].sha256:
-                where = self._bucket.place(self._manifest.job_id)
-                raise ArtifactCorrupt(f"{name} does not verify as it came from the bucket", where=where, remedy="run the command again")
+                raise self._corrupt(f"{name} does not verify as it came from the bucket")
             beside.replace(place)
         return place
 
@@ -126,9 +153,7 @@ def in_bucket(found: Bucket, job_id: str) -> Kept | None:
 
 
 def _whole(log: BucketLog, job_id: str, place: str) -> Kept:
-    spec, state, events = log.record("spec.json"), log.record("state.json"), log.record("timeline.jsonl")
-    told = JobState.read(state) if state else None
-    run = JobSpec.from_json(spec.read_text()).run_id if spec else ""
+    told, run, events = log.state(), log.run_id(), log.record("timeline.jsonl")
     stage = label_of(job_id, run, told.stage if told else "")
     return Kept(job_id, log, place, run, stage, told, tuple(timeline.read(events)) if events else (), log.close)
 

@@ -14,6 +14,8 @@ BACKLOG_SECONDS = 5.0
 """And so long while another box has not told yet what it has."""
 HELD_BYTES = 8 * 1024 * 1024
 """What one stream may be ahead: then it is not read on, and its box waits."""
+_OVERHEAD_BYTES = 512
+"""What is told takes up so much beside its content: a million empty lines are not nothing."""
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Merging:
                 self._changed.wait()
             lane.newest = max(lane.newest, told.at)  # a clock that is set back holds up nobody
             lane.waiting.append((lane.newest, time.monotonic(), told))
-            lane.held += len(told.content)
+            lane.held += len(told.content) + _OVERHEAD_BYTES
             self._changed.notify_all()
 
     def live(self, name: str) -> None:
@@ -79,7 +81,7 @@ class Merging:
         if self._left(first) > 0:
             return None
         _, _, told = first.waiting.popleft()
-        first.held -= len(told.content)
+        first.held -= len(told.content) + _OVERHEAD_BYTES
         self._changed.notify_all()
         return told
 

@@ -16,11 +16,14 @@ from remote.control.project import find_file
 from remote.control.runs.state import RunState
 from remote.control.runs.wiring import Reference, base_of_recipe, file_reference, inputs_of, local_path
 from remote.control.transport.base import Transport
-from remote.control.transport.payload import call, payload_command
+from remote.control.transport.payload import call, payload_command, understood
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.config.inventory import BoxEntry
+
+_OTHER_CHECKS_SECONDS = 600.0
+"""What the checks that need no torch may take: the base model's files may lie on a slow disk."""
 
 _STYLE = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red", Verdict.SKIP: "dim"}
 
@@ -83,8 +86,10 @@ def preflight(
         "storage_url": f"{endpoint.storage_url(box)}/{storage}" if storage else "", "probe_seconds": probe_seconds,
     }  # fmt: skip
     before = transport.round_trips
-    done = call(transport, payload_command(box.root, "preflight"), json.dumps(asked).encode())
-    return Report([Check.from_json(check) for check in done["checks"]], float(done["seconds"]), transport.round_trips - before)
+    seconds = probe_seconds + _OTHER_CHECKS_SECONDS
+    done = call(transport, payload_command(box.root, "preflight"), json.dumps(asked).encode(), seconds=seconds)
+    with understood(transport.where):
+        return Report([Check.from_json(check) for check in done["checks"]], float(done["seconds"]), transport.round_trips - before)
 
 
 def thresholds(recipe: Mapping[str, Any]) -> dict[str, float]:

@@ -153,7 +153,7 @@ class BoxSession:
         if manifest is None:
             return False
         say(f"  bringing {manifest.what} from {self.bucket.place(job_id)} ({sized(manifest.size)})", "dim")
-        return bool(self._call("fetch", job_id, stdin=self.bucket.fetching(manifest))["fetched"])
+        return bool(self._call("fetch", job_id, stdin=self.bucket.fetching(manifest)).get("fetched"))
 
     def await_spill(self, job: JobState) -> JobState:
         """The state of an interrupted job once what it keeps has reached the bucket, or when no more can come."""
@@ -172,13 +172,16 @@ class BoxSession:
 
     def spill_all(self) -> dict[str, str]:
         """Have the box put every job that it was trusted with into the bucket; by job, what is there, or `not spilled` and why."""
-        spilled = self._call("all", on_line=lambda line: say(f"  {line}", "dim"))["spilled"]
-        return {str(job_id): str(words) for job_id, words in spilled.items()}
+        from remote.control.transport.payload import understood
+
+        told = self._call("all", on_line=lambda line: say(f"  {line}", "dim"))
+        with understood(self.transport.where):
+            return {str(job_id): str(words) for job_id, words in told["spilled"].items()}
 
     def _bring_from_bucket(self, artifact: Artifact, destination: Path) -> bool:
         """Bring what a box that is gone has spilled; returns whether it is here then, verified."""
-        place, job_id = PurePosixPath(artifact.path).parts[:2]
-        manifest = self.bucket.manifest(job_id) if self.bucket and place == "jobs" else None
+        place, job_id = (*PurePosixPath(artifact.path).parts, "")[:2]
+        manifest = self.bucket.manifest(job_id) if self.bucket and place == "jobs" and job_id else None
         if self.bucket is None or manifest is None:
             return False
         from remote.control.transport.pull import pull_spilled

@@ -14,7 +14,7 @@ from typing import Any
 
 from remote.contract import base_models, digest
 from remote.contract.jobs import Artifact, JobState, Status
-from remote.control.errors import ConfigError, Finding
+from remote.control.errors import ArtifactCorrupt, ConfigError, Finding
 from remote.control.project import find_file, name_of, path_of
 from remote.control.runs.plan import PlannedStage
 from remote.control.runs.state import RunState
@@ -78,8 +78,14 @@ def outputs_of_job(state: JobState, box: str) -> dict[str, Reference]:
 
 
 def artifact_of(reference: Reference) -> Artifact:
-    """The artifact behind a reference of that kind."""
-    return Artifact(reference["path"], reference["size"], reference["sha256"], reference["is_folder"])
+    """The artifact behind a reference of that kind. Raises ArtifactCorrupt for one that cannot be: it becomes the name of a file here."""
+    artifact = Artifact(reference["path"], reference["size"], reference["sha256"], reference["is_folder"])
+    try:
+        artifact.check()
+    except ValueError as error:
+        what, remedy = "the ledger names an artifact that cannot be", "`./inv resume` makes it anew"
+        raise ArtifactCorrupt(what, why=str(error), remedy=remedy) from None
+    return artifact
 
 
 def file_reference(path: Path, sha256: str | None = None) -> Reference:

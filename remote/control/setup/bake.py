@@ -108,4 +108,4 @@ def _take_rights_away(box: Box) -> None:
     from remote.control.transport.payload import on_box
 
     with connect(box) as transport:
-        transport.exec(f"rm -f {on_box(f'{box.root}/grant.json')} {on_box(f'{box.root}/notice.json')}")
+        transport.exec(f"rm -f {on_box(f'{box.root}/grant.json')} {on_box(f'{box.root}/notice.json')}", timeout=60)

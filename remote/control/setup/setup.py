@@ -13,6 +13,7 @@ from remote.control.config.base_model import ModelSpec
 from remote.control.errors import ConfigError, Finding, JobFailed, PreflightFailed
 from remote.control.printable import counted
 from remote.control.setup import hub, store
+from remote.control.transport.payload import call, payload_command, understood
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -151,13 +152,14 @@ class _Setup:
 
     def adopt(self, name: str, folder: str) -> None:
         """Link a folder of the box as a base model."""
-        with _Timed() as timed:
+        with _Timed() as timed, understood(self._transport.where):
             found = self._call("model", "adopt", name, folder)
-        self._note(name, f"adopted from {found['source']}: {found['revision'][:12]}, {_gb(found)}", timed.seconds)
+            outcome = f"adopted from {found['source']}: {found['revision'][:12]}, {_gb(found)}"
+        self._note(name, outcome, timed.seconds)
 
     def fetch(self, spec: ModelSpec, fetches: dict[str, ModelFetch]) -> None:
         """One base model, where it is not there."""
-        with _Timed() as timed:
+        with _Timed() as timed, understood(self._transport.where):
             if not self._there:
                 self._look([spec])
             if self._has(spec):
@@ -172,9 +174,10 @@ class _Setup:
     def ollama(self) -> None:
         """The pinned Ollama, as a service that listens on loopback alone."""
         unit = text.render("windlass-ollama.service.j2", root=_ROOT_ON_THE_BOX, user=self._box.user)
-        with _Timed() as timed:
+        with _Timed() as timed, understood(self._transport.where):
             found = self._call("ollama", "install", stdin=unit.encode())
-        self._note("ollama", f"{found['version']} {found['state']}", timed.seconds)
+            outcome = f"{found['version']} {found['state']}"
+        self._note("ollama", outcome, timed.seconds)
 
     def _look(self, specs: Sequence[ModelSpec]) -> None:
         import json
@@ -188,8 +191,6 @@ class _Setup:
         return manifest is not None and manifest["asked"] in ("", spec.text)
 
     def _call(self, module: str, *words: str, stdin: bytes = b"") -> dict[str, Any]:
-        from remote.control.transport.payload import call, payload_command
-
         return call(self._transport, payload_command(self._box.root, module, *words), stdin, self._say)
 
     def _note(self, name: str, outcome: str, seconds: float) -> None:

@@ -141,10 +141,10 @@ def _of_job(inventory: "Inventory", box_name: str, job_id: str, minutes: float, 
 def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
     """What the box tells. Raises JobFailed where it has no such job."""
     from remote.control.transport.connect import connect
-    from remote.control.transport.payload import call, payload_command, untold
+    from remote.control.transport.payload import QUERY_SECONDS, call, payload_command, untold
 
     with connect(box) as transport:
-        told = call(transport, payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}"))
+        told = call(transport, payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}"), seconds=QUERY_SECONDS)
         try:
             return Evidence.from_json(told)
         except (KeyError, TypeError, ValueError) as error:
@@ -161,13 +161,12 @@ def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:
     with closing(BucketLog(found, manifest)) as log:
         brought = {name: log.record(name) for name in (*_RECORDS, job_log.NAME, job_log.TIMES)}
         log.read(max(log.bounds()[0], log.bounds()[1] - evidence.TAIL_BYTES), 1)  # the newest part may be a short one
-        state_file = brought["state.json"]
-        if state_file is None:
+        state, state_file = log.state(), brought["state.json"]
+        if state is None or state_file is None:
             return None
         paths = JobPaths(state_file.parent)
         places = Places(paths, evidence.telemetry_of(paths), evidence.timeline_of(paths))
-        state = _as_gone(JobState.read(state_file), found.place(job_id))
-        return evidence.gather(places, state, time.time(), minutes, source=found.place(job_id))
+        return evidence.gather(places, _as_gone(state, found.place(job_id)), time.time(), minutes, source=found.place(job_id))
 
 
 def _as_gone(state: JobState, place: str) -> JobState:

@@ -3,7 +3,6 @@
 A box on which no job runs is asked anew each time instead: an SSH session that stays would keep it from stopping itself when idle.
 """
 
-import json
 import threading
 import time
 from collections import deque
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remote.contract import untrusted_json
 from remote.contract.telemetry import Gpu
 from remote.control.errors import WindlassError
 from remote.control.faults import as_error
@@ -30,6 +30,8 @@ IDLE_SECONDS = 15.0
 AGAIN_SECONDS = 5.0
 LIST_SECONDS = 60.0
 KEPT = 60
+LONGEST_BYTES = 4 << 20
+"""What a box tells at once: of a thousand jobs no more than that."""
 
 _SILENCE_SECONDS = 15.0
 
@@ -113,7 +115,7 @@ class Watcher:
         with self._connect(box) as transport:
             for every in (0.0, self._every):
                 with transport.open(payload_command(box.root, "telemetry.top", f"{every:g}"), silence=_SILENCE_SECONDS) as stream:
-                    for line in lines_of(stream, transport.where):
+                    for line in lines_of(stream, transport.where, LONGEST_BYTES):
                         view = self._take(box.name, line)
                         if self._ended.is_set() or view is None or (every and not view.has_job):
                             return
@@ -123,8 +125,8 @@ class Watcher:
 
     def _take(self, name: str, line: bytes) -> View | None:
         try:
-            told = read(masked_value(json.loads(line)))
-        except (ValueError, RecursionError):
+            told = read(masked_value(untrusted_json.loads(line)))
+        except ValueError:
             told = read(None)
         past = self._past.setdefault(name, deque(maxlen=KEPT))
         if told.sample:

@@ -1,13 +1,21 @@
 """What every way to a box offers: run a shell command there, with bytes in and bytes out, over one connection."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from remote.contract.jobs import Cause
+from remote.control.errors import JobFailed
+from remote.control.printable import sized
+
 Stdin = bytes | BinaryIO
 """What a command reads: bytes, or an open binary file that is streamed and never held in memory whole."""
+
+MOST_ANSWER_BYTES = 64 << 20
+"""What a command run to its end may print, and the longest line of one that is read line by line: it is held in memory."""
 
 TAIL_BYTES = 256 * 1024
 """How much of a stream's standard error is kept: its end, which says why."""
@@ -94,12 +102,29 @@ class Transport(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
 
-def run_to_end(stream: Stream) -> Result:
-    """Collect a stream into a Result."""
-    started = time.monotonic()
+def run_to_end(stream: Stream, where: str) -> Result:
+    """Collect a stream into a Result. Raises JobFailed where the box `where` prints more than MOST_ANSWER_BYTES."""
+    started, stdout = time.monotonic(), bytearray()
     with stream:
-        stdout = b"".join(stream)
-    return Result(stream.exit_code, stdout, stream.stderr, time.monotonic() - started)
+        for chunk in stream:
+            stdout += chunk
+            if len(stdout) > MOST_ANSWER_BYTES:
+                raise endless(where, f"more than {sized(MOST_ANSWER_BYTES)}", bytes(stdout[:80]))
+    return Result(stream.exit_code, bytes(stdout), stream.stderr, time.monotonic() - started)
+
+
+def endless(where: str, bound: str, first: bytes) -> JobFailed:
+    """The error for an answer of the box `where` that passes a bound; `first` are its first bytes."""
+    return JobFailed(
+        "the box's answer does not end", cause=Cause.CODE, where=where, why=f"{bound}, which begins with {first!r}",
+        remedy=f"{deploying(where)} puts Windlass's own code there again; then run the same command again",
+    )  # fmt: skip
+
+
+def deploying(where: str) -> str:
+    """The command that deploys to the box `where`, in `box NAME (...)`: without the name it would mean the default box."""
+    found = re.match(r"box ([\w.-]+)", where)
+    return f"`./inv deploy {found[1]}`" if found else "`./inv deploy`"
 
 
 def last_lines(output: bytes, count: int = 3) -> str:

@@ -90,7 +90,7 @@ class BulkTransport:
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end."""
-        return run_to_end(self.open(command, stdin, timeout))
+        return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
         """Start a command; what it reads and is large goes by the store where the connection is slow."""

@@ -5,23 +5,26 @@ lanes when those are slow, and takes what it can. The pieces are taken from the 
 """
 
 import contextlib
-import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from remote.contract import typed, untrusted_json
 from remote.contract.jobs import Artifact
 from remote.control.errors import CloudError
 from remote.control.transport.base import Stream, Transport, last_lines
 from remote.control.transport.bulk import Store
-from remote.control.transport.lanes import LONGEST_HEADER_BYTES, Piece, Questions, Work, admit, broken_off
-from remote.control.transport.partial import Partial
+from remote.control.transport.lanes import Piece, Questions, Work, admit, broken_off, corrupt
+from remote.control.transport.partial import LONGEST_LIST_BYTES, Partial
 from remote.control.transport.payload import lines_of
 
 PIECE_BYTES = 8 << 20
 HELD_PIECES = 8
 GETS_AT_ONCE = 4
+SILENCE_SECONDS = 600.0
+"""The box tries to put a piece three times, two minutes each."""
+
 STALE_SECONDS = 86400.0
 """What a killed laptop left in the bucket is removed after so long, when the next one comes by."""
 
@@ -35,11 +38,19 @@ class StoreFailed(Exception):
 def run_lane_by_store(transport: Transport, command: str, artifact: Artifact, work: Work, partial: Partial, store: Store) -> None:
     """Bring pieces by the store until all is over. Raises StoreFailed; BoxUnreachable when the connection breaks; OSError."""
     folder = secrets.token_hex(8)
-    lane = Questions(artifact.path, lambda lane: _question(store, folder, work.take(lane, HELD_PIECES, PIECE_BYTES, backwards=True)))
+    asked: list[int] = []  # a piece may be asked for twice: another lane that owes it may be slow
+
+    def ask(lane: Questions) -> dict[str, Any] | None:
+        piece = work.take(lane, HELD_PIECES, PIECE_BYTES, backwards=True)
+        if piece:
+            asked.append(piece.at)
+        return _question(store, folder, piece)
+
+    lane = Questions(artifact.path, ask)
     try:
         store.remove("", older_than=STALE_SECONDS)
-        with transport.open(command, lane.as_stdin()) as stream, _Gets(store, folder, lane, work) as gets:
-            _follow(transport.where, stream, artifact, work, partial, gets)
+        with transport.open(command, lane.as_stdin(), silence=SILENCE_SECONDS) as stream, _Gets(store, folder, lane, work) as gets:
+            _follow(transport.where, stream, artifact, work, partial, gets, asked)
             gets.wait()
     except CloudError as error:
         raise StoreFailed(error.why or error.what) from None
@@ -62,17 +73,29 @@ def _name(folder: str, start: int) -> str:
     return f"{folder}/{start:020}"
 
 
-def _follow(where: str, stream: Stream, artifact: Artifact, work: Work, partial: Partial, gets: "_Gets") -> None:
-    lines = lines_of(stream, where, LONGEST_HEADER_BYTES)
+def _follow(
+    where: str, stream: Stream, artifact: Artifact, work: Work, partial: Partial, gets: "_Gets", asked: list[int]
+) -> None:  # fmt: skip
+    lines = lines_of(stream, where, LONGEST_LIST_BYTES)
     header = next(lines, None)
     if header is not None:
         admit(where, header, artifact, partial)
         for line in lines:  # to its end: then nothing is put there any more
-            gets.fetch(int(json.loads(line)["put"]))
+            gets.fetch(_put_in(line, asked, where, artifact))
     if stream.exit_code == _STORE_FAILED:
         raise StoreFailed(last_lines(stream.stderr))
     if not (work.is_over or gets.failed):
         raise broken_off(where, artifact, stream)
+
+
+def _put_in(line: bytes, asked: list[int], where: str, artifact: Artifact) -> int:
+    """Where the piece starts that the box says it has put there. Raises ArtifactCorrupt for one that was not asked for, or told before."""
+    try:
+        start: int = typed.value(int, untrusted_json.loads_object(line)["put"], "put")
+        asked.remove(start)
+    except (KeyError, TypeError, ValueError):
+        raise corrupt(where, artifact, f"the box tells of a piece that it was not asked for: {line[:80]!r}") from None
+    return start
 
 
 class _Gets:

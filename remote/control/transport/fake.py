@@ -26,7 +26,7 @@ class FakeTransport:
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end."""
-        return run_to_end(self.open(command, stdin, timeout))
+        return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "FakeStream":
         """Start a command."""

@@ -3,7 +3,9 @@
 Names are relative to the folder, with `/` between their parts, and as the file system has them.
 """
 
+import errno
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 BY_GIT, BY_FILES, BY_NOBODY = "git", ".gitignore", "nobody"
 NEVER = (".git", ".windlass")
 """Git's own files, and Windlass's, keys among them."""
+
+_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX")
+"""What a git hook has in its environment: it would have git tell of another repository than the folder's."""
+_UNOPENED = re.compile(rb"warning: could not open directory '(.*)/?': (.*)")
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,10 @@ class Listing:
 
 
 def listing(folder: Path, project: Path) -> Listing:
-    """What git keeps of `folder`, and what it ignores. A folder that is ignored itself, and named all the same, is kept whole."""
+    """What git keeps of `folder`, and what it ignores. A folder that is ignored itself, and named all the same, is kept whole.
+
+    Raises OSError for a folder in it that cannot be read.
+    """
     told = _by_git(folder)
     return told if told is not None else _by_files(folder, project)
 
@@ -50,17 +59,31 @@ def _by_git(folder: Path) -> Listing | None:
     named = _names(_git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard"))
     kept = sorted({each for name in named for each in _expanded(folder, name)})
     ignored = _names(_git(folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"))
-    return Listing(kept, list(_explained(folder, ignored)), BY_GIT)
+    return Listing(kept, [*_explained(folder, ignored), *_not_checked_out(folder, named)], BY_GIT)
 
 
 def _expanded(folder: Path, name: str) -> Iterator[str]:
-    """The files behind a name of git's: itself, or what a repository within this one keeps."""
+    """The files behind a name of git's: itself, or what a repository within this one keeps. A submodule that was never checked out is no
+    repository, and git still speaks of the one around it there: it is a folder like any other, mostly an empty one."""
     path = folder / name
     if not path.is_symlink() and path.is_dir():
-        inner = _by_git(path)
-        yield from (f"{name.rstrip('/')}/{each}" for each in (inner.kept if inner else _walked(path)))
+        inner = _by_git(path) if _is_own_repository(path) else None
+        within = os.path.relpath(path, folder)
+        yield from (each if within == "." else f"{within}/{each}" for each in (inner.kept if inner else _walked(path)))
     elif os.path.lexists(path):  # what git knows may be deleted
         yield name
+
+
+def _is_own_repository(folder: Path) -> bool:
+    """Whether the repository that git speaks of in `folder` begins there."""
+    return os.path.lexists(folder / ".git") and _git(folder, "rev-parse", "--show-prefix") == b"\n"
+
+
+def _not_checked_out(folder: Path, named: list[str]) -> Iterator[Left]:
+    for name in named:
+        path = folder / name
+        if name != "./" and not path.is_symlink() and path.is_dir() and not any(path.iterdir()):
+            yield Left(f"{name.rstrip('/')}/", "an empty folder: a submodule that is not checked out (`git submodule update --init`)")
 
 
 def _explained(folder: Path, names: list[str]) -> Iterator[Left]:
@@ -73,10 +96,15 @@ def _explained(folder: Path, names: list[str]) -> Iterator[Left]:
 
 
 def _git(folder: Path, *words: str, stdin: bytes = b"") -> bytes | None:
+    """What git answers; None where it refuses. Raises OSError for a folder that it cannot read, and would leave out."""
+    surroundings = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *words]  # a repository may name a program to be run there
     try:
-        answer = subprocess.run(["git", "-C", str(folder), *words], input=stdin, capture_output=True, check=False)
+        answer = subprocess.run(command, input=stdin, capture_output=True, check=False, env=surroundings)
     except OSError:  # there is no git here
         return None
+    if unopened := _UNOPENED.search(answer.stderr):
+        raise PermissionError(errno.EACCES, os.fsdecode(unopened[2]), str(folder / os.fsdecode(unopened[1])))
     return answer.stdout if answer.returncode == 0 else None
 
 
@@ -111,11 +139,16 @@ def _by_files(folder: Path, project: Path) -> Listing:
         return Listing(sorted(_walked(folder)), [], BY_NOBODY)
     kept: list[str] = []
     left: list[Left] = []
-    _descend(folder, folder, rules, project, kept, left)
+    below = [(folder, rules)]
+    while below:
+        below += _descend(folder, *below.pop(), project, kept, left)
     return Listing(sorted(kept), left, BY_FILES)
 
 
-def _descend(top: Path, folder: Path, rules: list[_Rules], project: Path, kept: list[str], left: list[Left]) -> None:
+def _descend(
+    top: Path, folder: Path, rules: list[_Rules], project: Path, kept: list[str], left: list[Left]
+) -> Iterator[tuple[Path, list[_Rules]]]:  # fmt: skip
+    """Tell the names of one folder apart; gives the folders in it that are to be looked at."""
     own = _rules_of(folder, project if folder.is_relative_to(project) else top)
     rules = [*rules, own] if own else rules
     for path in folder.iterdir():
@@ -125,7 +158,7 @@ def _descend(top: Path, folder: Path, rules: list[_Rules], project: Path, kept: 
         if why := _verdict(rules, path, is_folder):
             left.append(Left(f"{name}/" if is_folder else name, f"ignored: {why}"))
         elif is_folder:
-            _descend(top, path, rules, project, kept, left)
+            yield path, rules
         else:
             kept.append(name)
 
@@ -150,8 +183,13 @@ def _rules_of(folder: Path, base: Path) -> _Rules | None:
 
 
 def _walked(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if name not in NEVER]
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         for name in (*files, *links):
             yield (Path(place) / name).relative_to(folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # what is gone by now needs not be sent
+        raise error

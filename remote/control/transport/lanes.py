@@ -4,6 +4,7 @@ One connection carries no more at once than its window: 4 MiB, 80 MB/s at 50 ms,
 170 MB: one connection 46 MB/s, two 80, four 119, eight 127 (scp: 28). Without a distance one is enough, and stays alone.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -12,12 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import Artifact, Cause
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
+from remote.control.printable import sized
 from remote.control.transport.base import Stream, Transport, last_lines
 from remote.control.transport.extents import Range
-from remote.control.transport.partial import Partial
-from remote.control.transport.payload import NO_PYTHON, no_python
+from remote.control.transport.partial import LONGEST_LIST_BYTES, Partial
+from remote.control.transport.payload import NO_PYTHON, complaint, no_python
 
 PIECE_BYTES = 4 << 20
 HELD_PIECES = 3
@@ -41,9 +44,6 @@ STRAGGLER_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
 _ENDING_SECONDS = 1.0
 _CHANGED = 65
-LONGEST_HEADER_BYTES = 256 << 20
-"""The list of a million files is shorter."""
-
 LULL_SECONDS, LULL_BYTES = 0.001, 128 << 10
 """Where less than so much has come, more is waited for: to take each packet by itself costs a fifth of all processor time."""
 
@@ -194,13 +194,13 @@ def _range(piece: Piece | None) -> dict[str, Any] | None:
 
 
 def _receive(where: str, stream: Stream, lane: Questions, artifact: Artifact, work: Work, partial: Partial) -> None:
-    chunks, first = iter(stream), bytearray()
-    while b"\n" not in (chunk := _next_chunk(chunks, where, artifact, stream)):
-        first += chunk
-        if len(first) > LONGEST_HEADER_BYTES:
-            raise corrupt(where, artifact, "the box's list of its files does not end")
-    end, _, rest = chunk.partition(b"\n")
-    admit(where, bytes(first + end), artifact, partial)
+    chunks, first, is_whole, rest = iter(stream), bytearray(), b"", b""
+    while not is_whole:
+        end, is_whole, rest = _next_chunk(chunks, where, artifact, stream).partition(b"\n")
+        first += end
+        if len(first) > LONGEST_LIST_BYTES:
+            raise corrupt(where, artifact, f"the box's list of its files does not end within {sized(LONGEST_LIST_BYTES)}")
+    admit(where, bytes(first), artifact, partial)
     while not work.is_over:
         if not _distribute(memoryview(rest), lane, work):
             raise corrupt(where, artifact, "the box sends more than it was asked for")
@@ -236,7 +236,8 @@ def admit(where: str, header: bytes, artifact: Artifact, partial: Partial) -> No
     """Take the box's first line. Raises ArtifactCorrupt where it has something else than what is wanted, or nothing."""
     told = _understood(where, header)
     if "error" in told:
-        raise ArtifactCorrupt(told["error"]["what"], where=where, remedy=told["error"]["remedy"])
+        words = complaint(where, told["error"])
+        raise ArtifactCorrupt(words.what, where=where, why=words.why, remedy=words.remedy)
     try:
         partial.admit(told["files"])
     except ValueError as error:
@@ -244,12 +245,10 @@ def admit(where: str, header: bytes, artifact: Artifact, partial: Partial) -> No
 
 
 def _understood(where: str, header: bytes) -> dict[str, Any]:
-    try:
-        told = json.loads(header)
-        if isinstance(told, dict) and ("files" in told or "error" in told):
+    with contextlib.suppress(ValueError):
+        told = untrusted_json.loads_object(header, max_bytes=LONGEST_LIST_BYTES)
+        if "files" in told or "error" in told:
             return told
-    except ValueError:
-        pass
     raise JobFailed(
         "the box's answer is not understood", cause=Cause.CODE, where=where, why=f"it begins with {header[:80]!r}",
         remedy="its shell must say nothing of its own when it runs a command (~/.bashrc); then run the same command again",

@@ -25,6 +25,7 @@ from remote.control import project
 from remote.control.errors import BoxUnreachable, HostKeyMismatch, LaptopError, LoginRefused
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, last_lines, run_to_end
 from remote.control.transport.dial import until_greeted
+from remote.control.transport.login_shell import Opening
 
 PERSIST_SECONDS = 600
 _LANE_PERSIST_SECONDS = 5
@@ -75,7 +76,7 @@ class OpenSshTransport:
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end."""
-        return run_to_end(self.open(command, stdin, timeout))
+        return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "SessionStream":
         """Start a command."""
@@ -84,8 +85,10 @@ class OpenSshTransport:
         _ensure(self.place, self._persist)
         # Without a master ssh would connect by itself, with a login of its own; this way it says that there is none.
         alone = ["-o", "ControlMaster=no", "-o", f"ProxyCommand=echo {_NOT_STARTED[0].decode()} >&2; exit 1", "-o", "LogLevel=ERROR"]
-        words = [_ssh(), "-F", "none", "-S", str(self.place.socket), *alone, "-T", "--", f"windlass-{self.place.name}", command]
-        return SessionStream(self, words, stdin, timeout, silence)
+        words = [_ssh(), "-F", "none", "-S", str(self.place.socket), *alone, "-T", "--", f"windlass-{self.place.name}"]
+        place = self.place
+        opening = Opening(command, stdin, place.where, place.name, place.settings.get("User", ""), place.dead_after)
+        return SessionStream(self, [*words, opening.line], opening, timeout, silence)
 
     def another(self) -> "OpenSshTransport":
         """A second connection to the same box, with a master of its own that ends soon after its last use."""
@@ -112,8 +115,10 @@ class OpenSshTransport:
 class SessionStream:
     """A command running in a session of the master."""
 
-    def __init__(self, transport: OpenSshTransport, words: list[str], stdin: Stdin, timeout: float | None, silence: float | None) -> None:
-        self._transport, self._timeout, self._silence = transport, timeout, silence
+    def __init__(
+        self, transport: OpenSshTransport, words: list[str], opening: Opening, timeout: float | None, silence: float | None
+    ) -> None:  # fmt: skip
+        self._opening, self._transport, self._timeout, self._silence = opening, transport, timeout, silence
         self._deadline = time.monotonic() + timeout if timeout is not None else None
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, start_new_session=True
@@ -125,7 +130,7 @@ class SessionStream:
         self._left = threading.Event()
         self._stderr = Tail(self._read_stderr)
         self._stderr.begin()
-        self._feeder = Feeder(stdin, _CHUNK_BYTES, write=self._write, finish=self._stdin.close, abort=self._process.kill)
+        self._feeder = Feeder(opening.stdin, _CHUNK_BYTES, write=self._write, finish=self._stdin.close, abort=self._process.kill)
 
     @property
     def exit_code(self) -> int:
@@ -140,11 +145,13 @@ class SessionStream:
 
     def __iter__(self) -> Iterator[bytes]:
         while chunk := self._read():
-            yield chunk
+            if output := self._opening.passed(chunk):
+                yield output
         self._stderr.join(self._remaining())
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self._remaining())
         self._judge()
+        self._opening.check(self.exit_code, self.stderr)
 
     def __enter__(self) -> "SessionStream":
         return self
@@ -162,10 +169,11 @@ class SessionStream:
         self._transport.bytes_sent += self._feeder.sent
 
     def _read(self) -> bytes:
-        limits = [seconds for seconds in (self._silence, self._remaining()) if seconds is not None]
+        first = self._opening.remaining
+        limits = [seconds for seconds in (self._silence if first is None else first, self._remaining()) if seconds is not None]
         ready, _, _ = select.select([self._stdout], [], [], min(limits) if limits else None)
         if not ready:
-            raise self._silent()
+            raise self._opening.silent() if self._opening.remaining == 0 else self._silent()
         return os.read(self._stdout.fileno(), _CHUNK_BYTES)
 
     def _read_stderr(self) -> bytes:

@@ -10,16 +10,22 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
-from remote.contract import digest
+from remote.contract import digest, files, untrusted_json
 from remote.contract.jobs import Artifact
 from remote.control.transport.extents import Extents, Range
 
 _OPEN_FILES = 64
 _READ_BYTES = 1 << 20
 _SETTLE_BYTES = 32 << 20
+_LONGEST_LINE = 100
+LONGEST_LIST_BYTES = 16 << 20
+"""The list of an artifact's files: of `files.MOST_FILES` with names of some hundred characters."""
 
 File = tuple[str, int]
 """A file's name relative to the artifact, and its size."""
@@ -34,6 +40,7 @@ class Partial:
         self._changed = threading.Condition()
         self._closed = False
         self._files: list[File] | None = None
+        self._starts: list[int] = []
         self._here = Extents()
         self._open: dict[int, int] = {}
         self._journal = -1
@@ -62,12 +69,11 @@ class Partial:
         with self._changed:
             return self._here.missing(self.artifact.size)
 
-    def admit(self, files: Sequence[File]) -> None:
+    def admit(self, told: Any) -> None:
         """Take the list of the artifact's files, as the box tells it. Raises ValueError when it cannot be this artifact's."""
-        found = [(str(name), int(size)) for name, size in files]
+        found = _checked(told, self.artifact)
         with self._changed:
             if self._files is None:
-                _check(found, self.artifact)
                 self._begin(found)
             elif found != self._files:
                 self._journal_path.unlink(missing_ok=True)  # what is here belongs to something else: next time from the start
@@ -121,7 +127,7 @@ class Partial:
             aside = destination.with_name(f".{destination.name}.{os.getpid()}.old")
             destination.rename(aside)
             self.path.rename(destination)
-            shutil.rmtree(aside)
+            aside.unlink() if aside.is_symlink() else shutil.rmtree(aside)
         else:
             self.path.replace(destination)
         self._journal_path.unlink(missing_ok=True)
@@ -130,42 +136,54 @@ class Partial:
 
     def _load(self) -> None:
         try:
-            first, *lines = self._journal_path.read_bytes().split(b"\n")[:-1]  # after the last line end: nothing, or a torn line
-            files = [(str(name), int(size)) for name, size in json.loads(first)]
-            _check(files, self.artifact)
-            ranges = [(int(start), int(end)) for start, end in (line.split() for line in lines)]
-        except (OSError, ValueError, TypeError):
-            self._clear()
-            return
-        for start, end in ranges:
-            self._here.add(start, end)
-        if not self._is_plausible(files):
+            known = self._read_journal()
+        except (OSError, ValueError):
+            known = None
+        if known is None or not self._is_plausible(known):
             self._here = Extents()
             self._clear()
             return
-        self._start(files)
+        self._start(known)
 
-    def _is_plausible(self, files: list[File]) -> bool:
-        if self._here.end > self.artifact.size or self.path.is_dir() != self.artifact.is_folder:
+    def _read_journal(self) -> list[File]:
+        """The files, and what is here of them. Raises OSError, and ValueError for what no journal can say."""
+        with self._journal_path.open("rb") as journal:
+            known = _checked(untrusted_json.loads(journal.readline(LONGEST_LIST_BYTES + 1), max_bytes=LONGEST_LIST_BYTES), self.artifact)
+            while (line := journal.readline(_LONGEST_LINE)).endswith(b"\n"):  # the last one may be torn
+                start, end = map(int, line.split())
+                if not 0 <= start <= end <= self.artifact.size:
+                    raise ValueError("a range outside of the artifact")
+                self._here.add(start, end)
+        return known
+
+    def _is_plausible(self, known: list[File]) -> bool:
+        if self.path.is_dir() != self.artifact.is_folder:
             return False
-        return all(self._place(name).is_file() and self._place(name).stat().st_size <= size for name, size in files)
+        return all(self._place(name).is_file() and self._place(name).stat().st_size <= size for name, size in known)
 
     def _clear(self) -> None:
         shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink(missing_ok=True)
         self._journal_path.unlink(missing_ok=True)
 
-    def _begin(self, files: list[File]) -> None:
-        for name, _ in files:
+    def _begin(self, found: list[File]) -> None:
+        there: set[int] = set()
+        for name, _ in found:
             place = self._place(name)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.touch()
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.touch()
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                raise _clashes(name) from None
+            if (number := place.stat().st_ino) in there:
+                raise _clashes(name)
+            there.add(number)
         if self.artifact.is_folder:
             self.path.mkdir(exist_ok=True)
-        self._journal_path.write_bytes(json.dumps(files).encode() + b"\n")
-        self._start(files)
+        self._journal_path.write_bytes(json.dumps(found).encode() + b"\n")
+        self._start(found)
 
-    def _start(self, files: list[File]) -> None:
-        self._files = files
+    def _start(self, known: list[File]) -> None:
+        self._files, self._starts = known, [0, *accumulate(size for _, size in known)]
         self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_APPEND)
         works = [self._digest_what_comes, *([self._settle_what_comes] if self.artifact.size >= 2 * _SETTLE_BYTES else [])]
         self._threads = [threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True) for work in works]
@@ -178,12 +196,14 @@ class Partial:
         return self.path / name if self.artifact.is_folder else self.path
 
     def _split(self, at: int, content: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-        start = 0
-        for index, (_, size) in enumerate(self._files or ()):
-            if start < at + len(content) and at < start + size:
-                first, last = max(at, start), min(at + len(content), start + size)
+        assert self._files is not None
+        for index in range(max(0, bisect_right(self._starts, at) - 1), len(self._files)):
+            start, size = self._starts[index], self._files[index][1]
+            if start >= at + len(content):
+                return
+            first, last = max(at, start), min(at + len(content), start + size)
+            if first < last:
                 yield index, first - start, content[first - at : last - at]
-            start += size
 
     def _put(self, index: int, offset: int, piece: memoryview) -> None:
         with self._descriptor(index) as descriptor:
@@ -210,9 +230,10 @@ class Partial:
 
     def _close_files(self, sync: bool) -> None:
         if sync:
-            for index in range(len(self._files or ())):
-                with self._descriptor(index) as descriptor:
-                    os.fsync(descriptor)
+            for index, (_, size) in enumerate(self._files or ()):
+                if size:  # of an empty one there is nothing to keep but its name
+                    with self._descriptor(index) as descriptor:
+                        os.fsync(descriptor)
         with self._changed:
             for descriptor in self._open.values():
                 os.close(descriptor)
@@ -231,7 +252,7 @@ class Partial:
 
     def _digest_of(self, index: int) -> str:
         assert self._files is not None
-        before, size = sum(each for _, each in self._files[:index]), self._files[index][1]
+        before, size = self._starts[index], self._files[index][1]
         sha, at = hashlib.sha256(), 0
         while at < size:
             until = min(self._await(before + min(at + _READ_BYTES, size)) - before, size)
@@ -248,7 +269,7 @@ class Partial:
         if not self.artifact.is_folder:
             return digests[0]
         assert self._files is not None
-        return digest.of_bytes("\n".join(f"{sha}  {name}" for (name, _), sha in zip(self._files, digests, strict=True)).encode())
+        return digest.of_lines([f"{sha}  {name}" for (name, _), sha in zip(self._files, digests, strict=True)])
 
     def _settle_what_comes(self) -> None:
         """Write to the disk what the system would keep in memory to the end: then nobody waits for that."""
@@ -278,18 +299,22 @@ class Partial:
                 raise EOFError
 
 
-def _check(files: list[File], artifact: Artifact) -> None:
-    """Raise ValueError unless these can be the artifact's files: sizes that add up, names in order that stay inside."""
-    total = sum(size for _, size in files)
-    if total != artifact.size or any(size < 0 for _, size in files):
-        raise ValueError(f"the box has {total:,} bytes of it, not {artifact.size:,}")
-    names = [name for name, _ in files]
+def _clashes(name: str) -> ValueError:
+    return ValueError(f"{name!r} and another of its files have one name in this laptop's file system")
+
+
+def _checked(told: Any, artifact: Artifact) -> list[File]:
+    """The files that are told. Raises ValueError unless they can be the artifact's: sizes that add up, names in order that stay inside."""
+    if not isinstance(told, list) or not all(isinstance(each, list | tuple) and len(each) == 2 for each in told):
+        raise ValueError("the box lists its files in no way that is understood")
+    found = [(name, files.check_size(size)) for name, size in told]
+    names = [name for name, _ in found]
     if not artifact.is_folder and names != [""]:
         raise ValueError("it is a folder on the box, not a file")
     if artifact.is_folder:
-        for name in names:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
-                raise ValueError(f"the box names a file that leads out of the artifact: {name!r}")
-        if names != sorted(set(names)):
-            raise ValueError("the box names its files twice, or in another order")
+        files.check_names(names)
+        if names != sorted(names):
+            raise ValueError("the box names its files in another order")
+    if (total := sum(size for _, size in found)) != artifact.size:
+        raise ValueError(f"the box has {total:,} bytes of it, not {artifact.size:,}")
+    return found

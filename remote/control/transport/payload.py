@@ -4,21 +4,31 @@ A payload command answers with JSON lines on standard output: `{"line": ...}` fo
 `{"done": {...}}` or `{"error": {"cause", "what", "why", "remedy", "kept"}}`.
 """
 
-import json
+import contextlib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
 from remote.control.printable import sized
-from remote.control.transport.base import Stdin, Stream, Transport, last_lines
+from remote.control.transport.base import MOST_ANSWER_BYTES, Stdin, Stream, Transport, deploying, endless, last_lines
 
 NOT_DEPLOYED = 78
 NO_PYTHON = 127
-LONGEST_LINE_BYTES = 64 << 20
+LONGEST_LINE_BYTES = MOST_ANSWER_BYTES
 """The longest line that is said for good reason tells which contents of some hundred thousand files a box lacks."""
+
+MOST_BYTES = 256 << 20
+"""All that a payload command says, the lines for people included."""
+
+QUERY_SECONDS = 120.0
+"""What a question may take whose answer lies ready on the box."""
+
+SILENCE_SECONDS = 3600.0
+"""How long work on a box may go on without a word: it builds environments, fetches models, puts checkpoints into a bucket."""
 
 _OLDER = re.compile(
     rb"No module named '?remote\.payload\b"
@@ -41,9 +51,14 @@ def on_box(path: str) -> str:
     return shlex.quote(path) if path.startswith("/") else '"$HOME"/' + shlex.quote(path)
 
 
-def call(transport: Transport, command: str, stdin: Stdin = b"", on_line: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """Run a payload command; returns what it is done with. Raises what it complains about, in its own words."""
-    with transport.open(command, stdin) as stream:
+def call(
+    transport: Transport, command: str, stdin: Stdin = b"", on_line: Callable[[str], None] | None = None, seconds: float | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Run a payload command; returns what it is done with. Raises what it complains about, in its own words.
+
+    `seconds` is what it may take in all; without it, it may take as long as it says something within SILENCE_SECONDS.
+    """
+    with transport.open(command, stdin, timeout=seconds, silence=None if seconds else SILENCE_SECONDS) as stream:
         return answer(transport, stream, on_line or (lambda line: None))
 
 
@@ -72,21 +87,26 @@ def lines_of(chunks: Iterable[bytes], where: str, longest: int = LONGEST_LINE_BY
             yield bytes(rest)
             rest = bytearray(other)
         if len(rest) > longest:
-            raise _endless(where, rest, longest)
+            raise endless(where, f"a line of more than {sized(longest)}", bytes(rest[:80]))
     if rest:
         yield bytes(rest)
 
 
-def _endless(where: str, line: bytearray, longest: int) -> JobFailed:
-    return JobFailed(
-        "the box's answer does not end", cause=Cause.CODE, where=where,
-        why=f"a line of more than {sized(longest)}, which begins with {bytes(line[:80])!r}",
-        remedy="its shell must say nothing of its own when it runs a command (~/.bashrc); then run the same command again",
-    )  # fmt: skip
+@contextlib.contextmanager
+def understood(where: str) -> Iterator[None]:
+    """Take what the box `where` told apart: raises PreflightFailed where it lacks something, or holds another kind of thing."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise untold(where, f"{type(error).__name__}: {error}") from None
 
 
 def _frames(stream: Stream, where: str, on_line: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    said = 0
     for line in lines_of(stream, where):
+        said += len(line) + 1
+        if said > MOST_BYTES:
+            raise endless(where, f"more than {sized(MOST_BYTES)}, the last of it", line[:80])
         frame = _frame(line)
         if frame is None:
             on_line(line.decode(errors="replace"))
@@ -97,11 +117,9 @@ def _frames(stream: Stream, where: str, on_line: Callable[[str], None]) -> Itera
 
 
 def _frame(line: bytes) -> dict[str, Any] | None:
-    try:
-        frame = json.loads(line)
-    except ValueError:
-        return None
-    return frame if isinstance(frame, dict) else None
+    with contextlib.suppress(ValueError):
+        return untrusted_json.loads_object(line)
+    return None
 
 
 def complaint(where: str, told: object) -> WindlassError:
@@ -117,11 +135,11 @@ def complaint(where: str, told: object) -> WindlassError:
 def untold(where: str, why: object) -> PreflightFailed:
     """What the release on the box tells is not as this laptop understands it: it is of another Windlass."""
     what = "the code on the box is of another Windlass, and tells things in another way"
-    return PreflightFailed(what, where=where, why=str(why)[:300], remedy=f"{_deploy(where)}, then the same command")
+    return PreflightFailed(what, where=where, why=str(why)[:300], remedy=f"{deploying(where)}, then the same command")
 
 
 def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:
-    deploy = _deploy(transport.where)
+    deploy = deploying(transport.where)
     if exit_code == NOT_DEPLOYED:
         return PreflightFailed("nothing is deployed on the box yet", where=transport.where, remedy=deploy)
     if exit_code == NO_PYTHON:
@@ -144,17 +162,7 @@ def is_older(stderr: bytes) -> bool:
 def older(where: str) -> PreflightFailed:
     """The release on the box is of an older Windlass than this laptop."""
     what = "the code on the box is of an older Windlass, and does not know what is asked of it"
-    return PreflightFailed(what, where=where, remedy=f"{_deploy(where)}, then the same command")
-
-
-def _deploy(where: str) -> str:
-    return f"`./inv deploy {box}`" if (box := _box_of(where)) else "`./inv deploy`"
-
-
-def _box_of(where: str) -> str:
-    """The name in `box NAME (...)`: a command without it would mean the default box."""
-    found = re.match(r"box ([\w.-]+)", where)
-    return found[1] if found else ""
+    return PreflightFailed(what, where=where, remedy=f"{deploying(where)}, then the same command")
 
 
 def no_python(where: str, why: str) -> PreflightFailed:

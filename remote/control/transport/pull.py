@@ -59,6 +59,10 @@ def pull_spilled(
 
 def _pulled(road: "_Road", destination: Path, on_bytes: OnBytes, notice: Notice, patience_seconds: float) -> Path:
     artifact = road.artifact
+    try:
+        artifact.check()
+    except ValueError as error:
+        raise corrupt(road.where, artifact, str(error)) from None
     if destination.is_dir() and not artifact.is_folder:
         destination = destination / PurePosixPath(artifact.path).name
     if is_whole(destination, artifact):

@@ -18,12 +18,13 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from remote.contract import typed
 from remote.control.errors import WindlassError
 from remote.control.project import CODE
 from remote.control.transport import stream
 from remote.control.transport.base import Transport
 from remote.control.transport.bulk import LARGE_BYTES, BulkTransport
-from remote.control.transport.payload import NO_PYTHON, answer, call, on_box
+from remote.control.transport.payload import NO_PYTHON, SILENCE_SECONDS, answer, call, on_box, understood, untold
 
 if TYPE_CHECKING:
     from remote.control.transport.release import Release
@@ -89,15 +90,16 @@ def push(
     talk = Talk(place, release, progress, on_lacking, may_carry=not (isinstance(transport, BulkTransport) and transport.is_slow))
     command = push_command(place, release.digest)
     try:
-        with ExitStack() as shown, transport.open(command, cast(BinaryIO, talk)) as running, talk:
-            done = answer(transport, running, talk.unless_shown(on_line, shown), lambda frame: talk.hear(frame, shown))
+        with ExitStack() as shown, transport.open(command, cast(BinaryIO, talk), silence=SILENCE_SECONDS) as running, talk:
+            done = answer(transport, running, talk.unless_shown(on_line, shown), lambda frame: talk.hear(frame, shown, transport.where))
     except (WindlassError, OSError, ValueError):
         if talk.error is not None:
             raise talk.error from None
         raise
     except _Bulky as bulky:
         return _by_package(transport, place, release, bulky.lacking, on_line)
-    return Pushed(bool(done.get("was_current")), str(done["environment"]), talk.waits, talk.lacking)
+    with understood(transport.where):
+        return Pushed(bool(done.get("was_current")), str(done["environment"]), talk.waits, talk.lacking)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Talk(io.RawIOBase):
         self._pieces, self._rest = self._say(), b""
         self.error: Exception | None = None
         self.waits, self.lacking = 1, 0
+        self._said: set[str] = set()
 
     def readable(self) -> bool:
         """Yes."""
@@ -149,19 +152,38 @@ class Talk(io.RawIOBase):
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
-    def hear(self, frame: dict[str, Any], shown: ExitStack) -> None:
-        """Take in what the box says."""
+    def hear(self, frame: dict[str, Any], shown: ExitStack, where: str) -> None:
+        """Take in what the box `where` says. Raises PreflightFailed for what it cannot want."""
         if "send" in frame:
-            self.waits += 1
+            self._once("send", where)
+            if frame["send"] not in ("all", "asked"):
+                raise untold(where, f"it wants {str(frame['send'])[:80]!r}")
             if frame["send"] == "all":
                 self._expect(_all_of(self._release), shown)
             self._heard.put(frame["send"])
         elif "lacking" in frame:
-            self.waits += 1
-            self._expect(frame["lacking"], shown)
+            self._once("lacking", where)
+            self._expect(self._wanted(frame["lacking"], where), shown)
             self._heard.put(frame["lacking"])
         elif isinstance(told := frame.get("progress"), dict):
             self._show(told, shown)
+
+    def _once(self, what: str, where: str) -> None:
+        self.waits += 1
+        if what in self._said:
+            raise untold(where, f"it says `{what}` twice")
+        self._said.add(what)
+
+    def _wanted(self, lacking: Any, where: str) -> list[list[int]]:
+        """What the box lacks: contents of this release, each once, from a byte of theirs on."""
+        sizes = [content.size for content in self._release.contents]
+        with understood(where):
+            wanted: list[list[int]] = typed.value(list[list[int]], lacking, "lacking")
+            if len({number for number, _ in wanted}) < len(wanted):
+                raise ValueError("it lacks a content twice")
+            if not all(number >= 0 and 0 <= at <= sizes[number] for number, at in wanted):
+                raise ValueError("it lacks what is not in the release")
+        return wanted
 
     def unless_shown(self, on_line: Callable[[str], None], shown: ExitStack) -> Callable[[str], None]:
         """`on_line`, which takes the bar away first: what the box tells comes after the bytes."""
@@ -228,9 +250,11 @@ def ask(question: dict[str, Any]) -> bytes:
     return b"%d\n" % len(keeper) + keeper + b"%d\n" % len(packed) + packed
 
 
-def ask_keeper(transport: Transport, question: dict[str, Any], on_line: Callable[[str], None] | None = None) -> dict[str, Any]:
+def ask_keeper(
+    transport: Transport, question: dict[str, Any], on_line: Callable[[str], None] | None = None, seconds: float | None = None
+) -> dict[str, Any]:  # fmt: skip
     """The answer of the keeper of releases to a question that needs no talk."""
-    return call(transport, _KEEPER, ask(question), on_line)
+    return call(transport, _KEEPER, ask(question), on_line, seconds)
 
 
 def _by_package(transport: Transport, place: Place, release: "Release", lacking: list[list[int]], on_line: Callable[[str], None]) -> Pushed:
@@ -241,7 +265,9 @@ def _by_package(transport: Transport, place: Place, release: "Release", lacking:
         package.writelines(stream.blocks(release.read(whole)))
         package.seek(0)
         done = call(transport, _KEEPER, package, on_line)
-    return Pushed(False, str(done["environment"]), 3, sum(release.contents[number].size for number, _ in whole))
+    with understood(transport.where):
+        environment = str(done["environment"])
+    return Pushed(False, environment, 3, sum(release.contents[number].size for number, _ in whole))
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from remote.control.transport.push import Place, Progress, Pushed, no_progress, 
 from remote.control.transport.selection import NOTHING_MORE, Going, Push, Selection, readable, select
 
 REQUIREMENTS = "requirements.txt"
-_PIECE_BYTES = 1 << 18
+_PIECE_BYTES, _READ_BYTES = 1 << 18, 1 << 20
 _LOOKS = 3
 
 
@@ -154,18 +156,29 @@ def _member(going: Going) -> Member:
 def _digest(path: Path) -> tuple[str, int]:
     """SHA-256 and size of a file that stands still while it is read. Raises LaptopError for one that does not."""
     for _ in range(_LOOKS):
-        with path.open("rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
-            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        with _opened(path) as file:
+            before, sha, size = os.fstat(file.fileno()), hashlib.sha256(), 0
+            while size <= before.st_size and (piece := file.read(_READ_BYTES)):  # one that grows as fast as it is read has no end
+                sha.update(piece)
+                size += len(piece)
             after = os.fstat(file.fileno())
-            if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and file.tell() == after.st_size:
-                return sha, after.st_size
+            if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and size == after.st_size:
+                return sha.hexdigest(), size
+    raise _changes(path)
+
+
+def _opened(path: Path) -> FileIO:
+    """A file that was seen to be one. Raises LaptopError where a pipe or a device stands there by now, which could be read for ever."""
+    file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
     raise _changes(path)
 
 
 def _unchanged(member: Member, start: int) -> Iterator[bytes]:
     sha, at = hashlib.sha256(), 0
-    with readable(member.source, lambda: member.source.open("rb", buffering=0)) as file:
+    with readable(member.source, lambda: _opened(member.source)) as file:
         while piece := readable(member.source, lambda: file.read(_PIECE_BYTES)):
             sha.update(piece)
             at += len(piece)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from remote.contract import files, typed
 from remote.control.errors import NotFound
 from remote.control.transport.base import Transport
+from remote.control.transport.payload import QUERY_SECONDS, understood
 from remote.control.transport.push import Place, ask_keeper
 
 _SHORTEST = 4
@@ -24,8 +26,12 @@ class KeptRelease:
 
 def kept_releases(transport: Transport, box_root: str) -> list[KeptRelease]:
     """What the box keeps, the one deployed last first."""
-    told = ask_keeper(transport, {"verb": "list", "root": box_root})["releases"]
-    return [KeptRelease(**each) for each in told]
+    told = ask_keeper(transport, {"verb": "list", "root": box_root}, seconds=QUERY_SECONDS)
+    with understood(transport.where):
+        found: list[KeptRelease] = typed.value(list[KeptRelease], told["releases"], "releases")
+        for each in found:
+            files.check_sha256(each.digest)
+        return found
 
 
 def chosen(releases: list[KeptRelease], to: str, box: str) -> KeptRelease:
@@ -47,4 +53,6 @@ def chosen(releases: list[KeptRelease], to: str, box: str) -> KeptRelease:
 def go_back(transport: Transport, place: Place, release: KeptRelease, on_line: Callable[[str], None]) -> str:
     """Make a kept release current, its environment whole; returns the environment. Raises JobFailed, BoxUnreachable."""
     question = place.question("activate", release.digest) | {"to": release.digest}
-    return str(ask_keeper(transport, question, on_line)["environment"])
+    done = ask_keeper(transport, question, on_line)
+    with understood(transport.where):
+        return str(done["environment"])

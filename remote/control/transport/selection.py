@@ -89,7 +89,7 @@ def select(files: Iterable[Path] = (), push: Push = NOTHING_MORE, code: Path = C
     chosen = _Chosen(push)
     for path in _code_files(code):
         chosen.add(path.relative_to(code).as_posix(), path, "Windlass's code")
-    for path in dict.fromkeys(each.resolve() for each in files):
+    for path in dict.fromkeys(_resolved(each) for each in files):
         chosen.name(path)
     if push.include:
         chosen.include(root())
@@ -99,9 +99,9 @@ def select(files: Iterable[Path] = (), push: Push = NOTHING_MORE, code: Path = C
 def rest_of_project(selection: Selection) -> list[Staying]:
     """What the project holds besides, of which nobody ever spoke: a line for what git keeps, and one for what it ignores."""
     spoken_of = {going.source for going in selection.goes} | {root() / staying.name for staying in selection.stays}
-    listed = ignored.listing(root(), root())
+    listed = _listing(root())
     kept = [path for name in listed.kept if (path := root() / name) not in spoken_of]
-    size = sum(path.lstat().st_size for path in kept)
+    size = sum(_sum_of(path)[1] for path in kept)
     ignored_too = [_sum_of(path) for left in listed.left if (path := root() / left.name) not in spoken_of]
     return [
         Staying("the rest of the project", "named by no playbook and not in `push.include`", size, len(kept)),
@@ -130,7 +130,7 @@ class _Chosen:
         if stat.S_ISLNK(facts.st_mode):
             self._links.append((name, source, why))
         elif stat.S_ISREG(facts.st_mode):
-            self._goes.setdefault(name, Going(name, source, why, facts.st_size, bool(facts.st_mode & 0o111)))
+            self._put(Going(name, source, why, facts.st_size, bool(facts.st_mode & 0o111)))
         else:
             self._stays.append(Staying(name, "neither file nor link", 0))
 
@@ -141,11 +141,12 @@ class _Chosen:
         elif path.is_dir():
             self._name_folder(path)
         else:
-            self._findings.append(Finding(str(path), "no such file", "a file to send to the box", "name one that exists"))
+            what = "neither a file nor a folder" if os.path.lexists(path) else "no such file"
+            self._findings.append(Finding(str(path), what, "a file to send to the box", "name one that exists"))
 
     def include(self, project: Path) -> None:
         """What the patterns of `push.include` name in the project."""
-        listed = ignored.listing(project, project)
+        listed = _listing(project)
         spec, used = _spec(self._push.include), set[int]()
         for name in listed.kept:
             found = spec.check_file(name)
@@ -163,6 +164,7 @@ class _Chosen:
     def selection(self) -> Selection:
         """All of it. Raises ConfigError with every finding."""
         self._resolve_links()
+        self._look_for_clashes()
         if self._findings:
             raise ConfigError(self._findings)
         goes = tuple(sorted(self._goes.values(), key=lambda going: going.name))
@@ -171,15 +173,17 @@ class _Chosen:
     def _name_folder(self, folder: Path) -> None:
         base = f"{FILES}/{name_of(folder)}"
         before = len(self._goes) + len(self._links)
-        listed = ignored.listing(folder, root())
+        listed = _listing(folder)
         within, why = f"{name_of(folder)}/" if folder.is_relative_to(root()) else "", f"in {name_of(folder)}, named by the playbook"
         for name in listed.kept:
             if not _is_never(name):
                 self._add_unless_excluded(f"{within}{name}", f"{base}/{name}", folder / name, why)
         self._leave(folder, listed.left, f"{base}/")
         if len(self._goes) + len(self._links) == before and not any(going.startswith(f"{base}/") for going in self._goes):
-            what = "nothing of this folder goes to the box" if any(folder.iterdir()) else "an empty folder"
+            is_empty = not any(folder.iterdir())
+            what = "an empty folder" if is_empty else "nothing of this folder goes to the box"
             remedy = "look at .gitignore and `push.exclude`; `./inv deploy --plan` tells what stays and why"
+            remedy = f"fill it; where it is a submodule: `git submodule update --init {folder}`" if is_empty else remedy
             self._findings.append(Finding(str(folder), what, "a folder with files that git does not ignore", remedy))
 
     def _add_unless_excluded(self, tested: str, name: str, source: Path, why: str) -> None:
@@ -195,6 +199,19 @@ class _Chosen:
             files, size = _sum_of(folder / each.name)
             self._stays.append(Staying(f"{base.removeprefix(f'{FILES}/')}{each.name}", each.why, size, files))
 
+    def _put(self, going: Going) -> None:
+        there = self._goes.setdefault(going.name, going)
+        if there.source != going.source:
+            what = f"{there.source} has that name on the box too"
+            self._findings.append(Finding(str(going.source), what, "one file of a name", "rename one of them, or name one alone"))
+
+    def _look_for_clashes(self) -> None:
+        for name, going in self._goes.items():
+            for folder in PurePosixPath(name).parents:
+                if file := self._goes.get(str(folder)):
+                    what, remedy = f"on the box it would lie in {file.source}, which is a file", "rename one of them, or name one alone"
+                    self._findings.append(Finding(str(going.source), what, "a name that is a file or a folder", remedy))
+
     def _resolve_links(self) -> None:
         """Links go where what they lead to goes too; they lead there by a way that exists in the release."""
         places = {going.source: going.name for going in self._goes.values()} | {source: name for name, source, _ in self._links}
@@ -204,14 +221,14 @@ class _Chosen:
                     break
                 places.setdefault(inner, outer.as_posix())
         for name, source, why in self._links:
-            aim = str(source.readlink())
+            aim = str(readable(source, source.readlink))
             leads_anywhere = readable(source, source.exists)
             place = _place_of(source, aim, places) if leads_anywhere else None
             if place is None:
                 self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, leads_anywhere))
                 continue
             target = os.path.relpath(place, PurePosixPath(name).parent)
-            self._goes.setdefault(name, Going(name, source, why, 0, False, target))
+            self._put(Going(name, source, why, 0, False, target))
 
     def _surprise(self, goes: Sequence[Going]) -> Iterator[str]:
         size = sum(going.size for going in goes)
@@ -262,14 +279,40 @@ def readable(path: Path, look: Callable[[], Found]) -> Found:
     try:
         return look()
     except OSError as error:
-        raise LaptopError(
-            f"{path} cannot be sent to the box", where="this laptop", why=error.strerror or str(error),
-            remedy="make it readable, or name another; then run the same command again",
-        ) from None  # fmt: skip
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> LaptopError:
+    return LaptopError(
+        f"{path} cannot be sent to the box", where="this laptop", why=error.strerror or str(error),
+        remedy="make it readable, or leave it out (.gitignore, or another name in the playbook); then run the same command again",
+    )  # fmt: skip
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError):  # links in a circle: told as what they are, where they are looked at
+        return path.absolute()
+
+
+def _listing(folder: Path) -> ignored.Listing:
+    try:
+        return ignored.listing(folder, root())
+    except OSError as error:
+        raise _unreadable(Path(error.filename or folder), error) from None
 
 
 def _sum_of(path: Path) -> tuple[int, int]:
+    """How many files, and their bytes, as far as they can be seen: they do not travel, and may vanish meanwhile."""
     if path.is_symlink() or not path.is_dir():
-        return 1, path.lstat().st_size if os.path.lexists(path) else 0
-    sizes = [entry.stat(follow_symlinks=False).st_size for place, _, _ in os.walk(path) for entry in os.scandir(place) if entry.is_file()]
+        return 1, _size_of(path)
+    sizes = [_size_of(Path(place) / name) for place, _, names in os.walk(path) for name in names]
     return len(sizes), sum(sizes)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

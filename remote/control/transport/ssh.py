@@ -20,6 +20,7 @@ from remote.control.transport import login
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, run_to_end
 from remote.control.transport.dial import dial, until_greeted
 from remote.control.transport.eager import EagerTransport, Session, Unheard
+from remote.control.transport.login_shell import Opening
 from remote.control.transport.pulse import Link, Pulse
 
 DEAD_AFTER_SECONDS = 10.0
@@ -132,7 +133,7 @@ class SshTransport:
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end."""
-        return run_to_end(self.open(command, stdin, timeout))
+        return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "SshStream":
         """Start a command."""
@@ -230,7 +231,8 @@ class SshStream:
     _deadline: float | None = None
 
     def __init__(self, transport: SshTransport, command: str, stdin: Stdin, timeout: float | None, silence: float | None) -> None:
-        self._transport, self._command, self._stdin = transport, command, stdin
+        address = transport.address
+        self._transport, self._opening = transport, Opening(command, stdin, address.where, address.name, address.user, address.dead_after)
         self._timeout, self._silence = timeout, silence
         self._exit_code = -1
         self._stderr = Tail(self._read_stderr)
@@ -246,7 +248,7 @@ class SshStream:
         self.use(connection, connection.request_session())
         self._channel.guess()
         self._send_command()
-        if isinstance(self._stdin, bytes):
+        if isinstance(self._opening.stdin, bytes):
             self._feed()
 
     def begin(self) -> None:
@@ -259,16 +261,17 @@ class SshStream:
         if self._feeder is None:
             self._feed()
         self._channel.await_begun()
+        self._opening.sent()
         self._deadline = time.monotonic() + self._timeout if self._timeout is not None else None
 
     def _send_command(self) -> None:
         self.is_sent = True
-        self._channel.ask(self._command, lend=self._connection.takes_guesses)
+        self._channel.ask(self._opening.line, lend=self._connection.takes_guesses)
 
     def _feed(self) -> None:
         channel = self._channel
         self._feeder = Feeder(
-            self._stdin, channel.out_max_packet_size - 64, write=self._send, finish=channel.shutdown_write, abort=channel.close,
+            self._opening.stdin, channel.out_max_packet_size - 64, write=self._send, finish=channel.shutdown_write, abort=channel.close,
             at_once=channel.credit,
         )  # fmt: skip
 
@@ -284,9 +287,11 @@ class SshStream:
 
     def __iter__(self) -> Iterator[bytes]:
         while chunk := self._read():
-            yield chunk
+            if output := self._opening.passed(chunk):
+                yield output
         self._stderr.join()
         self._exit_code = self._status()
+        self._opening.check(self._exit_code, self.stderr)
 
     def __enter__(self) -> "SshStream":
         return self
@@ -299,11 +304,14 @@ class SshStream:
             self._transport.bytes_sent += self._feeder.sent
 
     def _read(self) -> bytes:
-        limits = [seconds for seconds in (self._silence, self._remaining()) if seconds is not None]
+        first = self._opening.remaining
+        limits = [seconds for seconds in (self._silence if first is None else first, self._remaining()) if seconds is not None]
         self._channel.settimeout(min(limits) if limits else None)
         try:
             return bytes(self._channel.recv(READ_BYTES))
         except TimeoutError:
+            if self._opening.remaining == 0:
+                raise self._opening.silent() from None
             seconds = self._timeout if self._remaining() == 0 else self._silence
             raise self._transport._lost(f"no answer within {seconds:g} s") from None
         except (SSHException, OSError, EOFError) as error:  # receiving also sends, to widen the window: that fails on a dying connection

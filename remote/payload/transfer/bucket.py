@@ -85,9 +85,12 @@ class Profile:
             return self._made
 
 
-def get(url: str) -> bytes:
-    """An object by its presigned address; raises Unreachable."""
-    return _answer(urllib.request.Request(url))  # noqa: S310 - the laptop signed it
+def get(url: str, most: int) -> bytes:
+    """An object of at most so many bytes by its presigned address; raises Unreachable."""
+    content = _answer(urllib.request.Request(url), most + 1)  # noqa: S310 - the laptop signed it
+    if len(content) > most:
+        raise Unreachable(f"an object of more than {most:,} bytes, which nobody put there")
+    return content
 
 
 def _form(fields: dict[str, str], content: bytes) -> bytes:
@@ -97,12 +100,12 @@ def _form(fields: dict[str, str], content: bytes) -> bytes:
     return b"".join((head.encode(), content, f"\r\n--{_BOUNDARY}--\r\n".encode()))
 
 
-def _answer(request: urllib.request.Request) -> bytes:
+def _answer(request: urllib.request.Request, most: int = -1) -> bytes:
     why = ""
     for attempt in range(TRIES):
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-                content: bytes = answer.read()
+                content: bytes = answer.read(most)
                 return content
         except urllib.error.HTTPError as error:
             why = f"HTTP {error.code}: {error.read(600).decode(errors='replace')}"

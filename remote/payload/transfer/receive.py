@@ -389,7 +389,7 @@ def _places(releases: Path, values: set[str]) -> dict[str, list[str]]:
 def _entries_of(release: Path) -> list[list[Any]]:
     try:
         return _checked(json.loads((release / MANIFEST).read_text()))
-    except (OSError, ValueError, Refused):
+    except (OSError, ValueError, TypeError, RecursionError, Refused):
         return []
 
 
@@ -397,6 +397,8 @@ def _checked(entries: Any) -> list[list[Any]]:
     """Entries whose names and links stay in their folder, and do not stand in each other's way."""
     members, folders = dict[str, tuple[str, str]](), {""}
     for name, kind, value, size in entries:
+        if not isinstance(name, str) or not isinstance(value, str) or not isinstance(size, int):
+            raise Refused("artifact", "the release holds an entry that is none", str(name)[:200])
         parts = name.split("/")
         if not name or "\0" in name or parts[0] == MANIFEST or any(part in ("", ".", "..") for part in parts):
             raise Refused("artifact", "the release holds a name that leads out of its folder", name)
@@ -630,7 +632,7 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
             spec = json.loads((folder / "spec.json").read_text())
             if _may_run(folder):
                 found.setdefault(spec["release"], []).append(folder.name)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return found
 
@@ -640,7 +642,7 @@ def _may_run(folder: Path) -> bool:
         return bool(json.loads((folder / "state.json").read_text())["status"] in ("PENDING", "RUNNING"))
     except FileNotFoundError:  # it is being started, unless that was long ago
         return time.time() - folder.stat().st_mtime < STARTING_SECONDS
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True
 
 

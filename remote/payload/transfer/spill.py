@@ -23,10 +23,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, job_log
+from remote.contract import atomic, digest, job_log, untrusted_json
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.contract.spill import Grant, Kept, Manifest, Piece, manifest_key
+from remote.contract.spill import MANIFEST_BYTES, PIECE_BYTES, Grant, Kept, Manifest, Piece, manifest_key
 from remote.payload import environment
 from remote.payload.jobs import supervise
 from remote.payload.jobs.supervise import Refused
@@ -75,7 +75,8 @@ def spill(box: BoxPaths, job_id: str, grant: Grant) -> Manifest:
 def recorded(paths: JobPaths) -> Manifest | None:
     """What lies in the bucket of this job, as far as this box knows."""
     try:
-        return Manifest.from_json((paths.folder / RECORD).read_text())
+        with (paths.folder / RECORD).open("rb") as file:
+            return Manifest.from_json(file.read(MANIFEST_BYTES + 1))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -133,7 +134,7 @@ def newest_checkpoint(paths: JobPaths) -> Path | None:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        files: dict[str, str] = json.loads((folder / "manifest.json").read_text())["files"]
+        files: dict[str, str] = untrusted_json.read_object(folder / "manifest.json")["files"]
         return all(digest.of_file(folder / name) == expected for name, expected in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -232,7 +233,7 @@ def _download(into: Path, manifest: Manifest, folder: str, urls: dict[str, str])
 
 
 def _bring(file: Path, offset: int, url: str) -> None:
-    content = bucket.get(url)
+    content = bucket.get(url, PIECE_BYTES)
     with file.open("r+b") as out:
         os.pwrite(out.fileno(), content, offset)
         os.fsync(out.fileno())

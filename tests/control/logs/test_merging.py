@@ -57,6 +57,7 @@ def test_a_clock_that_is_set_back_loses_and_reorders_nothing_of_its_box():
 
 def test_a_stream_far_ahead_waits(monkeypatch):
     monkeypatch.setattr(merging, "HELD_BYTES", 100)
+    monkeypatch.setattr(merging, "_OVERHEAD_BYTES", 0)
     merged = Merging(["a"])
     put = []
 

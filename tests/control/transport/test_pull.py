@@ -2,8 +2,11 @@ import errno
 import json
 import os
 import shutil
+import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from remote.contract import digest as digests
 from remote.contract.jobs import Artifact, Cause
@@ -258,7 +261,7 @@ def test_more_than_was_asked_for_is_no_artifact(tmp_path):
 
 
 def test_a_list_of_files_without_an_end_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(lanes, "LONGEST_HEADER_BYTES", 100)
+    monkeypatch.setattr(lanes, "LONGEST_LIST_BYTES", 100)
     hostile = HostileBox(b'{"files": [' + b" " * 200)
     with pytest.raises(ArtifactCorrupt) as caught:
         pull(hostile, ROOT, Artifact("jobs/j/artifacts/f", 4, "0" * 64), tmp_path / "f")
@@ -299,3 +302,122 @@ def test_a_full_laptop_is_told_before_and_during(box, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(JobFailed, match="laptop's disk is full"):
         pull(box, ROOT, artifact, tmp_path / "a")
+
+
+# ---- a box that lies, and what lies beside the part ----------------------------------------------------------------
+
+
+def hostile_pull(content, folder, is_folder=False, size=4, **facts):
+    artifact = Artifact(**{"path": "jobs/j/artifacts/f", "size": size, "sha256": "0" * 64, "is_folder": is_folder, **facts})
+    with pytest.raises((ArtifactCorrupt, JobFailed)) as caught:
+        pull(HostileBox(content), ROOT, artifact, folder / "f")
+    assert not (folder / "f").exists()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [["a", 2], ["a/b", 2]], [["a/b", 2], ["a/b/c", 2]], [["a\0", 4]], [["a//b", 4]], [["./a", 4]], [["x" * 300, 4]], [["\ud800", 4]],
+        [[7, 4]],
+        [["a", "4"]], [["a", 4.0]], [["a", True]], [["a", 1 << 70], ["b", -(1 << 70)]], [["a"]], [["a", 4, 4]], ["ab"], [None], "ab", None, 7,
+        {}, [["a", 2], ["a", 2]],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_list_of_files_that_cannot_be(tmp_path, files, is_folder):
+    error = hostile_pull(json.dumps({"files": files}).encode() + b"\nabcd", tmp_path, is_folder)
+    assert error.where == "box hostile" and "run the same command again" in error.remedy
+
+
+@pytest.mark.parametrize("error", [5, [], {}, {"what": 7}, {"what": ["x"], "remedy": None}, None])
+def test_an_error_of_a_box_that_is_none(tmp_path, error):
+    assert hostile_pull(json.dumps({"error": error}).encode() + b"\n", tmp_path).what
+
+
+def test_a_list_that_is_deep_or_endless(tmp_path):
+    assert "not understood" in hostile_pull(b"[" * 100_000 + b"\n", tmp_path).what
+    began = time.monotonic()
+    error = hostile_pull(b'{"files": [' + b'["a",0],' * (20 << 20 >> 3) + b"\n", tmp_path, is_folder=True, size=0)
+    assert time.monotonic() - began < 20 and "16.8 MB" in error.why
+    many = json.dumps({"files": [[f"{number:07}", 0] for number in range(200_000)]}).encode()
+    assert "200,000 files; at most 100,000" in hostile_pull(many + b"\n", tmp_path, is_folder=True, size=0).why
+
+
+@pytest.mark.parametrize("sha256", ["../../../etc/x", "/etc/passwd", "", "A" * 64, "0" * 63])
+def test_a_digest_that_is_none_names_no_file(tmp_path, sha256):
+    assert "SHA-256" in hostile_pull(b"", tmp_path, sha256=sha256).why
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["", "..", "jobs/..", "/etc/passwd", "a/../../b", "x\0y"])
+def test_a_path_that_is_none_names_no_file(tmp_path, path):
+    with pytest.raises(ArtifactCorrupt, match="does not verify"):
+        pull(HostileBox(b""), ROOT, Artifact(path, 4, "0" * 64), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@given(st.binary(max_size=200) | st.text("[]{},:\"0123456789 filesaerror.-/", max_size=60).map(str.encode))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_answer_ends_with_one_error(tmp_path, content):
+    for ending in (b"", b"\n"):
+        with pytest.raises((ArtifactCorrupt, JobFailed, BoxUnreachable)):
+            pull(HostileBox(content + ending), ROOT, Artifact("jobs/j/artifacts/f", 4, "0" * 64), tmp_path / "f", patience_seconds=0)
+
+
+numbers = st.integers(-9, 2 << 40) | st.integers(0, 10)
+ranges = st.lists(st.tuples(numbers, numbers), max_size=5).map(lambda found: "".join(f"{start} {end}\n" for start, end in found).encode())
+
+
+@given(st.binary(max_size=80) | ranges)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_journal_is_gone_on_with_or_begun_anew(tmp_path, lines):
+    artifact = Artifact("jobs/j/artifacts/f", 10, "0" * 64)
+    for first in (b'[["", 10]]\n', b""):
+        (tmp_path / ".f.partial").write_bytes(b"x" * 10)
+        (tmp_path / ".f.arrived").write_bytes(first + lines)
+        partial = Partial(tmp_path / ".f.partial", artifact)
+        assert 0 <= partial.done <= 10 and all(0 <= start < end <= 10 for start, end in partial.missing())
+        partial.remove()
+
+
+def test_thousands_of_empty_files_arrive_in_reasonable_time(tmp_path):
+    names = [f"{number // 1000:03}/{number:06}" for number in range(20_000)]
+    empty = digests.of_bytes(b"")
+    sha256 = digests.of_lines([f"{empty}  {name}" for name in names])
+    partial, began = Partial(tmp_path / ".f.partial", Artifact("f", 0, sha256, is_folder=True)), time.monotonic()
+    partial.admit([[name, 0] for name in names])
+    assert partial.is_complete and partial.digest() == sha256 and time.monotonic() - began < 60
+    partial.remove()
+
+
+def test_names_that_are_no_utf8_come_home(box, tmp_path):
+    content = {os.fsdecode(b"caf\xe9"): b"1", "new\nline": b"2", "-dash": b"3"}
+    artifact = made(box, "odd", content)
+    assert {path.name: path.read_bytes() for path in pull(box, ROOT, artifact, tmp_path / "odd").iterdir()} == content
+
+
+def test_a_link_stands_where_the_artifact_shall(box, tmp_path):
+    """What the link leads to is left alone."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/kept").write_text("mine")
+    (tmp_path / "f").symlink_to("theirs")
+    pull(box, ROOT, made(box, "f", {"new": b"n"}), tmp_path / "f")
+    assert os.listdir(tmp_path / "f") == ["new"] and not (tmp_path / "f").is_symlink()
+    assert (tmp_path / "theirs/kept").read_text() == "mine"
+    (tmp_path / "one").symlink_to("theirs/kept")
+    pull(box, ROOT, made(box, "one", b"new"), tmp_path / "one")
+    assert (tmp_path / "one").read_bytes() == b"new" and (tmp_path / "theirs/kept").read_text() == "mine"
+
+
+def test_links_on_the_box_come_as_what_they_lead_to(box, tmp_path):
+    artifact = made(box, "f", {"a": b"1"})
+    folder = box.home / artifact.path if (box.home / artifact.path).exists() else box.home / ROOT / artifact.path
+    (folder / "link").symlink_to("a")
+    (folder / "gone").symlink_to("nowhere")
+    (folder / "loop").symlink_to("loop")
+    (folder / "around").symlink_to(".")
+    os.mkfifo(folder / "pipe")
+    artifact = Artifact(artifact.path, digests.size_of(folder), digests.of_path(folder), is_folder=True)
+    pull(box, ROOT, artifact, tmp_path / "f")
+    assert {path.name: path.is_symlink() for path in (tmp_path / "f").iterdir()} == {"a": False, "link": False}

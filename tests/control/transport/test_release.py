@@ -465,7 +465,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, empty):
     box = boxes.folder_box(tmp_path / "home")
     boxes.mark_environment(box, Path(empty))
     whole = box.open
-    box.open = lambda command, *more: whole(f"ulimit -f 2048; trap '' XFSZ; {command}", *more)
+    box.open = lambda command, *more, **options: whole(f"ulimit -f 2048; trap '' XFSZ; {command}", *more, **options)
     with pytest.raises(JobFailed) as caught:
         deploy(box, "windlass", build_release([tmp_path / "large.bin"]), print, requirements=empty)
     assert caught.value.cause is Cause.DISK_FULL and "df -h" in caught.value.remedy

@@ -1,5 +1,6 @@
 """Which files go to a box: asked of git in a checkout, of `.gitignore` outside one; the same cases for both."""
 
+import io
 import os
 import socket
 import subprocess
@@ -10,8 +11,9 @@ import pytest
 from remote.control.errors import ConfigError, LaptopError
 from remote.control.project import CODE
 from remote.control.transport import ignored
+from remote.control.transport import release as release_module
 from remote.control.transport.release import release_of
-from remote.control.transport.selection import Push, rest_of_project, select
+from remote.control.transport.selection import Push, Selection, rest_of_project, select
 
 NFD = unicodedata.normalize("NFD", "größe.txt")
 UNDECODABLE = os.fsdecode(b"caf\xe9.txt")
@@ -252,17 +254,193 @@ def test_without_git_the_files_say_it(tmp_path, monkeypatch):
 
 def test_an_unreadable_file_is_named(project, monkeypatch):
     path = write(project / "data/a")
-    real = type(path).open
+    real = os.open
 
-    def refuse(self, *words, **more):
-        if self == path:
+    def refuse(name, *words, **more):
+        if name == path:
             raise PermissionError(13, "Permission denied", str(path))
-        return real(self, *words, **more)
+        return real(name, *words, **more)
 
-    monkeypatch.setattr(type(path), "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(LaptopError, match="data/a") as caught:
         release_of(select([path]))
     assert caught.value.why == "Permission denied"
+
+
+# ---- repositories within repositories --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A clone whose submodules were never checked out: `vendor/one`, and in that, `deep/two`."""
+    for name in ("two", "one", "whole"):
+        fill(tmp_path / name, **{f"{name}_file": "x"})
+        git(tmp_path / name, "init", "-q")
+        inner = {"one": ("two", "deep/two"), "whole": ("one", "data/vendor/one")}.get(name)
+        if inner:
+            git(tmp_path / name, "-c", "protocol.file.allow=always", "submodule", "add", str(tmp_path / inner[0]), inner[1])
+        git(tmp_path / name, "add", ".")
+        git(tmp_path / name, "commit", "-qm", "first")
+    git(tmp_path, "clone", "-q", str(tmp_path / "whole"), str(tmp_path / "project"))
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path / "project"))
+    write(tmp_path / "project/data/a")
+    return tmp_path / "project"
+
+
+def update(checkout, *words):
+    git(checkout, "-c", "protocol.file.allow=always", "submodule", "update", "--init", *words)
+
+
+def test_a_submodule_that_was_never_checked_out_is_an_empty_folder(checkout):
+    selection = select([checkout / "data"], Push(include=["data/**"]))
+    assert going(selection) == {"data/a"}
+    assert "git submodule update --init" in staying(selection)["data/vendor/one/"]
+    assert rest_of_project(selection)
+    with pytest.raises(ConfigError) as caught:
+        select([checkout / "data/vendor/one"])
+    [finding] = caught.value.findings
+    assert finding.what == "an empty folder" and f"git submodule update --init {checkout}/data/vendor/one" in finding.remedy
+
+
+def test_a_submodule_in_a_submodule_goes_as_far_as_it_is_checked_out(checkout):
+    update(checkout)
+    selection = select([checkout / "data"])
+    assert going(selection) == {"data/a", "data/vendor/one/one_file", "data/vendor/one/.gitmodules"}
+    update(checkout, "--recursive")
+    assert "data/vendor/one/deep/two/two_file" in going(select([checkout / "data"]))
+    assert going(select([checkout / "data/vendor/one/deep"])) == {"data/vendor/one/deep/two/two_file"}
+
+
+def test_what_somebody_put_into_a_submodule_that_was_never_checked_out_goes(checkout):
+    write(checkout / "data/vendor/one/deep/mine")
+    assert going(select([checkout / "data"])) == {"data/a", "data/vendor/one/deep/mine"}
+    assert going(select([checkout / "data/vendor/one"])) == {"data/vendor/one/deep/mine"}
+
+
+def test_a_worktree_a_git_file_that_leads_nowhere_and_a_repository_without_a_commit(checkout):
+    git(checkout, "worktree", "add", "-q", "--detach", str(checkout / "data/tree"))
+    write(checkout / "data/broken/.git", "gitdir: /nowhere\n")
+    write(checkout / "data/broken/b")
+    write(checkout / "data/nonsense/.git", "\0nonsense")
+    write(checkout / "data/nonsense/n")
+    write(checkout / "data/new/c")
+    git(checkout / "data/new", "init", "-q")
+    expected = {"data/a", "data/broken/b", "data/nonsense/n", "data/new/c", "data/tree/whole_file", "data/tree/.gitmodules"}
+    assert going(select([checkout / "data"])) == expected
+    assert going(select([checkout / "data/broken"])) == {"data/broken/b"}
+
+
+def test_a_repository_that_a_hook_speaks_of_is_not_asked(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "two/.git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "two"))
+    assert going(select([checkout / "data"])) == {"data/a"}
+
+
+def test_no_program_that_a_repository_names_is_run(checkout):
+    git(checkout, "config", "core.fsmonitor", f"touch {checkout}/ran; true")
+    assert going(select([checkout / "data"])) == {"data/a"} and not (checkout / "ran").exists()
+
+
+# ---- odd trees -------------------------------------------------------------------------------------------------------
+
+
+def test_links_in_a_circle_are_told_where_they_are_named(project):
+    (project / "one").symlink_to("two")
+    (project / "two").symlink_to("one")
+    with pytest.raises(ConfigError) as caught:
+        select([project / "one"])
+    assert caught.value.findings[0].what == "neither a file nor a folder"
+
+
+def test_a_pipe_that_is_named_is_no_file(project):
+    os.mkfifo(project / "pipe")
+    with pytest.raises(ConfigError) as caught:
+        select([project / "pipe"])
+    assert caught.value.findings[0].what == "neither a file nor a folder"
+
+
+def test_a_link_to_the_folder_that_it_lies_in(project):
+    fill(project, data__a="1")
+    (project / "data/here").symlink_to(".")
+    (project / "data/deep").mkdir()
+    (project / "data/deep/up").symlink_to("..")
+    targets = {each.name.removeprefix("files/data/"): each.target for each in select([project / "data"]).goes if each.target}
+    assert targets == {"here": ".", "deep/up": ".."}
+
+
+def test_a_very_deep_folder(project):
+    place, text = project / "data", "x"
+    place.mkdir()
+    at = os.open(place, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    with open("f", "w", opener=lambda name, flags: os.open(name, flags, dir_fd=at)) as file:
+        file.write(text)
+    os.close(at)
+    try:
+        [name] = going(select([place]))
+        assert name.count("/d") == 1500
+    finally:
+        subprocess.run(["rm", "-rf", str(place)], check=True)
+
+
+def test_a_file_that_becomes_a_pipe_or_vanishes_before_it_is_read(project):
+    for turn in (os.mkfifo, lambda path: None):
+        path = write(project / "data/a")
+        selection = select([project / "data"])
+        path.unlink()
+        turn(path)
+        with pytest.raises(LaptopError, match="data/a"):
+            release_of(selection)
+        path.unlink(missing_ok=True)
+
+
+def test_a_file_that_grows_or_shrinks_while_it_is_sent(project):
+    path = write(project / "data/a", "0123456789")
+    release = release_of(select([project / "data"]))
+    number = next(number for number, member in enumerate(release.contents) if member.source == path)
+    for text in ("0123456789abc", "01234", "012345678X"):
+        path.write_text(text)
+        with pytest.raises(LaptopError, match="changes while"):
+            list(release.read([(number, 0)]))
+
+
+def test_a_file_that_grows_for_ever_is_not_read_for_ever(project, monkeypatch):
+    path = write(project / "data/a")
+    selection = select([project / "data"])
+    monkeypatch.setattr(release_module, "FileIO", Endless)
+    with pytest.raises(LaptopError, match="changes while"):
+        release_of(Selection(tuple(each for each in selection.goes if each.source == path), (), ()))
+
+
+class Endless(io.FileIO):
+    def read(self, size):
+        return b"x" * size
+
+
+def test_a_name_that_two_files_would_have(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path / "project"))
+    write(tmp_path / "project/elsewhere")
+    write(tmp_path / "project/tasks.py", "not ours")
+    outside = write(tmp_path / "outside")
+    with pytest.raises(ConfigError) as caught:
+        select([tmp_path / "project/elsewhere", outside, CODE / "tasks.py", tmp_path / "project/tasks.py"])
+    assert {finding.where for finding in caught.value.findings} == {str(outside), str(tmp_path / "project/tasks.py")}
+    assert select([outside, CODE / "tasks.py", CODE / "tasks.py"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_left_out(project):
+    write(project / "data/closed/a")
+    (project / "data/closed").chmod(0)
+    try:
+        with pytest.raises(LaptopError, match="data/closed"):
+            select([project / "data"])
+    finally:
+        (project / "data/closed").chmod(0o700)
 
 
 def test_folders_elsewhere_follow_their_own_rules(tmp_path, monkeypatch):
