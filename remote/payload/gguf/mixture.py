@@ -7,7 +7,7 @@ The rules are those of `src/llama-quant.cpp` in the pinned llama.cpp for dense m
 import re
 from dataclasses import dataclass
 
-from remote.payload.gguf.gguf_file import BLOCKS, Tensor
+from remote.contract.gguf import BLOCKS, Tensor
 
 
 @dataclass(frozen=True)

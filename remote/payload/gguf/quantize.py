@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from remote.contract import atomic
+from remote.contract.gguf import BLOCKS, MAGIC, U32, VERSION, Head, Tensor, padded, read_head, size_of, string_bytes
 from remote.contract.jobs import Cause
 from remote.payload.gguf import convert
-from remote.payload.gguf.gguf_file import BLOCKS, MAGIC, U32, VERSION, Head, Tensor, padded, read_head, size_of, string_bytes
 from remote.payload.gguf.mixture import MIXTURES, tensor_type
 from remote.payload.job import StageFailed
 

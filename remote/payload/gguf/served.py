@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from remote.contract.gguf import NotGGUF, read_head
 from remote.contract.jobs import Cause
-from remote.payload.gguf.gguf_file import NotGGUF, read_head
 from remote.payload.job import StageFailed
 
 _TIMEOUT_SECONDS = 3600  # a 7B model on few cores takes its time

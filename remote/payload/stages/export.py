@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract import atomic, digest
+from remote.contract.gguf import read_head
 from remote.contract.jobs import Cause
 from remote.payload import fingerprint
 from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
 from remote.payload.gguf.checks import ARCHITECTURES, Checks, check_head
-from remote.payload.gguf.gguf_file import read_head
 from remote.payload.gguf.mixture import MIXTURES
 from remote.payload.gguf.parity import Question
 from remote.payload.gguf.reference import Reference, choose_precision, free_memory

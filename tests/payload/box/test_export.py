@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from remote.contract.gguf import read_head
 from remote.contract.jobs import Cause, JobSpec
 from remote.payload import fingerprint
 from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
 from remote.payload.gguf.checks import Checks, check_head
-from remote.payload.gguf.gguf_file import read_head
 from remote.payload.gguf.reference import Precision, Reference
 from remote.payload.gguf.served import Served
 from remote.payload.job import StageFailed
