@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 from remote.contract.file_kind import FIRST_BYTES, kind_of
 
@@ -46,6 +46,12 @@ BLOCKS = {
     "NVFP4": (40, 64, 36), "Q1_0": (41, 128, 18), "Q2_0": (42, 64, 18),
 }  # fmt: skip
 """Tensor type -> its number in ggml, values in a block, bytes in a block."""
+
+Quantization = Literal["q4_k_m", "q4_k_s", "q4_0", "q5_k_m", "q6_k", "q8_0", "f16"]
+"""What `export` makes: llama.cpp's names in small letters; `f16` stands for no quantised file beside the float16 one."""
+
+QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
+DEFAULT_QUANTIZATION: Quantization = "q4_k_m"
 
 _TYPE_NAMES = {number: name for name, (number, _, _) in BLOCKS.items()}
 

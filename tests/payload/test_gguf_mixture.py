@@ -2,10 +2,11 @@
 
 import pytest
 
-from remote.contract.gguf import Head, Tensor
+from remote.contract.gguf import QUANTIZATIONS, Head, Tensor
+from remote.control.models.gguf import FILE_TYPES
 from remote.payload.gguf.checks import Checks, check_head, distinct_scores
-from remote.payload.gguf.mixture import tensor_type
-from remote.payload.gguf.parity import divergence_of
+from remote.payload.gguf.mixture import MIXTURES, tensor_type
+from remote.payload.gguf.parity import MOST_KL, divergence_of
 
 
 def typed(mixture, name, columns=4096, layers=32, tied=False, rows=4):
@@ -34,6 +35,11 @@ def test_layers_that_deserve_more_bits():
         ("q4_k_s", "blk.4.attn_v.weight", "Q4_K"),
         ("q4_k_s", "blk.3.ffn_down.weight", "Q5_K"),
         ("q4_k_s", "blk.4.ffn_down.weight", "Q4_K"),
+        ("q4_0", "output.weight", "Q6_K"),
+        ("q4_0", "token_embd.weight", "Q4_0"),
+        ("q4_0", "blk.0.attn_v.weight", "Q4_0"),
+        ("q4_0", "blk.0.ffn_down.weight", "Q4_0"),
+        ("q4_0", "blk.0.ffn_norm.weight", "F16"),
         ("q6_k", "blk.4.ffn_down.weight", "Q6_K"),
         ("q8_0", "output.weight", "Q8_0"),
         ("q8_0", "blk.0.attn_v.weight", "Q8_0"),
@@ -41,6 +47,11 @@ def test_layers_that_deserve_more_bits():
 )
 def test_types_by_name(mixture, name, kind):
     assert typed(mixture, name) == kind
+
+
+def test_every_quantisation_on_offer_can_be_made_and_is_bounded():
+    assert set(QUANTIZATIONS) == {*MIXTURES, "f16"} == {*MOST_KL, "f16"}
+    assert {mixture.file_type: name.upper() for name, mixture in MIXTURES.items()}.items() <= FILE_TYPES.items()
 
 
 def test_tied_embeddings_are_typed_as_the_output():
@@ -56,6 +67,9 @@ def test_tied_embeddings_are_typed_as_the_output():
         ("q4_k_m", 96, "output.weight", "Q8_0"),
         ("q4_k_m", 40, "blk.4.attn_q.weight", "F16"),
         ("q8_0", 40, "output.weight", "F16"),
+        ("q4_0", 96, "output.weight", "Q8_0"),
+        ("q4_0", 96, "blk.4.attn_q.weight", "Q4_0"),
+        ("q4_0", 40, "blk.4.attn_q.weight", "F16"),
     ],
 )
 def test_columns_that_fill_no_block_get_another_type(mixture, columns, name, kind):

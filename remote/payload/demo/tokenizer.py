@@ -80,12 +80,13 @@ def _pieces() -> Any:
 
 def _merges(pieces: Any, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     # Byte-pair encoding wants pairs; SentencePiece has only the merged pieces with scores. Every split of a piece into two
-    # pieces is a merge, tried best score first.
+    # pieces is a merge, tried best score first. SentencePiece takes the leftmost of equals, here all runs of spaces: a run grows from
+    # the left, so the split whose left piece is longest is the one that it would take.
     ranked = []
     for piece in pieces:
         if piece.type in (CONTROL, UNKNOWN):
             continue
         splits = ((piece.piece[:cut], piece.piece[cut:]) for cut in range(1, len(piece.piece)))
         known = [pair for pair in splits if pair[0] in vocabulary and pair[1] in vocabulary]
-        ranked += [(-piece.score, vocabulary[left], vocabulary[right], left, right) for left, right in known]
+        ranked += [(-piece.score, -len(left), vocabulary[left], vocabulary[right], left, right) for left, right in known]
     return [(left, right) for *_, left, right in sorted(ranked)]

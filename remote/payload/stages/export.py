@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract import atomic, digest
-from remote.contract.gguf import read_head
+from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS, read_head
 from remote.contract.jobs import Cause
 from remote.payload import fingerprint
 from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
 from remote.payload.gguf.checks import ARCHITECTURES, Checks, check_head
-from remote.payload.gguf.mixture import MIXTURES
 from remote.payload.gguf.parity import Question
 from remote.payload.gguf.reference import Reference, choose_precision, free_memory
 from remote.payload.gguf.served import Served
@@ -109,9 +108,9 @@ def main(job: Job) -> None:
 
 
 def _mixture(job: Job) -> str:
-    mixture = str(job.option("quantize") or "q4_k_m").lower()
-    if mixture != "f16" and mixture not in MIXTURES:
-        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of f16, {', '.join(MIXTURES)}")
+    mixture = str(job.option("quantize") or DEFAULT_QUANTIZATION).lower()
+    if mixture not in QUANTIZATIONS:
+        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of {', '.join(QUANTIZATIONS)}")
     return mixture
 
 
