@@ -20,6 +20,7 @@ from typing import Any
 
 from remote.contract import atomic, base_models
 from remote.contract.base_models import ModelFetch, ModelFile
+from remote.contract.checks import Verdict
 from remote.contract.jobs import Cause
 from remote.contract.paths import BoxPaths
 from remote.payload import command, fingerprint
@@ -93,7 +94,7 @@ def check(folder: Path, name: str) -> None:
     """Prove that a folder holds a whole, unquantised model with its tokenizer. Raises StageFailed."""
     fingerprint.require_base(folder)
     tokenizer = tokenizer_files(folder)
-    if tokenizer.verdict.value != "ok":
+    if tokenizer.verdict is Verdict.FAIL:
         why = f"tokenizer files: {tokenizer.measured}; needed: {tokenizer.expected}"
         raise StageFailed(Cause.MODEL_MISSING, f"{name} lacks its tokenizer", why, tokenizer.remedy)
 

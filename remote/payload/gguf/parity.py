@@ -1,6 +1,7 @@
 """Proves that the GGUF files say what the trained model says: token by token, and log-probability by log-probability."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,15 @@ class Question:
 
 def check_tokens(checks: Checks, served: Served, tokenizer: Any, chats: list[list[dict[str, str]]]) -> None:
     """Same token ids from transformers and llama.cpp on every chat, rendered by transformers."""
-    differing = []
-    for chat in chats:
-        text = render(tokenizer, chat)
-        if served.tokenize(text) != tokenizer(text, add_special_tokens=False)["input_ids"]:
-            differing.append(text)
+    differing = differing_chats(served.tokenize, tokenizer, chats)
     measured = f"{len(chats) - len(differing)}/{len(chats)} chats" + (f", not {differing[0]!r}" if differing else "")
     checks.add("token ids", measured, f"{len(chats)}/{len(chats)} chats", not differing)
+
+
+def differing_chats(tokenize: Callable[[str], list[int]], tokenizer: Any, chats: list[list[dict[str, str]]]) -> list[str]:
+    """The rendered chats of which `tokenize` makes other tokens than the tokenizer of training."""
+    texts = [render(tokenizer, chat) for chat in chats]
+    return [text for text in texts if tokenize(text) != tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
 def check_rendering(checks: Checks, served: Served, questions: list[Question], start: str) -> None:
