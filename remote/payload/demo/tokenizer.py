@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from remote.payload.tokenizer_model import CONTROL, UNKNOWN, Piece, read_pieces
+from remote.payload.tokenizer_model import CONTROL, UNKNOWN, USER_DEFINED, Piece, read_pieces
 
 SENTENCEPIECE = "mistral_instruct_tokenizer_240323.model.v3"
 """The file in mistral-common that Mistral-7B-v0.3 ships as its tokenizer.model."""
@@ -47,7 +47,7 @@ def sentencepiece_file() -> Path:
 
 def build() -> Any:
     """The tokenizer, equal to mistral-common's on text and chats; pads with `<unk>`, so that EOS is learned."""
-    from transformers import LlamaTokenizer
+    from transformers import AddedToken, LlamaTokenizer
 
     pieces = read_pieces(sentencepiece_file())
     vocabulary = {piece.text: index for index, piece in enumerate(pieces)}
@@ -60,6 +60,9 @@ def build() -> Any:
         pad_token="<unk>",  # noqa: S106
         additional_special_tokens=[piece.text for piece in pieces if piece.type == CONTROL and piece.text not in ("<s>", "</s>")],
     )
+    # SentencePiece never splits these, wherever a text spells them.
+    whole = [AddedToken(piece.text, normalized=False, special=False) for piece in pieces if piece.type == USER_DEFINED]
+    tokenizer.add_tokens(whole)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -76,9 +79,9 @@ def _merges(pieces: list[Piece], vocabulary: dict[str, int]) -> list[tuple[str, 
     # the left, so the split whose left piece is longest is the one that it would take.
     ranked = []
     for piece in pieces:
-        if piece.type in (CONTROL, UNKNOWN):
+        if piece.type in (CONTROL, UNKNOWN, USER_DEFINED):
             continue
         splits = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text)))
         known = [pair for pair in splits if pair[0] in vocabulary and pair[1] in vocabulary]
-        ranked += [(-piece.score, -len(left), vocabulary[left], vocabulary[right], left, right) for left, right in known]
+        ranked += [(-piece.score, -len(left), -len(right), left, right) for left, right in known]
     return [(left, right) for *_, left, right in sorted(ranked)]
