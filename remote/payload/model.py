@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, base_models
+from remote.contract import atomic, base_models, disk
 from remote.contract.base_models import ModelFetch, ModelFile
 from remote.contract.checks import Verdict
 from remote.contract.jobs import Cause
@@ -184,7 +184,8 @@ def _start_over_if_other(partial: Path, asked: ModelFetch) -> None:
 def _check_room(models: Path, asked: ModelFetch, there: int) -> None:
     free, needed = shutil.disk_usage(models).free, asked.size - there
     if needed + SPARE_BYTES > free:
-        why = f"{needed / 1e9:.1f} GB are to come, {free / 1e9:.1f} GB are free, and {SPARE_BYTES / 1e9:.1f} GB must stay free"
+        coming, left, spare = disk.apart(needed, free, SPARE_BYTES)
+        why = f"{coming} are to come, {left} are free, and {spare} must stay free"
         remedy = f"free space on the box (`df -h {models}`), or launch it anew with a larger `disk_gb:`"
         raise StageFailed(Cause.DISK_FULL, f"the box's disk has no room for {asked.name}", why, remedy, "nothing was fetched")
 

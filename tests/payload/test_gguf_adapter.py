@@ -185,3 +185,16 @@ def test_tensor_names_of_other_programs_are_named(tmp_path, names, says):
     folder = write(tmp_path / "a", names=names)
     failure = refusal(folder)
     assert "of another format" in failure.what and says in failure.why and names[0] in failure.why and failure.remedy
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 50_000, "[]", "{", "{}", "version https://git-lfs.github.com/spec/v1",
+     json.dumps({**CONFIG, "r": None}), json.dumps({**CONFIG, "r": 0, "rank_pattern": {"(": 4}}),
+     json.dumps({**CONFIG, "rank_pattern": ["q_proj"]}), json.dumps({**CONFIG, "alpha_pattern": {"q_proj": "8"}})],
+)  # fmt: skip
+def test_a_config_that_is_wrong_is_damaged_and_nothing_else(tmp_path, content):
+    folder = write(tmp_path / "a")
+    (folder / adapter.CONFIG).write_text(content)
+    failure = refusal(folder)
+    assert adapter.CONFIG in failure.why and failure.cause is Cause.ARTIFACT

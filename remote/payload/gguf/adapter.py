@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.file_kind import kind_of_file
 from remote.contract.jobs import Cause
 from remote.payload.fingerprint import entries_of
@@ -106,11 +107,20 @@ def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> A
     return next(matching, default)
 
 
+def _check_patterns(config: dict[str, Any]) -> None:
+    for name in ("rank_pattern", "alpha_pattern"):
+        for key, value in (config.get(name) or {}).items():
+            if not isinstance(value, int | float) or value <= 0:
+                raise ValueError(f"{name} gives {key} {value!r}")
+            re.compile(key)
+
+
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config = untrusted_json.read_object(folder / CONFIG)
+        _check_patterns(config)
         return {**config, "r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise _damaged(folder, f"{CONFIG}: {error!r}") from None
 
 

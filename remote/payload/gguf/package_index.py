@@ -160,3 +160,4 @@ def _with_credentials_of(place: str, url: str) -> str:
 
 def _without_credentials(text: str) -> str:
     return re.sub(r"(//)[^/@\s]+@", r"\1***@", text)
+

@@ -65,7 +65,7 @@ def _by_library(f16: Path, target: Path, mixture: str) -> None:
 def types_of(head: Head, mixture: str) -> dict[str, str]:
     """The type that each tensor of the model gets."""
     architecture = head.metadata["general.architecture"]
-    layers = int(head.metadata[f"{architecture}.block_count"])
+    layers = head.metadata.get(f"{architecture}.block_count", 0)
     tied = all(tensor.name != "output.weight" for tensor in head.tensors)
     return {tensor.name: tensor_type(mixture, tensor, layers, tied) for tensor in head.tensors}
 

@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, disk
 from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS, read_head
 from remote.contract.jobs import Cause
 from remote.payload import fingerprint, tokenizer_model
@@ -209,7 +209,8 @@ def _require_space(folder: Path, base: Path, mixture: str) -> None:
     """Room for the merged model and the GGUF in two bytes a parameter each, and for the quantised one in about one."""
     need, free = _parameters(base) * (4 if mixture == "f16" else 5), shutil.disk_usage(folder).free
     if need > free:
-        why = f"merged model and GGUF files need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        needed, there = disk.apart(need, free)
+        why = f"merged model and GGUF files need {needed}, {there} are free"
         raise StageFailed(Cause.DISK_FULL, f"not enough disk space under {folder}", why, "free space, then `./inv resume`")
 
 
