@@ -204,6 +204,22 @@ def test_quantised_values_stay_near(tmp_path, exported, f16_read, mixture):
         )
 
 
+@pytest.mark.parametrize("mixture", ["q4_0", "q8_0"])
+def test_quantised_bytes_are_those_of_llama_cpps_reference(tmp_path, exported, f16_read, mixture):
+    """Its Python has no k-quants; what it has is bit-exact. `output.weight` of q4_0 is one."""
+    import gguf
+    import numpy
+
+    quantize.quantize(exported / "artifacts" / "model-f16.gguf", tmp_path / "q.gguf", mixture)
+    compared = 0
+    for before, after in zip(f16_read.tensors, gguf.GGUFReader(tmp_path / "q.gguf").tensors, strict=True):
+        if after.tensor_type.name in ("Q4_0", "Q8_0"):
+            values = gguf.quants.dequantize(before.data, before.tensor_type)
+            assert numpy.array_equal(gguf.quants.quantize(values, after.tensor_type), after.data), before.name
+            compared += 1
+    assert compared == {"q4_0": 15, "q8_0": 16}[mixture]
+
+
 def test_columns_that_fill_no_block_of_256(tmp_path, source):
     base = save_base(tmp_path / "narrow", hidden=64)
     merge.merge(base, save_adapter(base, tmp_path / "adapter"), base, tmp_path / "merged")
