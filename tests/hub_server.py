@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.tokenizer_files import sentencepiece, tokenizer_json, words
+
 LARGE = (".safetensors", ".model", ".bin")
 
 
@@ -17,7 +19,8 @@ def tiny_model(vocabulary=8, width=4):
         "config.json": json.dumps({"model_type": "mistral", "vocab_size": vocabulary}).encode(),
         "generation_config.json": b"{}",
         "tokenizer_config.json": b"{}",
-        "tokenizer.model": b"pieces" * 50,
+        "tokenizer.json": tokenizer_json(words(vocabulary)),
+        "tokenizer.model": sentencepiece(words(vocabulary)),
         "model.safetensors": safetensors({"model.embed_tokens.weight": [vocabulary, width], "lm_head.weight": [vocabulary, width]}),
         "consolidated.safetensors": b"the same once more",
         "pytorch_model.bin": b"pickled",
@@ -26,7 +29,7 @@ def tiny_model(vocabulary=8, width=4):
     }
 
 
-WANTED = {"config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.model", "model.safetensors"}
+WANTED = {"config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "tokenizer.model", "model.safetensors"}
 """Of a tiny model, what training needs."""
 
 

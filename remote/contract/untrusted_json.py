@@ -14,15 +14,15 @@ MAX_DEPTH = 64
 """Nothing that Windlass writes nests deeper than ten; what does would end a later recursive walk in RecursionError."""
 
 
-def loads(data: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+def loads(data: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH, unique: bool = False) -> Any:
     """The value of one JSON text. Raises ValueError for what is no JSON, larger than `max_bytes`, or nested deeper than `max_depth`.
 
-    `max_bytes` counts characters where `data` is a string.
+    `max_bytes` counts characters where `data` is a string. With `unique`, an object that names something twice is refused.
     """
     if len(data) > max_bytes:
         raise ValueError(f"JSON of {len(data):,} bytes; at most {max_bytes:,} are read")
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_unique if unique else None)
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
     if _may_be_deep(data, max_depth) and not _depth_is_within(value, max_depth):
@@ -30,9 +30,9 @@ def loads(data: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
     return value
 
 
-def loads_object(data: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+def loads_object(data: str | bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH, unique: bool = False) -> dict[str, Any]:
     """The same for what must be an object. Raises ValueError."""
-    value = loads(data, max_bytes=max_bytes, max_depth=max_depth)
+    value = loads(data, max_bytes=max_bytes, max_depth=max_depth, unique=unique)
     if not isinstance(value, dict):
         raise ValueError(f"JSON that is {type(value).__name__}, not an object")
     return value
@@ -56,6 +56,13 @@ def read_list(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, max_d
     """The array in a file, as `read_object` reads an object."""
     with Path(path).open("rb") as file:
         return loads_list(file.read(max_bytes + 1), max_bytes=max_bytes, max_depth=max_depth)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("JSON in which an object names something twice")
+    return found
 
 
 def _may_be_deep(data: str | bytes, max_depth: int) -> bool:

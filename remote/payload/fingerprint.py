@@ -15,6 +15,13 @@ from remote.payload.job import StageFailed
 
 _PIECES = 64
 _PIECE_BYTES = 64 * 1024
+_OTHER_FORMATS = {
+    "consolidated*.safetensors": "Mistral's own format, which transformers does not read,",
+    "pytorch_model*.bin": "a pickle, which Windlass never loads,",
+    "*.gguf": "a GGUF, which cannot be trained,",
+}
+"""File names of weights that are not transformers' safetensors, and what they are."""
+
 _VOLATILE = ("_name_or_path", "transformers_version")
 
 
@@ -55,7 +62,8 @@ def weight_files(folder: Path) -> list[Path]:
         raise _missing(folder, f"{index.name} is damaged: {error!r}") from None
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
-        raise _missing(folder, f"not there: {', '.join(absent[:5])}")
+        other = next((f"; {what} is there: {name}" for name, what in _OTHER_FORMATS.items() if any(folder.glob(name))), "")
+        raise _missing(folder, f"not there: {', '.join(absent[:5])}{other}")
     return [folder / name for name in names]
 
 

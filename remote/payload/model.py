@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, base_models
+from remote.contract import atomic, base_models, disk
 from remote.contract.base_models import ModelFetch, ModelFile
+from remote.contract.checks import Verdict
 from remote.contract.jobs import Cause
 from remote.contract.paths import BoxPaths
 from remote.payload import command, fingerprint
@@ -93,7 +94,7 @@ def check(folder: Path, name: str) -> None:
     """Prove that a folder holds a whole, unquantised model with its tokenizer. Raises StageFailed."""
     fingerprint.require_base(folder)
     tokenizer = tokenizer_files(folder)
-    if tokenizer.verdict.value != "ok":
+    if tokenizer.verdict is Verdict.FAIL:
         why = f"tokenizer files: {tokenizer.measured}; needed: {tokenizer.expected}"
         raise StageFailed(Cause.MODEL_MISSING, f"{name} lacks its tokenizer", why, tokenizer.remedy)
 
@@ -183,7 +184,8 @@ def _start_over_if_other(partial: Path, asked: ModelFetch) -> None:
 def _check_room(models: Path, asked: ModelFetch, there: int) -> None:
     free, needed = shutil.disk_usage(models).free, asked.size - there
     if needed + SPARE_BYTES > free:
-        why = f"{needed / 1e9:.1f} GB are to come, {free / 1e9:.1f} GB are free, and {SPARE_BYTES / 1e9:.1f} GB must stay free"
+        coming, left, spare = disk.apart(needed, free, SPARE_BYTES)
+        why = f"{coming} are to come, {left} are free, and {spare} must stay free"
         remedy = f"free space on the box (`df -h {models}`), or launch it anew with a larger `disk_gb:`"
         raise StageFailed(Cause.DISK_FULL, f"the box's disk has no room for {asked.name}", why, remedy, "nothing was fetched")
 

@@ -67,3 +67,9 @@ def test_size_and_type_are_looked_at(tmp_path):
 def test_numbers_that_are_too_long_are_value_errors():
     with pytest.raises(ValueError):
         untrusted_json.loads("1" * 100_000)
+
+
+def test_a_name_that_stands_twice_is_refused_where_that_is_asked():
+    assert untrusted_json.loads_object('{"a": 1, "a": 2}') == {"a": 2}
+    with pytest.raises(ValueError, match="twice"):
+        untrusted_json.loads_object('{"x": {"a": 1, "a": 2}}', unique=True)

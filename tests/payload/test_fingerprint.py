@@ -57,7 +57,7 @@ DAMAGES = {
     "already quantised": lambda base: (base / "config.json").write_text('{"quantization_config": {}}'),
     "not there: model.safetensors": lambda base: (base / "model.safetensors").unlink(),
     "bytes": cut_weights,
-    "no safetensors header": lambda base: (base / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1"),
+    "it is a Git LFS pointer": lambda base: (base / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1"),
     "is damaged": lambda base: (base / "model.safetensors.index.json").write_text("{}"),
     "not there: gone.safetensors": lambda base: (base / "model.safetensors.index.json").write_text(
         '{"weight_map": {"x": "gone.safetensors"}}'

@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+import shlex
+import sys
 
 import pytest
 
@@ -116,3 +119,82 @@ def test_headers_are_read_as_they_were_written(tmp_path):
         "a": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]},
         "b": {"dtype": "F32", "shape": [2], "data_offsets": [12, 20]},
     }
+
+
+NAMES = [f"base_model.model.{MODULE}.lora_{half}.weight" for half in "AB"]
+
+
+def refusal(folder):
+    with pytest.raises(StageFailed) as failure:
+        adapter.read_adapter(folder)
+    return failure.value
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("adapter_model.bin", "adapter_model.bin, a pickle"),
+        ("adapters.safetensors", "MLX"),
+        ("model.safetensors", "a whole model"),
+        ("pytorch_model.bin", "a whole model"),
+    ],
+)
+def test_weights_of_another_format_are_named(tmp_path, name, says):
+    folder = write(tmp_path / "a")
+    (folder / adapter.WEIGHTS).rename(folder / name)
+    failure = refusal(folder)
+    assert failure.what == f"the adapter in {folder} is of another format"
+    assert says in failure.why and adapter.WEIGHTS in failure.remedy
+
+
+def test_a_pickle_comes_with_the_command_that_converts_it_without_running_it(tmp_path):
+    folder = write(tmp_path / "it's a folder")
+    (folder / adapter.WEIGHTS).rename(folder / adapter.PICKLED)
+    command = re.search("`(.*)`, then", refusal(folder).remedy)[1]
+    program, option, code = shlex.split(command)
+    assert (program, option) == (sys.executable, "-c") and "weights_only=True" in code
+    compile(code, "remedy", "exec")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        (b"<!doctype html><html></html>", "an HTML page"),
+        (b"\x80\x02}q\x00.", "a pickle"),
+        (b"PK\x03\x04" + bytes(22) + b"\x16\x00\x00\x00adapter_model/data.pkl", "a PyTorch checkpoint"),
+    ],
+)
+def test_a_file_that_only_has_the_name_is_named_by_its_first_bytes(tmp_path, content, says):
+    folder = write(tmp_path / "a")
+    (folder / adapter.WEIGHTS).write_bytes(content)
+    failure = refusal(folder)
+    assert f"{adapter.WEIGHTS} is {says}" in failure.why and failure.remedy
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ([name.replace(".weight", ".default.weight") for name in NAMES], "the adapter's name in them"),
+        ([name.replace(".weight", ".my_adapter.weight") for name in NAMES], "the adapter's name in them"),
+        ([f"lora_unet_{half}.lora_{half}.weight" for half in ("down", "up")], "kohya"),
+        ([f"model.layers.0.self_attn.q_proj.lora_{half}" for half in "ab"], "MLX"),
+    ],
+)
+def test_tensor_names_of_other_programs_are_named(tmp_path, names, says):
+    folder = write(tmp_path / "a", names=names)
+    failure = refusal(folder)
+    assert "of another format" in failure.what and says in failure.why and names[0] in failure.why and failure.remedy
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 50_000, "[]", "{", "{}", "version https://git-lfs.github.com/spec/v1",
+     json.dumps({**CONFIG, "r": None}), json.dumps({**CONFIG, "r": 0, "rank_pattern": {"(": 4}}),
+     json.dumps({**CONFIG, "rank_pattern": ["q_proj"]}), json.dumps({**CONFIG, "alpha_pattern": {"q_proj": "8"}})],
+)  # fmt: skip
+def test_a_config_that_is_wrong_is_damaged_and_nothing_else(tmp_path, content):
+    folder = write(tmp_path / "a")
+    (folder / adapter.CONFIG).write_text(content)
+    failure = refusal(folder)
+    assert adapter.CONFIG in failure.why and failure.cause is Cause.ARTIFACT

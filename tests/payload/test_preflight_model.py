@@ -7,6 +7,7 @@ import pytest
 from remote.contract.checks import Verdict
 from remote.payload.preflight import model
 from remote.payload.preflight.request import Request
+from tests.tokenizer_files import sentencepiece, tokenizer_json, words
 
 EMBED, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 
@@ -29,7 +30,8 @@ def base(tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "mistral", "vocab_size": 8}))
     (folder / "tokenizer_config.json").write_text("{}")
-    (folder / "tokenizer.model").write_text("x")
+    (folder / "tokenizer.model").write_bytes(sentencepiece(words(8)))
+    (folder / "tokenizer.json").write_bytes(tokenizer_json(words(8)))
     _safetensors(folder / "model-1.safetensors", {EMBED: [8, 4], NORM: [4]})
     _safetensors(folder / "model-2.safetensors", {HEAD: [8, 4]})
     index = {EMBED: "model-1.safetensors", NORM: "model-1.safetensors", HEAD: "model-2.safetensors"}
@@ -73,9 +75,29 @@ def test_a_damaged_model_fails_and_says_where(base, damage, words):
     assert check.verdict is Verdict.FAIL and words in check.measured and check.remedy
 
 
-def test_a_tokenizer_without_its_words(base):
-    (base / "tokenizer.model").unlink()
-    assert _checks(base)["tokenizer files"].verdict is Verdict.FAIL
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:37f0\nsize 587583\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "verdict", "words"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), Verdict.FAIL, "tokenizer_config.json, tokenizer.model"),
+        (lambda folder: (folder / "tokenizer_config.json").unlink(), Verdict.FAIL, "tokenizer.json"),
+        (lambda folder: (folder / "tokenizer.model").unlink(), Verdict.WARN, "tokenizer.json"),
+        (lambda folder: (folder / "tokenizer.model").write_bytes(POINTER), Verdict.FAIL, "tokenizer.model: it is a Git LFS pointer"),
+        (lambda folder: (folder / "tokenizer.json").write_bytes(POINTER), Verdict.FAIL, "tokenizer.json: it is a Git LFS pointer"),
+        (lambda folder: (folder / "tokenizer.model").write_bytes(sentencepiece(words(9))), Verdict.FAIL, "9 pieces, the model 8"),
+    ],
+)
+def test_tokenizer_files_that_are_missing_or_wrong(base, damage, verdict, words):
+    damage(base)
+    check = _checks(base)["tokenizer files"]
+    assert check.verdict is verdict and words in check.measured and check.remedy
+
+
+def test_shards_that_were_never_fetched_are_named_as_pointers(base):
+    (base / "model-1.safetensors").write_bytes(POINTER)
+    assert "model-1.safetensors: it is a Git LFS pointer" in _checks(base)["base model"].measured
 
 
 def test_another_vocabulary_and_another_architecture(base):

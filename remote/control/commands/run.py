@@ -3,6 +3,7 @@
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
 from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
@@ -158,14 +159,14 @@ def train(
     optional=["run"],
     help={
         "run": _RUN,
-        "quantize": "GGUF type: q4_k_m, q5_k_m, q6_k, q8_0 or f16",
+        "quantize": f"GGUF type: {', '.join(QUANTIZATIONS[:-1])} or {QUANTIZATIONS[-1]}",
         "dry-run": "show the stages that would run, and stop",
         "json": "print the receipt as JSON",
         **_QUEUE,
     },
 )
 def export(
-    context: Any, run: str = "", quantize: str = "q4_k_m", queue: bool = False, dry_run: bool = False, json: bool = False
+    context: Any, run: str = "", quantize: str = DEFAULT_QUANTIZATION, queue: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:  # fmt: skip
     """Merge a run's adapter, convert it to GGUF and bring it home."""
     from remote.control.runs.ledger import find_run

@@ -1,9 +1,8 @@
 """The plain values that stages take under `with:`."""
 
-from typing import Literal
-
 from pydantic import Field
 
+from remote.contract.gguf import DEFAULT_QUANTIZATION, Quantization
 from remote.control.config.section import Count, Section
 
 
@@ -15,7 +14,7 @@ class Options(Section):
     seed: int = Field(default=42, ge=0, description="seed of the split")
     max_rows: Count = Field(default=200, description="at most so many held-out rows are asked")
     max_new_tokens: Count = Field(default=256, description="at most so many tokens of an answer")
-    quantize: Literal["q4_k_m", "q5_k_m", "q6_k", "q8_0", "f16"] = Field(default="q4_k_m", description="the number format of the GGUF")
+    quantize: Quantization = Field(default=DEFAULT_QUANTIZATION, description="the number format of the GGUF")
     name: str = Field(
         default="windlass", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*(:[A-Za-z0-9._-]+)?$", description="the model's name in Ollama"
     )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from remote.contract.checks import Check, Verdict, judge
+from remote.contract.disk import apart
 from remote.control import project, secrets
 from remote.control.config.inventory import Inventory
 from remote.control.errors import WindlassError
@@ -34,10 +35,11 @@ def _python() -> Check:
 
 
 def _disk() -> Check:
-    free = shutil.disk_usage(project.root()).free / 1e9
+    free, room = shutil.disk_usage(project.root()).free, _ROOM_GB * 1e9
+    has, needs = apart(free, room)
     remedy = f"free space on the disk of {project.root()}: a 7B model as GGUF takes 5 to 15 GB, its pulled parts as much again"
-    otherwise = Verdict.WARN if free >= _LEAST_GB else Verdict.FAIL
-    return judge(free >= _ROOM_GB, "laptop disk", f"{free:.0f} GB free", f"{_ROOM_GB} GB for a 7B model", remedy, otherwise)
+    otherwise = Verdict.WARN if free >= _LEAST_GB * 1e9 else Verdict.FAIL
+    return judge(free >= room, "laptop disk", f"{has} free", f"{needs} for a 7B model", remedy, otherwise)
 
 
 def _program(name: str, what_for: str, remedy: str, otherwise: Verdict = Verdict.WARN) -> Check:

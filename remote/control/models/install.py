@@ -5,14 +5,13 @@ Killed anywhere, the name stands for the old model or the new one, and the next 
 
 import contextlib
 import fcntl
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, untrusted_json
 from remote.control import project
 from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt, Busy, OllamaError
@@ -94,22 +93,63 @@ def _wish(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path) -> 
         wanted = ".".join(map(str, OLDEST))
         why = f"it is {client.version()}; {wanted} or newer is needed to see the prompt that it renders"
         raise OllamaError(f"Ollama at {client.url} is too old", why=why, remedy="update it: https://ollama.com/download")
-    prompts, head = _prompts(parity), read_gguf(_present(gguf))
+    prompts, head = prompts_of(parity), read_gguf(_present(gguf))
     modelfile = modelfile_for(head, prompts[0], version)
     modelfile.write(folder, name, gguf)
     return Wish(names.full(name), gguf, digest.of_file(gguf), prompts, modelfile)
 
 
-def _prompts(parity: Path) -> list[dict[str, Any]]:
-    """The prompts of parity.json, each with messages, rendered, base_answer."""
+def prompts_of(parity: Path) -> list[dict[str, Any]]:
+    """The prompts of parity.json, each with messages, rendered, base_answer, and of the right types. Raises ArtifactCorrupt."""
     try:
-        prompts: list[dict[str, Any]] = json.loads(_present(parity).read_text())["prompts"]
-        if prompts and all({"messages", "rendered", "base_answer"} <= set(prompt) for prompt in prompts):
-            return prompts
-        why = "it holds no prompt with messages, rendered and base_answer"
-    except (ValueError, KeyError, TypeError) as error:
-        why = f"{type(error).__name__}: {error}"
+        prompts = untrusted_json.read_object(_present(parity)).get("prompts")
+        if not isinstance(prompts, list) or not prompts:
+            raise ValueError("it holds no prompts")
+        for number, prompt in enumerate(prompts, 1):
+            _check_prompt(prompt, number)
+        return prompts
+    except (ValueError, OSError) as error:
+        why = str(error)
     raise ArtifactCorrupt("not a parity.json of `export`", where=str(parity), why=why, remedy="`./inv export RUN` makes it again")
+
+
+def _check_prompt(prompt: Any, number: int) -> None:
+    if not isinstance(prompt, dict):
+        raise ValueError(f"prompt {number} is no object")
+    for key, (is_right, expected) in _PARTS_OF_A_PROMPT.items():
+        if not is_right(prompt.get(key, _OPTIONAL.get(key))):
+            raise ValueError(f"`{key}` of prompt {number} is not {expected}")
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, dict) and _is_message(each) for each in value)
+
+
+def _is_message(value: dict[str, Any]) -> bool:
+    return isinstance(value.get("role"), str) and isinstance(value.get("content"), str)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is int for each in value)
+
+
+_PARTS_OF_A_PROMPT: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "messages": (_are_messages, "a list of messages, each with `role` and `content`"),
+    "rendered": (_is_text, "a text"),
+    "base_answer": (_is_text, "a text"),
+    "tuned_answer": (_is_text, "a text"),
+    "tuned_ended": (_is_flag, "true or false"),
+    "token_ids": (_are_ids, "a list of token ids"),
+}
+_OPTIONAL: dict[str, Any] = {"tuned_answer": "", "tuned_ended": True, "token_ids": []}
 
 
 def _present(path: Path) -> Path:
@@ -195,10 +235,11 @@ def _record(folder: Path, wish: Wish, client: Ollama, installed: str | None) -> 
 def _recorded(folder: Path, wish: Wish, client: Ollama) -> str | None:
     """The digest under which this very wish was installed at this server, if it ever was."""
     try:
-        record = json.loads((folder / "installed.json").read_text())
+        record = untrusted_json.read_object(folder / "installed.json")
     except (FileNotFoundError, ValueError):
         return None
-    return str(record["digest"]) if record.get("mark") == wish.mark and record.get("url") == client.url else None
+    is_this = record.get("mark") == wish.mark and record.get("url") == client.url
+    return str(record.get("digest")) if is_this else None
 
 
 def _progress(on_status: Say) -> Callable[[int, int], None]:

@@ -1,12 +1,11 @@
 """Asks an installed model the held-out rows, as a user would, and scores its answers against the expected ones and the base's."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.contract.rows import BadRow, Row, parse_row, user_message
 from remote.contract.scoring import exact_match, f1, percentile
 from remote.control.errors import ArtifactCorrupt, DataError
@@ -88,11 +87,24 @@ def _report(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        report = json.loads(path.read_text())
+        report = untrusted_json.read_object(path)
+        _check_report(report)
     except (OSError, ValueError) as error:
         remedy = "`./inv pull RUN` brings it again"
         raise ArtifactCorrupt("not a report of `evaluate`", where=str(path), why=str(error), remedy=remedy) from error
-    return report if isinstance(report, dict) else {}
+    return report
+
+
+def _check_report(report: dict[str, Any]) -> None:
+    figures, answers = report.get("base", {}), report.get("answers", [])
+    if not isinstance(figures, dict) or not all(isinstance(figures.get(key, 0), int | float) for key in ("exact_match", "f1")):
+        raise ValueError("`base` does not hold figures")
+    if not isinstance(answers, list) or not all(isinstance(answer, dict) and _is_answer(answer) for answer in answers):
+        raise ValueError("`answers` is not a list of objects with the texts `instruction`, `input` and `base`")
+
+
+def _is_answer(answer: dict[str, Any]) -> bool:
+    return all(isinstance(answer.get(key), str) for key in ("instruction", "base")) and isinstance(answer.get("input"), str | None)
 
 
 def _mean(values: Sequence[float]) -> float:

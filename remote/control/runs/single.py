@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
+from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
 from remote.contract.jobs import Status
-from remote.control.errors import NotFound
+from remote.control.errors import ConfigError, Finding, NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.state import RunState, state_of
@@ -21,7 +22,6 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
     from remote.control.config.check import check
     from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import Playbook, StageEntry
-    from remote.control.errors import ConfigError
     from remote.control.runs.plan import plan_of
 
     wired = {"base": base} if base else {}
@@ -41,7 +41,14 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
 
 
 def plan_export(ledger: Ledger, quantize: str) -> tuple[PlannedStage, ...]:
-    """The stages that export what a run has trained, and pull it: only the pull where that was exported before. Raises NotFound."""
+    """The stages that export what a run has trained, and pull it: only the pull where that was exported before.
+
+    Raises NotFound, and ConfigError for an unknown `quantize`.
+    """
+    quantize = quantize.lower()
+    if quantize not in QUANTIZATIONS:
+        remedy = f"`./inv export {ledger.run_id} --quantize {DEFAULT_QUANTIZATION}`"
+        raise ConfigError([Finding("--quantize", f"`{quantize}` is not known", f"one of {', '.join(QUANTIZATIONS)}", remedy)])
     run = state_of(ledger)
     training = _stage_using(run, ledger, "train", "./inv train")
     wiring = {"adapter": f"{training.label}.adapter", "quantize": quantize}

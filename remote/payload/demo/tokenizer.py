@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from remote.payload.tokenizer_model import CONTROL, UNKNOWN, USER_DEFINED, Piece, read_pieces
+
 SENTENCEPIECE = "mistral_instruct_tokenizer_240323.model.v3"
 """The file in mistral-common that Mistral-7B-v0.3 ships as its tokenizer.model."""
-
-CONTROL, UNKNOWN = 3, 2  # SentencePiece's piece types
 
 CHAT_TEMPLATE = """\
 {%- set turns = messages -%}
@@ -47,10 +47,10 @@ def sentencepiece_file() -> Path:
 
 def build() -> Any:
     """The tokenizer, equal to mistral-common's on text and chats; pads with `<unk>`, so that EOS is learned."""
-    from transformers import LlamaTokenizer
+    from transformers import AddedToken, LlamaTokenizer
 
-    pieces = _pieces()
-    vocabulary = {piece.piece: index for index, piece in enumerate(pieces)}
+    pieces = read_pieces(sentencepiece_file())
+    vocabulary = {piece.text: index for index, piece in enumerate(pieces)}
     tokenizer = LlamaTokenizer(
         vocab=vocabulary,
         merges=_merges(pieces, vocabulary),
@@ -58,8 +58,11 @@ def build() -> Any:
         legacy=False,
         add_prefix_space=False,
         pad_token="<unk>",  # noqa: S106
-        additional_special_tokens=[piece.piece for piece in pieces if piece.type == CONTROL and piece.piece not in ("<s>", "</s>")],
+        additional_special_tokens=[piece.text for piece in pieces if piece.type == CONTROL and piece.text not in ("<s>", "</s>")],
     )
+    # SentencePiece never splits these, wherever a text spells them.
+    whole = [AddedToken(piece.text, normalized=False, special=False) for piece in pieces if piece.type == USER_DEFINED]
+    tokenizer.add_tokens(whole)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -70,22 +73,15 @@ def save(tokenizer: Any, folder: Path) -> None:
     shutil.copyfile(sentencepiece_file(), folder / "tokenizer.model")
 
 
-def _pieces() -> Any:
-    from sentencepiece import sentencepiece_model_pb2
-
-    model = sentencepiece_model_pb2.ModelProto()
-    model.ParseFromString(sentencepiece_file().read_bytes())
-    return model.pieces
-
-
-def _merges(pieces: Any, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+def _merges(pieces: list[Piece], vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     # Byte-pair encoding wants pairs; SentencePiece has only the merged pieces with scores. Every split of a piece into two
-    # pieces is a merge, tried best score first.
+    # pieces is a merge, tried best score first. SentencePiece takes the leftmost of equals, here all runs of spaces: a run grows from
+    # the left, so the split whose left piece is longest is the one that it would take.
     ranked = []
     for piece in pieces:
-        if piece.type in (CONTROL, UNKNOWN):
+        if piece.type in (CONTROL, UNKNOWN, USER_DEFINED):
             continue
-        splits = ((piece.piece[:cut], piece.piece[cut:]) for cut in range(1, len(piece.piece)))
+        splits = ((piece.text[:cut], piece.text[cut:]) for cut in range(1, len(piece.text)))
         known = [pair for pair in splits if pair[0] in vocabulary and pair[1] in vocabulary]
-        ranked += [(-piece.score, vocabulary[left], vocabulary[right], left, right) for left, right in known]
+        ranked += [(-piece.score, -len(left), -len(right), left, right) for left, right in known]
     return [(left, right) for *_, left, right in sorted(ranked)]

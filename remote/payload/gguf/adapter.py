@@ -3,16 +3,40 @@
 import json
 import math
 import re
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
+from remote.contract.file_kind import kind_of_file
 from remote.contract.jobs import Cause
 from remote.payload.fingerprint import entries_of
 from remote.payload.job import StageFailed
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+SAFETENSORS, PICKLED = "a safetensors file", "adapter_model.bin"
 _PREFIX = "base_model.model."
+
+_OTHER_FILES = {
+    PICKLED: "a pickle, which older versions of PEFT wrote",
+    "adapter_model.pt": "a pickle",
+    "adapters.safetensors": "which MLX writes",
+    "adapters.npz": "which MLX writes",
+    "model.safetensors": "a whole model",
+    "model.safetensors.index.json": "a whole model",
+    "pytorch_model.bin": "a whole model",
+}
+"""What a folder may hold instead of an adapter's weights, and what it is."""
+
+_NAMED = r"lora_[AB]\.\w+\.weight$"
+_OTHER_NAMES = {
+    _NAMED: "the adapter's name in them (PEFT's state_dict saved by hand)",
+    r"lora_(down|up)\.": "the names of kohya and diffusers",
+    r"\.lora_[ab]$": "the names of MLX",
+}
+"""Patterns of tensor names that other programs write, and whose they are."""
 
 _UNMERGEABLE = (
     "use_dora",
@@ -83,22 +107,80 @@ def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> A
     return next(matching, default)
 
 
+def _check_patterns(config: dict[str, Any]) -> None:
+    for name in ("rank_pattern", "alpha_pattern"):
+        for key, value in (config.get(name) or {}).items():
+            if not isinstance(value, int | float) or value <= 0:
+                raise ValueError(f"{name} gives {key} {value!r}")
+            re.compile(key)
+
+
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config = untrusted_json.read_object(folder / CONFIG)
+        _check_patterns(config)
         return {**config, "r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise _damaged(folder, f"{CONFIG}: {error!r}") from None
 
 
-def _header(folder: Path) -> dict[str, Any]:
+def require_weights(folder: Path) -> Path:
+    """The adapter's weights, safetensors by their first bytes; raises StageFailed that names what is there instead."""
     path = folder / WEIGHTS
     if not path.is_file():
-        raise _damaged(folder, f"{WEIGHTS} is not there")
+        raise _of_another_format(folder)
+    kind = kind_of_file(path)
+    if kind and kind != SAFETENSORS:
+        raise _foreign(folder, f"{WEIGHTS} is {kind}", _remedy(kind, path))
+    return path
+
+
+def _remedy(kind: str, path: Path) -> str:
+    if "pickle" in kind:
+        return f"rename it to {PICKLED}; then {_conversion(path.with_name(PICKLED))}"
+    if "pointer" in kind:
+        return f"fetch the file itself (`git lfs pull` in the clone that it came from), and put it at {path}"
+    return f"put the {WEIGHTS} that training wrote at {path}"
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    path = require_weights(folder)
     try:
         return entries_of(path)
     except StageFailed as failure:
         raise _damaged(folder, failure.why) from None
+
+
+def _of_another_format(folder: Path) -> StageFailed:
+    for name, what in _OTHER_FILES.items():
+        if (folder / name).is_file():
+            remedy = _conversion(folder / name) if name == PICKLED else f"give a LoRA adapter in PEFT's format: {CONFIG} and {WEIGHTS}"
+            return _foreign(folder, f"it holds {name}, {what}, and no {WEIGHTS}", remedy)
+    return _damaged(folder, f"{WEIGHTS} is not there")
+
+
+def _conversion(pickled: Path) -> str:
+    """The command that makes safetensors of a pickle without running what is in it (`weights_only`)."""
+    source, target = json.dumps(str(pickled)), json.dumps(str(pickled.with_name(WEIGHTS)))
+    tensors = f'torch.load({source}, map_location="cpu", weights_only=True)'
+    saved = f'save_file({{name: value.clone().contiguous() for name, value in {tensors}.items()}}, {target}, {{"format": "pt"}})'
+    return _python(f"import torch; from safetensors.torch import save_file; {saved}")
+
+
+def _renaming(folder: Path) -> str:
+    """The command that takes the adapter's name (`default`) out of the names of its tensors; the file is replaced once the other stands."""
+    path, beside = json.dumps(str(folder / WEIGHTS)), json.dumps(str(folder / f".{WEIGHTS}.new"))
+    renamed = f're.sub("(lora_[AB])[.][a-zA-Z0-9_]+[.]weight$", "\\\\1.weight", name): value for name, value in load_file({path}).items()'
+    code = f'save_file({{{renamed}}}, {beside}, {{"format": "pt"}}); os.replace({beside}, {path})'
+    return _python(f"import os, re; from safetensors.torch import load_file, save_file; {code}")
+
+
+def _python(code: str) -> str:
+    return f"on the box: `{shlex.join([sys.executable, '-c', code])}`, then `./inv resume`"
+
+
+def _foreign(folder: Path, why: str, remedy: str) -> StageFailed:
+    return StageFailed(Cause.ARTIFACT, f"the adapter in {folder} is of another format", why, remedy)
 
 
 def _refuse_unmergeable(folder: Path, config: dict[str, Any]) -> None:
@@ -115,13 +197,14 @@ def _refuse_unmergeable(folder: Path, config: dict[str, Any]) -> None:
 
 def _modules(folder: Path, header: dict[str, Any]) -> dict[str, tuple[str, str]]:
     modules: dict[str, dict[str, str]] = {}
-    strange = []
+    strange: list[str] = []
     for name in header:
         match = re.fullmatch(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight", name)
         if match:
             modules.setdefault(match[1], {})[match[2]] = name
         else:
             strange.append(name)
+    _refuse_other_names(folder, strange)
     if strange:
         why = f"{len(strange)} of its tensors are no LoRA factors: {', '.join(sorted(strange)[:5])}"
         raise _unmergeable(folder, why)
@@ -129,6 +212,14 @@ def _modules(folder: Path, header: dict[str, Any]) -> dict[str, tuple[str, str]]
     if halves or not modules:
         raise _damaged(folder, f"modules without both factors: {', '.join(halves[:5])}" if halves else "it holds no tensors")
     return {module: (factors["A"], factors["B"]) for module, factors in modules.items()}
+
+
+def _refuse_other_names(folder: Path, names: list[str]) -> None:
+    for pattern, what in _OTHER_NAMES.items():
+        found = next((name for name in names if re.search(pattern, name)), None)
+        if found:
+            remedy = _renaming(folder) if pattern == _NAMED else f"convert it to PEFT's names, such as {_PREFIX}MODULE.lora_A.weight"
+            raise _foreign(folder, f"its tensors have {what}, such as {found}", remedy)
 
 
 def _check_rank(folder: Path, module: str, rank: int, shape_a: list[int], shape_b: list[int]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from remote.payload.gguf.gguf_file import Head
+from remote.contract.gguf import Head
 
 ARCHITECTURES = {"MistralForCausalLM": "llama", "LlamaForCausalLM": "llama"}
 """transformers' architecture -> the GGUF's. llama.cpp runs Mistral as llama."""

@@ -13,12 +13,11 @@ from typing import Any
 
 from remote.contract import atomic, digest
 from remote.contract.jobs import Cause
+from remote.payload import tokenizer_model
 from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.gguf.adapter import Adapter, Pair, read_adapter
 from remote.payload.gguf.tensor_file import FLOATS, TensorFile, header_bytes
 from remote.payload.job import StageFailed
-
-TOKENIZER_MODEL = "tokenizer.model"
 
 _BLOCK_VALUES = 1 << 23
 """Values handled at once: 32 MiB in float32, and a few times that with the temporaries."""
@@ -55,17 +54,17 @@ def merge(base: Path, adapter_folder: Path, tokenizer: Path, target: Path) -> No
 def find_tokenizer_model(*folders: Path) -> Path:
     """The SentencePiece model of a tokenizer; raises StageFailed when no folder holds one."""
     for folder in folders:
-        for name in (TOKENIZER_MODEL, f"{TOKENIZER_MODEL}.v3"):
+        for name in (tokenizer_model.NAME, f"{tokenizer_model.NAME}.v3"):
             if (folder / name).is_file():
                 return folder / name
     why = f"looked in {', '.join(map(str, folders))}; without its scores the GGUF would tokenise wrongly"
-    remedy = f"put {TOKENIZER_MODEL} of the base model beside its config.json"
-    raise StageFailed(Cause.MODEL_MISSING, f"the base lacks {TOKENIZER_MODEL}", why, remedy)
+    remedy = f"put {tokenizer_model.NAME} of the base model beside its config.json"
+    raise StageFailed(Cause.MODEL_MISSING, f"the base lacks {tokenizer_model.NAME}", why, remedy)
 
 
 def tokenizer_digest(*folders: Path) -> str:
     """SHA-256 over the tokenizer files that `merge` copies from these folders."""
-    names = (*_TOKENIZER_FILES, TOKENIZER_MODEL, f"{TOKENIZER_MODEL}.v3")
+    names = (*_TOKENIZER_FILES, tokenizer_model.NAME, f"{tokenizer_model.NAME}.v3")
     return digest.of_value([[name, digest.of_file(folder / name)] for folder in folders for name in names if (folder / name).is_file()])
 
 
@@ -162,7 +161,7 @@ def _copy_tokenizer(base: Path, tokenizer: Path, target: Path) -> None:
             shutil.copyfile(tokenizer / name, target / name)
     # transformers' save_pretrained leaves the SentencePiece model out; without it the converter gives every token the
     # same score, says nothing, and the GGUF tokenises wrongly.
-    shutil.copyfile(find_tokenizer_model(base, tokenizer), target / TOKENIZER_MODEL)
+    shutil.copyfile(find_tokenizer_model(base, tokenizer), target / tokenizer_model.NAME)
     settings = target / "tokenizer_config.json"
     # llama.cpp would put a second space before the text that follows [INST].
     atomic.write_json(settings, {**(json.loads(settings.read_text()) if settings.exists() else {}), "add_prefix_space": False})

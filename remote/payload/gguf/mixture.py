@@ -7,7 +7,7 @@ The rules are those of `src/llama-quant.cpp` in the pinned llama.cpp for dense m
 import re
 from dataclasses import dataclass
 
-from remote.payload.gguf.gguf_file import BLOCKS, Tensor
+from remote.contract.gguf import BLOCKS, Tensor
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Mixture:
 
 
 MIXTURES = {
-    "q4_k_s": Mixture("Q4_K", 14),
     "q4_k_m": Mixture("Q4_K", 15),
+    "q4_k_s": Mixture("Q4_K", 14),
+    "q4_0": Mixture("Q4_0", 2),
     "q5_k_m": Mixture("Q5_K", 17),
     "q6_k": Mixture("Q6_K", 18),
     "q8_0": Mixture("Q8_0", 7),

@@ -1,6 +1,7 @@
 """Proves that the GGUF files say what the trained model says: token by token, and log-probability by log-probability."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ _QUANTISED_POSITIONS = 24
 TOLERANCE = {"float32": 0.05, "float16": 0.1, "bfloat16": 0.5}
 """Largest difference of a log-probability, in nats, by the reference's dtype: half precision errs by itself."""
 
-MOST_KL = {"q4_k_s": 0.3, "q4_k_m": 0.25, "q5_k_m": 0.1, "q6_k": 0.05, "q8_0": 0.02}
+MOST_KL = {"q4_0": 0.4, "q4_k_s": 0.3, "q4_k_m": 0.25, "q5_k_m": 0.1, "q6_k": 0.05, "q8_0": 0.02}
 """Largest mean divergence of a quantised model from float16, in nats a token."""
 
 
@@ -60,13 +61,15 @@ class Question:
 
 def check_tokens(checks: Checks, served: Served, tokenizer: Any, chats: list[list[dict[str, str]]]) -> None:
     """Same token ids from transformers and llama.cpp on every chat, rendered by transformers."""
-    differing = []
-    for chat in chats:
-        text = render(tokenizer, chat)
-        if served.tokenize(text) != tokenizer(text, add_special_tokens=False)["input_ids"]:
-            differing.append(text)
+    differing = differing_chats(served.tokenize, tokenizer, chats)
     measured = f"{len(chats) - len(differing)}/{len(chats)} chats" + (f", not {differing[0]!r}" if differing else "")
     checks.add("token ids", measured, f"{len(chats)}/{len(chats)} chats", not differing)
+
+
+def differing_chats(tokenize: Callable[[str], list[int]], tokenizer: Any, chats: list[list[dict[str, str]]]) -> list[str]:
+    """The rendered chats of which `tokenize` makes other tokens than the tokenizer of training."""
+    texts = [render(tokenizer, chat) for chat in chats]
+    return [text for text in texts if tokenize(text) != tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
 def check_rendering(checks: Checks, served: Served, questions: list[Question], start: str) -> None:
@@ -107,11 +110,17 @@ def check_logits(checks: Checks, reference: Reference, questions: list[Question]
 
 def answer_by_base(checks: Checks, reference: Reference, tokenizer: Any, questions: list[Question], most_tokens: int) -> None:
     """Have the base answer too; an adapter that changes no answer does nothing."""
+    differing = 0
     for question in questions:
         ids = reference.base_answer(question.ids, most_tokens, tokenizer.eos_token_id)
-        question.base_answer = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-    differing = sum(question.base_answer != question.answered.text.strip() for question in questions)
+        question.base_answer = _text(tokenizer, ids)
+        # Both decoded by one decoder: llama.cpp leaves out a character that the answer's end cuts, transformers shows it as U+FFFD.
+        differing += question.base_answer != _text(tokenizer, question.answered.tokens)
     checks.add("adapter changes answers", f"{differing}/{len(questions)}", "at least 1", differing > 0)
+
+
+def _text(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def check_quantised(checks: Checks, gguf: Path, questions: list[Question], mixture: str, context: int) -> None:
@@ -129,7 +138,7 @@ def check_quantised(checks: Checks, gguf: Path, questions: list[Question], mixtu
 def _forced(served: Served, question: Question) -> list[tuple[dict[int, float], dict[int, float]]]:
     answer = question.answered
     positions = range(min(len(answer.tokens), _QUANTISED_POSITIONS))
-    return [(answer.tops[at], served.complete(question.ids + answer.tokens[:at], 1, _QUANTISED_TOP).tops[0]) for at in positions]
+    return [(answer.tops[at], served.likeliest(question.ids + answer.tokens[:at], _QUANTISED_TOP)) for at in positions]
 
 
 def divergence_of(p: dict[int, float], q: dict[int, float]) -> float:

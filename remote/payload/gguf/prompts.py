@@ -74,6 +74,11 @@ _TRICKY = (
     "½ ¼ ™ ©",
     "\u4e00\u9fff rare 龘",
     "\x07bell",
+    "melting 🫠 parrot 🦜 Han 漢 rune ᚠ",
+    "𒀀𓂀 𝔘𝔫𝔦 \U0001f9d1\u200d\U0001f680",
+    "18" + " " * 18 + "spaces",
+    "47" + " " * 47 + "and 200" + " " * 200 + "spaces",
+    "tabs" + "\t" * 19 + "and breaks" + "\n" * 19 + "mixed \t \n  \t\t",
 )
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from remote.contract import atomic
+from remote.contract.gguf import BLOCKS, MAGIC, QUANTIZATIONS, U32, VERSION, Head, Tensor, padded, read_head, size_of, string_bytes
 from remote.contract.jobs import Cause
 from remote.payload.gguf import convert
-from remote.payload.gguf.gguf_file import BLOCKS, MAGIC, U32, VERSION, Head, Tensor, padded, read_head, size_of, string_bytes
 from remote.payload.gguf.mixture import MIXTURES, tensor_type
 from remote.payload.job import StageFailed
 
@@ -30,7 +30,7 @@ _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 def quantize(f16: Path, target: Path, mixture: str) -> str:
     """Write `f16` quantised to `target`, whole or not at all; returns what did it. Raises StageFailed."""
     if mixture not in MIXTURES:
-        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of f16, {', '.join(MIXTURES)}")
+        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of {', '.join(QUANTIZATIONS)}")
     program = shutil.which("llama-quantize")
     if program and _by_program(program, f16, target, mixture):
         return program
@@ -65,7 +65,7 @@ def _by_library(f16: Path, target: Path, mixture: str) -> None:
 def types_of(head: Head, mixture: str) -> dict[str, str]:
     """The type that each tensor of the model gets."""
     architecture = head.metadata["general.architecture"]
-    layers = int(head.metadata[f"{architecture}.block_count"])
+    layers = head.metadata.get(f"{architecture}.block_count", 0)
     tied = all(tensor.name != "output.weight" for tensor in head.tensors)
     return {tensor.name: tensor_type(mixture, tensor, layers, tied) for tensor in head.tensors}
 

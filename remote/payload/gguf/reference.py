@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remote.contract import disk
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 
@@ -31,11 +32,11 @@ def choose_precision(parameters: int, gpu_bytes: int, host_bytes: int) -> Precis
     for precision, free in candidates:
         if parameters * _BYTES[precision.dtype] * _ROOM < free:
             return precision
-    need, free = parameters * 2 * _ROOM, max(gpu_bytes, host_bytes)
+    needed, there = disk.apart(parameters * 2 * _ROOM, max(gpu_bytes, host_bytes))
     raise StageFailed(
         Cause.OUT_OF_MEMORY,
         "not enough memory to prove parity",
-        f"the reference needs {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+        f"the reference needs {needed}, {there} are free",
         "use a box with more memory; what was converted so far is kept",
     )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from remote.contract.gguf import NotGGUF, read_head
 from remote.contract.jobs import Cause
-from remote.payload.gguf.gguf_file import NotGGUF, read_head
 from remote.payload.job import StageFailed
 
 _TIMEOUT_SECONDS = 3600  # a 7B model on few cores takes its time
@@ -19,7 +19,7 @@ _SMALL_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Completion:
-    """A greedy answer. `tops` holds, for each position, the log-probabilities of the likeliest tokens by id.
+    """A greedy answer. `tops` holds, for each of `tokens`, the log-probabilities of the likeliest tokens by id.
 
     `tokens` are what was generated, the end of sequence included where the model gave it; `ended` says whether the model ended by itself.
     """
@@ -35,10 +35,11 @@ class Served:
 
     def __init__(self, gguf: Path, context: int) -> None:
         try:
-            read_head(gguf)  # the library says nothing but "failed" to a damaged file
+            head = read_head(gguf)  # the library says nothing but "failed" to a damaged file
         except (NotGGUF, OSError) as error:
             raise StageFailed(Cause.ARTIFACT, f"{gguf.name} is no whole GGUF", str(error), "run the stage again") from None
         self._gguf, self._context = gguf, context
+        self._end = int(head.metadata.get("tokenizer.ggml.eos_token_id", 0))
         self._server: Any = None
         # A proxy for the outside must not see requests to ourselves.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -75,10 +76,21 @@ class Served:
 
     def complete(self, prompt: list[int], most_tokens: int, top: int) -> Completion:
         """Continue token ids greedily, with the `top` likeliest tokens of each position."""
-        greedy = {"temperature": 0, "n_probs": top, "return_tokens": True, "cache_prompt": True}
-        answer = self._post("/completion", {"prompt": prompt, "n_predict": most_tokens, **greedy})
-        tops = [{int(item["id"]): float(item["logprob"]) for item in step["top_logprobs"]} for step in answer["completion_probabilities"]]
-        return Completion(answer["content"], [int(token) for token in answer["tokens"]], tops, answer["stop_type"] == "eos")
+        answer = self._complete(prompt, n_predict=most_tokens, n_probs=top, return_tokens=True)
+        tokens = [int(token) for token in answer["tokens"]]
+        tops = _tops_of_the_start(tokens, answer)
+        tops += [self.likeliest(prompt + tokens[:at], top) for at in range(len(tops), len(tokens))]
+        return Completion(answer["content"], tokens, tops, answer["stop_type"] == "eos")
+
+    def likeliest(self, prompt: list[int], top: int) -> dict[int, float]:
+        """The log-probabilities of the `top` tokens that are likeliest to come next, by id."""
+        # A token that leaves a character unfinished is answered without probabilities. They are those of the position, whatever is
+        # taken from it: so the end of the sequence is taken, which is never half a character.
+        (answered,) = self._complete(prompt, n_predict=1, n_probs=top, logit_bias=[[self._end, 1e6]])["completion_probabilities"]
+        return _top(answered)
+
+    def _complete(self, prompt: list[int], **settings: Any) -> Any:
+        return self._post("/completion", {"prompt": prompt, "temperature": 0, "cache_prompt": True, **settings})
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         url, headers = self._server.listening_address + path, {"Content-Type": "application/json"}
@@ -89,6 +101,20 @@ class Served:
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")[:500]
             raise StageFailed(Cause.CODE, f"llama.cpp refused {path} on {self._gguf.name}", said) from None
+
+
+def _tops_of_the_start(tokens: list[int], answer: dict[str, Any]) -> list[dict[int, float]]:
+    """The probabilities of the tokens up to the first that came without any: llama.cpp leaves out those within a character."""
+    tops = []
+    for token, answered in zip(tokens, answer.get("completion_probabilities", ()), strict=False):
+        if answered["id"] != token:
+            break
+        tops.append(_top(answered))
+    return tops
+
+
+def _top(answered: dict[str, Any]) -> dict[int, float]:
+    return {int(item["id"]): float(item["logprob"]) for item in answered["top_logprobs"]}
 
 
 def _threads(gguf: Path) -> int:

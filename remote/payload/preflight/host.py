@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remote.contract.checks import Check, Verdict, judge, skipped
+from remote.contract.disk import apart
 from remote.contract.paths import BoxPaths
 from remote.payload.environment import OLDEST_PYTHON
 from remote.payload.preflight.request import Request
@@ -42,15 +43,17 @@ def python() -> Check:
 def disk(request: Request) -> Check:
     """Free space under Windlass's folder."""
     root = BoxPaths.of_release().root
-    free, need = shutil.disk_usage(root).free / GB, request.thresholds.get("disk_gb", 1.0)
+    free, need = shutil.disk_usage(root).free, request.thresholds.get("disk_gb", 1.0) * GB
+    has, needs = apart(free, need)
     remedy = f"free space under {root}, or raise `disk_gb` of the box in inventory.yaml"
-    return judge(free >= need, "disk", f"{free:.1f} GB free", f"{need:.1f} GB", remedy)
+    return judge(free >= need, "disk", f"{has} free", needs, remedy)
 
 
 def memory(request: Request) -> Check:
     """Memory that a new process may use: what is available, within the limit of the control group."""
-    free, need = available_bytes() / GB, request.thresholds.get("host_gb", 1.0)
-    return judge(free >= need, "memory", f"{free:.1f} GB available", f"{need:.1f} GB", "end other programs, or use a larger instance type")
+    free, need = available_bytes(), request.thresholds.get("host_gb", 1.0) * GB
+    has, needs = apart(free, need)
+    return judge(free >= need, "memory", f"{has} available", needs, "end other programs, or use a larger instance type")
 
 
 def available_bytes() -> int:
@@ -112,7 +115,8 @@ def _free(found: Gpu, request: Request) -> Check:
     if need is None:
         return skipped("gpu memory", f"{found.free_gb:.1f} GB free; no estimate for this model")
     remedy = "end what uses the GPU (`nvidia-smi`), halve `batch` and double `accumulation`, or write `recompute: true`"
-    return judge(found.free_gb >= need, "gpu memory", f"{found.free_gb:.1f} GB free", f"about {need:.1f} GB", remedy)
+    has, needs = apart(found.free_gb * GB, need * GB)
+    return judge(found.free_gb >= need, "gpu memory", f"{has} free", f"about {needs}", remedy)
 
 
 def _capability(found: Gpu, request: Request) -> Check:

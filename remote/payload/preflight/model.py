@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.checks import Check, Verdict, judge
+from remote.payload import tokenizer_model
 from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.job import StageFailed
 from remote.payload.preflight.request import Request
@@ -50,11 +52,27 @@ def read_weights(folder: Path) -> Weights:
 
 
 def tokenizer_files(folder: Path) -> Check:
-    """The files that a tokenizer is read from."""
-    has = [name for name in ("tokenizer_config.json", "tokenizer.json", "tokenizer.model") if (folder / name).is_file()]
-    whole = "tokenizer_config.json" in has and len(has) > 1
-    expected = "tokenizer_config.json with tokenizer.json or tokenizer.model"
-    return judge(whole, "tokenizer files", ", ".join(has) or "none", expected, f"download the tokenizer files again into {folder}")
+    """The files that a tokenizer is read from: there, whole, and all of one tokenizer."""
+    names = ("tokenizer_config.json", "tokenizer.json", tokenizer_model.NAME)
+    has = [name for name in names if (folder / name).is_file()]
+    # From tokenizer.model alone transformers guesses the merges, and gives half of all runs of spaces other tokens.
+    expected, remedy = "tokenizer_config.json and tokenizer.json", f"download the tokenizer files again into {folder}"
+    if not set(names[:2]) <= set(has):
+        return judge(False, "tokenizer files", ", ".join(has) or "none", expected, remedy)
+    try:
+        tokenizer_model.check_folder(folder, _vocab_size(folder))
+    except ValueError as error:
+        return judge(False, "tokenizer files", str(error), f"{expected}, and tokenizer.model of the same tokenizer", remedy)
+    remedy = f"download tokenizer.model into {folder}: `export` needs it"
+    return judge(names[2] in has, "tokenizer files", ", ".join(has), ", ".join(names), remedy, Verdict.WARN)
+
+
+def _vocab_size(folder: Path) -> int | None:
+    try:
+        size = untrusted_json.read_object(folder / "config.json").get("vocab_size")
+    except (OSError, ValueError):
+        return None  # said by the check of the model itself
+    return size if isinstance(size, int) else None
 
 
 def embedding_rows(folder: Path) -> int | None:

@@ -14,7 +14,7 @@ from remote.contract.rows import BadRow, Row, parse_row
 from remote.contract.scoring import exact_match, f1, percentile
 from remote.payload.evaluation.answering import Answer, answers
 from remote.payload.evaluation.bootstrap import FEW, gain
-from remote.payload.gguf.adapter import WEIGHTS
+from remote.payload.gguf.adapter import require_weights
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 from remote.payload.stages.prompt import encode, prompt_ids
@@ -70,8 +70,7 @@ def load(base: Path, adapter: Path, settings: Settings) -> Any:
     """The quantised base with the adapter on it, ready to answer."""
     from peft import PeftModel
 
-    if not (adapter / WEIGHTS).is_file():  # PEFT would take a pickle in its place
-        raise StageFailed(Cause.ARTIFACT, f"no adapter in {adapter}", f"{WEIGHTS} is not there", "run the stage that trained it again")
+    require_weights(adapter)  # PEFT would take a pickle in its place
     model = PeftModel.from_pretrained(models.load_base(base, settings), adapter)
     models.set_dropout(model, active=False)
     return model

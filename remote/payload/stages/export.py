@@ -13,13 +13,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, disk
+from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS, read_head
 from remote.contract.jobs import Cause
-from remote.payload import fingerprint
+from remote.payload import fingerprint, tokenizer_model
 from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
 from remote.payload.gguf.checks import ARCHITECTURES, Checks, check_head
-from remote.payload.gguf.gguf_file import read_head
-from remote.payload.gguf.mixture import MIXTURES
+from remote.payload.gguf.foresight import SentencePieceTokens
 from remote.payload.gguf.parity import Question
 from remote.payload.gguf.reference import Reference, choose_precision, free_memory
 from remote.payload.gguf.served import Served
@@ -91,7 +91,8 @@ def main(job: Job) -> None:
     val = job.input("val") if "val" in job.spec.inputs else None
     config, checks, progress = _config(base), Checks(), Progress(job)
     base_fingerprint = _check_base(checks, base, adapter)
-    tokenizer_folder, tokenizer = _tokenizer(base, adapter)
+    tokenizer_folder, tokenizer = _tokenizer(base, adapter, config.get("vocab_size"))
+    _check_tokens_will_agree(base, tokenizer_folder, tokenizer, prompts.conversations(val))
     models = Models(base, adapter, tokenizer_folder, job.artifact("model-f16.gguf"), job.artifact(f"model-{mixture}.gguf"))
     _few_threads(base)
     _make_files(job, models, mixture, base_fingerprint, progress)
@@ -110,9 +111,9 @@ def main(job: Job) -> None:
 
 
 def _mixture(job: Job) -> str:
-    mixture = str(job.option("quantize") or "q4_k_m").lower()
-    if mixture != "f16" and mixture not in MIXTURES:
-        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of f16, {', '.join(MIXTURES)}")
+    mixture = str(job.option("quantize") or DEFAULT_QUANTIZATION).lower()
+    if mixture not in QUANTIZATIONS:
+        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of {', '.join(QUANTIZATIONS)}")
     return mixture
 
 
@@ -137,17 +138,37 @@ def _check_base(checks: Checks, base: Path, adapter: Path) -> str:
     return found
 
 
-def _tokenizer(base: Path, adapter: Path) -> tuple[Path, Any]:
+def _tokenizer(base: Path, adapter: Path, vocab_size: int | None) -> tuple[Path, Any]:
     """The tokenizer that training used: the adapter's where it brings one, else the base's."""
     from transformers import AutoTokenizer
 
     folder = adapter if (adapter / "tokenizer_config.json").exists() else base
-    merge.find_tokenizer_model(base, folder)
+    model = merge.find_tokenizer_model(base, folder)
+    try:
+        tokenizer_model.check_folder(folder, vocab_size, model)
+    except ValueError as error:
+        raise _wrong_tokenizer(model, str(error)) from None
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.chat_template:
         remedy = f"put the chat_template.jinja that training used into {base}"
         raise StageFailed(Cause.CONFIG, "the tokenizer has no chat template", f"looked in {folder}", remedy)
     return folder, tokenizer
+
+
+def _check_tokens_will_agree(base: Path, folder: Path, tokenizer: Any, chats: list[list[dict[str, str]]]) -> None:
+    """Raises StageFailed where llama.cpp would tokenise otherwise than training did: known now, not after merging and converting."""
+    model = merge.find_tokenizer_model(base, folder)
+    foreseen = SentencePieceTokens(model, tokenizer.get_added_vocab())
+    differing = parity.differing_chats(foreseen.of, tokenizer, chats)
+    if differing:
+        how = f"on {len(differing)} of {len(chats)} chats, such as {differing[0][:200]!r}"
+        without = "" if (folder / "tokenizer.json").is_file() else f"; {folder} lacks tokenizer.json, and transformers guessed its merges"
+        raise _wrong_tokenizer(model, f"training's tokenizer and {model.name} give other tokens {how}{without}")
+
+
+def _wrong_tokenizer(model: Path, why: str) -> StageFailed:
+    remedy = "download the tokenizer files of the base model again (tokenizer.json, tokenizer.model, tokenizer_config.json)"
+    return StageFailed(Cause.MODEL_MISSING, f"the tokenizer in {model.parent} is not the base's", why, remedy, "nothing was merged")
 
 
 def _make_files(job: Job, models: Models, mixture: str, base_fingerprint: str, progress: Progress) -> None:
@@ -189,7 +210,8 @@ def _require_space(folder: Path, base: Path, mixture: str) -> None:
     """Room for the merged model and the GGUF in two bytes a parameter each, and for the quantised one in about one."""
     need, free = _parameters(base) * (4 if mixture == "f16" else 5), shutil.disk_usage(folder).free
     if need > free:
-        why = f"merged model and GGUF files need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        needed, there = disk.apart(need, free)
+        why = f"merged model and GGUF files need {needed}, {there} are free"
         raise StageFailed(Cause.DISK_FULL, f"not enough disk space under {folder}", why, "free space, then `./inv resume`")
 
 

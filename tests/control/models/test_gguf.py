@@ -29,8 +29,9 @@ def test_what_it_tells(tmp_path: Path, whole: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: b"", "0 bytes"),
+        (lambda content: b"", "empty"),
         (lambda content: b"GGML" + content[4:], "not with GGUF"),
+        (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (lambda content: content[:4] + struct.pack("<I", 9) + content[8:], "version 9"),
         (lambda content: content[:8] + struct.pack("<Q", 0) + content[16:], "0 tensors"),
         (lambda content: content[:8] + struct.pack("<Q", 1 << 60) + content[16:], "tensors"),

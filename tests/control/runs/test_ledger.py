@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remote.contract.gguf import QUANTIZATIONS
 from remote.contract.jobs import Status
-from remote.control.errors import Busy, NotFound
+from remote.control.errors import Busy, ConfigError, NotFound
 from remote.control.runs.ledger import Ledger, all_runs, find_run
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.receipt import receipt_of
@@ -180,6 +181,19 @@ def test_an_export_that_was_made_is_only_brought(hauled):
     for _ in range(2):
         extend(hauled, plan_export(hauled, "q4_k_m"), "export")
         assert [stage.label for stage in state_of(hauled).plan.stages] == ["train", "export", "install", "validate", "bring"]
+
+
+@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+def test_every_quantisation_can_be_asked_for(hauled, quantize):
+    extend(hauled, plan_export(hauled, quantize.upper()), "export")
+    assert quantize in {stage.wiring.get("quantize") for stage in state_of(hauled).plan.stages}
+
+
+def test_an_unknown_quantisation_is_found_before_the_box_is_asked(hauled):
+    with pytest.raises(ConfigError) as caught:
+        plan_export(hauled, "q3")
+    (line, *_) = caught.value.lines()
+    assert "`q3` is not known" in line and "q4_k_s, q4_0" in line and "./inv export" in line
 
 
 def test_the_same_install_runs_again_in_its_place_and_another_beside_it(hauled):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def reference():
     return ids
 
 
+@pytest.fixture(scope="module")
+def pieces():
+    from sentencepiece import SentencePieceProcessor
+
+    return SentencePieceProcessor(model_file=str(tokenizer.sentencepiece_file()))
+
+
 def chat(*contents, system=None):
     turns = [{"role": role, "content": content} for role, content in zip(itertools.cycle(["user", "assistant"]), contents, strict=False)]
     return [{"role": "system", "content": system}, *turns] if system else turns
@@ -55,6 +63,56 @@ def test_chats_have_the_ids_of_mistral_common(saved, reference):
     assert len(chats) >= 50
     differing = [found for found in chats if saved[1].apply_chat_template(found, return_dict=False) != reference(found)]
     assert differing == []
+
+
+RUNS = [" ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "a", "=", "-", "0", "ab", "é", "漢", "🫠", "ᚠ", "ि", " \t", " \n"]
+
+
+@pytest.mark.parametrize("unit", RUNS, ids=ascii)
+def test_runs_of_up_to_200_are_those_of_sentencepiece_and_mistral_common(saved, pieces, unit):
+    encode = saved[1].backend_tokenizer.encode
+    for text in [f"{before}{unit * count}{after}" for count in range(1, 201) for before in ("", "x", "x ") for after in ("", "y", " y")]:
+        # SentencePiece puts a space before every text; the template puts none, as mistral-common's does with [INST] before it.
+        assert encode(f" {text}", add_special_tokens=False).ids == pieces.EncodeAsIds(text), ascii(text)
+
+
+def test_runs_of_spaces_in_chats_are_those_of_mistral_common(saved, reference):
+    chats = [chat(f"a{' ' * count}b", f"c{' ' * count}d", f"{' ' * count}e") for count in range(1, 201)]
+    assert [found for found in chats if saved[1].apply_chat_template(found, return_dict=False) != reference(found)] == []
+
+
+def test_texts_of_all_scripts_are_those_of_sentencepiece(saved, pieces):
+    generator = random.Random(7)
+    every = [chr(code) for code in range(0x21, 0x30000) if chr(code).isprintable()]
+    alphabets = [*RUNS, *(every[start : start + 256] for start in range(0, len(every), 256))]
+    encode = saved[1].backend_tokenizer.encode
+    for alphabet in alphabets * 3:
+        some = [*generator.sample(list(alphabet), min(len(alphabet), 6)), *generator.sample(RUNS, 3)]
+        text = "".join(generator.choice(some) * generator.choice((1, 1, 2, 5, 19)) for _ in range(60))
+        assert encode(f" {text}", add_special_tokens=False).ids == pieces.EncodeAsIds(text), ascii(text)
+    assert len(alphabets) > 300
+
+
+def test_every_piece_alone_and_repeated_is_that_of_sentencepiece(saved, pieces):
+    encode = saved[1].backend_tokenizer.encode
+    ordinary = [
+        pieces.IdToPiece(index) for index in range(pieces.GetPieceSize()) if not (pieces.IsControl(index) or pieces.IsUnknown(index))
+    ]
+    texts = [piece.replace("▁", " ") * count for piece in ordinary for count in (1, 3, 7)]
+    assert [text for text in texts if encode(f" {text}", add_special_tokens=False).ids != pieces.EncodeAsIds(text)] == []
+
+
+def test_the_merges_that_the_hub_ships_are_right_too(saved, pieces):
+    """tokenizer.json of Mistral's repositories was made by this function of transformers."""
+    from transformers.convert_slow_tokenizer import generate_merges
+
+    from remote.payload.tokenizer_model import CONTROL, UNKNOWN, USER_DEFINED, read_pieces
+
+    read = read_pieces(tokenizer.sentencepiece_file())
+    vocabulary = {piece.text: index for index, piece in enumerate(read)}
+    merged = {piece.text: piece.score for piece in read if piece.type not in (CONTROL, UNKNOWN, USER_DEFINED)}
+    theirs = generate_merges(vocabulary, merged)
+    assert theirs == [tuple(pair) for pair in json.loads((saved[0] / "tokenizer.json").read_text())["model"]["merges"]]
 
 
 def test_the_rows_of_the_demo_have_the_ids_of_mistral_common(saved, reference):

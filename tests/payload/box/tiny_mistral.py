@@ -3,13 +3,25 @@
 import json
 from pathlib import Path
 
+BYTES = slice(771, 1027)
+"""The ids of <0x00> to <0xFF> in the v3 vocabulary."""
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def save_base(
-    folder: Path, *, hidden: int = 256, layers: int = 2, dtype: str = "float32", max_shard_size: str = "5GB", tied: bool = False
+    folder: Path,
+    *,
+    hidden: int = 256,
+    layers: int = 2,
+    dtype: str = "float32",
+    max_shard_size: str = "5GB",
+    tied: bool = False,
+    bytes_favoured: float = 1.0,
 ) -> Path:
-    """A random Mistral of `hidden` columns in `folder`, sharded when `max_shard_size` is small."""
+    """A random Mistral of `hidden` columns in `folder`, sharded when `max_shard_size` is small.
+
+    With `bytes_favoured` above one it likes to say bytes, as a model does that writes characters which its vocabulary lacks.
+    """
     import torch
     from transformers import MistralConfig, MistralForCausalLM
 
@@ -35,6 +47,7 @@ def save_base(
     model = MistralForCausalLM(config)
     with torch.no_grad():  # spread the logits, so that greedy choices are not ties
         model.lm_head.weight.mul_(8)
+        model.lm_head.weight[BYTES].mul_(bytes_favoured)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
     tokenizer.save(tokenizer.build(), folder)
     return folder

@@ -1,84 +1,12 @@
-"""The head of a GGUF file, the types of a mixture, and the conditions on the result."""
-
-import struct
+"""The types of a mixture, and the conditions on the result."""
 
 import pytest
 
+from remote.contract.gguf import QUANTIZATIONS, Head, Tensor
+from remote.control.models.gguf import FILE_TYPES
 from remote.payload.gguf.checks import Checks, check_head, distinct_scores
-from remote.payload.gguf.gguf_file import BLOCKS, NotGGUF, Tensor, read_head, size_of, string_bytes
-from remote.payload.gguf.mixture import tensor_type
-from remote.payload.gguf.parity import divergence_of
-
-
-def pair(key, kind, value):
-    return string_bytes(key) + struct.pack("<I", kind) + value
-
-
-def array(kind, items):
-    return struct.pack("<IQ", kind, len(items)) + b"".join(items)
-
-
-def write(path, pairs, tensors=(("t", 0, (4, 2)),), version=3):
-    infos, data = b"", b""
-    for name, kind, dims in tensors:
-        infos += string_bytes(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, len(data))
-        data += bytes(4 * dims[0] * dims[1])
-    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(pairs)) + b"".join(pairs) + infos
-    path.write_bytes(head + bytes(-len(head) % 32) + data)
-    return path
-
-
-PAIRS = [
-    pair("general.architecture", 8, string_bytes("llama")),
-    pair("n", 4, struct.pack("<I", 7)),
-    pair("f", 6, struct.pack("<f", 0.5)),
-    pair("yes", 7, b"\x01"),
-    pair("words", 9, array(8, [string_bytes("a"), string_bytes("ü")])),
-    pair("nested", 9, array(9, [array(4, [struct.pack("<I", 1)]), array(4, [])])),
-    pair("scores", 9, array(6, [struct.pack("<f", x) for x in (-1.0, -2.0)])),
-]
-
-
-def test_metadata_and_tensors_are_read(tmp_path):
-    head = read_head(write(tmp_path / "m.gguf", PAIRS, [("t", 0, (4, 2)), ("u", 0, (8, 1))]))
-    assert head.metadata == {
-        "general.architecture": "llama",
-        "n": 7,
-        "f": 0.5,
-        "yes": True,
-        "words": ["a", "ü"],
-        "nested": [[1], []],
-        "scores": [-1.0, -2.0],
-    }
-    found = [(tensor.name, tensor.type, tensor.dims, tensor.size) for tensor in head.tensors]
-    assert found == [("t", "F32", (4, 2), 32), ("u", "F32", (8, 1), 32)]
-    assert b"".join(head.raw.values()) == b"".join(PAIRS)
-    assert head.tensors[1].offset + 32 == (tmp_path / "m.gguf").stat().st_size
-
-
-def test_every_cut_is_noticed(tmp_path):
-    raw = write(tmp_path / "m.gguf", PAIRS).read_bytes()
-    for length in range(0, len(raw), 3):
-        (tmp_path / "cut.gguf").write_bytes(raw[:length])
-        with pytest.raises(NotGGUF):
-            read_head(tmp_path / "cut.gguf")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"not a gguf at all, but long enough",
-        b"GGUF" + struct.pack("<IQQ", 2, 0, 0),
-        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1 << 62),
-        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("k", 77, b""),
-        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair("k", 9, struct.pack("<IQ", 8, 1 << 60)),
-        b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + string_bytes("t") + struct.pack("<I", 99),
-    ],
-)
-def test_nonsense_is_refused(tmp_path, content):
-    (tmp_path / "m.gguf").write_bytes(content)
-    with pytest.raises(NotGGUF):
-        read_head(tmp_path / "m.gguf")
+from remote.payload.gguf.mixture import MIXTURES, tensor_type
+from remote.payload.gguf.parity import MOST_KL, divergence_of
 
 
 def typed(mixture, name, columns=4096, layers=32, tied=False, rows=4):
@@ -107,6 +35,11 @@ def test_layers_that_deserve_more_bits():
         ("q4_k_s", "blk.4.attn_v.weight", "Q4_K"),
         ("q4_k_s", "blk.3.ffn_down.weight", "Q5_K"),
         ("q4_k_s", "blk.4.ffn_down.weight", "Q4_K"),
+        ("q4_0", "output.weight", "Q6_K"),
+        ("q4_0", "token_embd.weight", "Q4_0"),
+        ("q4_0", "blk.0.attn_v.weight", "Q4_0"),
+        ("q4_0", "blk.0.ffn_down.weight", "Q4_0"),
+        ("q4_0", "blk.0.ffn_norm.weight", "F16"),
         ("q6_k", "blk.4.ffn_down.weight", "Q6_K"),
         ("q8_0", "output.weight", "Q8_0"),
         ("q8_0", "blk.0.attn_v.weight", "Q8_0"),
@@ -114,6 +47,11 @@ def test_layers_that_deserve_more_bits():
 )
 def test_types_by_name(mixture, name, kind):
     assert typed(mixture, name) == kind
+
+
+def test_every_quantisation_on_offer_can_be_made_and_is_bounded():
+    assert set(QUANTIZATIONS) == {*MIXTURES, "f16"} == {*MOST_KL, "f16"}
+    assert {mixture.file_type: name.upper() for name, mixture in MIXTURES.items()}.items() <= FILE_TYPES.items()
 
 
 def test_tied_embeddings_are_typed_as_the_output():
@@ -129,6 +67,9 @@ def test_tied_embeddings_are_typed_as_the_output():
         ("q4_k_m", 96, "output.weight", "Q8_0"),
         ("q4_k_m", 40, "blk.4.attn_q.weight", "F16"),
         ("q8_0", 40, "output.weight", "F16"),
+        ("q4_0", 96, "output.weight", "Q8_0"),
+        ("q4_0", 96, "blk.4.attn_q.weight", "Q4_0"),
+        ("q4_0", 40, "blk.4.attn_q.weight", "F16"),
     ],
 )
 def test_columns_that_fill_no_block_get_another_type(mixture, columns, name, kind):
@@ -138,13 +79,6 @@ def test_columns_that_fill_no_block_get_another_type(mixture, columns, name, kin
 
 def test_vectors_stay_as_they_are():
     assert tensor_type("q4_k_m", Tensor("blk.0.attn_q.weight", "F32", (4096,), 0, 0), 32, False) == "F32"
-
-
-def test_sizes_of_types():
-    assert size_of("Q4_K", (256, 2)) == 288
-    with pytest.raises(NotGGUF):
-        size_of("Q4_K", (128, 2))
-    assert {kind: 8 * width / values for kind, (_, values, width) in BLOCKS.items()}["Q6_K"] == 6.5625
 
 
 CONFIG = {
@@ -170,11 +104,9 @@ HEAD = {
 }
 
 
-def head_checks(tmp_path, **changes):
+def head_checks(**changes):
     checks = Checks()
-    metadata = {**HEAD, **changes}
-    head = read_head(write(tmp_path / "m.gguf", PAIRS))
-    check_head(checks, type(head)(metadata, {}, (), 32), CONFIG, {"bos": 1, "eos": 2}, "T")
+    check_head(checks, Head({**HEAD, **changes}, {}, (), 32), CONFIG, {"bos": 1, "eos": 2}, "T")
     return [check.name for check in checks.failed]
 
 
@@ -191,9 +123,9 @@ def head_checks(tmp_path, **changes):
         ("tokenizer.ggml.scores", [-1000.0] * 3, "tokenizer scores"),
     ],
 )
-def test_each_condition_can_fail(tmp_path, key, value, name):
-    assert head_checks(tmp_path) == []
-    assert name in head_checks(tmp_path, **{key: value})
+def test_each_condition_can_fail(key, value, name):
+    assert head_checks() == []
+    assert name in head_checks(**{key: value})
 
 
 def test_scores_of_special_tokens_do_not_count():
