@@ -6,6 +6,9 @@ from pathlib import Path
 CODE = Path(__file__).resolve().parents[2]
 """The checkout that holds `remote/`, `templates/` and the shipped playbooks."""
 
+MARK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{2,60}$"
+"""What the mark in `mark_file` looks like, drawn or named by the inventory."""
+
 
 def root() -> Path:
     """The user's project: `WINDLASS_PROJECT`, or the checkout itself."""

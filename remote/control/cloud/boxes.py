@@ -124,8 +124,11 @@ def listing(inventory: Any) -> list[Box]:
     can't be asked is `unknown`, its note says why.
     """
     entries = list(inventory.boxes.values())
-    providers = dict.fromkeys(entry.provider for entry in entries if entry.provider != "static")
-    clouds = {provider: _Cloud.asked(provider, entries) for provider in providers}
+    forgotten = history.forgotten(inventory)
+    providers = dict.fromkeys(entry.provider for entry in (*entries, *forgotten) if entry.provider != "static")
+    if providers:
+        identity.project_mark()  # damaged, it is the error of the whole listing, not a note on each box
+    clouds = {provider: _Cloud.asked(provider, entries, forgotten) for provider in providers}
     shown = instances.side_by_side(lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries)
     return [*(box for some in shown for box in some), *(stray for cloud in clouds.values() for stray in cloud.strays())]
 
@@ -160,23 +163,26 @@ def _provider(entry: Any) -> Provider:
 
 @dataclass(frozen=True)
 class _Cloud:
-    """What one provider told, region by region: the instances, or the error. `entries` are its boxes in the inventory."""
+    """What one provider told, region by region: the instances, or the error. `entries` are its boxes in the inventory; `any_entry` is
+    one of them, or of those that only the history knows."""
 
     entries: list[Any]
+    any_entry: Any
     told: dict[str, list[Instance] | WindlassError]
 
     @classmethod
-    def asked(cls, provider: str, entries: list[Any]) -> "_Cloud":
+    def asked(cls, provider: str, entries: list[Any], forgotten: list[Any]) -> "_Cloud":
         """Ask every region of every entry at once. To look starts nothing."""
         mine = [entry for entry in entries if entry.provider == provider]
-        regions = list(dict.fromkeys(region for entry in mine for region in _regions(entry)))
+        everything = [*mine, *(entry for entry in forgotten if entry.provider == provider)]
+        regions = list(dict.fromkeys(region for entry in everything for region in _regions(entry)))
         try:
-            home = endpoint.of_entry(mine[0], start=False)
+            home = endpoint.of_entry(everything[0], start=False)
         except WindlassError as error:
-            return cls(mine, dict.fromkeys(regions, error))
+            return cls(mine, everything[0], dict.fromkeys(regions, error))
         ids = [entry.instance_id for entry in mine if entry.instance_id]
         answers = instances.side_by_side(lambda region: _look(home.in_region(region), ids), regions)
-        return cls(mine, dict(zip(regions, answers, strict=True)))
+        return cls(mine, everything[0], dict(zip(regions, answers, strict=True)))
 
     def of_entry(self, entry: Any) -> list[Box]:
         """The box of an entry; several, where several instances bear its name."""
@@ -185,6 +191,7 @@ class _Cloud:
         fresh = [each for each in mine if not each.is_replaced]
         doubled = "more than one instance is this box" if len(fresh or mine) > 1 else ""
         notes = {each.id: "being replaced: `./inv launch` ends it" if fresh and each.is_replaced else doubled for each in mine}
+        notes |= {each.id: note for each in mine if (note := self._lost(each))}
         if mine:
             return [Ec2(entry, each.there).box_of(each, notes[each.id]) for each in mine]
         errors = (self.told[region] for region in _regions(entry))
@@ -197,8 +204,16 @@ class _Cloud:
         found = [each for region in self.told for each in self._known(region)]
         strays = [each for each in found if each.tag(identity.BOX_TAG) not in names and each.id not in ids]
         note = "not in inventory.yaml: add it there, or `./inv reap --everything` once its time is over"
-        some = self.entries[0]
-        return [replace(Ec2(some, each.there).box_of(each, note), name=each.tag(identity.BOX_TAG), key=None) for each in strays]
+        shown = [(each, Ec2(self.any_entry, each.there).box_of(each, self._lost(each) or note)) for each in strays]
+        return [replace(box, name=each.tag(identity.BOX_TAG), key=None) for each, box in shown]
+
+    def _lost(self, each: Instance) -> str:
+        """What is wrong with an instance that this checkout launched and its mark does not find any more; else nothing."""
+        mark = each.tag(identity.PROJECT_TAG)
+        if mark == identity.project_mark() or each.id in {entry.instance_id for entry in self.entries}:
+            return ""
+        why, command = identity.lost_sight_of(mark, each.id, each.there.region)
+        return f"{why}: `{command}`"
 
     def _known(self, region: str) -> list[Instance]:
         told = self.told[region]
@@ -214,7 +229,8 @@ def _look(there: endpoint.Endpoint, ids: list[str]) -> list[Instance] | Windlass
         tagged = instances.of_project(there)
         known = {each.id for each in tagged}
         adopted = instances.by_ids(there, [each for each in ids if each not in known])
-        return [each for each in (*tagged, *adopted) if not each.is_gone]
+        lost = instances.lost_sight_of(None, [there], [*tagged, *adopted])
+        return [each for each in (*tagged, *adopted, *lost) if not each.is_gone]
     except WindlassError as error:
         return error
 

@@ -76,16 +76,21 @@ class Place:
 
     @cached_property
     def instances(self) -> list[Instance]:
-        """Every instance of the project that is not terminated, and those that the inventory names by id."""
+        """Every instance of the project that is not terminated, those that the inventory names by id, and those that were launched here."""
         tagged = instances.of_project(self.there)
         named = instances.by_ids(self.there, [each for each in self.ids if each not in {one.id for one in tagged}])
-        return [each for each in (*tagged, *named) if not each.is_gone]
+        lost = instances.lost_sight_of(None, [self.there], [*tagged, *named])
+        return [each for each in (*tagged, *named, *lost) if not each.is_gone]
+
+    def is_lost(self, instance: Instance) -> bool:
+        """Whether this checkout launched it and its mark does not find it any more."""
+        return instance.tag(identity.PROJECT_TAG) != identity.project_mark() and instance.id not in self.ids
 
     @cached_property
     def volumes(self) -> list[dict[str, Any]]:
         """Volumes with the project's tag, and those of instances that others made: they bear no tag of ours."""
         found = self._pages("describe_volumes", "Volumes", self.tagged)
-        if ids := [each.id for each in self.instances if each.is_adopted or each.id in self.ids]:
+        if ids := [each.id for each in self.instances if each.is_adopted or self.is_lost(each) or each.id in self.ids]:
             found += self._pages("describe_volumes", "Volumes", [{"Name": "attachment.instance-id", "Values": ids}])
         return list({volume["VolumeId"]: volume for volume in found}.values())
 
@@ -158,8 +163,9 @@ def spilled(inventory: Any) -> tuple[tuple[Bucket, list[Spilled]] | None, list[s
 def places(inventory: Any, everywhere: bool = False) -> list[Place]:
     """Every region where boxes of the inventory may be. A cloud that is down holds nothing that costs, and is left out."""
     found: list[Place] = []
-    for provider in dict.fromkeys(entry.provider for entry in inventory.boxes.values() if entry.provider != "static"):
-        mine = [entry for entry in inventory.boxes.values() if entry.provider == provider]
+    entries = [*inventory.boxes.values(), *history.forgotten(inventory)]
+    for provider in dict.fromkeys(entry.provider for entry in entries if entry.provider != "static"):
+        mine = [entry for entry in entries if entry.provider == provider]
         regions = [region for entry in mine for region in (*regions_of(entry), *history.regions(entry.name))]
         ids = tuple(entry.instance_id for entry in mine if entry.instance_id)
         if provider == "embedded" and not _is_up(mine[0]):
@@ -270,16 +276,20 @@ def _kept_in(where: Bucket, jobs: list[Spilled]) -> Item:
 
 def _instance(each: Instance, place: Place) -> Item:
     box, what = each.tag(identity.BOX_TAG), f"{each.facts['InstanceType']} {each.market}"
+    lost = ""
+    if place.is_lost(each):
+        why, command = identity.lost_sight_of(each.tag(identity.PROJECT_TAG), each.id, place.there.region)
+        lost = f"{why}: `{command}`"
     since = each.facts.get("LaunchTime")
     if each.state not in ("pending", "running"):
-        return Item("instance", each.id, box, place.there.region, what, each.state, 0.0, since)
+        return Item("instance", each.id, box, place.there.region, what, each.state, 0.0, since, note=lost)
     compute = _compute(each, place)
     address = (place.usd("address") or 0) if each.facts.get("PublicIpAddress") else 0
     hourly = None if compute is None else compute + address
     disks = sum(_volume(volume, place).hourly_usd or 0 for volume in place.volumes if holder(volume) == each.id)
     hours = (place.now - since).total_seconds() / 3600 if since else 0
     so_far = None if hourly is None else (hourly + disks) * hours
-    note = "with its public address" if address else ""
+    note = lost or ("with its public address" if address else "")
     return Item("instance", each.id, box, place.there.region, what, each.state, hourly, since, so_far, note)
 
 

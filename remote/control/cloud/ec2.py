@@ -128,8 +128,8 @@ class Ec2:
                 clearing.after_box(self.entry.name, self._places, on_progress)
             for each in past:
                 clearing.forget(each)
-            if gone:
-                history.append(self.entry.name, "terminated", id=gone[0].id)
+            for each in gone:
+                history.append(self.entry.name, "terminated", id=each.id)
             return self.box_of(gone[0]) if gone else None
 
     def box_of(self, instance: Instance, note: str = "") -> Box:
@@ -186,7 +186,10 @@ class Ec2:
         if self.entry.instance_id:
             adopted = adopt.find(self.entry, self._places)
             return [adopted] if adopted else []
-        return instances.of_box(self.entry.name, self._places)
+        found = instances.of_box(self.entry.name, self._places)
+        if lost := instances.lost_sight_of([self.entry.name], self._places, found):
+            raise self._out_of_sight(lost[0])
+        return found
 
     def _live(self) -> Instance | None:
         return self._only(self._found())
@@ -327,6 +330,7 @@ class Ec2:
             if instance.is_replaced and not instance.is_gone and instance.id != keep:
                 on_progress(f"terminating {instance.id}, which {keep} replaces")
                 transitions.until_terminated(instance, self.entry.name, on_progress)
+                history.append(self.entry.name, "replaced", id=instance.id)
                 clearing.forget(instance)
 
     def _admit(self, instance: Instance, on_progress: Progress) -> None:
@@ -359,6 +363,16 @@ class Ec2:
             why=f"they all bear the tag {identity.BOX_TAG}={self.entry.name}: {', '.join(map(str, live))}",
             remedy=f"end the wrong one: `./inv terminate {self.entry.name} --id {live[-1].id}`",
             kept="both run on as they were",
+        )
+
+    def _out_of_sight(self, instance: Instance) -> CloudError:
+        why, command = identity.lost_sight_of(instance.tag(identity.PROJECT_TAG), instance.id, instance.there.region)
+        return CloudError(
+            f"box {self.entry.name} is there, and bears another project's mark: a second one is not made, nor this one touched",
+            where=f"box {self.entry.name} ({instance})",
+            why=why,
+            remedy=f"`{command}`, then the same command again; or end that instance in the AWS console",
+            kept="it, as it is",
         )
 
     def _no_instance(self, instance_id: str) -> CloudError:

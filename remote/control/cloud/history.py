@@ -5,15 +5,30 @@ launch was cut off, and how long each phase took. Every entry has `box`, `kind` 
 that a full disk cut short is passed over.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.control import project
+
+
+@dataclass(frozen=True)
+class Launched:
+    """An instance that this checkout launched: for which box, where, and under which mark of the project; the last two may be empty."""
+
+    box: str
+    id: str
+    region: str
+    mark: str = ""
+    provider: str = ""
 
 
 def append(box_name: str, kind: str, **facts: Any) -> None:
@@ -44,9 +59,54 @@ def regions(box_name: str) -> list[str]:
     for entry in read(box_name):
         if entry["kind"] == "terminated":
             found.clear()
-        elif entry["kind"] in ("asking", "launched", "adopted", "moved") and entry.get("region"):
+        elif entry["kind"] in ("asking", "launched", "adopted", "moved") and _text(entry, "region"):
             found[entry["region"]] = None
-    return list(found)
+    return list(dict.fromkeys([*found, *(each.region for each in launched([box_name]) if each.region)]))
+
+
+def launched(names: Sequence[str] | None = None) -> list[Launched]:
+    """The instances that this checkout launched and is not known to have ended, oldest first; those of `names`, or of every box.
+
+    Whether they still are, the cloud knows.
+    """
+    by_box = _by_box()
+    return [each for name in (by_box if names is None else names) for each in _launched(name, by_box.get(name, []))]
+
+
+def forgotten(inventory: Any) -> list[Any]:
+    """An entry for each of them whose box the inventory does not name any more, or names as another provider's."""
+    from remote.control.config.inventory import Ec2Entry, EmbeddedEntry
+
+    kinds: dict[str, Any] = {"ec2": Ec2Entry, "embedded": EmbeddedEntry}
+    missing = [each for each in launched() if getattr(inventory.boxes.get(each.box), "provider", "") != each.provider]
+    return [kinds[each.provider].model_construct(name=each.box, region=each.region) for each in missing if each.provider in kinds]
+
+
+def marks() -> list[str]:
+    """Every mark under which this checkout asked for a box, oldest first."""
+    found = sorted((entry["at"], entry["project"]) for entries in _by_box().values() for entry in entries if _text(entry, "project"))
+    return [mark for _, mark in found]
+
+
+def last_mark() -> str:
+    """The newest of them; empty where none is remembered."""
+    return next(reversed(marks()), "")
+
+
+def _launched(name: str, entries: list[dict[str, Any]]) -> list[Launched]:
+    alive: dict[str, Launched] = {}
+    for entry in entries:
+        found = _text(entry, "id")
+        if entry["kind"] == "launched" and found:
+            alive[found] = Launched(name, found, _text(entry, "region"), _text(entry, "project"), _text(entry, "provider"))
+        elif entry["kind"] in ("terminated", "replaced"):
+            alive.pop(found, None)
+    return list(alive.values())
+
+
+def _text(entry: dict[str, Any], key: str) -> str:
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _path() -> Path:
@@ -65,9 +125,8 @@ def _by_box() -> dict[str, list[dict[str, Any]]]:
 def _read(path: Path, _mtime: int, _size: int) -> dict[str, list[dict[str, Any]]]:
     by_box: dict[str, list[dict[str, Any]]] = {}
     for line in path.read_bytes().splitlines():
-        try:
-            entry = json.loads(line)
-            by_box.setdefault(entry["box"], []).append(entry)
-        except (ValueError, KeyError, TypeError):
-            continue
+        with contextlib.suppress(ValueError):
+            entry = untrusted_json.loads_object(line)
+            if _text(entry, "box") and _text(entry, "kind") and isinstance(entry.get("at"), int | float):
+                by_box.setdefault(entry["box"], []).append(entry)
     return by_box

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from remote.control.cloud import identity, refusals
+from remote.control.cloud import history, identity, refusals
 from remote.control.cloud.box import State
 from remote.control.cloud.endpoint import Endpoint
 
@@ -117,6 +117,18 @@ def by_id(there: Endpoint, instance_id: str, name: str = "") -> Instance | None:
 def by_ids(there: Endpoint, instance_ids: Sequence[str]) -> list[Instance]:
     """Those of the instances that are in this region."""
     return described(there, {"instance-id": list(instance_ids)}) if instance_ids else []
+
+
+def lost_sight_of(names: Sequence[str] | None, places: Sequence[Endpoint], found: Iterable[Instance]) -> list[Instance]:
+    """Those that this checkout launched for boxes of these names (None: of any), that still are, and that are not among the `found`.
+
+    They bear another mark than the project's, or none. Costs no request where everything is in sight.
+    """
+    seen = {each.id for each in found}
+    wanted = [each for each in history.launched(names) if each.id not in seen]
+    asked = [(there, [each.id for each in wanted if each.region == there.region]) for there in places]
+    answers = side_by_side(lambda each: by_ids(*each), [each for each in asked if each[1]])
+    return [each for some in answers for each in some if not each.is_gone and each.tag(identity.PROJECT_TAG) != identity.project_mark()]
 
 
 def described(there: Endpoint, filters: dict[str, list[str]], name: str = "") -> list[Instance]:

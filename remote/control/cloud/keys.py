@@ -1,6 +1,7 @@
 """The SSH key with which a box is entered: the user's, or one of Windlass's own."""
 
 import base64
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,20 +70,34 @@ def own_key() -> Path:
 
 def public_line(key: Path, box_name: str) -> str:
     """The public half as `ssh-ed25519 AAAA…`. Raises ConfigError when a passphrase hides it and no `.pub` lies beside."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_ssh_private_key
 
     beside = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     if beside.exists():
-        return " ".join(beside.read_text().split()[:2])
+        return _written_line(beside, key, box_name)
     content = key.read_bytes()
     load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in content else load_pem_private_key
     try:
         public = load(content, password=None).public_key()
     except TypeError:
         return _hidden_line(key, beside, box_name)
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError([_no_key(key, box_name, str(error))]) from None
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _written_line(public: Path, key: Path, box_name: str) -> str:
+    """What a `.pub` file says. Raises ConfigError where that is no public key."""
+    from remote.control.transport.known_hosts import normal
+
+    try:
+        return normal(public.read_text())
+    except (ValueError, OSError) as error:
+        why = getattr(error, "strerror", None) or "it holds no public key, or half of one"
+        makes = f"`ssh-keygen -y -f {shlex.quote(str(key))} > {shlex.quote(str(public))}` writes it anew"
+        remedy = "name the private half, or a public key that is whole" if public == key else makes
+        raise ConfigError([Finding(_place_of(box_name), f"{public} cannot be used: {why}", "a public SSH key", remedy)]) from None
 
 
 def _hidden_line(key: Path, beside: Path, box_name: str) -> str:
@@ -90,7 +105,7 @@ def _hidden_line(key: Path, beside: Path, box_name: str) -> str:
     from remote.control.transport.login import public_part
 
     if blob := public_part(key):
-        kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode()
+        kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode(errors="replace")
         return f"{kind} {base64.b64encode(blob).decode()}"
     remedy = f"`ssh-keygen -y -f {key} > {beside}` writes it; `ssh-add {key}` opens the key for Windlass"
     raise ConfigError([Finding(_place_of(box_name), f"{key} has a passphrase", f"its public half in {beside.name}", remedy)])
@@ -133,7 +148,7 @@ def _new_key() -> bytes:
 def _finding(path: Path, box_name: str) -> Finding | None:
     where = _place_of(box_name)
     if not path.is_file():
-        remedy = "correct the path, or remove the line: Windlass then makes a key of its own"
+        remedy = _own_remedy(path, box_name) or "correct the path, or remove the line: Windlass then makes a key of its own"
         return Finding(where, f"no file {path}", "a private SSH key", remedy)
     try:
         content = path.read_bytes()
@@ -149,8 +164,16 @@ def _finding(path: Path, box_name: str) -> Finding | None:
 
 
 def _no_key(path: Path, box_name: str, why: str) -> Finding:
-    what, remedy = f"{path} is no private key: {why}", "name the private half, or remove the line"
-    return Finding(_place_of(box_name), what, "a private SSH key", remedy)
+    remedy = _own_remedy(path, box_name) or "name the private half, or remove the line"
+    return Finding(_place_of(box_name), f"{path} is no private key: {why}", "a private SSH key", remedy)
+
+
+def _own_remedy(path: Path, box_name: str) -> str:
+    """What to do about Windlass's own key where it is damaged: no line of the inventory names it."""
+    if path != own_key_path():
+        return ""
+    anew = f"`rm -r {shlex.quote(str(path))}`, `./inv terminate {box_name}` and `./inv launch {box_name}`"
+    return f"bring it back from a backup, for it opens the boxes that were launched with it; without one {anew}, which makes a new key"
 
 
 def _place_of(box_name: str) -> str:

@@ -77,13 +77,14 @@ class Launch:
             raise
 
     def _ask(self, offer: Offer, there: Endpoint, context: refusals.Context) -> Instance:
-        history.append(self.entry.name, "asking", offer=str(offer), region=offer.region, generation=self.generation)
+        asked = {"offer": str(offer), "region": offer.region, "project": identity.project_mark(), "provider": self.entry.provider}
+        history.append(self.entry.name, "asking", generation=self.generation, **asked)
         self.on_progress(f"launching {self.entry.name}: {offer}")
         for generation in range(self.generation, self.generation + _GENERATIONS):
             token = identity.client_token(self.entry.name, generation, str(offer))
             instance = self._run(offer, there, context, token)
             if instance and not instance.is_gone:
-                history.append(self.entry.name, "launched", id=instance.id, offer=str(offer), region=offer.region, zone=instance.zone)
+                history.append(self.entry.name, "launched", id=instance.id, zone=instance.zone, **asked)
                 return instance
         raise CloudError(f"box {self.entry.name} was terminated as often as it was launched", remedy="look at it in the AWS console")
 

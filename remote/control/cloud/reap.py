@@ -66,7 +66,7 @@ class Judge:
 
     def _of(self, place: Place) -> Iterator[Find]:
         for each in place.instances:
-            yield from self._instance(each, place)
+            yield from self._lost(each, place) if place.is_lost(each) else self._instance(each, place)
         with refusals.explained(refusals.Context("", place.there.region, regions=place.there.regions)):
             yield from self._requests(place)
             yield from self._volumes(place)
@@ -79,6 +79,11 @@ class Judge:
                 yield Find("address", address["AllocationId"], _box(address), place, "attached to nothing", "release", monthly)
 
     # Instances ----------------------------------------------------------------------------------------------------------
+
+    def _lost(self, each: Instance, place: Place) -> Iterator[Find]:
+        """What this checkout launched and its mark does not find any more is told, whatever its clocks say, and left alone."""
+        why, command = identity.lost_sight_of(each.tag(identity.PROJECT_TAG), each.id, place.there.region)
+        yield Find("instance", each.id, each.tag(identity.BOX_TAG), place, f"{each.state}, {why}: `{command}`", "")
 
     def _instance(self, each: Instance, place: Place) -> Iterator[Find]:
         entry = self._entry_of(each)
@@ -249,6 +254,7 @@ def _end(find: Find, inventory: Any, on_progress: Progress) -> None:
         boxes.terminate(entry, on_progress, find.id)
     else:
         gone = transitions.until_terminated(now, find.box, on_progress)
+        history.append(find.box, "terminated", id=find.id)
         clearing.forget(gone)
         clearing.after_attempt(find.box, find.place.there)
 

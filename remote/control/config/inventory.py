@@ -196,7 +196,7 @@ class Inventory(Section):
     """
 
     project: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{2,60}$",
+        default=None, pattern=project.MARK_PATTERN,
         description="the mark on this project's boxes, as `.windlass/project` of the first checkout has it: lets others see the same ones",
     )  # fmt: skip
     default_box: str = Field(description="the box that is meant when none is named", examples=["demo"])
@@ -262,8 +262,8 @@ _Parsed = tuple[Inventory | None, source.Source, tuple[Finding, ...]]
 
 def _parsed(file: Path) -> _Parsed:
     try:
-        content = file.read_bytes()
-    except OSError:
+        content = source.content_of(file)
+    except (OSError, ValueError):
         return _judged(source.read(file))
     return _parsed_once(file, content, project.root(), os.environ.get("HOME"))
 
@@ -288,9 +288,11 @@ def _judged(read: source.Source) -> _Parsed:
 
 def _another_mark(wanted: str | None, read: source.Source) -> list[Finding]:
     """A checkout that has boxes under another mark would lose sight of them."""
-    if wanted is None or not (file := project.mark_file()).exists() or (present := file.read_text().strip()) == wanted:
+    from remote.control.cloud import identity
+
+    if wanted is None or not (present := identity.kept_mark()) or present == wanted:
         return []
-    remedy = f"write `project: {present}`; or, where this checkout has no box of its own: `rm {file}`"
+    remedy = f"write `project: {present}`; or, where this checkout has no box of its own: `rm {project.mark_file()}`"
     return [Finding(read.where("project"), f"`project` is {wanted}, but this checkout's boxes are marked {present}", present, remedy)]
 
 

@@ -22,6 +22,7 @@ def checks(inventory: Inventory) -> Iterator[Check]:
     yield _disk()
     yield _program("ssh", "`./inv ssh` and editors need it; nothing else does", "`sudo apt-get install openssh-client`")
     yield _state_folder()
+    yield _mark()
     yield _ollama(inventory)
     if inventory.secrets:
         yield _secrets(inventory)
@@ -51,6 +52,17 @@ def _state_folder() -> Check:
     folder = project.state_folder()
     is_private = not folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     return judge(is_private, ".windlass", "private" if is_private else "open to others", "for you alone", f"`chmod 700 {folder}`")
+
+
+def _mark() -> Check:
+    from remote.control.cloud import identity
+
+    expected = "whole, or not drawn yet: it finds this project's boxes"
+    try:
+        mark = identity.kept_mark()
+    except WindlassError as error:
+        return Check("project mark", error.why, expected, Verdict.FAIL, error.remedy)
+    return Check("project mark", mark or "not drawn yet", expected, Verdict.OK)
 
 
 def _secrets(inventory: Inventory) -> Check:

@@ -38,8 +38,8 @@ def pin(alias: str, key_line: str) -> None:
 
 
 def pinned(alias: str) -> list[str]:
-    """The keys trusted for `alias`, as `ssh-ed25519 AAAA…`; empty when there are none."""
-    return [key for name, key in map(_split, _lines()) if name == alias]
+    """The keys trusted for `alias`, as `ssh-ed25519 AAAA…`; empty when there are none. A damaged line is none: its key is read anew."""
+    return [key for name, key in map(_split, _lines()) if name == alias and _is_key(key)]
 
 
 def forget(alias: str) -> bool:
@@ -81,6 +81,13 @@ def mismatch(alias: str, why: str, box_name: str = "NAME") -> HostKeyMismatch:
     )
 
 
+def _is_key(line: str) -> bool:
+    try:
+        return normal(line) == line
+    except ValueError:
+        return False
+
+
 def _split(line: str) -> tuple[str, str]:
     name, _, key = line.partition(" ")
     return name, key
@@ -88,7 +95,7 @@ def _split(line: str) -> tuple[str, str]:
 
 def _lines() -> list[str]:
     with contextlib.suppress(FileNotFoundError):
-        return [line for line in path().read_text().splitlines() if line.strip()]
+        return [line for line in path().read_text(errors="replace").splitlines() if line.strip()]
     return []
 
 
