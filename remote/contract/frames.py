@@ -16,6 +16,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from remote.contract import untrusted_json
+
 HEARTBEAT_SECONDS = 4.0
 PIECE_BYTES = 256 * 1024
 MARK_BYTES = 4096
@@ -60,7 +62,7 @@ class FrameReader:
             if len(self._rest) > MAX_HEADER_BYTES:
                 raise ValueError("a frame without an end")
             return False
-        header = json.loads(bytes(self._rest[:end]))
+        header = untrusted_json.loads(bytes(self._rest[:end]))
         if not isinstance(header, dict):
             raise ValueError("a frame that is no object")
         del self._rest[: end + 1]

@@ -6,8 +6,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from remote.contract import typed
+from remote.contract import typed, untrusted_json
 from remote.contract.exits import Exit
+
+LATEST = 253402300799.0
+"""The last second of the year 9999: what comes after it no calendar knows."""
+
+_LARGEST_PID = 2**31 - 1
 
 
 class Status(str, Enum):
@@ -104,10 +109,14 @@ class JobSpec:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "JobSpec":
+    def from_json(cls, text: str | bytes) -> "JobSpec":
         """Read a spec; raises ValueError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
-        raw = dict(json.loads(text))
-        return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
+        return typed.read(cls, untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES))
+
+    @classmethod
+    def read(cls, path: Path) -> "JobSpec":
+        """Read a specification file. Raises OSError, ValueError or TypeError."""
+        return typed.read(cls, untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES))
 
 
 @dataclass(frozen=True)
@@ -147,22 +156,35 @@ class JobState:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The state as plain values, to be put into JSON."""
+        cause = None if self.cause is None else self.cause.value
+        return {**asdict(self), "status": self.status.value, "cause": cause}
+
     def to_json(self) -> str:
         """The state as one JSON object."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "JobState":
+    def from_json(cls, text: str | bytes) -> "JobState":
         """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
-        told = dict(json.loads(text))
+        return cls.of(untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES))
+
+    @classmethod
+    def read(cls, path: Path) -> "JobState":
+        """Read a state file. Raises OSError, ValueError, KeyError or TypeError."""
+        return cls.of(untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES))
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "JobState":
+        """The state out of its JSON object. Raises ValueError, KeyError or TypeError."""
         if "status" not in told:
             raise KeyError("status")  # it has a default, for who makes one; what was written must say it
         state = typed.read(cls, {**told, "cause": told.get("cause") or None})
         if "/" in state.job_id or "\0" in state.job_id:
             raise ValueError(f"{state.job_id!r} names no job")  # it becomes the name of files
+        if not 0 <= state.pid <= _LARGEST_PID or state.start_ticks < 0:
+            raise ValueError(f"{state.pid} is no process")
+        if not all(0 <= moment <= LATEST for moment in (state.queued_at, state.started_at, state.ended_at)):
+            raise ValueError("a time that is on no calendar")
         return state
-
-    @classmethod
-    def read(cls, path: Path) -> "JobState":
-        """Read a state file."""
-        return cls.from_json(path.read_text())

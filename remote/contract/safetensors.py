@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
+
 MAX_HEADER_BYTES = 100 * 1024 * 1024
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
@@ -48,7 +50,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
         if not 2 <= length <= MAX_HEADER_BYTES or 8 + length > path.stat().st_size:
             raise ValueError(f"no safetensors header: a length of {length} bytes in a file of {path.stat().st_size}")
         try:
-            header = json.loads(file.read(length), object_pairs_hook=_unique)
+            header = untrusted_json.loads(file.read(length), max_bytes=MAX_HEADER_BYTES, object_pairs_hook=_unique)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"the header is no JSON: {error}") from None
     if not isinstance(header, dict):

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from remote.contract import typed, untrusted_json
+
 PIECE_BYTES = 32 * 1024 * 1024
 """Files travel in pieces of this size: a presigned POST takes 5 GB at most, and several pieces travel side by side."""
 
@@ -71,7 +73,7 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
         """Read a manifest; raises ValueError, KeyError or TypeError when it is none, or names a place outside the box's root."""
-        raw: dict[str, Any] = json.loads(text)
+        raw: dict[str, Any] = untrusted_json.loads_object(text, lone_surrogates=True)
         files = {_inside(path): Kept(**kept) for path, kept in raw["files"].items()}
         if not all(_DIGEST.fullmatch(kept.sha256) and 0 <= kept.size <= LARGEST_BYTES for kept in files.values()):
             raise ValueError("a file without a digest, or of no possible size")
@@ -110,8 +112,8 @@ class Grant:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Grant":
-        """Read a grant; raises TypeError when it is none."""
-        return cls(**raw)
+        """Read a grant; raises ValueError or TypeError when it is none."""
+        return typed.read(cls, raw)
 
 
 def prefix_of(project_mark: str) -> str:

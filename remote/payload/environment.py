@@ -9,7 +9,6 @@ and `complete.json`, written last, says that it is whole.
 import argparse
 import fcntl
 import hashlib
-import json
 import re
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 MARKER = "complete.json"
@@ -154,7 +153,7 @@ def _report(interpreter: Path, requirement: str) -> dict[str, object]:
     ask = ["install", "--quiet", "--no-input", "--dry-run", "--no-deps", "--report", "-", requirement]
     answer = subprocess.run([str(interpreter), "-m", "pip", *ask], capture_output=True, text=True, check=False)
     try:
-        metadata: dict[str, object] = json.loads(answer.stdout)["install"][0]["metadata"]
+        metadata: dict[str, object] = untrusted_json.loads_object(answer.stdout)["install"][0]["metadata"]
     except (ValueError, LookupError):
         return {}  # an old pip, or nothing found: the installation itself says what is wrong
     return metadata

@@ -1,5 +1,6 @@
 """Hostile JSON is a ValueError, whatever is wrong with it; honest JSON is read as json reads it."""
 
+import contextlib
 import json
 
 import pytest
@@ -22,10 +23,8 @@ def test_reads_what_json_writes(value):
 
 @given(st.binary(max_size=200) | st.text("[]{}\",:0123456789.eE+-\\u truefalsn", max_size=200))
 def test_bytes_of_any_kind_are_read_or_a_value_error(data):
-    try:
+    with contextlib.suppress(ValueError):
         untrusted_json.loads(data)
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize("depth", [65, 900, 50_000, 5_000_000])
@@ -60,7 +59,7 @@ def test_size_and_type_are_looked_at(tmp_path):
     with pytest.raises(ValueError):
         untrusted_json.read_object(path)
     path.write_text(" " * 100 + "{}")
-    with pytest.raises(ValueError, match="at most 50"):
+    with pytest.raises(ValueError, match="more than 50 bytes"):
         untrusted_json.read_object(path, max_bytes=50)
     assert untrusted_json.read_object(path) == {}
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.control import project
 
 
@@ -66,7 +67,7 @@ def _read(path: Path, _mtime: int, _size: int) -> dict[str, list[dict[str, Any]]
     by_box: dict[str, list[dict[str, Any]]] = {}
     for line in path.read_bytes().splitlines():
         try:
-            entry = json.loads(line)
+            entry = untrusted_json.loads_object(line)
             by_box.setdefault(entry["box"], []).append(entry)
         except (ValueError, KeyError, TypeError):
             continue

@@ -5,14 +5,13 @@ Killed anywhere, the name stands for the old model or the new one, and the next 
 
 import contextlib
 import fcntl
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, untrusted_json
 from remote.control import project
 from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt, Busy, OllamaError
@@ -103,7 +102,7 @@ def _wish(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path) -> 
 def _prompts(parity: Path) -> list[dict[str, Any]]:
     """The prompts of parity.json, each with messages, rendered, base_answer."""
     try:
-        prompts: list[dict[str, Any]] = json.loads(_present(parity).read_text())["prompts"]
+        prompts: list[dict[str, Any]] = untrusted_json.read_object(_present(parity))["prompts"]
         if prompts and all({"messages", "rendered", "base_answer"} <= set(prompt) for prompt in prompts):
             return prompts
         why = "it holds no prompt with messages, rendered and base_answer"
@@ -195,8 +194,8 @@ def _record(folder: Path, wish: Wish, client: Ollama, installed: str | None) -> 
 def _recorded(folder: Path, wish: Wish, client: Ollama) -> str | None:
     """The digest under which this very wish was installed at this server, if it ever was."""
     try:
-        record = json.loads((folder / "installed.json").read_text())
-    except (FileNotFoundError, ValueError):
+        record = untrusted_json.read_object(folder / "installed.json")
+    except (OSError, ValueError):
         return None
     return str(record["digest"]) if record.get("mark") == wish.mark and record.get("url") == client.url else None
 

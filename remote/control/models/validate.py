@@ -1,12 +1,11 @@
 """Asks an installed model the held-out rows, as a user would, and scores its answers against the expected ones and the base's."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.contract.rows import BadRow, Row, parse_row, user_message
 from remote.contract.scoring import exact_match, f1, percentile
 from remote.control.errors import ArtifactCorrupt, DataError
@@ -88,11 +87,11 @@ def _report(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        report = json.loads(path.read_text())
+        report = untrusted_json.read_object(path)
     except (OSError, ValueError) as error:
         remedy = "`./inv pull RUN` brings it again"
         raise ArtifactCorrupt("not a report of `evaluate`", where=str(path), why=str(error), remedy=remedy) from error
-    return report if isinstance(report, dict) else {}
+    return report
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -3,7 +3,6 @@
 A box on which no job runs is asked anew each time instead: an SSH session that stays would keep it from stopping itself when idle.
 """
 
-import json
 import threading
 import time
 from collections import deque
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from remote.contract import untrusted_json
 from remote.contract.telemetry import Gpu
 from remote.control.errors import WindlassError
 from remote.control.faults import as_error
@@ -123,8 +123,8 @@ class Watcher:
 
     def _take(self, name: str, line: bytes) -> View | None:
         try:
-            told = read(masked_value(json.loads(line)))
-        except (ValueError, RecursionError):
+            told = read(masked_value(untrusted_json.loads(line)))
+        except ValueError:
             told = read(None)
         past = self._past.setdefault(name, deque(maxlen=KEPT))
         if told.sample:

@@ -5,12 +5,12 @@ lanes when those are slow, and takes what it can. The pieces are taken from the 
 """
 
 import contextlib
-import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import Artifact
 from remote.control.errors import CloudError
 from remote.control.transport.base import Stream, Transport, last_lines
@@ -68,7 +68,7 @@ def _follow(where: str, stream: Stream, artifact: Artifact, work: Work, partial:
     if header is not None:
         admit(where, header, artifact, partial)
         for line in lines:  # to its end: then nothing is put there any more
-            gets.fetch(int(json.loads(line)["put"]))
+            gets.fetch(int(untrusted_json.loads_object(line)["put"]))
     if stream.exit_code == _STORE_FAILED:
         raise StoreFailed(last_lines(stream.stderr))
     if not (work.is_over or gets.failed):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import Artifact, Cause
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
 from remote.control.transport.base import Stream, Transport, last_lines
@@ -245,7 +246,7 @@ def admit(where: str, header: bytes, artifact: Artifact, partial: Partial) -> No
 
 def _understood(where: str, header: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(header)
+        told = untrusted_json.loads(header, lone_surrogates=True)
         if isinstance(told, dict) and ("files" in told or "error" in told):
             return told
     except ValueError:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from remote.contract import digest
+from remote.contract import digest, untrusted_json
 from remote.contract.jobs import Artifact
 from remote.control.transport.extents import Extents, Range
 
@@ -131,7 +131,7 @@ class Partial:
     def _load(self) -> None:
         try:
             first, *lines = self._journal_path.read_bytes().split(b"\n")[:-1]  # after the last line end: nothing, or a torn line
-            files = [(str(name), int(size)) for name, size in json.loads(first)]
+            files = [(str(name), int(size)) for name, size in untrusted_json.loads_list(first, lone_surrogates=True)]
             _check(files, self.artifact)
             ranges = [(int(start), int(end)) for start, end in (line.split() for line in lines)]
         except (OSError, ValueError, TypeError):

@@ -4,12 +4,12 @@ A payload command answers with JSON lines on standard output: `{"line": ...}` fo
 `{"done": {...}}` or `{"error": {"cause", "what", "why", "remedy", "kept"}}`.
 """
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
 from remote.control.printable import sized
@@ -98,7 +98,7 @@ def _frames(stream: Stream, where: str, on_line: Callable[[str], None]) -> Itera
 
 def _frame(line: bytes) -> dict[str, Any] | None:
     try:
-        frame = json.loads(line)
+        frame = untrusted_json.loads(line, lone_surrogates=True)
     except ValueError:
         return None
     return frame if isinstance(frame, dict) else None

@@ -1,12 +1,12 @@
 """What a LoRA adapter asks for: its modules, their scales, and what a merge can't honour. Standard library only."""
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import Cause
 from remote.payload.fingerprint import entries_of
 from remote.payload.job import StageFailed
@@ -85,7 +85,7 @@ def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> A
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config: dict[str, Any] = untrusted_json.read_object(folder / CONFIG)
         return {**config, "r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, f"{CONFIG}: {error!r}") from None

@@ -6,7 +6,6 @@ pip itself would build the metadata of a source archive to download it, which he
 import base64
 import configparser
 import hashlib
-import json
 import os
 import re
 import ssl
@@ -19,7 +18,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 
 _PYPI = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.5, text/html;q=0.2"
@@ -112,7 +111,7 @@ def _find(place: str, project: str | None, filename: str, sources: Sources) -> s
 
 
 def _json_links(listing: bytes) -> Iterator[str]:
-    yield from (file["url"] for file in json.loads(listing)["files"])
+    yield from (file["url"] for file in untrusted_json.loads_object(listing)["files"])
 
 
 def _html_links(listing: bytes) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """The base model in its folder: whole, readable, and of a kind that the later stages know. Standard library only."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.checks import Check, Verdict, judge
 from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.job import StageFailed
@@ -68,7 +68,7 @@ def embedding_rows(folder: Path) -> int | None:
 
 def _whole(folder: Path, weights: Weights, measured: str) -> Check:
     index = folder / "model.safetensors.index.json"
-    named = json.loads(index.read_text())["weight_map"] if index.exists() else {}
+    named = untrusted_json.read_object(index)["weight_map"] if index.exists() else {}
     absent = [name for name in named if name not in weights.shapes]
     if absent:
         measured = f"{len(absent)} tensors of the index are in no file: {', '.join(absent[:3])}"

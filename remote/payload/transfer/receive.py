@@ -37,6 +37,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import IO, Any
 
+from remote.contract import untrusted_json
+
 PIECE_BYTES = 1 << 20
 SILENCE_SECONDS = 60
 SYNCERS = 8
@@ -72,7 +74,8 @@ def main() -> None:
     signal.signal(signal.SIGALRM, _fall_silent)
     source = sys.stdin.buffer
     try:
-        question = json.loads(zlib.decompress(_exactly(source, int(_patiently(source.readline) or 0))))
+        packed = _exactly(source, int(_patiently(source.readline) or 0))
+        question = untrusted_json.loads_object(zlib.decompress(packed), lone_surrogates=True)
         root = Path.home() / question["root"]
         say(done={"receive": _receive, "list": _list, "activate": _go_back}[question["verb"]](root, question, source))
     except Refused as refusal:
@@ -386,7 +389,7 @@ def _places(releases: Path, values: set[str]) -> dict[str, list[str]]:
 
 def _entries_of(release: Path) -> list[list[Any]]:
     try:
-        return _checked(json.loads((release / MANIFEST).read_text()))
+        return _checked(untrusted_json.read_list(release / MANIFEST, lone_surrogates=True))
     except (OSError, ValueError, Refused):
         return []
 
@@ -612,7 +615,7 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for folder in jobs.iterdir() if jobs.is_dir() else ():
         try:
-            spec = json.loads((folder / "spec.json").read_text())
+            spec = untrusted_json.read_object(folder / "spec.json")
             if _may_run(folder):
                 found.setdefault(spec["release"], []).append(folder.name)
         except (OSError, ValueError, KeyError, TypeError):
@@ -622,7 +625,7 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
 
 def _may_run(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / "state.json").read_text())["status"] in ("PENDING", "RUNNING"))
+        return untrusted_json.read_object(folder / "state.json", max_bytes=untrusted_json.RECORD_BYTES)["status"] in ("PENDING", "RUNNING")
     except FileNotFoundError:  # it is being started, unless that was long ago
         return time.time() - folder.stat().st_mtime < STARTING_SECONDS
     except (OSError, ValueError, KeyError, TypeError):

@@ -15,7 +15,6 @@ every boot, less that line and by the `#!` that follows, and the boot waits for 
 import contextlib
 import getpass
 import gzip
-import json
 import os
 import platform
 import shutil
@@ -32,7 +31,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.control import daemon
 from remote.control.cloud.embedded import disk, guest, library, openssh, processes
 from remote.control.cloud.waiting import speaks_ssh
@@ -61,7 +60,7 @@ class Record:
     def read(cls, path: Path) -> "Record":
         """The record, or a new one where there is none."""
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-            return cls(**json.loads(path.read_text()))
+            return cls(**untrusted_json.read_object(path))
         return cls()
 
     def server_alive(self) -> bool:
