@@ -20,8 +20,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
-from remote.contract import untrusted_json
-
 STORE_FAILED = 75
 CHANGED = 65
 PUTS_AT_ONCE = 4
@@ -33,7 +31,7 @@ _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)
 
 def main() -> None:
     """Send what standard input asks for."""
-    path = os.path.join(sys.argv[1], untrusted_json.loads_object(sys.stdin.buffer.readline(), lone_surrogates=True)["path"])
+    path = os.path.join(sys.argv[1], json.loads(sys.stdin.buffer.readline())["path"])
     if not os.path.exists(path):
         words = {"what": f"the artifact is not on the box any more: {path}", "remedy": "`./inv resume` makes it again"}
         _say({"error": {"cause": "artifact", "why": "", "kept": "", **words}})
@@ -42,7 +40,7 @@ def main() -> None:
     _say({"files": artifact.names_and_sizes()})
     put = None
     for line in iter(sys.stdin.buffer.readline, b""):
-        asked = untrusted_json.loads_object(line, lone_surrogates=True)
+        asked = json.loads(line)
         if "url" in asked:
             put = put or _putter(artifact)
             put(asked["from"], asked["to"], asked["url"])
