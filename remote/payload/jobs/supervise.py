@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote.contract import atomic, disk, job_log, notices, regular_files, typed, untrusted_json
+from remote.contract import atomic, disk, job_log, notices, regular_files, surroundings, typed, untrusted_json
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
@@ -194,9 +194,14 @@ def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
         return
     with (paths.folder / "supervisor.log").open("ab") as log:
         subprocess.Popen(
-            words, cwd=release, env={**os.environ, "PYTHONPATH": str(release)}, start_new_session=True,
+            words, cwd=release, env={**_variables(), "PYTHONPATH": str(release)}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
+
+
+def _variables() -> dict[str, str]:
+    """What a supervisor, and the stage that it starts, find in their environment beside the job's own secrets."""
+    return surroundings.passed_on(os.environ, surroundings.COMPUTE, surroundings.PACKAGES, surroundings.AWS_PLACES)
 
 
 def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
@@ -371,6 +376,8 @@ def _options() -> argparse.Namespace:
 
 
 def _supervise(options: argparse.Namespace) -> None:
+    if (variables := _variables()) != dict(os.environ):  # systemd hands on all of /etc/environment
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)  # noqa: S606 - the pid stays
     with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
         os.dup2(log.fileno(), 2)
     from remote.payload.jobs import supervisor  # late: whoever asks how a job stands needs none

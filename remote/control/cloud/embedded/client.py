@@ -6,7 +6,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from remote.contract import untrusted_json
+from remote.contract import surroundings, untrusted_json
 from remote.control import project
 from remote.control.daemon import Daemon
 from remote.control.errors import CloudError
@@ -109,7 +109,7 @@ def calls(url: str) -> dict[str, int]:
 
 
 def _daemon() -> Daemon:
-    return Daemon("the embedded cloud", "remote.control.cloud.embedded.server", folder())
+    return Daemon("the embedded cloud", "remote.control.cloud.embedded.server", folder(), variables=(surroundings.PACKAGES,))
 
 
 def _get(address: str, instance_id: str = "") -> bytes:
