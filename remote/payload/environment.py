@@ -9,6 +9,7 @@ and `complete.json`, written last, says that it is whole.
 import argparse
 import fcntl
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from remote.contract import atomic, untrusted_json
+from remote.contract import atomic
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 MARKER = "complete.json"
@@ -153,8 +154,8 @@ def _report(interpreter: Path, requirement: str) -> dict[str, object]:
     ask = ["install", "--quiet", "--no-input", "--dry-run", "--no-deps", "--report", "-", requirement]
     answer = subprocess.run([str(interpreter), "-m", "pip", *ask], capture_output=True, text=True, check=False)
     try:
-        metadata: dict[str, object] = untrusted_json.loads_object(answer.stdout)["install"][0]["metadata"]
-    except (ValueError, LookupError):
+        metadata: dict[str, object] = json.loads(answer.stdout)["install"][0]["metadata"]
+    except (ValueError, LookupError, RecursionError):
         return {}  # an old pip, or nothing found: the installation itself says what is wrong
     return metadata
 

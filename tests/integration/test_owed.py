@@ -44,9 +44,8 @@ def run(project):
 
 
 def inv(project, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "invoke", "--search-root", str(CODE), *words] if not (CODE / "inv").exists() else [CODE / "inv", *words]
     surroundings = {**os.environ, "WINDLASS_PROJECT": str(project)}
-    return subprocess.run(command, cwd=project, env=surroundings, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([CODE / "inv", *words], cwd=project, env=surroundings, capture_output=True, text=True, check=False, timeout=120)
 
 
 def box_state() -> str:
@@ -129,7 +128,8 @@ def test_one_jobs_file_stops_neither_list_nor_run_nor_its_stop(project, run):
     (places[2] / "state.json").mkdir()
     os.mkfifo(places[3] / "state.json")
     (places[4] / "state.json").symlink_to("/dev/zero")
-    (places[5] / "state.json").write_text(json.dumps({"job_id": "bad-5", "stage": "x", "status": "RUNNING", "pid": 10**30, "started_at": 1e300}))
+    senseless = {"job_id": "bad-5", "stage": "x", "status": "RUNNING", "pid": 10**30, "started_at": 1e300}
+    (places[5] / "state.json").write_text(json.dumps(senseless))
     began = time.monotonic()
     assert drive(run, load_inventory()).status is Status.SUCCEEDED
     assert box_state() == "stopped" and time.monotonic() - began < 60

@@ -68,7 +68,7 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     },
 )
 def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = False, json: bool = False) -> None:
-    """End a job after a checkpoint, or take it out of the line, and do what its run's `finally` says; `inv resume` goes on from there."""
+    """End a job after a checkpoint, or take it out of the line, and do its run's `finally`; `inv resume` goes on."""
     from dataclasses import asdict
 
     from remote.contract.jobs import Status

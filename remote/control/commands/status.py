@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     "quick": "ask the cloud alone, and no box over SSH",
 })  # fmt: skip
 def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: bool = False) -> None:
-    """Shows boxes with their clocks, when each stops and why, and the runs under way, ended without success, or owing something."""
+    """Shows boxes with their clocks, when each stops and why, and the runs under way, not succeeded, or owing something."""
     from remote.contract.jobs import Status
     from remote.control import overview
     from remote.control.config.inventory import load_inventory
