@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
+
 _KEPT_SUFFIXES = (".safetensors", ".json", ".model", ".txt", ".jinja")
 _KEPT_NAMES = ("tokenizer.model.v1", "tokenizer.model.v2", "tokenizer.model.v3", "LICENSE")
 _LEFT_OUT = ("consolidated",)
@@ -52,7 +54,7 @@ class ModelFetch:
     @classmethod
     def from_json(cls, text: str) -> "ModelFetch":
         """Read it; raises ValueError, KeyError or TypeError when it is none."""
-        raw = json.loads(text)
+        raw = untrusted_json.loads_object(text)
         return cls(**{**raw, "files": tuple(ModelFile(**file) for file in raw["files"])})
 
     def to_json(self) -> str:

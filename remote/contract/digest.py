@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from remote.contract import regular_files
+
 
 def of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
-    with open(path, "rb") as file:
+    """SHA-256 of a regular file's bytes, read in pieces. Raises OSError, also for what never ends, such as a named pipe or a device."""
+    with regular_files.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _of_stream(file)
 
 

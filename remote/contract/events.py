@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from remote.contract import typed
+from remote.contract import typed, untrusted_json
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ class Metric:
     @classmethod
     def from_line(cls, line: str) -> "Metric":
         """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer trainer are ignored."""
-        return typed.read(cls, json.loads(line))
+        return typed.read(cls, untrusted_json.loads(line))

@@ -1,13 +1,12 @@
 """What is known of a job around the moment that matters: its end, or now. Gathered where its files lie, told on the laptop."""
 
 import contextlib
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import job_log, telemetry, timeline, typed
+from remote.contract import job_log, regular_files, telemetry, timeline, typed
 from remote.contract.events import Metric
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.contract.paths import JobPaths
@@ -46,7 +45,7 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """The evidence as plain values."""
-        return {**asdict(self), "state": json.loads(self.state.to_json())}
+        return {**asdict(self), "state": self.state.to_dict()}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Evidence":
@@ -54,7 +53,7 @@ class Evidence:
         for name in ("log", "metrics", "samples", "events"):
             if len(raw.get(name, ())) > _MOST_TOLD:
                 raise ValueError(f"{len(raw[name]):,} {name}; at most {_MOST_TOLD:,} are taken")
-        return typed.read(cls, {**raw, "state": JobState.from_json(json.dumps(raw["state"]))})
+        return typed.read(cls, {**raw, "state": JobState.of(dict(raw["state"]))})
 
 
 @dataclass(frozen=True)
@@ -126,9 +125,8 @@ def _moment(state: JobState, now: float, last_sign: float) -> float:
 
 def _metrics(path: Path) -> list[Metric]:
     found = []
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _METRICS_BYTES))
-        for line in file.read().decode(errors="replace").splitlines():
+    with contextlib.suppress(OSError):
+        for line in regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines():
             with contextlib.suppress(ValueError, TypeError):
                 found.append(Metric.from_line(line))
     return found
@@ -136,5 +134,5 @@ def _metrics(path: Path) -> list[Metric]:
 
 def _run_of(paths: JobPaths) -> str:
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return JobSpec.from_json(paths.spec.read_text()).run_id
+        return JobSpec.read(paths.spec).run_id
     return ""

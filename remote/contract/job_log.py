@@ -9,11 +9,14 @@ An offset means the same byte for ever, whatever has been rotated or dropped.
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from remote.contract import regular_files
 
 PART_BYTES = 64 * 1024 * 1024
 KEPT_PARTS = 32
@@ -21,6 +24,7 @@ NAME = "log"
 TIMES = "log.times"
 
 _TRIES = 100
+_TIMES_LINE_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ def parts(folder: Path, name: str = NAME) -> list[Part]:
 def times(folder: Path) -> Iterator[tuple[int, float]]:
     """When which byte was written: (offset, seconds since the epoch), in the order of the offsets. Clocks jump: a time may be an earlier
     one than that before."""
-    with suppress(FileNotFoundError), (folder / TIMES).open() as file:
-        for line in file:
+    with suppress(OSError), regular_files.opened(folder / TIMES) as file:
+        for line in iter(lambda: file.readline(_TIMES_LINE_BYTES), b""):
             with suppress(ValueError):
                 offset, moment = line.split()
                 yield int(offset), float(moment)
@@ -122,12 +126,14 @@ def _stated(folder: Path, names: list[str]) -> Iterator[Part]:
     for each in names:
         with suppress(FileNotFoundError):  # dropped meanwhile
             found, start = (folder / each).stat(), int(each.rpartition(".")[2])
-            yield Part(start, start + found.st_size, folder / each, found.st_ino)
+            if stat.S_ISREG(found.st_mode):
+                yield Part(start, start + found.st_size, folder / each, found.st_ino)
 
 
 def _newest(folder: Path, name: str) -> Part:
     """`log` as if it began at byte 0."""
     with suppress(FileNotFoundError):
         found = (folder / name).stat()
-        return Part(0, found.st_size, folder / name, found.st_ino)
+        if stat.S_ISREG(found.st_mode):  # a named pipe would hold up whoever opens it
+            return Part(0, found.st_size, folder / name, found.st_ino)
     return Part(0, 0, folder / name)

@@ -9,11 +9,12 @@ from typing import Any
 from remote.contract import files, typed, untrusted_json
 from remote.contract.exits import Exit
 
-MOST_BYTES = 8 << 20
-"""Of a spec or a state."""
-
 MOST_ARTIFACTS = 1000
 _LONGEST_ID = 250
+LATEST = 253402300799.0
+"""The last second of the year 9999: what comes after it no calendar knows."""
+
+_LARGEST_PID = 2**31 - 1
 
 
 class Status(str, Enum):
@@ -110,10 +111,14 @@ class JobSpec:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "JobSpec":
+    def from_json(cls, text: str | bytes) -> "JobSpec":
         """Read a spec; raises ValueError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
-        raw = untrusted_json.loads_object(text, max_bytes=MOST_BYTES)
-        return cls(**{key: raw[key] for key in raw if key in cls.__dataclass_fields__})
+        return typed.read(cls, untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES))
+
+    @classmethod
+    def read(cls, path: Path) -> "JobSpec":
+        """Read a specification file. Raises OSError, ValueError or TypeError."""
+        return typed.read(cls, untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES))
 
 
 @dataclass(frozen=True)
@@ -167,27 +172,43 @@ class JobState:
     values: dict[str, Any] = field(default_factory=dict)
     environment: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The state as plain values, to be put into JSON."""
+        cause = None if self.cause is None else self.cause.value
+        return {**asdict(self), "status": self.status.value, "cause": cause}
+
     def to_json(self) -> str:
         """The state as one JSON object."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "JobState":
         """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
-        told = untrusted_json.loads_object(text, max_bytes=MOST_BYTES)
+        return cls.of(untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES))
+
+    @classmethod
+    def read(cls, path: Path) -> "JobState":
+        """Read a state file. Raises OSError, ValueError, KeyError or TypeError."""
+        return cls.of(untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES))
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> "JobState":
+        """The state out of its JSON object. Raises ValueError, KeyError or TypeError."""
         if "status" not in told:
             raise KeyError("status")  # it has a default, for who makes one; what was written must say it
         state = typed.read(cls, {**told, "cause": told.get("cause") or None})
         if "/" in state.job_id or "\0" in state.job_id or state.job_id in (".", "..") or len(state.job_id) > _LONGEST_ID:
             raise ValueError(f"{state.job_id[:80]!r} names no job")  # it becomes the name of files
-        if len(state.artifacts) > MOST_ARTIFACTS:
-            raise ValueError(f"{len(state.artifacts):,} artifacts; at most {MOST_ARTIFACTS:,} are taken")
-        for artifact in state.artifacts.values():
-            artifact.check()
+        if not 0 <= state.pid <= _LARGEST_PID or state.start_ticks < 0:
+            raise ValueError(f"{state.pid} is no process")
+        if not all(0 <= moment <= LATEST for moment in (state.queued_at, state.started_at, state.ended_at)):
+            raise ValueError("a time that is on no calendar")
+        state.check_artifacts()
         return state
 
-    @classmethod
-    def read(cls, path: Path) -> "JobState":
-        """Read a state file."""
-        with path.open("rb") as file:
-            return cls.from_json(file.read(MOST_BYTES + 1))
+    def check_artifacts(self) -> None:
+        """Raise ValueError for more artifacts than a job has, or for one that can be none."""
+        if len(self.artifacts) > MOST_ARTIFACTS:
+            raise ValueError(f"{len(self.artifacts):,} artifacts; at most {MOST_ARTIFACTS:,} are taken")
+        for artifact in self.artifacts.values():
+            artifact.check()

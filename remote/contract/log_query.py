@@ -19,6 +19,8 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 
+from remote.contract import untrusted_json
+
 
 @dataclass(frozen=True)
 class Question:
@@ -50,7 +52,7 @@ class Question:
     @classmethod
     def from_json(cls, text: str) -> "Question":
         """Read a question; raises ValueError or TypeError when it is none."""
-        return cls(**json.loads(text))
+        return cls(**untrusted_json.loads_object(text))
 
 
 @dataclass(frozen=True)

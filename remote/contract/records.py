@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from remote.contract import regular_files
+
 
 def append(path: Path, line: str, kept_bytes: int) -> None:
     """Add a line, newline included, after what a full disk may have cut; when the file is larger than `kept_bytes` it becomes `PATH.1`.
@@ -43,11 +45,9 @@ def _older(path: Path) -> Path:
 
 def _opened(path: Path, files: contextlib.ExitStack) -> int | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return files.enter_context(regular_files.opened(path)).fileno()
     except OSError:
         return None
-    files.callback(os.close, descriptor)
-    return descriptor
 
 
 def _is_cut(descriptor: int, size: int) -> bool:

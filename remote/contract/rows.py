@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from remote.contract import untrusted_json
+
 MAX_CHARACTERS = 200_000
 """Longest row taken, over all fields: a longer one is a mistake of its maker (a whole file in a field), not a lesson."""
 
@@ -51,11 +53,11 @@ def parse_row(line: bytes | str, file: str, number: int) -> Row:
 
 def _object(line: bytes | str, file: str, number: int) -> dict[str, Any]:
     try:
-        raw = json.loads(line.decode("utf-8-sig") if isinstance(line, bytes) else line)
+        raw = untrusted_json.loads(line.decode("utf-8-sig") if isinstance(line, bytes) else line, lone_surrogates=True)
     except UnicodeDecodeError as error:
         raise BadRow(file, number, f"invalid UTF-8 at byte {error.start}") from None
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise BadRow(file, number, f"not JSON: {reason}") from None
     if not isinstance(raw, dict):
         raise BadRow(file, number, f"not an object but {_kind(raw)}")

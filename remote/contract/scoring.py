@@ -10,6 +10,8 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+from remote.contract import untrusted_json
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
@@ -45,7 +47,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def _json_object(text: str) -> str | None:
     # Numbers are read as floats so that 1 and 1.0 are the same, while true stays different from 1.
     try:
-        value = json.loads(text, parse_int=float)
-    except (ValueError, RecursionError):
+        value = untrusted_json.loads(text, parse_int=float, lone_surrogates=True)
+    except ValueError:
         return None
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else None

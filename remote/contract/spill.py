@@ -70,7 +70,7 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
         """Read a manifest; raises ValueError, KeyError or TypeError when it is none, or names a place outside the box's root."""
-        manifest = typed.read(cls, untrusted_json.loads_object(text, max_bytes=MANIFEST_BYTES))
+        manifest = typed.read(cls, untrusted_json.loads_object(text, max_bytes=MANIFEST_BYTES, lone_surrogates=True))
         if "/" in files.check_name(manifest.job_id):
             raise ValueError(f"{manifest.job_id[:80]!r} names no job")
         files.check_names(manifest.files.keys())
@@ -114,8 +114,8 @@ class Grant:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Grant":
-        """Read a grant; raises TypeError when it is none."""
-        return cls(**raw)
+        """Read a grant; raises ValueError or TypeError when it is none."""
+        return typed.read(cls, raw)
 
 
 def prefix_of(project_mark: str) -> str:

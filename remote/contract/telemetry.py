@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from remote.contract import records, typed
+from remote.contract import records, typed, untrusted_json
 
 KEPT_BYTES = 4 * 1024 * 1024
 """When the file is larger, it becomes `telemetry.jsonl.1`, in place of an older one."""
@@ -52,7 +52,7 @@ class Sample:
     @classmethod
     def from_line(cls, line: str) -> "Sample":
         """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
-        return typed.read(cls, json.loads(line))
+        return typed.read(cls, untrusted_json.loads(line))
 
 
 def append(path: Path, sample: Sample) -> None:

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from remote.contract import records, typed
+from remote.contract import records, typed, untrusted_json
 
 KEPT_BYTES = 4 * 1024 * 1024
 """When the file is larger, it becomes `timeline.jsonl.1`, in place of an older one."""
@@ -29,7 +29,7 @@ class Event:
     @classmethod
     def from_line(cls, line: str) -> "Event":
         """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
-        return typed.read(cls, json.loads(line))
+        return typed.read(cls, untrusted_json.loads(line))
 
 
 def append(path: Path, event: Event) -> None:

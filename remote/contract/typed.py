@@ -1,6 +1,7 @@
 """What another machine tells, as dataclasses: each field is of its type, so that nothing of it surprises who works with it.
 
-A `float` is finite; a `float | None` may be NaN, as a loss may. Keys that are not known are those of a newer Windlass, and left out.
+A `float` is finite; a `float | None` may be NaN, as a loss may; an `int` has 64 bits. Keys that are not known are those of a newer
+Windlass, and left out.
 """
 
 import math
@@ -56,12 +57,18 @@ def _plain(hint: Any, raw: Any, name: str) -> Any:
     if hint is float and math.isfinite(number := _number(raw, name)):
         return number
     if hint is int and not isinstance(raw, bool) and (isinstance(raw, int) or (isinstance(raw, float) and raw.is_integer())):
-        return int(raw)
+        return _integer(raw, name)
     if hint in (str, bool) and isinstance(raw, hint):
         return raw
     if isinstance(hint, type) and issubclass(hint, Enum) and isinstance(raw, str | int):
         return hint(raw)
     raise TypeError(f"`{name}` is {str(raw)[:80]!r}")
+
+
+def _integer(raw: int | float, name: str) -> int:
+    if abs(raw) >= 1 << 63:  # no size, pid or count; what takes it for one ends in OverflowError
+        raise ValueError(f"`{name}` is too large")
+    return int(raw)
 
 
 def _number(raw: Any, name: str) -> float:

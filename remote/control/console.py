@@ -158,3 +158,13 @@ def ask_yes(question: str, assume_yes: bool) -> bool:
     from rich.prompt import Confirm
 
     return Confirm.ask(question, console=console(), default=False)
+
+
+def ask_which(question: str, choices: Sequence[str]) -> int | None:
+    """Which of several is meant, asked on a terminal; None where nobody chose."""
+    from rich.prompt import Prompt
+
+    for number, choice in enumerate(choices, 1):
+        say(f"  {number}  {choice}")
+    answer = Prompt.ask(f"{question} Its number, or Enter for none", console=console(), default="", show_default=False).strip()
+    return int(answer) - 1 if answer.isdecimal() and 1 <= int(answer) <= len(choices) else None

@@ -6,8 +6,8 @@ so that a reused pid is never mistaken for it; a lock keeps two commands from st
 
 import contextlib
 import fcntl
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, surroundings, typed, untrusted_json
 from remote.control.errors import LaptopError
 from remote.control.project import CODE
 
@@ -27,13 +27,15 @@ from remote.control.project import CODE
 class Daemon:
     """One background process. `module` is run with `python -m module *arguments FOLDER`; it calls `announce` when it serves.
 
-    `folder` holds `record.json`, `log` and whatever the process keeps.
+    `folder` holds `record.json`, `log` and whatever the process keeps; `variables` are the groups of `remote.contract.surroundings` that
+    it needs of the caller's environment beside the base: whoever starts it may have tokens there, and it lives on.
     """
 
     name: str
     module: str
     folder: Path
     arguments: Sequence[str] = ()
+    variables: Sequence[str] = ()
 
     @property
     def _record(self) -> Path:
@@ -42,17 +44,19 @@ class Daemon:
     def running(self) -> dict[str, Any] | None:
         """What the living process announced, or None."""
         try:
-            record: dict[str, Any] = json.loads(self._record.read_text())
-        except (FileNotFoundError, ValueError):
+            record = untrusted_json.read_object(self._record, max_bytes=untrusted_json.RECORD_BYTES)
+            pid = typed.value(int, record["pid"], "pid")
+        except (OSError, ValueError, KeyError, TypeError):  # what cannot be read names no process
             return None
-        return record if start_time_of(record["pid"]) == record["start_time"] else None
+        started = start_time_of(pid) if pid > 1 and isinstance(record.get("url"), str) else None
+        return record if started is not None and started == record.get("start_time") else None
 
     def start(self, patience_seconds: float = 60) -> dict[str, Any]:
         """The living process's announcement, after starting it where needed. Raises LaptopError when it does not come up."""
         with self._locked():
             if record := self.running():
                 return record
-            self._record.unlink(missing_ok=True)
+            self._forget()
             with open(self.folder / "log", "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", self.module, *self.arguments, str(self.folder)],
@@ -61,6 +65,7 @@ class Daemon:
                     stderr=log,
                     start_new_session=True,
                     cwd=CODE,
+                    env=surroundings.passed_on(os.environ, *self.variables),
                 )
             try:
                 return self._await(process, patience_seconds)
@@ -82,8 +87,13 @@ class Daemon:
             while start_time_of(record["pid"]) == record["start_time"] and time.monotonic() < deadline:
                 time.sleep(0.05)
             _end_group(record["pid"])
-            self._record.unlink(missing_ok=True)
+            self._forget()
             return True
+
+    def _forget(self) -> None:
+        if self._record.is_dir() and not self._record.is_symlink():
+            shutil.rmtree(self._record)
+        self._record.unlink(missing_ok=True)
 
     def _await(self, process: "subprocess.Popen[bytes]", patience_seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + patience_seconds
@@ -107,7 +117,7 @@ class Daemon:
 
 
 def announce(folder: Path, **facts: Any) -> None:
-    """Called by the process itself once it serves: leaves its pid, start time and `facts` (such as `url`) for `Daemon`."""
+    """Called by the process itself once it serves: leaves its pid, start time and `facts` (its `url` among them) for `Daemon`."""
     pid = os.getpid()
     atomic.write_json(folder / "record.json", {"pid": pid, "start_time": start_time_of(pid), **facts})
 

@@ -1,6 +1,8 @@
 """Where the user's project lies on the laptop: inventory, playbooks, runs, and Windlass's own state."""
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 
 CODE = Path(__file__).resolve().parents[2]
@@ -19,7 +21,7 @@ def state_folder() -> Path:
     """Windlass's own files (known_hosts, keys, the embedded cloud, caches): private, never in git, one for each project."""
     folder = root() / ".windlass"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    return keep_private(folder)
 
 
 def mark_file() -> Path:
@@ -28,8 +30,21 @@ def mark_file() -> Path:
 
 
 def runs_folder() -> Path:
-    """One folder a run: its ledger, logs and pulled artifacts."""
-    return root() / "runs"
+    """One folder a run: its ledger, logs and pulled artifacts; private, as are prompts, data and what they were made of."""
+    folder = root() / "runs"
+    return keep_private(folder) if folder.exists() else folder
+
+
+def keep_private(folder: Path, whole: bool = False) -> Path:
+    """The folder, its owner's alone whatever the umask was when it was made; `whole`: with all that is in it. A file of somebody else
+    stays as it is."""
+    inside = (Path(base) / name for base, folders, files in os.walk(folder) for name in folders + files) if whole else ()
+    for path in (folder, *inside):
+        with contextlib.suppress(OSError):
+            mode = path.lstat().st_mode
+            if mode & 0o077 and not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) & 0o700)
+    return folder
 
 
 def find_file(name: str | Path) -> Path:

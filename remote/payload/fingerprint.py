@@ -4,12 +4,11 @@ An adapter belongs to one base: a wrong base of the same shape loads without a w
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest, safetensors
+from remote.contract import digest, safetensors, untrusted_json
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 
@@ -43,7 +42,7 @@ def of_model(folder: Path) -> str:
 def require_base(folder: Path) -> dict[str, Any]:
     """The model's config, once the folder proves to hold every tensor of an unquantised model; raises StageFailed otherwise."""
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        config: dict[str, Any] = untrusted_json.read_object(folder / "config.json")
     except (OSError, ValueError) as error:
         raise _missing(folder, f"config.json: {error}") from None
     if "quantization_config" in config:
@@ -57,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model, in a stable order; raises StageFailed when one of them is not there."""
     index = folder / "model.safetensors.index.json"
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
+        names = sorted(set(untrusted_json.read_object(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise _missing(folder, f"{index.name} is damaged: {error!r}") from None
     absent = [name for name in names if not (folder / name).is_file()]

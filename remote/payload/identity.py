@@ -3,13 +3,12 @@
 Apart from `process`, which travels with the watchdog and must stay small.
 """
 
-import json
 import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from remote.contract import atomic
+from remote.contract import atomic, typed, untrusted_json
 from remote.payload import process
 
 
@@ -30,9 +29,8 @@ class Identity:
     def read(cls, path: Path) -> "Identity | None":
         """The one that `write` left there; None where nothing was."""
         try:
-            raw = json.loads(path.read_text())
-            return cls(raw["pid"], raw["ticks"], raw["boot"])
-        except (OSError, ValueError, TypeError, KeyError):
+            return typed.read(cls, untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES))
+        except (OSError, ValueError, TypeError):
             return None
 
     def write(self, path: Path, **more: str) -> None:

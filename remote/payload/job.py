@@ -51,7 +51,7 @@ class Job:
     def __init__(self, folder: Path) -> None:
         self.paths = JobPaths(folder)
         self.root = folder.parent.parent
-        self.spec = JobSpec.from_json(self.paths.spec.read_text())
+        self.spec = JobSpec.read(self.paths.spec)
         self._outputs: dict[str, Any] = {}
 
     def input(self, name: str) -> Path:

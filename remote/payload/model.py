@@ -6,7 +6,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import queue
 import shutil
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, base_models, disk
+from remote.contract import atomic, base_models, disk, untrusted_json
 from remote.contract.base_models import ModelFetch, ModelFile
 from remote.contract.checks import Verdict
 from remote.contract.jobs import Cause
@@ -42,7 +41,7 @@ def find(models: Path, name: str) -> Manifest | None:
     """The manifest of a model that is there, each file as long as it says; else None."""
     folder = models / base_models.folder_name(name)
     try:
-        manifest: Manifest = json.loads(_manifest_path(folder).read_text())
+        manifest: Manifest = untrusted_json.read_object(_manifest_path(folder))
         whole = all((folder / path).stat().st_size == facts["size"] for path, facts in manifest["files"].items())
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -172,7 +171,7 @@ def _start_over_if_other(partial: Path, asked: ModelFetch) -> None:
     mark = partial.with_name(f"{partial.name}.json")
     source = {"source": asked.source, "revision": asked.revision}
     try:
-        is_same = json.loads(mark.read_text()) == source
+        is_same = untrusted_json.read_object(mark) == source
     except (OSError, ValueError):
         is_same = False
     if not is_same:
@@ -216,7 +215,7 @@ def _manifest_path(folder: Path) -> Path:
 def _do(words: list[str], models: Path) -> dict[str, Any]:
     match words:
         case ["find"]:
-            return {"models": {name: find(models, name) for name in json.load(sys.stdin)}}
+            return {"models": {name: find(models, name) for name in untrusted_json.loads_list(sys.stdin.read())}}
         case ["fetch"]:
             return fetch(ModelFetch.from_json(sys.stdin.read()), models, command.say)
         case ["adopt", name, folder]:

@@ -5,7 +5,6 @@ Lies in `<root>/shared/ollama/<version>`, with `current` pointing at it; runs un
 installed: `<root>/shared/ollama/current/bin/ollama serve`.
 """
 
-import json
 import os
 import platform
 import shutil
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.contract.base_models import ModelFile
 from remote.contract.jobs import Cause
 from remote.contract.paths import BoxPaths
@@ -142,7 +141,7 @@ def _version() -> str:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(f"{_ADDRESS}/api/version", timeout=5) as answer:
-            return str(json.load(answer)["version"])
+            return str(untrusted_json.loads_object(answer.read())["version"])
     except (OSError, ValueError, KeyError):
         return ""
 

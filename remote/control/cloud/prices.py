@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.control import project
 from remote.control.cloud import refusals, spot_prices
 from remote.control.cloud.endpoint import Endpoint
@@ -157,7 +157,7 @@ def _asked(item: str, region: str, there: Endpoint) -> float | None:
     except CloudError as error:
         _FAILED[there] = (time.monotonic(), error)
         raise
-    products = [json.loads(text) for answer in answers for text in answer]
+    products = [untrusted_json.loads(text) for answer in answers for text in answer]
     found = [usd for product in products if _fits(product, usage) for usd in _on_demand(product) if usd > 0]
     return min(found, default=None)
 
@@ -193,7 +193,6 @@ def _cache_file() -> Path:
 
 def _kept() -> dict[str, Any]:
     try:
-        kept: dict[str, Any] = json.loads(_cache_file().read_text())
-        return kept if isinstance(kept, dict) else {}
+        return untrusted_json.read_object(_cache_file())
     except (OSError, ValueError):
         return {}

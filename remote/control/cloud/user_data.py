@@ -7,7 +7,9 @@ import io
 import json
 import lzma
 import math
+import re
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,7 +24,7 @@ LARGEST_BYTES = 16 * 1024
 
 _PARTS = (
     "contract/__init__.py", "contract/atomic.py", "contract/clocks.py", "contract/notices.py", "contract/paths.py",
-    "payload/__init__.py", "payload/process.py", "payload/watchdog",
+    "contract/regular_files.py", "payload/__init__.py", "payload/process.py", "payload/watchdog",
 )  # fmt: skip
 _LINE, _END = 160, 1000
 _MAIN = "from remote.payload.watchdog.__main__ import main\nmain()\n"
@@ -99,7 +101,27 @@ def _packed() -> tuple[str, str]:
 
 def _sources() -> dict[str, str]:
     files = [file for part in _PARTS for file in _files(CODE / "remote" / part)]
-    return {file.relative_to(CODE).as_posix(): stripped(file.read_text()) for file in files}
+    return _without_unused({file.relative_to(CODE).as_posix(): stripped(file.read_text()) for file in files})
+
+
+def _without_unused(sources: dict[str, str]) -> dict[str, str]:
+    """The sources less the functions and methods that none of them names; every statement stays on its line."""
+    while True:
+        code = "\n".join(sources.values())
+        used = Counter(re.findall(r"\w+", code)) - Counter(re.findall(r"\bdef (\w+)", code))
+        less = {path: _without(source, used) for path, source in sources.items()}
+        if less == sources:
+            return sources
+        sources = less  # what only those had named is not needed either
+
+
+def _without(source: str, used: Counter[str]) -> str:
+    lines = source.split("\n")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and not used[node.name] and not node.name.startswith("__"):
+            begin, end = min([node.lineno, *(each.lineno for each in node.decorator_list)]) - 1, node.end_lineno or node.lineno
+            lines[begin:end] = [""] * (end - begin)
+    return "\n".join(lines)
 
 
 def _files(path: Path) -> list[Path]:

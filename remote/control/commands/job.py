@@ -5,9 +5,9 @@ from typing import Any
 
 from remote.control.commands.verb import verb
 
-_RUN = "run id, or its beginning or end; the newest when left out"
+_RUN = "run id, or its beginning or end; when left out the one that is alive, else the newest with artifacts"
 _UNTOLD = "`./inv doctor` examines laptop and account, `./inv start NAME` a box"
-_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the newest run, or (no run here) the only job"
+_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the run that is alive, or the only job under way on any box"
 
 
 @verb(
@@ -68,16 +68,17 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     },
 )
 def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = False, json: bool = False) -> None:
-    """End a job after a checkpoint, or take it out of the line; `inv resume` goes on from there."""
+    """End a job after a checkpoint, or take it out of the line, and do its run's `finally`; `inv resume` goes on."""
     from dataclasses import asdict
 
     from remote.contract.jobs import Status
     from remote.control.console import print_json, say
     from remote.control.jobs.attach import find
     from remote.control.jobs.cancel import cancel as cancel_job
+    from remote.control.runs import ended
     from remote.control.transport.connect import connect
 
-    target = find(run, surely=True)
+    target = find(run, surely=True, verb="cancel")
     if dry_run:
         if json:
             print_json({"job": target.job_id, "box": target.box.name, "status": target.status})
@@ -85,6 +86,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
         return
     with connect(target.box) as transport:
         state = cancel_job(transport, target.box.root, target.job_id, patience)
+    ended.by_cancel(target.run_id, state)
     if json:
         print_json(asdict(state))
     if state.status is not Status.CANCELLED:
@@ -109,10 +111,10 @@ def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, jso
     """Bring a run's artifacts home, verified; goes on where it was cut off."""
     from remote.control.console import print_json, print_table
     from remote.control.printable import sized
-    from remote.control.runs.bring import bring_all
-    from remote.control.runs.ledger import find_run
+    from remote.control.runs.bring import bring_all, has_made
+    from remote.control.runs.meant import run_to_look_at
 
-    rows = bring_all(find_run(run or None), only, dry_run)
+    rows = bring_all(run_to_look_at(run, "pull", has_made), only, dry_run)
     if json:
         print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])
     else:

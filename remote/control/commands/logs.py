@@ -9,7 +9,7 @@ from remote.control.commands.verb import verb
 @verb(
     positional=["names"],
     help={
-        "names": "runs (id, or its beginning or end), boxes or groups; the newest run when left out, or else what the boxes do",
+        "names": "runs (id, or its beginning or end), boxes or groups; left out: the run that is alive, else the newest",
         "stage": "a stage's label; else the newest job",
         "follow": "go on until the jobs end (of a box: until Ctrl-C); Ctrl-C leaves them running",
         "since": "only lines written in the last 90s, 10m, 2h or 1d",

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.plan import Plan
 
-_RUN = "run id, or its beginning or end; the newest when left out"
+_RUN = "run id, or its beginning or end; when left out the one that is alive, else the newest"
 _YES = {"yes": "do not ask before a box that costs money is launched"}
 _QUEUE = {"queue": "wait in line where another job has the box's GPU"}
-_RUN_TO_RESUME = "run id, or its beginning or end; the newest that has not succeeded when left out"
+_RUN_TO_RESUME = "run id, or its beginning or end; when left out the one that is alive, else the only one that has not succeeded"
 
 
 @verb(
@@ -51,11 +51,10 @@ def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = Fal
     """Go on with a run wherever it was cut off."""
     from remote.contract.jobs import Status
     from remote.control.console import say
-    from remote.control.runs.ledger import all_runs, find_run
+    from remote.control.runs.meant import run_to_act_on
     from remote.control.runs.state import state_of
 
-    unfinished = (ledger.run_id for ledger in all_runs() if state_of(ledger).status is not Status.SUCCEEDED)
-    ledger = find_run(run or next(unfinished, None))
+    ledger = run_to_act_on(run, "resume", lambda state: bool(state.owed) or state.status is not Status.SUCCEEDED)
     if dry_run:
         state = state_of(ledger)
         show_plan(state.rest(), state.box, json)
@@ -64,17 +63,27 @@ def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = Fal
     drive_and_show(ledger, json, purpose="resume", queue=queue)
 
 
-@verb(help={"json": "print as JSON", "all": "also those older than the newest 20"})
-def runs(context: Any, json: bool = False, all: bool = False) -> None:
-    """List the runs, newest first."""
+@verb(
+    help={
+        "json": "print as JSON",
+        "all": "also those older than the newest 20",
+        "clear": "put away the runs that ended without success: FAILED, CANCELLED, BUSY; they are moved, whole, to runs/.cleared",
+        "dry-run": "with --clear: say which would be put away, and move nothing",
+    }
+)
+def runs(context: Any, json: bool = False, all: bool = False, clear: bool = False, dry_run: bool = False) -> None:
+    """List the runs, newest first; --clear puts away those that ended without success."""
     from remote.control.console import print_json, print_table, say
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.report import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
 
+    if clear or dry_run:
+        _clear(dry_run, json)
+        return
     states = [(ledger, state_of(ledger)) for ledger in all_runs()[: None if all else 20]]
     if json:
-        print_json([state.to_json() for _, state in states])
+        print_json([{**state.to_json(), "is_driven": ledger.is_driven()} for ledger, state in states])
         return
     if not states:
         say("no run here yet; `./inv run PLAYBOOK` begins one")
@@ -82,14 +91,29 @@ def runs(context: Any, json: bool = False, all: bool = False) -> None:
     print_table("", RUN_COLUMNS, [run_row(ledger, state) for ledger, state in states])
 
 
+def _clear(dry_run: bool, as_json: bool) -> None:
+    from remote.control.console import print_json, say
+    from remote.control.runs import clearing
+
+    cleared, left = clearing.clear(dry_run)
+    if as_json:
+        print_json({"cleared": [run.run_id for run in cleared], "left": left, "dry_run": dry_run})
+    for run in cleared:
+        say(f"{run.run_id}: {'would be put away' if dry_run else f'put away, in {clearing.folder() / run.run_id}'}")
+    for run_id, why in left.items():
+        say(f"{run_id}: stays: {why}", "yellow")
+    if not cleared:
+        say("no run here ended without success" if not left else "nothing to put away")
+
+
 @verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
     from remote.control.console import print_json, print_table
-    from remote.control.runs.ledger import find_run
+    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.report import require_whole, verdicts, verify_artifacts
 
-    ledger = find_run(run or None)
+    ledger = run_to_look_at(run, "verify")
     rows = verify_artifacts(ledger)
     if not json:
         print_table(f"artifacts of {ledger.run_id}", ("artifact", "path", "verdict"), rows)
@@ -102,10 +126,10 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
     from remote.control.console import print_json, say
-    from remote.control.runs.ledger import find_run
+    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.receipt import write_receipt
 
-    ledger = find_run(run or None)
+    ledger = run_to_look_at(run, "receipt")
     facts = write_receipt(ledger)
     if json:
         print_json(facts)
@@ -169,12 +193,12 @@ def export(
     context: Any, run: str = "", quantize: str = DEFAULT_QUANTIZATION, queue: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:  # fmt: skip
     """Merge a run's adapter, convert it to GGUF and bring it home."""
-    from remote.control.runs.ledger import find_run
+    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.plan import Plan
     from remote.control.runs.single import extend, plan_export
     from remote.control.runs.state import state_of
 
-    ledger = find_run(run or None)
+    ledger = run_to_look_at(run, "export", lambda state: state.has_done("train"))
     stages = plan_export(ledger, quantize)
     if dry_run:
         show_plan(Plan(ledger.run_id, stages), state_of(ledger).box, json)

@@ -1,10 +1,14 @@
 """How everything stands: boxes, their clocks, open runs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.control.commands.box import NAMES
 from remote.control.commands.verb import verb
+
+if TYPE_CHECKING:
+    from remote.control.runs.ledger import Ledger
+    from remote.control.runs.state import RunState
 
 
 @verb(positional=["names"], help={
@@ -12,23 +16,39 @@ from remote.control.commands.verb import verb
     "quick": "ask the cloud alone, and no box over SSH",
 })  # fmt: skip
 def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: bool = False) -> None:
-    """Shows boxes with their clocks, when each stops and why, and the runs that have not succeeded."""
+    """Shows boxes with their clocks, when each stops and why, and the runs under way, not succeeded, or owing something."""
     from remote.contract.jobs import Status
     from remote.control import overview
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, say
     from remote.control.runs.ledger import all_runs
-    from remote.control.runs.report import RUN_COLUMNS, run_row
+    from remote.control.runs.meant import is_alive
     from remote.control.runs.state import state_of
 
     views = overview.look(load_inventory(), names, quick)
     mine = {view.box.name for view in views}
     states = [(ledger, state_of(ledger)) for ledger in all_runs()]
-    open_runs = [(run, state) for run, state in states if state.status is not Status.SUCCEEDED and (not names or state.box in mine)]
+    is_open = [(run, state) for run, state in states if (state.owed or state.status is not Status.SUCCEEDED)]
+    open_runs = [(run, state, run.is_driven()) for run, state in is_open if not names or state.box in mine]
     if json:
-        print_json({"boxes": [overview.record(view) for view in views], "runs": [state.to_json() for _, state in open_runs]})
+        told = [{**state.to_json(), "is_driven": is_driven} for _, state, is_driven in open_runs]
+        print_json({"boxes": [overview.record(view) for view in views], "runs": told})
         return
     print_table("boxes", *overview.table(views))
-    if open_runs:
-        rows = [run_row(run, state) for run, state in open_runs]
-        print_table("runs that have not succeeded", RUN_COLUMNS, rows)
+    going = [(run, state) for run, state, is_driven in open_runs if is_driven or is_alive(state)]
+    _show_runs("runs under way", going)
+    ended = [(run, state) for run, state, _ in open_runs if (run, state) not in going]
+    _show_runs("runs that have not succeeded; `./inv runs --clear` puts those away that have ended", ended)
+    for run, state in is_open:
+        if state.owed and not run.is_driven():
+            whys = "; ".join(filter(None, (facts["why"] for facts in state.owed.values())))
+            because = f" ({whys})" if whys else ""
+            say(f"owed by run {run.run_id}: {state.owed_in_words()}{because}; `./inv resume {run.run_id}` does it", "red")
+
+
+def _show_runs(title: str, runs: "Sequence[tuple[Ledger, RunState]]") -> None:
+    from remote.control.console import print_table
+    from remote.control.runs.report import RUN_COLUMNS, run_row
+
+    if runs:
+        print_table(title, RUN_COLUMNS, [run_row(run, state) for run, state in runs])

@@ -4,7 +4,7 @@ from typing import Any
 
 from remote.control.commands.verb import verb
 
-_RUN = "run, its beginning or end, or a job, a box or a group; the newest run when left out"
+_RUN = "run, its beginning or end, or a job, a box or a group; the run that is alive, else the newest, when left out"
 
 
 @verb(

@@ -45,18 +45,18 @@ class Target:
         return self.job_id.removeprefix(f"{self.run_id}-")
 
 
-def find(word: str, surely: bool = False) -> Target:
+def find(word: str, surely: bool = False, verb: str = "attach") -> Target:
     """The job that is meant by a run's id (or its beginning or end), a job's id, or a box or group: of several jobs the one under way.
 
-    Without a word the newest run of this laptop, whether it has a job or not; where this laptop has no run, the one job that is under
-    way on any box; `surely` asks for every box to have told that it is. Raises NotFound for none, or too many; BoxStopped where the box
+    Without a word the run of this laptop that is alive, and where there is none the one job that is under way on any box; `surely` asks for
+    every box to have told that it is. Raises NotFound for none, or too many; BoxStopped where the box
     of a run known here does not run.
     """
     from remote.control.config.inventory import load_inventory
 
     inventory = load_inventory()
     is_box = word in (*inventory.boxes, *inventory.groups)
-    return (None if is_box else _of_ledger(inventory, word)) or _of_boxes(inventory, word, is_box, surely)
+    return (None if is_box else _of_ledger(inventory, word, verb)) or _of_boxes(inventory, word, is_box, surely)
 
 
 def attach(word: str) -> JobState:
@@ -97,15 +97,17 @@ def _reached(box: "Box") -> "Transport":
         time.sleep(FIRST_PAUSE_SECONDS)
 
 
-def _of_ledger(inventory: "Inventory", word: str) -> Target | None:
+def _of_ledger(inventory: "Inventory", word: str, verb: str) -> Target | None:
     """The job of this laptop's run; None where it has no such run. A run of its own that has no job is no other's."""
     from remote.control.cloud import boxes
     from remote.control.jobs.of_run import begun_job_of
     from remote.control.runs.ledger import all_runs, find_run
+    from remote.control.runs.meant import alive, run_to_look_at
 
-    if not any(not word or is_called(run.run_id, word) for run in all_runs()):
+    runs = all_runs()
+    if not (any(is_called(run.run_id, word) for run in runs) if word else alive(runs)):
         return None
-    ledger = find_run(word or None)
+    ledger = find_run(word) if word else run_to_look_at("", verb)
     job = begun_job_of(ledger)
     return Target(boxes.running(inventory.box(job.box)), job.job_id, ledger.run_id, job.status.value)
 

@@ -1,6 +1,5 @@
 """How the jobs on a box stand. The box is the truth: nothing on the laptop is asked."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,9 @@ def read_state(transport: Transport, box_root: str, job_id: str) -> JobState:
 def state_of(told: object, where: str) -> JobState:
     """The state that the box `where` tells. Raises PreflightFailed where it is of a Windlass that tells it in another way."""
     try:
-        return JobState.from_json(json.dumps(told))
+        if not isinstance(told, dict):
+            raise TypeError(f"it is {type(told).__name__}")
+        return JobState.of(told)
     except (KeyError, TypeError, ValueError) as error:
         raise untold(where, error) from None
 
@@ -73,7 +74,7 @@ def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
 
 
 def _job_of(box: str, told: Any) -> BoxJob:
-    run_id, state = told["run_id"], JobState.from_json(json.dumps(told))
+    run_id, state = told["run_id"], JobState.of(told)
     for name in (state.job_id, *([run_id] if run_id != "" else [])):
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name[:80]!r} is no name")

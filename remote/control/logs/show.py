@@ -20,7 +20,7 @@ from remote.control.logs.told import Told
 
 def show(words: Sequence[str], question: Question, mode: str) -> None:
     """Show the logs that are meant: `mode` is lines, json or raw. Raises the error of the only source, or FleetFailed."""
-    found = sources.find(words, question.stage)
+    found = sources.find(words, question.stage, question.follow)
     for line in found.silent:
         console.say(f"not asked: {line}", "yellow")
     if len(found.sources) == 1 and isinstance(found.sources[0], OfRun) and mode == "lines" and _is_all(question):

@@ -74,16 +74,18 @@ class Found:
     silent: list[str] = field(default_factory=list)
 
 
-def find(words: Sequence[str], stage: str) -> Found:
+def find(words: Sequence[str], stage: str, follow: bool = False) -> Found:
     """What is meant: runs of this laptop, then boxes and groups, then runs that the boxes tell of, then runs in the bucket.
 
-    Without words the newest run of this laptop; where it has none, the jobs under way on any box, or the newest of all. Raises NotFound
-    for a word that is none of these.
+    Without words the run of this laptop that is alive, else its newest (to `follow`, it asks which); where it has none, the jobs under way
+    on any box, or the newest of all. Raises NotFound for a word that is none of these.
     """
     from remote.control.runs.ledger import all_runs
+    from remote.control.runs.meant import run_to_look_at
 
     if not words and all_runs():
-        return Found([_of_ledger("", stage)])
+        meant = run_to_look_at("", "logs -f" if follow else "logs", or_newest=not follow)
+        return Found([_of_ledger(meant.run_id, stage)])
     sources, unknown = [], []
     for word in dict.fromkeys(words):
         if here := _here(word, stage):

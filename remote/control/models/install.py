@@ -236,7 +236,7 @@ def _recorded(folder: Path, wish: Wish, client: Ollama) -> str | None:
     """The digest under which this very wish was installed at this server, if it ever was."""
     try:
         record = untrusted_json.read_object(folder / "installed.json")
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     is_this = record.get("mark") == wish.mark and record.get("url") == client.url
     return str(record.get("digest")) if is_this else None

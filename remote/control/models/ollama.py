@@ -4,7 +4,6 @@ Wire format: https://github.com/ollama/ollama/blob/main/docs/api.md.
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from remote.contract import untrusted_json
 from remote.contract.digest import of_file
 from remote.control.errors import OllamaError
 
@@ -138,7 +138,7 @@ class Ollama:
                 reply.read()
                 _raise_for(self.url, f"POST {path}", reply)
             for text in reply.iter_lines():
-                line: dict[str, Any] = json.loads(text)
+                line: dict[str, Any] = untrusted_json.loads_object(text)
                 if "error" in line:
                     raise _explained(self.url, f"POST {path}", str(line["error"]))
                 yield line

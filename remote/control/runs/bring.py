@@ -5,10 +5,11 @@ from pathlib import Path
 from remote.contract.jobs import Status
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, NotFound
+from remote.control.runs.finish import settle
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.report import pulled_path
 from remote.control.runs.session import BoxSession
-from remote.control.runs.state import state_of
+from remote.control.runs.state import RunState, state_of
 from remote.control.runs.wiring import Reference
 
 
@@ -35,7 +36,14 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
         # Alone: two that pull one artifact would write into one another's part. And nothing is launched, and billed, for a look at files.
         with ledger.locked("pull"), BoxSession(entry, ledger, may_launch=False, storage=storage) as session:
             _bring_each(session, ledger, made)
+            settle(ledger, inventory)
     return [(f"{label}.{name}", pulled_path(ledger, label, output), output["size"]) for label, name, output in made]
+
+
+def has_made(run: RunState) -> bool:
+    """Whether there is anything to bring."""
+    done = (stage for stage in run.stages.values() if stage.status is Status.SUCCEEDED)
+    return any(output["kind"] == "artifact" for stage in done for output in stage.outputs.values())
 
 
 def _bring_each(session: BoxSession, ledger: Ledger, made: list[tuple[str, str, Reference]]) -> None:

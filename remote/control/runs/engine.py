@@ -21,7 +21,7 @@ from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, Busy, ConfigError, GateFailed, JobFailed, WindlassError
 from remote.control.faults import as_error
 from remote.control.runs import wiring
-from remote.control.runs.finish import do_finally, end_spot_box
+from remote.control.runs.finish import end_spot_box, see_to, settle
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
 from remote.control.runs.report import pulled_path
@@ -70,14 +70,18 @@ def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bo
 
     Raises the WindlassError of the stage that failed; Busy when another command drives the run, or when another job has the box's
     GPU: with `queue` the run waits in line for it instead, as it does once it has had the GPU. The run's `finally` is done after
-    success and after a failure, but not after Ctrl-C or for a box that is Busy: the job on the box goes on.
+    success and after a failure, but not after Ctrl-C or for a box that is Busy: the job on the box goes on. What an earlier command
+    left owed of it is done now.
     """
     with ledger.locked(purpose):
         state = state_of(ledger)
         if not state.plan.stages:
             raise _without_plan(ledger)
+        for number in ledger.unread():
+            say(f"{ledger.path}, line {number}: no event, and left out; what it told is done again", "yellow")
         if state.status is Status.SUCCEEDED:
-            return state
+            settle(ledger, inventory)
+            return state_of(ledger)
         given = _secrets_for(state.rest(), inventory)
         ledger.append("run_begun", purpose=purpose)
         with BoxSession(inventory.box(state.box), ledger, storage=inventory.storage.bucket) as session:
@@ -91,7 +95,8 @@ def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
 
 def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
     remedy = "bring that file back from a backup, or run the playbook anew: `./inv run PLAYBOOK`"
-    why = "its first line, which holds the plan, is missing or damaged"
+    damaged = ", ".join(map(str, ledger.unread()[:5]))
+    why = "the event that holds the plan, its first line, is missing or damaged" + (f"; no event: line {damaged}" if damaged else "")
     return ArtifactCorrupt(f"the ledger of run {ledger.run_id} cannot be used", where=str(ledger.path), why=why, remedy=remedy)
 
 
@@ -306,7 +311,7 @@ class _Drive:
 
     def _stage_failed(self, stage: PlannedStage, error: WindlassError) -> None:
         if self.run.stages[stage.label].status is not Status.FAILED:
-            self.ledger.append("stage_finished", label=stage.label, status=Status.FAILED.value, failure=error.to_json())
+            self.ledger.append("stage_finished", label=stage.label, status=_status_after(error).value, failure=error.to_json())
 
     def _task(self, stage: PlannedStage, inputs: dict[str, wiring.Reference]) -> Task:
         return Task(stage, inputs, self.session, self.ledger, self.inventory)
@@ -352,8 +357,7 @@ class _Drive:
     def _finish(self, status: Status) -> RunState:
         with ExitStack() as closing:
             closing.callback(lambda: self.ledger.append("run_finished", status=status.value))
-            for action in self.run.plan.finally_:
-                do_finally(action, self.session, self.ledger)
+            see_to(self.run.plan.finally_, self.session, self.ledger)
             if status is Status.SUCCEEDED:
                 self.session.sweep()
         return self.run
@@ -373,9 +377,15 @@ class _Drive:
                 self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
                 say(f"  box {self.session.entry.name} is left as it is, for the job may go on there", "yellow")
             else:
-                self._finish(Status.FAILED)
+                self._finish(_status_after(error))
         except Exception as second:
-            say(f"  finally did not work either: {as_error(second).what}", "yellow")
+            told = as_error(second)
+            say(f"  finally did not work either: {told.what}", "yellow")
+            say(f"  {self._with_run_id(told.remedy)}", "yellow")
+
+
+def _status_after(error: WindlassError) -> Status:
+    return Status.CANCELLED if isinstance(error, JobFailed) and error.cause is Cause.CANCELLED else Status.FAILED
 
 
 def _summary(values: dict[str, Any]) -> str:

@@ -1,14 +1,75 @@
-"""What a playbook's `finally` does to the box, and when it must not: a box that works for another run is left alone."""
+"""What a playbook's `finally` does to the box, and when it must not: a box that works for another run is left alone.
+
+What has begun and is not known to be done is owed: it stands in the ledger from before it begins, so that neither an error nor a kill
+lets a box go on costing money unheard of, and the next command on that run does it again.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
 
 from remote.contract.jobs import Status
+from remote.control.config.inventory import Inventory
 from remote.control.console import say
 from remote.control.errors import WindlassError
+from remote.control.faults import as_error
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.session import BoxSession
 from remote.control.runs.state import RunState, state_of
 
 _MAY_WORK = (Status.RUNNING, Status.INTERRUPTED)
 """Runs with a job that may go on: INTERRUPTED is what a laptop calls one that it lost sight of."""
+
+
+def see_to(actions: Sequence[str], session: BoxSession, ledger: Ledger) -> None:
+    """Do what a run's `finally` says; what is not done at the end of it is owed. Raises the first WindlassError, after all were tried."""
+    for action in actions:
+        with suppress(OSError):  # a full disk must not keep the box running
+            ledger.append("finally_due", action=action, box=session.entry.name, id=_box_id(ledger))
+    failed: list[WindlassError] = []
+    for action in actions:
+        try:
+            do_finally(action, session, ledger)
+        except Exception as error:
+            failed.append(_still_due(action, session, ledger, as_error(error)))
+        else:
+            ledger.append("finally_done", action=action)
+    if failed:
+        raise failed[0]
+
+
+def settle(ledger: Ledger, inventory: Inventory) -> None:
+    """Do what a run owes. For who holds the run's lock. Raises WindlassError where it cannot be done now either."""
+    run = state_of(ledger)
+    if not run.owed:
+        return
+    say(f"still owed by run {run.run_id}: {run.owed_in_words()}", "yellow")
+    with BoxSession(inventory.box(run.box), ledger, may_launch=False, storage=inventory.storage.bucket) as session:
+        for action in [action for action, facts in run.owed.items() if _is_another_box(facts["id"], session)]:
+            say(f"  {action} is not done: box {session.entry.name} is another machine by now", "yellow")
+            ledger.append("finally_done", action=action)
+        see_to([*state_of(ledger).owed], session, ledger)
+
+
+def _still_due(action: str, session: BoxSession, ledger: Ledger, error: WindlassError) -> WindlassError:
+    why = "; ".join(filter(None, (error.what, error.why)))
+    with suppress(OSError):
+        ledger.append("finally_due", action=action, box=session.entry.name, id=_box_id(ledger), why=why)
+    again = f"`./inv resume {ledger.run_id}` does `finally: {action}` again: until then box {session.entry.name} may run on, and cost money"
+    error.remedy = f"{error.remedy}; {again}" if error.remedy else again
+    return error
+
+
+def _box_id(ledger: Ledger) -> str:
+    """The box that the run used last, as the cloud names it; empty where it used none."""
+    return next((str(event["id"]) for event in reversed(state_of(ledger).boxes) if event["event"] == "box_ready"), "")
+
+
+def _is_another_box(box_id: str, session: BoxSession) -> bool:
+    """Whether the entry's box is known not to be the one that something is owed for."""
+    from remote.control.cloud import boxes
+
+    box = None if session.entry.provider == "static" else boxes.find(session.entry)
+    return bool(box and box_id and box.id != box_id)
 
 
 def do_finally(action: str, session: BoxSession, ledger: Ledger) -> None:

@@ -16,11 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from remote.control.errors import Busy, NotFound
-from remote.control.project import runs_folder
+from remote.contract import regular_files, untrusted_json
+from remote.contract.jobs import LATEST
+from remote.control.errors import ArtifactCorrupt, Busy, NotFound
+from remote.control.project import keep_private, runs_folder
 from remote.control.secrets import masked, masked_value
 
 Event = dict[str, Any]
+
+MAX_BYTES = 256 << 20
+"""No ledger is larger: an event is a line, and a run has some dozens."""
 
 _LOOK_SECONDS = 0.5
 
@@ -37,7 +42,9 @@ class Ledger:
         """A new run called after `name` and the time; its folder exists afterwards."""
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{secrets.token_hex(2)}"
         folder = runs_folder() / run_id
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        keep_private(runs_folder())
         return cls(folder)
 
     @property
@@ -48,7 +55,7 @@ class Ledger:
     def append(self, event: str, **facts: Any) -> Event:
         """Write one event for good: it is on the disk when this returns."""
         line: Event = masked_value({"event": event, "time": time.time(), **facts})
-        with open(self.path, "ab+") as file:
+        with open(self.path, "ab+", opener=_private) as file:
             if not _ends_a_line(file):
                 file.write(b"\n")  # a kill tore the last line; what stands of it is skipped by `events`
             file.write(json.dumps(line, sort_keys=True, default=lambda each: masked(str(each))).encode() + b"\n")
@@ -57,15 +64,30 @@ class Ledger:
         return line
 
     def events(self) -> list[Event]:
-        """Every whole event, oldest first; a line torn by a kill is left out."""
-        with contextlib.suppress(FileNotFoundError):
-            return [event for line in self.path.read_bytes().splitlines() if (event := _parse(line))]
-        return []
+        """Every whole event, oldest first; a line torn by a kill, or damaged otherwise, is left out. Raises ArtifactCorrupt where the file
+        itself cannot be read."""
+        return [event for line in self._lines() if (event := _parse(line))]
+
+    def unread(self) -> list[int]:
+        """The numbers of the lines that hold no event."""
+        return [number for number, line in enumerate(self._lines(), 1) if line.strip() and _parse(line) is None]
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return regular_files.content_of(self.path, MAX_BYTES).split(b"\n")
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise ArtifactCorrupt(
+                f"the ledger of run {self.run_id} cannot be read", where=str(self.path), why=str(error),
+                remedy=f"bring that file back from a backup, or move {self.folder} out of {self.folder.parent}",
+            ) from None  # fmt: skip
 
     @contextlib.contextmanager
     def locked(self, purpose: str) -> Iterator[None]:
         """Drive this run alone; raises Busy, naming the holder, when another command does."""
-        with open(self.folder / "lock", "a+") as lock:
+        keep_private(self.folder, whole=True)
+        with open(self.folder / "lock", "a+", opener=_private) as lock:
             if not _lock_soon(lock):
                 lock.seek(0)
                 raise Busy(
@@ -76,16 +98,19 @@ class Ledger:
             lock.truncate(0)
             lock.write(f"{purpose} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since {time.ctime()}\n")
             lock.flush()
-            yield
+            try:
+                yield
+            finally:
+                keep_private(self.folder, whole=True)
 
     def is_driven(self) -> bool:
         """Whether a living command holds the lock."""
-        with open(self.folder / "lock", "a+") as lock:
+        with contextlib.suppress(OSError), open(self.folder / "lock", "a+", opener=_private) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
-            return False
+        return False
 
 
 def all_runs() -> list[Ledger]:
@@ -133,10 +158,16 @@ def _lock_soon(lock: IO[str]) -> bool:
 
 def _parse(line: bytes) -> Event | None:
     try:
-        event = json.loads(line)
+        event = untrusted_json.loads_object(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and "event" in event else None
+    moment = event.get("time")
+    is_timed = isinstance(moment, int | float) and not isinstance(moment, bool) and 0 <= moment <= LATEST
+    return event if isinstance(event.get("event"), str) and is_timed else None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _ends_a_line(file: Any) -> bool:

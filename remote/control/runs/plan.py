@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from remote.contract import typed
 from remote.contract.stages import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ class PlannedStage:
     recipe: dict[str, Any] | None = None
     gates: dict[str, str] = field(default_factory=dict)
     on_failure: str = "stop"
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "PlannedStage":
+        """Read a stage out of the ledger. Raises ValueError or TypeError for what is none, and for one that this Windlass does not know."""
+        stage = typed.read(cls, raw)
+        if stage.uses not in STAGES:
+            raise ValueError(f"there is no stage `{stage.uses}`")
+        return stage
 
     @property
     def signature(self) -> Stage:
@@ -48,8 +57,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Plan":
-        """Read a plan out of the ledger."""
-        return cls(raw["name"], tuple(PlannedStage(**stage) for stage in raw["stages"]), tuple(raw["finally_"]))
+        """Read a plan out of the ledger. Raises ValueError, KeyError or TypeError where that is none."""
+        finally_ = typed.value(list[str], raw["finally_"], "finally")
+        stages = tuple(PlannedStage.from_json(stage) for stage in raw["stages"])
+        return cls(typed.value(str, raw["name"], "name"), stages, tuple(finally_))
 
 
 def plan_of(playbook: "Playbook") -> Plan:

@@ -70,7 +70,18 @@ def _verdict(path: Path, sha256: str) -> str:
     return "whole" if digest.of_path(path) == sha256 else "damaged"
 
 
+def standing(ledger: Ledger, state: RunState) -> str:
+    """How a run stands, in words: RUNNING while a command drives it, and no longer."""
+    current = state.current()
+    if ledger.is_driven():
+        return str(Status.RUNNING.value)
+    if state.status is Status.RUNNING:
+        return "CUT OFF (no command follows it: ./inv resume)"
+    if state.status is Status.FAILED and current and current.was_refused:
+        return "BUSY (its job never began)"
+    return str(state.status.value)
+
+
 def _status(ledger: Ledger, state: RunState) -> str:
-    if state.status is Status.RUNNING and not ledger.is_driven():
-        return "RUNNING (no command follows it: ./inv resume)"
-    return state.status.value
+    owed = state.owed_in_words()
+    return standing(ledger, state) + (f"; owed: {owed} (./inv resume {state.run_id})" if owed and not ledger.is_driven() else "")

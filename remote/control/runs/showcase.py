@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.events import Metric
 from remote.contract.jobs import Status
 from remote.control.console import print_table, say
@@ -66,8 +67,7 @@ def _show_model(ledger: Ledger, state: StageState) -> None:
 
 
 def _load_answers(path: Path) -> list[dict[str, Any]]:
-    loaded = json.loads(path.read_text())
-    return list(loaded["answers"] if isinstance(loaded, dict) else loaded)
+    return list(untrusted_json.read_object(path)["answers"])
 
 
 _SHOWN = {"train": _show_training, "validate": _show_answers, "install": _show_model}

@@ -4,11 +4,13 @@ import contextlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, regular_files
 from remote.contract.exits import Exit
 from remote.contract.jobs import Status
+from remote.control.errors import ArtifactCorrupt
 from remote.control.runs.ledger import Event, Ledger
 from remote.control.runs.plan import Plan, PlannedStage
 
@@ -43,7 +45,7 @@ class StageState:
 
 @dataclass
 class RunState:
-    """How a run stands."""
+    """How a run stands. `owed`: what of its `finally` has begun and is not known to be done, by action: `box`, its `id`, and `why`."""
 
     run_id: str
     plan: Plan
@@ -55,6 +57,7 @@ class RunState:
     boxes: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     gates: list[dict[str, Any]] = field(default_factory=list)
+    owed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def current(self) -> StageState | None:
         """The stage that has not ended well: running, failed, or the next to start."""
@@ -70,6 +73,14 @@ class RunState:
         jobs = [stage for stage in self.stages.values() if stage.job_id]
         return max(jobs, key=lambda stage: stage.started_at, default=None)
 
+    def has_done(self, uses: str) -> bool:
+        """Whether a stage of that kind has succeeded."""
+        return any(stage.uses == uses and self.stages[stage.label].status is Status.SUCCEEDED for stage in self.plan.stages)
+
+    def owed_in_words(self) -> str:
+        """`stop of box gpu`; empty where nothing is owed."""
+        return ", ".join(f"{action} of box {facts['box']}" for action, facts in self.owed.items())
+
     def to_json(self) -> dict[str, Any]:
         """The state for scripts."""
         return {key: value for key, value in asdict(self).items() if key != "plan"} | {"playbook": self.plan.name}
@@ -80,31 +91,43 @@ def fold(run_id: str, events: Iterable[Event]) -> RunState:
     state = RunState(run_id, Plan("", ()))
     for event in events:
         apply = _APPLY.get(str(event["event"]))
-        if apply is not None and isinstance(event.get("time"), int | float):
-            with contextlib.suppress(KeyError, TypeError, ValueError):
+        if apply is not None:
+            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
                 apply(state, event)
     return state
 
 
 def state_of(ledger: Ledger) -> RunState:
     """The run's state, out of its events; refreshes `state.json` beside them where the folder can be written."""
-    state = fold(ledger.run_id, ledger.events())
+    try:
+        events = ledger.events()
+    except ArtifactCorrupt:  # a run without a plan: one bad row in a list; who drives it says why
+        events = []
+    state = fold(ledger.run_id, events)
     text = json.dumps(state.to_json(), indent=1, sort_keys=True, default=str) + "\n"
     path = ledger.folder / "state.json"
     with contextlib.suppress(OSError):
-        if not path.exists() or path.read_text() != text:
-            atomic.write_text(path, text)
+        if not _holds(path, text.encode()):
+            atomic.write_text(path, text, mode=0o600)
     return state
 
 
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether the file is that: whatever else is there is made again."""
+    try:
+        return regular_files.content_of(path, len(content)) == content
+    except (OSError, ValueError):
+        return False
+
+
 def _created(state: RunState, event: Event) -> None:
-    state.plan = Plan.from_json(event["plan"])
-    state.box, state.created_at, state.facts = event["box"], event["time"], event.get("facts", {})
+    plan, box, facts = Plan.from_json(event["plan"]), _told(event, "box", str), _told(event, "facts", dict, {})
+    state.plan, state.box, state.created_at, state.facts = plan, box, event["time"], facts
     state.stages = {stage.label: StageState(stage.label) for stage in state.plan.stages}
 
 
 def _extended(state: RunState, event: Event) -> None:
-    added = tuple(PlannedStage(**stage) for stage in event["stages"])
+    added = tuple(PlannedStage.from_json(stage) for stage in event["stages"])
     # One of a label that is there takes its place, so that what comes after it still does.
     stages = {stage.label: stage for stage in (*state.plan.stages, *added)}
     state.plan = Plan(state.plan.name, tuple(stages.values()), state.plan.finally_)
@@ -118,27 +141,41 @@ def _begun(state: RunState, event: Event) -> None:
 
 
 def _box(state: RunState, event: Event) -> None:
+    if event["event"] == "box_ready":
+        for name in ("name", "provider", "id", "instance_type", "region"):
+            _told(event, name, str)
+        _told(event, "hourly_usd", (int, float, type(None)))
     state.boxes.append(event)
 
 
+def _due(state: RunState, event: Event) -> None:
+    names = ("box", "id", "why")
+    state.owed[_told(event, "action", str)] = {name: _told(event, name, str, "") for name in names}
+
+
+def _done(state: RunState, event: Event) -> None:
+    state.owed.pop(_told(event, "action", str), None)
+
+
 def _stage_started(state: RunState, event: Event) -> None:
-    before = state.stages.get(event["label"], StageState(event["label"]))
-    state.stages[event["label"]] = StageState(
-        event["label"],
+    label = _told(event, "label", str)
+    before = state.stages.get(label, StageState(label))
+    state.stages[label] = StageState(
+        label,
         Status.RUNNING,
-        event["key"],
-        event.get("job_id", ""),
-        event.get("box", ""),
+        _told(event, "key", str),
+        _told(event, "job_id", str, ""),
+        _told(event, "box", str, ""),
         started_at=event["time"],
         attempts=before.attempts + 1,
     )
 
 
 def _stage_finished(state: RunState, event: Event) -> None:
-    stage = state.stages[event["label"]]
-    stage.status, stage.ended_at = Status(event["status"]), event["time"]
-    stage.outputs, stage.values = event.get("outputs", {}), event.get("values", {})
-    stage.failure = event.get("failure", {})
+    stage, status = state.stages[event["label"]], Status(event["status"])
+    outputs = {name: _reference(output) for name, output in _told(event, "outputs", dict, {}).items()}
+    values, failure = _told(event, "values", dict, {}), _told(event, "failure", dict, {})
+    stage.status, stage.ended_at, stage.outputs, stage.values, stage.failure = status, event["time"], outputs, values, failure
 
 
 def _stage_environment(state: RunState, event: Event) -> None:
@@ -150,12 +187,35 @@ def _stage_lost(state: RunState, event: Event) -> None:
 
 
 def _gate(state: RunState, event: Event) -> None:
+    if not {"label", "gate", "bound", "measured", "holds"} <= event.keys():
+        raise KeyError("a gate without its measure")
     state.gates = [gate for gate in state.gates if (gate["label"], gate["gate"]) != (event["label"], event["gate"])] + [event]
 
 
 def _finished(state: RunState, event: Event) -> None:
     state.status, state.ended_at = Status(event["status"]), event["time"]
 
+
+def _told(event: Event, name: str, kind: Any, default: Any = None) -> Any:
+    """What the event says by that name. Raises TypeError where that is of another kind."""
+    if not isinstance(value := event.get(name, default), kind):
+        raise TypeError(f"`{name}` is {type(value).__name__}")
+    return value
+
+
+def _reference(output: Any) -> dict[str, Any]:
+    """A reference as `remote.control.runs.wiring` describes them. Raises KeyError or TypeError for what is none."""
+    kind = _told(output, "kind", str)
+    for name, expected in _REFERENCES.get(kind, {"value": object}).items():
+        _told({name: output[name]}, name, expected)
+    return dict(output)
+
+
+_REFERENCES: dict[str, dict[str, type]] = {
+    "artifact": {"path": str, "size": int, "sha256": str, "is_folder": bool},
+    "file": {"path": str, "sha256": str},
+    "box": {"path": str},
+}
 
 _APPLY = {
     "run_created": _created,
@@ -170,4 +230,6 @@ _APPLY = {
     "stage_lost": _stage_lost,
     "gate": _gate,
     "run_finished": _finished,
+    "finally_due": _due,
+    "finally_done": _done,
 }

@@ -48,17 +48,19 @@ class Found:
 
 
 def find(name: str, stage: str, minutes: float, say: Say) -> Found:
-    """What is known of the run, box or job of that name; of the newest run when it is empty. `stage` picks one by its label.
+    """What is known of the run, box or job of that name; when it is empty of the run that is alive, else the newest. `stage` picks one by
+    its label.
 
     Meant are, in this order: runs of this laptop, boxes and groups, runs and jobs that the boxes tell of, those in the bucket.
     `minutes` before the moment that matters are told. `say` hears where it was looked in vain. Raises NotFound.
     """
     from remote.control.config.inventory import load_inventory
     from remote.control.runs.ledger import all_runs, find_run
+    from remote.control.runs.meant import run_to_look_at
 
     runs = [run.run_id for run in all_runs()]
     if name in runs or (runs and not name):
-        return _of_ledger(find_run(name or None), stage, minutes, say)
+        return _of_ledger(run_to_look_at(name, "why"), stage, minutes, say)
     inventory = load_inventory()
     if name not in (*inventory.boxes, *inventory.groups) and any(is_called(run_id, name) for run_id in runs):
         return _of_ledger(find_run(name), stage, minutes, say)

@@ -50,7 +50,12 @@ def _over_master(box: "Box", address: "Address") -> Transport:
     from remote.control.transport.master import OpenSshTransport, Place
 
     before = (lambda: instance_connect.admit(box)) if box.instance_connect else None
-    place = Place(box.name, address.where, openssh.settings(box), address.dead_after, address.stands, before, address.heal)
+    settings = openssh.settings(box)
+    is_own = "ProxyCommand" in settings and box.reach not in ("ssm", "bastion")
+    place = Place(
+        box.name, address.where, settings, address.dead_after, address.stands, before, address.heal,
+        carrier="session" if box.reach == "ssm" else "own" if is_own else "",
+    )  # fmt: skip
     return OpenSshTransport(place)
 
 

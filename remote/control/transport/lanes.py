@@ -246,7 +246,7 @@ def admit(where: str, header: bytes, artifact: Artifact, partial: Partial) -> No
 
 def _understood(where: str, header: bytes) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
-        told = untrusted_json.loads_object(header, max_bytes=LONGEST_LIST_BYTES)
+        told = untrusted_json.loads_object(header, max_bytes=LONGEST_LIST_BYTES, lone_surrogates=True)
         if "files" in told or "error" in told:
             return told
     raise JobFailed(

@@ -7,6 +7,7 @@ one process and no login. The rules are those of everywhere: the pinned host key
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import select
@@ -20,7 +21,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
+from remote.contract import atomic, surroundings
 from remote.control import project
 from remote.control.errors import BoxUnreachable, HostKeyMismatch, LaptopError, LoginRefused
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, last_lines, run_to_end
@@ -37,13 +40,17 @@ _LOOK_SECONDS = 0.2
 _NOT_STARTED = b"windlass: no session", b"session request failed"
 _FAILED = 255
 
+HANDED_OVER = "WINDLASS_HANDED_OVER"
+"""Names the file with the credentials for `remote.control.cloud.tunnel`."""
+
 
 @dataclass(frozen=True)
 class Place:
     """Where a master leads: `settings` are ssh_config keywords for it.
 
     `before_login` admits this laptop's key where that is needed; `heal` is called once when packets vanish on their way, and says
-    whether another try makes sense. `lane` tells connections side by side apart.
+    whether another try makes sense. `lane` tells connections side by side apart. `carrier` says who carries the connection: nobody, a
+    session of ours that needs this laptop's AWS credentials once, or the user's own ProxyCommand, which gets the user's environment.
     """
 
     name: str
@@ -54,6 +61,7 @@ class Place:
     before_login: Callable[[], None] | None = field(default=None, compare=False, repr=False)
     heal: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
     lane: int = 0
+    carrier: Literal["", "session", "own"] = field(default="", compare=False)
 
     @property
     def socket(self) -> Path:
@@ -121,8 +129,9 @@ class SessionStream:
         self._opening, self._transport, self._timeout, self._silence = opening, transport, timeout, silence
         self._deadline = time.monotonic() + timeout if timeout is not None else None
         self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, start_new_session=True
-        )
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, start_new_session=True,
+            env=_variables(),
+        )  # fmt: skip
         ends = self._process.stdin, self._process.stdout, self._process.stderr
         assert ends[0] and ends[1] and ends[2]
         self._stdin, self._stdout, self._errors = ends[0], ends[1], ends[2]
@@ -261,8 +270,10 @@ def _log_in(place: Place, persist_seconds: int) -> None:
 
 
 def _started(words: list[str], place: Place) -> tuple[int, str]:
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+    with tempfile.TemporaryFile() as errors, _environment(place) as variables:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, env=variables
+        )
         try:
             code = process.wait(_LOGIN_SECONDS + place.dead_after)
         except subprocess.TimeoutExpired:
@@ -273,6 +284,27 @@ def _started(words: list[str], place: Place) -> tuple[int, str]:
                 process.wait()
         errors.seek(0)
         return code, errors.read().decode(errors="replace")
+
+
+def _variables() -> dict[str, str]:
+    """What ssh itself needs."""
+    return surroundings.passed_on(os.environ, surroundings.SSH, surroundings.PACKAGES, surroundings.AWS_PLACES)
+
+
+@contextlib.contextmanager
+def _environment(place: Place) -> Iterator[dict[str, str]]:
+    """The environment of a master, which lives on for minutes, and of what carries it. Credentials that stand in this command's
+    environment are handed over in a file, which the carrier reads and removes."""
+    given = surroundings.credentials(os.environ) if place.carrier == "session" else {}
+    if place.carrier == "own":
+        yield dict(os.environ)
+    elif not given:
+        yield _variables()
+    else:
+        with tempfile.TemporaryDirectory(prefix="windlass-") as folder:
+            path = Path(folder) / "handed-over.json"
+            atomic.write_text(path, json.dumps(given), mode=0o600)
+            yield {**_variables(), HANDED_OVER: str(path)}
 
 
 def _options(place: Place, persist_seconds: int) -> list[str]:

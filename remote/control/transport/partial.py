@@ -148,7 +148,8 @@ class Partial:
     def _read_journal(self) -> list[File]:
         """The files, and what is here of them. Raises OSError, and ValueError for what no journal can say."""
         with self._journal_path.open("rb") as journal:
-            known = _checked(untrusted_json.loads(journal.readline(LONGEST_LIST_BYTES + 1), max_bytes=LONGEST_LIST_BYTES), self.artifact)
+            first = journal.readline(LONGEST_LIST_BYTES + 1)
+            known = _checked(untrusted_json.loads(first, max_bytes=LONGEST_LIST_BYTES, lone_surrogates=True), self.artifact)
             while (line := journal.readline(_LONGEST_LINE)).endswith(b"\n"):  # the last one may be torn
                 start, end = map(int, line.split())
                 if not 0 <= start <= end <= self.artifact.size:

@@ -118,7 +118,7 @@ def _frames(stream: Stream, where: str, on_line: Callable[[str], None]) -> Itera
 
 def _frame(line: bytes) -> dict[str, Any] | None:
     with contextlib.suppress(ValueError):
-        return untrusted_json.loads_object(line)
+        return untrusted_json.loads_object(line, lone_surrogates=True)
     return None
 
 

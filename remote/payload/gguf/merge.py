@@ -4,14 +4,13 @@ Each weight becomes W + scale·B·A, computed in float32. Matrices are stored as
 update that bfloat16's 8 bits would round away; vectors (norms) keep the dtype of the base.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, untrusted_json
 from remote.contract.jobs import Cause
 from remote.payload import tokenizer_model
 from remote.payload.fingerprint import entries_of, require_base, weight_files
@@ -152,7 +151,7 @@ def _copy_index(base: Path, target: Path) -> None:
     index = base / "model.safetensors.index.json"
     if index.exists():
         size = sum(path.stat().st_size for path in target.glob("*.safetensors"))
-        atomic.write_json(target / index.name, {**json.loads(index.read_text()), "metadata": {"total_size": size}})
+        atomic.write_json(target / index.name, {**untrusted_json.read_object(index), "metadata": {"total_size": size}})
 
 
 def _copy_tokenizer(base: Path, tokenizer: Path, target: Path) -> None:
@@ -164,4 +163,4 @@ def _copy_tokenizer(base: Path, tokenizer: Path, target: Path) -> None:
     shutil.copyfile(find_tokenizer_model(base, tokenizer), target / tokenizer_model.NAME)
     settings = target / "tokenizer_config.json"
     # llama.cpp would put a second space before the text that follows [INST].
-    atomic.write_json(settings, {**(json.loads(settings.read_text()) if settings.exists() else {}), "add_prefix_space": False})
+    atomic.write_json(settings, {**(untrusted_json.read_object(settings) if settings.exists() else {}), "add_prefix_space": False})

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.gguf import NotGGUF, read_head
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
@@ -97,7 +98,7 @@ class Served:
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310  # always our own loopback server
         try:
             with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as answer:
-                return json.load(answer)
+                return untrusted_json.loads(answer.read())
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")[:500]
             raise StageFailed(Cause.CODE, f"llama.cpp refused {path} on {self._gguf.name}", said) from None

@@ -1,6 +1,5 @@
 """How a job ended, and what it left: from an exit code, a failure file and an outputs file to a JobState. Standard library only."""
 
-import json
 import os
 import re
 import signal
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest, disk, job_log, notices
+from remote.contract import digest, disk, job_log, notices, untrusted_json
 from remote.contract.exits import Exit
 from remote.contract.jobs import Artifact, Cause, JobState, Status
 from remote.contract.paths import JobPaths
@@ -29,6 +28,9 @@ _REMEDIES = {
 }
 _KERNEL_LINES = 2
 _END_BYTES = 4096
+_WORDS_CHARACTERS = 8192
+_OUTPUTS_BYTES = 1024 * 1024
+"""They become part of the job's state, which has to stay within `untrusted_json.RECORD_BYTES` for those who read it."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,10 @@ def cancelled(paths: JobPaths, state: JobState, why: str) -> JobState:
 
 def kept(paths: JobPaths) -> str:
     """The newest whole checkpoint, in words; empty when there is none."""
-    entries = list(paths.checkpoints.iterdir()) if paths.checkpoints.is_dir() else []
+    try:
+        entries = list(paths.checkpoints.iterdir())
+    except OSError:  # not there, or no folder that may be read
+        return ""
     whole = [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith((".partial", ".tmp"))]
     if not whole:
         return ""
@@ -107,7 +112,7 @@ def kept(paths: JobPaths) -> str:
 def _made_at(entry: Path) -> float:
     try:
         return entry.stat().st_mtime
-    except FileNotFoundError:  # a stage that nobody supervises any more saves still, and clears older ones away
+    except OSError:  # a stage that nobody supervises any more saves still, and clears older ones away
         return 0.0
 
 
@@ -123,7 +128,7 @@ def kept_in_the_end(kept_words: str, spilled: str, place: str) -> str:
 
 def _succeeded(paths: JobPaths, state: JobState) -> JobState:
     root = paths.folder.parent.parent
-    for name, output in _read(paths.outputs).items():
+    for name, output in _outputs(paths.outputs).items():
         if not isinstance(output, dict) or "path" not in output:
             state.values[name] = output["value"] if isinstance(output, dict) and "value" in output else output
             continue
@@ -155,7 +160,7 @@ def _interrupted(paths: JobPaths, state: JobState, notice: notices.Notice | None
 
 
 def _failed(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
-    words = _read(paths.failure)
+    words = _words_in(paths.failure)
     state.status, state.cause = Status.FAILED, _cause(paths, words, ending)
     state.what = words.get("what") or f"{state.stage} failed"
     state.why = words.get("why") or ("" if words.get("what") else _why(paths, state.cause, ending))
@@ -166,7 +171,7 @@ def _failed(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
     return state
 
 
-def _cause(paths: JobPaths, words: dict[str, Any], ending: Ending) -> Cause:
+def _cause(paths: JobPaths, words: dict[str, str], ending: Ending) -> Cause:
     if words.get("cause") in {cause.value for cause in Cause}:
         return Cause(words["cause"])
     if any(kernel.blames_gpu(line) for line in ending.kernel):
@@ -207,9 +212,18 @@ def _end_of(log: Path, lines: int | None = 3) -> str:
     return " | ".join(line.strip() for line in (found if lines is None else found[-lines:]))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _outputs(path: Path) -> dict[str, Any]:
+    """What the stage says that it made. Raises OSError or ValueError for what cannot be read: it may not have made it."""
     try:
-        content = json.loads(path.read_text())
+        return untrusted_json.read_object(path, max_bytes=_OUTPUTS_BYTES)
+    except FileNotFoundError:
+        return {}
+
+
+def _words_in(path: Path) -> dict[str, str]:
+    """The stage's own account of its failure, each word of it a text of bounded length; empty where there is none to be read."""
+    try:
+        told = untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return {name: text[:_WORDS_CHARACTERS] for name, text in told.items() if isinstance(text, str)}

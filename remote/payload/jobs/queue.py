@@ -10,12 +10,12 @@ cleared away by whoever looks, so nothing that dies can hold up the line, and a 
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import JobSpec
 from remote.contract.paths import BoxPaths
 from remote.payload.identity import Identity
@@ -101,7 +101,7 @@ def _line(box: BoxPaths, folder: Path) -> list[Ticket]:
 
 
 def _tickets(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*.*"))
+    return sorted(path for path in folder.glob("[0-9]*.*") if path.name.partition(".")[0].isdecimal())
 
 
 def _ticket(box: BoxPaths, path: Path) -> Ticket | None:
@@ -119,7 +119,7 @@ def _ticket(box: BoxPaths, path: Path) -> Ticket | None:
 
 def _names(path: Path) -> tuple[str, str]:
     try:
-        told = json.loads(path.read_text())
+        told = untrusted_json.read_object(path)
         return str(told["stage"]), str(told["run"])
     except (OSError, ValueError, TypeError, KeyError):
         return "a job", path.name.partition(".")[2]

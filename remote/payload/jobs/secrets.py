@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import process
@@ -34,8 +34,8 @@ def keep(box: BoxPaths, job_id: str, values: dict[str, str]) -> None:
 def of_job(box: BoxPaths, job_id: str) -> dict[str, str]:
     """The variables of a job."""
     try:
-        return {str(name): str(value) for name, value in json.loads((box.secrets / job_id).read_text()).items()}
-    except FileNotFoundError:
+        return {str(name): str(value) for name, value in untrusted_json.read_object(box.secrets / job_id).items()}
+    except (OSError, ValueError):
         return {}
 
 

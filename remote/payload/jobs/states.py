@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from remote.contract import atomic
-from remote.contract.jobs import Cause, JobState, Status
+from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import JobPaths
 from remote.payload import process
 from remote.payload.jobs import outcome
@@ -18,9 +18,12 @@ STARTING = ".lock"
 
 
 def read(paths: JobPaths) -> JobState | None:
-    """The job's state, LOST where the record says that it runs or waits and nobody does; None when there is no such job."""
+    """The job's state, LOST where the record says that it runs or waits and nobody does, or cannot be read; None when there is no such
+    job."""
     state = recorded(paths)
-    if state is None or not _is_forsaken(state):
+    if state is None:
+        return damaged(paths) if os.path.lexists(paths.state) else None
+    if not _is_forsaken(state):
         return state
     state = recorded(paths) or state  # it may have ended between the two looks
     if not _is_forsaken(state):
@@ -75,10 +78,33 @@ def write_surely(path: Path, text: str, reserve: str) -> None:
 
 
 def recorded(paths: JobPaths) -> JobState | None:
-    """The state as it was written last; None where there is none to be read."""
+    """The state as it was written last; None where there is none to be read, or it is another job's."""
     try:
-        return JobState.read(paths.state)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        state = JobState.read(paths.state)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return state if state.job_id == paths.folder.name else None
+
+
+def run_of(paths: JobPaths) -> str:
+    """The run that the job belongs to; empty where it has none, or its specification cannot be read."""
+    spec = _spec(paths)
+    return spec.run_id if spec else ""
+
+
+def damaged(paths: JobPaths, why: str = "") -> JobState:
+    """The state of a job whose record cannot be used: nobody could say that it runs."""
+    spec = _spec(paths)
+    state = JobState(paths.folder.name, spec.stage if spec else "")
+    lost(paths, state, why or f"{paths.state} holds no state of a job")
+    state.what = f"the record of job {state.job_id} cannot be read"
+    return state
+
+
+def _spec(paths: JobPaths) -> JobSpec | None:
+    try:
+        return JobSpec.read(paths.spec)
+    except (OSError, ValueError, TypeError):
         return None
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote.contract import atomic, disk, job_log, notices
+from remote.contract import atomic, disk, job_log, notices, regular_files, surroundings, typed, untrusted_json
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
@@ -28,6 +28,7 @@ from remote.payload.identity import Identity
 from remote.payload.jobs import outcome, queue, secrets, states
 
 START_SECONDS = 30.0
+_METRICS_BYTES = 65536
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -152,7 +153,9 @@ def _make_room(paths: JobPaths, state: JobState) -> None:
     """Before another attempt: nothing of the last one can be mistaken for the new one's; checkpoints, log and metrics stay."""
     _kill_left_over(paths)
     for path in (paths.failure, paths.outputs, states.cancel_file(paths), paths.folder / queue.STAGE, paths.folder / notices.FLUSH):
-        path.unlink(missing_ok=True)
+        _remove(path)
+    if states.recorded(paths) is None:
+        _remove(paths.state)  # what cannot be read may be a folder, in whose place no file can be written
     moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     note = f"started again at {moment} after {state.status.value}"
     job_log.note_time(paths.folder, job_log.parts(paths.folder)[-1].end)
@@ -160,6 +163,13 @@ def _make_room(paths: JobPaths, state: JobState) -> None:
     if paths.metrics.exists():
         last = _last_metric(paths.metrics)
         _append(paths.metrics, Metric(last.step, last.total_steps, time.time(), note=note).to_line().strip())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _append(path: Path, line: str) -> None:
@@ -171,9 +181,10 @@ def _append(path: Path, line: str) -> None:
 
 
 def _last_metric(path: Path) -> Metric:
-    for line in reversed(path.read_text(errors="replace").splitlines()):
-        with contextlib.suppress(ValueError, TypeError):
-            return Metric.from_line(line)
+    with contextlib.suppress(OSError):
+        for line in reversed(regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines()):
+            with contextlib.suppress(ValueError, TypeError):
+                return Metric.from_line(line)
     return Metric(0, 0, 0.0)
 
 
@@ -183,9 +194,14 @@ def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
         return
     with (paths.folder / "supervisor.log").open("ab") as log:
         subprocess.Popen(
-            words, cwd=release, env={**os.environ, "PYTHONPATH": str(release)}, start_new_session=True,
+            words, cwd=release, env={**_variables(), "PYTHONPATH": str(release)}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
+
+
+def _variables() -> dict[str, str]:
+    """What a supervisor, and the stage that it starts, find in their environment beside the job's own secrets."""
+    return surroundings.passed_on(os.environ, surroundings.COMPUTE, surroundings.PACKAGES, surroundings.AWS_PLACES)
 
 
 def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
@@ -221,8 +237,9 @@ def _await_start(paths: JobPaths) -> JobState:
         if state is not None and not states.is_unborn(state):
             return state
         time.sleep(0.01)
-    log = paths.folder / "supervisor.log"
-    said = log.read_text(errors="replace").strip()[-400:] if log.exists() else ""
+    said = ""
+    with contextlib.suppress(OSError):
+        said = regular_files.end_of(paths.folder / "supervisor.log", 4096).decode(errors="replace").strip()[-400:]
     raise Refused(Cause.CODE, "the job's supervisor did not come up", said, "run the command again; it starts the job once only")
 
 
@@ -249,18 +266,26 @@ def listing(box: BoxPaths) -> list[dict[str, Any]]:
     """Every job of the box as it stands, the newest first: its state, and the `run_id` that it belongs to."""
     told = []
     for folder in box.jobs.iterdir() if box.jobs.is_dir() else ():
-        with contextlib.suppress(Refused, OSError, ValueError, TypeError):
-            spec = JobSpec.from_json(JobPaths(folder).spec.read_text())
-            told.append({**json.loads(status(box, folder.name).to_json()), "run_id": spec.run_id})
+        with contextlib.suppress(Refused):  # a job that is just being started, or what is none
+            told.append({**_listed(box, folder.name).to_dict(), "run_id": states.run_of(JobPaths(folder))})
     return sorted(told, key=lambda state: float(state["started_at"] or state["queued_at"]), reverse=True)
+
+
+def _listed(box: BoxPaths, job_id: str) -> JobState:
+    """The state; of a job whose files cannot be used that, for it must not hide the others."""
+    try:
+        return status(box, job_id)
+    except (OSError, ValueError, TypeError) as error:
+        return states.damaged(box.job(job_id), str(error))
 
 
 def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
     """End a job with all its processes: SIGTERM, `patience_seconds` for a checkpoint, SIGKILL. Reports what was kept."""
-    state = status(box, job_id)
+    state, paths = status(box, job_id), box.job(job_id)
     if state.status.is_final:
+        if states.recorded(paths) is None:
+            _kill_left_over(paths)  # its record cannot be read, so it may run still
         return state
-    paths = box.job(job_id)
     states.write_surely(states.cancel_file(paths), json.dumps({"patience_seconds": patience_seconds, "at": time.time()}), states.ORDER)
     told = False
     deadline = time.monotonic() + patience_seconds + 15
@@ -325,14 +350,11 @@ def main() -> None:
         _supervise(options)
         return
     try:
-        done = {"jobs": listing(BoxPaths.of_release())} if options.verb == "list" else json.loads(_answer(options).to_json())
+        done = {"jobs": listing(BoxPaths.of_release())} if options.verb == "list" else _answer(options).to_dict()
     except Refused as refusal:
         _refuse(refusal)
     except OSError as error:
-        if not disk.is_full(error):
-            raise
-        remedy = "on the box: `df -h`, free space, then the same command"
-        _refuse(Refused(Cause.DISK_FULL, "the box's disk is full", str(error), remedy))
+        _refuse(_unusable(error))
     print(json.dumps({"done": done}), flush=True)
 
 
@@ -354,6 +376,8 @@ def _options() -> argparse.Namespace:
 
 
 def _supervise(options: argparse.Namespace) -> None:
+    if (variables := _variables()) != dict(os.environ):  # systemd hands on all of /etc/environment
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)  # noqa: S606 - the pid stays
     with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
         os.dup2(log.fileno(), 2)
     from remote.payload.jobs import supervisor  # late: whoever asks how a job stands needs none
@@ -366,12 +390,19 @@ def _refuse(refusal: Refused) -> NoReturn:
     sys.exit(1)
 
 
+def _unusable(error: OSError) -> Refused:
+    if disk.is_full(error):
+        return Refused(Cause.DISK_FULL, "the box's disk is full", str(error), "on the box: `df -h`, free space, then the same command")
+    remedy = f"on the box: `ls -la {error.filename}`, mend or remove it, then the same command" if error.filename else ""
+    return Refused(Cause.CODE, "a file of the job cannot be used", str(error), remedy)
+
+
 def _answer(options: argparse.Namespace) -> JobState:
     box = BoxPaths.of_release()
     if options.verb == "start":
         try:
-            question = json.load(sys.stdin)
-            spec = JobSpec.from_json(json.dumps(question["spec"]))
+            question = untrusted_json.loads_object(sys.stdin.read())
+            spec = typed.read(JobSpec, question["spec"])
             told = {str(name): str(value) for name, value in question["secrets"].items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise Refused(Cause.CONFIG, "that is no job specification", type(error).__name__) from None

@@ -6,7 +6,6 @@ one that ran, and `./inv resume` puts it in line again: nobody could say any mor
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract import atomic, notices, timeline
+from remote.contract import atomic, notices, regular_files, timeline, untrusted_json
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.masking import Masker
 from remote.contract.paths import BoxPaths, JobPaths
@@ -42,7 +41,7 @@ def run(folder: Path, interpreter: str) -> None:
     watched = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*watched, signal.SIGHUP})
     paths = JobPaths(folder)
-    spec = JobSpec.from_json(paths.spec.read_text())
+    spec = JobSpec.read(paths.spec)
     grant = grants.of_run(_root(paths), spec.run_id)
     spiller = Spiller(paths, interpreter, always=bool(grant and grant.always))
     with (paths.folder / ".supervisor.lock").open("w") as lock:
@@ -94,10 +93,14 @@ def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[si
 def _masked(paths: JobPaths, state: JobState) -> JobState:
     """The state with no secret in its words: the stage's own account of a failure may hold one, and is masked as well."""
     masker = Masker(secrets.of_job(BoxPaths(_root(paths)), state.job_id).values())
-    with contextlib.suppress(OSError):
-        told = paths.failure.read_text()
-        if (safe := masker.text(told)) != told:
-            atomic.write_text(paths.failure, safe)
+    try:
+        told = regular_files.content_of(paths.failure, untrusted_json.RECORD_BYTES)
+        if (safe := masker.content(told)) != told:
+            atomic.write_bytes(paths.failure, safe)
+    except ValueError:  # too large to be looked through
+        paths.failure.unlink(missing_ok=True)
+    except OSError:
+        pass
     state.what, state.why, state.remedy, state.kept = map(masker.text, (state.what, state.why, state.remedy, state.kept))
     return state
 
@@ -147,8 +150,9 @@ def _concluded(paths: JobPaths, state: JobState, ending: outcome.Ending | None) 
         return outcome.unbegun(paths, state, states.cancel_file(paths).exists(), _notice(paths, state))
     try:
         return outcome.conclude(paths, state, ending)
-    except OSError as error:  # an output that cannot be read back
-        state.status, state.cause, state.what, state.why = Status.FAILED, Cause.ARTIFACT, f"{state.stage} left damaged outputs", str(error)
+    except Exception as error:  # an output that cannot be read back, or a record of them that is none: the job has ended all the same
+        why = str(error) or type(error).__name__
+        state.status, state.cause, state.what, state.why = Status.FAILED, Cause.ARTIFACT, f"{state.stage} left damaged outputs", why
         return state
 
 
@@ -265,8 +269,8 @@ def _watch(
 
 def _grace(paths: JobPaths) -> float:
     try:
-        return float(json.loads(states.cancel_file(paths).read_text())["patience_seconds"])
-    except (OSError, ValueError, KeyError):
+        return float(untrusted_json.read_object(states.cancel_file(paths))["patience_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
         notice = notices.read(_root(paths), time.time())
         # Of the time until the power goes, the greater part is for the way to the bucket.
         return min(GRACE_SECONDS, max(1.0, SHARE_FOR_CHECKPOINT * (notice.deadline - time.time()))) if notice else GRACE_SECONDS

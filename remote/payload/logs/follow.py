@@ -7,14 +7,13 @@ described in `remote.contract.frames`.
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from remote.contract import job_log
+from remote.contract import job_log, regular_files, untrusted_json
 from remote.contract.clocks import Reading
 from remote.contract.frames import HEARTBEAT_SECONDS, MARK_BYTES, PIECE_BYTES, encode, mark, marked_bytes
 from remote.contract.jobs import JobState
@@ -150,7 +149,7 @@ def follow(paths: JobPaths, sources: list[Source], out: BinaryIO, once: bool) ->
             time.sleep(POLL_SECONDS)
     for source in sources:
         source.close()
-    out.write(encode({"state": json.loads(state.to_json())}))
+    out.write(encode({"state": state.to_dict()}))
     out.flush()
 
 
@@ -204,7 +203,7 @@ def newest_reading() -> Reading | None:
     """How the box's clocks stand; None where no watchdog tells, or none has for long."""
     for folder in WATCHDOGS:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            reading = Reading.from_json((folder / "reading.json").read_text())
+            reading = Reading.from_json(regular_files.content_of(folder / "reading.json", untrusted_json.RECORD_BYTES))
             if time.time() - reading.at < _STALE_TICKS * reading.limits.tick:
                 return reading
     return None

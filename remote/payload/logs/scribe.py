@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from remote.contract import job_log
+from remote.contract import job_log, untrusted_json
 from remote.contract.masking import Masker
 from remote.payload import process
 
@@ -305,7 +305,7 @@ def main() -> None:
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     folder, pipe, *rest = sys.argv[1:]
-    secrets = json.loads(sys.stdin.read())["secrets"]
+    secrets = untrusted_json.loads_object(sys.stdin.read())["secrets"]
     work(Path(folder), int(pipe), secrets, is_another=bool(rest))
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from remote.contract import locks
+from remote.contract import locks, untrusted_json
 from remote.contract.checks import Check, Verdict
 from remote.contract.paths import BoxPaths
 from remote.payload import environment
@@ -97,10 +97,9 @@ def _read(output: str) -> tuple[list[Check], str]:
 
 def _frame(line: str) -> dict[str, Any]:
     try:
-        frame = json.loads(line)
+        return untrusted_json.loads_object(line)
     except ValueError:
         return {}
-    return frame if isinstance(frame, dict) else {}
 
 
 def _name(code: int) -> str:

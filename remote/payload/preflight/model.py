@@ -1,6 +1,5 @@
 """The base model in its folder: whole, readable, and of a kind that the later stages know. Standard library only."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def embedding_rows(folder: Path) -> int | None:
 
 def _whole(folder: Path, weights: Weights, measured: str) -> Check:
     index = folder / "model.safetensors.index.json"
-    named = json.loads(index.read_text())["weight_map"] if index.exists() else {}
+    named = untrusted_json.read_object(index)["weight_map"] if index.exists() else {}
     absent = [name for name in named if name not in weights.shapes]
     if absent:
         measured = f"{len(absent)} tensors of the index are in no file: {', '.join(absent[:3])}"

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.checks import Check, Verdict, judge, skipped
 from remote.payload.preflight.data import rows_of
 from remote.payload.quiet import quiet
@@ -27,7 +28,7 @@ def main() -> None:
     quiet()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    asked: Asked = json.loads(sys.stdin.readline())
+    asked: Asked = untrusted_json.loads_object(sys.stdin.readline())
 
     def emit(frame: dict[str, Any]) -> None:
         print(json.dumps(frame), file=out, flush=True)

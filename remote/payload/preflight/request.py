@@ -1,11 +1,10 @@
 """What the laptop asks preflight for: one JSON document on standard input."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import base_models
+from remote.contract import base_models, untrusted_json
 from remote.contract.paths import BoxPaths
 
 
@@ -27,7 +26,7 @@ class Request:
     @classmethod
     def from_json(cls, text: str) -> "Request":
         """Read a request; raises ValueError or TypeError when it is not one."""
-        return cls(**json.loads(text))
+        return cls(**untrusted_json.loads_object(text))
 
     @property
     def device(self) -> str:

@@ -3,7 +3,6 @@
 `python -m remote.payload.stages.export JOB_FOLDER`. A job that runs again goes on from the files whose digests still fit.
 """
 
-import json
 import re
 import shutil
 import time
@@ -13,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, disk
+from remote.contract import atomic, digest, disk, untrusted_json
 from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS, read_head
 from remote.contract.jobs import Cause
 from remote.payload import fingerprint, tokenizer_model
@@ -53,7 +52,7 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._made: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+        self._made: dict[str, list[str]] = untrusted_json.read_object(path) if path.exists() else {}
 
     def holds(self, path: Path, key: str) -> bool:
         """Whether `path` stands as it was made from inputs with this key."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.contract.jobs import Cause
 from remote.contract.rows import MAX_CHARACTERS, BadRow, Row, parse_row
 from remote.payload.job import Job, StageFailed, run_stage
@@ -165,7 +165,7 @@ def split(good: Path, train: Path, val: Path | None, chosen: frozenset[str]) -> 
         to_train = stack.enter_context(atomic.writing(train))
         to_val = stack.enter_context(atomic.writing(val)) if val else to_train
         for line in source:
-            (to_val if json.loads(line)["group"] in chosen else to_train).write(line)
+            (to_val if untrusted_json.loads_object(line)["group"] in chosen else to_train).write(line)
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -6,12 +6,11 @@ Input `corpus` (a folder of .txt and .jsonl, or one such file) and the recipe's 
 
 import fcntl
 import importlib.metadata
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, untrusted_json
 from remote.contract.jobs import Cause
 from remote.contract.paths import BoxPaths
 from remote.payload.demo import tokenizer as mistral
@@ -46,7 +45,7 @@ def main(job: Job) -> None:
     else:
         make(job, shape, corpus, identity, folder, interrupt)
     job.output("model", folder)
-    job.output("loss", json.loads((folder / SUMMARY).read_text())["loss"])
+    job.output("loss", untrusted_json.read_object(folder / SUMMARY)["loss"])
 
 
 def shape_of(recipe: dict[str, Any] | None) -> Shape:

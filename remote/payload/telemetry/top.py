@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from remote.contract import evidence
+from remote.contract import evidence, regular_files, untrusted_json
 from remote.contract.events import Metric
-from remote.contract.jobs import JobSpec, JobState
+from remote.contract.jobs import JobState
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload.jobs import supervise
+from remote.payload.jobs import states, supervise
 from remote.payload.telemetry.happenings import WATCHDOGS
 from remote.payload.telemetry.meter import Meter
 
@@ -66,7 +66,7 @@ def _last_sign(paths: JobPaths) -> float:
 
 
 def _record(paths: JobPaths, state: JobState) -> dict[str, Any]:
-    run_id = JobSpec.from_json(paths.spec.read_text()).run_id
+    run_id = states.run_of(paths)
     lines, _ = evidence.tail(paths.folder)
     facts = ("job_id", "stage", "started_at", "ended_at", "what", "place")
     return {
@@ -77,10 +77,9 @@ def _record(paths: JobPaths, state: JobState) -> dict[str, Any]:
 
 def _last_metric(path: Path) -> dict[str, Any] | None:
     """The newest measurement, with the newest loss where it has none of its own."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _METRICS_BYTES))
+    with contextlib.suppress(OSError):
         told: dict[str, Any] | None = None
-        for line in reversed(file.read().decode(errors="replace").splitlines()):
+        for line in reversed(regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines()):
             with contextlib.suppress(ValueError, TypeError):
                 metric = Metric.from_line(line)
                 told = told or asdict(metric)
@@ -94,8 +93,7 @@ def clocks(folders: tuple[Path, ...] = WATCHDOGS) -> dict[str, Any] | None:
     """How the watchdog saw the clocks last, or None where there is none."""
     for folder in folders:
         with contextlib.suppress(OSError, ValueError):
-            told: dict[str, Any] = json.loads((folder / "reading.json").read_text())
-            return told
+            return untrusted_json.read_object(folder / "reading.json")
     return None
 
 

@@ -6,13 +6,12 @@ checkpoints/step-40/  adapter.safetensors  optimizer.safetensors  position.json 
 manifest.json holds the SHA-256 of the others and the identity of the run (recipe, data, base): a checkpoint of another run is refused.
 """
 
-import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, untrusted_json
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 
@@ -69,7 +68,7 @@ def newest(checkpoints: Path, identity: dict[str, Any]) -> Checkpoint | None:
             passed_over.append(folder.name)
             continue
         _refuse_another(manifest["identity"], identity, folder)
-        position = Position(**json.loads((folder / "position.json").read_text()))
+        position = Position(**untrusted_json.read_object(folder / "position.json"))
         return Checkpoint(folder, position, passed_over)
     return None
 
@@ -88,7 +87,7 @@ def _newest_first(checkpoints: Path) -> list[Path]:
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        manifest: dict[str, Any] = untrusted_json.read_object(folder / "manifest.json")
         whole = all(digest.of_file(folder / name) == expected for name, expected in manifest["files"].items())
         return manifest if whole and "identity" in manifest else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):

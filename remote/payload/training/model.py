@@ -1,10 +1,10 @@
 """The base in 4 bits with fp32 adapters on top, its tokenizer, and the loss on the answer alone."""
 
-import json
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from remote.contract import untrusted_json
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import check_template
@@ -30,7 +30,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def _check_tokenizer(tokenizer: Any, folder: Path) -> None:
-    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    rows = untrusted_json.read_object(folder / "config.json")["vocab_size"]
     faults = (
         (tokenizer.pad_token_id in (None, tokenizer.eos_token_id), "it has no padding token other than the end of sequence"),
         (tokenizer.bos_token_id is None or tokenizer.eos_token_id is None, "it lacks <s> or </s>"),

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.contract.spill import Grant
 
 
@@ -27,6 +27,6 @@ def of_run(root: Path, run_id: str) -> Grant | None:
 
 def _all(root: Path) -> dict[str, Grant]:
     try:
-        return {run_id: Grant.from_json(raw) for run_id, raw in json.loads((root / "grant.json").read_text()).items()}
+        return {run_id: Grant.from_json(raw) for run_id, raw in untrusted_json.read_object(root / "grant.json").items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

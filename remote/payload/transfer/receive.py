@@ -27,6 +27,7 @@ import hashlib
 import json
 import os
 import signal
+import stat
 import sys
 import time
 import zlib
@@ -45,6 +46,7 @@ READY = ".ready"
 STARTING_SECONDS = 600.0
 COMMON_ENVIRONMENTS = "WINDLASS_COMMON_ENVIRONMENTS"
 """Variable of an embedded box: the folder of environments that it shares with the others of its laptop."""
+MANIFEST_BYTES, RECORD_BYTES = 64 << 20, 4 << 20
 MOST_LINKS = 40
 """As many links in a row as Linux follows."""
 
@@ -388,8 +390,8 @@ def _places(releases: Path, values: set[str]) -> dict[str, list[str]]:
 
 def _entries_of(release: Path) -> list[list[Any]]:
     try:
-        return _checked(json.loads((release / MANIFEST).read_text()))
-    except (OSError, ValueError, TypeError, RecursionError, Refused):
+        return _checked(_read_json(str(release / MANIFEST), MANIFEST_BYTES))
+    except (OSError, ValueError, Refused):
         return []
 
 
@@ -629,7 +631,7 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for folder in jobs.iterdir() if jobs.is_dir() else ():
         try:
-            spec = json.loads((folder / "spec.json").read_text())
+            spec = _read_json(str(folder / "spec.json"), RECORD_BYTES)
             if _may_run(folder):
                 found.setdefault(spec["release"], []).append(folder.name)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -639,11 +641,26 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
 
 def _may_run(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / "state.json").read_text())["status"] in ("PENDING", "RUNNING"))
+        return bool(_read_json(str(folder / "state.json"), RECORD_BYTES)["status"] in ("PENDING", "RUNNING"))
     except FileNotFoundError:  # it is being started, unless that was long ago
         return time.time() - folder.stat().st_mtime < STARTING_SECONDS
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True
+
+
+def _read_json(path: str, max_bytes: int) -> Any:
+    """The JSON of a file, as `remote.contract.untrusted_json` reads it, which is not on a fresh box: a job may have put anything there.
+    Raises OSError or ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe is not waited for
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > max_bytes:
+            raise ValueError("not a regular file of that size")
+        content = file.read(max_bytes)
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 # ---- reading from the laptop -----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, job_log, untrusted_json
+from remote.contract import atomic, digest, job_log, regular_files, untrusted_json
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.spill import MANIFEST_BYTES, PIECE_BYTES, Grant, Kept, Manifest, Piece, manifest_key
@@ -36,6 +36,9 @@ from remote.payload.transfer import bucket, grants
 SIDE_BY_SIDE = 4
 SPILLED_PARTS = 4
 """So many older parts of a log are spilled, 256 MB: a box that is taken back has two minutes, and its checkpoint is worth more."""
+
+_RECORD_BYTES = 256 * 1024 * 1024
+"""Of what is read whole: measurements grow with the training."""
 
 RECORD = "spilled.json"
 """In a job's folder: the manifest that lies in the bucket."""
@@ -75,8 +78,7 @@ def spill(box: BoxPaths, job_id: str, grant: Grant) -> Manifest:
 def recorded(paths: JobPaths) -> Manifest | None:
     """What lies in the bucket of this job, as far as this box knows."""
     try:
-        with (paths.folder / RECORD).open("rb") as file:
-            return Manifest.from_json(file.read(MANIFEST_BYTES + 1))
+        return Manifest.from_json(regular_files.content_of(paths.folder / RECORD, MANIFEST_BYTES))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -87,10 +89,10 @@ def cargo_of(box: BoxPaths, paths: JobPaths, place: str) -> Cargo:
     what, files = _finished(box, state) if state.status is Status.SUCCEEDED else _unfinished(box, paths)
     if state.status is not Status.SUCCEEDED:
         state.kept = f"{what} in {place}"
-    records = {paths.spec: paths.spec.read_bytes(), paths.state: state.to_json().encode() + b"\n"}
+    records = {paths.spec: regular_files.content_of(paths.spec, _RECORD_BYTES), paths.state: state.to_json().encode() + b"\n"}
     for record in (paths.outputs, paths.metrics, paths.folder / job_log.TIMES, *vicinity.keep(box, state)):
-        with contextlib.suppress(FileNotFoundError):
-            records[record] = record.read_bytes()
+        with contextlib.suppress(OSError, ValueError):  # not there, or nothing that could be of use
+            records[record] = regular_files.content_of(record, _RECORD_BYTES)
     older, newest = _log_of(paths)
     records |= newest
     files |= {_relative(box, path): path for path in older}
@@ -173,7 +175,7 @@ def spill_all(box: BoxPaths, say: Callable[[str], None]) -> dict[str, str]:
         try:
             manifest = spill(box, job_id, grant)
             told[job_id] = f"{manifest.what} in {grant.place(job_id)}"
-        except (Refused, bucket.Unreachable, OSError) as error:
+        except (Refused, bucket.Unreachable, OSError, ValueError) as error:
             told[job_id] = f"not spilled: {error}"
         say(f"{job_id}: {told[job_id]}")
     return told
@@ -185,7 +187,7 @@ def _waiting(box: BoxPaths) -> list[tuple[str, Grant]]:
     for folder in box.jobs.iterdir() if box.jobs.is_dir() else ():
         with contextlib.suppress(OSError, ValueError, TypeError, Refused):
             paths = JobPaths(folder)
-            grant = grants.of_run(box.root, JobSpec.from_json(paths.spec.read_text()).run_id)
+            grant = grants.of_run(box.root, JobSpec.read(paths.spec).run_id)
             state, before = supervise.status(box, folder.name), recorded(paths)
             if grant and not (before and state.status.is_final and before.ended_at == state.ended_at):
                 size = cargo_of(box, paths, "").size
@@ -282,16 +284,16 @@ def main() -> None:
 
 def _answer(options: argparse.Namespace, box: BoxPaths) -> dict[str, Any]:
     if options.verb == "grant":
-        grants.take(box.root, Grant.from_json(json.load(sys.stdin)))
+        grants.take(box.root, Grant.from_json(untrusted_json.loads_object(sys.stdin.read(), lone_surrogates=True)))
         return {}
     if options.verb == "fetch":
-        asked = json.load(sys.stdin)
+        asked = untrusted_json.loads_object(sys.stdin.read(), lone_surrogates=True)
         manifest = Manifest.from_json(json.dumps(asked["manifest"]))
         return {"fetched": fetch(box, manifest, asked["folder"], asked["urls"])}
     if options.verb == "all":
         _with_boto3([grant for _, grant in _waiting(box)], box)
         return {"spilled": spill_all(box, lambda line: print(json.dumps({"line": line}), flush=True))}
-    grant = grants.of_run(box.root, JobSpec.from_json(box.job(supervise.checked(options.job_id)).spec.read_text()).run_id)
+    grant = grants.of_run(box.root, JobSpec.read(box.job(supervise.checked(options.job_id)).spec).run_id)
     if grant is None:
         raise Refused(Cause.CONFIG, "there is no right to write to a bucket on this box", remedy="set `storage.bucket` in inventory.yaml")
     _with_boto3([grant], box)

@@ -1,11 +1,11 @@
 """The supervisor's hand for spilling: a process beside the stage, one at a time. Standard library only."""
 
-import json
 import os
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from remote.contract import regular_files, untrusted_json
 from remote.contract.paths import JobPaths
 from remote.payload import process
 
@@ -59,6 +59,6 @@ def _newest(paths: JobPaths) -> int:
 
 
 def _what(log: Path) -> str:
-    with suppress(OSError, ValueError, KeyError, IndexError):
-        return str(json.loads(log.read_text().splitlines()[-1])["done"]["what"])
+    with suppress(OSError, ValueError, KeyError, IndexError, TypeError):
+        return str(untrusted_json.loads_object(regular_files.end_of(log, 65536).splitlines()[-1])["done"]["what"])
     return ""

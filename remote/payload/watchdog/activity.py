@@ -1,16 +1,15 @@
 """What goes on, on the box: jobs and their signs of life, SSH sessions, GPU use."""
 
-import json
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from remote.contract.paths import BoxPaths, JobPaths
 from remote.payload import process
+from remote.payload.watchdog import record
 
 SSH_PORT = 22
 _ESTABLISHED = "01"
@@ -71,12 +70,12 @@ def in_words(running: list[Job], sessions: int, gpu: int) -> list[str]:
 def _job(state: Path) -> Job | None:
     # Not by JobState: a release newer than this watchdog may write more than it knows, and its jobs count all the same.
     try:
-        told: dict[str, Any] = json.loads(state.read_text())
+        told = record.of_file(state)
         is_alive = told["status"] in ("RUNNING", "PENDING") and process.is_alive(told["pid"], told["start_ticks"], told["boot_id"])
         # One that waits in line is alive as long as its supervisor is: it has nothing else to show.
         sign = _sign(JobPaths(state.parent)) if told["status"] == "RUNNING" else f"waits {time.monotonic_ns()}"
-        return Job(JobPaths(state.parent), told.get("stage", ""), told["pid"], sign) if is_alive else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return Job(JobPaths(state.parent), str(told.get("stage", "")), told["pid"], sign) if is_alive else None
+    except Exception:  # whatever a job left there, it is that job's fault alone: the others, and the clocks, go on
         return None
 
 

@@ -1,13 +1,14 @@
 """What the cloud tells the box about itself: IMDSv2, each question bounded. None for whatever it does not answer."""
 
 import calendar
-import json
 import os
 import time
 import urllib.error
 import urllib.request
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from remote.payload.watchdog import record
 
 _ADDRESS = "http://169.254.169.254"
 _SECONDS = 2.0
@@ -39,7 +40,7 @@ class Metadata:
         deadline = time.monotonic() + patience_seconds
         while True:
             try:
-                document = json.loads(self._get("dynamic/instance-identity/document") or "")
+                document = record.of_text(self._get("dynamic/instance-identity/document") or "")
                 return str(calendar.timegm(time.strptime(document["pendingTime"], _TIME)))
             except (ValueError, KeyError, TypeError):
                 if self._has_answered or self._is_refused or time.monotonic() >= deadline:
@@ -55,7 +56,7 @@ class Metadata:
     def interruption(self) -> tuple[str, float] | None:
         """The notice that the cloud takes the box back: what it will do, and in how many seconds."""
         try:
-            told = json.loads(self._get("meta-data/spot/instance-action") or "")
+            told = record.of_text(self._get("meta-data/spot/instance-action") or "")
             left = calendar.timegm(time.strptime(told["time"], _TIME)) - self._now
         except (ValueError, KeyError, TypeError):
             return None
@@ -65,7 +66,7 @@ class Metadata:
     def rebalance(self) -> str:
         """The notice that the box is likely to be taken back, named by its time; empty while there is none."""
         try:
-            return str(json.loads(self._get("meta-data/events/recommendations/rebalance") or "")["noticeTime"])
+            return str(record.of_text(self._get("meta-data/events/recommendations/rebalance") or "")["noticeTime"])
         except (ValueError, KeyError, TypeError):
             return ""
 

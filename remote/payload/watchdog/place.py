@@ -1,7 +1,7 @@
 """The watchdog's own folder, and where Windlass's folder is on this box."""
 
 import contextlib
-import json
+import math
 import pwd
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from remote.contract import atomic
 from remote.contract.clocks import Limits, Reading
+from remote.payload.watchdog import record
 from remote.payload.watchdog.counters import Counters
 
 CLOCKS = ("lifetime", "idle", "dollars", "stuck")
@@ -46,13 +47,14 @@ class Place:
 
     def settings(self) -> Settings:
         """Raises OSError, ValueError or TypeError when they cannot be read."""
-        return Settings(**json.loads((self.folder / "config.json").read_text()))
+        return Settings(**record.of_file(self.folder / "config.json"))
 
     def limits(self, session: str) -> Limits:
         """The clocks in force in that start of the box. Raises OSError, ValueError or TypeError when they cannot be read."""
-        limits = Limits.from_json((self.folder / "limits.json").read_text())
+        limits = Limits(**record.of_file(self.folder / "limits.json"))
         extra = self._extra(session)
-        return replace(limits, **{clock: getattr(limits, clock) + extra[clock] for clock in CLOCKS if clock in extra})
+        given = {clock: extra[clock] for clock in CLOCKS if isinstance(extra.get(clock), int | float)}
+        return replace(limits, **{clock: getattr(limits, clock) + more for clock, more in given.items()})
 
     def extend(self, clock: str, amount: float, session: str) -> None:
         """Add to a clock, for this start of the box alone."""
@@ -62,9 +64,11 @@ class Place:
     def counters(self) -> Counters | None:
         """What an earlier watchdog counted, or None."""
         try:
-            return Counters(**json.loads((self.folder / "clock.json").read_text()))
-        except (OSError, ValueError, TypeError):
+            found = Counters(**record.of_file(self.folder / "clock.json"))
+            math.fsum([found.at, found.elapsed, found.idle_for, *(float(seconds) for _, seconds in found.quiet.values())])  # all numbers
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
+        return found
 
     def keep(self, counters: Counters, reading: Reading) -> None:
         """Keep both. A full disk is none of the watchdog's business: it goes on with what it has in memory."""
@@ -75,7 +79,8 @@ class Place:
     def reading(self) -> Reading | None:
         """The newest reading, or None."""
         try:
-            return Reading.from_json((self.folder / "reading.json").read_text())
+            told = record.of_file(self.folder / "reading.json")
+            return Reading(**{**told, "limits": Limits(**told["limits"])})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -97,7 +102,7 @@ class Place:
 
     def _extra(self, session: str) -> dict[str, Any]:
         try:
-            extra: dict[str, Any] = json.loads((self.folder / "extra.json").read_text())
+            extra = record.of_file(self.folder / "extra.json")
         except (OSError, ValueError):
             return {}
         return extra if extra.get("session") == session else {}

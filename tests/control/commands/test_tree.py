@@ -16,7 +16,7 @@ MAIN_ROAD = {
 REHEARSED = {
     "demo", "launch", "start", "stop", "terminate", "deploy", "rollback", "train", "pull", "export", "install", "run", "resume",
     "cancel", "reap", "reboot", "box.extend", "box.setup", "box.bake", "box.move", "box.images", "cloud.down", "cloud.fault",
-    "model.rollback", "model.remove",
+    "model.rollback", "model.remove", "runs",
 }  # fmt: skip
 """Verbs that change something worth a rehearsal: they have `--dry-run`."""
 

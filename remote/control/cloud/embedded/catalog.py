@@ -20,7 +20,7 @@ from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.models import ServiceQuotasBackend
 from moto.servicequotas.responses import ServiceQuotasResponse
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 from remote.control.cloud import prices, quotas
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ def install(account: "Account") -> None:
         return original(backend, service_code, quota_code) if service_code != "ec2" else _described(folder, backend, quota_code)
 
     def default(response: Any) -> str:
-        asked = json.loads(response.body)
+        asked = untrusted_json.loads_object(response.body)
         return json.dumps({"Quota": _described(None, response.backend, asked["QuotaCode"])})
 
     def listed(response: Any) -> str:
-        asked = json.loads(response.body)
+        asked = untrusted_json.loads_object(response.body)
         codes = sorted(_names()) if asked["ServiceCode"] == "ec2" else []
         return json.dumps({"Quotas": [_described(folder, response.backend, code) for code in codes]})
 
     def increase(response: Any) -> str:
-        asked = json.loads(response.body)
+        asked = untrusted_json.loads_object(response.body)
         told = _described(folder, response.backend, asked["QuotaCode"])
         set_quota(folder, response.region, asked["QuotaCode"], float(asked["DesiredValue"]))
         granted = {"Id": _hash(told["QuotaArn"])[:32], "DesiredValue": asked["DesiredValue"], "Status": "APPROVED"}
@@ -102,7 +102,7 @@ def _value(folder: Path | None, region: str, code: str) -> float:
 
 def _set_quotas(folder: Path) -> dict[str, float]:
     try:
-        found: dict[str, float] = json.loads((folder / "quotas.json").read_text())
+        found: dict[str, float] = untrusted_json.read_object(folder / "quotas.json")
         return found
     except FileNotFoundError:
         return {}

@@ -6,6 +6,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from remote.contract import surroundings, untrusted_json
 from remote.control import project
 from remote.control.daemon import Daemon
 from remote.control.errors import CloudError
@@ -44,13 +45,12 @@ def describe(url: str, instance_id: str) -> dict[str, Any]:
 
     Raises CloudError where it is not there, or the cloud is down.
     """
-    described: dict[str, Any] = json.loads(_get(f"{url}/windlass/instances/{instance_id}", instance_id))
-    return described
+    return untrusted_json.loads_object(_get(f"{url}/windlass/instances/{instance_id}", instance_id))
 
 
 def listing(url: str) -> list[dict[str, Any]]:
     """Every instance that is not terminated, as `describe` tells."""
-    instances: list[dict[str, Any]] = json.loads(_get(f"{url}/windlass/instances"))
+    instances: list[dict[str, Any]] = untrusted_json.loads_list(_get(f"{url}/windlass/instances"))
     return instances
 
 
@@ -70,7 +70,7 @@ def inject(url: str, fault: dict[str, Any]) -> str:
 
     Raises CloudError where there is no such fault, or nothing that it could meet.
     """
-    made: dict[str, Any] = json.loads(_ask(f"{url}/windlass/faults", "POST", fault))
+    made = untrusted_json.loads_object(_ask(f"{url}/windlass/faults", "POST", fault))
     return str(made["id"])
 
 
@@ -86,30 +86,30 @@ def check(fault: dict[str, Any]) -> None:
 
 def faults(url: str) -> list[dict[str, Any]]:
     """The faults that stand."""
-    standing: list[dict[str, Any]] = json.loads(_ask(f"{url}/windlass/faults"))
+    standing: list[dict[str, Any]] = untrusted_json.loads_list(_ask(f"{url}/windlass/faults"))
     return standing
 
 
 def clear(url: str, fault_id: str | None = None) -> list[dict[str, Any]]:
     """Take back one fault, or all; returns those that stood."""
-    gone: list[dict[str, Any]] = json.loads(_ask(f"{url}/windlass/faults{f'/{fault_id}' if fault_id else ''}", "DELETE"))
+    gone: list[dict[str, Any]] = untrusted_json.loads_list(_ask(f"{url}/windlass/faults{f'/{fault_id}' if fault_id else ''}", "DELETE"))
     return gone
 
 
 def leaks(url: str) -> dict[str, list[str]]:
     """The ids of all that the account holds, by kind: instances that are not terminated, volumes, addresses and so on."""
-    told: dict[str, list[str]] = json.loads(_ask(f"{url}/windlass/leaks"))
+    told: dict[str, list[str]] = untrusted_json.loads_object(_ask(f"{url}/windlass/leaks"))
     return told
 
 
 def calls(url: str) -> dict[str, int]:
     """How often each AWS operation was asked for since the cloud came up, by whom: `user ec2:RunInstances`, `box s3:PutObject`."""
-    told: dict[str, int] = json.loads(_ask(f"{url}/windlass/calls"))
+    told: dict[str, int] = untrusted_json.loads_object(_ask(f"{url}/windlass/calls"))
     return told
 
 
 def _daemon() -> Daemon:
-    return Daemon("the embedded cloud", "remote.control.cloud.embedded.server", folder())
+    return Daemon("the embedded cloud", "remote.control.cloud.embedded.server", folder(), variables=(surroundings.PACKAGES,))
 
 
 def _get(address: str, instance_id: str = "") -> bytes:
@@ -129,7 +129,7 @@ def _ask(address: str, method: str = "GET", value: Any = None) -> bytes:
             return answer
     except urllib.error.HTTPError as error:
         if error.code == 400:
-            told = json.loads(error.read())["error"]
+            told = untrusted_json.loads_object(error.read())["error"]
             raise _no_fault(told) from None
         raise LookupError(str(error)) from None
     except OSError as error:

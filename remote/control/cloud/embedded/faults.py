@@ -7,7 +7,6 @@ A kind is one of four sorts:
 - an event that happens to a box at once: `reboot`, `stop`, `terminate`, `spot-notice`, `rebalance`.
 """
 
-import json
 import secrets
 import threading
 import time
@@ -17,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 
 _PLACE = frozenset({"zone", "region", "type", "market"})
 _BOX = frozenset({"box", *_PLACE})
@@ -155,6 +154,6 @@ class Faults:
 def _read(path: Path) -> list[Fault]:
     known = {field.name for field in fields(Fault)}
     try:
-        return [Fault(**{name: value for name, value in kept.items() if name in known}) for kept in json.loads(path.read_text())]
+        return [Fault(**{name: value for name, value in kept.items() if name in known}) for kept in untrusted_json.read_list(path)]
     except FileNotFoundError:
         return []

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from remote.contract import atomic
+from remote.contract import atomic, untrusted_json
 
 if TYPE_CHECKING:
     from moto.ec2.models.instances import Instance
@@ -42,7 +42,7 @@ def install(account: "Account") -> None:
         keys_file(folder).unlink(missing_ok=True)  # admitted by a cloud that ended before their minute did
 
     def send_ssh_public_key(response: Any) -> str:
-        asked = json.loads(response.body)
+        asked = untrusted_json.loads_object(response.body)
         instance = account.instance(asked["InstanceId"])
         if instance is None:
             raise _refusal("EC2InstanceNotFoundException", f"The instance {asked['InstanceId']} was not found.")

@@ -15,7 +15,6 @@ every boot, less that line and by the `#!` that follows, and the boot waits for 
 import contextlib
 import getpass
 import gzip
-import json
 import os
 import platform
 import shutil
@@ -32,7 +31,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract import atomic, surroundings, untrusted_json
 from remote.control import daemon
 from remote.control.cloud.embedded import disk, guest, library, openssh, processes
 from remote.control.cloud.waiting import speaks_ssh
@@ -61,7 +60,7 @@ class Record:
     def read(cls, path: Path) -> "Record":
         """The record, or a new one where there is none."""
         with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-            return cls(**json.loads(path.read_text()))
+            return cls(**untrusted_json.read_object(path))
         return cls()
 
     def server_alive(self) -> bool:
@@ -267,7 +266,7 @@ class Machine:
         """Start one and wait for its greeting; returns nothing, or why it did not come."""
         command = kind.command(self.folder, host, port, self._shown_host_key, self._authorized_keys)
         mark = {processes.INSTANCE: self.id, processes.CLOUD: str(self.folder.parents[1])}
-        child = self._spawn(command, {**os.environ, **mark}, self.folder / "ssh.log", CODE)
+        child = self._spawn(command, {**surroundings.passed_on(os.environ), **mark}, self.folder / "ssh.log", CODE)
         self._save(host=host, port=port, server_pid=child.pid, server_start=daemon.start_time_of(child.pid))
         deadline = time.monotonic() + 20
         while child.poll() is None and time.monotonic() < deadline:

@@ -3,19 +3,20 @@
     python -m remote.control.cloud.embedded.session_plugin VARIABLE REGION StartSession PROFILE PARAMETERS ENDPOINT
 """
 
-import json
 import os
 import socket
 import sys
 import threading
 from urllib.parse import urlsplit
 
+from remote.contract import untrusted_json
+
 _PIECE = 1 << 16
 
 
 def main() -> None:
     """Carry bytes both ways until either side ends."""
-    place = urlsplit(json.loads(os.environ[sys.argv[1]])["StreamUrl"])
+    place = urlsplit(untrusted_json.loads_object(os.environ[sys.argv[1]])["StreamUrl"])
     with socket.create_connection((place.hostname, place.port), timeout=10) as link:
         link.settimeout(None)
         threading.Thread(target=_receive, args=(link,), daemon=True).start()

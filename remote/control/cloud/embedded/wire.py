@@ -23,6 +23,7 @@ from moto.ec2.models.instances import Instance
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
 
+from remote.contract import untrusted_json
 from remote.control.cloud.embedded import answers, catalog, leaks, metadata, peer
 from remote.control.cloud.embedded.account import Account
 from remote.control.cloud.embedded.answers import Call
@@ -75,7 +76,7 @@ class Wire:
         return answers.dry_run() if call.is_dry_run and call.operation != "RunInstances" else None
 
     def _price_list(self, call: Call, request: Request) -> Response:
-        status, answer = catalog.price_list(call.region, call.operation, json.loads(request.get_data()))
+        status, answer = catalog.price_list(call.region, call.operation, untrusted_json.loads_object(request.get_data()))
         return Response(json.dumps(answer), status=status, mimetype="application/x-amz-json-1.1")
 
     def _own(self, request: Request) -> Response:
@@ -112,7 +113,7 @@ class Wire:
         if request.method != "POST":
             return _json([asdict(fault) for fault in self.account.faults.all()])
         try:
-            fault = Fault.of(json.loads(request.get_data()))
+            fault = Fault.of(untrusted_json.loads_object(request.get_data()))
             self.account.inject(fault)
         except ValueError as error:
             return _json({"error": str(error)}, 400)
@@ -120,7 +121,7 @@ class Wire:
 
     def _imds(self, request: Request, instance: Instance, path: str) -> Response:
         if path == "power" and request.method == "POST":
-            asked = json.loads(request.get_data())
+            asked = untrusted_json.loads_object(request.get_data())
             self.account.power(instance, asked["action"], asked["minutes"])
             return _json({})
         if self.account.ails(instance, "imds"):

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from remote.contract import untrusted_json
 from remote.control.models import names
 from remote.control.models.embedded import rendering, wire
 from remote.control.models.embedded.answer import answer, read_question
@@ -292,8 +293,8 @@ def _is_local(url: str) -> bool:
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
+        body = untrusted_json.loads(await request.body())
+    except ValueError as error:
         raise Refusal(400, f"invalid JSON: {error}") from error
     if not isinstance(body, dict):
         raise Refusal(400, "expected a JSON object")

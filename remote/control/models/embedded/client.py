@@ -1,5 +1,6 @@
 """The embedded Ollama as the rest of Windlass sees it: start it, find it, end it."""
 
+from remote.contract import surroundings
 from remote.control import project
 from remote.control.daemon import Daemon
 from remote.control.errors import OllamaError
@@ -7,7 +8,8 @@ from remote.control.errors import OllamaError
 
 def daemon() -> Daemon:
     """Its background process; models and log lie in `.windlass/ollama`."""
-    return Daemon("the embedded Ollama", "remote.control.models.embedded.serve", project.state_folder() / "ollama")
+    folder = project.state_folder() / "ollama"
+    return Daemon("the embedded Ollama", "remote.control.models.embedded.serve", folder, variables=(surroundings.COMPUTE,))
 
 
 def endpoint(start: bool = True) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from remote.contract import untrusted_json
 from remote.control.errors import ArtifactCorrupt
 from remote.control.models.embedded.store import Stored
 from remote.control.models.embedded.wire import Refusal
@@ -68,7 +69,7 @@ class Runner:
                     if line.startswith("error:"):
                         raise Refusal(500, _words(line.removeprefix("error:").encode()))
                     if line.startswith("data: {"):
-                        yield json.loads(line.removeprefix("data: "))
+                        yield untrusted_json.loads_object(line.removeprefix("data: "))
         except httpx.HTTPError as error:
             raise Refusal(500, f"the model runner stopped: {error or type(error).__name__}") from error
 
@@ -182,7 +183,7 @@ async def _greeting(process: asyncio.subprocess.Process, wish: dict[str, Any], l
         process.stdin.write(json.dumps(wish).encode() + b"\n")
         line = await process.stdout.readline()
         if line:
-            return str(json.loads(line)["url"])
+            return str(untrusted_json.loads_object(line)["url"])
     except BaseException:
         process.kill()
         raise
@@ -200,6 +201,6 @@ def _default_context(stored: Stored) -> int:
 
 def _words(content: bytes) -> str:
     try:
-        return str(json.loads(content)["error"]["message"])
+        return str(untrusted_json.loads_object(content)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return content.decode(errors="replace")[:300]

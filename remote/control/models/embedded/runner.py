@@ -9,10 +9,12 @@ import os
 import sys
 from typing import Any
 
+from remote.contract import untrusted_json
+
 
 def main() -> None:
     """Serve one model until standard input ends."""
-    wish = json.loads(sys.stdin.readline())
+    wish = untrusted_json.loads_object(sys.stdin.readline())
     server = _server(wish)
     print(json.dumps({"url": server.listening_address}), flush=True)
     sys.stdin.read()

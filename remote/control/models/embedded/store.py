@@ -1,6 +1,5 @@
 """Models on disk: blobs named by their SHA-256, and manifests that give blobs a name. Every change is a rename."""
 
-import json
 import os
 import re
 import secrets
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, untrusted_json
 from remote.control.models import names
 from remote.control.models.embedded.wire import Refusal
 from remote.control.models.gguf import Gguf, read_gguf
@@ -124,7 +123,7 @@ class Store:
         return self._manifests / f"{quote(_checked(name), safe='')}.json"
 
     def _read(self, path: Path) -> Stored:
-        manifest = Manifest(**json.loads(path.read_text()))
+        manifest = Manifest(**untrusted_json.read_object(path))
         modified = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat()
         return Stored(unquote(path.name.removesuffix(".json")), manifest, self.blob(manifest.model), modified)
 

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from remote.contract import atomic
+from remote.contract import atomic, surroundings
 from remote.control.cloud.embedded.disk import MARK
 from remote.control.cloud.embedded.processes import CLOUD, INSTANCE
 
-_PASSED_ON = re.compile(r"(PIP_.+|UV_.+|\w+_CA_BUNDLE|SSL_CERT_(FILE|DIR)|(https?|all|no)_proxy|OMP_NUM_THREADS|TZ)", re.IGNORECASE)
+_PASSED_ON = re.compile(rf"({surroundings.PACKAGES}|\w+_CA_BUNDLE|SSL_CERT_(FILE|DIR)|OMP_NUM_THREADS|TZ)", re.IGNORECASE)
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SUDO = """while :; do
   case "$1" in
@@ -49,7 +49,8 @@ def environment(folder: Path, instance_id: str, region: str, cloud_url: str) -> 
     """The variables of every process of the box. Nothing of the caller's is passed on but what pip and certificates need."""
     disk = folder / "disk"
     user = getpass.getuser()
-    passed_on = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+    given = surroundings.passed_on(os.environ, surroundings.PACKAGES, surroundings.COMPUTE)
+    passed_on = {name: value for name, value in given.items() if _PASSED_ON.fullmatch(name)}
     return {
         **_pip(),
         **passed_on,
