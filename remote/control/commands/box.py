@@ -38,7 +38,8 @@ def launch(
     mode, seconds = _mode(fresh, reuse), seconds_of(wait)
     wanted = launches.intents(inventory, entries, mode)
     if dry_run or launches.costs_money(wanted) or launches.loses_data(wanted):
-        launches.show(wanted, inventory.storage.bucket)
+        with console.aside(not dry_run):  # then the words belong to the question
+            launches.show(wanted, inventory.storage.bucket)
     if dry_run:
         _print(json, [intent.record() for intent in wanted], names, inventory)
         return
@@ -53,7 +54,7 @@ def launch(
         lambda box: f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: `./inv ssh {box.name}`", json,
     )  # fmt: skip
     if not json and len(entries) > 1:
-        console.say(f"`./inv status {' '.join(names)}` shows their clocks")
+        console.tell(f"`./inv status {' '.join(names)}` shows their clocks")
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY, **_WAIT})
@@ -115,10 +116,11 @@ def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: s
         raise Leave("error: --id is one instance, and several boxes are named", code=int(Exit.USAGE))
     there = {} if id else fleet.found(entries, boxes.find)
     doomed = [entry for entry in entries if id or entry.name in there]
-    for entry in doomed:
-        _say_loss(entry, there.get(entry.name), id)
-    if doomed:
-        console.say("all on them goes: every job, checkpoint, artifact not yet pulled, model and environment")
+    with console.aside(not dry_run):  # then the words belong to the question
+        for entry in doomed:
+            _tell_loss(entry, there.get(entry.name), id)
+        if doomed:
+            console.tell("all on them goes: every job, checkpoint, artifact not yet pulled, model and environment")
     if dry_run:
         found = [there.get(entry.name) for entry in entries]
         _print(json, [boxes.record(box) if box else None for box in found], names, inventory)
@@ -215,13 +217,13 @@ def _named(box: "Box | None") -> str:
     return f"{box.where}, {box.state}" if box else "nothing: there is no such box"
 
 
-def _say_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
+def _tell_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
     from remote.control import console
 
     what = f"{box.where}, {box.state}" if box else f"box {entry.name} ({instance_id})"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"
     adopted = "; it was adopted, not made by Windlass" if getattr(entry, "instance_id", None) else ""
-    console.say(f"{what}: will be lost with {disk}{adopted}")
+    console.tell(f"{what}: will be lost with {disk}{adopted}")
 
 
 collection = Collection()

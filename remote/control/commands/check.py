@@ -16,7 +16,7 @@ from remote.control.commands.verb import verb
 def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -> None:
     """Find everything wrong in inventory, playbooks and recipes, by file and line, before anything starts."""
     from remote.control.config.survey import survey
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.errors import ConfigError
 
     found = survey(playbook or None, box or None)
@@ -24,19 +24,19 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
         raise ConfigError(found.findings)
     if json:
         print_json({"ok": True, "findings": [], "checked": found.checked})
-    say(f"ok: {found.summary}", "green")
+    tell(f"ok: {found.summary}", "green")
 
 
 @verb(help={"json": "print it as JSON", "docs": "print docs/configuration.md, made from the descriptions in the code"})
 def config(context: Any, json: bool = False, docs: bool = False) -> None:
     """Show the inventory as it is understood, defaults filled in."""
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, write
 
     if docs:
         from remote.control.config.documentation import page
 
-        print(page(), end="")
+        write(page())
         return
     inventory = load_inventory()
     plain = inventory.model_dump(mode="json")

@@ -12,6 +12,7 @@ from typing import Any
 from invoke import Collection, Exit
 
 from remote.control.commands.verb import verb
+from remote.control.console import complain
 from remote.control.project import CODE, state_folder
 
 collection = Collection()
@@ -157,7 +158,7 @@ def _pytest(python: str, words: list[str], **environment: str) -> Counter[str]:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    complain(text)
 
 
 collection.add_task(lock)

@@ -37,7 +37,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
         console.print_table("", table.COLUMNS, table.rows(jobs))
     else:
         told = "no box that runs keeps a job" if all else "no job is under way; `./inv ps --all` shows those that ended"
-        console.say(f"of the boxes that were asked: {told}" if silent else told)
+        console.tell(f"of the boxes that were asked: {told}" if silent else told)
 
 
 @verb(positional=["run"], optional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})
@@ -47,14 +47,14 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from contextlib import nullcontext, redirect_stdout
     from dataclasses import asdict
 
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.jobs.attach import attach as attach_to
 
     with redirect_stdout(sys.stderr) if json else nullcontext():  # standard output is a script's: one document
         state = attach_to(run)
     if json:
         print_json(asdict(state))
-    say(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))
+    tell(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))
 
 
 @verb(
@@ -72,7 +72,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     from dataclasses import asdict
 
     from remote.contract.jobs import Status
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.jobs.attach import find
     from remote.control.jobs.cancel import cancel as cancel_job
     from remote.control.transport.connect import connect
@@ -81,18 +81,18 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     if dry_run:
         if json:
             print_json({"job": target.job_id, "box": target.box.name, "status": target.status})
-        say(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status} when it was last seen")
+        tell(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status} when it was last seen")
         return
     with connect(target.box) as transport:
         state = cancel_job(transport, target.box.root, target.job_id, patience)
     if json:
         print_json(asdict(state))
     if state.status is not Status.CANCELLED:
-        say(f"{target.title} had ended before: {state.status.value}; nothing was cancelled")
+        tell(f"{target.title} had ended before: {state.status.value}; nothing was cancelled")
         return
-    say(f"{target.title} is {state.status.value}; kept: {state.kept or 'nothing'}")
+    tell(f"{target.title} is {state.status.value}; kept: {state.kept or 'nothing'}")
     if target.run_id:
-        say(f"./inv resume {target.run_id} goes on")
+        tell(f"./inv resume {target.run_id} goes on")
 
 
 @verb(

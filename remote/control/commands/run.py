@@ -66,7 +66,7 @@ def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = Fal
 @verb(help={"json": "print as JSON", "all": "also those older than the newest 20"})
 def runs(context: Any, json: bool = False, all: bool = False) -> None:
     """List the runs, newest first."""
-    from remote.control.console import print_json, print_table, say
+    from remote.control.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.report import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
@@ -76,7 +76,7 @@ def runs(context: Any, json: bool = False, all: bool = False) -> None:
         print_json([state.to_json() for _, state in states])
         return
     if not states:
-        say("no run here yet; `./inv run PLAYBOOK` begins one")
+        tell("no run here yet; `./inv run PLAYBOOK` begins one")
         return
     print_table("", RUN_COLUMNS, [run_row(ledger, state) for ledger, state in states])
 
@@ -100,7 +100,7 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 @verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, write
     from remote.control.runs.ledger import find_run
     from remote.control.runs.receipt import write_receipt
 
@@ -109,7 +109,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
     if json:
         print_json(facts)
     else:
-        say((ledger.folder / "receipt.md").read_text())
+        write((ledger.folder / "receipt.md").read_text())
 
 
 @verb(
@@ -186,7 +186,7 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     """Drive a run with its progress on the terminal, then show what came of it."""
     from remote.contract.jobs import Status
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, say, tell
     from remote.control.runs.engine import drive
     from remote.control.runs.receipt import receipt_of, write_receipt
     from remote.control.runs.showcase import show_result
@@ -203,31 +203,31 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     if as_json:
         print_json(receipt_of(ledger))
     elif state.status is Status.SUCCEEDED:
-        say(f"\nreceipt: {ledger.folder / 'receipt.md'}")
+        tell(f"\nreceipt: {ledger.folder / 'receipt.md'}")
         show_result(ledger, state)
-        _say_what_still_runs(state.box)
+        _tell_what_still_runs(state.box)
 
 
-def _say_what_still_runs(name: str) -> None:
+def _tell_what_still_runs(name: str) -> None:
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import say
+    from remote.control.console import tell
     from remote.control.errors import WindlassError
 
     try:
         entry = load_inventory().box(name)
         box = None if entry.provider == "static" else boxes.find(entry)
     except WindlassError as error:  # the run has succeeded: that stands, whoever does not answer now
-        say(f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it", "yellow")
+        tell(f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it", "yellow")
         return
     if box and box.state == "running":
         price = f" at ${box.hourly_usd}/h" if box.hourly_usd else ""
-        say(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
+        tell(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
 
 
 def show_plan(plan: Any, box: str, as_json: bool) -> None:
     """What a run would do, as a table or as JSON."""
-    from remote.control.console import print_json, print_table, say
+    from remote.control.console import print_json, print_table, tell
 
     columns = ("stage", "uses", "where", "what")
     rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
@@ -236,12 +236,12 @@ def show_plan(plan: Any, box: str, as_json: bool) -> None:
         print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_)})
         return
     print_table(f"{plan.name} on {box}", columns, rows)
-    say(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
+    tell(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
 
 
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     """Before a run: where its box would be made, and billed, show what it costs and ask, as `launch` does."""
-    from remote.control import launches
+    from remote.control import console, launches
     from remote.control.commands.box import agree
     from remote.control.config.inventory import load_inventory
 
@@ -250,5 +250,6 @@ def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     inventory = load_inventory()
     wanted = launches.intents(inventory, [entry], "auto")
     if launches.costs_money(wanted):
-        launches.show(wanted, inventory.storage.bucket)
+        with console.aside():
+            launches.show(wanted, inventory.storage.bucket)
         agree(f"Launch {entry.name} for this run?", yes, needs_terminal=False)

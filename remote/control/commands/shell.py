@@ -27,9 +27,10 @@ def ssh(_context: Any, name: str = "") -> None:
 @verb(name="ssh-config", positional=["name"], help=_NAME)
 def ssh_config(_context: Any, name: str = "") -> None:
     """Prints a block for ~/.ssh/config, for editors and rsync; writes nothing."""
+    from remote.control import console
     from remote.control.cloud import boxes, openssh
 
-    print(openssh.config_block(boxes.running(_entry(name))), end="")
+    console.write(openssh.config_block(boxes.running(_entry(name))))
 
 
 @verb(positional=["name"], help=_NAME)
@@ -40,9 +41,9 @@ def forget(_context: Any, name: str = "") -> None:
 
     entry = _entry(name)
     if boxes.forget_host_key(entry):
-        console.say(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
+        console.tell(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
     else:
-        console.say(f"{entry.name} has no pinned host key")
+        console.tell(f"{entry.name} has no pinned host key")
 
 
 def _entry(name: str) -> Any:

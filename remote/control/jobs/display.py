@@ -1,4 +1,4 @@
-"""A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere. All on standard error."""
+"""A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere. On standard error, but for the job's log."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from remote.contract.jobs import JobState
 from remote.control.console import console, ended_well, say
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import read_texts
-from remote.control.logs.printing import fit_for_terminal
+from remote.control.logs.printing import print_lines
 from remote.control.secrets import masked
 from remote.control.transport.base import Transport
 
@@ -49,7 +49,7 @@ def watch(
     Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
     """
     with ended_well(), display_for(title) as display:
-        on_log = _to_stdout if show_log else None
+        on_log = print_lines if show_log else None
         try:
             return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, display.line, tail_bytes=tail_bytes)
         except KeyboardInterrupt:
@@ -63,7 +63,7 @@ def print_log(path: Path, offset: int = 0) -> int:
     if path.exists():
         for end, text in read_texts(path, offset):
             offset = end
-            _to_stdout(text)
+            print_lines(text)
     return offset
 
 
@@ -149,8 +149,8 @@ def _progress() -> "Progress":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     return Progress(
-        TextColumn("  {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"), TimeElapsedColumn(), TextColumn("{task.fields[eta]}"),
+        TextColumn("  {task.description}", markup=False), BarColumn(bar_width=24), TaskProgressColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}", markup=False), TimeElapsedColumn(), TextColumn("{task.fields[eta]}", markup=False),
         # Only a terminal's standard output may pass through the bar: a pipe gets the log's lines untouched.
         console=console(), redirect_stdout=sys.stdout.isatty(),
     )  # fmt: skip
@@ -158,8 +158,3 @@ def _progress() -> "Progress":
 
 def _part(form: str, value: float | None) -> str:
     return "" if value is None else form.format(value)
-
-
-def _to_stdout(text: str) -> None:
-    """Print lines that came at once, and bring them out at once: none waits for the next."""
-    print("\n".join(map(fit_for_terminal, text.split("\n"))) if sys.stdout.isatty() else text, flush=True)

@@ -9,7 +9,7 @@ from remote.contract.checks import Check, Verdict
 from remote.control.cloud import endpoint
 from remote.control.config.fit import need_of
 from remote.control.config.recipe import Recipe
-from remote.control.console import print_table, say
+from remote.control.console import print_table, say, tell
 from remote.control.errors import ConfigError, Finding, NotFound, PreflightFailed
 from remote.control.printable import counted
 from remote.control.project import find_file
@@ -116,7 +116,7 @@ def show(report: Report) -> None:
         for check in report.checks
     ]
     print_table("", ("check", "measured", "expected", "verdict", "remedy"), rows)
-    say(f"{counted(len(report.checks), 'check')} in {report.seconds:.1f} s: {report.failures} failed, {report.warnings} warn")
+    tell(f"{counted(len(report.checks), 'check')} in {report.seconds:.1f} s: {report.failures} failed, {report.warnings} warn")
 
 
 def preflight_box(entry: "BoxEntry", recipe: Mapping[str, Any], inputs: Mapping[str, Reference], storage: str | None) -> tuple[Report, str]:
