@@ -15,11 +15,12 @@ from remote.control.commands.verb import verb
 )
 def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -> None:
     """Find everything wrong in inventory, playbooks and recipes, by file and line, before anything starts."""
+    from remote.control import project
     from remote.control.config.survey import survey
     from remote.control.console import print_json, tell
     from remote.control.errors import ConfigError
 
-    found = survey(playbook or None, box or None)
+    found = survey(project.typed(playbook) or None, box or None)
     if found.findings:
         raise ConfigError(found.findings)
     if json:

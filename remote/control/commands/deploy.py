@@ -84,9 +84,10 @@ def _selected(inventory: "Inventory", playbook: str) -> "Selection":
 
     if not playbook:
         return select(push=Push.of(inventory))
+    from remote.control import project
     from remote.control.config.playbook import load_playbook
     from remote.control.runs.plan import plan_of
     from remote.control.runs.state import RunState
     from remote.control.runs.wiring import files_to_send
 
-    return select(files_to_send(RunState("", plan_of(load_playbook(playbook)))), Push.of(inventory))
+    return select(files_to_send(RunState("", plan_of(load_playbook(project.typed(playbook))))), Push.of(inventory))

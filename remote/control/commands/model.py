@@ -179,7 +179,7 @@ def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bo
     from remote.control.console import print_json, say, tell
     from remote.control.models.install import install as install_model
 
-    file, proof = project.find_file(gguf), project.find_file(parity)
+    file, proof = (project.find_file(project.typed(each)) for each in (gguf, parity))
     model = name or file.stem
     if dry_run:
         if as_json:

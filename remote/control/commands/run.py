@@ -19,7 +19,7 @@ _RUN_TO_RESUME = "run id, or its beginning or end; the newest that has not succe
 @verb(
     positional=["playbook"],
     help={
-        "playbook": "a file such as playbooks/golden-path.yaml",
+        "playbook": "a file, or a name such as `golden-path`",
         "box": "the box of the inventory to run on; else the playbook's, else the default",
         "dry-run": "show the stages and what would be sent, and stop",
         "json": "print the receipt as JSON",
@@ -31,9 +31,10 @@ def run(
     context: Any, playbook: str, box: str = "", queue: bool = False, yes: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:  # fmt: skip
     """Run a playbook from its first stage to its receipt."""
+    from remote.control import project
     from remote.control.runs.engine import begin, prepare_run
 
-    plan, entry = prepare_run(playbook, box)
+    plan, entry = prepare_run(project.typed(playbook), box)
     if dry_run:
         show_plan(plan, entry.name, json)
         return
@@ -114,7 +115,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
 
 @verb(
     help={
-        "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
+        "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
         "data": "JSONL file or folder with instruction, input, output",
         "base": "base model on the box, `box:/path`; else the recipe's",
         "box": "box of the inventory; else the default",
@@ -140,12 +141,13 @@ def train(
     json: bool = False,
 ) -> None:
     """Train one adapter without a playbook: prepare, preflight, train, and pull it home."""
+    from remote.control import project
     from remote.control.config.inventory import load_inventory
     from remote.control.runs.engine import begin
     from remote.control.runs.single import plan_training
 
     entry = load_inventory().box(box or None)
-    plan = plan_training(recipe, data, base, entry, stop)
+    plan = plan_training(project.typed(recipe), project.typed(data), base, entry, stop)
     if dry_run:
         show_plan(plan, entry.name, json)
         return

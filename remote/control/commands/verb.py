@@ -1,8 +1,9 @@
 """`@verb` makes an Invoke task whose failures are errors for people, not tracebacks."""
 
+import contextlib
 import functools
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from invoke import Exit as Leave
@@ -28,19 +29,26 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         # What a command loads (EC2's model alone is 80 000 objects) stays to its end: searching it for garbage took a tenth of the time.
         gc.set_threshold(100_000, 20, 20)
-        try:
-            with console.aside(bool(kwargs.get("json"))):  # a script reads standard output: it holds the document alone
-                return function(*args, **kwargs)
-        except KeyboardInterrupt:
-            console.complain(INTERRUPTED)
-            raise Leave(code=int(Exit.INTERRUPTED)) from None
-        except BrokenPipeError:
-            output.drop()
-            raise Leave(code=0) from None
-        except Exception as error:
-            raise Leave(code=_explain(error, bool(kwargs.get("json")))) from None
+        with answered(bool(kwargs.get("json"))):
+            return function(*args, **kwargs)
 
     return guarded
+
+
+@contextlib.contextmanager
+def answered(as_json: bool) -> Iterator[None]:
+    """What is raised inside is told, to a script as JSON too, and becomes Invoke's Exit with its code."""
+    try:
+        with console.aside(as_json):  # a script reads standard output: it holds the document alone
+            yield
+    except KeyboardInterrupt:
+        console.complain(INTERRUPTED)
+        raise Leave(code=int(Exit.INTERRUPTED)) from None
+    except BrokenPipeError:
+        output.drop()
+        raise Leave(code=0) from None
+    except Exception as error:
+        raise Leave(code=_explain(error, as_json)) from None
 
 
 def _explain(error: Exception, as_json: bool) -> int:

@@ -1,6 +1,5 @@
 """Pydantic's errors as findings: where it stands, what was found, what was expected, what to type."""
 
-import difflib
 import re
 import types
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from pydantic.fields import FieldInfo
 from remote.control.config.section import NAME_PATTERN
 from remote.control.config.source import Keys, Source
 from remote.control.errors import Finding
+from remote.control.suggestion import suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -44,12 +44,6 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
         return (file, int(line)) if line.isdigit() else (finding.where, 0)
 
     return sorted(findings, key=place)
-
-
-def suggestion(wanted: str, known: Iterable[str]) -> str:
-    """`did you mean ...?`, or nothing when none is close."""
-    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.7)
-    return f"did you mean `{close[0]}`?" if close else ""
 
 
 def one_of(known: Sequence[str], most: int = 15) -> str:
