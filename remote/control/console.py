@@ -6,6 +6,7 @@ or with `--json` one document (`print_json`), and then the rest is `aside`. Prog
 """
 
 import contextlib
+import shutil
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from remote.control import json_text
-from remote.control.printable import plain, sized
+from remote.control.printable import folded, plain, sized
 from remote.control.secrets import mask, masked
 
 if TYPE_CHECKING:
@@ -78,12 +79,19 @@ def _plain_console() -> "type[Console]":
 
 def say(text: str = "", style: str | None = None) -> None:
     """A line of progress, or a warning: on standard error."""
-    console().print(masked(text), style=style, markup=False, soft_wrap=True)
+    console().print(_fitting(console(), masked(text)), style=style, markup=False, soft_wrap=True)
 
 
-def tell(text: str = "", style: str | None = None) -> None:
-    """A line of what the command was asked for: on standard output, unless `aside`."""
-    _told_on().print(masked(text), style=style, markup=False, soft_wrap=True)
+def tell(text: str = "", style: str | None = None, whole: bool = False) -> None:
+    """A line of what the command was asked for: on standard output, unless `aside`. One that is `whole` is there to be copied."""
+    words = masked(text) if whole else _fitting(_told_on(), masked(text))
+    _told_on().print(words, style=style, markup=False, soft_wrap=True)
+
+
+def tell_next(step: str) -> None:
+    """What to type next, where there is something: a command in backquotes, and what it does."""
+    if step:
+        tell(f"next: {step}")
 
 
 def write(text: str) -> None:
@@ -94,7 +102,8 @@ def write(text: str) -> None:
 
 def complain(text: str) -> None:
     """The lines of an error: on standard error. As quick as can be, for a command line that is off has loaded nothing else."""
-    sys.stderr.write(f"{plain(masked(text))}\n")
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    sys.stderr.write(f"{folded(plain(masked(text)), width)}\n")
     sys.stderr.flush()
 
 
@@ -126,6 +135,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 def show(renderable: Any) -> None:
     """Something of rich's own on standard output, unless `aside`."""
     _told_on().print(renderable)
+
+
+def _fitting(shown_on: "Console", text: str) -> str:
+    return folded(text, shown_on.width) if shown_on.is_terminal else text
 
 
 def _told_on() -> "Console":
@@ -214,9 +227,9 @@ def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     name = TextColumn("  {task.description}", markup=False)
-    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (name, *([BarColumn()] if total else []), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(), transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(title, total=total or None)
         yield lambda done: progress.update(task, completed=done)
 
 

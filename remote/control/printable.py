@@ -12,6 +12,8 @@ _HIDDEN = (
     r"\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 _DISTURBING = re.compile(rf"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f{_HIDDEN}]")
+_LABEL = re.compile(r" *(?:error|where|why|kept|mend): | +")
+_UNBROKEN = re.compile(r"\s*(?:`[^`\n]*`\S*|\S+)")
 _HARMLESS = bytes((9, 10, *range(32, 127)))
 _PASSED_OVER = re.compile(rf"{_COLOURS.pattern}|\r")
 _RESETS = ["\x1b[0m", "\x1b[m"]
@@ -35,6 +37,29 @@ def plain(text: str) -> str:
     if text.isascii() and not text.encode().translate(None, _HARMLESS):  # most of a log: far faster than an expression
         return text
     return text if text.isprintable() else _DISTURBING.sub("·", _PASSED_OVER.sub("", text))
+
+
+def folded(text: str, width: int) -> str:
+    """Lines of at most so many characters, folded between words, never in a command that stands in backquotes; 0 folds nothing.
+
+    What a line goes on with is indented like its beginning, of an error's lines like what stands behind the label.
+    """
+    if not width or all(len(line) <= width for line in text.split("\n")):
+        return text
+    return "\n".join(_folded_line(line, width) for line in text.split("\n"))
+
+
+def _folded_line(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * (len(label[0]) if (label := _LABEL.match(line)) else 0)
+    lines, words = [""], _UNBROKEN.findall(line)
+    for word in words:
+        is_full = len(lines[-1]) + len(word.rstrip()) > width and lines[-1].strip()
+        if is_full:
+            lines.append(indent)
+        lines[-1] += word.lstrip() if is_full else word
+    return "\n".join(each.rstrip() for each in lines)
 
 
 def coloured(line: str) -> str:

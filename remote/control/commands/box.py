@@ -51,10 +51,9 @@ def launch(
     _each(
         names, inventory, entries,
         lambda entry, say: boxes.ready(entry, say, mode, seconds, arm(entry), losses[entry.name]),
-        lambda box: f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: `./inv ssh {box.name}`", json,
+        lambda box: f"{box.name} is up: {box.user}@{box.address}; its host key is pinned; log in: `./inv ssh {box.name}`", json,
     )  # fmt: skip
-    if not json and len(entries) > 1:
-        console.tell(f"`./inv status {' '.join(names)}` shows their clocks")
+    tell_next_of(entries, names)
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY, **_WAIT})
@@ -75,6 +74,7 @@ def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: boo
         names, inventory, entries, lambda entry, say: boxes.start(entry, say, seconds, arm(entry)),
         lambda box: f"{box.name} is up: {box.user}@{box.address}", json,
     )  # fmt: skip
+    tell_next_of(entries, names)
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY})
@@ -86,7 +86,7 @@ def stop(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: 
     if dry_run:
         _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would stop {_named(box)}", json)
         return
-    done = "{0.name} is {0.state}; its disk stays"
+    done = "{0.name} is {0.state}; its disk stays. `./inv start {0.name}` starts it again"
     _each(names, inventory, entries, boxes.stop, lambda box: done.format(box) if box else _NOT_THERE, json)
 
 
@@ -207,6 +207,14 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
         return
     if not console.ask_yes(question, yes):
         raise Leave("nothing was done" if has_terminal else "nothing was done: without a terminal this needs --yes", code=int(Exit.USAGE))
+
+
+def tell_next_of(entries: "Sequence[BoxEntry]", names: Sequence[str]) -> None:
+    """What boxes that are up are there for."""
+    from remote.control import console
+    from remote.control.runs import next_step
+
+    console.tell_next(next_step.on_box(entries[0]) if len(entries) == 1 else f"`./inv status {' '.join(names)}` shows their clocks")
 
 
 def _these(boxes: Sequence[Any]) -> str:

@@ -17,7 +17,7 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     """Find everything wrong in inventory, playbooks and recipes, by file and line, before anything starts."""
     from remote.control import project
     from remote.control.config.survey import survey
-    from remote.control.console import print_json, tell
+    from remote.control.console import print_json, tell, tell_next
     from remote.control.errors import ConfigError
 
     found = survey(project.typed(playbook) or None, box or None)
@@ -26,6 +26,8 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     if json:
         print_json({"ok": True, "findings": [], "checked": found.checked})
     tell(f"ok: {found.summary}", "green")
+    if playbook:
+        tell_next(f"`./inv run {playbook}{f' --box {box}' if box else ''}` runs it")
 
 
 @verb(help={"json": "print it as JSON", "docs": "print docs/configuration.md, made from the descriptions in the code"})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from remote.control.commands.box import JSON, NAMES
+from remote.control.commands.box import JSON, NAMES, tell_next_of
 from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def deploy(
         from remote.control.fleet import as_one
 
         print_json(as_one(records, names, inventory))
+    elif not dry_run:
+        tell_next_of(entries, names)
 
 
 @verb(positional=["box"], help={

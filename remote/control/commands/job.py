@@ -72,7 +72,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     from dataclasses import asdict
 
     from remote.contract.jobs import Status
-    from remote.control.console import print_json, tell
+    from remote.control.console import print_json, tell, tell_next
     from remote.control.jobs.attach import find
     from remote.control.jobs.cancel import cancel as cancel_job
     from remote.control.transport.connect import connect
@@ -92,7 +92,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
         return
     tell(f"{target.title} is {state.status.value}; kept: {state.kept or 'nothing'}")
     if target.run_id:
-        tell(f"./inv resume {target.run_id} goes on")
+        tell_next(f"`./inv resume {target.run_id}` goes on from there")
 
 
 @verb(
@@ -107,14 +107,18 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
 )
 def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Bring a run's artifacts home, verified; goes on where it was cut off."""
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, tell_next
     from remote.control.printable import sized
+    from remote.control.runs import next_step
     from remote.control.runs.bring import bring_all
     from remote.control.runs.ledger import find_run
+    from remote.control.runs.state import state_of
 
-    rows = bring_all(find_run(run or None), only, dry_run)
+    ledger = find_run(run or None)
+    rows = bring_all(ledger, only, dry_run)
     if json:
         print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])
     else:
         told = [(name, path, sized(size)) for name, path, size in rows]
         print_table("would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told)
+        tell_next("" if dry_run else next_step.after_run(state_of(ledger)))

@@ -188,7 +188,8 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     """Drive a run with its progress on the terminal, then show what came of it."""
     from remote.contract.jobs import Status
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say, tell
+    from remote.control.console import print_json, say, tell, tell_next
+    from remote.control.runs import next_step
     from remote.control.runs.engine import drive
     from remote.control.runs.receipt import receipt_of, write_receipt
     from remote.control.runs.showcase import show_result
@@ -208,6 +209,7 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
         tell(f"\nreceipt: {ledger.folder / 'receipt.md'}")
         show_result(ledger, state)
         _tell_what_still_runs(state.box)
+        tell_next(next_step.after_run(state))
 
 
 def _tell_what_still_runs(name: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of
+from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of, tell_next_of
 from remote.control.commands.verb import verb
 
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
@@ -32,6 +32,8 @@ def setup(
         return
     for each in done:
         console.print_table(each.name, work.COLUMNS, each.rows())
+    if not dry_run:
+        tell_next_of(entries, names)
 
 
 @verb(positional=["name"], help={**_NAME, **JSON, **DRY, **_YES})

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from remote.contract.events import Metric
 from remote.contract.jobs import JobState
@@ -15,7 +15,6 @@ from remote.control.console import console, ended_well, say
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import read_texts
 from remote.control.logs.printing import print_lines
-from remote.control.secrets import masked
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ class LiveDisplay:
 
     def line(self, text: str) -> None:
         """A line for the reader, above the bar."""
-        self._progress.console.print(masked(text), markup=False, soft_wrap=True)
+        say(text)
 
     def metric(self, metric: Metric) -> None:
         """A measurement, shown at once. Validation lines and notes do not wipe out the loss."""
@@ -146,10 +145,18 @@ class LiveDisplay:
 
 
 def _progress() -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    def of_known_total(column: type[Any], **options: Any) -> Any:
+        """The column, which stays empty until a total is known: a bar without one looks full."""
+        render = column.render
+        known = type(f"Known{column.__name__}", (column,), {"render": lambda self, task: render(self, task) if task.total else Text()})
+        return known(**options)
 
     return Progress(
-        TextColumn("  {task.description}", markup=False), BarColumn(bar_width=24), TaskProgressColumn(), MofNCompleteColumn(),
+        SpinnerColumn(), TextColumn("{task.description}", markup=False),
+        of_known_total(BarColumn, bar_width=24), of_known_total(TaskProgressColumn), of_known_total(MofNCompleteColumn),
         TextColumn("{task.fields[said]}", markup=False), TimeElapsedColumn(), TextColumn("{task.fields[eta]}", markup=False),
         # Only a terminal's standard output may pass through the bar: a pipe gets the log's lines untouched.
         console=console(), redirect_stdout=sys.stdout.isatty(),

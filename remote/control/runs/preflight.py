@@ -107,15 +107,17 @@ def require(report: Report, where: str, remedy: str) -> None:
         raise ChecksFailed(report, where, remedy)
 
 
-def show(report: Report) -> None:
-    """The table for people: every check, and a remedy wherever there is one."""
+def show(report: Report, whole: bool = True) -> None:
+    """The table for people: every check, and a remedy wherever there is one; not `whole`: only those that warn or fail."""
     from rich.text import Text
 
     rows = [
         (check.name, check.measured, check.expected, Text(check.verdict.value, _STYLE[check.verdict]), check.remedy)
         for check in report.checks
+        if whole or check.verdict in (Verdict.WARN, Verdict.FAIL)
     ]
-    print_table("", ("check", "measured", "expected", "verdict", "remedy"), rows)
+    if rows:
+        print_table("", ("check", "measured", "expected", "verdict", "remedy"), rows)
     tell(f"{counted(len(report.checks), 'check')} in {report.seconds:.1f} s: {report.failures} failed, {report.warnings} warn")
 
 

@@ -61,8 +61,8 @@ def _show_model(ledger: Ledger, state: StageState) -> None:
     name, prompt = state.outputs["model"]["value"], state.values["prompt"]
     body = json.dumps({"model": name, "prompt": prompt, "stream": False})
     tell("\nthe model stands in Ollama; talk to it:", "bold")
-    tell(f"  ./inv model.ask {name} {shlex.quote(prompt)}")
-    tell(f"  curl {state.values['url']}/api/generate -d {shlex.quote(body)}")
+    tell(f"  ./inv model.ask {name} {shlex.quote(prompt)}", whole=True)
+    tell(f"  curl {state.values['url']}/api/generate -d {shlex.quote(body)}", whole=True)
 
 
 def _load_answers(path: Path) -> list[dict[str, Any]]:
