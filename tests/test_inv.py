@@ -66,7 +66,9 @@ def test_ctrl_c_in_the_first_second_is_one_line(after):
         os.killpg(started.pid, signal.SIGINT)
     told, said = started.communicate(timeout=60)
     assert "Traceback" not in said and not told
-    assert (started.returncode, said) in ((130, "interrupted; nothing was undone\n"), (-signal.SIGINT, "")) or started.returncode == Exit.NOT_FOUND
+    # Before bash has a trap, nothing at all is said; after half a second the command may have ended by itself.
+    answers = ((Exit.INTERRUPTED, "interrupted; nothing was undone\n"), (-signal.SIGINT, ""))
+    assert (started.returncode, said) in answers or started.returncode == Exit.NOT_FOUND
 
 
 def test_ctrl_c_while_the_environment_is_made_is_one_line(checkout, tmp_path):

@@ -164,7 +164,7 @@ def _in_lines(title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[Tex
     from rich.cells import cell_len
 
     table = [list(columns), *([" ".join(cell.plain.split()) for cell in row] for row in rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    widths = [max(map(cell_len, column), default=0) for column in zip(*table, strict=True)]
     if title.strip():
         yield title.strip()
     for row in table:
@@ -181,15 +181,18 @@ def _needs(table: "Table") -> int:
 
 @contextlib.contextmanager
 def ended_well() -> Iterator[None]:
-    """SIGTERM ends what is inside as Ctrl-C does, so that a terminal whose cursor, keys or screen were changed is given back as it was."""
+    """SIGTERM and SIGHUP end what is inside as Ctrl-C does: a terminal whose cursor, keys or screen were changed is given back as it was,
+    and processes that were started are ended too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ marks of direction, line and paragraph separators, characters without a width, t
 encode. The joiners U+200C and U+200D stay: words of Persian and Hindi, and many emoji, are spelled with them.
 """
 
+import math
 import re
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -23,6 +24,13 @@ def counted(number: int, noun: str) -> str:
     """`1 box`, `2 boxes`, `1,200 bytes`."""
     ending = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
     return f"{number:,} {noun}{ending}"
+
+
+def number(value: float) -> str:
+    """`1800`, `0.5`, `0.0002`: a number without noughts or places that say nothing."""
+    if isinstance(value, int) or (math.isfinite(value) and value.is_integer()):
+        return str(int(value))
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def sized(count: int) -> str:

@@ -146,7 +146,10 @@ def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> 
     if json:
         console.print_json([boxes.record(box) for box in listing])
         return
-    console.print_table("", boxes.COLUMNS, boxes.report(listing))
+    if listing:
+        console.print_table("", boxes.COLUMNS, boxes.report(listing))
+    else:
+        console.tell("no box is there; `./inv launch NAME` makes one")
 
 
 _NOT_THERE = "there is no such box"

@@ -27,7 +27,8 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
         print_json({"ok": True, "findings": [], "checked": found.checked})
     tell(f"ok: {found.summary}", "green")
     if playbook:
-        tell_next(f"`./inv run {playbook}{f' --box {box}' if box else ''}` runs it")
+        on_box = f" --box {box}" if box else ""
+        tell_next(f"`./inv run {playbook}{on_box}` runs it")
 
 
 @verb(help={"json": "print it as JSON", "docs": "print docs/configuration.md, made from the descriptions in the code"})
@@ -42,15 +43,13 @@ def config(context: Any, json: bool = False, docs: bool = False) -> None:
         write(page())
         return
     inventory = load_inventory()
-    plain = inventory.model_dump(mode="json")
     if json:
-        print_json(plain)
+        print_json(inventory.model_dump(mode="json"))
         return
-    rows = [(name, key, value) for name, box in plain["boxes"].items() for key, value in box.items()]
-    print_table(f"boxes (default: {inventory.default_box})", ("box", "key", "value"), [(*row[:2], _shown(row[2])) for row in rows])
-    elsewhere = [(section, key, _shown(value)) for section in ("ollama", "storage") for key, value in plain[section].items()]
+    from remote.control.config.documentation import values_of
+
+    rows = [(name, *row) for name, box in inventory.boxes.items() for row in values_of(box)]
+    print_table(f"boxes (default: {inventory.default_box})", ("box", "key", "value"), rows)
+    named = {"ollama": inventory.ollama, "storage": inventory.storage, "ssh": inventory.ssh, "push": inventory.push}
+    elsewhere = [(section, *row) for section, value in named.items() for row in values_of(value)]
     print_table("elsewhere", ("section", "key", "value"), elsewhere)
-
-
-def _shown(value: Any) -> str:
-    return "-" if value in (None, {}) else str(value)

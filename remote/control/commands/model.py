@@ -113,7 +113,8 @@ def status(context: Any, json: bool = False) -> None:
         print_json(facts)
         return
     kind = facts["kind"]
-    tell(f"{kind} at {facts['url']}, version {facts['version']}" if facts["running"] else f"{kind}: not running; ./inv model.up starts it")
+    is_up = f"{kind} at {facts['url']}, version {facts['version']}"
+    tell(is_up if facts["running"] else f"{kind}: not running; `./inv model.up` starts it")
     if facts["loaded"]:
         rows = [(model["name"], sized(model["size"]), str(model.get("expires_at"))[:19]) for model in facts["loaded"]]
         print_table("in memory", ("model", "size", "until"), rows)

@@ -16,7 +16,7 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
     from remote.contract.jobs import Status
     from remote.control import overview
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.report import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
@@ -28,7 +28,10 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
     if json:
         print_json({"boxes": [overview.record(view) for view in views], "runs": [state.to_json() for _, state in open_runs]})
         return
-    print_table("boxes", *overview.table(views))
+    if views:
+        print_table("boxes", *overview.table(views))
+    else:
+        tell("no box is there; `./inv launch NAME` makes one")
     if open_runs:
         rows = [run_row(run, state) for run, state in open_runs]
         print_table("runs that have not succeeded", RUN_COLUMNS, rows)

@@ -16,6 +16,7 @@ from remote.control.config.recipe import FOLDER as RECIPES
 from remote.control.config.section import Name, Plain, Section
 from remote.control.config.source import Keys, Source, read
 from remote.control.errors import ConfigError, Finding
+from remote.control.printable import number
 from remote.control.suggestion import suggestion
 
 FOLDER = "playbooks"
@@ -45,7 +46,10 @@ class Gate:
         return isinstance(value, int | float) and not math.isnan(value) and _COMPARE[self.comparison](value, self.limit)
 
     def __str__(self) -> str:
-        return f"{self.comparison}{self.limit}"
+        limit = self.limit
+        if isinstance(limit, bool):
+            return f"{self.comparison}{str(limit).lower()}"
+        return f"{self.comparison}{limit if isinstance(limit, str) else number(limit)}"
 
 
 def parse_gate(text: str) -> Gate:

@@ -122,7 +122,7 @@ class LiveDisplay:
     """A progress bar that stays at the bottom while lines pass above it."""
 
     def __init__(self, title: str) -> None:
-        self._progress = _progress()
+        self._progress, self._is_measured = _progress(), False
         self._task = self._progress.add_task(title, total=None, said="", eta="")
 
     def line(self, text: str) -> None:
@@ -134,6 +134,7 @@ class LiveDisplay:
         eta = f"{clock(metric.eta_seconds)} to go" if metric.eta_seconds is not None else ""
         if metric.loss is not None or metric.note:
             self._progress.update(self._task, said=summary(metric), eta=eta)
+        self._is_measured = True
         self._progress.update(self._task, completed=metric.step, total=metric.total_steps or None)
 
     def __enter__(self) -> "LiveDisplay":
@@ -141,6 +142,8 @@ class LiveDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self._is_measured:  # nothing to look back at
+            self._progress.update(self._task, visible=False)
         self._progress.stop()
 
 
