@@ -1,12 +1,17 @@
-"""The wrapper: what it hands to Invoke, when it makes .venv, and what it says where it can't."""
+"""The wrapper: what it hands on, when it makes .venv, and what it says where it can't."""
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from remote.contract.exits import Exit
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,28 +38,57 @@ def call(checkout: Path, *words: str, **environment: str) -> "subprocess.Complet
     ("typed", "handed_on"),
     [
         (["demo"], ["demo"]),
-        (["cloud", "down"], ["cloud.down"]),
-        (["box", "ssh-config", "gpu"], ["box.ssh-config", "gpu"]),
-        (["logs", "--help"], ["--help", "logs"]),
-        (["model", "ask", "-h"], ["--help", "model.ask"]),
+        ([], []),
+        (["cloud", "down"], ["cloud", "down"]),
+        (["logs", "--help"], ["logs", "--help"]),
         (["model.ask", "m", "two words; $(rm)"], ["model.ask", "m", "two words; $(rm)"]),
         (["--list"], ["--list"]),
     ],
 )
 def test_words(checkout, typed, handed_on):
-    for dont_write, flags in (("1", []), ("", ["--write-pyc"])):
-        done = call(checkout, *typed, PYTHONDONTWRITEBYTECODE=dont_write)
-        assert done.stdout.split("|")[:-1] == ["-m", "invoke", "--search-root", str(checkout), *flags, *handed_on]
+    assert call(checkout, *typed).stdout.split("|")[:-1] == ["-P", "-m", "remote.control.commands", *handed_on]
 
 
-def test_collections_are_the_trees(monkeypatch):
-    from importlib import util
+def test_an_env_that_cannot_block_signals_is_done_without(checkout, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/env").write_text('#!/bin/sh\ncase "$1" in --*) exit 125;; esac\nexec /usr/bin/env "$@"\n')
+    (tmp_path / "old/env").chmod(0o755)
+    done = call(checkout, "demo", PATH=f"{tmp_path / 'old'}:{os.environ['PATH']}")
+    assert (done.returncode, done.stdout.split("|")[-2]) == (0, "demo")
 
-    spec = util.spec_from_file_location("tasks", ROOT / "tasks.py")
-    tasks = util.module_from_spec(spec)
-    spec.loader.exec_module(tasks)
-    named = (ROOT / "inv").read_text().split("=~ ^(")[1].split(")")[0].split("|")
-    assert set(named) == set(tasks.ns.collections)
+
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5])
+def test_ctrl_c_in_the_first_second_is_one_line(after):
+    words = [ROOT / "inv", "receipt", "nothing-of-that-name"]
+    started = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0)
+    time.sleep(after)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGINT)
+    told, said = started.communicate(timeout=60)
+    assert "Traceback" not in said and not told
+    # Before bash has a trap, nothing at all is said; after half a second the command may have ended by itself.
+    answers = ((Exit.INTERRUPTED, "interrupted; nothing was undone\n"), (-signal.SIGINT, ""))
+    assert (started.returncode, said) in answers or started.returncode == Exit.NOT_FOUND
+
+
+def test_ctrl_c_while_the_environment_is_made_is_one_line(checkout, tmp_path):
+    (tmp_path / "python").write_text(f"""#!/bin/sh
+case "$*" in
+  *venv*) echo making >> {tmp_path}/made; trap 'echo Traceback >&2; exit 1' INT; sleep 30 & wait;;
+  *) exit 0;;
+esac
+""")
+    (tmp_path / "python").chmod(0o755)
+    (checkout / ".venv/installed.lock").unlink()
+    only = {"PYTHON": str(tmp_path / "python"), "PATH": "/usr/bin:/bin"}
+    started = subprocess.Popen([checkout / "inv", "demo"], stderr=subprocess.PIPE, text=True, process_group=0, env=only)
+    while not (tmp_path / "made").exists():
+        time.sleep(0.02)
+    time.sleep(0.2)
+    os.killpg(started.pid, signal.SIGINT)
+    said = started.communicate(timeout=20)[1]
+    assert (started.returncode, said.splitlines()[1:]) == (130, ["interrupted; nothing was undone"])
+    assert not (checkout / ".venv/installed.lock").exists()
 
 
 def test_what_cannot_be_installed_is_told_and_leaves_no_stamp(checkout):

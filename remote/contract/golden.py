@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+BASE = "base.name"
+"""The key that says which base the values belong to."""
+
 GOLDEN: dict[str, Any] = {
-    "base.name": "mistralai/Mistral-7B-v0.3",
+    BASE: "mistralai/Mistral-7B-v0.3",
     "quantization.type": "nf4",
     "quantization.double": True,
     "lora.r": 64,

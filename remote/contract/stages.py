@@ -60,7 +60,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "preflight",
-            "refuses to waste money: every check before training, in one round trip",
+            "every check before training, in one round trip",
             False,
             inputs=("base", "train"),
             optional=("val",),
@@ -80,7 +80,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "evaluate",
-            "asks the base and the tuned model the held-out rows and scores both",
+            "scores base and tuned model on the held-out rows",
             True,
             inputs=("base", "adapter", "val"),
             options=("max_rows", "max_new_tokens"),

@@ -1,6 +1,12 @@
-"""How Windlass speaks to a person (standard error) and to a script (standard output, JSON)."""
+"""How Windlass speaks.
+
+What a command was asked to tell is standard output: tables, lists, plans, findings, outcomes and what to type next (`tell`, `print_table`),
+or with `--json` one document (`print_json`), and then the rest is `aside`. Progress, warnings, questions and errors are standard error
+(`say`). All of it is masked, and nothing that anybody else wrote can play with the terminal, through a pipe neither.
+"""
 
 import contextlib
+import shutil
 import signal
 import sys
 import threading
@@ -11,12 +17,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from remote.control import json_text
-from remote.control.printable import plain, sized
+from remote.control.printable import folded, plain, sized
 from remote.control.secrets import mask, masked
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 PROGRESS_SECONDS = 10.0
 """How often a line tells of progress where no terminal shows a bar."""
@@ -24,9 +31,31 @@ PROGRESS_SECONDS = 10.0
 
 @cache
 def console() -> "Console":
-    """The one console for people. Standard output stays clean for `--json`."""
+    """Standard error, for progress."""
     # Off a terminal no row is folded: whoever reads it there is a file, a log or grep.
-    return _plain_console()(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 1000)
+    return _plain_console()(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else 1000)
+
+
+@cache
+def output() -> "Console":
+    """Standard output."""
+    return _plain_console()(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 1000)
+
+
+_asides: list[None] = []
+"""One for each `aside` that has not ended: threads of a command tell aside together."""
+
+
+@contextlib.contextmanager
+def aside(yes: bool = True) -> Iterator[None]:
+    """What is told inside goes to standard error: a script reads a document, or the words belong to a question. Unless not `yes`."""
+    if yes:
+        _asides.append(None)
+    try:
+        yield
+    finally:
+        if yes:
+            _asides.pop()
 
 
 @cache
@@ -37,6 +66,10 @@ def _plain_console() -> "type[Console]":
     class PlainConsole(Console):
         """Whatever is shown, and whoever said it: no control sequence reaches the terminal but rich's own."""
 
+        def on_broken_pipe(self) -> None:
+            """Nobody reads any more: that ends a command quietly, where rich would have it fail."""
+            raise BrokenPipeError
+
         def render(self, *words: Any, **more: Any) -> "Iterable[Segment]":
             for segment in super().render(*words, **more):
                 yield segment if segment.control else Segment(plain(segment.text), segment.style)
@@ -45,64 +78,137 @@ def _plain_console() -> "type[Console]":
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """One line for a person."""
-    console().print(masked(text), style=style, markup=False, soft_wrap=True)
+    """A line of progress, or a warning: on standard error."""
+    console().print(_fitting(console(), masked(text)), style=style, markup=False, soft_wrap=True)
+
+
+def tell(text: str = "", style: str | None = None, whole: bool = False) -> None:
+    """A line of what the command was asked for: on standard output, unless `aside`. One that is `whole` is there to be copied."""
+    words = masked(text) if whole else _fitting(_told_on(), masked(text))
+    _told_on().print(words, style=style, markup=False, soft_wrap=True)
+
+
+def tell_next(step: str) -> None:
+    """What to type next, where there is something: a command in backquotes, and what it does."""
+    if step:
+        tell(f"next: {step}")
+
+
+def write(text: str) -> None:
+    """A piece of what the command was asked for, without a line's end: on standard output, at once."""
+    sys.stdout.write(plain(masked(text)))
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """The lines of an error: on standard error. As quick as can be, for a command line that is off has loaded nothing else."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    sys.stderr.write(f"{folded(plain(masked(text)), width)}\n")
+    sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output, as `json_text` writes it."""
-    print(json_text.document(value))
+    sys.stdout.write(f"{json_text.document(value)}\n")
+    sys.stdout.flush()
+
+
+def print_json_line(value: Any) -> None:
+    """A JSON value as one line on standard output, at once."""
+    sys.stdout.write(f"{json_text.line(value)}\n")
+    sys.stdout.flush()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False) -> None:
-    """A table for people, on standard error; with `lines` between rows that hold several."""
+    """A table on standard output, unless `aside`; with `lines` between rows that hold several. Off a terminal each row is one line."""
+    from rich.text import Text
+
+    shown = mask()
+    cells = [[cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row] for row in rows]
+    if not _told_on().is_terminal:
+        for line in _in_lines(title, columns, cells):
+            _told_on().print(line, soft_wrap=True, markup=False)
+        return
+    _told_on().print(_table(title, columns, cells, lines))
+
+
+def show(renderable: Any) -> None:
+    """Something of rich's own on standard output, unless `aside`."""
+    _told_on().print(renderable)
+
+
+def _fitting(shown_on: "Console", text: str) -> str:
+    return folded(text, shown_on.width) if shown_on.is_terminal else text
+
+
+def _told_on() -> "Console":
+    return console() if _asides else output()
+
+
+def _table(title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[Text]]", lines: bool) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", header_style="bold", show_lines=lines)
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold", show_lines=lines)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "run")  # a run's id is there to be typed
-    shown = mask()
+        table.add_column(Text(column), overflow="fold", no_wrap=column == "run")  # a run's id is there to be typed
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row))
-    if _needs(table) > console().width:  # lines around cells take a third of 80 columns
+        table.add_row(*row)
+    if _needs(table) > _told_on().width:  # lines around cells take a third of 80 columns
         table.box, table.pad_edge = None, False
-    console().print(table)
+    return table
+
+
+def _in_lines(title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[Text]]") -> Iterator[str]:
+    """A table for a file or a pipe: no row is folded, and nothing but blanks stands between cells."""
+    from rich.cells import cell_len
+
+    table = [list(columns), *([" ".join(cell.plain.split()) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column), default=0) for column in zip(*table, strict=True)]
+    if title.strip():
+        yield title.strip()
+    for row in table:
+        padded = (f"{cell}{' ' * (width - cell_len(cell))}" for cell, width in zip(row, widths, strict=True))
+        if line := "  ".join(padded).rstrip():
+            yield line
 
 
 def _needs(table: "Table") -> int:
     from rich.measure import Measurement
 
-    return Measurement.get(console(), console().options.update(max_width=10_000), table).maximum
+    return Measurement.get(_told_on(), _told_on().options.update(max_width=10_000), table).maximum
 
 
 @contextlib.contextmanager
 def ended_well() -> Iterator[None]:
-    """SIGTERM ends what is inside as Ctrl-C does, so that a terminal whose cursor, keys or screen were changed is given back as it was."""
+    """SIGTERM and SIGHUP end what is inside as Ctrl-C does: a terminal whose cursor, keys or screen were changed is given back as it was,
+    and processes that were started are ended too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None], None]]:
-    """One line for each name, kept up to date on a terminal; elsewhere a line for each change.
+    """One line for each name, kept up to date on a terminal; elsewhere a line for each change, and what ended well is told.
 
     Yields what takes name, text, and whether it ended well (None: it goes on). May be called from any thread.
     """
     if not console().is_terminal:
         width = max(map(len, names))
-        yield lambda name, text, _: say(f"{name:<{width}}  {text}")
+        yield lambda name, text, ended: (tell if ended else say)(f"{name:<{width}}  {text}")
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TextColumn("{task.fields[text]}", markup=False))
-    with Progress(*columns, console=console()) as progress:
+    texts = (TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[text]}"))
+    with Progress(SpinnerColumn(finished_text=" "), *texts, console=console(), redirect_stdout=sys.stdout.isatty()) as progress:
         tasks = {name: progress.add_task(name, total=1, text="") for name in names}
 
         def show(name: str, text: str, ended: bool | None) -> None:
@@ -123,9 +229,10 @@ def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True) as progress:
-        task = progress.add_task(title, total=total)
+    name = TextColumn("  {task.description}", markup=False)
+    columns = (name, *([BarColumn()] if total else []), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+        task = progress.add_task(title, total=total or None)
         yield lambda done: progress.update(task, completed=done)
 
 
@@ -156,15 +263,18 @@ def ask_yes(question: str, assume_yes: bool) -> bool:
     if assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return assume_yes
     from rich.prompt import Confirm
+    from rich.text import Text
 
-    return Confirm.ask(question, console=console(), default=False)
+    return Confirm.ask(Text(masked(question)), console=console(), default=False)
 
 
 def ask_which(question: str, choices: Sequence[str]) -> int | None:
     """Which of several is meant, asked on a terminal; None where nobody chose."""
     from rich.prompt import Prompt
+    from rich.text import Text
 
     for number, choice in enumerate(choices, 1):
         say(f"  {number}  {choice}")
-    answer = Prompt.ask(f"{question} Its number, or Enter for none", console=console(), default="", show_default=False).strip()
+    words = Text(masked(f"{question} Its number, or Enter for none"))
+    answer = Prompt.ask(words, console=console(), default="", show_default=False).strip()
     return int(answer) - 1 if answer.isdecimal() and 1 <= int(answer) <= len(choices) else None

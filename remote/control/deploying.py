@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remote.control import fleet, moments
 from remote.control.cloud import boxes
-from remote.control.console import bytes_progress, print_table, say
+from remote.control.console import bytes_progress, print_table, say, tell
 from remote.control.errors import NotFound
 from remote.control.printable import counted, sized
 from remote.control.transport.connect import connect
@@ -58,7 +58,7 @@ def releases_of(entry: "BoxEntry") -> list[KeptRelease]:
 def show_releases(entry: "BoxEntry", releases: list[KeptRelease]) -> None:
     """The releases as a table."""
     if not releases:
-        say(f"nothing is deployed on box {entry.name} yet; `./inv deploy {entry.name}` does it")
+        tell(f"nothing is deployed on box {entry.name} yet; `./inv deploy {entry.name}` does it")
         return
     rows = [
         (each.digest[:12], "current" if each.is_current else "", moments.day(each.deployed_at),

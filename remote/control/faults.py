@@ -8,6 +8,7 @@ import traceback
 
 from remote.contract import disk
 from remote.control import project
+from remote.control.console import complain
 from remote.control.errors import Fault, LaptopError, WindlassError
 from remote.control.secrets import masked
 
@@ -53,5 +54,5 @@ def _report(error: BaseException) -> str:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         return str(path)
-    print(text, file=sys.stderr)
+    complain(text)
     return ""

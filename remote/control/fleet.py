@@ -64,7 +64,7 @@ def each(
 
     if len(ones) == 1:
         found = work(ones[0], lambda text: console.say(text, "dim"))
-        console.say(shown(found))
+        console.tell(shown(found))
         return [found]
     with console.lines_of([one.name for one in ones]) as line:
         outcomes = outcomes_of(

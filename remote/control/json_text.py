@@ -21,6 +21,11 @@ def document(value: Any) -> str:
     return _safe(json.dumps(_told(value), indent=1, sort_keys=True, default=lambda each: masked(str(each))))
 
 
+def text(words: str) -> str:
+    """One text as a JSON string, as it is: whoever calls has masked it."""
+    return _safe(json.dumps(words))
+
+
 def line(value: Any) -> str:
     """A value in one line, without its end."""
     return _safe(json.dumps(_told(value), default=lambda each: masked(str(each))))
@@ -49,4 +54,4 @@ def _moment(value: float) -> str | None:
 
 
 def _safe(text: str) -> str:
-    return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is
+    return text.replace("\x7f", "\\u007f")  # json escapes all that is not ASCII and every other control character

@@ -53,24 +53,24 @@ def intents(inventory: "Inventory", entries: Sequence["BoxEntry"], mode: "Mode")
 
 
 def show(wanted: Sequence[Intent], bucket: str | None) -> None:
-    """The plans: one line a box, what it would be made of once for all boxes alike, and the sum. `bucket` is the inventory's."""
+    """Tell the plans: one line a box, what it would be made of once for all boxes alike, and the sum. `bucket` is the inventory's."""
     told: list[Plan] = []
     for intent in wanted:
         plan = intent.plan
         state = f" ({plan.existing.where}, {plan.existing.state})" if plan.existing else ""
-        console.say(f"{intent.name}: {plan.action}{state}" + (f"; {intent.why}" if intent.why else ""))
+        console.tell(f"{intent.name}: {plan.action}{state}" + (f"; {intent.why}" if intent.why else ""))
         if plan.replaces:
-            console.say(f"  ends {plan.replaces.where} with its disk, and every job and model on it, once the new one is up", "bold red")
+            console.tell(f"  ends {plan.replaces.where} with its disk, and every job and model on it, once the new one is up", "bold red")
     for intent in wanted:
         if not any(intent.plan is plan for plan in told):
             told.append(intent.plan)
             _show_details(intent)
     if len(wanted) > 1:
-        console.say(_sum(wanted), "bold")
+        console.tell(_sum(wanted), "bold")
     for line in _quotas(wanted):
-        console.say(line, "bold red")
+        console.tell(line, "bold red")
     if bucket is None and (spot := [intent.name for intent in wanted if intent.is_new and _may_be_spot(intent)]):
-        console.say(f"{', '.join(spot)}: when the cloud takes a spot box back, what is on it is lost without `storage.bucket`", "yellow")
+        console.tell(f"{', '.join(spot)}: when the cloud takes a spot box back, what is on it is lost without `storage.bucket`", "yellow")
 
 
 def costs_money(wanted: Sequence[Intent]) -> bool:
@@ -113,11 +113,11 @@ def _show_details(intent: Intent) -> None:
 
     plan = intent.plan
     for label, value in plan.facts:
-        console.say(f"{label:>8}: {value}")
+        console.tell(f"{label:>8}: {value}")
     if plan.lines:
         console.print_table("offers, in the order in which they are tried", *estimate.table(plan.lines))
         for sentence in estimate.sentences(intent.entry, plan.lines[0], plan.worst, plan.is_billed):
-            console.say(sentence)
+            console.tell(sentence)
 
 
 def _sum(wanted: Sequence[Intent]) -> str:

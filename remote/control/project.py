@@ -54,6 +54,30 @@ def find_file(name: str | Path) -> Path:
     return next((path for path in candidates if path.exists()), candidates[0])
 
 
+def typed(name: str) -> str:
+    """A path as a person typed it, for `find_file`: of what lies where that person stands, the way to it; else the word as it is."""
+    try:
+        here = Path.cwd() / Path(name).expanduser() if name else None
+        if here is None or not here.exists():
+            return name
+    except (OSError, RuntimeError, ValueError):  # a folder that is gone, an unknown user's home, a name that no file can have
+        return name
+    path = here.absolute()
+    within = os.path.relpath(path, root()) if path.is_relative_to(root()) else str(path)
+    return within if "/" in within else f"./{within}"  # never to be taken for `stage.output`
+
+
+def named_file(name: str | Path, folder: str) -> Path:
+    """A YAML file by its path, or by its bare name in that folder: `demo` of `playbooks` is `playbooks/demo.yaml`."""
+    file, named = find_file(name), find_file(f"{folder}/{name}.yaml")
+    return named if not file.is_file() and named.is_file() else file
+
+
+def names_in(folder: str) -> list[str]:
+    """The bare names of the YAML files in that folder, of the project and of the shipped ones."""
+    return sorted({path.stem for base in (CODE, root()) for path in (base / folder).glob("*.yaml")})
+
+
 _ELSEWHERE = "elsewhere"
 
 

@@ -1,10 +1,28 @@
-"""Progress without a terminal; tables on a narrow one."""
+"""What is told and where: progress without a terminal, tables on a narrow one and in a pipe; and that nothing told can do harm."""
 
+import ast
+import json
 import re
 
 import pytest
+from invoke import Context
+from rich.text import Text
 
 from remote.control import console
+from remote.control.commands.verb import verb
+from remote.control.logs.printing import print_lines
+from remote.control.printable import folded
+from remote.control.project import CODE
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    both = (console.console, console.output)
+    for each in both:
+        each.cache_clear()
+    yield
+    for each in both:
+        each.cache_clear()
 
 
 @pytest.fixture
@@ -36,11 +54,148 @@ def test_nothing_moves_and_nothing_is_known(clock, capsys):
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_runs_id_can_be_copied_from_a_narrow_table(monkeypatch, capsys, width):
-    console.console.cache_clear()
-    monkeypatch.setattr(console.console(), "_width", width)
+    monkeypatch.setattr(console, "output", lambda: terminal)
+    terminal = console._plain_console()(width=width, force_terminal=True, color_system=None)
     run = "20261121-201254-haul-e598"
     row = ("sa", "base-32ef00a8", "pretrain", run, "PENDING, place 1 in line", "2026-11-21 20:16", "37 s", "waits for train of another run")
     console.print_table("", ("box", "job", "stage", "run", "status", "began", "took", "why"), [row])
-    console.console.cache_clear()
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width and sum(run in line for line in lines) == 1 and len(lines) <= 7
+
+
+def test_a_table_off_a_terminal_is_one_line_a_row(capsys):
+    rows = [("a", "two\nlines", Text("red", style="red")), ("long-name", "漢字", f"{'x' * 3000}\x1b[2J end")]
+    console.print_table("title", ("box", "why", "what"), rows)
+    out, err = capsys.readouterr()
+    assert err == "" and out.splitlines() == [
+        "title",
+        "box        why        what",
+        "a          two lines  red",
+        f"long-name  漢字       {'x' * 3000}·[2J end",
+    ]
+    assert not set(out) & set("│┃━─┏┓└┘")
+
+
+def test_a_table_without_columns_or_rows(capsys):
+    console.print_table("boxes", (), [])
+    console.print_table("", ("box", "why"), [])
+    assert capsys.readouterr().out == "boxes\nbox  why\n"
+
+
+def test_where_words_go(capsys):
+    console.say("progress")
+    console.tell("told")
+    console.tell_next("")
+    console.tell_next("`./inv export r` makes a GGUF")
+    with console.aside():
+        console.tell("for a question")
+        console.print_table("", ("column",), [["row"]])
+    with console.aside(False):
+        console.write("piece")
+    out, err = capsys.readouterr()
+    assert out == "told\nnext: `./inv export r` makes a GGUF\npiece"
+    assert err == "progress\nfor a question\ncolumn\nrow\n"
+
+
+def test_with_json_standard_output_is_one_document(capsys):
+    @verb
+    def told(context, json=False):
+        """Tells."""
+        console.print_table("", ("box",), [["demo"]])
+        console.tell("words")
+        if json:
+            console.print_json({"box": "demo"})
+
+    told.body(Context(), json=True)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"box": "demo"} and err == "box\ndemo\nwords\n"
+    told.body(Context())
+    assert capsys.readouterr() == ("box\ndemo\nwords\n", "")
+
+
+HARM = "\x1b]0;mine\x07\x1b[2A\x9b2J\x7f\u202eabc\u2066\u200b\u2028\ud83d"
+
+
+@pytest.mark.parametrize("way", ["say", "tell", "write", "complain", "table", "title", "column", "progress", "log", "json"])
+def test_nothing_harmful_passes_through_a_pipe_either(capsys, way):
+    ways = {
+        "say": lambda: console.say(HARM),
+        "tell": lambda: console.tell(HARM),
+        "write": lambda: console.write(HARM),
+        "complain": lambda: console.complain(HARM),
+        "table": lambda: console.print_table("", ("box",), [[HARM], [Text(HARM)]]),
+        "title": lambda: console.print_table(HARM, ("box",), [["x"]]),
+        "column": lambda: console.print_table("", (HARM,), [["x"]]),
+        "progress": lambda: lines(HARM),
+        "log": lambda: print_lines(HARM),
+        "json": lambda: (console.print_json({HARM: HARM}), console.print_json_line([HARM])),
+    }
+
+    def lines(text):
+        with console.lines_of([text]) as show:
+            show(text, text, None)
+            show(text, text, True)
+            show(text, text, False)
+
+    ways[way]()
+    told = "".join(capsys.readouterr())
+    assert "abc" in told and all(character.isprintable() or character in "\n\t" for character in told)
+
+
+def test_what_looks_like_markup_or_a_picture_is_text(capsys, monkeypatch):
+    console.say("[red]s3://bucket:key:[/] [/nonsense]")
+    console.print_table("[/title]", ("[/column]",), [["[/cell] :key:"]])
+    terminal = console._plain_console()(width=100, force_terminal=True, color_system=None)
+    monkeypatch.setattr(console, "output", lambda: terminal)
+    console.print_table("[/title]", ("[/column]",), [["[/cell] :key:"]])
+    told = "".join(capsys.readouterr())
+    assert "[red]s3://bucket:key:[/] [/nonsense]" in told and told.count("[/title]") == told.count("[/column]") == told.count("[/cell] :key:") == 2
+
+
+def test_a_question_shows_words_as_they_are(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
+    assert console.ask_yes(f"Remove [/x] {HARM}?", False) and asked
+    told = capsys.readouterr().err
+    assert "Remove [/x] " in told and "\x1b]" not in told and "\x07" not in told and "\u202e" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("short", 20, ["short"]),
+        ("  words that do not fit", 14, ["  words that", "  do not fit"]),
+        (" mend: type `./inv resume some-long-run`, then wait", 30, [" mend: type", "       `./inv resume some-long-run`,", "       then wait"]),
+        ("x" * 50, 20, ["x" * 50]),
+        ("one two", 0, ["one two"]),
+    ],
+)
+def test_lines_fold_between_words_and_never_in_a_command(text, width, lines):
+    assert folded(text, width).split("\n") == lines
+
+
+WRITERS = {"remote/control/console.py", "remote/control/logs/printing.py", "remote/control/commands/__main__.py"}
+"""Who writes to standard output or error itself: the rest says, tells or prints by these. (`printing` neutralises lines of logs by itself,
+or passes bytes on with --raw; `__main__` has a line of its own for Ctrl-C before anything is loaded.)"""
+DAEMONS = {
+    "remote/control/cloud/embedded/account.py", "remote/control/cloud/embedded/images.py", "remote/control/cloud/embedded/store.py",
+    "remote/control/cloud/embedded/server.py", "remote/control/cloud/embedded/guest/power.py", "remote/control/models/embedded/runner.py",
+}  # fmt: skip
+"""Processes without a reader at a terminal: their output is a log, or what another process reads."""
+
+
+def writes_of(tree: ast.AST) -> "list[int]":
+    """The lines that write to standard output or error by themselves."""
+    called = [(node.lineno, ast.unparse(node.func)) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    writes = re.compile(r"print|pprint|rprint|Console|.*\.Console|sys\.(std|__std)\w+(\.buffer)?\.write(lines)?|.*(console|output)\(\)\.print")
+    return [line for line, name in called if writes.fullmatch(name)]
+
+
+def test_nobody_else_writes_to_the_terminal():
+    folder = CODE / "remote/control"
+    found = {
+        str(path.relative_to(CODE)): lines for path in sorted(folder.rglob("*.py")) if (lines := writes_of(ast.parse(path.read_text())))
+    }
+    assert set(found) == WRITERS | DAEMONS, {name: lines for name, lines in found.items() if name not in WRITERS | DAEMONS}

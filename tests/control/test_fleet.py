@@ -14,7 +14,7 @@ ONES = [SimpleNamespace(name=f"box-{number}") for number in range(70)]
 
 def test_what_is_found_comes_in_order_from_more_boxes_than_threads(capsys):
     assert fleet.each(ONES, lambda one, say: one.name, lambda name: f"{name} is up") == [one.name for one in ONES]
-    assert "box-69  box-69 is up" in capsys.readouterr().err
+    assert "box-69  box-69 is up" in capsys.readouterr().out
 
 
 def test_boxes_are_worked_on_side_by_side():

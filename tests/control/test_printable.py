@@ -41,6 +41,7 @@ def shown(monkeypatch):
     out = io.StringIO()
     terminal = console._plain_console()(file=out, force_terminal=True, width=100, highlight=False)
     monkeypatch.setattr(console, "console", lambda: terminal)
+    monkeypatch.setattr(console, "output", lambda: terminal)
     return out
 
 

@@ -82,7 +82,7 @@ def test_nothing_that_is_printed_holds_one(capsys):
     with console.lines_of(["name"]) as show:
         show("name", f"now {TOKEN}", None)
     said = capsys.readouterr()
-    assert TOKEN not in said.out + said.err and said.err.count("***") == 3 and json.loads(said.out)["list"] == ["***"]
+    assert TOKEN not in said.out + said.err and said.err.count("***") == 2 and said.out.count("***") == 5
 
 
 def test_no_error_and_no_report_holds_one(capsys, tmp_path, monkeypatch):

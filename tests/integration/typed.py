@@ -14,7 +14,7 @@ from remote.control.project import CODE
 
 def command_of(*words: str) -> list[str]:
     """The command line of `./inv WORDS`, without the making of its environment."""
-    return [sys.executable, "-m", "invoke", "--search-root", str(CODE), *words]
+    return [sys.executable, "-P", "-m", "remote.control.commands", *words]
 
 
 def environment(project: Path | None = None) -> dict[str, str]:

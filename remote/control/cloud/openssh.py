@@ -33,10 +33,13 @@ def options(box: Box) -> dict[str, str]:
     return login_options(box.host, box.port, box.user, box.key, box.host_key_alias) | _identities(box) | road
 
 
-def command(box: Box) -> list[str]:
-    """The argument list of an interactive session. The user's own ssh configuration is left out: it could loosen these."""
+def command(box: Box, line: str = "", terminal: bool = False) -> list[str]:
+    """The argument list of an interactive session, or of one that runs `line` there, with a terminal of its own on request.
+
+    The user's own ssh configuration is left out: it could loosen these.
+    """
     words = [word for keyword, value in settings(box).items() for word in ("-o", f"{keyword}={value}")]
-    return ["ssh", "-F", "none", *words, f"windlass-{box.name}"]
+    return ["ssh", *(["-t"] if terminal else []), "-F", "none", *words, f"windlass-{box.name}", *(["--", line] if line else [])]
 
 
 def settings(box: Box) -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from remote.control.cloud import history
 from remote.control.cloud.provider import Progress
 
+_WORTH_TELLING_SECONDS = 0.5
+
 
 class Phases:
     """The phases of one launch or start: request, running, ssh, host key, arm. A phase entered twice adds up."""
@@ -18,11 +20,12 @@ class Phases:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time the block; says its name and its seconds when it ends well."""
+        """Time the block; says its name and its seconds when it ends well, and took any."""
         begun = time.monotonic()
         try:
             yield
-            self._say(f"{self._box_name}: {name} {time.monotonic() - begun:.1f} s")
+            if (seconds := time.monotonic() - begun) >= _WORTH_TELLING_SECONDS:
+                self._say(f"{self._box_name}: {name} {seconds:.1f} s")
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
 

@@ -38,7 +38,8 @@ def launch(
     mode, seconds = _mode(fresh, reuse), seconds_of(wait)
     wanted = launches.intents(inventory, entries, mode)
     if dry_run or launches.costs_money(wanted) or launches.loses_data(wanted):
-        launches.show(wanted, inventory.storage.bucket)
+        with console.aside(not dry_run):  # then the words belong to the question
+            launches.show(wanted, inventory.storage.bucket)
     if dry_run:
         _print(json, [intent.record() for intent in wanted], names, inventory)
         return
@@ -50,10 +51,9 @@ def launch(
     _each(
         names, inventory, entries,
         lambda entry, say: boxes.ready(entry, say, mode, seconds, arm(entry), losses[entry.name]),
-        lambda box: f"{box.name} is up: {box.user}@{box.address}; its host key is pinned. Log in: `./inv ssh {box.name}`", json,
+        lambda box: f"{box.name} is up: {box.user}@{box.address}; its host key is pinned; log in: `./inv ssh {box.name}`", json,
     )  # fmt: skip
-    if not json and len(entries) > 1:
-        console.say(f"`./inv status {' '.join(names)}` shows their clocks")
+    tell_next_of(entries, names)
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY, **_WAIT})
@@ -74,6 +74,7 @@ def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: boo
         names, inventory, entries, lambda entry, say: boxes.start(entry, say, seconds, arm(entry)),
         lambda box: f"{box.name} is up: {box.user}@{box.address}", json,
     )  # fmt: skip
+    tell_next_of(entries, names)
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY})
@@ -85,7 +86,7 @@ def stop(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: 
     if dry_run:
         _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would stop {_named(box)}", json)
         return
-    done = "{0.name} is {0.state}; its disk stays"
+    done = "{0.name} is {0.state}; its disk stays. `./inv start {0.name}` starts it again"
     _each(names, inventory, entries, boxes.stop, lambda box: done.format(box) if box else _NOT_THERE, json)
 
 
@@ -115,10 +116,11 @@ def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: s
         raise Leave("error: --id is one instance, and several boxes are named", code=int(Exit.USAGE))
     there = {} if id else fleet.found(entries, boxes.find)
     doomed = [entry for entry in entries if id or entry.name in there]
-    for entry in doomed:
-        _say_loss(entry, there.get(entry.name), id)
-    if doomed:
-        console.say("all on them goes: every job, checkpoint, artifact not yet pulled, model and environment")
+    with console.aside(not dry_run):  # then the words belong to the question
+        for entry in doomed:
+            _tell_loss(entry, there.get(entry.name), id)
+        if doomed:
+            console.tell("all on them goes: every job, checkpoint, artifact not yet pulled, model and environment")
     if dry_run:
         found = [there.get(entry.name) for entry in entries]
         _print(json, [boxes.record(box) if box else None for box in found], names, inventory)
@@ -144,7 +146,10 @@ def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> 
     if json:
         console.print_json([boxes.record(box) for box in listing])
         return
-    console.print_table("", boxes.COLUMNS, boxes.report(listing))
+    if listing:
+        console.print_table("", boxes.COLUMNS, boxes.report(listing))
+    else:
+        console.tell("no box is there; `./inv launch NAME` makes one")
 
 
 _NOT_THERE = "there is no such box"
@@ -207,6 +212,14 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
         raise Leave("nothing was done" if has_terminal else "nothing was done: without a terminal this needs --yes", code=int(Exit.USAGE))
 
 
+def tell_next_of(entries: "Sequence[BoxEntry]", names: Sequence[str]) -> None:
+    """What boxes that are up are there for."""
+    from remote.control import console
+    from remote.control.runs import next_step
+
+    console.tell_next(next_step.on_box(entries[0]) if len(entries) == 1 else f"`./inv status {' '.join(names)}` shows their clocks")
+
+
 def _these(boxes: Sequence[Any]) -> str:
     return ", ".join(each.name for each in boxes) if len(boxes) < 9 else f"these {len(boxes)} boxes"
 
@@ -215,13 +228,13 @@ def _named(box: "Box | None") -> str:
     return f"{box.where}, {box.state}" if box else "nothing: there is no such box"
 
 
-def _say_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
+def _tell_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
     from remote.control import console
 
     what = f"{box.where}, {box.state}" if box else f"box {entry.name} ({instance_id})"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"
     adopted = "; it was adopted, not made by Windlass" if getattr(entry, "instance_id", None) else ""
-    console.say(f"{what}: will be lost with {disk}{adopted}")
+    console.tell(f"{what}: will be lost with {disk}{adopted}")
 
 
 collection = Collection()

@@ -15,39 +15,41 @@ from remote.control.commands.verb import verb
 )
 def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -> None:
     """Find everything wrong in inventory, playbooks and recipes, by file and line, before anything starts."""
+    from remote.control import project
     from remote.control.config.survey import survey
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell, tell_next
     from remote.control.errors import ConfigError
 
-    found = survey(playbook or None, box or None)
+    found = survey(project.typed(playbook) or None, box or None)
     if found.findings:
         raise ConfigError(found.findings)
     if json:
         print_json({"ok": True, "findings": [], "checked": found.checked})
-    say(f"ok: {found.summary}", "green")
+    tell(f"ok: {found.summary}", "green")
+    if playbook:
+        on_box = f" --box {box}" if box else ""
+        tell_next(f"`./inv run {playbook}{on_box}` runs it")
 
 
 @verb(help={"json": "print it as JSON", "docs": "print docs/configuration.md, made from the descriptions in the code"})
 def config(context: Any, json: bool = False, docs: bool = False) -> None:
     """Show the inventory as it is understood, defaults filled in."""
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, write
 
     if docs:
         from remote.control.config.documentation import page
 
-        print(page(), end="")
+        write(page())
         return
     inventory = load_inventory()
-    plain = inventory.model_dump(mode="json")
     if json:
-        print_json(plain)
+        print_json(inventory.model_dump(mode="json"))
         return
-    rows = [(name, key, value) for name, box in plain["boxes"].items() for key, value in box.items()]
-    print_table(f"boxes (default: {inventory.default_box})", ("box", "key", "value"), [(*row[:2], _shown(row[2])) for row in rows])
-    elsewhere = [(section, key, _shown(value)) for section in ("ollama", "storage") for key, value in plain[section].items()]
+    from remote.control.config.documentation import values_of
+
+    rows = [(name, *row) for name, box in inventory.boxes.items() for row in values_of(box)]
+    print_table(f"boxes (default: {inventory.default_box})", ("box", "key", "value"), rows)
+    named = {"ollama": inventory.ollama, "storage": inventory.storage, "ssh": inventory.ssh, "push": inventory.push}
+    elsewhere = [(section, *row) for section, value in named.items() for row in values_of(value)]
     print_table("elsewhere", ("section", "key", "value"), elsewhere)
-
-
-def _shown(value: Any) -> str:
-    return "-" if value in (None, {}) else str(value)

@@ -18,7 +18,7 @@ def up(_context: Any, json: bool = False) -> None:
     url = client.endpoint()
     if json:
         console.print_json({"up": True, "url": url})
-    console.say(f"the embedded cloud is up at {url}")
+    console.tell(f"the embedded cloud is up at {url}")
 
 
 @verb(help={**_JSON, "dry-run": "only show what would be stopped"})
@@ -33,7 +33,7 @@ def down(_context: Any, dry_run: bool = False, json: bool = False) -> None:
     was_up = client.down()
     if json:
         console.print_json({"up": False, "was_up": was_up})
-    console.say("the embedded cloud is down; the disks of its boxes stay" if was_up else "the embedded cloud was not up")
+    console.tell("the embedded cloud is down; the disks of its boxes stay" if was_up else "the embedded cloud was not up")
 
 
 @verb(help=_JSON)
@@ -48,6 +48,7 @@ def console(_context: Any, name: str = "") -> None:
     from remote.control.cloud import boxes
     from remote.control.cloud.embedded import client
     from remote.control.config.inventory import load_inventory
+    from remote.control.console import write
     from remote.control.errors import BoxStopped, CloudError
 
     entry = load_inventory().box(name or None)
@@ -56,7 +57,7 @@ def console(_context: Any, name: str = "") -> None:
     box = boxes.find(entry)
     if box is None:
         raise BoxStopped(f"box {entry.name} was never launched", remedy=f"./inv launch {entry.name}")
-    print(client.console(client.endpoint(), box.id), end="")
+    write(client.console(client.endpoint(), box.id))
 
 
 @verb(
@@ -102,7 +103,7 @@ def fault(
         console.print_json(told)
     would = "would be " if dry_run else ""
     done = f"{would}taken back" if clear else f"{would}injected" if kind else "standing"
-    console.say(f"{len(told)} fault{'' if len(told) == 1 else 's'} {done}{''.join(f'; {_in_words(each)}' for each in told)}")
+    console.tell(f"{len(told)} fault{'' if len(told) == 1 else 's'} {done}{''.join(f'; {_in_words(each)}' for each in told)}")
 
 
 def _in_words(fault: dict[str, Any]) -> str:
@@ -119,7 +120,7 @@ def _show(as_json: bool) -> None:
     if as_json:
         console.print_json({"up": record is not None, **(record or {}), "instances": instances})
         return
-    console.say(f"the embedded cloud is up at {record['url']} (process {record['pid']})" if record else "the embedded cloud is down")
+    console.tell(f"the embedded cloud is up at {record['url']} (process {record['pid']})" if record else "the embedded cloud is down")
     if instances:
         columns = ("id", "name", "type", "market", "zone", "state", "host", "port", "user", "disk")
         console.print_table("", columns, [[instance[column] for column in columns] for instance in instances])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from remote.control.commands.box import JSON, NAMES
+from remote.control.commands.box import JSON, NAMES, tell_next_of
 from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def deploy(
 ) -> None:  # fmt: skip
     """Put this checkout's code on boxes and make their Python environment; nothing is sent that is there."""
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, say, tell
     from remote.control.transport.release import release_of
 
     inventory = load_inventory()
@@ -40,13 +40,15 @@ def deploy(
         say(f"warning: {warning}", "yellow")
     entries = inventory.resolve(names)
     if dry_run:
-        records = [deploying.rehearse(entry, release, (lambda line: None) if json else say) for entry in entries]
+        records = [deploying.rehearse(entry, release, (lambda line: None) if json else tell) for entry in entries]
     else:
         records = deploying.deploy_to(entries, release, show=not json)
     if json:
         from remote.control.fleet import as_one
 
         print_json(as_one(records, names, inventory))
+    elif not dry_run:
+        tell_next_of(entries, names)
 
 
 @verb(positional=["box"], help={
@@ -62,7 +64,7 @@ def rollback(_context: Any, box: str = "", to: str = "", list: bool = False, dry
 
     from remote.control import deploying
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
 
     entry = load_inventory().box(box or None)
     if list:
@@ -74,9 +76,9 @@ def rollback(_context: Any, box: str = "", to: str = "", list: bool = False, dry
         print_json(outcome)
         return
     begin = "would make" if dry_run else "made"
-    say(f"{begin} release {outcome['release'][:12]} current on {entry.name}, in place of {outcome['was'][:12]}")
+    tell(f"{begin} release {outcome['release'][:12]} current on {entry.name}, in place of {outcome['was'][:12]}")
     if not dry_run:
-        say("the next deploy, run or preflight puts this checkout's code there again: check out what you want to stay", "dim")
+        tell("the next deploy, run or preflight puts this checkout's code there again: check out what you want to stay", "dim")
 
 
 def _selected(inventory: "Inventory", playbook: str) -> "Selection":
@@ -84,9 +86,10 @@ def _selected(inventory: "Inventory", playbook: str) -> "Selection":
 
     if not playbook:
         return select(push=Push.of(inventory))
+    from remote.control import project
     from remote.control.config.playbook import load_playbook
     from remote.control.runs.plan import plan_of
     from remote.control.runs.state import RunState
     from remote.control.runs.wiring import files_to_send
 
-    return select(files_to_send(RunState("", plan_of(load_playbook(playbook)))), Push.of(inventory))
+    return select(files_to_send(RunState("", plan_of(load_playbook(project.typed(playbook))))), Push.of(inventory))

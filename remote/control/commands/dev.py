@@ -1,21 +1,30 @@
 """For developers: test, lint, locks, and the pages of the docs that are made from the code."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from invoke import Collection, Exit
 
 from remote.contract import atomic, digest
+from remote.control.cloud.embedded import processes
 from remote.control.commands.verb import verb
+from remote.control.console import complain, ended_well
 from remote.control.project import CODE, state_folder
 
 collection = Collection()
+
+_MARK = "WINDLASS_STARTED_BY"
+_PATIENCE_SECONDS = 30.0
+_GRACE_SECONDS = 3.0
 
 
 @verb(
@@ -49,9 +58,7 @@ def lint(context: Any) -> None:
     _install_developer_packages()
     bin_folder = Path(sys.executable).parent
     words = (["ruff", "check", "."], ["mypy"], ["lint-imports"])
-    failed = [
-        command[0] for command in words if subprocess.run([str(bin_folder / command[0]), *command[1:]], cwd=CODE, check=False).returncode
-    ]
+    failed = [command[0] for command in words if _run([str(bin_folder / command[0]), *command[1:]])[0]]
     if failed:
         raise Exit(f"error: {', '.join(failed)} found something; it stands above", code=1)
 
@@ -101,17 +108,19 @@ def _install(*words: str) -> None:
 
     uv, pip = ["uv", "pip", "install", "--quiet", "--python", sys.executable], [sys.executable, "-m", "pip", "install", "--quiet"]
     command = uv if which("uv") else [*pip, "--disable-pip-version-check"]
-    done = subprocess.run([*command, *words], cwd=CODE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
+    code, said = _run([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if code:
         mend = "check the network or the package mirror, then run the same command again"
-        raise Exit(f"{done.stdout.rstrip()}\nerror: the developers' packages could not be installed (see above)\n mend: {mend}", code=1)
+        raise Exit(f"{said.rstrip()}\nerror: the developers' packages could not be installed (see above)\n mend: {mend}", code=1)
 
 
 def _box_python() -> str:
     """The interpreter of the box environment, made on this machine by the very code that makes it on a box."""
     words = [sys.executable, "-m", "remote.payload.environment", "make", "--into", str(_environments()), "requirements.txt"]
-    made = subprocess.run(words, cwd=CODE, stdout=subprocess.PIPE, text=True, check=True)
-    return made.stdout.strip().splitlines()[-1]
+    code, said = _run(words, stdout=subprocess.PIPE)
+    if code:
+        raise Exit("error: the box's Python environment could not be made (see above)\n mend: run the same command again", code=1)
+    return said.strip().splitlines()[-1]
 
 
 def _environments() -> Path:
@@ -135,7 +144,7 @@ def _pytest(python: str, words: list[str], **environment: str) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [python, "-m", "pytest", *words, f"--junit-xml={report}"]
-        code = subprocess.run(command, cwd=CODE, env=os.environ | environment, check=False).returncode
+        code, _ = _run(command, environment)
         suite = ElementTree.parse(report).find("testsuite") if report.exists() else None  # noqa: S314
     told = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")} if suite is not None else {}
     failed = told.get("failures", 0) + told.get("errors", 0)
@@ -144,8 +153,44 @@ def _pytest(python: str, words: list[str], **environment: str) -> Counter[str]:
     return Counter(passed=max(0, told.get("tests", 0) - failed - skipped), failed=failed or int(code != 0), skipped=skipped)
 
 
+def _run(
+    command: list[str], environment: Mapping[str, str] | None = None, stdout: int | None = None, stderr: int | None = None
+) -> tuple[int, str]:  # fmt: skip
+    """Its exit code, and what it wrote to `stdout` where that is a pipe. However this ends, nothing that it started is left running:
+    not at Ctrl-C, not at SIGTERM, and not what detached itself."""
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
+    with ended_well():
+        marked = {**os.environ, **(environment or {}), _MARK: mark}
+        child = subprocess.Popen(command, cwd=CODE, env=marked, stdout=stdout, stderr=stderr, text=True)
+        try:
+            said, _ = child.communicate()
+        except (KeyboardInterrupt, SystemExit) as ended:
+            _say("ending what was started ...")
+            _end(child, has_heard=isinstance(ended, KeyboardInterrupt) and _is_in_front())
+            raise
+        finally:
+            processes.end(_MARK, mark, grace_seconds=_GRACE_SECONDS)
+    return child.returncode, said or ""
+
+
+def _end(child: "subprocess.Popen[str]", has_heard: bool) -> None:
+    """Ask once, as Ctrl-C does: pytest takes down what its tests have set up. Asked twice it would leave it standing."""
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired, KeyboardInterrupt):
+        if not has_heard:
+            child.send_signal(signal.SIGINT)
+        child.wait(_PATIENCE_SECONDS)
+
+
+def _is_in_front() -> bool:
+    """Whether this terminal's Ctrl-C goes to the child too."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return False
+
+
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    complain(text)
 
 
 collection.add_task(lock)

@@ -17,7 +17,7 @@ from remote.control.commands.verb import verb
 def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: bool = False) -> None:
     """Examines laptop and account end to end: credentials, clock, quota, image, rights, bucket, Ollama, disk."""
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, tell_next
     from remote.control.doctor import report
 
     inventory = load_inventory()
@@ -30,6 +30,9 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
     if not json:
         print_table("", ("of", "check", "measured", "expected", "verdict", "remedy"), [_row(subject, check) for subject, check in rows])
     report.require_well(rows)
+    if not json:
+        wanted = names[0] if names else inventory.default_box
+        tell_next(f"`./inv launch {wanted} --dry-run` shows what the box would cost")
     if json:
         print_json([{"of": subject, **check.to_json()} for subject, check in rows])
 

@@ -37,7 +37,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
         console.print_table("", table.COLUMNS, table.rows(jobs))
     else:
         told = "no box that runs keeps a job" if all else "no job is under way; `./inv ps --all` shows those that ended"
-        console.say(f"of the boxes that were asked: {told}" if silent else told)
+        console.tell(f"of the boxes that were asked: {told}" if silent else told)
 
 
 @verb(positional=["run"], optional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})
@@ -47,14 +47,14 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from contextlib import nullcontext, redirect_stdout
     from dataclasses import asdict
 
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.jobs.attach import attach as attach_to
 
     with redirect_stdout(sys.stderr) if json else nullcontext():  # standard output is a script's: one document
         state = attach_to(run)
     if json:
         print_json(asdict(state))
-    say(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))
+    tell(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))
 
 
 @verb(
@@ -72,7 +72,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     from dataclasses import asdict
 
     from remote.contract.jobs import Status
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell, tell_next
     from remote.control.jobs.attach import find
     from remote.control.jobs.cancel import cancel as cancel_job
     from remote.control.runs import ended
@@ -82,7 +82,7 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     if dry_run:
         if json:
             print_json({"job": target.job_id, "box": target.box.name, "status": target.status})
-        say(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status} when it was last seen")
+        tell(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status} when it was last seen")
         return
     with connect(target.box) as transport:
         state = cancel_job(transport, target.box.root, target.job_id, patience)
@@ -90,11 +90,11 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     if json:
         print_json(asdict(state))
     if state.status is not Status.CANCELLED:
-        say(f"{target.title} had ended before: {state.status.value}; nothing was cancelled")
+        tell(f"{target.title} had ended before: {state.status.value}; nothing was cancelled")
         return
-    say(f"{target.title} is {state.status.value}; kept: {state.kept or 'nothing'}")
+    tell(f"{target.title} is {state.status.value}; kept: {state.kept or 'nothing'}")
     if target.run_id:
-        say(f"./inv resume {target.run_id} goes on")
+        tell_next(f"`./inv resume {target.run_id}` goes on from there")
 
 
 @verb(
@@ -109,14 +109,18 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
 )
 def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, json: bool = False) -> None:
     """Bring a run's artifacts home, verified; goes on where it was cut off."""
-    from remote.control.console import print_json, print_table
+    from remote.control.console import print_json, print_table, tell_next
     from remote.control.printable import sized
+    from remote.control.runs import next_step
     from remote.control.runs.bring import bring_all, has_made
     from remote.control.runs.meant import run_to_look_at
+    from remote.control.runs.state import state_of
 
-    rows = bring_all(run_to_look_at(run, "pull", has_made), only, dry_run)
+    ledger = run_to_look_at(run, "pull", has_made)
+    rows = bring_all(ledger, only, dry_run)
     if json:
         print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])
     else:
         told = [(name, path, sized(size)) for name, path, size in rows]
         print_table("would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told)
+        tell_next("" if dry_run else next_step.after_run(state_of(ledger)))

@@ -63,7 +63,7 @@ def list_models(context: Any, json: bool = False) -> None:
 )
 def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 512, json: bool = False) -> None:
     """Ask a model; its tokens appear as they come."""
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, say, write
 
     messages = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": text}]
     client, options = _client(), {"num_predict": max_tokens}
@@ -72,9 +72,9 @@ def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 
         return
     done_reason = None
     for piece in client.stream_chat(name, messages, options=options):
-        print(piece["message"]["content"], end="", flush=True)
+        write(piece["message"]["content"])
         done_reason = piece.get("done_reason")
-    print()
+    write("\n")
     if done_reason == "length":
         say(f"cut off after {max_tokens} tokens; --max-tokens allows more", "dim")
 
@@ -82,29 +82,29 @@ def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 
 @verb(help={"json": "print as JSON"})
 def up(context: Any, json: bool = False) -> None:
     """Start the embedded Ollama."""
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.models.embedded import client
 
     url = client.endpoint()
     if json:
         print_json({"url": url})
         return
-    say(f"the embedded Ollama answers at {url}")
+    tell(f"the embedded Ollama answers at {url}")
 
 
 @verb
 def down(context: Any) -> None:
     """End the embedded Ollama; its models stay on disk."""
-    from remote.control.console import say
+    from remote.control.console import tell
     from remote.control.models.embedded.client import daemon
 
-    say("the embedded Ollama has ended" if daemon().stop() else "the embedded Ollama was not running")
+    tell("the embedded Ollama has ended" if daemon().stop() else "the embedded Ollama was not running")
 
 
 @verb(help={"json": "print as JSON"})
 def status(context: Any, json: bool = False) -> None:
     """Show which Ollama is used, its version, and the models in memory."""
-    from remote.control.console import print_json, print_table, say
+    from remote.control.console import print_json, print_table, tell
     from remote.control.models.find import describe
     from remote.control.printable import sized
 
@@ -113,7 +113,8 @@ def status(context: Any, json: bool = False) -> None:
         print_json(facts)
         return
     kind = facts["kind"]
-    say(f"{kind} at {facts['url']}, version {facts['version']}" if facts["running"] else f"{kind}: not running; ./inv model.up starts it")
+    is_up = f"{kind} at {facts['url']}, version {facts['version']}"
+    tell(is_up if facts["running"] else f"{kind}: not running; `./inv model.up` starts it")
     if facts["loaded"]:
         rows = [(model["name"], sized(model["size"]), str(model.get("expires_at"))[:19]) for model in facts["loaded"]]
         print_table("in memory", ("model", "size", "until"), rows)
@@ -122,35 +123,35 @@ def status(context: Any, json: bool = False) -> None:
 @verb(positional=["name"], help={"name": "the model's name", "dry-run": "say what would change, and stop", "json": "print as JSON"})
 def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False) -> None:
     """Give a model's name back to the version that stood before."""
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.models import names
     from remote.control.models.rollback import rollback as roll_back
 
     if dry_run:
         if json:
             print_json({"model": names.full(name), "would_be": names.sibling(name, "previous")})
-        say(f"would make {names.full(name)} stand for {names.sibling(name, 'previous')}")
+        tell(f"would make {names.full(name)} stand for {names.sibling(name, 'previous')}")
         return
     facts = roll_back(_client(), name)
     if json:
         print_json(facts)
         return
-    say(f"{facts['model']} stands for its earlier version{'' if facts['changed'] else ' already'}")
+    tell(f"{facts['model']} stands for its earlier version{'' if facts['changed'] else ' already'}")
 
 
 @verb(positional=["name"], help={"name": "the model's name", "dry-run": "say what would go, and stop"})
 def remove(context: Any, name: str, dry_run: bool = False) -> None:
     """Remove a model from Ollama; its GGUF in the run's folder stays."""
-    from remote.control.console import say
+    from remote.control.console import tell
     from remote.control.models import names
 
     client = _client()
     if dry_run:
         client.show(names.full(name))
-        say(f"would remove {names.full(name)} from {client.url}")
+        tell(f"would remove {names.full(name)} from {client.url}")
         return
     client.delete(names.full(name))
-    say(f"removed {names.full(name)} from {client.url}")
+    tell(f"removed {names.full(name)} from {client.url}")
 
 
 collection = Collection(ask, up, down, status, rollback, remove)
@@ -159,7 +160,7 @@ collection.add_task(list_models, name="list")
 
 def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control.commands.run import drive_and_show
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.single import extend, model_name, plan_install
 
@@ -168,7 +169,7 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     if dry_run:
         if as_json:
             print_json({"run": ledger.run_id, "would_be": model})
-        say(f"would install the GGUF of {ledger.run_id} as {model}")
+        tell(f"would install the GGUF of {ledger.run_id} as {model}")
         return
     extend(ledger, plan_install(ledger, model), "install")
     drive_and_show(ledger, as_json, purpose="install")
@@ -176,15 +177,15 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
 
 def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control import project
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, say, tell
     from remote.control.models.install import install as install_model
 
-    file, proof = project.find_file(gguf), project.find_file(parity)
+    file, proof = (project.find_file(project.typed(each)) for each in (gguf, parity))
     model = name or file.stem
     if dry_run:
         if as_json:
             print_json({"gguf": str(file), "would_be": model})
-        say(f"would install {file} as {model}")
+        tell(f"would install {file} as {model}")
         return
     facts = install_model(_client(), file, proof, model, file.parent, say)
     if as_json:
@@ -194,11 +195,11 @@ def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bo
 
 
 def _show(facts: dict[str, Any], file: "Path") -> None:
-    from remote.control.console import say
+    from remote.control.console import tell
 
-    say(f"{facts['model']} {'stood there already' if facts['reused'] else 'is installed'} in {facts['url']} from {file}")
-    say(f"asked:    {facts['prompt']}\nanswered: {facts['answer'].strip()}")
-    say(f'talk to it: ./inv model.ask {facts["model"]} "..."')
+    tell(f"{facts['model']} {'stood there already' if facts['reused'] else 'is installed'} in {facts['url']} from {file}")
+    tell(f"asked:    {facts['prompt']}\nanswered: {facts['answer'].strip()}")
+    tell(f'talk to it: ./inv model.ask {facts["model"]} "..."')
 
 
 def _client() -> "Ollama":

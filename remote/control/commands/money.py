@@ -26,7 +26,7 @@ def cost(_context: Any, everywhere: bool = False, json: bool = False) -> None:
     elif found.items:
         console.print_table("", costs.COLUMNS, costs.report(found))
     for sentence in costs.sentences(found):
-        console.say(sentence)
+        console.tell(sentence)
 
 
 @verb(help={
@@ -46,7 +46,7 @@ def reap(_context: Any, everything: bool = False, yes: bool = False, dry_run: bo
     for error in unasked:
         console.say(f"not asked: {error}", "yellow")
     due = [find for find in finds if find.action]
-    console.say(f"{len(due)} of {len(finds)} to be removed" if finds else "nothing is left over, and no box is beyond its clocks")
+    console.tell(f"{len(due)} of {len(finds)} to be removed" if finds else "nothing is left over, and no box is beyond its clocks")
     if due and not dry_run and not console.ask_yes("Remove them?", yes):
         raise Leave("nothing was done; without a terminal this needs --yes", code=int(Exit.USAGE))
     errors = {} if dry_run else reaper.all_taken([find for find in finds if find.action or find.mark], inventory, console.say)

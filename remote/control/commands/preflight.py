@@ -10,7 +10,7 @@ from remote.control.commands.verb import verb
     help={
         "run": "check what this run's training needs (run id, or its beginning or end)",
         "box": "box of the inventory; else the default",
-        "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
+        "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
         "base": "the base model, `box:/path`; else the recipe's",
         "data": "training rows: a JSONL file of the project, or `box:/path`",
         "json": "print the report as JSON",
@@ -18,6 +18,7 @@ from remote.control.commands.verb import verb
 )
 def preflight(context: Any, run: str = "", box: str = "", recipe: str = "", base: str = "", data: str = "", json: bool = False) -> None:
     """Check box, environment, model, data and recipe before training, in one round trip."""
+    from remote.control import project
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, say
     from remote.control.runs import preflight as checks
@@ -33,8 +34,8 @@ def preflight(context: Any, run: str = "", box: str = "", recipe: str = "", base
     else:
         from remote.control.config.recipe import load_recipe
 
-        entry, plain = inventory.box(box or None), load_recipe(recipe).plain()
-        inputs = checks.inputs_of_words(plain, base, data)
+        entry, plain = inventory.box(box or None), load_recipe(project.typed(recipe)).plain()
+        inputs = checks.inputs_of_words(plain, base, project.typed(data))
     report, where = checks.preflight_box(entry, plain, inputs, inventory.storage.bucket)
     checks.show(report)
     checks.require(report, where, "mend what the table names, then run `./inv preflight` again")

@@ -20,7 +20,7 @@ _RUN_TO_RESUME = "run id, or its beginning or end; when left out the one that is
 @verb(
     positional=["playbook"],
     help={
-        "playbook": "a file such as playbooks/golden-path.yaml",
+        "playbook": "a file, or a name such as `golden-path`",
         "box": "the box of the inventory to run on; else the playbook's, else the default",
         "dry-run": "show the stages and what would be sent, and stop",
         "json": "print the receipt as JSON",
@@ -32,9 +32,10 @@ def run(
     context: Any, playbook: str, box: str = "", queue: bool = False, yes: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:  # fmt: skip
     """Run a playbook from its first stage to its receipt."""
+    from remote.control import project
     from remote.control.runs.engine import begin, prepare_run
 
-    plan, entry = prepare_run(playbook, box)
+    plan, entry = prepare_run(project.typed(playbook), box)
     if dry_run:
         show_plan(plan, entry.name, json)
         return
@@ -73,7 +74,7 @@ def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = Fal
 )
 def runs(context: Any, json: bool = False, all: bool = False, clear: bool = False, dry_run: bool = False) -> None:
     """List the runs, newest first; --clear puts away those that ended without success."""
-    from remote.control.console import print_json, print_table, say
+    from remote.control.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.report import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
@@ -86,24 +87,24 @@ def runs(context: Any, json: bool = False, all: bool = False, clear: bool = Fals
         print_json([{**state.to_json(), "is_driven": ledger.is_driven()} for ledger, state in states])
         return
     if not states:
-        say("no run here yet; `./inv run PLAYBOOK` begins one")
+        tell("no run here yet; `./inv run PLAYBOOK` begins one")
         return
     print_table("", RUN_COLUMNS, [run_row(ledger, state) for ledger, state in states])
 
 
 def _clear(dry_run: bool, as_json: bool) -> None:
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, tell
     from remote.control.runs import clearing
 
     cleared, left = clearing.clear(dry_run)
     if as_json:
         print_json({"cleared": [run.run_id for run in cleared], "left": left, "dry_run": dry_run})
     for run in cleared:
-        say(f"{run.run_id}: {'would be put away' if dry_run else f'put away, in {clearing.folder() / run.run_id}'}")
+        tell(f"{run.run_id}: {'would be put away' if dry_run else f'put away, in {clearing.folder() / run.run_id}'}")
     for run_id, why in left.items():
-        say(f"{run_id}: stays: {why}", "yellow")
+        tell(f"{run_id}: stays: {why}", "yellow")
     if not cleared:
-        say("no run here ended without success" if not left else "nothing to put away")
+        tell("no run here ended without success" if not left else "nothing to put away")
 
 
 @verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
@@ -125,7 +126,7 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 @verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, write
     from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.receipt import write_receipt
 
@@ -134,12 +135,12 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
     if json:
         print_json(facts)
     else:
-        say((ledger.folder / "receipt.md").read_text())
+        write((ledger.folder / "receipt.md").read_text())
 
 
 @verb(
     help={
-        "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
+        "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
         "data": "JSONL file or folder with instruction, input, output",
         "base": "base model on the box, `box:/path`; else the recipe's",
         "box": "box of the inventory; else the default",
@@ -165,12 +166,13 @@ def train(
     json: bool = False,
 ) -> None:
     """Train one adapter without a playbook: prepare, preflight, train, and pull it home."""
+    from remote.control import project
     from remote.control.config.inventory import load_inventory
     from remote.control.runs.engine import begin
     from remote.control.runs.single import plan_training
 
     entry = load_inventory().box(box or None)
-    plan = plan_training(recipe, data, base, entry, stop)
+    plan = plan_training(project.typed(recipe), project.typed(data), base, entry, stop)
     if dry_run:
         show_plan(plan, entry.name, json)
         return
@@ -211,7 +213,8 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     """Drive a run with its progress on the terminal, then show what came of it."""
     from remote.contract.jobs import Status
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say
+    from remote.control.console import print_json, say, tell, tell_next
+    from remote.control.runs import next_step
     from remote.control.runs.engine import drive
     from remote.control.runs.receipt import receipt_of, write_receipt
     from remote.control.runs.showcase import show_result
@@ -228,31 +231,32 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
     if as_json:
         print_json(receipt_of(ledger))
     elif state.status is Status.SUCCEEDED:
-        say(f"\nreceipt: {ledger.folder / 'receipt.md'}")
+        tell(f"\nreceipt: {ledger.folder / 'receipt.md'}")
         show_result(ledger, state)
-        _say_what_still_runs(state.box)
+        _tell_what_still_runs(state.box)
+        tell_next(next_step.after_run(state))
 
 
-def _say_what_still_runs(name: str) -> None:
+def _tell_what_still_runs(name: str) -> None:
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import say
+    from remote.control.console import tell
     from remote.control.errors import WindlassError
 
     try:
         entry = load_inventory().box(name)
         box = None if entry.provider == "static" else boxes.find(entry)
     except WindlassError as error:  # the run has succeeded: that stands, whoever does not answer now
-        say(f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it", "yellow")
+        tell(f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it", "yellow")
         return
     if box and box.state == "running":
         price = f" at ${box.hourly_usd}/h" if box.hourly_usd else ""
-        say(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
+        tell(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
 
 
 def show_plan(plan: Any, box: str, as_json: bool) -> None:
     """What a run would do, as a table or as JSON."""
-    from remote.control.console import print_json, print_table, say
+    from remote.control.console import print_json, print_table, tell
 
     columns = ("stage", "uses", "where", "what")
     rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
@@ -261,12 +265,12 @@ def show_plan(plan: Any, box: str, as_json: bool) -> None:
         print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_)})
         return
     print_table(f"{plan.name} on {box}", columns, rows)
-    say(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
+    tell(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
 
 
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     """Before a run: where its box would be made, and billed, show what it costs and ask, as `launch` does."""
-    from remote.control import launches
+    from remote.control import console, launches
     from remote.control.commands.box import agree
     from remote.control.config.inventory import load_inventory
 
@@ -275,5 +279,6 @@ def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     inventory = load_inventory()
     wanted = launches.intents(inventory, [entry], "auto")
     if launches.costs_money(wanted):
-        launches.show(wanted, inventory.storage.bucket)
+        with console.aside():
+            launches.show(wanted, inventory.storage.bucket)
         agree(f"Launch {entry.name} for this run?", yes, needs_terminal=False)

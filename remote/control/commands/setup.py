@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of
+from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of, tell_next_of
 from remote.control.commands.verb import verb
 
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
@@ -32,6 +32,8 @@ def setup(
         return
     for each in done:
         console.print_table(each.name, work.COLUMNS, each.rows())
+    if not dry_run:
+        tell_next_of(entries, names)
 
 
 @verb(positional=["name"], help={**_NAME, **JSON, **DRY, **_YES})
@@ -44,7 +46,9 @@ def bake(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False
     (entry,) = boxes_of([name] if name else [])[1]
     box, _ = work.require_box(entry)
     is_up = box.state in ("pending", "running")
-    console.say(f"an image of {box.where} is made" + ("; it is stopped for that, with every job on it, and started again" if is_up else ""))
+    with console.aside(not dry_run):
+        stopped = "; it is stopped for that, with every job on it, and started again" if is_up else ""
+        console.tell(f"an image of {box.where} is made{stopped}")
     if dry_run:
         if json:
             console.print_json({"box": entry.name, "id": box.id, "would_stop": is_up})
@@ -55,7 +59,7 @@ def bake(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False
     if json:
         console.print_json(baked.record())
     price = f", at most ${baked.usd_per_month:.2f} a month" if baked.usd_per_month is not None else ""
-    console.say(f"{baked.image.id} is ready ({baked.image.gb} GB{price}); new boxes like {entry.name} start from it. `./inv box.images`")
+    console.tell(f"{baked.image.id} is ready ({baked.image.gb} GB{price}); new boxes like {entry.name} start from it. `./inv box.images`")
 
 
 @verb(positional=["name"], help={
@@ -75,8 +79,9 @@ def move(
 
     (entry,) = boxes_of([name] if name else [])[1]
     planned, seconds = work.plan(entry, zone, region), seconds_of(wait)
-    for sentence in planned.sentences():
-        console.say(sentence)
+    with console.aside(not dry_run):
+        for sentence in planned.sentences():
+            console.tell(sentence)
     if dry_run:
         if json:
             console.print_json(planned.record())
@@ -85,9 +90,9 @@ def move(
     box = work.carry_out(planned, console.say, seconds, arm(entry))
     if json:
         console.print_json({**boxes.record(box), "zone": box.zone})
-    console.say(f"{box.name} is up in {box.zone or box.region}: {box.user}@{box.address}")
+    console.tell(f"{box.name} is up in {box.zone or box.region}: {box.user}@{box.address}")
     for sentence in planned.afterwards(box):
-        console.say(sentence)
+        console.tell(sentence)
 
 
 @verb(help={
@@ -109,8 +114,8 @@ def images(_context: Any, prune: bool = False, keep: int = 1, yes: bool = False,
     if not prune or not doomed:
         return
     if dry_run:
-        console.say(f"would remove {', '.join(doomed)}")
+        console.tell(f"would remove {', '.join(doomed)}")
         return
     agree(f"Remove {', '.join(doomed)}?", yes, needs_terminal=True)
     work.prune(found)
-    console.say(f"removed {', '.join(doomed)}")
+    console.tell(f"removed {', '.join(doomed)}")

@@ -7,11 +7,12 @@ from remote.control.commands.verb import verb
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
 
 
-@verb(positional=["name"], help=_NAME)
-def ssh(_context: Any, name: str = "") -> None:
-    """Opens a shell on a running box with the system's ssh."""
+@verb(positional=["name"], rest="--command", help={**_NAME, "command": "a line for the box's shell, run instead of opening one"})
+def ssh(_context: Any, name: str = "", command: str = "") -> None:
+    """Opens a shell on a running box, or runs a command there: `./inv ssh NAME -- COMMAND`, with its exit code."""
     import os
     import shutil
+    import sys
 
     from remote.control.cloud import boxes, openssh
     from remote.control.errors import LaptopError
@@ -21,15 +22,18 @@ def ssh(_context: Any, name: str = "") -> None:
         raise LaptopError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
     box = boxes.running(_entry(name))
     connect.open_door(box)
-    os.execvp("ssh", openssh.command(box))  # noqa: S606 - a shell for a person: the terminal must be ssh's own
+    is_seen = command and sys.stdin.isatty() and sys.stdout.isatty()  # then it may want a terminal, as `top` does
+    words = openssh.command(box, command, terminal=bool(is_seen))
+    os.execvp("ssh", words)  # noqa: S606 - input, output, signals and the exit code are ssh's own
 
 
 @verb(name="ssh-config", positional=["name"], help=_NAME)
 def ssh_config(_context: Any, name: str = "") -> None:
     """Prints a block for ~/.ssh/config, for editors and rsync; writes nothing."""
+    from remote.control import console
     from remote.control.cloud import boxes, openssh
 
-    print(openssh.config_block(boxes.running(_entry(name))), end="")
+    console.write(openssh.config_block(boxes.running(_entry(name))))
 
 
 @verb(positional=["name"], help=_NAME)
@@ -40,9 +44,9 @@ def forget(_context: Any, name: str = "") -> None:
 
     entry = _entry(name)
     if boxes.forget_host_key(entry):
-        console.say(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
+        console.tell(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
     else:
-        console.say(f"{entry.name} has no pinned host key")
+        console.tell(f"{entry.name} has no pinned host key")
 
 
 def _entry(name: str) -> Any:

@@ -20,7 +20,7 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
     from remote.contract.jobs import Status
     from remote.control import overview
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table, say
+    from remote.control.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.meant import is_alive
     from remote.control.runs.state import state_of
@@ -34,7 +34,10 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
         told = [{**state.to_json(), "is_driven": is_driven} for _, state, is_driven in open_runs]
         print_json({"boxes": [overview.record(view) for view in views], "runs": told})
         return
-    print_table("boxes", *overview.table(views))
+    if views:
+        print_table("boxes", *overview.table(views))
+    else:
+        tell("no box is there; `./inv launch NAME` makes one")
     going = [(run, state) for run, state, is_driven in open_runs if is_driven or is_alive(state)]
     _show_runs("runs under way", going)
     ended = [(run, state) for run, state, _ in open_runs if (run, state) not in going]
@@ -43,7 +46,7 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
         if state.owed and not run.is_driven():
             whys = "; ".join(filter(None, (facts["why"] for facts in state.owed.values())))
             because = f" ({whys})" if whys else ""
-            say(f"owed by run {run.run_id}: {state.owed_in_words()}{because}; `./inv resume {run.run_id}` does it", "red")
+            tell(f"owed by run {run.run_id}: {state.owed_in_words()}{because}; `./inv resume {run.run_id}` does it", "red")
 
 
 def _show_runs(title: str, runs: "Sequence[tuple[Ledger, RunState]]") -> None:

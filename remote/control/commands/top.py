@@ -29,4 +29,4 @@ def top(_context: Any, names: Sequence[str] = (), json: bool = False, follow: bo
     elif boxes.is_live():
         boxes.watch(inventory, names)
     else:
-        console.console().print(screen.tables(boxes.views(inventory, names), console.console().width))
+        console.show(screen.tables(boxes.views(inventory, names), console.output().width))

@@ -1,17 +1,20 @@
 """`@verb` makes an Invoke task whose failures are errors for people, not tracebacks."""
 
+import contextlib
 import functools
 import gc
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from invoke import Exit as Leave
 from invoke import task
 
 from remote.contract.exits import Exit
+from remote.control import console
 from remote.control.commands import output
 from remote.control.commands.words import VerbTask
+
+INTERRUPTED = "interrupted; nothing was undone"
 
 
 def verb(*args: Any, **options: Any) -> Any:
@@ -26,38 +29,40 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(*args: Any, **kwargs: Any) -> Any:
         # What a command loads (EC2's model alone is 80 000 objects) stays to its end: searching it for garbage took a tenth of the time.
         gc.set_threshold(100_000, 20, 20)
-        try:
+        with answered(bool(kwargs.get("json"))):
             return function(*args, **kwargs)
-        except KeyboardInterrupt:
-            _print("interrupted; nothing was undone")
-            raise Leave(code=int(Exit.INTERRUPTED)) from None
-        except BrokenPipeError:
-            output.drop()
-            raise Leave(code=0) from None
-        except Exception as error:
-            raise Leave(code=_explain(error, bool(kwargs.get("json")))) from None
 
     return guarded
+
+
+@contextlib.contextmanager
+def answered(as_json: bool) -> Iterator[None]:
+    """What is raised inside is told, to a script as JSON too, and becomes Invoke's Exit with its code."""
+    try:
+        with console.aside(as_json):  # a script reads standard output: it holds the document alone
+            yield
+    except KeyboardInterrupt:
+        console.complain(INTERRUPTED)
+        raise Leave(code=int(Exit.INTERRUPTED)) from None
+    except BrokenPipeError:
+        output.drop()
+        raise Leave(code=0) from None
+    except Exception as error:
+        raise Leave(code=_explain(error, as_json)) from None
 
 
 def _explain(error: Exception, as_json: bool) -> int:
     from remote.control.faults import as_error
 
     if isinstance(error, Leave):
-        raise error
+        if error.message:
+            console.complain(error.message)
+        return int(error.code)
     told = as_error(error)
     if as_json:
-        from remote.control.console import print_json
-
         try:
-            print_json(told.to_json())
+            console.print_json(told.to_json())
         except BrokenPipeError:  # nobody reads it; people are still told
             output.drop()
-    _print("\n".join(told.lines()))
+    console.complain("\n".join(told.lines()))
     return int(told.exit_code)
-
-
-def _print(text: str) -> None:
-    from remote.control.secrets import masked
-
-    print(masked(text), file=sys.stderr, flush=True)

@@ -49,4 +49,4 @@ def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> No
         console.print_json({"path": str(packed.path), "files": packed.files})
         return
     console.print_table("packed", ("file", "bytes"), [(name, f"{size:,}") for name, size in packed.files.items()])
-    console.say(f"{packed.path}: {packed.path.stat().st_size:,} bytes; look through it before you hand it on")
+    console.tell(f"{packed.path}: {packed.path.stat().st_size:,} bytes; look through it before you hand it on")

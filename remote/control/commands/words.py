@@ -51,13 +51,22 @@ class _Words(_Word):
         self._value = (*(self._value or ()), given)
 
 
+SHORT = {"box": "b", "dry-run": "n", "follow": "f", "json": "j", "queue": "q", "yes": "y"}
+"""The flags that have a letter too: each letter means the same wherever it is. (Invoke would take the first one that is free.)"""
+
+
 class VerbTask(Task):  # type: ignore[misc]
-    """A task whose positional arguments may have defaults."""
+    """A task whose positional arguments may have defaults. `rest` is the flag that gets all words behind the first one."""
+
+    def __init__(self, *args: Any, rest: str = "", **options: Any) -> None:
+        super().__init__(*args, auto_shortflags=False, **options)
+        self.rest = rest
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Like Invoke's, with `_Word` or `_Words` in place of positional arguments that have a default."""
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
         for argument in arguments:
+            argument.names += tuple(SHORT[name] for name in argument.names if name in SHORT)
             if argument.positional and self._has_default(argument):
                 argument.__class__ = _Words if argument.kind is tuple else _Word
         return arguments

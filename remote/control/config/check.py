@@ -13,9 +13,11 @@ from remote.control.config.capacity import fits
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.options import Options
 from remote.control.config.playbook import Playbook, StageEntry
+from remote.control.config.recipe import FOLDER as RECIPES
 from remote.control.config.recipe import Recipe, load_recipe
 from remote.control.config.source import Keys, Source
 from remote.control.errors import ConfigError, Finding
+from remote.control.suggestion import suggestion
 
 _REFERENCE = re.compile(r"([a-z0-9][a-z0-9-]*)\.([A-Za-z0-9_]+)")
 _FILE_ENDINGS = {"json", "jsonl", "csv", "yaml", "yml", "txt", "gguf", "safetensors", "gz", "zip", "tar"}
@@ -44,7 +46,7 @@ def _box(playbook: Playbook, inventory: Inventory, box: str | None, findings: li
         return inventory.boxes[wanted]
     known = list(inventory.boxes)
     where = "--box" if box else playbook.where("box")
-    remedy = explain.suggestion(wanted, known) or "name one of those, or add it to inventory.yaml"
+    remedy = suggestion(wanted, known) or "name one of those, or add it to inventory.yaml"
     findings.append(Finding(where, f"no box `{wanted}` in the inventory", f"one of {', '.join(known)}", remedy))
     return None
 
@@ -82,7 +84,7 @@ class _Stage:
     def findings(self) -> list[Finding]:
         if self.signature is None:
             known = sorted(STAGES)
-            remedy = explain.suggestion(self.entry.uses, known) or "name one of those"
+            remedy = suggestion(self.entry.uses, known) or "name one of those"
             self._find(("uses",), f"`{self.label}` uses `{self.entry.uses}`, which does not exist", f"one of {', '.join(known)}", remedy)
             return self.found
         self._check_recipe(self.signature)
@@ -102,9 +104,10 @@ class _Stage:
             if path is not None and path.is_file():
                 self.found += loaded.findings
             else:
-                self._find(
-                    ("recipe",), f"there is no recipe `{self.entry.recipe}`", "a recipe, relative to the playbook", "correct the path"
-                )
+                known = project.names_in(RECIPES)
+                remedy = suggestion(str(self.entry.recipe), known) or "correct the path"
+                expected = f"a recipe: a path, relative to the playbook, or {explain.one_of(known)}"
+                self._find(("recipe",), f"there is no recipe `{self.entry.recipe}`", expected, remedy)
         elif loaded is None and signature.needs_recipe:
             self._find(
                 (),
@@ -125,7 +128,7 @@ class _Stage:
             if signature.any_input or key in (*signature.inputs, *signature.optional):
                 self._check_input(signature, key, value)
             elif key not in known:
-                remedy = explain.suggestion(key, known) or "remove it"
+                remedy = suggestion(key, known) or "remove it"
                 self._find(("with", key), f"`{self.label}` has the unknown input `{key}`", f"one of {', '.join(known)}", remedy)
 
     def _check_input(self, signature: Stage, key: str, value: Any) -> None:
@@ -152,7 +155,11 @@ class _Stage:
             )
 
     def _is_reference(self, match: re.Match[str], value: str) -> bool:
-        return match[1] in self.playbook.stages or (match[2] not in _FILE_ENDINGS and not project.find_file(value).exists())
+        """What an earlier stage makes is a reference; else a file that exists is a file, and so is what is called like one."""
+        producer, output = match[1], match[2]
+        if producer in self.playbook.stages and output in outputs_of(self.playbook, producer):
+            return True
+        return not project.find_file(value).exists() and (producer in self.playbook.stages or output not in _FILE_ENDINGS)
 
     def _check_box_path(self, signature: Stage, key: str, value: str) -> None:
         if not value.startswith("box:/"):
@@ -164,7 +171,7 @@ class _Stage:
     def _check_reference(self, signature: Stage, key: str, producer: str, output: str) -> None:
         keys, shown_value, labels = ("with", key), f"`{key}: {producer}.{output}`", list(self.playbook.stages)
         if producer not in labels:
-            remedy = explain.suggestion(producer, labels) or self._makers(key)
+            remedy = suggestion(producer, labels) or self._makers(key)
             self._find(keys, f"{shown_value}: there is no stage `{producer}`", f"one of {', '.join(self._earlier()) or 'none yet'}", remedy)
         elif producer not in self._earlier():
             what = f"{shown_value}: " + ("a stage cannot use its own output" if producer == self.label else f"`{producer}` runs later")
@@ -172,7 +179,7 @@ class _Stage:
                 keys, what, f"an output of an earlier stage ({', '.join(self._earlier()) or 'there is none'})", "put the stages in order"
             )
         elif output not in (made := outputs_of(self.playbook, producer)):
-            remedy = explain.suggestion(output, made) or self._makers(key)
+            remedy = suggestion(output, made) or self._makers(key)
             self._find(keys, f"{shown_value}: `{producer}` makes no `{output}`", f"one of {', '.join(made) or 'nothing'}", remedy)
 
     def _check_options(self, signature: Stage) -> None:
@@ -195,7 +202,7 @@ class _Stage:
     def _check_gates(self, signature: Stage) -> None:
         for name in self.entry.gates:
             if name not in signature.values:
-                remedy = explain.suggestion(name, signature.values) or "name one of those"
+                remedy = suggestion(name, signature.values) or "name one of those"
                 measured = ", ".join(signature.values) or "nothing: remove the gate"
                 self._find(("gates", name), f"a gate on `{name}`, which {signature.name} does not measure", f"one of {measured}", remedy)
         if self.entry.on_failure == "rollback" and "model" not in signature.inputs:

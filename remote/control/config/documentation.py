@@ -10,11 +10,13 @@ from remote.contract.stages import STAGES, Stage
 from remote.control.config import inventory, playbook, recipe
 from remote.control.config.explain import fields_of
 from remote.control.config.options import Options
+from remote.control.config.section import is_duration, written
 
 _HEAD = """# Configuration
 
 Made from the code by `./inv config --docs > docs/configuration.md`; a test keeps the two alike.
 Unknown keys, wrong types and values out of range are findings with file and line: `./inv check`.
+A time is written `90s`, `30m`, `12h` or `14d`.
 Scalars follow YAML 1.2: `no` is text (write `false`), `2e-4` is a number, a gate stands in quotes (`">0.75"`).
 """
 
@@ -70,6 +72,31 @@ def page() -> str:
     return "".join(parts)
 
 
+def values_of(section: BaseModel, before: str = "") -> list[tuple[str, str]]:
+    """Each key of a section with its value, as one would write them: `clocks.idle`, `30m`; `-` where there is none."""
+    rows: list[tuple[str, str]] = []
+    for key, field in fields_of(type(section)).items():
+        name = next(name for name, each in type(section).model_fields.items() if each is field)
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            rows += values_of(value, f"{before}{key}.")
+        else:
+            rows.append((f"{before}{key}", _told(value, field)))
+    return rows
+
+
+def _told(value: Any, field: FieldInfo) -> str:
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(_told(each, field) for each in value)
+    if isinstance(value, BaseModel):
+        return " ".join(f"{key}={told}" for key, told in values_of(value) if told != "-")
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_told(each, field)}" for key, each in value.items())
+    return written(value, field)
+
+
 def _summary(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
@@ -85,17 +112,18 @@ def _default(key: str, field: FieldInfo) -> str:
     value = field.default
     if value is None or value == {} or isinstance(value, BaseModel):
         return "-"
-    return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`".replace("'", "")
+    return f"`{written(value, field)}`".replace("'", "")
 
 
 def _kind(field: FieldInfo) -> str:
-    limits = [_limit(rule) for rule in field.metadata]
-    return " ".join([_type(field.annotation), *filter(None, limits)])
+    limits = [_limit(rule, field) for rule in field.metadata]
+    return " ".join(["time" if is_duration(field) else _type(field.annotation), *filter(None, limits)])
 
 
-def _limit(rule: Any) -> str:
+def _limit(rule: Any, field: FieldInfo) -> str:
     words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
-    return next((f"{word} {getattr(rule, key)}" for key, word in words.items() if getattr(rule, key, None) is not None), "")
+    limits = ((word, getattr(rule, key, None)) for key, word in words.items())
+    return next((f"{word} {written(limit, field)}" for word, limit in limits if limit is not None), "")
 
 
 _WORDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "text, number, true or false"}

@@ -1,6 +1,5 @@
 """Pydantic's errors as findings: where it stands, what was found, what was expected, what to type."""
 
-import difflib
 import re
 import types
 from collections.abc import Iterable, Sequence
@@ -9,9 +8,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from remote.control.config.section import NAME_PATTERN
+from remote.control.config.section import NAME_PATTERN, is_duration, written
 from remote.control.config.source import Keys, Source
 from remote.control.errors import Finding
+from remote.control.suggestion import suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,12 +46,6 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=place)
 
 
-def suggestion(wanted: str, known: Iterable[str]) -> str:
-    """`did you mean ...?`, or nothing when none is close."""
-    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.7)
-    return f"did you mean `{close[0]}`?" if close else ""
-
-
 def one_of(known: Sequence[str], most: int = 15) -> str:
     """`one of a, b, c`; of many boxes alike not each."""
     more = f" and {len(known) - most} more" if len(known) > most else ""
@@ -79,9 +73,9 @@ def _finding(error: Any, model: type[BaseModel], source: Source) -> Finding:
         return _provider(error, where, shown)
     if keys and error["loc"][-1] == "[key]":
         return Finding(where, f"the name `{last}`", "lower-case letters, digits and hyphens", "rename it")
-    expected = _expected(error)
+    expected = _expected(error, field)
     about = f" ({field.description})" if field and field.description else ""
-    return Finding(where, f"`{shown}` is {_value(error['input'])}", expected + about, _remedy(error, last, field))
+    return Finding(where, f"`{shown}` is {_value(error['input'], field)}", expected + about, _remedy(error, last, field))
 
 
 def _provider(error: Any, where: str, shown: str) -> Finding:
@@ -141,14 +135,14 @@ def _provider_of(model: type[BaseModel]) -> Any:
     return field.default if field else None
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, field: FieldInfo | None) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
         return "a list"
     if value is None or isinstance(value, bool):
         return {None: "empty", True: "true", False: "false"}[value]
-    return repr(value)
+    return written(value, field) if isinstance(value, float) and is_duration(field) else repr(value)
 
 
 _EXPECTED = {
@@ -172,7 +166,7 @@ _PATTERNS = {
 }
 
 
-def _expected(error: Any) -> str:
+def _expected(error: Any, field: FieldInfo | None) -> str:
     kind = error["type"]
     if kind == "value_error":
         return str(error["ctx"]["error"])
@@ -182,6 +176,9 @@ def _expected(error: Any) -> str:
     if kind in ("too_short", "dict_too_short"):
         return "at least one"
     plain = re.sub(r"^Input should be ", "", error["msg"])
+    bound = next((error["ctx"][name] for name in ("ge", "gt", "le", "lt") if name in error.get("ctx", ())), None)
+    if bound is not None:
+        plain = re.sub(r"\S+$", written(bound, field), plain)
     return _EXPECTED.get(kind) or plain[:1].lower() + plain[1:]
 
 
@@ -214,4 +211,4 @@ def _example(last: str, field: FieldInfo | None) -> str:
     value = field.examples[0] if field.examples else field.default
     if not isinstance(value, str | int | float):
         return ""
-    return f"write, for example, `{last}: {str(value).lower() if isinstance(value, bool) else value}`"
+    return f"write, for example, `{last}: {written(value, field)}`"

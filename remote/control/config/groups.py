@@ -8,6 +8,7 @@ from remote.control.config import explain
 from remote.control.config.section import NAME_PATTERN
 from remote.control.config.source import Source
 from remote.control.errors import Finding
+from remote.control.suggestion import suggestion
 
 
 def expanded(boxes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
@@ -71,7 +72,7 @@ def _groups(inventory: Any, single: Mapping[str, Any], counted: Mapping[str, Any
             yield Finding(where, f"the group `{group}` is empty", "at least one box", f"write `{group}: [{next(iter(single), '...')}]`")
         for number, member in enumerate(members):
             if member not in known:
-                remedy = explain.suggestion(member, known) or "name one of those, or add the box"
+                remedy = suggestion(member, known) or "name one of those, or add the box"
                 at = source.where("groups", group, number)
                 yield Finding(at, f"no box `{member}` for the group `{group}`", explain.one_of(known), remedy)
 

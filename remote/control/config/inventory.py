@@ -13,6 +13,7 @@ from remote.control import project, secrets
 from remote.control.config import explain, groups, source
 from remote.control.config.section import Duration, LaptopPath, Name, Section
 from remote.control.errors import ConfigError, Finding
+from remote.control.suggestion import suggestion
 
 _PATH = r"^[A-Za-z0-9._/-]+$"
 
@@ -332,5 +333,5 @@ def _name_boxes(read: source.Source) -> None:
 
 
 def _unknown_box(wanted: str, known: list[str], where: str, place: str) -> Finding:
-    remedy = explain.suggestion(wanted, known) or "name one of those, or add the box to inventory.yaml"
+    remedy = suggestion(wanted, known) or "name one of those, or add the box to inventory.yaml"
     return Finding(where, f"no box `{wanted}` {place}", explain.one_of(known), remedy)

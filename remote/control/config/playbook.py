@@ -12,9 +12,14 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from remote.control import project
 from remote.control.config import explain
+from remote.control.config.recipe import FOLDER as RECIPES
 from remote.control.config.section import Name, Plain, Section
 from remote.control.config.source import Keys, Source, read
-from remote.control.errors import ConfigError
+from remote.control.errors import ConfigError, Finding
+from remote.control.printable import number
+from remote.control.suggestion import suggestion
+
+FOLDER = "playbooks"
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
@@ -41,7 +46,10 @@ class Gate:
         return isinstance(value, int | float) and not math.isnan(value) and _COMPARE[self.comparison](value, self.limit)
 
     def __str__(self) -> str:
-        return f"{self.comparison}{self.limit}"
+        limit = self.limit
+        if isinstance(limit, bool):
+            return f"{self.comparison}{str(limit).lower()}"
+        return f"{self.comparison}{limit if isinstance(limit, str) else number(limit)}"
 
 
 def parse_gate(text: str) -> Gate:
@@ -106,12 +114,12 @@ class Playbook(Section):
         return self._source.path
 
     def recipe_path(self, label: str) -> Path | None:
-        """The recipe file of a stage: relative to the playbook, else to the project."""
+        """The recipe file of a stage: relative to the playbook, else to the project, else by its bare name."""
         recipe = self.stages[label].recipe
         if recipe is None:
             return None
         beside = self.path.parent / recipe
-        return beside if beside.exists() else project.find_file(recipe)
+        return beside if beside.is_file() else project.named_file(recipe, RECIPES)
 
 
 def load_playbook(path: str | Path) -> Playbook:
@@ -127,7 +135,10 @@ def load_playbook(path: str | Path) -> Playbook:
 
 def rest_of_playbook(path: str | Path) -> Playbook | None:
     """A faulty playbook without its faults, to look at the rest of it; None where a stage itself is at fault."""
-    source = read(_find(path))
+    try:
+        source = read(_find(path))
+    except ConfigError:
+        return None
     if not isinstance(source.value, dict):
         return None
     for keys in explain.faulty_keys(Playbook, source):
@@ -155,6 +166,9 @@ def _drop(value: Any, keys: Keys) -> bool:
 
 
 def _find(path: str | Path) -> Path:
-    file = project.find_file(path)
-    named = project.find_file(f"playbooks/{path}.yaml")
-    return named if not file.is_file() and named.is_file() else file
+    file = project.named_file(path, FOLDER)
+    if not file.exists() and not str(path).endswith((".yaml", ".yml")):
+        known = project.names_in(FOLDER)
+        remedy = suggestion(str(path), known) or "name one of those, or a file such as `playbooks/mine.yaml`"
+        raise ConfigError([Finding(str(path), f"there is no playbook `{path}`", explain.one_of(known), remedy)])
+    return file

@@ -16,6 +16,8 @@ Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pr
 
 PROJECTIONS: list[Projection] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
+FOLDER = "playbooks/recipes"
+
 
 class Base(Section):
     """The model that is tuned."""
@@ -117,8 +119,11 @@ class Recipe(Section):
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Load and compose a recipe. Raises ConfigError with every finding in it and in the recipes it extends."""
-    read = compose.compose(project.find_file(path))
+    """Load and compose a recipe, by path or by its bare name (`demo` is playbooks/recipes/demo.yaml).
+
+    Raises ConfigError with every finding in it and in the recipes it extends.
+    """
+    read = compose.compose(project.named_file(path, FOLDER))
     findings = list(read.findings)
     recipe = explain.validate(Recipe, read, findings)
     if findings or recipe is None:

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from remote.control.printable import number
 
 
 class Section(BaseModel):
@@ -34,6 +37,28 @@ def seconds(value: Any) -> Any:
     if not found:
         raise ValueError("a time such as `90s`, `30m`, `12h` or `14d`")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def length(amount: float) -> str:
+    """So many seconds as `seconds` reads them: `90s`, `30m`, `12h`, `14d`."""
+    for unit, size in reversed(_SECONDS.items()):
+        if amount >= size and amount % size == 0:
+            return f"{amount // size:.0f}{unit}"
+    return f"{number(amount)}s"
+
+
+def is_duration(field: FieldInfo | None) -> bool:
+    """Whether a field of a section is a length of time."""
+    return field is not None and any(getattr(rule, "func", None) is seconds for rule in field.metadata)
+
+
+def written(value: Any, field: FieldInfo | None) -> str:
+    """A plain value as one writes it into the file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return length(value) if is_duration(field) else number(value)
+    return str(value)
 
 
 Duration = Annotated[float, BeforeValidator(seconds)]

@@ -1,4 +1,4 @@
-"""A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere. All on standard error."""
+"""A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere. On standard error, but for the job's log."""
 
 import math
 import os
@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from remote.contract.events import Metric
 from remote.contract.jobs import JobState
 from remote.control.console import console, ended_well, say
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import read_texts
-from remote.control.logs.printing import fit_for_terminal
-from remote.control.secrets import masked
+from remote.control.logs.printing import print_lines
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def watch(
     Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
     """
     with ended_well(), display_for(title) as display:
-        on_log = _to_stdout if show_log else None
+        on_log = print_lines if show_log else None
         try:
             return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, display.line, tail_bytes=tail_bytes)
         except KeyboardInterrupt:
@@ -63,7 +62,7 @@ def print_log(path: Path, offset: int = 0) -> int:
     if path.exists():
         for end, text in read_texts(path, offset):
             offset = end
-            _to_stdout(text)
+            print_lines(text)
     return offset
 
 
@@ -123,18 +122,19 @@ class LiveDisplay:
     """A progress bar that stays at the bottom while lines pass above it."""
 
     def __init__(self, title: str) -> None:
-        self._progress = _progress()
+        self._progress, self._is_measured = _progress(), False
         self._task = self._progress.add_task(title, total=None, said="", eta="")
 
     def line(self, text: str) -> None:
         """A line for the reader, above the bar."""
-        self._progress.console.print(masked(text), markup=False, soft_wrap=True)
+        say(text)
 
     def metric(self, metric: Metric) -> None:
         """A measurement, shown at once. Validation lines and notes do not wipe out the loss."""
         eta = f"{clock(metric.eta_seconds)} to go" if metric.eta_seconds is not None else ""
         if metric.loss is not None or metric.note:
             self._progress.update(self._task, said=summary(metric), eta=eta)
+        self._is_measured = True
         self._progress.update(self._task, completed=metric.step, total=metric.total_steps or None)
 
     def __enter__(self) -> "LiveDisplay":
@@ -142,15 +142,25 @@ class LiveDisplay:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self._is_measured:  # nothing to look back at
+            self._progress.update(self._task, visible=False)
         self._progress.stop()
 
 
 def _progress() -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    def of_known_total(column: type[Any], **options: Any) -> Any:
+        """The column, which stays empty until a total is known: a bar without one looks full."""
+        render = column.render
+        known = type(f"Known{column.__name__}", (column,), {"render": lambda self, task: render(self, task) if task.total else Text()})
+        return known(**options)
 
     return Progress(
-        TextColumn("  {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"), TimeElapsedColumn(), TextColumn("{task.fields[eta]}"),
+        SpinnerColumn(), TextColumn("{task.description}", markup=False),
+        of_known_total(BarColumn, bar_width=24), of_known_total(TaskProgressColumn), of_known_total(MofNCompleteColumn),
+        TextColumn("{task.fields[said]}", markup=False), TimeElapsedColumn(), TextColumn("{task.fields[eta]}", markup=False),
         # Only a terminal's standard output may pass through the bar: a pipe gets the log's lines untouched.
         console=console(), redirect_stdout=sys.stdout.isatty(),
     )  # fmt: skip
@@ -158,8 +168,3 @@ def _progress() -> "Progress":
 
 def _part(form: str, value: float | None) -> str:
     return "" if value is None else form.format(value)
-
-
-def _to_stdout(text: str) -> None:
-    """Print lines that came at once, and bring them out at once: none waits for the next."""
-    print("\n".join(map(fit_for_terminal, text.split("\n"))) if sys.stdout.isatty() else text, flush=True)

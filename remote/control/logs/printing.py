@@ -1,6 +1,5 @@
 """Lines of logs as people and scripts get them, on standard output."""
 
-import json
 import os
 import shutil
 import sys
@@ -26,6 +25,12 @@ def fit_for_terminal(line: str) -> str:
     if len(line) > LONGEST_LINE:
         line = f"{line[:LONGEST_LINE]}\x1b[0m … [{counted(len(line) - LONGEST_LINE, 'character')} more: --raw has all]"
     return coloured(line)
+
+
+def print_lines(text: str) -> None:
+    """Print lines of a log that came at once, and bring them out at once: none waits for the next."""
+    sys.stdout.write("\n".join([*map(fit_for_terminal, text.split("\n")), ""]) if sys.stdout.isatty() else f"{plain(text)}\n")
+    sys.stdout.flush()
 
 
 class Printer:
@@ -69,7 +74,7 @@ class Printer:
     def _text(self, told: Told) -> str:
         name = self._name(told)
         if told.source == LOG and not name and not self._is_terminal and b"\r" not in told.content:
-            text = self._mask.text(told.content.decode(errors="replace"))
+            text = plain(self._mask.text(told.content.decode(errors="replace")))
             return text if text.endswith("\n") else f"{text}\n"
         prefix = self._prefix(told, name)
         return "".join(f"{prefix}{self._event(told, line)}\n" for line in self._lines(told))
@@ -78,7 +83,9 @@ class Printer:
         content = told.content.removesuffix(b"\n")
         content = b"\n".join(last_state(line) for line in content.split(b"\n")) if b"\r" in content else content
         lines = self._mask.text(content.decode(errors="replace")).split("\n")
-        return [fit_for_terminal(line) for line in lines] if self._is_terminal else lines
+        if self._mode == "json":
+            return lines
+        return [fit_for_terminal(line) for line in lines] if self._is_terminal else [plain(line) for line in lines]
 
     def _objects(self, told: Told) -> str:
         facts = {"time": told.at, "box": told.box, "run": told.run, "job": told.job, "stage": told.stage, "source": told.source}
@@ -86,7 +93,7 @@ class Printer:
         levels = self._levels.setdefault(f"{told.box} {told.job}", Levels())
         is_log = told.source == LOG
         return "".join(
-            f'{head}, "level": {json.dumps(levels.of(line) if is_log else told.level)}, "text": {json.dumps(line)}}}\n'
+            f'{head}, "level": {json_text.text(levels.of(line) if is_log else told.level)}, "text": {json_text.text(line)}}}\n'
             for line in self._lines(told)
         )
 

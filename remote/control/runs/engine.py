@@ -20,6 +20,7 @@ from remote.control.config.playbook import parse_gate
 from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, Busy, ConfigError, GateFailed, JobFailed, WindlassError
 from remote.control.faults import as_error
+from remote.control.printable import number
 from remote.control.runs import wiring
 from remote.control.runs.finish import end_spot_box, see_to, settle
 from remote.control.runs.ledger import Ledger
@@ -277,7 +278,7 @@ class _Drive:
     def _with_run_id(self, remedy: str) -> str:
         # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled here.
         named = f"`./inv resume {self.ledger.run_id}"
-        remedy = remedy.replace("`./inv resume`", f"{named}`").replace("`./inv resume --", f"{named} --")
+        remedy = remedy.replace("`./inv resume`", f"{named}`").replace("inv resume --", f"inv resume {self.ledger.run_id} --")
         return remedy.replace(" RUN", f" {self.ledger.run_id}")
 
     def _check_gates(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]) -> None:
@@ -286,7 +287,7 @@ class _Drive:
             passed = parse_gate(gate).holds(values.get(name))
             self.ledger.append("gate", label=stage.label, gate=name, bound=gate, measured=values.get(name), holds=passed)
             if not passed:
-                failed.append(f"{name} is {values.get(name)}, must be {gate}")
+                failed.append(f"{name} is {_measured(values.get(name))}, must be {gate}")
         if failed:
             self._give_back(stage, inputs)
             error = GateFailed(
@@ -390,7 +391,11 @@ def _status_after(error: WindlassError) -> Status:
 
 def _summary(values: dict[str, Any]) -> str:
     numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    return "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items())
+    return "  ".join(f"{name} {number(value)}" for name, value in numbers.items())
+
+
+def _measured(value: Any) -> str:
+    return number(value) if isinstance(value, float) else "not measured" if value is None else str(value)
 
 
 def _tail(log: Path) -> str:

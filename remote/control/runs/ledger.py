@@ -21,6 +21,7 @@ from remote.contract.jobs import LATEST
 from remote.control.errors import ArtifactCorrupt, Busy, NotFound
 from remote.control.project import keep_private, runs_folder
 from remote.control.secrets import masked, masked_value
+from remote.control.suggestion import suggestion
 
 Event = dict[str, Any]
 
@@ -139,7 +140,8 @@ def find_run(run_id: str | None) -> Ledger:
         return matching[0]
     known = ", ".join(run.run_id for run in (matching or runs)[:5])
     what = f"{len(matching)} runs match `{run_id}`" if matching else f"no run `{run_id}`"
-    remedy = "name one of those; `./inv runs` lists them"
+    meant = "" if matching else suggestion(run_id, [word for run in runs for word in (run.run_id, *run.run_id.rsplit("-", 2)[1:])])
+    remedy = f"{meant} `./inv runs` lists them" if meant else "name one of those; `./inv runs` lists them"
     raise NotFound(what, where=str(runs_folder()), why=f"there {'are' if matching else 'is'} {known}", remedy=remedy)
 
 

@@ -9,7 +9,7 @@ from remote.contract.checks import Check, Verdict
 from remote.control.cloud import endpoint
 from remote.control.config.fit import need_of
 from remote.control.config.recipe import Recipe
-from remote.control.console import print_table, say
+from remote.control.console import print_table, say, tell
 from remote.control.errors import ConfigError, Finding, NotFound, PreflightFailed
 from remote.control.printable import counted
 from remote.control.project import find_file
@@ -112,16 +112,18 @@ def require(report: Report, where: str, remedy: str) -> None:
         raise ChecksFailed(report, where, remedy)
 
 
-def show(report: Report) -> None:
-    """The table for people: every check, and a remedy wherever there is one."""
+def show(report: Report, whole: bool = True) -> None:
+    """The table for people: every check, and a remedy wherever there is one; not `whole`: only those that warn or fail."""
     from rich.text import Text
 
     rows = [
         (check.name, check.measured, check.expected, Text(check.verdict.value, _STYLE[check.verdict]), check.remedy)
         for check in report.checks
+        if whole or check.verdict in (Verdict.WARN, Verdict.FAIL)
     ]
-    print_table("", ("check", "measured", "expected", "verdict", "remedy"), rows)
-    say(f"{counted(len(report.checks), 'check')} in {report.seconds:.1f} s: {report.failures} failed, {report.warnings} warn")
+    if rows:
+        print_table("", ("check", "measured", "expected", "verdict", "remedy"), rows)
+    tell(f"{counted(len(report.checks), 'check')} in {report.seconds:.1f} s: {report.failures} failed, {report.warnings} warn")
 
 
 def preflight_box(entry: "BoxEntry", recipe: Mapping[str, Any], inputs: Mapping[str, Reference], storage: str | None) -> tuple[Report, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from remote.contract import untrusted_json
 from remote.contract.events import Metric
 from remote.contract.jobs import Status
-from remote.control.console import print_table, say
+from remote.control.console import print_table, tell
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.report import pulled_path
 from remote.control.runs.state import RunState, StageState
@@ -39,10 +39,10 @@ def _show_training(ledger: Ledger, state: StageState) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     losses = [metric.loss for metric in map(Metric.from_line, lines) if metric.loss is not None]
     if losses:
-        say(f"\nloss  {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}", "bold")
+        tell(f"\nloss  {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}", "bold")
     curve = state.outputs.get("curve")
     if curve and (picture := pulled_path(ledger, state.label, curve)).exists():
-        say(f"      picture: {picture}")
+        tell(f"      picture: {picture}")
 
 
 def _show_answers(ledger: Ledger, state: StageState) -> None:
@@ -55,15 +55,15 @@ def _show_answers(ledger: Ledger, state: StageState) -> None:
     for name, title in (("exact_match", "exact match"), ("f1", "F1")):
         gain = values.get(f"{name}_gain")
         before = "" if gain is None else f"{values[name] - gain:.2f} -> "
-        say(f"{title:>12}: {before}{values[name]:.2f}  over {values['rows']} held-out rows", "bold green")
+        tell(f"{title:>12}: {before}{values[name]:.2f}  over {values['rows']} held-out rows", "bold green")
 
 
 def _show_model(ledger: Ledger, state: StageState) -> None:
     name, prompt = state.outputs["model"]["value"], state.values["prompt"]
     body = json.dumps({"model": name, "prompt": prompt, "stream": False})
-    say("\nthe model stands in Ollama; talk to it:", "bold")
-    say(f"  ./inv model.ask {name} {shlex.quote(prompt)}")
-    say(f"  curl {state.values['url']}/api/generate -d {shlex.quote(body)}")
+    tell("\nthe model stands in Ollama; talk to it:", "bold")
+    tell(f"  ./inv model.ask {name} {shlex.quote(prompt)}", whole=True)
+    tell(f"  curl {state.values['url']}/api/generate -d {shlex.quote(body)}", whole=True)
 
 
 def _load_answers(path: Path) -> list[dict[str, Any]]:

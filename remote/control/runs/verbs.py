@@ -49,6 +49,7 @@ Made = tuple[dict[str, Reference], dict[str, Any]]
 
 def preflight(task: Task) -> Made:
     """Run every check on the box in one round trip; raises PreflightFailed when one fails."""
+    from remote.control.console import aside
     from remote.control.runs.preflight import preflight as run_preflight
     from remote.control.runs.preflight import require, show
 
@@ -56,7 +57,8 @@ def preflight(task: Task) -> Made:
     paths = {name: session.path_on_box(reference) for name, reference in task.inputs.items()}
     session.deploy()
     report = run_preflight(session.transport, session.box, task.stage.recipe or {}, paths, storage=task.inventory.storage.bucket)
-    show(report)
+    with aside():
+        show(report, whole=False)
     require(report, session.transport.where, f"mend what the table names, then ./inv resume {task.ledger.run_id}")
     return {}, {"failures": report.failures, "warnings": report.warnings}
 

@@ -69,7 +69,7 @@ def producer_of(value: Any, run: RunState) -> str | None:
         return None
     label, output = value.split(".")
     stage = next((stage for stage in run.plan.stages if stage.label == label), None)
-    return label if stage and (stage.signature.any_input or output in stage.signature.outputs) else None
+    return label if stage and output in (stage.wiring if stage.signature.any_input else stage.signature.outputs) else None
 
 
 def outputs_of_job(state: JobState, box: str) -> dict[str, Reference]:

@@ -1,7 +1,6 @@
 """An account on a terminal or in a file, on standard output: it is what was asked for."""
 
-import sys
-
+from remote.control import console
 from remote.control.printable import plain
 from remote.control.secrets import masked
 from remote.control.telemetry.account import Account, line_of
@@ -31,5 +30,4 @@ def _cut(line: str) -> str:
 
 def show(account: Account, minutes: str) -> None:
     """Print it."""
-    sys.stdout.write(text(account, minutes) + "\n")
-    sys.stdout.flush()
+    console.write(f"{text(account, minutes)}\n")

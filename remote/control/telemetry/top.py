@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from remote.control import json_text
-from remote.control.console import console, ended_well
+from remote.control.console import ended_well, output, print_json_line
 from remote.control.errors import WindlassError
 from remote.control.telemetry import keys, screen
 from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot
@@ -35,7 +34,7 @@ def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
 
 def is_live() -> bool:
     """Whether there is a terminal to show a screen on, and to press q at."""
-    return console().is_terminal and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
+    return output().is_terminal and sys.stdin.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def views(inventory: "Inventory", names: Sequence[str]) -> list[View]:
@@ -52,10 +51,10 @@ def watch(inventory: "Inventory", names: Sequence[str]) -> None:
         ended_well(),
         _watching(inventory, names) as watcher,
         keys.pressed() as key,
-        Live(console=console(), screen=True, auto_refresh=False) as live,
+        Live(console=output(), screen=True, auto_refresh=False) as live,
     ):
         while key(_KEY_SECONDS) not in _ENDS:
-            live.update(screen.tables(watcher.views(), console().width), refresh=True)
+            live.update(screen.tables(watcher.views(), output().width), refresh=True)
 
 
 def tell(inventory: "Inventory", names: Sequence[str], every_seconds: float) -> None:
@@ -65,7 +64,7 @@ def tell(inventory: "Inventory", names: Sequence[str], every_seconds: float) -> 
         while not watcher.is_whole() and time.monotonic() < deadline:
             time.sleep(0.05)
         while True:
-            print(json_text.line(screen.records(watcher.views())), flush=True)
+            print_json_line(screen.records(watcher.views()))
             time.sleep(every_seconds)
 
 

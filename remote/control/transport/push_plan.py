@@ -18,17 +18,17 @@ def plan_of(selection: Selection, release: Release) -> dict[str, Any]:
 
 def show(selection: Selection, release: Release) -> None:
     """Two tables, the largest first; Windlass's own code is one row."""
-    from remote.control.console import print_table, say
+    from remote.control.console import print_table, say, tell
 
     code = [each for each in selection.goes if not each.name.startswith(f"{FILES}/")]
     others = sorted((each for each in selection.goes if each.name.startswith(f"{FILES}/")), key=lambda each: -each.size)
     rows = [("remote/", len(code), sized(sum(each.size for each in code)), "Windlass's code"), *map(_row, others[:_SHOWN])]
     print_table(f"release {release.digest[:12]}: what goes", ("name", "files", "size", "why"), rows)
     if len(others) > _SHOWN:
-        say(f"and {len(others) - _SHOWN} smaller ones: `./inv deploy --plan --json` names them all")
+        tell(f"and {len(others) - _SHOWN} smaller ones: `./inv deploy --plan --json` names them all")
     stays = sorted(_all_that_stays(selection), key=lambda each: -each.size)
     print_table("what stays", ("name", "files", "size", "why"), [(each.name, each.files, sized(each.size), each.why) for each in stays])
-    say(f"{counted(len(selection.goes), 'file')}, {sized(selection.size)}; what the box has already is not sent again")
+    tell(f"{counted(len(selection.goes), 'file')}, {sized(selection.size)}; what the box has already is not sent again")
     for warning in selection.warnings:
         say(f"warning: {warning}", "yellow")
 

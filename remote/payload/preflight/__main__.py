@@ -5,7 +5,7 @@ import sys
 import time
 
 from remote.contract.checks import Check, Verdict, judge
-from remote.contract.golden import GOLDEN, deviations, shown
+from remote.contract.golden import BASE, GOLDEN, deviations, shown
 from remote.payload.preflight import data, host, model, storage
 from remote.payload.preflight.environment import Probe
 from remote.payload.preflight.request import Request
@@ -23,7 +23,10 @@ def main() -> None:
 
 
 def golden(request: Request) -> list[Check]:
-    """The recipe against the golden configuration: each deviation by name."""
+    """The recipe against the golden configuration: each deviation by name. For another base than that one's it says nothing."""
+    name = str((request.recipe.get("base") or {}).get("name") or GOLDEN[BASE])
+    if name != GOLDEN[BASE]:
+        return [Check("golden configuration", f"the base is {name}", f"only told of {GOLDEN[BASE]}", Verdict.SKIP, "")]
     found = deviations(request.recipe)
     if not found:
         return [judge(True, "golden configuration", f"all {len(GOLDEN)} values", "no deviation", "")]

@@ -69,14 +69,12 @@ def available_bytes() -> int:
 
 
 def gpu(request: Request) -> list[Check]:
-    """The GPU, its free memory and its compute capability. None at all is a warning where the recipe computes on the CPU."""
+    """The GPU, its free memory and its compute capability. None at all is right where the recipe computes on the CPU."""
     found = gpus()
     if isinstance(found, str) or not found:
         why = found if isinstance(found, str) else "none"
         if request.device == "cpu":
-            return [
-                Check("gpu", why, "none needed", Verdict.WARN, "the recipe says `device: cpu`: expect minutes where a GPU takes seconds")
-            ]
+            return [Check("gpu", why, "none: the recipe says `device: cpu`", Verdict.OK, "")]
         remedy = "use a box with a GPU (`./inv preflight --box NAME`), or write `device: cpu` in the recipe"
         return [Check("gpu", why, "an NVIDIA GPU with its driver", Verdict.FAIL, remedy)]
     first = found[0]

@@ -1,35 +1,44 @@
-"""Every `./inv ...` that a person is told to type exists: in the code, the templates, the docs, with its words and flags."""
+"""Every `./inv ...` that a person is told to type: in the code, the templates, the docs. Each is understood as it stands, with its words,
+flags and values; those that only tell something are typed, in a fresh project."""
 
-import copy
 import re
+import shlex
 from pathlib import Path
 
 import pytest
-from invoke.program import Program
 
 import tasks
+from remote.contract.exits import Exit
+from remote.control.commands import command_line
+from tests.integration.typed import typed
 
 ROOT = Path(tasks.__file__).parent
 PLACES = ("remote/**/*.py", "templates/*", "docs/*.md", "*.md", "benchmarks/*.md", "data/*.md", "playbooks/**/*.yaml", "inventory.yaml")
-COMMAND = re.compile(r"\./inv +([^`\"'\n#|;]+)")
-PLACEHOLDER = re.compile(r"\[?[A-Z]+\]?|\{.*")
+COMMAND = re.compile(r"(?:\./|[`(])inv +((?:\{[^}]*\}|'[^'\n]*'|\"[^\"\n`]+\"|[^`\"'\n#|;&>])+)")
+PLACEHOLDER = re.compile(r"\[?[A-Z][A-Z,_]*\]?|NAME-\d")
+TREE = command_line.commands_of(tasks.ns)
 
-
-def flags_of(arguments) -> set[str]:
-    """The flags as they are typed: `--dry-run`, `-d`."""
-    names = [name.replace("_", "-") for argument in arguments for name in argument.names]
-    return {f"--{name}" if len(name) > 1 else f"-{name}" for name in names}
+CHEAP = {"check", "config", "--list", "--help", "--version", "runs", "help"}
+"""Commands that are typed for real wherever they stand: they read files alone. (Those of a box or a run need one.)"""
 
 
 def words_of(text: str) -> list[str]:
-    """The words of one command, up to where its sentence goes on: after a comma, a full stop, a bracket, a wide gap."""
+    """The words of one command, up to where its sentence goes on: after a comma, a full stop, a bracket, a wide gap. Quotes keep words
+    together; in code, so do the braces of an f-string."""
+    text = re.sub(r"\{[^}]*\}", lambda found: found[0].replace(" ", "").replace("'", "").replace('"', ""), text)
     words = []
-    for word in re.split(r" {2,}", text.strip())[0].split():
-        bare = word.rstrip(",.:)")
-        words.append(bare)
+    for word in re.findall(r"(?:\{[^}]*\}|\"[^\"]*\"|'[^']*'|\S)+", re.split(r" {2,}", text.strip())[0]):
+        bare = word.rstrip(",.:)\\") if word != "..." else ""
+        words.append(bare.strip("'\""))
         if bare != word:
             break
     return [word for word in words if word]
+
+
+def typed_as(words: list[str]) -> list[str]:
+    """A real word for each placeholder: `[RUN or BOX ...]` and `[NAME]` may be left out, and are."""
+    text = re.sub(r"\[[^]]*\]", "", " ".join(f"'{word}'" if " " in word else word for word in words))
+    return [re.sub(r"\{[^}]*\}", "some", PLACEHOLDER.sub("some", word)) for word in shlex.split(text.replace("[", "").replace("]", ""))]
 
 
 def told() -> list[tuple[str, list[str]]]:
@@ -41,28 +50,22 @@ def told() -> list[tuple[str, list[str]]]:
 
 def problem_of(words: list[str]) -> str:
     """What is wrong with a command; empty when nothing is."""
-    verb, *rest = words
-    if verb.startswith("-"):
-        return "" if verb in flags_of(Program().core_args()) | flags_of(Program().task_args()) else f"Invoke has no flag {verb}"
-    if PLACEHOLDER.fullmatch(verb):
+    if PLACEHOLDER.fullmatch(words[0]) or words[0].startswith("{") or words[0] == "--list":  # (of a group, which code fills in)
         return ""
-    if verb not in tasks.ns.task_names:
-        return f"there is no command {verb}"
-    task = copy.copy(tasks.ns[verb])
-    task.help = dict(task.help)  # Invoke takes the helps out as it reads them
-    arguments = task.get_arguments()
-    if unknown := [word for word in rest if re.match(r"--?[a-z]", word) and word not in flags_of(arguments) | {"--help"}]:
-        return f"{verb} has no {', '.join(unknown)}"
-    if rest and PLACEHOLDER.fullmatch(rest[0]) and not any(argument.positional for argument in arguments):
-        return f"{verb} takes no word, such as {rest[0]}"
+    try:
+        command_line.understood(typed_as(words), TREE)
+    except command_line.CommandLineError as error:
+        # A sentence names a command, `./inv train`, without all that it needs; with one word of it, it must have all.
+        return "" if " needs " in error.what and len(words) == 1 else f"{error.what} ({error.remedy})"
     return ""
 
 
 COMMANDS = told()
+TYPED = sorted({tuple(typed_as(words)) for _, words in COMMANDS if words[0] in CHEAP and "{" not in " ".join(words)})
 
 
 def test_they_were_found():
-    assert len(COMMANDS) > 100
+    assert len(COMMANDS) > 250
     assert {"docs/aws.md", "remote/control/cloud/boxes.py", "README.md"} <= {where.split(":")[0] for where, _ in COMMANDS}
 
 
@@ -71,17 +74,36 @@ def test_the_command_exists(where, words):
     assert not (problem := problem_of(words)), f"{where}: ./inv {' '.join(words)}: {problem}"
 
 
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A fresh one, with the box of README.md."""
+    folder = tmp_path_factory.mktemp("project")
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (folder / "inventory.yaml").write_text(f"default_box: demo\n{yaml}  demo: {{provider: embedded}}\n")
+    return folder
+
+
+@pytest.mark.parametrize("words", TYPED, ids=" ".join)
+def test_what_only_tells_is_typed(project, words):
+    done = typed(*("demo" if word == "some" and words[0] in ("check", "--help", "help") else word for word in words), project=project)
+    assert done.returncode in (0, Exit.CONFIG if "some" in words else 0), done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("start demo", ""),
         ("start {box.name} --dry-run", ""),
         ("logs RUN -f", ""),
-        ("begin demo", "there is no command begin"),
-        ("start demo --force", "start has no --force"),
-        ("demo RUN", "demo takes no word, such as RUN"),
-        ("--lost", "Invoke has no flag --lost"),
+        ("logs [RUN or BOX ...] -f", ""),
+        ("train", ""),
+        ("begin demo", "there is no command `begin`"),
+        ("start demo --force", "`start` has no flag --force"),
+        ("demo RUN", "`demo` takes no word"),
+        ("start NAME --wait", "--wait of `start` needs a value"),
+        ("train --recipe demo", "`train` needs DATA"),
+        ("--lost", "there is no flag --lost"),
     ],
 )
 def test_what_does_not_exist_is_noticed(text, problem):
-    assert problem_of(words_of(text)) == problem
+    assert problem_of(words_of(text)).startswith(problem) and bool(problem_of(words_of(text))) == bool(problem)

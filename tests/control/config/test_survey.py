@@ -45,4 +45,4 @@ def test_the_command_exits_with_10_and_says_file_and_line(tmp_path):
 
 def test_the_command_says_ok(tmp_path):
     answer = _inv(tmp_path, "check")
-    assert (answer.returncode, answer.stderr[:3]) == (0, "ok:"), answer.stderr
+    assert (answer.returncode, answer.stdout[:3]) == (0, "ok:"), answer.stderr

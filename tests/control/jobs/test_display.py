@@ -44,6 +44,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
     output = io.StringIO()
     console = Console(file=output, width=160, force_terminal=True, color_system=None, legacy_windows=False)
     monkeypatch.setattr(display, "console", lambda: console)
+    monkeypatch.setattr("remote.control.console.console", lambda: console)
     monkeypatch.setenv("TERM", "xterm")
     with display.display_for("train") as live:
         live.metric(METRIC)

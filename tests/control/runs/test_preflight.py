@@ -74,7 +74,7 @@ def test_a_failing_check_is_exit_40_and_named(capsys):
     assert error.value.to_json()["failures"] == 1
     require(Report(report.checks[1:], 0.1), "box x", "mend it")
     show(report)
-    assert "free space" in capsys.readouterr().err
+    assert "free space" in capsys.readouterr().out
 
 
 def test_thresholds_follow_the_recipe():

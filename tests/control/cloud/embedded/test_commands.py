@@ -39,18 +39,17 @@ def test_faults_are_injected_shown_and_taken_back(capsys):
         assert json.loads(capsys.readouterr().out) == [{"kind": "capacity", "zone": "us-east-1a"}]
         cloud.fault(Context(), kind="capacity", zone="us-east-1a", count="2")
         cloud.fault(Context(), kind="throttle")
-        assert "1 fault injected; capacity zone us-east-1a count 2" in capsys.readouterr().err
+        assert "1 fault injected; capacity zone us-east-1a count 2" in capsys.readouterr().out
         cloud.fault(Context(), json=True)
         standing = json.loads(capsys.readouterr().out)
         assert [(each["kind"], each["count"]) for each in standing] == [("capacity", 2), ("throttle", None)]
         cloud.fault(Context(), kind="throttle", clear=True, dry_run=True)
         cloud.fault(Context(), kind="capacity", clear=True)
+        assert "1 fault would be taken back; throttle" in capsys.readouterr().out
         cloud.fault(Context(), json=True)
-        told = capsys.readouterr()
-        assert "1 fault would be taken back; throttle" in told.err
-        assert [each["kind"] for each in json.loads(told.out)] == ["throttle"]
+        assert [each["kind"] for each in json.loads(capsys.readouterr().out)] == ["throttle"]
         cloud.fault(Context(), clear=True)
-        assert "1 fault taken back" in capsys.readouterr().err
+        assert "1 fault taken back" in capsys.readouterr().out
     finally:
         cloud.down(Context())
 

@@ -1,0 +1,37 @@
+"""`./inv WORDS...`. The wrapper blocks Ctrl-C until it can be answered in one line, not by a traceback from the midst of an import."""
+
+import signal
+import sys
+
+_INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run what was typed; the exit code."""
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        return _run()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever presses it again does not want to wait for a clean end
+        sys.stderr.write("interrupted; nothing was undone\n")
+        return _INTERRUPTED
+
+
+def _run() -> int:
+    # A name that this terminal's encoding does not have is no reason to fail.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    from invoke import Exit
+
+    import tasks
+    from remote.control.commands import program
+
+    try:
+        program.run(sys.argv[1:], tasks.ns)
+    except Exit as leave:
+        return int(leave.code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

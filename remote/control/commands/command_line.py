@@ -1,0 +1,234 @@
+"""What a person typed after `./inv`, understood before Invoke sees it: a function of the words and the commands there are.
+
+It refuses what is off with the words that were meant, spells groups and help as Invoke does (`cloud down` is `cloud.down`, `logs --help` is
+`--help logs`), and hands all that follows a box's name after `ssh` on as one line for the box's shell.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from remote.contract.exits import Exit
+from remote.control.errors import WindlassError
+from remote.control.suggestion import suggestion
+
+OVERVIEW, VERSION, INVOKE = "overview", "version", "invoke"
+
+_HELP = ("--help", "-h")
+_OF_ALL = ("--list", "--help", "--version")
+_INVOKES_OWN = ("--list", "-l", "--list-depth", "--list-format", "--complete", "--print-completion-script")
+
+
+class CommandLineError(WindlassError):
+    """The command line is off."""
+
+    exit_code = Exit.USAGE
+
+
+@dataclass(frozen=True)
+class Command:
+    """What may stand behind a command: `flags` as they are typed, with whether each takes a value (`None`: it may)."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    needed: int = 0
+    takes_many: bool = False
+    flags: Mapping[str, bool | None] = field(default_factory=dict)
+    rest: str = ""
+    """The flag that gets all words behind the first one, as a line for a shell."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be done: show the overview or the version, or have Invoke run `words`."""
+
+    kind: str
+    words: list[str]
+
+
+def understood(typed: Sequence[str], commands: Mapping[str, Command]) -> Request:
+    """What these words ask for. Raises CommandLineError for words that ask for nothing there is."""
+    words = _grouped(list(typed), commands)
+    if not words or words in (["--help"], ["-h"], ["help"]):
+        return Request(OVERVIEW, [])
+    if words[0] in ("--version", "-V"):
+        return Request(VERSION, [])
+    if words[0] in (*_HELP, "help"):
+        return Request(INVOKE, ["--help", _command(_grouped(words[1:], commands), commands).name])
+    if words[0].partition("=")[0] in _INVOKES_OWN:
+        return Request(INVOKE, _checked_list(words, commands))
+    if words[0].startswith("-"):
+        raise _no_flag(f"there is no flag {words[0]} before a command", words[0], _OF_ALL, "`./inv --list` shows the commands")
+    return Request(INVOKE, ["--list", words[0]] if words[0] in _groups(commands) else _all_read(words, commands))
+
+
+def _checked_list(words: list[str], commands: Mapping[str, Command]) -> list[str]:
+    named = words[1:] if words[0] in ("--list", "-l") else []
+    if named and not named[0].startswith("-") and named[0] not in (groups := _groups(commands)):
+        remedy = suggestion(named[0], groups) or f"one of {', '.join(sorted(groups))}"
+        raise CommandLineError(f"there is no group `{named[0]}`", remedy=remedy)
+    return words
+
+
+def _all_read(words: list[str], commands: Mapping[str, Command]) -> list[str]:
+    told: list[str] = []
+    while words:
+        reading = _Reading(_command(words, commands), words[1:], commands)
+        if reading.wants_help:
+            return ["--help", reading.command.name]
+        told += [reading.command.name, *reading.told]
+        words = _grouped(reading.left, commands)
+    return told
+
+
+def commands_of(tree: Any) -> dict[str, Command]:
+    """The commands of a tree of Invoke's tasks, by their names."""
+    return {name: _of_task(name, tree[name]) for name in tree.task_names}
+
+
+def usage(command: Command) -> str:
+    """`Usage: ./inv ssh [NAME] [-- COMMAND ...] [FLAGS]`."""
+    words = [_placeholder(name) if number < command.needed else f"[{_placeholder(name)}]" for number, name in enumerate(command.words)]
+    if command.takes_many:
+        words[-1] = f"{words[-1][:-1]} ...]"
+    rest = ["[-- COMMAND ...]"] if command.rest else []
+    return " ".join(["Usage: ./inv", command.name, *words, *rest, *(["[FLAGS]"] if command.flags else [])])
+
+
+def _of_task(name: str, task: Any) -> Command:
+    helps = dict(task.help)  # Invoke takes the helps out as it reads them
+    arguments = task.get_arguments()
+    task.help = helps
+    flags: dict[str, bool | None] = {}
+    for argument in arguments:
+        takes = None if argument.optional else bool(argument.takes_value)
+        flags |= {f"--{word}" if len(word) > 1 else f"-{word}": takes for word in argument.names}
+        if argument.kind is bool and argument.default is True:
+            flags[f"--no-{argument.names[0]}"] = False
+    words = [argument for argument in arguments if argument.positional]
+    needed = sum(argument.default is None and not argument.optional for argument in words)
+    takes_many = bool(words) and words[-1].kind is tuple
+    return Command(name, tuple(argument.names[0] for argument in words), needed, takes_many, flags, getattr(task, "rest", ""))
+
+
+def _groups(commands: Mapping[str, Command]) -> set[str]:
+    return {name.split(".")[0] for name in commands if "." in name}
+
+
+def _grouped(words: list[str], commands: Mapping[str, Command]) -> list[str]:
+    """`cloud down` as `cloud.down`."""
+    is_pair = len(words) > 1 and words[0] in _groups(commands) and not words[1].startswith("-")
+    return [f"{words[0]}.{words[1]}", *words[2:]] if is_pair else words
+
+
+def _command(words: Sequence[str], commands: Mapping[str, Command]) -> Command:
+    word = words[0] if words else ""
+    if word in commands:
+        return commands[word]
+    group, _, _rest = word.partition(".")
+    if group in _groups(commands):
+        known = [name for name in commands if name.startswith(f"{group}.")]
+        where = f"`./inv --list {group}` shows those of {group}"
+    else:
+        known, where = list(commands), "`./inv --list` shows the commands"
+    by_last = {name.split(".")[-1]: name for name in known}
+    meant = suggestion(word, known, most=3) or (f"did you mean `{by_last[word]}`?" if word in by_last else "")
+    raise CommandLineError(f"there is no command `{word}`", remedy=f"{meant} {where}".strip())
+
+
+def _no_flag(what: str, flag: str, known: Iterable[str], where: str) -> CommandLineError:
+    meant = suggestion(flag.partition("=")[0], [name for name in known if name.startswith("--")], most=2)
+    return CommandLineError(what, remedy=f"{meant} {where}".strip())
+
+
+class _Reading:
+    """One command with its words and flags: `told` is for Invoke, `left` the words of the next command."""
+
+    def __init__(self, command: Command, words: list[str], commands: Mapping[str, Command]) -> None:
+        self.command, self.told, self.left = command, list[str](), list(words)
+        self.wants_help = False
+        self._count, self._commands, self._given = 0, commands, set[str]()
+        while self.left and not self.wants_help and self._takes(self.left[0]):
+            pass
+        if not self.wants_help:
+            self._require_all()
+
+    def _takes(self, word: str) -> bool:
+        """Take the next word, with its value where it has one; False where it begins the next command."""
+        if self.command.rest and (word == "--" or (self._count and word not in (*self.command.flags, *_HELP))):
+            self._take_rest()
+        elif word in _HELP:
+            self.wants_help = True
+        elif word == "--":
+            del self.left[0]
+        elif word.startswith("-") and len(word) > 1:
+            self._take_flag(word)
+        elif self._count < len(self.command.words) or self.command.takes_many:
+            self._count += 1
+            self._take(1)
+        elif word in self._commands or word in _groups(self._commands):
+            return False
+        else:
+            raise self._too_many(word)
+        return True
+
+    def _take(self, count: int) -> None:
+        self.told += self.left[:count]
+        del self.left[:count]
+
+    def _take_rest(self) -> None:
+        words = self.left[1:] if self.left[0] == "--" else self.left
+        self.left = []
+        if words:
+            # One word is a line as the box's shell takes it, `df -h | tail -1`; several are a program and its words, each kept whole.
+            self.told += [self.command.rest, words[0] if len(words) == 1 else shlex.join(words)]
+
+    def _take_flag(self, word: str) -> None:
+        name = self._flag_of(word)
+        self._given.add(name)
+        takes = self.command.flags[name]
+        if takes is False and "=" in word:
+            raise CommandLineError(f"{name} of `{self.command.name}` takes no value", remedy=self._see())
+        has_value = "=" in word or not word.endswith(name[-1] if len(name) == 2 else name)
+        if not takes or has_value:
+            self._take(1)
+        elif len(self.left) < 2 or self.left[1] in self.command.flags:
+            raise CommandLineError(f"{name} of `{self.command.name}` needs a value", remedy=self._see())
+        else:
+            self._take(2)
+
+    def _flag_of(self, word: str) -> str:
+        """The flag that decides whether a value follows: of letters, `-yq`, the first that takes one, else the last."""
+        name = word.partition("=")[0]
+        letters = [name] if word.startswith("--") else [f"-{letter}" for letter in name[1:]]
+        for flag in letters:
+            if flag not in self.command.flags:
+                raise self._unknown(flag)
+            if self.command.flags[flag] is not False:
+                return flag
+        return letters[-1]
+
+    def _unknown(self, flag: str) -> CommandLineError:
+        return _no_flag(f"`{self.command.name}` has no flag {flag}", flag, self.command.flags, self._see())
+
+    def _too_many(self, word: str) -> CommandLineError:
+        named = " ".join(map(_placeholder, self.command.words))
+        takes = f"takes only {named}" if named else "takes no word"
+        meant = suggestion(word, self._commands, most=2)
+        return CommandLineError(f"`{self.command.name}` {takes}: what is `{word}`?", remedy=f"{meant} {self._see()}".strip())
+
+    def _require_all(self) -> None:
+        by_flag = {name for name in self.command.words if f"--{name}" in self._given}
+        lacking = [name for name in self.command.words[: self.command.needed][self._count :] if name not in by_flag]
+        if lacking and self._count + len(by_flag) < self.command.needed:
+            words = " ".join(map(_placeholder, lacking))
+            what = f"`{self.command.name}` needs {words}"
+            raise CommandLineError(what, remedy=f"`./inv {self.command.name} {words}`; {self._see()}")
+
+    def _see(self) -> str:
+        return f"`./inv {self.command.name} --help` explains it"
+
+
+def _placeholder(name: str) -> str:
+    return name.upper()

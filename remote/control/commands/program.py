@@ -1,0 +1,65 @@
+"""Invoke as `./inv` runs it: our words for help and lists, and no letters that mean something else before a command than behind it."""
+
+import inspect
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from invoke import Program
+
+from remote.control import console
+from remote.control.commands import command_line, overview
+from remote.control.commands.verb import answered
+
+_LETTERS = ("h", "l", "V")
+
+
+class Inv(Program):  # type: ignore[misc]
+    """The program behind `./inv`."""
+
+    def core_args(self) -> list[Any]:
+        """Invoke's, by their long names; a letter where it has no other meaning."""
+        arguments: list[Any] = super().core_args()
+        for argument in arguments:
+            argument.names = tuple(name for name in argument.names if len(name) > 1 or name in _LETTERS)
+        return arguments
+
+    def list_flat(self) -> None:
+        """All commands, or those of a group, by their whole names."""
+        root = f"{self.list_root}." if self.list_root else ""
+        names = sorted(name for name in self.collection.task_names if name.startswith(root))
+        self.print_columns([(name, (inspect.getdoc(self.collection[name]) or "").partition("\n")[0]) for name in names])
+
+    def print_columns(self, tuples: Sequence[tuple[str, str | None]]) -> None:
+        """Names with what they mean: folded to a terminal, and one line each where there is none."""
+        first = max((len(name) for name, _ in tuples), default=0)
+        width = max(shutil.get_terminal_size().columns - first - 5, 20) if sys.stdout.isatty() else 10_000
+        for name, meaning in tuples:
+            lines = textwrap.wrap(meaning or "", width) or [""]
+            console.write(f"  {name:<{first}}  {lines[0]}".rstrip() + "\n")
+            console.write("".join(f"{'':<{first + 4}}{line}\n" for line in lines[1:]))
+
+    def print_task_help(self, name: str) -> None:
+        """What one command does, and its words and flags."""
+        command = command_line.commands_of(self.collection)[name]
+        flags = self.parser.contexts[name].help_tuples()
+        console.write(f"{command_line.usage(command)}\n\n{inspect.getdoc(self.collection[name])}\n\n")
+        if flags:
+            self.print_columns(flags)
+
+
+def run(typed: Sequence[str], tree: Any) -> None:
+    """Do what was typed; leaves as Invoke does, by SystemExit or its Exit."""
+    with answered("--json" in typed):
+        request = command_line.understood(typed, command_line.commands_of(tree))
+        if request.kind == command_line.OVERVIEW:
+            console.write(f"{overview.text()}\n")
+        elif request.kind == command_line.VERSION:
+            console.write(f"Windlass {overview.version()}\n")
+    if request.kind == command_line.INVOKE:
+        # Invoke keeps no bytecode unless it is told to, and would compile all of Windlass at each call.
+        own = [] if os.environ.get("PYTHONDONTWRITEBYTECODE") else ["--write-pyc"]
+        Inv(namespace=tree, binary="./inv").run(["./inv", *own, *request.words])
