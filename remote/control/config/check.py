@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from remote.contract.chat_templates import WITHOUT
+from remote.contract.dataset_file import EXPECTED, Refusal, first_refusal
 from remote.contract.stages import STAGES, Stage
 from remote.control import project
 from remote.control.config import base_model, explain
@@ -18,6 +20,9 @@ from remote.control.config.source import Keys, Source
 from remote.control.errors import ConfigError, Finding
 
 _REFERENCE = re.compile(r"([a-z0-9][a-z0-9-]*)\.([A-Za-z0-9_]+)")
+ROWS = ("dataset", "held_out", "train", "val")
+"""Inputs of stages that are rows."""
+
 _FILE_ENDINGS = {"json", "jsonl", "csv", "yaml", "yml", "txt", "gguf", "safetensors", "gz", "zip", "tar"}
 
 
@@ -118,6 +123,14 @@ class _Stage:
             self._find(
                 ("recipe",), f"`{self.entry.recipe}` has no `pretraining:`", "the shape of the model to pre-train", "add the section"
             )
+        elif loaded and signature.name in ("preflight", "train", "evaluate") and "base" not in self.entry.with_:
+            self._check_template(loaded)
+
+    def _check_template(self, recipe: Recipe) -> None:
+        if recipe.base.name in WITHOUT and not recipe.base.chat_template:
+            what = f"`base.name: {recipe.base.name}` brings no chat template"
+            remedy = "add `chat_template: mistral-v3` below `base:`"
+            self.found.append(Finding(recipe.where("base", "name"), what, "`base.chat_template` in the recipe", remedy))
 
     def _check_wiring(self, signature: Stage) -> None:
         known = (*signature.inputs, *signature.optional, *signature.options)
@@ -150,6 +163,13 @@ class _Stage:
                 "a file in the project, or `stage.output`",
                 self._makers(key),
             )
+        elif key in ROWS:
+            self._check_rows(key, value)
+
+    def _check_rows(self, key: str, value: str) -> None:
+        """A file that is no JSON Lines at all is found here, before a box costs anything."""
+        if refused := refusal_of(project.find_file(value)):
+            self._find(("with", key), f"`{key}: {value}`: {refused}", EXPECTED, refused.remedy)
 
     def _is_reference(self, match: re.Match[str], value: str) -> bool:
         return match[1] in self.playbook.stages or (match[2] not in _FILE_ENDINGS and not project.find_file(value).exists())
@@ -214,6 +234,14 @@ class _Stage:
         if name == "base":
             return "set `base.path` in the recipe, list its `base.name` under `models:` of the box, or add `base: box:/path/of/the/model`"
         return f"name a file, or put a stage that makes `{name}` before"
+
+
+def refusal_of(path: Path) -> Refusal | None:
+    """Why a file of the laptop can be no dataset. One that cannot be read is a matter for the push, which says so."""
+    try:
+        return first_refusal(path)
+    except OSError:
+        return None
 
 
 def load(playbook: Playbook, label: str) -> Recipe | ConfigError | None:
