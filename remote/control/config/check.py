@@ -127,7 +127,7 @@ class _Stage:
             self._check_template(loaded)
 
     def _check_template(self, recipe: Recipe) -> None:
-        if recipe.base.name in WITHOUT and not recipe.base.chat_template:
+        if recipe.base.name in WITHOUT and not (recipe.base.path or recipe.base.chat_template):
             what = f"`base.name: {recipe.base.name}` brings no chat template"
             remedy = "add `chat_template: mistral-v3` below `base:`"
             self.found.append(Finding(recipe.where("base", "name"), what, "`base.chat_template` in the recipe", remedy))

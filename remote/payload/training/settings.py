@@ -10,6 +10,8 @@ from remote.payload.job import StageFailed
 
 _FREE = ("device", "base_name", "checkpoint_every", "validate_every", "recompute", "batch", "accumulation")
 
+_UNREAD = "the recipe lacks a value, or has one unknown here"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -61,9 +63,7 @@ class Settings:
                 **(recipe.get("training") or {}),
             )
         except (KeyError, TypeError) as error:
-            raise StageFailed(
-                Cause.CONFIG, "the recipe lacks a value, or has one unknown here", str(error), "compare it with the shipped recipes"
-            ) from None
+            raise StageFailed(Cause.CONFIG, _UNREAD, str(error), "compare it with the shipped recipes") from None
         settings._check()
         return settings
 
@@ -125,7 +125,8 @@ def refuse_unknown(recipe: dict[str, Any]) -> None:
         if name not in keys:
             close = get_close_matches(str(name), keys, 1)
             remedy = f"write `{close[0]}`, or remove it" if close else "remove it"
-            raise StageFailed(Cause.CONFIG, f"{place} has the unknown key `{name}`", f"expected {', '.join(keys)}", remedy)
+            why = f"{place} has the unknown key `{name}`; expected {', '.join(keys)}"
+            raise StageFailed(Cause.CONFIG, _UNREAD, why, remedy)
 
 
 def chat_template_of(recipe: dict[str, Any]) -> str | None:
