@@ -134,7 +134,7 @@ def newest_checkpoint(paths: JobPaths) -> Path | None:
 def _is_whole(folder: Path) -> bool:
     try:
         files: dict[str, str] = json.loads((folder / "manifest.json").read_text())["files"]
-        return all(digest.of_file(folder / name) == expected for name, expected in files.items())
+        return bool(files) and all(digest.of_file(folder / name) == expected for name, expected in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
