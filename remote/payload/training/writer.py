@@ -60,7 +60,8 @@ class Writer:
         return checkpoint.folder_of(self._checkpoints, trainer.position.step)
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint on the disk."""
+        """The newest whole checkpoint, once the one in the background is on the disk too."""
+        self._wait()
         found = checkpoint.newest(self._checkpoints, self._identity)
         return found.folder if found else None
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from transformers import AutoTokenizer
 
 from remote.contract import digest
@@ -342,7 +343,7 @@ def optimizer_hook(register, times):
 def test_out_of_memory_in_the_optimizer_s_step_does_the_step_again(make_job, compute_dtype):
     plain, hooked = (make_job(name, lora={"dropout": 0.0}, quantization={"compute_dtype": compute_dtype}) for name in ("plain", "hooked"))
     train.main(plain)
-    with optimizer_hook(torch.optim.optimizer.register_optimizer_step_pre_hook, 1):
+    with optimizer_hook(register_optimizer_step_pre_hook, 1):
         train.main(hooked)
     summary = json.loads(hooked.artifact("metrics.json").read_text())
     assert summary["steps"] == 6 and summary["micro_batch"] == 2
@@ -352,7 +353,7 @@ def test_out_of_memory_in_the_optimizer_s_step_does_the_step_again(make_job, com
 
 def test_an_optimizer_for_which_there_is_no_memory_ends_with_a_checkpoint_and_what_helps(make_job):
     job = make_job(training={"checkpoint_every": 50})
-    with optimizer_hook(torch.optim.optimizer.register_optimizer_step_pre_hook, 99), pytest.raises(StageFailed) as caught:
+    with optimizer_hook(register_optimizer_step_pre_hook, 99), pytest.raises(StageFailed) as caught:
         train.main(job)
     assert caught.value.cause is Cause.OUT_OF_MEMORY
     assert caught.value.what == "memory ran out with a single row, in the step of the optimizer"
@@ -364,7 +365,7 @@ def test_an_optimizer_for_which_there_is_no_memory_ends_with_a_checkpoint_and_wh
 
 def test_weights_that_have_moved_half_are_never_saved(make_job):
     job = make_job(training={"checkpoint_every": 1})
-    with optimizer_hook(torch.optim.optimizer.register_optimizer_step_post_hook, 1), pytest.raises(StageFailed) as caught:
+    with optimizer_hook(register_optimizer_step_post_hook, 1), pytest.raises(StageFailed) as caught:
         train.main(job)
     assert caught.value.what == "memory ran out while the optimizer was moving the weights"
     assert caught.value.kept == str(job.paths.checkpoints / "step-2")
