@@ -28,7 +28,7 @@ def write(folder: Path, model: Any, base: Path, settings: Settings, add_metadata
     config.inference_mode = True
     config.target_modules = sorted(config.target_modules)  # PEFT keeps a set, whose order is another in each process
     with atomic.making(folder) as partial:
-        write_tensors(partial / "adapter_model.safetensors", tensors, {"format": "pt"})
+        write_tensors(partial / "adapter_model.safetensors", tensors)
         config.save_pretrained(partial)
         _copy_tokenizer(base, partial, settings.chat_template)
         _check_reload(partial / "adapter_model.safetensors", tensors)

@@ -13,6 +13,7 @@ from typing import Any
 
 from remote.contract import atomic, digest, typed, untrusted_json
 from remote.contract.jobs import Cause
+from remote.payload.gguf.tensor_file import FLOATS, OTHERS, header_bytes
 from remote.payload.job import StageFailed
 
 KEPT = 2
@@ -102,11 +103,20 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file, whole or not at all."""
-    from safetensors.torch import save as serialised
+def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """A safetensors file, whole or not at all. The same tensors give the same bytes.
 
-    atomic.write_bytes(path, serialised({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=metadata))
+    Tensor by tensor: neither does a second copy stand in memory, nor is a training that goes on meanwhile held up by copying one.
+    """
+    import torch
+
+    names = {getattr(torch, name): dtype for dtype, name in {**FLOATS, **OTHERS}.items()}
+    # The widest first, as the format's own library has it: every tensor then begins at a multiple of its width.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    with atomic.writing(path) as file:
+        file.write(header_bytes({name: (names[tensor.dtype], tensor.shape) for name, tensor in ordered}))
+        for _, tensor in ordered:
+            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _newest_first(checkpoints: Path) -> list[Path]:

@@ -14,8 +14,8 @@ from remote.payload.gguf.reference import free_memory
 from remote.payload.training import checkpoint
 from remote.payload.training.trainer import Trainer
 
-_COPIES = 2
-"""What a checkpoint takes of the host's memory while it is written: its copy, and the same as the bytes of a file."""
+_ROOM = 1.2
+"""A copy of a checkpoint, and a fifth more of the host's memory, must be free for it to be written beside the training."""
 
 
 class Writer:
@@ -39,7 +39,7 @@ class Writer:
         self._wait()
         tensors = (trainer.parameters, trainer.optimizer_tensors())
         size = sum(tensor.nbytes for group in tensors for tensor in group.values())
-        if _COPIES * size > free_memory()[1]:
+        if _ROOM * size > free_memory()[1]:
             self.write(trainer)
             return
         adapter, optimizer = ({name: _copy(tensor) for name, tensor in group.items()} for group in tensors)

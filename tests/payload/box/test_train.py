@@ -501,7 +501,7 @@ def test_an_adapter_that_is_dead_in_all_layers_but_one_is_refused(make_job, monk
 
 
 def test_a_checkpoint_that_cannot_be_written_beside_the_training_ends_it(make_job, monkeypatch):
-    def full(path, tensors, metadata=None):
+    def full(path, tensors):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(checkpoint, "write_tensors", full)
@@ -517,11 +517,11 @@ def test_a_checkpoint_is_of_its_own_step_however_slowly_it_is_written(make_job, 
     train.main(quick)
     write, steps = checkpoint.write_tensors, []
 
-    def slowly(path, tensors, metadata=None):
+    def slowly(path, tensors):
         if threading.current_thread() is not threading.main_thread():
             while len(steps) < 6:
                 time.sleep(0.01)
-        write(path, tensors, metadata)
+        write(path, tensors)
 
     report = train.report
     monkeypatch.setattr(checkpoint, "write_tensors", slowly)
@@ -536,9 +536,7 @@ def test_a_checkpoint_is_of_its_own_step_however_slowly_it_is_written(make_job, 
 
 def test_without_room_for_a_copy_a_checkpoint_is_written_at_once(make_job, monkeypatch):
     threads, write = set(), checkpoint.write_tensors
-    monkeypatch.setattr(
-        checkpoint, "write_tensors", lambda *given, **rest: (threads.add(threading.current_thread().name), write(*given, **rest))
-    )
+    monkeypatch.setattr(checkpoint, "write_tensors", lambda *given: (threads.add(threading.current_thread().name), write(*given)))
     monkeypatch.setattr(writer, "free_memory", lambda: (0, 1000))
     train.main(make_job())
     assert threads == {"MainThread"}

@@ -173,6 +173,22 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     assert all(found.tensors("adapter")[name].equal(tensor) for name, tensor in tensors.items())
 
 
+def test_tensors_are_written_as_the_format_s_own_library_reads_them(tmp_path):
+    from safetensors.torch import load_file
+
+    dtypes = (torch.uint8, torch.bfloat16, torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.bool)
+    tensors = {str(dtype): torch.arange(7).to(dtype) for dtype in dtypes} | {
+        "scalar": torch.tensor(3.0), "empty": torch.empty(0, 4), "turned": torch.arange(6.0).view(2, 3).T,
+        "learnt": torch.ones(2, requires_grad=True),
+    }  # fmt: skip
+    checkpoint.write_tensors(tmp_path / "one", tensors)
+    checkpoint.write_tensors(tmp_path / "two", dict(reversed(tensors.items())))
+    again = load_file(tmp_path / "one")
+    assert again.keys() == tensors.keys()
+    assert all(again[name].equal(tensor) and again[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 @pytest.mark.parametrize("damage", ["manifest.json", "adapter.safetensors", "position.json"])
 def test_a_damaged_checkpoint_counts_as_none(tmp_path, damage):
     folder = checkpoint.save(tmp_path, checkpoint.Position(5, 2), {"a": torch.ones(3)}, {}, {})
@@ -219,7 +235,7 @@ def test_nothing_is_told_of_a_training_that_merely_begins(tmp_path):
 
 
 def test_a_half_written_checkpoint_has_no_final_name(tmp_path, monkeypatch):
-    def full(path, tensors, metadata=None):
+    def full(path, tensors):
         raise OSError(28, "No space left on device")
 
     checkpoint.save(tmp_path, checkpoint.Position(1, 2), {"a": torch.ones(3)}, {}, {})
