@@ -18,6 +18,7 @@ from remote.payload.gguf.gguf_file import read_head
 from remote.payload.gguf.reference import Precision, Reference
 from remote.payload.gguf.served import Served
 from remote.payload.job import StageFailed
+from remote.payload.stages import export
 from tests.payload.box.tiny_mistral import SEVEN, edit_json, save_adapter, save_base
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:FutureWarning", "ignore:.*:DeprecationWarning")
