@@ -65,7 +65,7 @@ MEANING = {
     Exit.PREFLIGHT: "preflight found a reason not to start",
     Exit.JOB_FAILED: "the stage's own code failed",
     Exit.OUT_OF_MEMORY: "memory ran out, on the GPU or on the host",
-    Exit.NOT_A_NUMBER: "the loss is not a number any more",
+    Exit.NOT_A_NUMBER: "the loss is not a number any more, or only grows",
     Exit.DISK_FULL: "a disk is full",
     Exit.GPU_FAULT: "the GPU reported a fault (Xid)",
     Exit.SPOT: "the spot instance was taken back",

@@ -9,6 +9,9 @@ from remote.contract import untrusted_json
 MAX_CHARACTERS = 200_000
 """Longest row taken, over all fields: a longer one is a mistake of its maker (a whole file in a field), not a lesson."""
 
+_MEANT = ("system", "history", "messages", "conversations", "tools", "images", "audios", "videos")
+"""Fields of other formats that belong to what the model is asked: a row without what they say would teach something else."""
+
 
 class BadRow(ValueError):
     """A line that is no row. `reason` says why, `where` is `file:line`."""
@@ -39,8 +42,10 @@ def user_message(row: Row) -> str:
 
 
 def parse_row(line: bytes | str, file: str, number: int) -> Row:
-    """Read line `number` (from 1) of `file`; raises BadRow with the reason. Unknown fields are dropped."""
+    """Read line `number` (from 1) of `file`; raises BadRow with the reason. Fields that say nothing to the model are dropped."""
     raw = _object(line, file, number)
+    if meant := next((name for name in _MEANT if raw.get(name)), None):
+        raise BadRow(file, number, f"has the field `{meant}`, which is not read: put what it says into `instruction` and `input`")
     fields = {name: _text(raw, name, file, number) for name in ("instruction", "output", "input", "group")}
     for name in ("instruction", "output"):
         if not fields[name].strip():

@@ -81,3 +81,13 @@ def test_a_row_survives_its_own_line(instruction, output, extra):
 def test_any_line_is_a_row_or_a_bad_row(line):
     with contextlib.suppress(BadRow):
         assert isinstance(parse_row(line, "f", 1), Row)
+
+
+@pytest.mark.parametrize("field", ["system", "history", "messages", "conversations", "tools", "images"])
+def test_a_field_that_belongs_to_the_question_is_refused_by_name(field):
+    row = {"instruction": "a", "output": "b"}
+    with pytest.raises(BadRow, match=f"has the field `{field}`, which is not read: put what it says into `instruction`"):
+        parse_row(json.dumps({**row, field: [["earlier", "said"]]}), "rows.jsonl", 1)
+    for nothing in ("", [], None, {}):
+        assert parse_row(json.dumps({**row, field: nothing}), "rows.jsonl", 1).instruction == "a"
+    assert parse_row(json.dumps({**row, "id": 7, "source": "x", "text": "y"}), "rows.jsonl", 1).output == "b"

@@ -32,6 +32,13 @@ def test_good_rows(tmp_path):
     assert found["dataset"].measured == "5 rows"
 
 
+def test_a_file_of_another_kind_is_named(tmp_path):
+    pointer = _write(tmp_path / "train.jsonl", "version https://git-lfs.github.com/spec/v1", "oid sha256:00", "size 7")
+    check = _checks(train=pointer)["dataset"]
+    assert (check.verdict, check.measured) == (Verdict.FAIL, "train.jsonl is a Git LFS pointer")
+    assert "lfs pull --include train.jsonl" in check.remedy and "JSON Lines" in check.expected
+
+
 @pytest.mark.parametrize(("good", "verdict"), [(5, Verdict.FAIL), (100, Verdict.WARN)])
 def test_bad_rows_are_named_by_line(tmp_path, good, verdict):
     train = _write(tmp_path / "train.jsonl", *(_line(number) for number in range(good)), '{"instruction": "x"}')

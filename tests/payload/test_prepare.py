@@ -1,3 +1,4 @@
+import gzip
 import json
 import subprocess
 import sys
@@ -184,3 +185,20 @@ def test_as_a_process_it_ends_with_the_code_for_data(job):
     assert done.returncode == Exit.DATA
     assert json.loads(made.paths.failure.read_text())["why"] == "rows.jsonl:1: not JSON: Expecting value"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["dataset", "held_out"])
+def test_a_file_of_another_kind_is_named_before_a_row_is_read(job, tmp_path, name):
+    packed, rows = tmp_path / "packed.jsonl", write(tmp_path / "rows.jsonl", [row(number) for number in range(4)])
+    packed.write_bytes(gzip.compress(rows.read_bytes()))
+    wired = {"source": packed} if name == "dataset" else {"source": rows, "held_out": packed}
+    with pytest.raises(StageFailed) as caught:
+        prepare.main(job(**wired, max_reject_share=1))
+    assert caught.value.cause is Cause.DATA and caught.value.what == f"{name}: packed.jsonl is gzip"
+    assert f"gzip -dc {packed} >" in caught.value.remedy and not job(**wired).artifact("rejects.jsonl").exists()
+
+
+def test_rows_with_a_system_message_are_refused_by_name(job):
+    with pytest.raises(StageFailed) as caught:
+        prepare.main(job([row(number, system="Be brief.") for number in range(5)]))
+    assert "rows.jsonl:1: has the field `system`" in caught.value.why

@@ -16,8 +16,9 @@ SOURCE = "\n".join(path.read_text() for folder in ("stages", "training", "demo")
 
 def test_the_trainer_knows_every_key_of_a_recipe():
     assert set(Recipe.model_fields) == {"device", "base", "quantization", "lora", "training", "pretraining"}
-    assert set(Base.model_fields) == {"name", "path"} and set(Quantization.model_fields) == {"type", "double", "compute_dtype"}
-    keys = {*Lora.model_fields, *Training.model_fields, "device", "base_name", "quantization", "double", "compute_dtype"}
+    assert set(Base.model_fields) == {"name", "path", "chat_template"}
+    assert set(Quantization.model_fields) == {"type", "double", "compute_dtype"}
+    keys = {*Lora.model_fields, *Training.model_fields, "device", "base_name", "chat_template", "quantization", "double", "compute_dtype"}
     assert set(Settings.__dataclass_fields__) == keys
     assert set(Shape.__dataclass_fields__) == set(Pretraining.model_fields)
 

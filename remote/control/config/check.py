@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from remote.contract.chat_templates import WITHOUT
+from remote.contract.dataset_file import EXPECTED, Refusal, first_refusal
 from remote.contract.stages import STAGES, Stage
 from remote.control import project
 from remote.control.config import base_model, explain
@@ -20,6 +22,9 @@ from remote.control.errors import ConfigError, Finding
 from remote.control.suggestion import suggestion
 
 _REFERENCE = re.compile(r"([a-z0-9][a-z0-9-]*)\.([A-Za-z0-9_]+)")
+ROWS = ("dataset", "held_out", "train", "val")
+"""Inputs of stages that are rows."""
+
 _FILE_ENDINGS = {"json", "jsonl", "csv", "yaml", "yml", "txt", "gguf", "safetensors", "gz", "zip", "tar"}
 
 
@@ -121,6 +126,14 @@ class _Stage:
             self._find(
                 ("recipe",), f"`{self.entry.recipe}` has no `pretraining:`", "the shape of the model to pre-train", "add the section"
             )
+        elif loaded and signature.name in ("preflight", "train", "evaluate") and "base" not in self.entry.with_:
+            self._check_template(loaded)
+
+    def _check_template(self, recipe: Recipe) -> None:
+        if recipe.base.name in WITHOUT and not (recipe.base.path or recipe.base.chat_template):
+            what = f"`base.name: {recipe.base.name}` brings no chat template"
+            remedy = "add `chat_template: mistral-v3` below `base:`"
+            self.found.append(Finding(recipe.where("base", "name"), what, "`base.chat_template` in the recipe", remedy))
 
     def _check_wiring(self, signature: Stage) -> None:
         known = (*signature.inputs, *signature.optional, *signature.options)
@@ -153,6 +166,13 @@ class _Stage:
                 "a file in the project, or `stage.output`",
                 self._makers(key),
             )
+        elif key in ROWS:
+            self._check_rows(key, value)
+
+    def _check_rows(self, key: str, value: str) -> None:
+        """A file that is no JSON Lines at all is found here, before a box costs anything."""
+        if refused := refusal_of(project.find_file(value)):
+            self._find(("with", key), f"`{key}: {value}`: {refused}", EXPECTED, refused.remedy)
 
     def _is_reference(self, match: re.Match[str], value: str) -> bool:
         """What an earlier stage makes is a reference; else a file that exists is a file, and so is what is called like one."""
@@ -221,6 +241,14 @@ class _Stage:
         if name == "base":
             return "set `base.path` in the recipe, list its `base.name` under `models:` of the box, or add `base: box:/path/of/the/model`"
         return f"name a file, or put a stage that makes `{name}` before"
+
+
+def refusal_of(path: Path) -> Refusal | None:
+    """Why a file of the laptop can be no dataset. One that cannot be read is a matter for the push, which says so."""
+    try:
+        return first_refusal(path)
+    except OSError:
+        return None
 
 
 def load(playbook: Playbook, label: str) -> Recipe | ConfigError | None:

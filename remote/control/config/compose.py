@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from remote.contract import chat_templates
 from remote.control.config.source import Keys, Source, read, shown
 from remote.control.errors import Finding
 
@@ -14,6 +15,7 @@ def compose(path: Path) -> Source:
 
 def _compose(path: Path, before: tuple[Path, ...]) -> Source:
     source = read(path)
+    _take_in_template(source)
     if not isinstance(source.value, dict) or "extends" not in source.value:
         return source
     where = source.where("extends")
@@ -32,6 +34,22 @@ def _compose(path: Path, before: tuple[Path, ...]) -> Source:
         source.findings.append(Finding(where, what, "a recipe, relative to this file", "correct the path"))
         return source
     return _merge(_compose(target, chain), source)
+
+
+def _take_in_template(source: Source) -> None:
+    """Put a Jinja file's text in place of its name, `base.chat_template`: the recipe travels to the box, that file does not."""
+    base = source.value.get("base") if isinstance(source.value, dict) else None
+    wanted = base.get("chat_template") if isinstance(base, dict) else None
+    if not isinstance(base, dict) or not isinstance(wanted, str) or wanted in chat_templates.BUILT_IN or chat_templates.is_text(wanted):
+        return
+    file, where = (source.path.parent / wanted).resolve(), source.where("base", "chat_template")
+    expected = f"{', '.join(chat_templates.BUILT_IN)}, or a Jinja file relative to this recipe"
+    try:
+        base["chat_template"] = chat_templates.text_of(file.read_bytes()[: 4 * chat_templates.MAX_CHARACTERS + 1].decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        base["chat_template"] = None
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        source.findings.append(Finding(where, f"`base.chat_template: {wanted}`: {shown(file)}: {why}", expected, "correct the name"))
 
 
 def _merge(base: Source, over: Source) -> Source:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from remote.contract import chat_templates
 from remote.control import project
 from remote.control.config import compose, explain
 from remote.control.config.section import Count, Section
@@ -26,6 +27,18 @@ class Base(Section):
     path: str | None = Field(
         default=None, description="its folder on the box; used when no stage gives `base`", examples=["/home/ubuntu/mistral-7b-v0.3"]
     )
+    chat_template: str | None = Field(
+        default=None,
+        description="how a chat is written for it, in place of its own: `mistral-v3`, or a Jinja file, relative to the recipe",
+        examples=["mistral-v3"],
+    )
+
+    @field_validator("chat_template")
+    @classmethod
+    def _is_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            chat_templates.text_of(value)
+        return value
 
 
 class Quantization(Section):

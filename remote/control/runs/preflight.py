@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.checks import Check, Verdict
+from remote.contract.dataset_file import EXPECTED
 from remote.control.cloud import endpoint
+from remote.control.config.check import refusal_of
 from remote.control.config.fit import need_of
 from remote.control.config.recipe import Recipe
 from remote.control.console import print_table, say, tell
@@ -172,6 +174,8 @@ def _reference(name: str, value: str) -> Reference:
     if not path.is_file():
         remedy = "correct the path, or write `box:/path` for a file on the box"
         raise ConfigError([Finding(f"--{'data' if name == 'train' else name}", f"there is no file {value}", "a file", remedy)])
+    if name == "train" and (refused := refusal_of(path)):
+        raise ConfigError([Finding("--data", f"{value}: {refused}", EXPECTED, refused.remedy)])
     return file_reference(path)
 
 

@@ -11,6 +11,7 @@ from remote.contract.jobs import Cause
 from remote.contract.rows import BadRow, parse_row
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import encode
+from remote.payload.tokenizing import plain_ids
 
 
 def documents(tokenizer: Any, corpus: Path) -> list[list[int]]:
@@ -26,7 +27,7 @@ def documents(tokenizer: Any, corpus: Path) -> list[list[int]]:
 def _of_file(tokenizer: Any, path: Path) -> Iterator[list[int]]:
     if path.suffix == ".txt":
         for paragraph in filter(str.strip, path.read_text().split("\n\n")):
-            yield [tokenizer.bos_token_id, *tokenizer(paragraph.strip(), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+            yield [tokenizer.bos_token_id, *plain_ids(tokenizer, paragraph.strip()), tokenizer.eos_token_id]
     elif path.suffix == ".jsonl":
         for number, line in enumerate(path.read_bytes().splitlines(), start=1):  # of text it would split at U+2028 too
             yield _chat(tokenizer, line, path, number)

@@ -9,35 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from remote.contract.chat_templates import MISTRAL_V3
 from remote.payload.tokenizer_model import CONTROL, UNKNOWN, USER_DEFINED, Piece, read_pieces
 
 SENTENCEPIECE = "mistral_instruct_tokenizer_240323.model.v3"
 """The file in mistral-common that Mistral-7B-v0.3 ships as its tokenizer.model."""
 
-CHAT_TEMPLATE = """\
-{%- set turns = messages -%}
-{%- set system = none -%}
-{%- if turns and turns[0].role == 'system' -%}
-{%- set system = turns[0].content -%}
-{%- set turns = turns[1:] -%}
-{%- endif -%}
-{{- bos_token -}}
-{%- for turn in turns -%}
-{%- if (turn.role == 'user') != (loop.index0 % 2 == 0) -%}
-{{- raise_exception('roles must alternate: user, assistant, user, ...') -}}
-{%- endif -%}
-{%- if turn.role == 'user' and loop.last and system is not none -%}
-{{- '[INST] ' + system + '\\n\\n' + turn.content + '[/INST]' -}}
-{%- elif turn.role == 'user' -%}
-{{- '[INST] ' + turn.content + '[/INST]' -}}
-{%- elif turn.role == 'assistant' -%}
-{{- ' ' + turn.content + eos_token -}}
-{%- else -%}
-{{- raise_exception('only user and assistant may speak after the system message') -}}
-{%- endif -%}
-{%- endfor -%}
-"""
-"""Mistral's instruct format of v3. The system message goes before the last user message, as mistral-common has it."""
 
 
 def sentencepiece_file() -> Path:
@@ -63,7 +40,7 @@ def build() -> Any:
     # SentencePiece never splits these, wherever a text spells them.
     whole = [AddedToken(piece.text, normalized=False, special=False) for piece in pieces if piece.type == USER_DEFINED]
     tokenizer.add_tokens(whole)
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = MISTRAL_V3
     return tokenizer
 
 

@@ -12,7 +12,8 @@ from remote.contract import safetensors
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """torch's name for each floating-point dtype of the format."""
 
-_WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+OTHERS = {"I64": "int64", "I32": "int32", "U8": "uint8", "BOOL": "bool"}
+"""The same of dtypes that are no floating-point ones."""
 
 
 def header_bytes(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> bytes:
@@ -20,7 +21,7 @@ def header_bytes(tensors: Mapping[str, tuple[str, Sequence[int]]]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name, (dtype, shape) in tensors.items():
-        end = position + prod(shape) * _WIDTH[dtype]
+        end = position + prod(shape) * safetensors.BITS[dtype] // 8
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
         position = end
     raw = json.dumps(header, separators=(",", ":")).encode()
@@ -46,7 +47,7 @@ class TensorFile:
         import torch
 
         entry = self.entries[name]
-        dtype, width = getattr(torch, FLOATS[entry["dtype"]]), _WIDTH[entry["dtype"]]
+        dtype, width = getattr(torch, FLOATS[entry["dtype"]]), safetensors.BITS[entry["dtype"]] // 8
         count = (prod(entry["shape"]) if last is None else last) - first
         if not count:
             return torch.empty(0, dtype=dtype)

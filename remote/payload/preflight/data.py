@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remote.contract.checks import Check, Verdict, judge
+from remote.contract.dataset_file import EXPECTED, first_refusal
 from remote.contract.rows import BadRow, Row, parse_row
 from remote.payload.preflight.request import Request
 
@@ -76,6 +77,8 @@ def survey(path: Path) -> Survey:
 def _examine(name: str, path: Path) -> tuple[Check, Survey | None]:
     expected = "rows with `instruction` and `output`"
     try:
+        if refused := first_refusal(path):
+            return Check(name, str(refused), EXPECTED, Verdict.FAIL, refused.remedy), None
         found = survey(path)
     except OSError as error:
         return Check(name, f"{error.strerror}: {path}", expected, Verdict.FAIL, "run `prepare` again, or mend the path"), None

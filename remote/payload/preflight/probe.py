@@ -13,6 +13,7 @@ from remote.contract import untrusted_json
 from remote.contract.checks import Check, Verdict, judge, skipped
 from remote.payload.preflight.data import rows_of
 from remote.payload.quiet import quiet
+from remote.payload.training.settings import chat_template_of
 
 SAMPLE_ROWS = 300
 """At most so many rows are made into tokens."""
@@ -165,6 +166,8 @@ def _tokenizer(asked: Asked) -> Any:
         from transformers import AutoTokenizer
 
         _LOADED[folder] = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if chosen := chat_template_of(asked["recipe"]):
+            _LOADED[folder].chat_template = chosen
     return _LOADED[folder]
 
 
@@ -184,8 +187,9 @@ def _padding(loaded: Any) -> Check:
 
 
 def _template(loaded: Any) -> Check:
-    remedy = "add chat_template.jinja to the base model's folder"
-    return judge(bool(loaded.chat_template), "chat template", "present" if loaded.chat_template else "none", "one in the tokenizer", remedy)
+    remedy = "add `chat_template: mistral-v3` below `base:` in the recipe, or name a Jinja file there"
+    measured, expected = "present" if loaded.chat_template else "none", "one in the tokenizer or the recipe"
+    return judge(bool(loaded.chat_template), "chat template", measured, expected, remedy)
 
 
 def _lengths(lengths: list[int], prompts: list[int], limit: int) -> Check:

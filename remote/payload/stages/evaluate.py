@@ -29,7 +29,7 @@ def main(job: Job) -> None:
     rows = read_rows(job.input("val"), job.option("max_rows"))
     base, adapter = base_folder(job), job.input("adapter")
     quiet()
-    tokenizer = models.load_tokenizer(base)
+    tokenizer = models.load_tokenizer(base, settings.chat_template)
     limit = job.option("max_new_tokens") or room_for(tokenizer, rows)
     say(f"{len(rows)} held-out rows, answers of at most {limit} tokens")
     model = load(base, adapter, settings)

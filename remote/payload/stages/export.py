@@ -24,6 +24,8 @@ from remote.payload.gguf.reference import Reference, choose_precision, free_memo
 from remote.payload.gguf.served import Served
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
+from remote.payload.stages.prompt import chat_ids
+from remote.payload.tokenizing import spells_control
 
 _STEPS = 5
 _LARGE = 1_000_000_000
@@ -217,9 +219,11 @@ def _require_space(folder: Path, base: Path, mixture: str) -> None:
 def _questions(tokenizer: Any, val: Path | None, count: int) -> list[Question]:
     questions = []
     for message in prompts.questions(val, count):
-        text = parity.render(tokenizer, [{"role": "user", "content": message}])
-        questions.append(Question(message, text, tokenizer(text, add_special_tokens=False)["input_ids"]))
-    return [question for question in questions if len(question.ids) <= _LONGEST_PROMPT] or questions[:1]
+        asked = [{"role": "user", "content": message}]
+        questions.append(Question(message, parity.render(tokenizer, asked), chat_ids(tokenizer, asked)))
+    # A text that spells `[INST]` is text for training; Ollama, which later is asked the same, makes a control token of it.
+    alike = [question for question in questions if not spells_control(tokenizer, question.message)]
+    return [question for question in alike if len(question.ids) <= _LONGEST_PROMPT] or questions[:1]
 
 
 def _compare(checks: Checks, tokenizer: Any, models: Models, mixture: str, val: Path | None) -> tuple[float, list[Question]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from remote.contract import atomic, untrusted_json
+from remote.contract.dataset_file import EXPECTED, first_refusal
 from remote.contract.jobs import Cause
 from remote.contract.rows import MAX_CHARACTERS, BadRow, Row, parse_row
 from remote.payload.job import Job, StageFailed, run_stage
@@ -77,6 +78,8 @@ def main(job: Job) -> None:
     """Sift, split, write."""
     validation_share, max_reject_share = _share(job, "validation_share", 0.1), _share(job, "max_reject_share", 0.02, all_allowed=True)
     held_out = job.input("held_out") if "held_out" in job.spec.inputs else None
+    for name in ("dataset", "held_out") if held_out else ("dataset",):
+        refuse_other_kinds(job.input(name), name)
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
     good = job.artifact(".good.partial")
     with atomic.writing(rejects) as file:
@@ -105,6 +108,13 @@ def main(job: Job) -> None:
         f"{sieve.rows} rows: {train_rows} to train, {val_rows} to validate, {sieve.bad} unusable, {sieve.needless} repeated or held out",
         flush=True,
     )
+
+
+def refuse_other_kinds(source: Path, name: str) -> None:
+    """Raise StageFailed, before a row is read, for a file that is no JSON Lines at all."""
+    if found := first_refusal(source):
+        remedy = f"{found.remedy}; then `./inv run` it anew"
+        raise StageFailed(Cause.DATA, f"{name}: {found}", f"expected {EXPECTED}", remedy)
 
 
 def files_of(source: Path) -> list[Path]:

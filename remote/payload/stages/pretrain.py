@@ -22,7 +22,10 @@ from remote.payload.training import checkpoint
 from remote.payload.training.curve import history
 from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 
-CODE = ("stages/pretrain.py", "stages/prompt.py", "demo/copying.py", "demo/corpus.py", "demo/pretraining.py", "demo/tokenizer.py")
+CODE = (
+    "../contract/chat_templates.py", "stages/pretrain.py", "stages/prompt.py", "tokenizing.py", "demo/copying.py", "demo/corpus.py",
+    "demo/pretraining.py", "demo/tokenizer.py",
+)  # fmt: skip
 PACKAGES = ("torch", "transformers", "mistral-common")
 CHECKPOINT_EVERY = 100
 LINES = 40
@@ -109,7 +112,8 @@ def resume(job: Job, trainer: Pretrainer, identity: dict[str, Any]) -> None:
     """Go on from the newest whole checkpoint, if there is one."""
     if found := checkpoint.newest(job.paths.checkpoints, identity):
         trainer.restore(found.position.step, found.tensors("adapter"), found.tensors("optimizer"))
-        say(f"resumed from step {trainer.step}")
+    if words := checkpoint.resumed(job.paths.checkpoints, found):
+        say(words)
 
 
 def save(job: Job, trainer: Pretrainer, identity: dict[str, Any]) -> str:

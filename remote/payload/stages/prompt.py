@@ -1,13 +1,15 @@
 """A row as tokens: the chat template around the user's words, then the answer and the end of sequence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from remote.contract.jobs import Cause
 from remote.contract.rows import Row, user_message
 from remote.payload.job import StageFailed
+from remote.payload.tokenizing import Disguise
 
-__all__ = ["Encoded", "check_template", "completion", "encode", "prompt_ids", "rendered", "user_message"]
+__all__ = ["Encoded", "chat_ids", "check_template", "encode", "prompt_ids", "rendered", "user_message"]
 
 
 @dataclass(frozen=True)
@@ -18,26 +20,31 @@ class Encoded:
     prompt_length: int
     truncated: bool = False
 
-    def spells_special(self, bos: int, eos: int) -> bool:
-        """Whether the row's own text holds a beginning or end of sequence (as `<s>` in HTML): such a row would teach to stop mid-text."""
-        return self.ids.count(bos) != 1 or eos in self.ids[:-1]
-
     @property
     def supervised(self) -> int:
         """How many tokens the loss counts."""
         return max(0, len(self.ids) - self.prompt_length)
 
 
+Message = dict[str, str]
+
+
 def rendered(tokenizer: Any, row: Row) -> str:
     """The prompt as text, out of the model's own chat template; it already holds the beginning-of-sequence token."""
-    messages = [{"role": "user", "content": user_message(row)}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return _render(tokenizer, [{"role": "user", "content": user_message(row)}])
 
 
 def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
-    """The prompt's token ids; nothing is added to what the template renders, so that there is one beginning of sequence."""
-    ids: list[int] = tokenizer(rendered(tokenizer, row), add_special_tokens=False)["input_ids"]
-    return ids
+    """The prompt's token ids."""
+    return chat_ids(tokenizer, [{"role": "user", "content": user_message(row)}])
+
+
+def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """The token ids of a chat that waits for an answer. Nothing is added to what the template renders, so that there is one beginning of
+    sequence; and what the messages spell stays text."""
+    disguise = Disguise.of(tokenizer, [message["content"] for message in messages])
+    disguised = [{**message, "content": disguise.put_on(message["content"])} for message in messages]
+    return disguise.ids(tokenizer, _render(tokenizer, disguised))
 
 
 def check_template(tokenizer: Any) -> None:
@@ -48,16 +55,24 @@ def check_template(tokenizer: Any) -> None:
         raise StageFailed(Cause.CONFIG, "the chat template does not fit", why, "repair chat_template.jinja of the base model")
 
 
-def completion(tokenizer: Any, row: Row) -> str:
-    """The answer as text, as the chat template writes an assistant's words (Mistral's puts a space first), and the end of sequence."""
-    messages = [{"role": "user", "content": user_message(row)}, {"role": "assistant", "content": row.output}]
-    prompt, whole = rendered(tokenizer, row), str(tokenizer.apply_chat_template(messages, tokenize=False))
-    answer = whole[len(prompt) :] if whole.startswith(prompt) else row.output
-    return answer.removesuffix(tokenizer.eos_token) + str(tokenizer.eos_token)
-
-
 def encode(tokenizer: Any, row: Row, max_length: int) -> Encoded:
     """The row as token ids, at most `max_length`: a longer one is cut at its end and marked `truncated`."""
-    prompt = prompt_ids(tokenizer, row)
-    ids: list[int] = prompt + tokenizer(completion(tokenizer, row), add_special_tokens=False)["input_ids"]
-    return Encoded(ids[:max_length], min(len(prompt), max_length), len(ids) > max_length)
+    asked, answer = user_message(row), row.output
+    disguise = Disguise.of(tokenizer, [asked, answer])
+    asked, answer = disguise.put_on(asked), disguise.put_on(answer)
+    prompt = _render(tokenizer, [{"role": "user", "content": asked}])
+    before = disguise.ids(tokenizer, prompt)
+    ids = before + disguise.ids(tokenizer, _completion(tokenizer, prompt, asked, answer))
+    return Encoded(ids[:max_length], min(len(before), max_length), len(ids) > max_length)
+
+
+def _completion(tokenizer: Any, prompt: str, asked: str, answer: str) -> str:
+    """The answer as text, as the chat template writes an assistant's words (Mistral's puts a space first), and the end of sequence."""
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    words = whole[len(prompt) :] if whole.startswith(prompt) else answer
+    return words.removesuffix(tokenizer.eos_token) + str(tokenizer.eos_token)
+
+
+def _render(tokenizer: Any, messages: list[Message]) -> str:
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

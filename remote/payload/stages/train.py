@@ -19,11 +19,12 @@ from remote.payload import fingerprint
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 from remote.payload.stages.prompt import Encoded
-from remote.payload.training import adapter, batches, checkpoint, curve, model
+from remote.payload.training import adapter, batches, checkpoint, curve, divergence, model
 from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 from remote.payload.training.schedule import learning_rate
 from remote.payload.training.settings import Settings
-from remote.payload.training.trainer import NotANumber, Step, Trainer, peak_memory_gb
+from remote.payload.training.trainer import NotANumber, OutOfMemory, Step, Trainer, is_out_of_memory, peak_memory_gb
+from remote.payload.training.writer import Writer
 
 VALIDATION_ROWS = 256
 """Validation looks at no more rows than this, evenly spread: a loss to steer by, not the final measure, which is `evaluate`."""
@@ -52,22 +53,27 @@ def main(job: Job) -> None:
     started = time.time()
     training = read(job)
     explain(training)
-    tuned = build(training)
-    interrupt = Interrupt()  # until here nothing would be lost, and SIGTERM may end the process at once
-    trainer = Trainer(tuned, training.settings, training.tokenizer.pad_token_id, interrupt.check)
-    resume(job, training, trainer)
-    try:
-        train(job, training, trainer, interrupt)
-        val_loss = validate(job, training, trainer)
-    except Stopped:
-        raise stopped(trainer.position.step, save(job, training, trainer)) from None
-    except NotANumber as error:
-        kept = save(job, training, trainer)
-        why = f"step {trainer.position.step + 1}; the step before is saved"
-        raise StageFailed(
-            Cause.NOT_A_NUMBER, str(error), why, "lower `learning_rate`, lengthen `warmup`, or look at the rows", kept
-        ) from None
+    trainer, interrupt = start(job, training)
+    with Writer(job.paths.checkpoints, training.identity) as writer:
+        val_loss = complete(job, training, trainer, interrupt, writer)
     finish(job, training, trainer, started, val_loss)
+
+
+def complete(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, writer: Writer) -> float | None:
+    """All steps that are left; returns the last validation loss. However they end, the last whole step is kept, and its place told."""
+    try:
+        train(job, training, trainer, interrupt, writer)
+        val_loss = validate(job, training, trainer)
+        refuse_divergence(job, trainer, val_loss)
+        return val_loss
+    except Stopped:
+        raise stopped(trainer.position.step, str(writer.write(trainer))) from None
+    except NotANumber as error:
+        why = f"after {trainer.position.step} whole steps of {training.plan.total_steps}"
+        remedy = "`./inv run` it anew with a lower `learning_rate`, a longer `warmup` or a lower `clip`; or look at the rows"
+        raise StageFailed(Cause.NOT_A_NUMBER, str(error), why, remedy, keep(trainer, writer)) from None
+    except OutOfMemory as error:
+        raise StageFailed(Cause.OUT_OF_MEMORY, error.what, error.why, error.remedy, keep(trainer, writer, error.is_whole)) from None
 
 
 def read(job: Job) -> Training:
@@ -82,7 +88,7 @@ def read(job: Job) -> Training:
         "val": digest.of_file(val_file) if val_file else None,
     }
     quiet()
-    tokenizer = model.load_tokenizer(base)
+    tokenizer = model.load_tokenizer(base, settings.chat_template)
     lessons = batches.load(train_file, tokenizer, settings)
     validation = batches.load(val_file, tokenizer, settings).rows if val_file and val_file.stat().st_size else []
     spread = max(1, len(validation) // VALIDATION_ROWS)
@@ -111,29 +117,48 @@ def explain(training: Training) -> None:
     say("the first row; learnt: " + repr(training.tokenizer.decode(rows[0].ids[rows[0].prompt_length :])))
 
 
+def start(job: Job, training: Training) -> tuple[Trainer, Interrupt]:
+    """The quantised base with the adapter on it, at the newest whole checkpoint if there is one."""
+    try:
+        tuned = build(training)
+        interrupt = Interrupt()  # until here nothing would be lost, and SIGTERM may end the process at once
+        trainer = Trainer(tuned, training.settings, training.tokenizer.pad_token_id, interrupt.check)
+        resume(job, training, trainer)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        what = "memory ran out while the base model was loaded"
+        remedy = "take a box with more memory; `nvidia-smi` there shows what else uses the GPU's"
+        raise StageFailed(Cause.OUT_OF_MEMORY, what, str(error), remedy, "the checkpoints") from None
+    return trainer, interrupt
+
+
 def build(training: Training) -> Any:
     """Load and quantise the base, put the adapter on it."""
     return model.add_adapter(model.load_base(training.base, training.settings), training.settings)
 
 
 def resume(job: Job, training: Training, trainer: Trainer) -> None:
-    """Go on from the newest whole checkpoint, if there is one."""
+    """Go on from the newest whole checkpoint, if there is one; that none is whole is told in the metrics too."""
     found = checkpoint.newest(job.paths.checkpoints, training.identity)
-    if not found:
-        return
-    trainer.restore(found)
-    torn = f", passing over torn {', '.join(found.passed_over)}" if found.passed_over else ""
-    say(f"resumed from step {found.position.step}{torn}")
+    if found:
+        trainer.restore(found)
+    if words := checkpoint.resumed(job.paths.checkpoints, found):
+        say(words)
+    if words and not found:
+        job.metric(0, training.plan.total_steps, note=words.removeprefix("NOTE "))
 
 
-def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt) -> None:
+def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, writer: Writer) -> None:
     """All steps that are left, and a checkpoint at the end of them."""
     settings, total = training.settings, training.plan.total_steps
     if trainer.position.step == 0:
         validate(job, training, trainer)
     began, already, before = time.monotonic(), trainer.position.step, trainer.position.seconds
+    losses = losses_of(job, already)
     for number in range(already + 1, total + 1):
         interrupt.check()
+        writer.check()
         rate = learning_rate(number, total, settings.learning_rate, settings.warmup, settings.schedule)
         since = time.monotonic()
         step = trainer.step([training.lessons.rows[row] for row in training.plan.rows(number)], rate)
@@ -141,13 +166,39 @@ def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt) 
         trainer.position.seconds = before + elapsed
         speed, eta = step.tokens / (time.monotonic() - since), elapsed / (number - already) * (total - number)
         report(job, training, step, number, rate=rate, speed=speed, eta=eta)
-        if settings.validate_every > 0 and number % settings.validate_every == 0 and number < total:
-            validate(job, training, trainer)
-        if settings.checkpoint_every > 0 and number % settings.checkpoint_every == 0:
-            save(job, training, trainer)
-        if flush(job.paths.folder, lambda: save(job, training, trainer)):
-            say(f"checkpoint of step {number}, because the box may soon be taken back")
-    save(job, training, trainer)
+        losses.append(step.loss)
+        if words := divergence.diverges(losses, trainer.guess):
+            raise NotANumber(f"the training diverges: {words}")
+        after_step(job, training, trainer, number, writer)
+    writer.write(trainer)
+
+
+def after_step(job: Job, training: Training, trainer: Trainer, number: int, writer: Writer) -> None:
+    """What is due after step `number`. First its checkpoint, so that a validation that fails costs nothing."""
+    settings, is_last = training.settings, number == training.plan.total_steps
+    if settings.checkpoint_every > 0 and number % settings.checkpoint_every == 0 and not is_last:
+        writer.begin(trainer)
+    if settings.validate_every > 0 and number % settings.validate_every == 0 and not is_last:
+        validate(job, training, trainer)
+    if flush(job.paths.folder, lambda: writer.write(trainer)):
+        say(f"checkpoint of step {number}, because the box may soon be taken back")
+
+
+def losses_of(job: Job, steps: int) -> list[float]:
+    """The losses of the first `steps` steps, whichever attempt took them."""
+    history = curve.history(job.paths.metrics) if steps and job.paths.metrics.exists() else []
+    return [metric.loss for metric in history if metric.loss is not None and metric.step <= steps]
+
+
+def refuse_divergence(job: Job, trainer: Trainer, val_loss: float | None) -> None:
+    """Raise NotANumber where the training has come to its end, but to no adapter that anybody wants; note that it learnt by heart."""
+    history = curve.history(job.paths.metrics)
+    before = next((metric.val_loss for metric in history if metric.val_loss is not None), None)
+    losses = [metric.loss for metric in history if metric.loss is not None]
+    if words := divergence.diverged(losses, trainer.guess, before, val_loss):
+        raise NotANumber(f"the training has diverged: {words}")
+    if before is not None and val_loss is not None and val_loss > before:
+        say(f"NOTE the validation loss has grown from {before:.4f} to {val_loss:.4f}: try fewer `epochs` or a lower `learning_rate`")
 
 
 def report(job: Job, training: Training, step: Step, number: int, *, rate: float, speed: float, eta: float) -> None:
@@ -172,19 +223,20 @@ def validate(job: Job, training: Training, trainer: Trainer) -> float | None:
     """The validation loss, measured and reported; None where the job has no validation rows."""
     if not training.validation:
         return None
+    rows_at_once = trainer.validation_batch
     loss, step = round(trainer.validate(training.validation), 5), trainer.position.step
+    if trainer.validation_batch != rows_at_once:
+        say(f"NOTE memory ran out while validating: {trainer.validation_batch} rows at a time from now on")
     job.metric(step, training.plan.total_steps, val_loss=loss)
     say(f"step {step}/{training.plan.total_steps}  validation loss {loss:.4f}")
     return loss
 
 
-def save(job: Job, training: Training, trainer: Trainer) -> str:
-    """Commit a checkpoint of the last whole step; returns its path, which a failure names as kept."""
-    folder = job.paths.checkpoints / f"step-{trainer.position.step}"
-    if trainer.saved_step != trainer.position.step:
-        checkpoint.save(job.paths.checkpoints, trainer.position, trainer.parameters, trainer.optimizer_tensors(), training.identity)
-        trainer.saved_step = trainer.position.step
-    return str(folder)
+def keep(trainer: Trainer, writer: Writer, is_whole: bool = True) -> str:
+    """The checkpoint of the last whole step, written now; where its weights are none to go on from, the newest one that is."""
+    if is_whole and trainer.is_sound():
+        return str(writer.write(trainer))
+    return str(writer.newest() or "nothing: there is no checkpoint yet")
 
 
 def finish(job: Job, training: Training, trainer: Trainer, started: float, val_loss: float | None) -> None:
@@ -197,7 +249,7 @@ def finish(job: Job, training: Training, trainer: Trainer, started: float, val_l
         atomic.write_text(folder / "training_metadata.yaml", to_yaml(about))
         atomic.write_json(folder / "metrics.json", summary)
 
-    adapter.write(job.artifact("adapter"), trainer.model, training.base, training.settings.base_name, add_metadata)
+    adapter.write(job.artifact("adapter"), trainer.model, training.base, training.settings, add_metadata)
     atomic.write_json(job.artifact("metrics.json"), summary)
     curve.draw(
         history, job.artifact("loss.png"), f"{training.settings.base_name or training.base.name}: loss over {summary['steps']} steps"

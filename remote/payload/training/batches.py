@@ -24,18 +24,17 @@ _BUCKET_STEPS = 8
 @dataclass(frozen=True)
 class Lessons:
     """A dataset as tokens, and how many rows did not fit: `truncated` ones lost their end, `overlong` ones were dropped because the
-    recipe says so, `empty` ones left no room for an answer, `special` ones spell `<s>` or `</s>` in their text."""
+    recipe says so, `empty` ones left no room for an answer."""
 
     rows: list[Encoded]
     truncated: int = 0
     overlong: int = 0
     empty: int = 0
-    special: int = 0
 
     @property
     def dropped(self) -> int:
         """How many rows are not trained on."""
-        return self.overlong + self.empty + self.special
+        return self.overlong + self.empty
 
     def note(self) -> str | None:
         """What a person must know about the rows that did not fit, or None."""
@@ -43,7 +42,6 @@ class Lessons:
             (self.truncated, "cut at max_length (they teach no end of sequence)"),
             (self.overlong, "dropped, longer than max_length"),
             (self.empty, "dropped, the prompt alone fills max_length"),
-            (self.special, "dropped, their text spells <s> or </s>"),
         )
         said = [f"{count} rows {fate}" for count, fate in counts if count]
         return "; ".join(said) or None
@@ -52,15 +50,14 @@ class Lessons:
 def load(path: Path, tokenizer: Any, settings: Settings) -> Lessons:
     """Read the rows that `prepare` left; raises StageFailed when a line is no row, or too many have nothing to learn."""
     encoded = _encoded(path, tokenizer, settings.max_length)
-    plain = [row for row in encoded if not row.spells_special(tokenizer.bos_token_id, tokenizer.eos_token_id)]
-    fitting = [row for row in plain if settings.overlong == "truncate" or not row.truncated]
+    fitting = [row for row in encoded if settings.overlong == "truncate" or not row.truncated]
     rows = [row for row in fitting if row.supervised]
     empty = len(fitting) - len(rows)
     if not rows or empty > MAX_EMPTY_SHARE * len(fitting):
         what = f"{len(encoded) - len(rows)} of {len(encoded)} rows of {path} have no token to learn"
         raise StageFailed(Cause.DATA, what, f"max_length is {settings.max_length}", "raise `max_length`, or shorten the rows")
     truncated = sum(row.truncated for row in rows)
-    return Lessons(rows, truncated, len(plain) - len(fitting), empty, len(encoded) - len(plain))
+    return Lessons(rows, truncated, len(encoded) - len(fitting), empty)
 
 
 def _encoded(path: Path, tokenizer: Any, max_length: int) -> list[Encoded]:

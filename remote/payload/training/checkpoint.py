@@ -11,22 +11,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, untrusted_json
+from remote.contract import atomic, digest, typed, untrusted_json
 from remote.contract.jobs import Cause
+from remote.payload.gguf.tensor_file import FLOATS, OTHERS, header_bytes
 from remote.payload.job import StageFailed
 
 KEPT = 2
 """How many checkpoints stay: the newest, and the one to fall back on."""
 
+_FILES = frozenset({"adapter.safetensors", "optimizer.safetensors", "position.json"})
+"""What the manifest of a whole checkpoint names at least."""
+
 
 @dataclass
 class Position:
-    """How far the training is: steps done, tokens seen, seconds spent, and the micro-batch that fits the memory."""
+    """How far the training is: steps done, tokens seen, seconds spent, the micro-batch that fits the memory, and the recipe's `batch`
+    that it came of (0 where that was not recorded)."""
 
     step: int
     micro_batch: int
     tokens: int = 0
     seconds: float = 0.0
+    batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,15 +52,20 @@ class Checkpoint:
 
 
 def save(checkpoints: Path, position: Position, adapter: dict[str, Any], optimizer: dict[str, Any], identity: dict[str, Any]) -> Path:
-    """Write `step-N` beside, then rename it into place and drop all but the newest; returns its folder."""
-    final = checkpoints / f"step-{position.step}"
+    """Write `step-N` beside, then rename it into place and drop all but the newest two; returns its folder.
+
+    Folders of later steps are torn ones that a resumed training has passed over: they go too, never what was just written.
+    """
+    final = folder_of(checkpoints, position.step)
     with atomic.making(final) as partial:
         write_tensors(partial / "adapter.safetensors", adapter)
         write_tensors(partial / "optimizer.safetensors", optimizer)
         atomic.write_json(partial / "position.json", asdict(position))
         digests = {path.name: digest.of_file(path) for path in digest.files_in(partial)}
         atomic.write_json(partial / "manifest.json", {"identity": identity, "files": digests})
-    for old in [*_newest_first(checkpoints)[KEPT:], *checkpoints.glob(".step-*.partial")]:
+    found = _newest_first(checkpoints)
+    kept = [folder for folder in found if step_of(folder) <= position.step][:KEPT]
+    for old in [*(folder for folder in found if folder not in kept), *checkpoints.glob(".step-*.partial")]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -63,33 +74,66 @@ def newest(checkpoints: Path, identity: dict[str, Any]) -> Checkpoint | None:
     """The newest whole checkpoint of this run, passing over torn ones; raises StageFailed for one of another run."""
     passed_over: list[str] = []
     for folder in _newest_first(checkpoints):
-        manifest = _read_manifest(folder)
-        if manifest is None:
+        read = _read(folder)
+        if read is None:
             passed_over.append(folder.name)
             continue
-        _refuse_another(manifest["identity"], identity, folder)
-        position = Position(**untrusted_json.read_object(folder / "position.json"))
+        theirs, position = read
+        _refuse_another(theirs, identity, folder)
         return Checkpoint(folder, position, passed_over)
     return None
 
 
-def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file, whole or not at all."""
-    from safetensors.torch import save as serialised
+def resumed(checkpoints: Path, found: Checkpoint | None) -> str | None:
+    """What a person must know of how a training goes on from `found`, the answer of `newest`; None where it merely begins."""
+    if found:
+        torn = f", passing over torn {', '.join(found.passed_over)}" if found.passed_over else ""
+        return f"resumed from step {found.position.step}{torn}"
+    torn = ", ".join(folder.name for folder in _newest_first(checkpoints))
+    return f"NOTE begins anew: every checkpoint is torn ({torn})" if torn else None
 
-    atomic.write_bytes(path, serialised({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=metadata))
+
+def folder_of(checkpoints: Path, step: int) -> Path:
+    """Where the checkpoint of that step lies."""
+    return checkpoints / f"step-{step}"
+
+
+def step_of(folder: Path) -> int:
+    """Which step a checkpoint's folder is of."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
+    """A safetensors file, whole or not at all. The same tensors give the same bytes.
+
+    Tensor by tensor: neither does a second copy stand in memory, nor is a training that goes on meanwhile held up by copying one.
+    """
+    import torch
+
+    names = {getattr(torch, name): dtype for dtype, name in {**FLOATS, **OTHERS}.items()}
+    # The widest first, as the format's own library has it: every tensor then begins at a multiple of its width.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    with atomic.writing(path) as file:
+        file.write(header_bytes({name: (names[tensor.dtype], tensor.shape) for name, tensor in ordered}))
+        for _, tensor in ordered:
+            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _newest_first(checkpoints: Path) -> list[Path]:
-    folders = [path for path in checkpoints.glob("step-*") if path.name[5:].isdigit()]
-    return sorted(folders, key=lambda path: -int(path.name[5:]))
+    folders = [path for path in checkpoints.glob("step-*") if path.name[5:].isdecimal()]
+    return sorted(folders, key=lambda path: -step_of(path))
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
+def _read(folder: Path) -> tuple[dict[str, Any], Position] | None:
+    """The identity and the position of a whole checkpoint; None for a torn one."""
     try:
-        manifest: dict[str, Any] = untrusted_json.read_object(folder / "manifest.json")
-        whole = all(digest.of_file(folder / name) == expected for name, expected in manifest["files"].items())
-        return manifest if whole and "identity" in manifest else None
+        manifest = untrusted_json.read_object(folder / "manifest.json")
+        identity, files = manifest["identity"], manifest["files"]
+        if not isinstance(identity, dict) or not files.keys() >= _FILES:
+            return None
+        if any(digest.of_file(folder / name) != expected for name, expected in files.items()):
+            return None
+        return identity, typed.read(Position, untrusted_json.read_object(folder / "position.json"))
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract import untrusted_json
+from remote.contract.chat_templates import BUILT_IN
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import check_template
@@ -15,14 +16,19 @@ _HEAD_ROWS = 1024
 """Logits of at most this many tokens stand in memory at once: 128 MiB in fp32 for a vocabulary of 32,768."""
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The base's tokenizer with a padding token that is not the end of sequence: else the model never learns to stop."""
+def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
+    """The base's tokenizer with a padding token that is not the end of sequence: else the model never learns to stop.
+
+    `chat_template`, the recipe's, takes the place of the base's own.
+    """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise StageFailed(Cause.MODEL_MISSING, f"no usable tokenizer in {folder}", str(error), "download the base model again") from None
+    if chat_template:
+        tokenizer.chat_template = chat_template
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.pad_token = tokenizer.unk_token
     _check_tokenizer(tokenizer, folder)
@@ -31,15 +37,18 @@ def load_tokenizer(folder: Path) -> Any:
 
 def _check_tokenizer(tokenizer: Any, folder: Path) -> None:
     rows = untrusted_json.read_object(folder / "config.json")["vocab_size"]
+    repair = "repair the tokenizer files of the base model"
+    choose = f"add `chat_template: mistral-v3` below `base:` in the recipe (known: {', '.join(BUILT_IN)}), or name a Jinja file there"
     faults = (
-        (tokenizer.pad_token_id in (None, tokenizer.eos_token_id), "it has no padding token other than the end of sequence"),
-        (tokenizer.bos_token_id is None or tokenizer.eos_token_id is None, "it lacks <s> or </s>"),
-        (not tokenizer.chat_template, "it has no chat template"),
-        (len(tokenizer) > rows, f"it knows {len(tokenizer)} tokens, the model only {rows}"),
+        (not tokenizer.is_fast, "it has no tokenizer.json, and none can be made of its other files", repair),
+        (tokenizer.pad_token_id in (None, tokenizer.eos_token_id), "it has no padding token other than the end of sequence", repair),
+        (tokenizer.bos_token_id is None or tokenizer.eos_token_id is None, "it lacks <s> or </s>", repair),
+        (not tokenizer.chat_template, "it has no chat template", choose),
+        (len(tokenizer) > rows, f"it knows {len(tokenizer)} tokens, the model only {rows}", repair),
     )
-    for wrong, why in faults:
+    for wrong, why, remedy in faults:
         if wrong:
-            raise StageFailed(Cause.CONFIG, f"the tokenizer of {folder} does not fit", why, "repair the tokenizer files of the base model")
+            raise StageFailed(Cause.CONFIG, f"the tokenizer of {folder} does not fit", why, remedy)
     check_template(tokenizer)
 
 

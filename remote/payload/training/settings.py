@@ -1,12 +1,16 @@
 """What the trainer needs of a recipe, typed. Standard library only."""
 
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any
 
+from remote.contract import chat_templates
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 
 _FREE = ("device", "base_name", "checkpoint_every", "validate_every", "recompute", "batch", "accumulation")
+
+_UNREAD = "the recipe lacks a value, or has one unknown here"
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,7 @@ class Settings:
 
     device: str
     base_name: str
+    chat_template: str | None
     quantization: str
     double: bool
     compute_dtype: str
@@ -44,22 +49,21 @@ class Settings:
         """Read a composed recipe; raises StageFailed when a value is missing or not one we know."""
         if not recipe:
             raise StageFailed(Cause.CONFIG, "the stage `train` got no recipe", remedy="add `recipe:` to the stage in the playbook")
-        quantization, lora = dict(recipe.get("quantization") or {}), dict(recipe.get("lora") or {})
+        refuse_unknown(recipe)
+        base, quantization, lora = (recipe.get(name) or {} for name in ("base", "quantization", "lora"))
         try:
             settings = cls(
                 device=recipe.get("device", "cuda"),
-                base_name=(recipe.get("base") or {}).get("name") or "",
+                base_name=base.get("name") or "",
+                chat_template=chat_template_of(recipe),
                 quantization=quantization["type"],
                 double=quantization["double"],
                 compute_dtype=quantization["compute_dtype"],
-                targets=tuple(lora.pop("targets")),
-                **lora,
+                **{**lora, "targets": tuple(lora["targets"])},
                 **(recipe.get("training") or {}),
             )
         except (KeyError, TypeError) as error:
-            raise StageFailed(
-                Cause.CONFIG, "the recipe lacks a value, or has one unknown here", str(error), "compare it with the shipped recipes"
-            ) from None
+            raise StageFailed(Cause.CONFIG, _UNREAD, str(error), "compare it with the shipped recipes") from None
         settings._check()
         return settings
 
@@ -93,3 +97,42 @@ class Settings:
             raise StageFailed(
                 Cause.CONFIG, f"lora.targets: {list(self.targets)}", "expected linear layers below the head", "edit the recipe"
             )
+
+
+_LORA = ("r", "alpha", "dropout", "rslora", "targets")
+_KEYS: dict[str, tuple[str, ...]] = {
+    "base": ("name", "path", "chat_template"),
+    "quantization": ("type", "double", "compute_dtype"),
+    "lora": _LORA,
+    "training": tuple(
+        name
+        for name in Settings.__dataclass_fields__
+        if name not in (*_LORA, "device", "base_name", "chat_template", "quantization", "double", "compute_dtype")
+    ),
+}
+"""What a section of a recipe may hold. `pretraining` belongs to another stage, which knows its keys."""
+
+
+def refuse_unknown(recipe: dict[str, Any]) -> None:
+    """Raise StageFailed for a key of a recipe that no code here looks at: what was meant by it would not happen."""
+    given = [(name, ("device", "pretraining", *_KEYS), "the recipe") for name in recipe]
+    for section, keys in _KEYS.items():
+        values = recipe.get(section) or {}
+        if not isinstance(values, dict):
+            raise StageFailed(Cause.CONFIG, f"`{section}` is {values!r}", f"expected {', '.join(keys)}", "edit the recipe")
+        given += [(name, keys, f"`{section}`") for name in values]
+    for name, keys, place in given:
+        if name not in keys:
+            close = get_close_matches(str(name), keys, 1)
+            remedy = f"write `{close[0]}`, or remove it" if close else "remove it"
+            why = f"{place} has the unknown key `{name}`; expected {', '.join(keys)}"
+            raise StageFailed(Cause.CONFIG, _UNREAD, why, remedy)
+
+
+def chat_template_of(recipe: dict[str, Any]) -> str | None:
+    """The text of the recipe's `base.chat_template`, or None where the base brings its own."""
+    given = (recipe.get("base") or {}).get("chat_template")
+    try:
+        return chat_templates.text_of(given) if given else None
+    except ValueError as error:
+        raise StageFailed(Cause.CONFIG, f"base.chat_template: {given!r}", str(error), "edit the recipe") from None

@@ -137,7 +137,7 @@ def newest_checkpoint(paths: JobPaths) -> Path | None:
 def _is_whole(folder: Path) -> bool:
     try:
         files: dict[str, str] = untrusted_json.read_object(folder / "manifest.json")["files"]
-        return all(digest.of_file(folder / name) == expected for name, expected in files.items())
+        return bool(files) and all(digest.of_file(folder / name) == expected for name, expected in files.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -75,3 +75,39 @@ def test_an_unknown_box_names_the_known_ones():
 def test_an_inventory_without_a_file_of_ones_own_is_the_shipped_one(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     assert load_inventory().box().provider == "embedded"
+
+
+@pytest.mark.parametrize("name", ["dataset", "held_out"])
+@pytest.mark.parametrize(
+    ("content", "words", "remedy"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer", "lfs pull"),
+        (b"\x1f\x8b\x08\x00", "is gzip", "gzip -dc"),
+        ('{"instruction": "a"}'.encode("utf-16"), "is UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
+        (b"instruction,output\na,b\n", "is CSV", "csv.DictReader"),
+        (b'[{"instruction": "a", "output": "b"}]', "is a JSON array", "json.load"),
+    ],
+)
+def test_a_dataset_of_another_kind_is_found_on_the_laptop(tmp_path, monkeypatch, name, content, words, remedy):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    (tmp_path / "odd.jsonl").write_bytes(content)
+    wired = {"dataset": "rows.jsonl", name: "odd.jsonl"}
+    (finding,) = check(Playbook(name="a", stages={"prepare": StageEntry(uses="prepare", with_=wired)}), load_inventory(), fit=False)
+    assert finding.what == f"`{name}: odd.jsonl`: odd.jsonl {words}" and remedy in finding.remedy
+
+
+def test_a_base_of_the_hub_without_a_chat_template_is_found_on_the_laptop(tmp_path, monkeypatch):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: gpu\nboxes:\n  gpu: {provider: ec2, region: us-east-1, models: [mistralai/Mistral-7B-v0.3]}\n"
+    )
+    stage = StageEntry(uses="train", recipe="own.yaml", with_={"train": "rows.jsonl"})
+    own, found = tmp_path / "own.yaml", []
+    for more in ("", "\n  chat_template: mistral-v3", "\n  path: /my/own"):
+        own.write_text(f"base:\n  name: mistralai/Mistral-7B-v0.3{more}\n")
+        found.append(check(Playbook(name="a", stages={"train": stage}), load_inventory(), fit=False))
+    ((finding,), named, at_a_path) = found
+    assert finding.where == "own.yaml:2" and finding.what.endswith("brings no chat template")
+    assert finding.remedy == "add `chat_template: mistral-v3` below `base:`" and named == at_a_path == []

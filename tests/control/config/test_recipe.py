@@ -81,3 +81,36 @@ def test_an_unknown_model_has_no_estimate(tmp_path):
 @pytest.mark.parametrize("path", sorted((CODE / "playbooks/recipes").rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_recipe_loads(path):
     assert load_recipe(path).base.name
+
+
+def test_a_chat_template_is_a_name_or_a_file_beside_the_recipe_that_names_it(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "own.jinja").write_text("{{ bos_token }}{{ messages[0].content }}")
+    (tmp_path / "base" / "bottom.yaml").write_text("base: {name: x, chat_template: own.jinja}\n")
+    taken = load_recipe(_files(tmp_path, top="extends: base/bottom.yaml\n"))
+    assert taken.base.chat_template == "{{ bos_token }}{{ messages[0].content }}"
+    assert load_recipe(_files(tmp_path, top="base: {name: x, chat_template: mistral-v3}\n")).base.chat_template == "mistral-v3"
+    assert type(taken).model_validate(taken.plain()).plain() == taken.plain()  # as the laptop reads it again for preflight
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory"),
+        (b"no template", "expected mistral-v3"),
+        (b"\xff\xfe{{", "utf-8"),
+        (b"{{" * 40_000, "at most 65,536"),
+    ],
+)
+def test_a_chat_template_that_is_none_is_found_at_its_line(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "own.jinja").write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load_recipe(_files(tmp_path, top="base:\n  name: x\n  chat_template: own.jinja\n"))
+    (finding,) = error.value.findings
+    assert finding.where.endswith("top.yaml:3") and words in finding.what
+    assert finding.expected == "mistral-v3, or a Jinja file relative to this recipe"
+
+
+def test_the_golden_base_is_given_a_chat_template():
+    assert load_recipe(GOLDEN).base.chat_template == "mistral-v3"

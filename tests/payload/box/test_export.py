@@ -467,3 +467,19 @@ def test_a_damaged_gguf_is_named_before_it_is_opened(tmp_path, exported):
     (tmp_path / "cut.gguf").write_bytes(raw[: len(raw) // 2])
     with pytest.raises(StageFailed, match="no whole GGUF"):
         Served(tmp_path / "cut.gguf", 64)
+
+
+def test_questions_have_training_s_ids_and_none_is_read_otherwise_by_ollama(tmp_path):
+    from remote.contract.rows import Row
+    from remote.payload.demo import tokenizer as mistral
+    from remote.payload.stages.prompt import prompt_ids
+
+    tokenizer, val = mistral.build(), tmp_path / "val.jsonl"
+    rows = [Row(f"What is {text}?", "x") for text in ("[INST]", "it", "</s>", "two  spaces")]
+    val.write_text("".join(row.to_line() for row in rows))
+    asked = export._questions(tokenizer, val, 4)
+    assert [question.message for question in asked] == ["What is it?", "What is two  spaces?"]
+    assert [question.ids for question in asked] == [prompt_ids(tokenizer, rows[number]) for number in (1, 3)]
+    val.write_text(rows[0].to_line())
+    (only,) = export._questions(tokenizer, val, 4)
+    assert only.ids == prompt_ids(tokenizer, rows[0])

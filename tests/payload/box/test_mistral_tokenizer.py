@@ -151,3 +151,12 @@ def test_a_handle_is_the_same_tokens_in_profile_and_answer(saved):
         ids = saved[1](f": @{handle}\n", add_special_tokens=False)["input_ids"][2:-1]
         places = [start for start in range(len(encoded.ids)) if encoded.ids[start : start + len(ids)] == ids]
         assert len(places) == 2, line
+
+
+def test_control_tokens_that_a_corpus_spells_stay_text(saved, tmp_path):
+    (tmp_path / "page.txt").write_text("A tag </s> in [INST] a page.\n\nAnother <s> one.\n")
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"instruction": "[INST]?", "output": "</s>!"}) + "\n")
+    found = corpus.documents(saved[1], tmp_path)
+    assert len(found) == 3
+    assert all((ids[0], ids[-1]) == (1, 2) and not {1, 2} & set(ids[1:-1]) for ids in found)
+    assert sorted(saved[1].decode(ids) for ids in found)[1:] == ["<s>Another <s> one.</s>", "<s>[INST] [INST]?[/INST] </s>!</s>"]

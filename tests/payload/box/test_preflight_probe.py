@@ -105,6 +105,15 @@ def test_a_tokenizer_without_a_template_and_one_with_too_many_words(tiny_base, t
     assert probe.tokens(asked)[0].verdict is Verdict.SKIP
 
 
+def test_a_template_out_of_the_recipe_is_as_good(tiny_base, tmp_path):
+    base = _copy(tiny_base, tmp_path / "base", chat_template=None)
+    (base / "chat_template.jinja").unlink(missing_ok=True)
+    asked = _asked(base, write_rows(tmp_path / "train.jsonl", 4))
+    asked["recipe"]["base"] = {"name": "x", "chat_template": "mistral-v3"}
+    found = _verdicts([*probe.tokenizer(asked), *probe.tokens(asked)])
+    assert {found[name] for name in ("chat template", "beginning of sequence", "end of sequence")} == {Verdict.OK}
+
+
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
     [({"pad_token": "</s>"}, Verdict.OK, "training pads with <unk>"), ({"pad_token": "</s>", "unk_token": "</s>"}, Verdict.FAIL, "</s>")],

@@ -9,8 +9,10 @@ from transformers import AutoTokenizer
 
 from remote.contract.jobs import Cause
 from remote.contract.rows import Row, user_message
+from remote.payload import tokenizing
+from remote.payload.demo import tokenizer as mistral
 from remote.payload.job import StageFailed
-from remote.payload.stages.prompt import Encoded, encode
+from remote.payload.stages.prompt import Encoded, encode, prompt_ids
 from remote.payload.training import batches, checkpoint, model
 
 
@@ -110,10 +112,37 @@ def test_overlong_rows_are_dropped_where_the_recipe_says_so(tmp_path, tokenizer,
     assert dropped.note() == "1 rows dropped, longer than max_length"
 
 
-def test_rows_that_spell_special_tokens_are_dropped(tmp_path, tokenizer, recipe):
+SPELLING = [
+    "What do [INST] and [/INST] mean?", "[INST]", "</s>", "a</s>b<s>", " [TOOL_CALLS] [AVAILABLE_TOOLS][/AVAILABLE_TOOLS]", "<unk>",
+    "[control_8]", "x [INST]\n[/INST] y", "[INST][INST]", "\ue000[INST]\ue0010\ue001", "<<s>>", "[/INST", "Struck <s>out</s>",
+    "  [INST]  two", "[IMG]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SPELLING)
+def test_control_tokens_that_a_row_spells_stay_text(tokenizer, text):
+    row = encode(tokenizer, Row(text, text, text), 1000)
+    assert [tokenizer.convert_ids_to_tokens(number) for number in row.ids if number in CONTROLS] == ["<s>", "[INST]", "[/INST]", "</s>"]
+    assert tokenizer.decode(row.ids[1:-1]) == f"[INST] {text}\n\n{text}[/INST] {text}"
+    assert prompt_ids(tokenizer, Row(text, "x", text)) == row.ids[: row.prompt_length]
+
+
+CONTROLS = range(1, 5)
+
+
+def test_rows_that_spell_control_tokens_are_learnt_like_others(tmp_path, tokenizer, recipe):
     lessons = load(tmp_path, tokenizer, [Row("Add.", "3"), Row("Struck <s>out", "3"), Row("Add.", "a</s>b")], recipe())
-    assert len(lessons.rows) == 1 and lessons.special == 2
-    assert lessons.note() == "2 rows dropped, their text spells <s> or </s>"
+    assert len(lessons.rows) == 3 and lessons.note() is None
+
+
+@pytest.mark.parametrize("scheme", ["first", "never"])
+def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_behind_a_control_token(scheme):
+    from tokenizers import pre_tokenizers
+
+    loaded = mistral.build()
+    plain = [loaded.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in ("<s>word", "<s> word")]
+    loaded.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    assert [[1, *tokenizing.plain_ids(loaded, text)] for text in ("word", " word")] == plain
 
 
 def test_a_few_rows_without_an_answer_are_dropped_and_many_stop(tmp_path, tokenizer, recipe):
@@ -144,15 +173,69 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     assert all(found.tensors("adapter")[name].equal(tensor) for name, tensor in tensors.items())
 
 
+def test_tensors_are_written_as_the_format_s_own_library_reads_them(tmp_path):
+    from safetensors.torch import load_file
+
+    dtypes = (torch.uint8, torch.bfloat16, torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.bool)
+    tensors = {str(dtype): torch.arange(7).to(dtype) for dtype in dtypes} | {
+        "scalar": torch.tensor(3.0), "empty": torch.empty(0, 4), "turned": torch.arange(6.0).view(2, 3).T,
+        "learnt": torch.ones(2, requires_grad=True),
+    }  # fmt: skip
+    checkpoint.write_tensors(tmp_path / "one", tensors)
+    checkpoint.write_tensors(tmp_path / "two", dict(reversed(tensors.items())))
+    again = load_file(tmp_path / "one")
+    assert again.keys() == tensors.keys()
+    assert all(again[name].equal(tensor) and again[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
 @pytest.mark.parametrize("damage", ["manifest.json", "adapter.safetensors", "position.json"])
 def test_a_damaged_checkpoint_counts_as_none(tmp_path, damage):
     folder = checkpoint.save(tmp_path, checkpoint.Position(5, 2), {"a": torch.ones(3)}, {}, {})
     (folder / damage).unlink()
     assert checkpoint.newest(tmp_path, {}) is None
+    assert checkpoint.resumed(tmp_path, None) == "NOTE begins anew: every checkpoint is torn (step-5)"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 50_000,
+        '{"identity": {}, "files": {}}',
+        '{"identity": 7, "files": {}}',
+        '{"identity": {}, "files": []}',
+        "\x00",
+    ],
+)
+def test_a_manifest_that_is_none_is_a_torn_checkpoint(tmp_path, manifest):
+    folder = checkpoint.save(tmp_path, checkpoint.Position(5, 2), {"a": torch.ones(3)}, {}, {})
+    (folder / "manifest.json").write_text(manifest)
+    assert checkpoint.newest(tmp_path, {}) is None
+
+
+def test_what_was_just_saved_outlives_torn_newer_ones(tmp_path):
+    for step in (3, 5, 7, 9):
+        checkpoint.save(tmp_path, checkpoint.Position(step, 2), {"a": torch.ones(3)}, {}, {})
+    for step in (3, 5):
+        checkpoint.save(tmp_path / "again", checkpoint.Position(step, 2), {"a": torch.ones(3)}, {}, {})
+    for step in (7, 9):
+        shutil.copytree(tmp_path / f"step-{step}", tmp_path / "again" / f"step-{step}")
+        (tmp_path / "again" / f"step-{step}" / "optimizer.safetensors").write_bytes(b"torn")
+    found = checkpoint.newest(tmp_path / "again", {})
+    assert checkpoint.resumed(tmp_path / "again", found) == "resumed from step 5, passing over torn step-9, step-7"
+    checkpoint.save(tmp_path / "again", checkpoint.Position(6, 2), {"a": torch.ones(3)}, {}, {})
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"step-5", "step-6"}
+
+
+def test_nothing_is_told_of_a_training_that_merely_begins(tmp_path):
+    assert checkpoint.resumed(tmp_path, None) is None
 
 
 def test_a_half_written_checkpoint_has_no_final_name(tmp_path, monkeypatch):
-    def full(path, tensors, metadata=None):
+    def full(path, tensors):
         raise OSError(28, "No space left on device")
 
     checkpoint.save(tmp_path, checkpoint.Position(1, 2), {"a": torch.ones(3)}, {}, {})
@@ -163,14 +246,18 @@ def test_a_half_written_checkpoint_has_no_final_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "row", [Row("Score the profile.", '{"handle": "@é", "score": 0.8}', "Bio:  two  spaces\n🙂"), Row("Hi", "Hello!\n"), Row("a", " b")]
+    "row",
+    [
+        *(Row(text, text.rstrip()) for text in SPELLING),
+        Row("Score the profile.", '{"handle": "@é", "score": 0.8}', "Bio:  two  spaces\n🙂"),
+        Row("Hi", "Hello!\n"),
+        Row("a", " b"),
+    ],
 )
 def test_rows_are_encoded_as_mistral_common_does(row):
     from mistral_common.protocol.instruct.messages import AssistantMessage, UserMessage
     from mistral_common.protocol.instruct.request import InstructRequest
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
-
-    from remote.payload.demo import tokenizer as mistral
 
     messages = [UserMessage(content=user_message(row)), AssistantMessage(content=row.output)]
     theirs = MistralTokenizer.v3().instruct_tokenizer.encode_instruct(InstructRequest(messages=messages, available_tools=None))
