@@ -85,11 +85,14 @@ def up(context: Any, json: bool = False) -> None:
     from remote.control.console import print_json, say
     from remote.control.models.embedded import client
 
-    url = client.endpoint()
+    origins = _inventory().ollama.origins
+    url = client.endpoint(origins=origins)
     if json:
         print_json({"url": url})
         return
     say(f"the embedded Ollama answers at {url}")
+    if (client.daemon().running() or {}).get("origins", origins) != origins:
+        say("it was started with other `ollama.origins`: `./inv model.down`, then `./inv model.up`", "yellow")
 
 
 @verb

@@ -5,14 +5,13 @@ Killed anywhere, the name stands for the old model or the new one, and the next 
 
 import contextlib
 import fcntl
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest
+from remote.contract import atomic, digest, untrusted_json
 from remote.control import project
 from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt, Busy, OllamaError
@@ -59,7 +58,7 @@ def install(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, o
     with _alone(client, wish.name):
         standing = client.digest_of(wish.name)
         reused = standing is not None and standing == _recorded(folder, wish, client)
-        client.delete(_temporary(wish.name), missing_ok=True)
+        _discard(client, _temporary(wish.name))
         if not reused:
             proof = _make(client, wish, folder, on_status)
         else:
@@ -103,13 +102,19 @@ def _wish(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path) -> 
 def _prompts(parity: Path) -> list[dict[str, Any]]:
     """The prompts of parity.json, each with messages, rendered, base_answer."""
     try:
-        prompts: list[dict[str, Any]] = json.loads(_present(parity).read_text())["prompts"]
-        if prompts and all({"messages", "rendered", "base_answer"} <= set(prompt) for prompt in prompts):
+        prompts: list[dict[str, Any]] = untrusted_json.read_object(_present(parity))["prompts"]
+        if prompts and all(map(_is_prompt, prompts)):
             return prompts
         why = "it holds no prompt with messages, rendered and base_answer"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
     raise ArtifactCorrupt("not a parity.json of `export`", where=str(parity), why=why, remedy="`./inv export RUN` makes it again")
+
+
+def _is_prompt(prompt: dict[str, Any]) -> bool:
+    texts = (prompt["rendered"], prompt["base_answer"], *(message["content"] for message in prompt["messages"]))
+    are_numbers = isinstance(prompt.get("token_ids") or [], list)
+    return bool(prompt["messages"]) and are_numbers and all(isinstance(text, str) for text in texts)
 
 
 def _present(path: Path) -> Path:
@@ -134,9 +139,16 @@ def _make(client: Ollama, wish: Wish, folder: Path, on_status: Say) -> dict[str,
         raise
     finally:
         with contextlib.suppress(OllamaError):
-            client.delete(temporary, missing_ok=True)
+            _discard(client, temporary)
     on_status(f"{wish.name} stands in {client.url}")
     return proof
+
+
+def _discard(client: Ollama, temporary: str) -> None:
+    """Remove the temporary name, and what is loaded under it: else its gigabytes stay in memory beside those of the name."""
+    with contextlib.suppress(OllamaError):
+        client.unload(temporary)
+    client.delete(temporary, missing_ok=True)
 
 
 def _swap(client: Ollama, temporary: str, name: str) -> None:
@@ -195,10 +207,10 @@ def _record(folder: Path, wish: Wish, client: Ollama, installed: str | None) -> 
 def _recorded(folder: Path, wish: Wish, client: Ollama) -> str | None:
     """The digest under which this very wish was installed at this server, if it ever was."""
     try:
-        record = json.loads((folder / "installed.json").read_text())
+        record = untrusted_json.read_object(folder / "installed.json")
     except (FileNotFoundError, ValueError):
         return None
-    return str(record["digest"]) if record.get("mark") == wish.mark and record.get("url") == client.url else None
+    return str(record.get("digest")) if record.get("mark") == wish.mark and record.get("url") == client.url else None
 
 
 def _progress(on_status: Say) -> Callable[[int, int], None]:
