@@ -134,7 +134,7 @@ class _Api:
         yield {"status": "parsing GGUF"}
         stored = Stored(names.full(name), base, self.store.blob(base.model), wire.now())
         await asyncio.to_thread(verify, stored)
-        manifest = _manifest(base, body)
+        manifest = await asyncio.to_thread(_manifest, base, body)
         _check_quantization(str(body.get("quantize") or "").upper(), stored.gguf.quantization)
         yield {"status": f"using existing layer {manifest.model}"}
         yield {"status": "writing manifest"}

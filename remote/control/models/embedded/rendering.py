@@ -9,6 +9,7 @@ wrote becomes code: the delimiters are control characters, which a template may 
 there is; what it does and what it writes are counted, and end at MAX_STEPS and MAX_PROMPT.
 """
 
+import asyncio
 import re
 import secrets
 from collections.abc import Iterable, Sequence
@@ -74,7 +75,7 @@ def is_own(stored: Stored, template: str) -> bool:
 async def prompt_of(runner: Runner, messages: Sequence[Message], template: str) -> str:
     """The prompt of a chat by `template` (Go's language), or by the GGUF's own when that is empty."""
     if not is_own(runner.stored, template):
-        return render(template or PLAIN, messages)
+        return await asyncio.to_thread(render, template or PLAIN, messages)
     reply = await runner.ask("/apply-template", {"messages": list(messages)})
     return str(reply["prompt"])
 
