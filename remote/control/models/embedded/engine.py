@@ -205,6 +205,7 @@ async def _greeting(process: asyncio.subprocess.Process, wish: dict[str, Any], l
             return str(json.loads(line)["url"])
     except BaseException:
         process.kill()
+        await process.wait()
         raise
     await process.wait()
     errors = [text for text in log.read_text(errors="replace").splitlines() if " E " in text]
