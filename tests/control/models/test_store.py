@@ -94,3 +94,22 @@ def test_start_keeps_blobs_while_a_manifest_is_damaged(store: Store, gguf: bytes
     bad.unlink()
     store.prune()
     assert not blob.exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"llama.context_length": "many"},
+        {"tokenizer.ggml.tokens": 3},
+        {"general.file_type": [1]},
+        {"tokenizer.ggml.bos_token_id": "x"},
+        {"general.alignment": "x"},
+        {"llama.context_length": -0.5e30},
+    ],
+)
+def test_a_head_whose_values_are_of_a_wrong_type(store: Store, tmp_path: Path, more: dict[str, object]) -> None:
+    content = small.write_small_gguf(tmp_path / "odd.gguf", small.HELLO, **more).read_bytes()
+    store.put("odd", Manifest(keep(store, content)))
+    with pytest.raises(Refusal, match="invalid GGUF") as caught:
+        verify(store.get("odd"))
+    assert caught.value.status == 400

@@ -20,7 +20,6 @@ from starlette.types import Receive, Scope, Send
 
 from remote.contract import untrusted_json
 from remote.control.cloud.embedded import peer
-from remote.control.errors import ArtifactCorrupt
 from remote.control.models import names
 from remote.control.models.embedded import options, rendering, wire
 from remote.control.models.embedded.access import Access, IsOwn
@@ -181,8 +180,9 @@ def _manifest(base: Manifest, body: dict[str, Any]) -> Manifest:
 def _listed(stored: Stored) -> Reply | None:
     """A model as lists have it; None where its file is gone or damaged."""
     try:
+        check(stored)
         return _described(stored)
-    except (ArtifactCorrupt, FileNotFoundError):
+    except (Refusal, FileNotFoundError):
         return None
 
 

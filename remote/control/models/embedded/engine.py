@@ -16,6 +16,7 @@ import httpx
 
 from remote.control.models.embedded.store import Stored, verify
 from remote.control.models.embedded.wire import Refusal
+from remote.control.printable import plain
 from remote.control.project import CODE
 
 MAX_LOADED = 2
@@ -210,7 +211,7 @@ async def _greeting(process: asyncio.subprocess.Process, wish: dict[str, Any], l
     await process.wait()
     errors = [text for text in log.read_text(errors="replace").splitlines() if " E " in text]
     why = errors[0].partition(" E ")[2] if errors else f"exit code {process.returncode}"
-    raise Refusal(500, f"llama.cpp could not load the model: {why.strip()}")
+    raise Refusal(500, f"llama.cpp could not load the model: {plain(why.strip())[:300]}")
 
 
 def _words(content: bytes) -> str:

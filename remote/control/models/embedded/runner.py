@@ -21,7 +21,7 @@ _HEADROOM = 2 << 30
 def main() -> None:
     """Serve one model until standard input ends."""
     wish = json.loads(sys.stdin.readline())
-    _bound_memory(_told("/proc/meminfo", "MemAvailable", "SwapFree"))
+    _bound_memory(_told("/proc/meminfo", "MemAvailable", "SwapFree") * 7 // 8)
     server = _server(wish)
     _bound_memory(_told("/proc/self/status", "VmData") + _HEADROOM)
     print(json.dumps({"url": server.listening_address}), flush=True)

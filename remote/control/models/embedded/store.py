@@ -20,6 +20,7 @@ from remote.control.errors import ArtifactCorrupt
 from remote.control.models import names
 from remote.control.models.embedded.wire import Refusal
 from remote.control.models.gguf import Gguf, read_gguf
+from remote.control.printable import plain
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _UNNAMED_SECONDS = 24 * 3600
@@ -185,10 +186,17 @@ def _checked(name: str) -> str:
 def check(stored: Stored) -> None:
     """Refuse a model file that llama.cpp could not load, in words that say why."""
     try:
-        _ = stored.gguf
-    except (ArtifactCorrupt, FileNotFoundError) as error:
-        why = error.why if isinstance(error, ArtifactCorrupt) else "its file is gone"
-        raise Refusal(400, f"invalid GGUF {stored.manifest.model[:19]}: {why}") from error
+        head = stored.gguf
+        told = (head.architecture, head.quantization, head.chat_template, head.special("bos"), head.special("eos"))
+        why = "" if head.context_length >= 0 and all(isinstance(each, str) for each in told) else "its head says what cannot be"
+    except ArtifactCorrupt as error:
+        why = error.why
+    except FileNotFoundError:
+        why = "its file is gone"
+    except (ValueError, TypeError, OverflowError) as error:
+        why = f"a property of its head is of a wrong type: {error}"
+    if why:
+        raise Refusal(400, f"invalid GGUF {stored.manifest.model[:19]}: {plain(why)}")
 
 
 def verify(stored: Stored) -> None:
