@@ -83,11 +83,23 @@ def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> A
     return next(matching, default)
 
 
+def _check_patterns(patterns: dict[str, Any]) -> None:
+    """Raises ValueError for an expression that could be searched for years: a group that repeats, or more than three repetitions."""
+    for key in patterns:
+        try:
+            re.compile(key)
+        except re.error as error:
+            raise ValueError(f"{key[:80]!r} is no regular expression: {error}") from None
+        if re.search(r"\)[*+?{]", key) or len(re.findall(r"[*+{]", key)) > 3:
+            raise ValueError(f"{key[:80]!r} repeats a group, or too much: write the modules out")
+
+
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        _check_patterns({**(config.get("rank_pattern") or {}), **(config.get("alpha_pattern") or {})})
         return {**config, "r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, f"{CONFIG}: {error!r}") from None
 
 

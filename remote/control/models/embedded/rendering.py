@@ -85,12 +85,13 @@ def render(template: str, messages: Sequence[Message]) -> str:
     if len(messages) > MAX_MESSAGES:
         raise Refusal(400, f"a chat of {len(messages):,} messages; at most {MAX_MESSAGES:,} are taken")
     try:
-        compiled = _Sandbox().from_string(_jinja(_checked(template)))
-        if ".Messages" in template:
+        source, fields = _jinja(_checked(template))
+        compiled = _Sandbox().from_string(source)
+        if "Messages" in fields:
             listed = [{"Role": message["role"], "Content": message["content"]} for message in messages]
             system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
             return _bounded(_pieces(compiled, {"Messages": listed, "System": system, "Response": ""}))
-        return _turn_by_turn(compiled, messages, ".Response" in template)
+        return _turn_by_turn(compiled, messages, "Response" in fields)
     except (TemplateError, SyntaxError, RecursionError) as error:
         raise Refusal(400, f"template error: {error}") from error
 
@@ -151,9 +152,13 @@ def _bounded(pieces: Iterable[str]) -> str:
     return "".join(kept)
 
 
-def _jinja(template: str) -> str:
-    """The template in Jinja's language. Searched by hand: a regular expression for actions would go over and over an unclosed one."""
+def _jinja(template: str) -> tuple[str, set[str]]:
+    """The template in Jinja's language, and the fields that it uses.
+
+    Searched by hand: a regular expression for actions would go over and over an unclosed one.
+    """
     open_blocks: list[str] = []
+    fields: set[str] = set()
     translated, at, actions = [], 0, 0
     while (start := template.find("{{", at)) >= 0:
         end = template.find("}}", start)
@@ -163,11 +168,13 @@ def _jinja(template: str) -> str:
         if actions > MAX_ACTIONS or end - start > _MAX_ACTION or len(open_blocks) > MAX_DEPTH:
             bounds = f"{MAX_ACTIONS:,} actions, {MAX_DEPTH} levels, or {_MAX_ACTION:,} characters in one action"
             raise Refusal(400, f"template error: more than {bounds}")
-        translated += [template[at:start], _tag(template[start + 2 : end], open_blocks)]
+        action = template[start + 2 : end]
+        translated += [template[at:start], _tag(action, open_blocks)]
+        fields |= {found[2] for word in _TOKEN.findall(action) if (found := _FIELD.fullmatch(word))}
         at = end + 2
     if open_blocks:
         raise Refusal(400, "template error: an action is not closed")
-    return "".join([*translated, template[at:]])
+    return "".join([*translated, template[at:]]), fields
 
 
 def _tag(action: str, open_blocks: list[str]) -> str:
