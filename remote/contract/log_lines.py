@@ -1,15 +1,17 @@
 """The lines of a log that are wanted, and when each was written. The box and the laptop read logs by the same words."""
 
+import itertools
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from remote.contract import job_log
+from remote.contract.line_search import LineSearch
 
 LEVELS = ("info", "warning", "error")
 READ_BYTES = 1024 * 1024
@@ -125,28 +127,32 @@ class Filter:
     """Which lines are wanted. Lines must come in their order, since a traceback is one thing."""
 
     def __init__(self, grep: str = "", level: str = "info") -> None:
-        self._pattern = re.compile(grep) if grep else None
+        self._search = LineSearch(grep) if grep else None
         self._least = LEVELS.index(level)
         self._levels = Levels()
 
     @property
     def takes_all(self) -> bool:
         """Whether every line is wanted."""
-        return self._pattern is None and not self._least
+        return self._search is None and not self._least
 
-    def takes(self, line: bytes) -> bool:
-        """Whether that line is wanted."""
-        text = line.decode(errors="replace").rstrip("\n")
-        weight = LEVELS.index(self._levels.of(text)) if self._least else 0
-        return weight >= self._least and (self._pattern is None or self._pattern.search(text) is not None)
+    def which(self, lines: Sequence[bytes]) -> list[bool]:
+        """Which of these lines are wanted. Raises TooSlow."""
+        texts = [line.decode(errors="replace").rstrip("\n") for line in lines]
+        heavy = [LEVELS.index(self._levels.of(text)) >= self._least for text in texts] if self._least else [True] * len(texts)
+        if self._search is None:
+            return heavy
+        found = iter(self._search.finds([text for text, is_heavy in zip(texts, heavy, strict=True) if is_heavy]))
+        return [is_heavy and next(found) for is_heavy in heavy]
 
     def of(self, content: bytes) -> bytes:
-        """The wanted lines of some."""
+        """The wanted lines of some. Raises TooSlow."""
         if self.takes_all:
             return content
         if self._least and self._levels.all_light(content):
             return b""
-        return b"".join(line for line in _lines_of(content) if self.takes(line))
+        lines = _lines_of(content)
+        return b"".join(itertools.compress(lines, self.which(lines)))
 
     def anew(self) -> "Filter":
         """The same, for another place of the log."""
@@ -157,7 +163,7 @@ class Filter:
     def takes_event(self, level: str, text: str) -> bool:
         """Whether something that happened to the box is wanted."""
         weight = LEVELS.index(level) if level in LEVELS else 0
-        return weight >= self._least and (self._pattern is None or self._pattern.search(text) is not None)
+        return weight >= self._least and (self._search is None or any(self._search.finds(text.split("\n"))))
 
 
 class Scan:
@@ -275,12 +281,9 @@ def _tail_start(log: Log, lowest: int, end: int, count: int, wanted: Filter) -> 
 
 
 def _wanted_starts(content: bytes, start: int, wanted: Filter) -> list[int]:
-    found = []
-    for line in _lines_of(content):
-        if wanted.takes_all or wanted.takes(line):
-            found.append(start)
-        start += len(line)
-    return found
+    lines = _lines_of(content)
+    starts = itertools.accumulate((len(line) for line in lines[:-1]), initial=start)
+    return list(itertools.compress(starts, [True] * len(lines) if wanted.takes_all else wanted.which(lines)))
 
 
 def _lines_of(content: bytes) -> list[bytes]:

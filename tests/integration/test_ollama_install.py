@@ -84,6 +84,21 @@ def test_install_makes_it_answer_and_leaves_a_modelfile(client: Ollama, tmp_path
     assert any("sending model.gguf" in line for line in said)
 
 
+def test_what_was_tried_leaves_the_memory(client: Ollama, tmp_path: Path) -> None:
+    install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
+    assert client.loaded() == []
+    with pytest.raises(OllamaError, match="does not stop"):
+        install(client, write_model(tmp_path, small.ENDLESS), write_parity(tmp_path), "haul", tmp_path)
+    assert client.loaded() == []
+
+
+@pytest.mark.parametrize("version", ["0.0.0", "0.0.0-dev", "main"])
+def test_a_server_built_from_source_is_not_too_old(client: Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(Ollama, "version", lambda self: version)
+    assert install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)["done_reason"] == "stop"
+    assert "TEMPLATE" not in (tmp_path / "Modelfile").read_text()
+
+
 def test_a_second_time_only_the_smoke_test_runs(client: Ollama, tmp_path: Path) -> None:
     gguf, parity = write_model(tmp_path, small.HELLO), write_parity(tmp_path)
     first = install(client, gguf, parity, "haul", tmp_path)
@@ -184,7 +199,7 @@ def install_dying(client: Ollama, folder: Path, step: int) -> bool:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("digest_of", "upload", "create", "rendered", "chat", "copy", "delete"):
+        for name in ("digest_of", "upload", "create", "rendered", "chat", "copy", "unload", "delete"):
             patch.setattr(Ollama, name, dying(getattr(Ollama, name)))
         try:
             install(client, folder / "model.gguf", folder / "parity.json", "haul", folder)
@@ -292,6 +307,7 @@ def test_validate_names_a_model_that_is_not_there(client: Ollama, tmp_path: Path
 
 def test_the_server_survives_its_death(client: Ollama, tmp_path: Path) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
+    assert answer_of(client, "haul") == "hello world"
     record = embedded.daemon().running()
     assert record
     children = Path(f"/proc/{record['pid']}/task/{record['pid']}/children").read_text().split()

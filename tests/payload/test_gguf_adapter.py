@@ -53,6 +53,14 @@ def test_scale_follows_the_patterns(settings, scale):
     assert adapter.scale_of({**CONFIG, **settings}, MODULE) == pytest.approx(scale)
 
 
+@pytest.mark.parametrize("name", ["rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize("key", ["(", "(a+)+", "(q|q)*_proj", ".*.*.*.*x", "(?:.*a){20}"])
+def test_a_pattern_that_could_be_searched_for_ever_is_refused(tmp_path, name, key):
+    with pytest.raises(StageFailed) as failure:
+        adapter.read_adapter(write(tmp_path / "a", {name: {key: 4}}))
+    assert "regular expression" in failure.value.why or "repeats" in failure.value.why
+
+
 @pytest.mark.parametrize(
     "settings",
     [

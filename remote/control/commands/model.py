@@ -82,14 +82,17 @@ def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 
 @verb(help={"json": "print as JSON"})
 def up(context: Any, json: bool = False) -> None:
     """Start the embedded Ollama."""
-    from remote.control.console import print_json, tell
+    from remote.control.console import print_json, say, tell
     from remote.control.models.embedded import client
 
-    url = client.endpoint()
+    origins = _inventory().ollama.origins
+    url = client.endpoint(origins=origins)
     if json:
         print_json({"url": url})
         return
     tell(f"the embedded Ollama answers at {url}")
+    if (client.daemon().running() or {}).get("origins", origins) != origins:
+        say("it was started with other `ollama.origins`: `./inv model.down`, then `./inv model.up`", "yellow")
 
 
 @verb

@@ -6,8 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from remote.control import project, secrets
 from remote.control.config import explain, groups, source
@@ -164,6 +165,21 @@ class OllamaEntry(Section):
         pattern=r"^(https?://.+|embedded|auto)$",
         description="`embedded`, an Ollama's address, or `auto` (a local one that answers, else embedded); `OLLAMA_HOST` goes before",
     )
+    origins: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://[^\s/?#*]+$")]] = Field(
+        default=[],
+        description="origins whose web pages may ask the embedded Ollama; none may unless named here. After a change start it again",
+        examples=[["http://localhost:3000"]],
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        """This file is in git."""
+        user, at, _ = url.partition("://")[2].partition("/")[0].rpartition("@") if url else ("", "", "")
+        if at:
+            secrets.know(user, unquote(user.partition(":")[2]))
+            raise ValueError("an address without user and password: `export OLLAMA_HOST=https://USER:PASSWORD@HOST` gives them, not a file")
+        return url
 
 
 class StorageEntry(Section):

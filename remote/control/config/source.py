@@ -82,8 +82,8 @@ def _text(source: Source, content: bytes | None) -> str | None:
     try:
         content = content_of(source.path) if content is None else content
         if len(content) > MAX_BYTES:
-            what = f"the file is larger than {MAX_BYTES >> 10} kB"
-            source.findings.append(Finding(f"{where}:1", what, "a configuration file", "name the right file, or leave out what nothing uses"))
+            what, remedy = f"the file is larger than {MAX_BYTES >> 10} kB", "name the right file, or leave out what nothing uses"
+            source.findings.append(Finding(f"{where}:1", what, "a configuration file", remedy))
             return None
         return content.decode("utf-8-sig")
     except FileNotFoundError:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from remote.contract.jobs import Status
+from remote.contract.line_search import TooSlow
 from remote.contract.log_query import JobFacts, Question
 from remote.control import console
-from remote.control.errors import BoxStopped, CloudError, FleetFailed, NotFound, WindlassError
+from remote.control.errors import BoxStopped, CloudError, DataError, FleetFailed, NotFound, WindlassError
 from remote.control.faults import as_error
 from remote.control.logs import kept, plain, sources
 from remote.control.logs.asking import Asking, Listener
@@ -104,6 +105,9 @@ def _print(lanes: list[_Lane], printer: Printer, question: Question) -> None:
 def _run(lane: _Lane, voice: _Voice) -> None:
     try:
         lane.ask(voice)
+    except TooSlow as error:
+        remedy = "a simpler `--grep`: no repetition within another"
+        lane.error = DataError("--grep cannot be searched for", where=lane.name, why=str(error), remedy=remedy)
     except Exception as error:  # it is told when all others have ended, and nothing waits for this one
         lane.error = as_error(error)
         if not voice.is_alone:

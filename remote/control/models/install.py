@@ -58,7 +58,7 @@ def install(client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, o
     with _alone(client, wish.name):
         standing = client.digest_of(wish.name)
         reused = standing is not None and standing == _recorded(folder, wish, client)
-        client.delete(_temporary(wish.name), missing_ok=True)
+        _discard(client, _temporary(wish.name))
         if not reused:
             proof = _make(client, wish, folder, on_status)
         else:
@@ -174,9 +174,16 @@ def _make(client: Ollama, wish: Wish, folder: Path, on_status: Say) -> dict[str,
         raise
     finally:
         with contextlib.suppress(OllamaError):
-            client.delete(temporary, missing_ok=True)
+            _discard(client, temporary)
     on_status(f"{wish.name} stands in {client.url}")
     return proof
+
+
+def _discard(client: Ollama, temporary: str) -> None:
+    """Remove the temporary name, and what is loaded under it: else its gigabytes stay in memory beside those of the name."""
+    with contextlib.suppress(OllamaError):
+        client.unload(temporary)
+    client.delete(temporary, missing_ok=True)
 
 
 def _swap(client: Ollama, temporary: str, name: str) -> None:

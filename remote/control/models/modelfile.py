@@ -1,6 +1,7 @@
 """The Modelfile: rendered once from templates/Modelfile.j2, kept beside the GGUF, and the source of what the API is told."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from remote.control.models.gguf import Gguf
 
 JINJA_SINCE = (0, 30, 0)
 """From this Ollama on the GGUF's own chat template is used; before, a TEMPLATE must say the same in Go's language."""
+
+_MARKS = re.compile(r'(\{\{|""")')
+_QUOTED = {"{{": '{{ "{{" }}', '"""': r'{{ "\"\"\"" }}'}
 
 MAX_CONTEXT = 4096
 """Positions to reserve memory for, where the model was trained for more."""
@@ -51,5 +55,11 @@ def modelfile_for(gguf: Gguf, prompt: Mapping[str, Any], server: tuple[int, ...]
 def _go_template(gguf: Gguf, prompt: Mapping[str, Any]) -> str:
     """The rendered prompt with the user's words taken out: `[INST] {{ .Prompt }}[/INST]`."""
     said = str(prompt["messages"][-1]["content"])
-    before, _, after = str(prompt["rendered"]).removeprefix(gguf.special("bos")).rpartition(said)
-    return f"{before}{{{{ if .System }}}}{{{{ .System }}}}\n\n{{{{ end }}}}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{gguf.special('eos')}"
+    before, _, after = map(_literal, str(prompt["rendered"]).removeprefix(gguf.special("bos")).rpartition(said))
+    end = _literal(gguf.special("eos"))
+    return f"{before}{{{{ if .System }}}}{{{{ .System }}}}\n\n{{{{ end }}}}{{{{ .Prompt }}}}{after}{{{{ .Response }}}}{end}"
+
+
+def _literal(text: str) -> str:
+    """A text of the GGUF or of parity.json as a template has it: never an action, and never the end of TEMPLATE in a Modelfile."""
+    return "".join(_QUOTED.get(part, part) for part in _MARKS.split(text))

@@ -5,6 +5,8 @@ Wire format: https://github.com/ollama/ollama/blob/main/docs/api.md.
 
 import contextlib
 import re
+import ssl
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from remote.control.errors import OllamaError
 
 Message = dict[str, str]
 Progress = Callable[[int, int], None]
+Credentials = tuple[str, str]
+"""User and password of Basic authentication."""
 
 _PIECE = 1 << 20
 _TIMEOUT = httpx.Timeout(None, connect=5.0)  # a 7B model may take minutes to load, and says nothing meanwhile
@@ -24,14 +28,18 @@ _QUICK = httpx.Timeout(10.0)
 
 
 class Ollama:
-    """One Ollama server at `url`, such as `http://127.0.0.1:11434`."""
+    """One Ollama server at `url`, such as `http://127.0.0.1:11434`. `credentials` are sent and never shown.
 
-    def __init__(self, url: str) -> None:
+    The certificate of an https server must be signed by an authority of `SSL_CERT_FILE` or `SSL_CERT_DIR` where one is set.
+    """
+
+    def __init__(self, url: str, credentials: Credentials | None = None) -> None:
         self.url = url.rstrip("/")
         # trust_env off: a proxy of the environment must not get between this machine and itself.
         # No connection is kept between requests: a caller that never closes leaves none behind.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, trust_env=False, limits=limits)
+        verify = _authorities(self.url) if self.url.startswith("https:") else True
+        self._http = httpx.Client(base_url=self.url, auth=credentials, verify=verify, timeout=_TIMEOUT, trust_env=False, limits=limits)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -48,9 +56,10 @@ class Ollama:
         return str(self._call("GET", "/api/version", timeout=_QUICK).get("version", ""))
 
     def version_numbers(self) -> tuple[int, ...]:
-        """The version for comparing: `(0, 33, 0)`."""
-        found = re.match(r"\D*(\d+)\.(\d+)(?:\.(\d+))?", self.version())
-        return tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+        """The version for comparing: `(0, 33, 0)`. One built from source says 0.0.0, and counts as newer than any."""
+        found = re.match(r"\D{0,20}(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?", self.version())
+        numbers = tuple(int(part or 0) for part in found.groups()) if found else ()
+        return numbers if any(numbers) else _UNRELEASED
 
     def tags(self) -> list[dict[str, Any]]:
         """All models: `name`, `digest`, `size`, `modified_at`, `details`."""
@@ -79,6 +88,10 @@ class Ollama:
         except OllamaError as error:
             if not (missing_ok and "not found" in error.why):
                 raise
+
+    def unload(self, name: str) -> None:
+        """Have a model leave the server's memory, which it else does minutes after its last answer."""
+        self._call("POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False})
 
     def has_blob(self, digest: str) -> bool:
         """Whether the server holds the bytes `sha256:<hex>` already."""
@@ -126,10 +139,7 @@ class Ollama:
         with self._guard(f"{method} {path}"):
             reply = self._http.request(method, path, json=body, timeout=timeout)
             _raise_for(self.url, f"{method} {path}", reply)
-            value = reply.json() if reply.content else {}
-            if isinstance(value, dict):
-                return value
-        raise OllamaError(f"{self.url} does not speak Ollama's language", where=f"{self.url}{path}", remedy=_WHICH)
+            return untrusted_json.loads_object(reply.content) if reply.content else {}
 
     def _lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """The objects of a streamed reply; an error that comes after a 200 is raised like any other."""
@@ -138,7 +148,7 @@ class Ollama:
                 reply.read()
                 _raise_for(self.url, f"POST {path}", reply)
             for text in reply.iter_lines():
-                line: dict[str, Any] = untrusted_json.loads_object(text)
+                line = untrusted_json.loads_object(text)
                 if "error" in line:
                     raise _explained(self.url, f"POST {path}", str(line["error"]))
                 yield line
@@ -148,6 +158,9 @@ class Ollama:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                what = f"the certificate of {self.url} is not to be trusted"
+                raise OllamaError(what, where=request, why=str(error), remedy=_AUTHORITY) from error
             raise OllamaError(f"Ollama does not answer at {self.url}", where=request, why=str(error), remedy=_WHICH) from error
         except httpx.HTTPError as error:
             why = f"{type(error).__name__}: {error}"
@@ -157,6 +170,9 @@ class Ollama:
 
 
 _WHICH = "start it (`ollama serve`), or correct OLLAMA_HOST or `ollama.url` in inventory.yaml; `./inv model.up` starts the embedded one"
+_UNRELEASED = (sys.maxsize, 0, 0)
+_AUTHORITY = "`export SSL_CERT_FILE=ca.pem` with the certificate of the authority that signed it"
+_SIGN_IN = "`export OLLAMA_HOST=https://USER:PASSWORD@HOST` (`%40` for an @ within); what stands in front of that Ollama asks for them"
 _AGAIN = "read Ollama's log, then try again"
 _REMEDIES = (
     ("no space left", "free disk space where Ollama keeps its models, then run the same command again"),
@@ -165,6 +181,15 @@ _REMEDIES = (
     ("unsupported", "update Ollama: https://ollama.com/download"),
     ("unknown", "update Ollama: https://ollama.com/download"),
 )
+
+
+def _authorities(url: str) -> ssl.SSLContext:
+    """Those that `SSL_CERT_FILE` or `SSL_CERT_DIR` names, else the ones that come with httpx."""
+    try:
+        return httpx.create_ssl_context(trust_env=True)
+    except OSError as error:
+        why = f"SSL_CERT_FILE or SSL_CERT_DIR: {error.strerror or error}"
+        raise OllamaError(f"no certificates to check {url} by", why=why, remedy=_AUTHORITY) from error
 
 
 def _pieces(path: Path, size: int, on_bytes: Progress | None) -> Iterator[bytes]:
@@ -181,9 +206,12 @@ def _raise_for(url: str, request: str, reply: httpx.Response) -> None:
 
 
 def _refused(url: str, request: str, reply: httpx.Response) -> OllamaError:
+    if reply.status_code in (401, 403) and not reply.headers.get("content-type", "").startswith("application/json"):
+        why = f"{reply.status_code} {reply.reason_phrase}"
+        return OllamaError(f"{url} asks who you are", where=request, why=why, remedy=_SIGN_IN)
     try:
-        words = str(reply.json()["error"])
-    except (ValueError, KeyError, TypeError):
+        words = str(untrusted_json.loads_object(reply.content)["error"])
+    except (ValueError, KeyError):
         why = f"{reply.status_code}: {' '.join(reply.text.split())[:100]}"
         return OllamaError(f"{url} does not speak Ollama's language", where=request, why=why, remedy=_WHICH)
     return _explained(url, f"{request} -> {reply.status_code}", words)

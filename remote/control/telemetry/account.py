@@ -236,5 +236,5 @@ def _exact(remedy: str, found: Found) -> str:
     """With the run and the box named: a stage knows neither."""
     run = found.evidence.run_id
     for verb in ("resume", "logs"):
-        remedy = re.sub(rf"`\./inv {verb}(?=`| --)", f"`./inv {verb} {run}", remedy)
-    return re.sub(r"\bBOX\b", found.box or "BOX", re.sub(r"\bRUN\b", run or "RUN", remedy))
+        remedy = re.sub(rf"`\./inv {verb}(?=`| --)", lambda command: f"{command[0]} {run}", remedy)
+    return re.sub(r"\bBOX\b", lambda _: found.box or "BOX", re.sub(r"\bRUN\b", lambda _: run or "RUN", remedy))

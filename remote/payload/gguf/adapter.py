@@ -108,11 +108,18 @@ def _by_pattern(patterns: dict[str, Any] | None, module: str, default: Any) -> A
 
 
 def _check_patterns(config: dict[str, Any]) -> None:
+    """Raises ValueError for a value that is none, and an expression that could be searched for years: a group that repeats, or more than
+    three repetitions."""
     for name in ("rank_pattern", "alpha_pattern"):
         for key, value in (config.get(name) or {}).items():
-            if not isinstance(value, int | float) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise ValueError(f"{name} gives {key} {value!r}")
-            re.compile(key)
+            try:
+                re.compile(key)
+            except re.error as error:
+                raise ValueError(f"{key[:80]!r} is no regular expression: {error}") from None
+            if re.search(r"\)[*+?{]", key) or len(re.findall(r"[*+{]", key)) > 3:
+                raise ValueError(f"{key[:80]!r} repeats a group, or too much: write the modules out")
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def _config(folder: Path) -> dict[str, Any]:
         config = untrusted_json.read_object(folder / CONFIG)
         _check_patterns(config)
         return {**config, "r": int(config["r"]), "lora_alpha": float(config["lora_alpha"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, re.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, f"{CONFIG}: {error!r}") from None
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from remote.contract import log_lines
 from remote.contract.frames import HEARTBEAT_SECONDS, encode
 from remote.contract.jobs import Cause, JobState, Status
+from remote.contract.line_search import TooSlow
 from remote.contract.log_lines import Filter, FolderLog, Moments, Piece, Scan
 from remote.contract.log_query import Question, label_of
 from remote.contract.paths import BoxPaths
@@ -308,6 +309,9 @@ def main() -> None:
         Telling(BoxPaths.of_release(), question, out).tell_all()
     except supervise.Refused as refusal:
         out.write(encode({"error": refusal.words}))
+    except TooSlow as error:
+        remedy = "a simpler `--grep`: no repetition within another"
+        out.write(encode({"error": supervise.Refused(Cause.CONFIG, "--grep cannot be searched for", str(error), remedy).words}))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the laptop has left; so do we
 

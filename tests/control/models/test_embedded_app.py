@@ -21,7 +21,7 @@ from remote.control.models.ollama import Ollama
 DIGEST = "sha256:" + "0" * 64
 
 
-async def _full(self: Store, name: str, pieces: AsyncIterator[bytes]) -> None:
+async def _full(self: Store, name: str, pieces: AsyncIterator[bytes], size: int = 0) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/models/blob")
 
 
@@ -30,7 +30,7 @@ def test_the_server_says_so(tmp_path: Path) -> None:
     store.receive = MethodType(_full, store)  # type: ignore[method-assign]
 
     async def post() -> httpx.Response:
-        transport = httpx.ASGITransport(make_app(store, Engine(tmp_path)))
+        transport = httpx.ASGITransport(make_app(store, Engine(tmp_path), is_own=lambda *_: True))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post(f"/api/blobs/{DIGEST}", content=b"x")
 

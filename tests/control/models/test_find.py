@@ -11,7 +11,7 @@ import pytest
 from remote.control.config.inventory import Inventory
 from remote.control.errors import OllamaError
 from remote.control.models import find
-from remote.control.models.find import describe, find_ollama, url_of
+from remote.control.models.find import Address, address_of, describe, find_ollama
 from remote.control.models.names import full, is_valid, sibling
 
 
@@ -60,12 +60,12 @@ def inventory(url: str | None) -> Inventory:
     ],
 )
 def test_addresses(host: str, url: str) -> None:
-    assert url_of(host) == url
+    assert address_of(host) == Address(url)
 
 
 def test_an_address_that_is_none() -> None:
     with pytest.raises(OllamaError, match="not an address"):
-        url_of("host:port")
+        address_of("host:port")
 
 
 def test_the_environment_goes_before(somebodys: str, monkeypatch: pytest.MonkeyPatch) -> None:

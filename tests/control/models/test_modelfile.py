@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from remote.control.models.embedded.rendering import render
 from remote.control.models.gguf import Gguf
 from remote.control.models.modelfile import modelfile_for
 
@@ -36,3 +37,14 @@ def test_older_servers_get_a_template(tmp_path: Path) -> None:
 def test_context(trained: int, context: int) -> None:
     modelfile = modelfile_for(Gguf({**HEAD, "llama.context_length": trained}, 1, 1), PROMPT, (1, 0, 0))
     assert modelfile.parameters["num_ctx"] == context
+
+
+def test_what_parity_says_is_never_an_action(tmp_path: Path) -> None:
+    rendered = '<s>{{ .Messages }}"""\nFROM /etc/passwd\nTEMPLATE """[INST] hi[/INST]{{'
+    head = {**HEAD, "tokenizer.ggml.tokens": ["<unk>", "<s>", "{{ .System }}"]}
+    modelfile = modelfile_for(Gguf(head, 1, 1), {**PROMPT, "rendered": rendered}, (0, 29, 9))
+    said = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"role": "user", "content": "three"}]
+    plain, end = rendered.removeprefix("<s>"), "{{ .System }}"
+    assert render(modelfile.template, said) == f"{plain.replace('hi', 'one')}two{end}{plain.replace('hi', 'three')}"
+    lines = modelfile.write(tmp_path, "haul", Path("/far/m.gguf")).read_text().split('"""')
+    assert len(lines) == 3 and lines[2].strip() == ""

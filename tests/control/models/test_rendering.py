@@ -1,9 +1,13 @@
 """A Modelfile's TEMPLATE, by cases. Expected texts follow Ollama's description of its template language."""
 
+import time
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from remote.control.models.embedded.answer import seconds
-from remote.control.models.embedded.rendering import render
+from remote.control.models.embedded.rendering import MAX_MESSAGES, MAX_PROMPT, render
 from remote.control.models.embedded.wire import Refusal
 
 USER = [{"role": "user", "content": "hi"}]
@@ -62,6 +66,127 @@ def test_render(template: str, messages: list[dict[str, str]], expected: str) ->
 def test_what_is_not_understood_is_refused(template: str) -> None:
     with pytest.raises(Refusal, match="template error"):
         render(template, USER)
+
+
+CODE = "root.__class__.__init__.__globals__"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        f"\x01{{ {CODE} }}\x01",
+        f"\x01%set x = {CODE}%\x01",
+        "\x01{ cycler.__init__.__globals__.os.popen('id').read() }\x01{{ .Prompt }}",
+        f'{{{{ "\x01{{ {CODE} }}\x01" }}}}',
+        "\x01#{{ .Prompt }}#\x01",
+        "{{ .Prompt }}\x00",
+        "{{ .Prompt }}\x1b[2J",
+        "{{ .Prompt }}\x7f",
+        "{{ .Prompt }}\x9b",
+    ],
+)
+def test_control_characters_are_refused_in_a_template(template: str) -> None:
+    with pytest.raises(Refusal, match="control character"):
+        render(template, USER)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ .Prompt.__class__ }}",
+        "{{ .__class__ }}",
+        "{{ $.Messages.__init__ }}",
+        "{{ cycler }}",
+        "{{ .Prompt.format }}",
+        '{{ "%s" % .Prompt }}',
+        '{{ "x" * 1000000000 }}',
+        "{{ range .Messages }}{{ range $.Messages }}{{ end }}{{ end }}",
+        "{{ range 1000000000 }}{{ end }}",
+        "{{ self }}",
+        "{{ .Prompt }}{{ include x }}",
+    ],
+)
+def test_nothing_but_the_fields_can_be_reached(template: str) -> None:
+    with pytest.raises(Refusal, match="does not know"):
+        render(template, USER)
+
+
+@pytest.mark.parametrize("template", ["{% for i in range(10**9) %}x{% endfor %}", "{# x #}", "\\x01{ 7*7 }\\x01", "${7*7}"])
+def test_the_language_behind_is_only_text(template: str) -> None:
+    assert render(template, USER) == template
+
+
+LONG = "x" * (1 << 20)
+LONGS = [{"role": "system", "content": LONG}] * 10
+MANY = [{"role": "user", "content": "y"}] * MAX_MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("template", "messages"),
+    [
+        ("{{ range .Messages }}" + "{{ .Content }}" * 900 + "{{ end }}", MANY),
+        ("{{ range .Messages }}" + '{{ if eq .Content "z" }}{{ end }}' * 490 + "{{ end }}", MANY),
+        ("{{ .System }}" * 900, [{"role": "system", "content": LONG}, *USER]),
+        ("{{ range .Messages }}" + "{{ $.System }}" * 900 + "{{ end }}", [{"role": "system", "content": LONG}, *MANY[:-1]]),
+        ("{{ range .Messages }}" + "{{ if eq $.System .Content }}{{ end }}" * 400 + "{{ end }}", LONGS),
+        ("{{ range .Messages }}" + '{{ if eq "a" "b" }}{{ end }}' * 490 + "{{ end }}", MANY),
+        ("{{ range .Messages }}{{ if eq $.Messages $.Messages }}x{{ end }}{{ end }}", MANY),
+        ("{{ .Messages }}" * 900, MANY),
+        ("{{ .Prompt }}", MANY * 2),
+        ("{{ .Prompt }}" * 999, [{"role": "assistant", "content": "z"}] * MAX_MESSAGES),
+        ("{{" * 30000, USER),
+        ("{{" + " " * 60000, USER),
+        ("{{" + " " * 60000 + "}}", USER),
+        ("{{ " + '"' * 900 + " }}", USER),
+        ("{{ " + "(" * 900 + " }}", USER),
+        ("{{ " + "not (" * 180 + ".Prompt" + ")" * 10 + " }}", USER),
+        ("{{ if .Prompt }}" * 900 + "{{ end }}" * 900, USER),
+        ("{{ if .Prompt }}a" + "{{ else if .System }}b" * 990 + "{{ end }}", USER),
+        ("{{ and " + ".Prompt " * 120 + "}}", USER),
+        ("x" * 70000, USER),
+    ],
+)
+def test_no_template_takes_long_or_much(template: str, messages: list[dict[str, str]]) -> None:
+    began = time.process_time()
+    try:
+        assert len(render(template, messages)) <= MAX_PROMPT
+    except Refusal as refusal:
+        assert refusal.status == 400
+    assert time.process_time() - began < 10
+
+
+SAID = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+ROLES = st.sampled_from(["system", "user", "assistant"])
+CHATS = st.lists(st.builds(lambda role, said: {"role": role, "content": said}, ROLES, SAID), max_size=6)
+PARTS = st.sampled_from(
+    ["{{", "}}", "-", " ", ".Prompt", ".System", ".Response", ".Messages", "$", "range ", "if ", "else ", "end", "eq ", "and ", "not ",
+     "(", ")", '"', "\\", "\n", "x", "\x01", "{%", "%}", "{#", "/*", "*/", "|", "{{ .Prompt }}", "{{ range .Messages }}", "{{ end }}"]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PARTS, max_size=30).map("".join) | SAID, CHATS)
+def test_any_template_is_rendered_or_refused(template: str, messages: list[dict[str, str]]) -> None:
+    try:
+        assert isinstance(render(template, messages), str)
+    except Refusal as refusal:
+        assert refusal.status == 400 and "template error" in refusal.words
+
+
+@settings(max_examples=200, deadline=None)
+@given(CHATS)
+def test_what_is_said_stays_what_was_said(messages: list[dict[str, str]]) -> None:
+    whole = render("{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}", messages)
+    assert whole == "".join(f"<{message['role']}>{message['content']}" for message in messages)
+    texts = [message["content"] for message in messages if message["role"] != "system"]
+    if [message["role"] for message in messages if message["role"] != "system"] == ["user", "assistant", "user"]:
+        assert render("{{ .Prompt }}|{{ .Response }}|", messages) == f"{texts[0]}|{texts[1]}|{texts[2]}|"
+
+
+def test_a_message_that_holds_the_marks_of_the_translation() -> None:
+    said = "\x00\x01{ root }\x01 {{ .System }} {% raw %}"
+    talk = [{"role": "user", "content": said}, {"role": "assistant", "content": said}, {"role": "user", "content": said}]
+    assert render("[{{ .Prompt }}]{{ .Response }};", talk) == f"[{said}]{said};[{said}]"
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.models.embedded import rendering, wire
+from remote.control.models.embedded import options, rendering, shape, wire
 from remote.control.models.embedded.engine import Engine, Runner
+from remote.control.models.embedded.shape import Shape
 from remote.control.models.embedded.store import Stored
 from remote.control.models.embedded.wire import Refusal, Reply
 
-_RENAMED = {"num_predict": "n_predict", "typical_p": "typical_p", "repeat_last_n": "repeat_last_n", "num_keep": "n_keep"}
-_SAME = ("temperature", "seed", "top_p", "top_k", "min_p", "stop", "repeat_penalty", "presence_penalty", "frequency_penalty")
 _NOT_HERE = ("images", "tools", "suffix", "think", "logprobs")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FOREVER = 1e12
@@ -31,7 +30,7 @@ class Question:
     template: str
     options: dict[str, Any]
     keep_seconds: float | None
-    shape: Any
+    shape: Shape | None
     render_only: bool
 
     @property
@@ -45,12 +44,12 @@ def read_question(stored: Stored, body: dict[str, Any], is_chat: bool) -> Questi
     for word in _NOT_HERE:
         if body.get(word):
             raise Refusal(400, f"the embedded Ollama does not support {word!r}")
-    options = {**stored.manifest.parameters, **_object(body, "options")}
     return Question(
-        stored=stored, name=str(body.get("model", "")), is_chat=is_chat, options=options,
+        stored=stored, name=str(body.get("model") or body.get("name")), is_chat=is_chat,
+        options=options.checked({**stored.manifest.parameters, **wire.object_of(body, "options")}),
         messages=_chat(stored, body) if is_chat else _prompt(stored, body),
-        raw=str(body.get("prompt", "")) if body.get("raw") and not is_chat else None,
-        template=str(body.get("template") or stored.manifest.template), shape=body.get("format"),
+        raw=wire.text_of(body, "prompt") if body.get("raw") and not is_chat else None,
+        template=wire.text_of(body, "template") or stored.manifest.template, shape=shape.read(body.get("format")),
         keep_seconds=seconds(body.get("keep_alive")), render_only=bool(body.get("_debug_render_only")),
     )  # fmt: skip
 
@@ -62,7 +61,7 @@ async def answer(engine: Engine, question: Question) -> AsyncGenerator[Reply]:
         await engine.unload(question.stored)
         yield wire.last(question.name, question.is_chat, "unload")
         return
-    async with engine.using(question.stored, int(question.options.get("num_ctx") or 0), question.keep_seconds) as runner:
+    async with engine.using(question.stored, options.context_of(question.options), question.keep_seconds) as runner:
         loaded = time.perf_counter_ns()
         if question.is_empty:
             yield wire.last(question.name, question.is_chat, "load")
@@ -71,7 +70,7 @@ async def answer(engine: Engine, question: Question) -> AsyncGenerator[Reply]:
         if question.render_only:
             yield wire.rendering(question.name, prompt)
             return
-        async with contextlib.aclosing(runner.stream("/completion", await _completion(runner, question, prompt))) as events:
+        async with contextlib.aclosing(await _events(runner, question, prompt)) as events:
             async for event in events:
                 if event.get("content"):
                     yield wire.piece(question.name, event["content"], question.is_chat)
@@ -97,6 +96,21 @@ def seconds(keep_alive: Any) -> float | None:
         raise Refusal(400, f"invalid keep_alive: {keep_alive!r}") from error
 
 
+async def _events(runner: Runner, question: Question, prompt: str) -> AsyncGenerator[dict[str, Any]]:
+    """The answer of llama.cpp as it comes; one of a given shape to a chat in the GGUF's own template is the chat endpoint's."""
+    if question.shape:
+        await shape.check(runner, question.shape)
+        if question.raw is None and rendering.is_own(runner.stored, question.template):
+            return shape.answer(runner, question.messages, question.shape, _sampling(question))
+    return runner.stream("/completion", await _completion(runner, question, prompt))
+
+
+def _sampling(question: Question) -> dict[str, Any]:
+    taken = options.for_llama(question.options)
+    # A prompt that is partly cached is computed in other pieces, and rounds otherwise: greedy answers shall not depend on that.
+    return {"cache_prompt": taken.get("temperature") != 0, **taken}
+
+
 async def _completion(runner: Runner, question: Question, prompt: str) -> dict[str, Any]:
     """The request to llama.cpp. The prompt goes as tokens: a rendered template may begin with the BOS that llama.cpp adds too."""
     begins = runner.stored.gguf.special("bos")
@@ -104,20 +118,8 @@ async def _completion(runner: Runner, question: Question, prompt: str) -> dict[s
     if begins and question.raw is None and prompt.startswith(begins):
         prompt = prompt.removeprefix(begins)
     tokens = await runner.ask("/tokenize", {"content": prompt, "add_special": add_special, "parse_special": True})
-    options = {_RENAMED.get(key, key): value for key, value in question.options.items() if key in _RENAMED or key in _SAME}
-    if isinstance(options.get("stop"), str):
-        options["stop"] = [options["stop"]]
-    # A prompt that is partly cached is computed in other pieces, and rounds otherwise: greedy answers shall not depend on that.
-    caching = {"cache_prompt": options.get("temperature") != 0}
-    return {"prompt": tokens["tokens"], "stream": True, **caching, **options, **_grammar(question.shape)}
-
-
-def _grammar(shape: Any) -> dict[str, Any]:
-    if not shape:
-        return {}
-    if shape == "json" or isinstance(shape, dict):
-        return {"json_schema": {"type": "object"} if shape == "json" else shape}
-    raise Refusal(400, f"invalid format: {shape!r}; expected \"json\" or a JSON schema")
+    bound = {"grammar": await shape.grammar(runner, question.shape)} if question.shape else {}
+    return {"prompt": tokens["tokens"], "stream": True, **_sampling(question), **bound}
 
 
 def _reason(event: dict[str, Any]) -> str:
@@ -137,16 +139,15 @@ def _measured(event: dict[str, Any], began: int, loaded: int) -> dict[str, int]:
 
 
 def _chat(stored: Stored, body: dict[str, Any]) -> list[dict[str, str]]:
-    given = body.get("messages") or []
-    if not isinstance(given, list):
-        raise Refusal(400, "messages: expected a list")
-    messages = [*stored.manifest.messages, *(_message(item) for item in given)] if given else []
+    given = wire.list_of(body, "messages")
+    messages = [*stored.manifest.messages, *(read_message(item) for item in given)] if given else []
     if messages and messages[0]["role"] != "system" and stored.manifest.system:
         return [{"role": "system", "content": stored.manifest.system}, *messages]
     return messages
 
 
-def _message(item: Any) -> dict[str, str]:
+def read_message(item: Any) -> dict[str, str]:
+    """A message of a request: its role and its text, and nothing else. Raises Refusal 400."""
     if not isinstance(item, dict) or item.get("role") not in ("system", "user", "assistant"):
         raise Refusal(400, f"invalid message: {str(item)[:80]}; expected a role (system, user, assistant) and content")
     if item.get("images") or item.get("tool_calls"):
@@ -158,15 +159,7 @@ def _message(item: Any) -> dict[str, str]:
 
 
 def _prompt(stored: Stored, body: dict[str, Any]) -> list[dict[str, str]]:
-    prompt, system = body.get("prompt") or "", body.get("system") or stored.manifest.system
-    if not isinstance(prompt, str) or not isinstance(system, str):
-        raise Refusal(400, "prompt and system must be text")
+    prompt, system = wire.text_of(body, "prompt"), wire.text_of(body, "system") or stored.manifest.system
     before = [{"role": "system", "content": system}] if system else []
     return [*before, *stored.manifest.messages, {"role": "user", "content": prompt}] if prompt else []
 
-
-def _object(body: dict[str, Any], name: str) -> dict[str, Any]:
-    value = body.get(name) or {}
-    if not isinstance(value, dict):
-        raise Refusal(400, f"{name}: expected an object")
-    return {key: item for key, item in value.items() if item is not None}

@@ -1,38 +1,42 @@
-"""Ollama's HTTP API as a Starlette application. Only this machine may ask: other Host and Origin headers are refused."""
+"""Ollama's HTTP API as a Starlette application. `access` says who may ask."""
 
 import asyncio
 import contextlib
 import errno
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from remote.contract import untrusted_json
+from remote.control.cloud.embedded import peer
 from remote.control.models import names
-from remote.control.models.embedded import rendering, wire
-from remote.control.models.embedded.answer import answer, read_question
-from remote.control.models.embedded.engine import Engine, check
-from remote.control.models.embedded.store import Manifest, Store, Stored, is_inside
+from remote.control.models.embedded import options, rendering, wire
+from remote.control.models.embedded.access import Access, IsOwn
+from remote.control.models.embedded.answer import answer, read_message, read_question
+from remote.control.models.embedded.engine import Engine
+from remote.control.models.embedded.store import Manifest, Store, Stored, check, is_inside, verify
 from remote.control.models.embedded.wire import Refusal, Reply
 
 VERSION = "0.30.0+windlass"
 """The Ollama whose API this is."""
 
-_LOCAL = {"localhost", "127.0.0.1", "::1"}
+MAX_BODY = 16 << 20
+"""Bytes of a request's JSON; files go by /api/blobs."""
 
 
-def make_app(store: Store, engine: Engine) -> Starlette:
-    """The application over a store and an engine."""
+def make_app(store: Store, engine: Engine, origins: Sequence[str] = (), is_own: IsOwn = peer.is_own) -> Starlette:
+    """The application over a store and an engine. `origins` are those whose web pages may ask."""
     api = _Api(store, engine)
 
     @contextlib.asynccontextmanager
@@ -56,7 +60,10 @@ def make_app(store: Store, engine: Engine) -> Starlette:
         Route("/api/chat", api.chat, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {Refusal: _refused, OSError: _disk, HTTPException: _http, ClientDisconnect: _gone, Exception: _fault}
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_OnlyLocal)], lifespan=lifespan)
+    middleware = [Middleware(Access, origins=origins, is_own=is_own)]
+    if origins:
+        middleware.append(Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]))
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=lifespan)
 
 
 class _Api:
@@ -64,20 +71,22 @@ class _Api:
         self.store, self.engine = store, engine
 
     async def tags(self, _: Request) -> Response:
-        return JSONResponse({"models": [_listed(stored) for stored in self.store.all()]})
+        return JSONResponse({"models": [listed for stored in self.store.all() if (listed := _listed(stored))]})
 
     async def loaded(self, _: Request) -> Response:
         runners = self.engine.loaded.values()
         times = [min(runner.expires_at or 0, 4e9) for runner in runners]
         until = [datetime.fromtimestamp(moment, timezone.utc).isoformat() for moment in times]
         shown = [
-            {**_listed(runner.stored), "expires_at": moment, "size_vram": 0, "context_length": runner.context}
-            for runner, moment in zip(runners, until, strict=True)
-        ]
+            {**listed, "expires_at": moment, "size_vram": 0, "context_length": runner.context}
+            for runner, moment in zip(runners, until, strict=True) if (listed := _listed(runner.stored))
+        ]  # fmt: skip
         return JSONResponse({"models": shown})
 
     async def show(self, request: Request) -> Response:
-        return JSONResponse(_shown(self.store.get(_name(await _body(request)))))
+        stored = self.store.get(_name(await _body(request)))
+        check(stored)
+        return JSONResponse(_shown(stored))
 
     async def blob(self, request: Request) -> Response:
         digest = request.path_params["digest"]
@@ -85,7 +94,7 @@ class _Api:
         if request.method == "HEAD":
             return Response(status_code=200 if exists else 404)
         if not exists:
-            await self.store.receive(digest, request.stream())
+            await self.store.receive(digest, request.stream(), _length(request))
         return Response(status_code=200 if exists else 201)
 
     async def create(self, request: Request) -> Response:
@@ -121,10 +130,10 @@ class _Api:
 
     async def _creating(self, name: str, body: dict[str, Any]) -> AsyncGenerator[Reply]:
         base = self._base(body)
-        manifest = _manifest(base, body)
         yield {"status": "parsing GGUF"}
-        stored = Stored(names.full(name), manifest, self.store.blob(manifest.model), wire.now())
-        check(stored)
+        stored = Stored(names.full(name), base, self.store.blob(base.model), wire.now())
+        await asyncio.to_thread(verify, stored)
+        manifest = await asyncio.to_thread(_manifest, base, body)
         _check_quantization(str(body.get("quantize") or "").upper(), stored.gguf.quantization)
         yield {"status": f"using existing layer {manifest.model}"}
         yield {"status": "writing manifest"}
@@ -142,9 +151,10 @@ class _Api:
         ((file, digest),) = files.items()
         if not is_inside(file):
             raise Refusal(400, f"invalid file path: {file!r}")
-        if not self.store.blob(str(digest)).exists():
+        blob = self.store.blob(str(digest))
+        if not blob.exists():
             raise Refusal(400, f"blob {digest} not found")
-        return Manifest(model=f"sha256:{str(digest)[7:]}")
+        return Manifest(model=blob.name.replace("-", ":"))
 
 
 def _check_quantization(wanted: str, found: str) -> None:
@@ -154,20 +164,29 @@ def _check_quantization(wanted: str, found: str) -> None:
 
 def _manifest(base: Manifest, body: dict[str, Any]) -> Manifest:
     """`base` with what the request says on top, as a Modelfile's words replace those of its FROM."""
-    template, licenses = str(body.get("template") or base.template), body.get("license") or base.license
+    template, licenses = wire.text_of(body, "template") or base.template, body.get("license") or base.license
     if template:
         rendering.check(template)
-    parameters, messages = body.get("parameters") or {}, body.get("messages") or base.messages
-    if not isinstance(parameters, dict) or not isinstance(messages, list):
-        raise Refusal(400, "parameters: expected an object; messages: expected a list")
+    licenses = [licenses] if isinstance(licenses, str) else licenses
+    if not isinstance(licenses, list) or not all(isinstance(text, str) for text in licenses):
+        raise Refusal(400, "license: expected text, or a list of texts")
     return Manifest(
-        model=base.model, template=template, system=str(body.get("system") or base.system),
-        license=[licenses] if isinstance(licenses, str) else list(licenses),
-        parameters={**base.parameters, **{key: value for key, value in parameters.items() if value is not None}}, messages=messages,
+        model=base.model, template=template, system=wire.text_of(body, "system") or base.system, license=licenses,
+        parameters={**base.parameters, **options.checked(wire.object_of(body, "parameters"))},
+        messages=[read_message(item) for item in wire.list_of(body, "messages")] or base.messages,
     )  # fmt: skip
 
 
-def _listed(stored: Stored) -> Reply:
+def _listed(stored: Stored) -> Reply | None:
+    """A model as lists have it; None where its file is gone or damaged."""
+    try:
+        check(stored)
+        return _described(stored)
+    except (Refusal, FileNotFoundError):
+        return None
+
+
+def _described(stored: Stored) -> Reply:
     return {
         "name": stored.name, "model": stored.name, "modified_at": stored.modified_at, "size": stored.size, "digest": stored.manifest.digest,
         "details": _details(stored),
@@ -187,12 +206,16 @@ def _shown(stored: Stored) -> Reply:
     parameters = [f"{key:<30} {json.dumps(item)}" for key, item in listed]
     template = manifest.template or gguf.chat_template or rendering.PLAIN
     lines = [f"FROM {stored.path}", f'TEMPLATE """{template}"""', *(f"PARAMETER {line}" for line in parameters)]
-    info = {key: None if isinstance(value, list) else value for key, value in gguf.metadata.items()}
+    info = {key: None if isinstance(value, list) or _is_no_number(value) else value for key, value in gguf.metadata.items()}
     return {
         "modelfile": "\n".join(lines), "parameters": "\n".join(parameters), "template": template, "system": manifest.system,
         "license": "\n".join(manifest.license), "details": _details(stored), "capabilities": ["completion"],
         "model_info": {**info, "general.parameter_count": gguf.parameters}, "modified_at": stored.modified_at,
     }  # fmt: skip
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)  # JSON has no word for it
 
 
 async def _reply(
@@ -268,37 +291,24 @@ async def _counted(replies: AsyncGenerator[Reply]) -> AsyncGenerator[tuple[int, 
         yield index, {"error": refusal.words}
 
 
-class _OnlyLocal:
-    """Refuses requests that a web page elsewhere could have caused: DNS rebinding shows in Host, a foreign page in Origin."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-            origin = headers.get("origin")
-            if not _is_local(f"//{headers.get('host', '')}") or (origin and not _is_local(origin)):
-                await JSONResponse({"error": "only this machine may ask"}, status_code=403)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-
-def _is_local(url: str) -> bool:
-    try:
-        return urlsplit(url).hostname in _LOCAL
-    except ValueError:
-        return False
-
-
 async def _body(request: Request) -> dict[str, Any]:
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > MAX_BODY:
+            raise Refusal(413, f"the request has more than {MAX_BODY:,} bytes")
     try:
-        body = untrusted_json.loads(await request.body())
+        body = untrusted_json.loads_object(bytes(content), max_bytes=MAX_BODY)
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # half a surrogate pair, or NaN, could not be passed on
     except ValueError as error:
         raise Refusal(400, f"invalid JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise Refusal(400, "expected a JSON object")
     return body
+
+
+def _length(request: Request) -> int:
+    """The bytes that a sender says will come, or 0."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 20 else 0
 
 
 def _name(body: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,22 @@ from typing import Any
 import httpx
 
 from remote.contract import untrusted_json
-from remote.control.errors import ArtifactCorrupt
-from remote.control.models.embedded.store import Stored
+from remote.control.models.embedded.store import Stored, verify
 from remote.control.models.embedded.wire import Refusal
+from remote.control.printable import plain
 from remote.control.project import CODE
 
 MAX_LOADED = 2
 CONTEXT = 4096
 _KEEP_SECONDS = 300.0
-_PATIENCE = httpx.Timeout(None)  # a long prompt may be read for minutes before the first token
+MAX_CONTEXT = 1 << 17
+"""Positions at most, for a model that does not say for how many it was trained."""
+_SILENCE_SECONDS = 600.0
+"""How long a runner may be silent at work. A long prompt is read for minutes before the first token; some grammars never end."""
+_RENDER_SECONDS = 30.0
+"""What a GGUF's own template may take: it is code of whoever made the file, and llama.cpp runs it without a bound."""
+_LOAD_SECONDS = 60.0
+_LOAD_BYTES_PER_SECOND = 20e6
 
 
 @dataclass
@@ -38,6 +45,8 @@ class Runner:
     expires_at: float = 0.0
     used_at: float = 0.0
     users: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """llama.cpp works on one answer at a time; who waits here is not taken for one whose answer is stuck."""
 
     def touch(self) -> None:
         """Note that it was used just now."""
@@ -50,34 +59,51 @@ class Runner:
         return self.process.returncode is None
 
     async def ask(self, path: str, body: Any) -> Any:
-        """One request to llama.cpp's server; raises Refusal with its own words."""
-        try:
-            reply = await self.http.post(path, json=body)
-        except httpx.HTTPError as error:
-            raise Refusal(500, f"the model runner stopped: {error or type(error).__name__}") from error
+        """One short request to llama.cpp's server; raises Refusal with its own words. A runner that does not answer in time is ended."""
+        with self._watched(path, _RENDER_SECONDS):
+            reply = await self.http.post(path, json=body, timeout=_RENDER_SECONDS)
         if reply.is_error:
             raise Refusal(reply.status_code, _words(reply.content))
         return reply.json()
 
+    async def ask_in_turn(self, path: str, body: Any) -> Any:
+        """`ask` for what goes through the model, once no answer is on its way."""
+        async with self.turn:
+            return await self.ask(path, body)
+
     async def stream(self, path: str, body: Any) -> AsyncGenerator[dict[str, Any]]:
         """The events of a streamed request. Leaving the iteration ends the work behind it."""
+        patience = httpx.Timeout(None, read=_SILENCE_SECONDS)
+        async with self.turn:
+            with self._watched(path, _SILENCE_SECONDS):
+                async with self.http.stream("POST", path, json=body, timeout=patience) as reply:
+                    if reply.is_error:
+                        raise Refusal(reply.status_code, _words(await reply.aread()))
+                    async for line in reply.aiter_lines():
+                        if line.startswith("error:"):
+                            raise Refusal(500, _words(line.removeprefix("error:").encode()))
+                        if line.startswith("data: {"):
+                            yield untrusted_json.loads_object(line.removeprefix("data: "))
+
+    @contextlib.contextmanager
+    def _watched(self, path: str, seconds: float) -> Iterator[None]:
         try:
-            async with self.http.stream("POST", path, json=body) as reply:
-                if reply.is_error:
-                    raise Refusal(reply.status_code, _words(await reply.aread()))
-                async for line in reply.aiter_lines():
-                    if line.startswith("error:"):
-                        raise Refusal(500, _words(line.removeprefix("error:").encode()))
-                    if line.startswith("data: {"):
-                        yield untrusted_json.loads_object(line.removeprefix("data: "))
+            yield
+        except httpx.TimeoutException as error:
+            self.kill()
+            raise Refusal(500, f"llama.cpp was silent for {seconds:.0f} s at {path}, so the model was unloaded") from error
         except httpx.HTTPError as error:
             raise Refusal(500, f"the model runner stopped: {error or type(error).__name__}") from error
+
+    def kill(self) -> None:
+        """End its process at once; the next sweep clears it away."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
     async def end(self) -> None:
         """Unload."""
         await self.http.aclose()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        self.kill()
         await self.process.wait()
 
 
@@ -91,8 +117,9 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def using(self, stored: Stored, context: int = 0, keep_seconds: float | None = None) -> AsyncIterator[Runner]:
-        """The runner of a model, loaded where needed, and kept while the block runs."""
-        runner = await self._acquire(stored, context or _default_context(stored))
+        """The runner of a model, loaded where needed, and kept while the block runs. `context` is cut to what the model was trained for."""
+        await asyncio.to_thread(verify, stored)
+        runner = await self._acquire(stored, min(context or CONTEXT, stored.gguf.context_length or MAX_CONTEXT))
         runner.keep_seconds = _KEEP_SECONDS if keep_seconds is None else keep_seconds
         runner.touch()
         try:
@@ -151,7 +178,6 @@ class Engine:
         return self.loaded[stored.path]
 
     async def _load(self, stored: Stored, context: int) -> Runner:
-        check(stored)
         key, log = secrets.token_hex(16), self.folder / f"runner-{stored.manifest.model[7:19]}.log"
         wish = {"model": str(stored.path), "context": context, "threads": max(1, (os.cpu_count() or 2) // 2), "key": key}
         with open(log, "wb") as errors:
@@ -159,21 +185,16 @@ class Engine:
                 sys.executable, "-m", "remote.control.models.embedded.runner", stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE, stderr=errors, cwd=CODE,
             )  # fmt: skip
-        url = await _greeting(process, wish, log)
-        http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=_PATIENCE, trust_env=False)
+        patience = _LOAD_SECONDS + stored.size / _LOAD_BYTES_PER_SECOND
+        try:
+            url = await asyncio.wait_for(_greeting(process, wish, log), patience)
+        except TimeoutError:
+            raise Refusal(500, f"llama.cpp did not load the model in {patience:.0f} s; its chat template may not end") from None
+        http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
         return Runner(stored, context, process, http)
 
     async def _unload(self, path: Path) -> None:
         await self.loaded.pop(path).end()
-
-
-def check(stored: Stored) -> None:
-    """Refuse a model file that llama.cpp could not load, in words that say why."""
-    try:
-        _ = stored.gguf
-    except (ArtifactCorrupt, FileNotFoundError) as error:
-        why = error.why if isinstance(error, ArtifactCorrupt) else "its file is gone"
-        raise Refusal(400, f"invalid GGUF {stored.manifest.model[:19]}: {why}") from error
 
 
 async def _greeting(process: asyncio.subprocess.Process, wish: dict[str, Any], log: Path) -> str:
@@ -186,17 +207,12 @@ async def _greeting(process: asyncio.subprocess.Process, wish: dict[str, Any], l
             return str(untrusted_json.loads_object(line)["url"])
     except BaseException:
         process.kill()
+        await process.wait()
         raise
     await process.wait()
     errors = [text for text in log.read_text(errors="replace").splitlines() if " E " in text]
     why = errors[0].partition(" E ")[2] if errors else f"exit code {process.returncode}"
-    raise Refusal(500, f"llama.cpp could not load the model: {why.strip()}")
-
-
-def _default_context(stored: Stored) -> int:
-    wish = int(stored.manifest.parameters.get("num_ctx", CONTEXT))
-    trained = stored.gguf.context_length
-    return min(wish, trained) if trained else wish
+    raise Refusal(500, f"llama.cpp could not load the model: {plain(why.strip())[:300]}")
 
 
 def _words(content: bytes) -> str:

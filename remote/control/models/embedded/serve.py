@@ -1,4 +1,4 @@
-"""The process of the embedded Ollama: `python -m remote.control.models.embedded.serve FOLDER`.
+"""The process of the embedded Ollama: `python -m remote.control.models.embedded.serve [ORIGIN...] FOLDER`.
 
 It binds 127.0.0.1 only, and takes the port it had before where that is free, so that a command line printed once stays valid.
 """
@@ -20,12 +20,15 @@ _HOST = "127.0.0.1"
 
 def main() -> None:
     """Serve until SIGTERM."""
-    folder = Path(sys.argv[1])
+    *origins, folder = *sys.argv[1:-1], Path(sys.argv[-1])
     store = Store(folder)
     store.prune()
     listener = _listener(folder / "port")
-    config = uvicorn.Config(make_app(store, Engine(folder)), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-    announce(folder, url=f"http://{_HOST}:{listener.getsockname()[1]}")
+    # No proxy is believed: whose connection it is decides who may ask.
+    config = uvicorn.Config(
+        make_app(store, Engine(folder), origins), log_level="warning", access_log=False, timeout_graceful_shutdown=2, proxy_headers=False
+    )
+    announce(folder, url=f"http://{_HOST}:{listener.getsockname()[1]}", origins=origins)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -1,8 +1,10 @@
 """Models on disk: blobs named by their SHA-256, and manifests that give blobs a name. Every change is a rename."""
 
+import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
@@ -14,12 +16,21 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from remote.contract import atomic, digest, untrusted_json
+from remote.control.errors import ArtifactCorrupt
 from remote.control.models import names
 from remote.control.models.embedded.wire import Refusal
 from remote.control.models.gguf import Gguf, read_gguf
+from remote.control.printable import plain
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _UNNAMED_SECONDS = 24 * 3600
+_DISK_RESERVE = 512 << 20
+"""Bytes of the disk that no upload may take."""
+_LOOK_EVERY = 64 << 20
+
+Identity = tuple[int, ...]
+_proven: set[tuple[Path, Identity]] = set()
+"""Blobs whose bytes were seen to have their digest, as they were then: gigabytes are not read again for each load."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,17 @@ class Manifest:
     license: list[str] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     messages: list[dict[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """What `Store.put` wrote. Raises ValueError for anything else."""
+        value = untrusted_json.read_object(path)
+        kinds = {"model": str, "template": str, "system": str, "license": list, "parameters": dict, "messages": list}
+        if not set(value) <= set(kinds) or not all(isinstance(item, kinds[key]) for key, item in value.items()):
+            raise ValueError("no manifest of a model")
+        if not _DIGEST.fullmatch(value.get("model", "")):
+            raise ValueError("a manifest without the digest of a model")
+        return cls(**value)
 
     @property
     def digest(self) -> str:
@@ -51,7 +73,7 @@ class Stored:
     @property
     def gguf(self) -> Gguf:
         """The head of the model file."""
-        return _head(self.path)
+        return _head(self.path, _identity(self.path))
 
     @property
     def size(self) -> int:
@@ -74,15 +96,17 @@ class Store:
             raise Refusal(400, f"invalid digest format: {name}")
         return self._blobs / f"sha256-{found[1]}"
 
-    async def receive(self, name: str, pieces: AsyncIterator[bytes]) -> None:
-        """Keep an upload once its bytes have the digest that its name claims."""
+    async def receive(self, name: str, pieces: AsyncIterator[bytes], size: int = 0) -> None:
+        """Keep an upload once its bytes have the digest that its name claims. `size` is what its sender says, where it does."""
         path = self.blob(name)
+        self._check_room(size)
         arriving = path.with_name(f".{secrets.token_hex(8)}.partial")  # two may send the same file at once
         try:
-            sha = await _write(arriving, pieces)
+            sha = await self._write(arriving, pieces)
             if sha != path.name.removeprefix("sha256-"):
                 raise Refusal(400, f'digest mismatch, expected "{name}", got "sha256:{sha}"')
             os.replace(arriving, path)
+            _proven.add((path, _identity(path)))
         finally:
             arriving.unlink(missing_ok=True)
         atomic.sync_folder(self._blobs)
@@ -96,12 +120,15 @@ class Store:
         full = _checked(name)
         try:
             return self._read(self._path(full))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             raise Refusal(404, f"model '{name}' not found") from None
 
     def all(self) -> list[Stored]:
-        """Every model, the latest first."""
-        stored = [self._read(path) for path in self._manifests.glob("*.json")]
+        """Every model, the latest first. A manifest that cannot be read is passed over."""
+        stored = []
+        for path in self._manifests.glob("*.json"):
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                stored.append(self._read(path))
         return sorted(stored, key=lambda item: item.modified_at, reverse=True)
 
     def delete(self, name: str) -> None:
@@ -113,31 +140,41 @@ class Store:
 
     def prune(self) -> None:
         """Remove what nobody can ask for: half uploads, and blobs without a name that are older than a day."""
-        needed = {stored.path for stored in self.all()}
+        models = self.all()
+        needed = {stored.path for stored in models}
+        all_known = len(models) == sum(1 for _ in self._manifests.glob("*.json"))  # else a blob may belong to a damaged manifest
         for path in self._blobs.iterdir():
             is_half = path.name.endswith(".partial")
-            if is_half or (path not in needed and time.time() - path.stat().st_mtime > _UNNAMED_SECONDS):
+            if is_half or (all_known and path not in needed and time.time() - path.stat().st_mtime > _UNNAMED_SECONDS):
                 path.unlink(missing_ok=True)
+
+    async def _write(self, path: Path, pieces: AsyncIterator[bytes]) -> str:
+        """Write what arrives, down to the disk, while there is room; its SHA-256."""
+        sha, look_at = sha256(), _LOOK_EVERY
+        with open(path, "wb") as file:
+            async for piece in pieces:
+                sha.update(piece)
+                file.write(piece)
+                if file.tell() >= look_at:
+                    self._check_room(0)
+                    look_at = file.tell() + _LOOK_EVERY
+            file.flush()
+            os.fsync(file.fileno())
+        return sha.hexdigest()
+
+    def _check_room(self, size: int) -> None:
+        free = shutil.disk_usage(self._blobs).free
+        if free - size < _DISK_RESERVE:
+            what = f"a file of {size:,} bytes" if size else "more of this file"
+            raise Refusal(507, f"no space left on device for {what}: {free:,} bytes are free, of which {_DISK_RESERVE:,} stay so")
 
     def _path(self, name: str) -> Path:
         return self._manifests / f"{quote(_checked(name), safe='')}.json"
 
     def _read(self, path: Path) -> Stored:
-        manifest = Manifest(**untrusted_json.read_object(path))
+        manifest = Manifest.read(path)
         modified = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat()
         return Stored(unquote(path.name.removesuffix(".json")), manifest, self.blob(manifest.model), modified)
-
-
-async def _write(path: Path, pieces: AsyncIterator[bytes]) -> str:
-    """Write what arrives, down to the disk; its SHA-256."""
-    sha = sha256()
-    with open(path, "wb") as file:
-        async for piece in pieces:
-            sha.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    return sha.hexdigest()
 
 
 def _checked(name: str) -> str:
@@ -146,9 +183,42 @@ def _checked(name: str) -> str:
     return names.full(name)
 
 
+def check(stored: Stored) -> None:
+    """Refuse a model file that llama.cpp could not load, in words that say why."""
+    try:
+        head = stored.gguf
+        told = (head.architecture, head.quantization, head.chat_template, head.special("bos"), head.special("eos"))
+        why = "" if head.context_length >= 0 and all(isinstance(each, str) for each in told) else "its head says what cannot be"
+    except ArtifactCorrupt as error:
+        why = error.why
+    except FileNotFoundError:
+        why = "its file is gone"
+    except (ValueError, TypeError, OverflowError) as error:
+        why = f"a property of its head is of a wrong type: {error}"
+    if why:
+        raise Refusal(400, f"invalid GGUF {stored.manifest.model[:19]}: {plain(why)}")
+
+
+def verify(stored: Stored) -> None:
+    """`check`, and refuse a file that is no longer the bytes its name says. Reads the whole file where it was not read before."""
+    check(stored)
+    seen = (stored.path, _identity(stored.path))
+    if seen in _proven:
+        return
+    if digest.of_file(stored.path) != stored.path.name.removeprefix("sha256-"):
+        why = "its bytes do not have that digest: the file was changed or is damaged; install the model again"
+        raise Refusal(400, f"invalid GGUF {stored.manifest.model[:19]}: {why}")
+    _proven.add(seen)
+
+
+def _identity(path: Path) -> Identity:
+    """Differs once the file was replaced or written to."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 @lru_cache(maxsize=64)
-def _head(path: Path) -> Gguf:
-    # A blob's name is the digest of its bytes, so what was read once stays true.
+def _head(path: Path, identity: Identity) -> Gguf:
     return read_gguf(path)
 
 

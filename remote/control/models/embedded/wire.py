@@ -1,5 +1,6 @@
 """The shapes of Ollama's replies."""
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,6 +13,28 @@ class Refusal(Exception):
     def __init__(self, status: int, words: str) -> None:
         super().__init__(words)
         self.status, self.words = status, words
+
+
+def text_of(body: Mapping[str, Any], name: str) -> str:
+    """A text of a request, empty where it is absent. Raises Refusal 400 for anything else."""
+    return str(_of(body, name, str, "text") or "")
+
+
+def object_of(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object of a request, in the same way."""
+    return dict(_of(body, name, dict, "an object") or {})
+
+
+def list_of(body: Mapping[str, Any], name: str) -> list[Any]:
+    """A list of a request, in the same way."""
+    return list(_of(body, name, list, "a list") or [])
+
+
+def _of(body: Mapping[str, Any], name: str, kind: type, called: str) -> Any:
+    value = body.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise Refusal(400, f"{name}: expected {called}")
+    return value
 
 
 def now() -> str:
