@@ -34,9 +34,24 @@ def runs_folder() -> Path:
 
 def find_file(name: str | Path) -> Path:
     """A file named by the user: as given, in the project, or among the shipped ones. Returns the first that exists, else the project's."""
-    given = Path(name).expanduser()
+    given = _at_home(Path(name))
     candidates = [given] if given.is_absolute() else [root() / given, CODE / given]
-    return next((path for path in candidates if path.exists()), candidates[0])
+    return next((path for path in candidates if is_there(path)), candidates[0])
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # `~name` of nobody: a file of that very name
+        return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at `path`: not, where no file can have that name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
 
 
 _ELSEWHERE = "elsewhere"

@@ -23,8 +23,10 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     if found.findings:
         raise ConfigError(found.findings)
     if json:
-        print_json({"ok": True, "findings": [], "checked": found.checked})
+        print_json({"ok": True, "findings": [], "checked": found.checked, "steps": list(found.steps)})
     say(f"ok: {found.summary}", "green")
+    for step in found.steps:
+        say(step, "yellow")
 
 
 @verb(help={"json": "print it as JSON", "docs": "print docs/configuration.md, made from the descriptions in the code"})

@@ -11,7 +11,7 @@ from remote.control.commands.verb import verb
         "run": "check what this run's training needs (run id, or its beginning or end)",
         "box": "box of the inventory; else the default",
         "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
-        "base": "the base model, `box:/path`; else the recipe's",
+        "base": "the base model on the box, by name or `box:~/path`; else the recipe's",
         "data": "training rows: a JSONL file of the project, or `box:/path`",
         "json": "print the report as JSON",
     },

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from remote.control.config.inventory import BoxEntry
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.plan import Plan
@@ -35,7 +37,7 @@ def run(
 
     plan, entry = prepare_run(playbook, box)
     if dry_run:
-        show_plan(plan, entry.name, json)
+        show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
     agree_to_launch(plan, entry, yes)
     drive_and_show(begin(plan, entry), json, queue=queue)
@@ -116,7 +118,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
     help={
         "recipe": "how to train, such as playbooks/recipes/mistral-7b-golden.yaml",
         "data": "JSONL file or folder with instruction, input, output",
-        "base": "base model on the box, `box:/path`; else the recipe's",
+        "base": "base model on the box, by name or `box:~/path`; else the recipe's",
         "box": "box of the inventory; else the default",
         "stop": "stop the box afterwards",
         "detach": "return once training has started, or stands in line",
@@ -147,7 +149,7 @@ def train(
     entry = load_inventory().box(box or None)
     plan = plan_training(recipe, data, base, entry, stop)
     if dry_run:
-        show_plan(plan, entry.name, json)
+        show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
     agree_to_launch(plan, entry, yes)
     drive_and_show(begin(plan, entry), json, purpose="train", detach=detach, queue=queue)
@@ -225,18 +227,29 @@ def _say_what_still_runs(name: str) -> None:
         say(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
 
 
-def show_plan(plan: Any, box: str, as_json: bool) -> None:
-    """What a run would do, as a table or as JSON."""
+def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
+    """What a run would do, as a table or as JSON; `steps` are to be done before it."""
     from remote.control.console import print_json, print_table, say
 
     columns = ("stage", "uses", "where", "what")
     rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
     if as_json:
         stages = [dict(zip(columns, row, strict=True)) for row in rows]
-        print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_)})
+        print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_), "steps": list(steps)})
         return
     print_table(f"{plan.name} on {box}", columns, rows)
+    for step in steps:
+        say(step, "yellow")
     say(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
+
+
+def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
+    """How the base models that a plan's recipes name get onto its box."""
+    from remote.contract.stages import needs_base
+    from remote.control.config import base_model
+
+    recipes = [stage.recipe for stage in plan.stages if stage.recipe and needs_base(stage.uses, stage.wiring)]
+    return base_model.steps([recipe["base"] for recipe in recipes], entry)
 
 
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
@@ -244,6 +257,7 @@ def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     from remote.control import launches
     from remote.control.commands.box import agree
     from remote.control.config.inventory import load_inventory
+    from remote.control.console import say
 
     if entry.provider != "ec2" or not any(stage.signature.on_box for stage in plan.stages):
         return
@@ -251,4 +265,6 @@ def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     wanted = launches.intents(inventory, [entry], "auto")
     if launches.costs_money(wanted):
         launches.show(wanted, inventory.storage.bucket)
+        for step in base_steps(plan, entry):
+            say(step, "yellow")
         agree(f"Launch {entry.name} for this run?", yes, needs_terminal=False)

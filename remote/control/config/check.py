@@ -51,7 +51,7 @@ def _box(playbook: Playbook, inventory: Inventory, box: str | None, findings: li
 
 def _key_findings(inventory: Inventory, entry: BoxEntry) -> list[Finding]:
     key: Path | None = getattr(entry, "ssh_key", None)
-    if key is None or key.is_file():
+    if key is None or (project.is_there(key) and key.is_file()):
         return []
     where = inventory.where("boxes", entry.name, "ssh_key")
     return [Finding(where, f"`ssh_key`: there is no file {key}", "a private key", "correct the path, or remove the line")]
@@ -99,7 +99,7 @@ class _Stage:
         loaded = load(self.playbook, self.label)
         if isinstance(loaded, ConfigError):
             path = self.playbook.recipe_path(self.label)
-            if path is not None and path.is_file():
+            if path is not None and project.is_there(path) and path.is_file():
                 self.found += loaded.findings
             else:
                 self._find(
@@ -143,7 +143,7 @@ class _Stage:
             self._check_box_path(signature, key, value)
         elif (match := _REFERENCE.fullmatch(value)) and self._is_reference(match, value):
             self._check_reference(signature, key, match[1], match[2])
-        elif not project.find_file(value).exists():
+        elif not project.is_there(project.find_file(value)):
             self._find(
                 keys,
                 f"{shown_value}: no file of that name, and no stage makes it",
@@ -152,11 +152,11 @@ class _Stage:
             )
 
     def _is_reference(self, match: re.Match[str], value: str) -> bool:
-        return match[1] in self.playbook.stages or (match[2] not in _FILE_ENDINGS and not project.find_file(value).exists())
+        return match[1] in self.playbook.stages or (match[2] not in _FILE_ENDINGS and not project.is_there(project.find_file(value)))
 
     def _check_box_path(self, signature: Stage, key: str, value: str) -> None:
-        if not value.startswith("box:/"):
-            self._find(("with", key), f"`{key}: {value}`", "an absolute path after `box:`", "write `box:/home/ubuntu/...`")
+        if not value.removeprefix("box:").strip():
+            self._find(("with", key), f"`{key}: {value}`", "a path after `box:`", "write `box:/home/ubuntu/...`, or `box:~/...`")
         elif not signature.on_box and signature.name != "preflight":
             what = f"`{key}: {value}` lies on the box, but {signature.name} runs on the laptop"
             self._find(("with", key), what, "an output of a stage, or a file on the laptop", self._makers(key))

@@ -15,6 +15,12 @@ from remote.control.errors import Finding
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_MOST_FINDINGS = 200
+"""Nobody reads more at once, and each costs a search among the known names."""
+
+_LONGEST_VALUE = 100
+"""Characters of a value that a finding repeats."""
+
 
 def validate(model: type[Model], source: Source, findings: list[Finding]) -> Model | None:
     """The source as `model`, or None after adding a finding for each fault."""
@@ -23,7 +29,7 @@ def validate(model: type[Model], source: Source, findings: list[Finding]) -> Mod
     try:
         return model.model_validate(source.value)
     except ValidationError as errors:
-        findings.extend(_finding(error, model, source) for error in errors.errors(include_url=False))
+        findings.extend(_finding(error, model, source) for error in errors.errors(include_url=False)[:_MOST_FINDINGS])
         return None
 
 
@@ -48,7 +54,7 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 def suggestion(wanted: str, known: Iterable[str]) -> str:
     """`did you mean ...?`, or nothing when none is close."""
-    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(wanted[:_LONGEST_VALUE], list(known), n=1, cutoff=0.7)
     return f"did you mean `{close[0]}`?" if close else ""
 
 
@@ -89,7 +95,8 @@ def _provider(error: Any, where: str, shown: str) -> Finding:
     if error["type"] == "union_tag_not_found":
         return Finding(where, f"`{shown}.provider` is missing", f"`provider`: one of {', '.join(known)}", "add `provider: embedded`")
     found = error["ctx"]["tag"]
-    return Finding(where, f"`{shown}.provider` is {found!r}", f"one of {', '.join(known)}", suggestion(found, known) or "name one of those")
+    remedy = suggestion(str(found), known) or "name one of those"
+    return Finding(where, f"`{shown}.provider` is {_value(found)}", f"one of {', '.join(known)}", remedy)
 
 
 def _keys(location: Sequence[str | int], value: Any) -> Keys:
@@ -148,7 +155,8 @@ def _value(value: Any) -> str:
         return "a list"
     if value is None or isinstance(value, bool):
         return {None: "empty", True: "true", False: "false"}[value]
-    return repr(value)
+    told = repr(value)
+    return told if len(told) <= _LONGEST_VALUE else f"{told[:_LONGEST_VALUE]}…"
 
 
 _EXPECTED = {

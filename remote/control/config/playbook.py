@@ -111,7 +111,7 @@ class Playbook(Section):
         if recipe is None:
             return None
         beside = self.path.parent / recipe
-        return beside if beside.exists() else project.find_file(recipe)
+        return beside if project.is_there(beside) else project.find_file(recipe)
 
 
 def load_playbook(path: str | Path) -> Playbook:
@@ -157,4 +157,8 @@ def _drop(value: Any, keys: Keys) -> bool:
 def _find(path: str | Path) -> Path:
     file = project.find_file(path)
     named = project.find_file(f"playbooks/{path}.yaml")
-    return named if not file.is_file() and named.is_file() else file
+    return named if not _is_file(file) and _is_file(named) else file
+
+
+def _is_file(path: Path) -> bool:
+    return project.is_there(path) and path.is_file()
