@@ -7,6 +7,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from remote.contract import untrusted_json
 
 _KEPT_SUFFIXES = (".safetensors", ".json", ".model", ".txt", ".jinja")
 _KEPT_NAMES = ("tokenizer.model.v1", "tokenizer.model.v2", "tokenizer.model.v3", "LICENSE")
+_MODELS = "shared/models"
 _LEFT_OUT = ("consolidated",)
 """Mistral's own format: the same weights a second time."""
 
@@ -69,16 +71,32 @@ def folder_name(name: str) -> str:
 
 def place(name: str) -> str:
     """Where a base model lies in the shared place, relative to the box's root."""
-    return f"shared/models/{folder_name(name)}"
+    return f"{_MODELS}/{folder_name(name)}"
 
 
 def found(path: Path, root: Path, recipe: Mapping[str, Any] | None) -> Path:
-    """`path`, or the shared place under the recipe's `base.name` where nothing is at `path` and something is there."""
-    name = ((recipe or {}).get("base") or {}).get("name")
-    if path.exists() or not name:
+    """`path`; or, where nothing is there, the one model of the shared place that it names, else that the recipe's `base.name` names."""
+    if path.exists():
         return path
-    shared = root / place(str(name))
-    return shared if shared.is_dir() else path
+    models = root / _MODELS
+    named = ((recipe or {}).get("base") or {}).get("name")
+    asked = [path.name] * (path.parent == models) + [folder_name(str(named))] * bool(named)
+    return next((models / fit[0] for name in asked if len(fit := _fitting(there(root), name)) == 1), path)
+
+
+def there(root: Path) -> list[str]:
+    """The folders of the base models that lie in the shared place, by name."""
+    models = root / _MODELS
+    if not models.is_dir():
+        return []
+    return sorted(each.name for each in models.iterdir() if not each.name.startswith(".") and (each / "config.json").is_file())
+
+
+def _fitting(folders: Iterable[str], name: str) -> list[str]:
+    """Those of the folders that a name means: the very one; else by its last part, or one pre-trained on the box, whose name goes on."""
+    known, last = list(folders), name.rsplit("--", 1)[-1]
+    mine = re.compile(rf"(.+--)?{re.escape(last)}(-[0-9a-f]{{12}})?")
+    return [name] if name in known else [folder for folder in known if mine.fullmatch(folder)]
 
 
 def is_wanted(path: str) -> bool:

@@ -4,7 +4,9 @@
 `remote/payload/stages/NAME.py`; a laptop verb NAME is a function in `remote/control/runs/verbs.py`. A test keeps them alike.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,9 @@ STAGES: dict[str, Stage] = {
     )
 }
 """Every stage by name."""
+
+
+def needs_base(uses: str, wiring: Mapping[str, Any]) -> bool:
+    """Whether a stage takes its base model by its name: it needs one, and nothing under `with:` gives it but a name."""
+    stage, given = STAGES.get(uses), wiring.get("base")
+    return stage is not None and "base" in stage.inputs and (given is None or str(given).startswith("box:shared/models/"))

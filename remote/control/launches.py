@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from remote.control import console, fleet
+from remote.control.config import base_model
 
 if TYPE_CHECKING:
     from remote.control.cloud.provider import Mode, Plan
@@ -39,7 +40,8 @@ class Intent:
         lines = [estimate.record(line) for line in plan.lines or ()]
         worst = {"usd": plan.worst.usd, "stops_at": plan.worst.stops_at.isoformat(), "by": plan.worst.by} if plan.worst else None
         replaces = plan.replaces.id if plan.replaces else None
-        return {**told, **dict(plan.facts), "replaces": replaces, "offers": lines, "worst_case": worst}
+        then = base_model.after_launch(self.entry) if self.is_new else ""
+        return {**told, **dict(plan.facts), "replaces": replaces, "offers": lines, "worst_case": worst, "then": then}
 
 
 def intents(inventory: "Inventory", entries: Sequence["BoxEntry"], mode: "Mode") -> list[Intent]:
@@ -65,6 +67,8 @@ def show(wanted: Sequence[Intent], bucket: str | None) -> None:
         if not any(intent.plan is plan for plan in told):
             told.append(intent.plan)
             _show_details(intent)
+    for line in filter(None, (base_model.after_launch(intent.entry) for intent in wanted if intent.is_new)):
+        console.tell(line, "yellow")
     if len(wanted) > 1:
         console.tell(_sum(wanted), "bold")
     for line in _quotas(wanted):

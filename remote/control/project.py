@@ -49,16 +49,36 @@ def keep_private(folder: Path, whole: bool = False) -> Path:
 
 def find_file(name: str | Path) -> Path:
     """A file named by the user: as given, in the project, or among the shipped ones. Returns the first that exists, else the project's."""
-    given = Path(name).expanduser()
+    given = _at_home(Path(name))
     candidates = [given] if given.is_absolute() else [root() / given, CODE / given]
-    return next((path for path in candidates if path.exists()), candidates[0])
+    return next((path for path in candidates if is_there(path)), candidates[0])
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # `~name` of nobody: a file of that very name
+        return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at `path`: not, where no file can have that name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is at `path`; the same."""
+    return is_there(path) and path.is_file()
 
 
 def typed(name: str) -> str:
     """A path as a person typed it, for `find_file`: of what lies where that person stands, the way to it; else the word as it is."""
     try:
         here = Path.cwd() / Path(name).expanduser() if name else None
-        if here is None or not here.exists():
+        if here is None or not is_there(here):
             return name
     except (OSError, RuntimeError, ValueError):  # a folder that is gone, an unknown user's home, a name that no file can have
         return name
@@ -70,7 +90,7 @@ def typed(name: str) -> str:
 def named_file(name: str | Path, folder: str) -> Path:
     """A YAML file by its path, or by its bare name in that folder: `demo` of `playbooks` is `playbooks/demo.yaml`."""
     file, named = find_file(name), find_file(f"{folder}/{name}.yaml")
-    return named if not file.is_file() and named.is_file() else file
+    return named if not is_file(file) and is_file(named) else file
 
 
 def names_in(folder: str) -> list[str]:

@@ -45,6 +45,11 @@ _MAKE_AGAIN = "run the stage that makes it again: `./inv resume` does"
 _GET_MODEL = "list it under `models:` of the box, then `./inv box.setup` and `./inv resume`; or correct `base.path` and `./inv run` it anew"
 
 
+def _get_model(root: Path) -> str:
+    known = ", ".join(base_models.there(root))
+    return f"{_GET_MODEL}. On the box there is {known}" if known else _GET_MODEL
+
+
 class Job:
     """One job, as the stage that runs it sees it."""
 
@@ -63,7 +68,11 @@ class Job:
             path = base_models.found(path, self.root, self.spec.recipe)
         if not path.exists():
             cause = Cause.MODEL_MISSING if name == "base" else Cause.ARTIFACT
-            put = _GET_MODEL if name == "base" else f"put it there, then `./inv resume`; or correct `{name}` and `./inv run` it anew"
+            put = (
+                _get_model(self.root)
+                if name == "base"
+                else f"put it there, then `./inv resume`; or correct `{name}` and `./inv run` it anew"
+            )
             # An artifact's path is relative to the box's root, and under jobs/.
             is_users = not self.spec.inputs[name].startswith(("jobs/", "releases/"))
             raise StageFailed(cause, f"input `{name}` is not on the box: {path}", remedy=put if is_users else _MAKE_AGAIN)

@@ -78,6 +78,8 @@ def box(name):
         ("credentials", Exit.CREDENTIALS, "ExpiredToken", "aws sso login"),
         ("clock-skew", Exit.CREDENTIALS, "RequestExpired", "set the laptop's clock"),
         ("throttle", Exit.CLOUD, "RequestLimitExceeded", "wait a minute"),
+        ("no-subnet", Exit.CLOUD, "MissingInput", "aws ec2 create-default-subnet --region us-east-1 --availability-zone us-east-1a"),
+        ("subnet-full", Exit.CLOUD, "InsufficientFreeAddressesInSubnet", "aws ec2 describe-subnets --region us-east-1"),
     ],
 )
 def test_a_launch_that_is_refused_makes_nothing(cloud, words, exit_code, why, remedy):
@@ -107,13 +109,15 @@ def test_throttling_that_passes_is_waited_out(cloud):
         ("spot", ["capacity", "--market", "spot"], 3, {"market": "on-demand"}),
         ("spot", ["spot-price", "--market", "spot"], 3, {"market": "on-demand"}),
         ("far", ["capacity", "--zone", "us-east-1a"], 2, {"region": "us-west-2"}),
+        ("far", ["no-subnet", "--zone", "us-east-1a"], 2, {"region": "us-west-2"}),
+        ("far", ["subnet-full", "--zone", "us-east-1a"], 2, {"region": "us-west-2"}),
     ],
 )
-def test_only_capacity_and_price_move_on_to_the_next_offer(cloud, name, words, attempts, where):
+def test_capacity_price_and_network_move_on_to_the_next_offer(cloud, name, words, attempts, where):
     fault(*words)
     told = inv("launch", name, "--yes")
     assert told.code == 0, told.err
-    assert len(re.findall(rf"^{name}: g5.2xlarge .*: (?:capacity|price|launched)", told.err, re.MULTILINE)) == attempts
+    assert len(re.findall(rf"^{name}: g5.2xlarge .*: (?:capacity|price|network|launched)", told.err, re.MULTILINE)) == attempts
     found = box(name)
     assert {key: found[key] for key in where} == where
     inv("terminate", name, "--yes")

@@ -8,11 +8,14 @@ from remote.control.cloud.offers import Offer
 from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
 from remote.control.printable import counted
 
-Category = Literal["capacity", "quota", "price", "permission", "configuration", "cloud", "ok"]
+Category = Literal["capacity", "quota", "price", "network", "permission", "configuration", "cloud", "ok"]
 """`cloud`: it did not answer, or asks for fewer requests: nothing is wrong with what was asked for."""
 
-MOVES_ON = ("capacity", "price")
+MOVES_ON = ("capacity", "price", "network")
 """With these the next offer is tried. The others would meet every offer, or need a person: they end the walk."""
+
+_NETWORK_CODES = ("InsufficientFreeAddressesInSubnet", "VPCIdNotSpecified", "DefaultVpcDoesNotExist", "MissingInput")
+"""A zone or a region has no room in its network, or none at all: another one may."""
 
 _CLOUD_CODES = (
     "RequestLimitExceeded", "EC2ThrottledException", "Throttling", "ThrottlingException", "TooManyRequestsException",
@@ -50,6 +53,8 @@ def category_of(error: CloudError) -> Category:
     """What kind of refusal an error is."""
     if error.code == "SpotMaxPriceTooLow":
         return "price"
+    if error.code in _NETWORK_CODES:
+        return "network"
     kinds: tuple[tuple[type[CloudError], Category], ...] = (
         (CapacityError, "capacity"), (QuotaError, "quota"), (PermissionDenied, "permission"), (CredentialsMissing, "permission"),
         (RegionError, "configuration"),
@@ -63,13 +68,17 @@ def exhausted(name: str, tried: list[Attempt], last: CloudError) -> CloudError:
     if len(tried) == 1:
         return last
     is_out = tried[-1].category in MOVES_ON
+    lacks_room = any(attempt.category in ("capacity", "price") for attempt in tried)
     what = f"none of the {counted(len(tried), 'offer')} for box {name} can be had just now" if is_out else last.what
-    remedy = f"`./inv launch {name} --wait 30m` tries again and again for so long; or add to `fallbacks:` of {name} in inventory.yaml"
-    error = (CapacityError if is_out else type(last))(
+    mends = [
+        f"`./inv launch {name} --wait 30m` tries again and again for so long; or add to `fallbacks:` of {name} in inventory.yaml"
+    ] * lacks_room
+    mends += dict.fromkeys(attempt.remedy for attempt in tried if attempt.category == "network")
+    error = (CapacityError if is_out and lacks_room else type(last))(
         what,
         where=f"box {name}" if is_out else last.where,
         why="\n       ".join([*(f"{attempt}: {attempt.why}" for attempt in tried)]),
-        remedy=remedy if is_out else last.remedy,
+        remedy="\n       or ".join(mends) if is_out else last.remedy,
         kept="nothing was made",
     )
     error.code = last.code

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any, Protocol
 
-from remote.control import secrets
+from remote.control.cloud import credentials
 from remote.control.cloud.box import Box
 from remote.control.errors import CloudError, LaptopError
 
@@ -98,10 +98,7 @@ class AwsEndpoint:
 
     def regions(self) -> tuple[str, ...]:
         """The regions that this boto3 knows, over all partitions."""
-        import botocore.session
-
-        # Without the user's profile: a missing one must not hide the error that is being explained.
-        session = botocore.session.Session(profile=None, session_vars={"profile": (None, None, None, None)})
+        session = _hermetic_session()  # whatever is wrong with the user's files must not hide the error that is being explained
         partitions = session.get_available_partitions()
         return tuple(region for partition in partitions for region in session.get_available_regions("ec2", partition))
 
@@ -208,16 +205,12 @@ def storage_url(box: Box) -> str:
 
 @cache
 def _aws_client(region: str, service: str) -> Any:
-    import boto3
     from botocore.config import Config
 
     config = Config(retries=_RETRIES, connect_timeout=10, read_timeout=60, user_agent_extra="windlass", **_SIDE_BY_SIDE | _signing(service))
-    session = boto3.session.Session(region_name=region)
-    client = session.client(service, config=config)
-    found = session.get_credentials()
-    if found and not hasattr(found, "refresh_needed"):  # to ask those that change is to fetch them
-        secrets.know(found.secret_key, found.token)
-    return _whole(client)
+    session = credentials.session(region)  # one for all: an MFA device is asked once, a program run once
+    with credentials.told():
+        return _whole(session.client(service, region_name=region, config=config))
 
 
 @lru_cache(maxsize=16)

@@ -60,7 +60,7 @@ class Launch:
     def _take(self, offer: Offer) -> Instance:
         """The instance that an offer gives, once it runs. What a failure leaves is taken away."""
         there = self.home.in_region(offer.region)
-        context = refusals.Context(self.entry.name, there.region, offer.instance_type, there.regions)
+        context = refusals.Context(self.entry.name, there.region, offer.instance_type, there.regions, offer.zone or "")
         instance = None
         try:
             with refusals.explained(context):

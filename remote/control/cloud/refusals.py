@@ -3,15 +3,16 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from remote.control.cloud import credentials
 from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One kind of refusal. `what` and `remedy` may name {name}, {region} and {kind}, the instance type."""
+    """One kind of refusal. `what` and `remedy` may name {name}, {region}, {zone} and {kind}, the instance type."""
 
     error: type[CloudError]
     what: str
@@ -81,6 +82,47 @@ _NO_NETWORK = Refusal(
     CloudError, "{region} has no default VPC",
     "`aws ec2 create-default-vpc --region {region}`, or name a `subnet:` of {name} in inventory.yaml",
 )  # fmt: skip
+_NO_SUBNET = Refusal(
+    CloudError, "zone {zone} has no default subnet",
+    "`aws ec2 create-default-subnet --region {region} --availability-zone {zone}`, or name another `zone:`, a `subnet:` or `fallbacks:` "
+    "of {name} in inventory.yaml, then `./inv launch {name}`",
+)  # fmt: skip
+_SUBNET_FULL = Refusal(
+    CloudError, "the subnet in {zone} has no free address",
+    "`aws ec2 describe-subnets --region {region} --query 'Subnets[].[SubnetId,AvailabilityZone,AvailableIpAddressCount]'` shows those that "
+    "have: name one as `subnet:` of {name} in inventory.yaml, or another `zone:`, then `./inv launch {name}`",
+)  # fmt: skip
+_OTHER_NETWORK = Refusal(
+    CloudError, "the box's security group lies in another network than its subnet",
+    "`./inv terminate {name}` takes the group away where no instance has it, and `./inv launch {name}` makes it in the network of "
+    "`subnet:`",
+)  # fmt: skip
+_ZONE = Refusal(
+    CloudError, "{region} has no such zone, or none for this account",
+    "correct `zone:` of {name} in inventory.yaml (`aws ec2 describe-availability-zones --region {region} "
+    "--query 'AvailabilityZones[].ZoneName'`)",
+)  # fmt: skip
+_TYPE = Refusal(
+    CloudError, "there is no instance type {kind} in {region}",
+    "correct `instance_type:` of {name} in inventory.yaml (`aws ec2 describe-instance-type-offerings --region {region} "
+    "--filters Name=instance-type,Values='g*' --query 'InstanceTypeOfferings[].InstanceType'`)",
+)  # fmt: skip
+_PROFILE = Refusal(
+    CloudError, "there is no instance profile of that name",
+    "make it, as docs/aws.md has it, or correct `instance_profile:` of {name} in inventory.yaml (`aws iam list-instance-profiles`)",
+)  # fmt: skip
+_KMS = Refusal(
+    CloudError, "the key that encrypts the account's disks in {region} cannot be used",
+    "`aws ec2 get-ebs-default-kms-key-id --region {region}` names it: enable it, or give the credentials kms:CreateGrant on it, then "
+    "`./inv launch {name}`",
+)  # fmt: skip
+_STATE = Refusal(
+    CloudError, "the instance is between two states, or still in use",
+    "`./inv status {name}` shows its state; wait a minute, then repeat the command",
+)  # fmt: skip
+_AWS_FAULT = Refusal(
+    CloudError, "AWS has a fault of its own just now", "wait a minute, then repeat the command; https://health.aws.amazon.com tells"
+)
 _KEY_NAME = Refusal(
     CloudError, "the EC2 key pair of the inventory does not exist in {region}",
     "correct `key_name:` of {name} in inventory.yaml, or remove it: Windlass then imports the key itself",
@@ -99,6 +141,7 @@ _BY_CODE = {
     "InsufficientInstanceCapacity": _CAPACITY,
     "InsufficientHostCapacity": _CAPACITY,
     "InsufficientCapacity": _CAPACITY,
+    "InsufficientReservedInstanceCapacity": _CAPACITY,
     "ReservationCapacityExceeded": _CAPACITY,
     "UnfulfillableCapacity": _CAPACITY,
     "SpotMaxPriceTooLow": _PRICE,
@@ -111,6 +154,12 @@ _BY_CODE = {
     "SecurityGroupLimitExceeded": _OTHER_QUOTA,
     "NetworkInterfaceLimitExceeded": _OTHER_QUOTA,
     "ResourceLimitExceeded": _OTHER_QUOTA,
+    "AddressLimitExceeded": _OTHER_QUOTA,
+    "VpcLimitExceeded": _OTHER_QUOTA,
+    "RulesPerSecurityGroupLimitExceeded": _OTHER_QUOTA,
+    "SnapshotLimitExceeded": _OTHER_QUOTA,
+    "PendingSnapshotLimitExceeded": _OTHER_QUOTA,
+    "TagLimitExceeded": _OTHER_QUOTA,
     "UnauthorizedOperation": _PERMISSION,
     "AccessDenied": _PERMISSION,
     "AccessDeniedException": _PERMISSION,
@@ -139,22 +188,56 @@ _BY_CODE = {
     "ParameterNotFound": _IMAGE,
     "InvalidSubnetID.NotFound": _NETWORK_NAME,
     "InvalidSubnetId.NotFound": _NETWORK_NAME,
+    "InvalidSubnetID.Malformed": _NETWORK_NAME,
+    "InvalidSubnetId.Malformed": _NETWORK_NAME,
+    "InvalidVpcID.NotFound": _NETWORK_NAME,
+    "MissingInput": _NO_SUBNET,
+    "InsufficientFreeAddressesInSubnet": _SUBNET_FULL,
+    "InvalidParameter": _OTHER_NETWORK,
+    "InvalidInstanceType": _TYPE,
+    "InvalidKMSKey.InvalidState": _KMS,
+    "InvalidKMSKey.NotFound": _KMS,
+    "KMSKeyNotAccessibleFault": _KMS,
+    "IncorrectInstanceState": _STATE,
+    "IncorrectState": _STATE,
+    "DependencyViolation": _STATE,
+    "InternalError": _AWS_FAULT,
+    "InternalFailure": _AWS_FAULT,
+    "ServiceUnavailable": _AWS_FAULT,
+    "Unavailable": _AWS_FAULT,
     "VPCIdNotSpecified": _NO_NETWORK,
     "DefaultVpcDoesNotExist": _NO_NETWORK,
     "InvalidKeyPair.NotFound": _KEY_NAME,
     "InvalidBlockDeviceMapping": _DISK,
 }
 
+_BY_MESSAGE = (
+    ("Unsupported", "Availability Zone", _NOT_OFFERED),
+    ("InvalidParameterValue", "IAM Instance Profile", _PROFILE),
+    ("InvalidParameterValue", "vailability zone", _ZONE),
+    ("InvalidParameterValue", "InstanceType", _TYPE),
+    ("InvalidParameterCombination", "different networks", _OTHER_NETWORK),
+)
+"""Codes that say many things: the code, what the message has in it, the refusal. These go before the table by code alone."""
+
+_ONLY_WITH = {"MissingInput": "subnet", "InvalidParameter": "different networks"}
+"""Codes that are known for one message alone."""
+
+_OF_THE_USER = (
+    "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError", "MetadataRetrievalError", "NoAuthTokenError",
+    "TokenRetrievalError", "SSOError", "LoginError", "RefreshWithMFAUnsupportedError", "MissingDependencyException",
+    "UnknownCredentialError",
+    "UnknownTokenProviderError", "ConfigParseError", "ConfigNotFound", "InvalidConfigError", "InvalidIMDSEndpointError",
+    "InvalidIMDSEndpointModeError", "InvalidRetryConfigurationError", "InvalidDefaultsMode", "InvalidSTSRegionalEndpointsConfigError",
+    "InvalidS3UsEast1RegionalEndpointConfigError", "InvalidS3AddressingStyleError", "InvalidProxiesConfigError",
+    "InvalidChecksumConfigError",
+    "InvalidEndpointConfigurationError", "InvalidEndpointDiscoveryConfigurationError", "EndpointVariantError", "UnknownFIPSEndpointError",
+    "UnknownSignatureVersionError", "UnsupportedSignatureVersionError", "UnsupportedServiceProtocolsError",
+)  # fmt: skip
+"""What botocore raises for the user's own credentials, files and variables: `credentials` tells it by profile and way."""
+
 _BY_EXCEPTION = {
     "NoCredentialsError": _NO_CREDENTIALS,
-    "PartialCredentialsError": _NO_CREDENTIALS,
-    "ProfileNotFound": _NO_CREDENTIALS,
-    "CredentialRetrievalError": _CREDENTIALS,
-    "MetadataRetrievalError": _NO_CREDENTIALS,
-    "NoAuthTokenError": _CREDENTIALS,
-    "TokenRetrievalError": _CREDENTIALS,
-    "SSOError": _CREDENTIALS,
-    "LoginError": _CREDENTIALS,
     "InvalidRegionError": _REGION,
     "NoRegionError": _REGION,
     "UnknownRegionError": _REGION,
@@ -173,6 +256,7 @@ class Context:
     region: str
     kind: str = "that instance type"
     regions: Callable[[], tuple[str, ...]] = tuple
+    zone: str = ""
 
     @property
     def where(self) -> str:
@@ -191,16 +275,28 @@ def explained(context: Context) -> Iterator[None]:
     except ClientError as error:
         raise of_code(*_code_and_message(error), context) from None
     except (BotoCoreError, ResponseParserError) as error:
-        raise _error(_refusal_of(error, context), str(error), context) from None
+        if any(name in _OF_THE_USER for name in _names(error)):
+            raise credentials.explained(error) from None
+        led = credentials.led_astray(error)
+        why = f"{error} ({led} names that address)" if led else str(error)
+        raise _error(_refusal_of(error, context), why, context) from None
 
 
 def of_code(code: str, message: str, context: Context) -> CloudError:
     """The error for a code of the cloud, with or without `Server.` or `Client.` before it."""
     plain = re.sub(r"^(Server|Client)\.", "", code)
-    is_zone = plain == "Unsupported" and "Availability Zone" in message
-    error = _error(_NOT_OFFERED if is_zone else _BY_CODE.get(plain, _OTHER), f"{code}: {_without_ciphertext(message)}", context)
+    # A request for no zone is told of the zone that was chosen.
+    named = re.search(r"\b[a-z]{2}(-[a-z]+)+-\d[a-z]\b", message)
+    place = replace(context, zone=named[0]) if named else context
+    error = _error(_refusal_of_code(plain, message), f"{code}: {_without_ciphertext(message)}", place)
     error.code = plain
     return error
+
+
+def _refusal_of_code(code: str, message: str) -> Refusal:
+    if found := next((refusal for known, words, refusal in _BY_MESSAGE if known == code and words in message), None):
+        return found
+    return _BY_CODE.get(code, _OTHER) if _ONLY_WITH.get(code, "") in message.lower() else _OTHER
 
 
 def _code_and_message(error: Any) -> tuple[str, str]:
@@ -209,7 +305,7 @@ def _code_and_message(error: Any) -> tuple[str, str]:
 
 
 def _refusal_of(error: Exception, context: Context) -> Refusal:
-    names = [ancestor.__name__ for ancestor in type(error).__mro__]
+    names = _names(error)
     refusal = next((_BY_EXCEPTION[name] for name in names if name in _BY_EXCEPTION), _OTHER)
     # A region that does not exist has an endpoint name that does not resolve: the same exception as a laptop off the network.
     if refusal is _UNREACHABLE and (known := context.regions()) and context.region not in known:
@@ -217,9 +313,17 @@ def _refusal_of(error: Exception, context: Context) -> Refusal:
     return refusal
 
 
+def _names(error: Exception) -> list[str]:
+    return [ancestor.__name__ for ancestor in type(error).__mro__]
+
+
 def _error(refusal: Refusal, why: str, context: Context) -> CloudError:
-    facts = {"name": context.name or "NAME", "region": context.region, "kind": context.kind}
-    return refusal.error(refusal.what.format(**facts), where=context.where, why=why, remedy=refusal.remedy.format(**facts))
+    zone = context.zone or f"{context.region}a"
+    facts = {"name": context.name or "NAME", "region": context.region, "kind": context.kind, "zone": zone}
+    remedy = refusal.remedy.format(**facts)
+    if refusal in (_CREDENTIALS, _NO_CREDENTIALS):
+        why, remedy = credentials.refused(why) or (why, remedy)
+    return refusal.error(refusal.what.format(**facts), where=context.where, why=why, remedy=remedy)
 
 
 def _without_ciphertext(message: str) -> str:

@@ -24,8 +24,10 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     if found.findings:
         raise ConfigError(found.findings)
     if json:
-        print_json({"ok": True, "findings": [], "checked": found.checked})
+        print_json({"ok": True, "findings": [], "checked": found.checked, "steps": list(found.steps)})
     tell(f"ok: {found.summary}", "green")
+    for step in found.steps:
+        tell(step, "yellow")
     if playbook:
         on_box = f" --box {box}" if box else ""
         tell_next(f"`./inv run {playbook}{on_box}` runs it")

@@ -63,7 +63,8 @@ def console(_context: Any, name: str = "") -> None:
 @verb(
     positional=["kind"],
     help={
-        "kind": "what goes wrong: capacity, quota, spot-price, permission, throttle, credentials, clock-skew, console-late, disk-full, "
+        "kind": "what goes wrong: capacity, quota, spot-price, no-subnet, subnet-full, permission, throttle, credentials, clock-skew, "
+        "console-late, disk-full, "
         "hang-user-data, host-key, imds, reboot, stop, terminate, rebalance, spot-notice (without it: shows the faults that stand)",
         "box": "only for this box, by its name or instance id",
         "zone": "only in this availability zone",

@@ -11,7 +11,7 @@ from remote.control.commands.verb import verb
         "run": "check what this run's training needs (run id, or its beginning or end)",
         "box": "box of the inventory; else the default",
         "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
-        "base": "the base model, `box:/path`; else the recipe's",
+        "base": "the base model on the box, by name or `box:~/path`; else the recipe's",
         "data": "training rows: a JSONL file of the project, or `box:/path`",
         "json": "print the report as JSON",
     },

@@ -7,6 +7,8 @@ from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
 from remote.control.commands.verb import verb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from remote.control.config.inventory import BoxEntry
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.plan import Plan
@@ -37,7 +39,7 @@ def run(
 
     plan, entry = prepare_run(project.typed(playbook), box)
     if dry_run:
-        show_plan(plan, entry.name, json)
+        show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
     agree_to_launch(plan, entry, yes)
     drive_and_show(begin(plan, entry), json, queue=queue)
@@ -142,7 +144,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
     help={
         "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
         "data": "JSONL file or folder with instruction, input, output",
-        "base": "base model on the box, `box:/path`; else the recipe's",
+        "base": "base model on the box, by name or `box:~/path`; else the recipe's",
         "box": "box of the inventory; else the default",
         "stop": "stop the box afterwards",
         "detach": "return once training has started, or stands in line",
@@ -174,7 +176,7 @@ def train(
     entry = load_inventory().box(box or None)
     plan = plan_training(project.typed(recipe), project.typed(data), base, entry, stop)
     if dry_run:
-        show_plan(plan, entry.name, json)
+        show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
     agree_to_launch(plan, entry, yes)
     drive_and_show(begin(plan, entry), json, purpose="train", detach=detach, queue=queue)
@@ -254,18 +256,29 @@ def _tell_what_still_runs(name: str) -> None:
         tell(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
 
 
-def show_plan(plan: Any, box: str, as_json: bool) -> None:
-    """What a run would do, as a table or as JSON."""
+def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
+    """What a run would do, as a table or as JSON; `steps` are to be done before it."""
     from remote.control.console import print_json, print_table, tell
 
     columns = ("stage", "uses", "where", "what")
     rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
     if as_json:
         stages = [dict(zip(columns, row, strict=True)) for row in rows]
-        print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_)})
+        print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_), "steps": list(steps)})
         return
     print_table(f"{plan.name} on {box}", columns, rows)
+    for step in steps:
+        tell(step, "yellow")
     tell(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
+
+
+def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
+    """How the base models that a plan's recipes name get onto its box."""
+    from remote.contract.stages import needs_base
+    from remote.control.config import base_model
+
+    recipes = [stage.recipe for stage in plan.stages if stage.recipe and needs_base(stage.uses, stage.wiring)]
+    return base_model.steps([recipe["base"] for recipe in recipes], entry)
 
 
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
@@ -281,4 +294,6 @@ def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     if launches.costs_money(wanted):
         with console.aside():
             launches.show(wanted, inventory.storage.bucket)
+            for step in base_steps(plan, entry):
+                console.tell(step, "yellow")
         agree(f"Launch {entry.name} for this run?", yes, needs_terminal=False)

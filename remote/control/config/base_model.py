@@ -1,10 +1,12 @@
 """A line of `models:` in the inventory: which base model a box shall have, and from where."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from remote.control.config.inventory import place
+from remote.control.config.machines import machine
 from remote.control.errors import ConfigError, Finding
 
 _HUB = re.compile(r"(?:(?P<name>[\w./-]+)=)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -37,6 +39,35 @@ def parsed(texts: list[str], where: str) -> list[ModelSpec]:
     if off:
         raise ConfigError([Finding(where, f"`{text}` names no base model", _EXPECTED, "correct it") for text in off])
     return [spec for spec in specs.values() if spec]
+
+
+def steps(bases: Iterable[Mapping[str, Any]], entry: Any) -> list[str]:
+    """How each base model of recipes (`name`, and `path` or None) gets onto a box, with the command: no run brings it there itself."""
+    listed = {spec.name for spec in of_entry(entry)}
+    found = {str(base["name"]): base.get("path") for base in bases}
+    return [_step(name, path, entry.name, name in listed) for name, path in found.items()]
+
+
+def after_launch(entry: Any) -> str:
+    """What a new box wants before its first run, with the command; empty for one without a GPU that lists no base model."""
+    if specs := of_entry(entry):
+        names = ", ".join(spec.name for spec in specs)
+        return f"once it is up: `./inv box.setup {entry.name}` brings its base models ({names}), which no launch and no run does"
+    kind = machine(entry.instance_type)
+    if kind is None or not kind.gpu:
+        return ""
+    example = f"`./inv box.setup {entry.name} --model mistralai/Mistral-7B-v0.3`"
+    return f"no base model is listed under `models:` of {entry.name}: once it is up, {example} brings the one that your recipe names"
+
+
+def _step(name: str, path: str | None, box: str, is_listed: bool) -> str:
+    if is_listed:
+        return f"base model {name}: `./inv box.setup {box}` brings it onto the box, once that runs and before the first run there"
+    at = f"is expected at {path} on the box, and" if path else "is expected on the box, and"
+    return (
+        f"base model {name} {at} no `models:` of {box} lists it: `./inv box.setup {box} --model {name}` brings it, once the box runs; "
+        f"one that lies there in another folder: `./inv box.setup {box} --adopt FOLDER --name {name}`"
+    )
 
 
 def _parse(text: str) -> ModelSpec | None:

@@ -58,7 +58,7 @@ def _box(playbook: Playbook, inventory: Inventory, box: str | None, findings: li
 
 def _key_findings(inventory: Inventory, entry: BoxEntry) -> list[Finding]:
     key: Path | None = getattr(entry, "ssh_key", None)
-    if key is None or key.is_file():
+    if key is None or (project.is_there(key) and key.is_file()):
         return []
     where = inventory.where("boxes", entry.name, "ssh_key")
     return [Finding(where, f"`ssh_key`: there is no file {key}", "a private key", "correct the path, or remove the line")]
@@ -106,7 +106,7 @@ class _Stage:
         loaded = load(self.playbook, self.label)
         if isinstance(loaded, ConfigError):
             path = self.playbook.recipe_path(self.label)
-            if path is not None and path.is_file():
+            if path is not None and project.is_there(path) and path.is_file():
                 self.found += loaded.findings
             else:
                 known = project.names_in(RECIPES)
@@ -159,7 +159,7 @@ class _Stage:
             self._check_box_path(signature, key, value)
         elif (match := _REFERENCE.fullmatch(value)) and self._is_reference(match, value):
             self._check_reference(signature, key, match[1], match[2])
-        elif not project.find_file(value).exists():
+        elif not project.is_there(project.find_file(value)):
             self._find(
                 keys,
                 f"{shown_value}: no file of that name, and no stage makes it",
@@ -179,11 +179,12 @@ class _Stage:
         producer, output = match[1], match[2]
         if producer in self.playbook.stages and output in outputs_of(self.playbook, producer):
             return True
-        return not project.find_file(value).exists() and (producer in self.playbook.stages or output not in _FILE_ENDINGS)
+        is_file = project.is_there(project.find_file(value))
+        return not is_file and (producer in self.playbook.stages or output not in _FILE_ENDINGS)
 
     def _check_box_path(self, signature: Stage, key: str, value: str) -> None:
-        if not value.startswith("box:/"):
-            self._find(("with", key), f"`{key}: {value}`", "an absolute path after `box:`", "write `box:/home/ubuntu/...`")
+        if not value.removeprefix("box:").strip():
+            self._find(("with", key), f"`{key}: {value}`", "a path after `box:`", "write `box:/home/ubuntu/...`, or `box:~/...`")
         elif not signature.on_box and signature.name != "preflight":
             what = f"`{key}: {value}` lies on the box, but {signature.name} runs on the laptop"
             self._find(("with", key), what, "an output of a stage, or a file on the laptop", self._makers(key))

@@ -1,11 +1,16 @@
 """`extends:` one recipe builds on another. Mappings merge key by key; anything else replaces what it extends."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from remote.contract import chat_templates
+from remote.control import project
 from remote.control.config.source import Keys, Source, read, shown
 from remote.control.errors import Finding
+
+MOST_EXTENDED = 20
+"""How many recipes one may build on, one upon the other."""
 
 
 def compose(path: Path) -> Source:
@@ -22,14 +27,18 @@ def _compose(path: Path, before: tuple[Path, ...]) -> Source:
     wanted = source.value.pop("extends")
     if not isinstance(wanted, str):
         example = "write, for example, `extends: base/mistral-7b.yaml`"
-        source.findings.append(Finding(where, f"`extends` is {wanted!r}", "the path of another recipe", example))
+        source.findings.append(Finding(where, f"`extends` is {str(wanted)[:100]!r}", "the path of another recipe", example))
         return source
     chain, target = (*before, path.resolve()), (path.parent / wanted).resolve()
     if target in chain:
         circle = " -> ".join(shown(file) for file in (*chain[chain.index(target) :], target))
         source.findings.append(Finding(where, f"`extends` runs in a circle: {circle}", "recipes that end", "remove one `extends:`"))
         return source
-    if not target.is_file():
+    if len(chain) > MOST_EXTENDED:
+        what = f"`extends` leads through more than {MOST_EXTENDED} recipes"
+        source.findings.append(Finding(where, what, "a few recipes, one upon the other", "join some of them"))
+        return source
+    if not (project.is_there(target) and target.is_file()):
         what = f"`extends: {wanted}`: there is no file {shown(target)}"
         source.findings.append(Finding(where, what, "a recipe, relative to this file", "correct the path"))
         return source
@@ -61,7 +70,7 @@ def _merge(base: Source, over: Source) -> Source:
 def _merged(base: Any, over: Any, keys: Keys, result: Source, source: Source) -> Any:
     result.lines[keys] = source.where(*keys)
     if not (isinstance(base, dict) and isinstance(over, dict)):
-        _take_lines(keys, result, source)
+        _take_lines(base, over, keys, result, source)
         return over
     values = dict(base)
     for key, value in over.items():
@@ -69,9 +78,18 @@ def _merged(base: Any, over: Any, keys: Keys, result: Source, source: Source) ->
     return values
 
 
-def _take_lines(keys: Keys, result: Source, source: Source) -> None:
-    size = len(keys)
-    for stale in [known for known in result.lines if known[:size] == keys]:
-        del result.lines[stale]
-    result.lines.update({known: line for known, line in source.lines.items() if known[:size] == keys})
+def _take_lines(base: Any, over: Any, keys: Keys, result: Source, source: Source) -> None:
+    for stale in _ways(base, keys):
+        result.lines.pop(stale, None)
+    result.lines.update({known: source.lines[known] for known in _ways(over, keys) if known in source.lines})
     result.lines.setdefault(keys, source.where(*keys))
+
+
+def _ways(value: Any, keys: Keys) -> Iterator[Keys]:
+    """The way to a value and to each that it holds."""
+    yield keys
+    items: Iterable[tuple[str | int, Any]] = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, item in items:
+        yield from _ways(item, (*keys, key))

@@ -15,6 +15,12 @@ from remote.control.suggestion import suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_MOST_FINDINGS = 200
+"""Nobody reads more at once, and each costs a search among the known names."""
+
+_LONGEST_VALUE = 100
+"""Characters of a value that a finding repeats."""
+
 
 def validate(model: type[Model], source: Source, findings: list[Finding]) -> Model | None:
     """The source as `model`, or None after adding a finding for each fault."""
@@ -23,7 +29,7 @@ def validate(model: type[Model], source: Source, findings: list[Finding]) -> Mod
     try:
         return model.model_validate(source.value)
     except ValidationError as errors:
-        findings.extend(_finding(error, model, source) for error in errors.errors(include_url=False))
+        findings.extend(_finding(error, model, source) for error in errors.errors(include_url=False)[:_MOST_FINDINGS])
         return None
 
 
@@ -83,7 +89,8 @@ def _provider(error: Any, where: str, shown: str) -> Finding:
     if error["type"] == "union_tag_not_found":
         return Finding(where, f"`{shown}.provider` is missing", f"`provider`: one of {', '.join(known)}", "add `provider: embedded`")
     found = error["ctx"]["tag"]
-    return Finding(where, f"`{shown}.provider` is {found!r}", f"one of {', '.join(known)}", suggestion(found, known) or "name one of those")
+    remedy = suggestion(str(found), known) or "name one of those"
+    return Finding(where, f"`{shown}.provider` is {_value(found, None)}", f"one of {', '.join(known)}", remedy)
 
 
 def _keys(location: Sequence[str | int], value: Any) -> Keys:
@@ -142,7 +149,8 @@ def _value(value: Any, field: FieldInfo | None) -> str:
         return "a list"
     if value is None or isinstance(value, bool):
         return {None: "empty", True: "true", False: "false"}[value]
-    return written(value, field) if isinstance(value, float) and is_duration(field) else repr(value)
+    told = written(value, field) if isinstance(value, float) and is_duration(field) else repr(value)
+    return told if len(told) <= _LONGEST_VALUE else f"{told[:_LONGEST_VALUE]}…"
 
 
 _EXPECTED = {

@@ -119,7 +119,7 @@ class Playbook(Section):
         if recipe is None:
             return None
         beside = self.path.parent / recipe
-        return beside if beside.is_file() else project.named_file(recipe, RECIPES)
+        return beside if project.is_file(beside) else project.named_file(recipe, RECIPES)
 
 
 def load_playbook(path: str | Path) -> Playbook:
@@ -167,7 +167,7 @@ def _drop(value: Any, keys: Keys) -> bool:
 
 def _find(path: str | Path) -> Path:
     file = project.named_file(path, FOLDER)
-    if not file.exists() and not str(path).endswith((".yaml", ".yml")):
+    if not project.is_there(file) and not str(path).endswith((".yaml", ".yml")):
         known = project.names_in(FOLDER)
         remedy = suggestion(str(path), known) or "name one of those, or a file such as `playbooks/mine.yaml`"
         raise ConfigError([Finding(str(path), f"there is no playbook `{path}`", explain.one_of(known), remedy)])

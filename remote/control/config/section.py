@@ -17,7 +17,10 @@ class Section(BaseModel):
 
 
 def _path(value: Any) -> Any:
-    return Path(value).expanduser() if isinstance(value, str) else value
+    try:
+        return Path(value).expanduser() if isinstance(value, str) else value
+    except RuntimeError:
+        raise ValueError("a path of this laptop: it has no user of that name") from None
 
 
 def _plain(value: Any) -> Any:
@@ -26,13 +29,16 @@ def _plain(value: Any) -> Any:
     return value
 
 
+_FOR_EVER = 10**12
+"""More seconds than any clock of ours counts; a number with hundreds of digits is no float."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(value: Any) -> Any:
     """`90s`, `30m`, `12h`, `14d` as seconds. Raises ValueError for anything else but a number, which stands for seconds already."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(min(value, _FOR_EVER))
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value) if isinstance(value, str) else None
     if not found:
         raise ValueError("a time such as `90s`, `30m`, `12h` or `14d`")

@@ -8,8 +8,9 @@ values.
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from remote.control import project
 from remote.control.errors import Finding
 
 MAX_BYTES = 128 << 10
+_SMALL = 16 << 10
 MAX_DEPTH = 50
 MAX_VALUES = 10_000
 """With every alias written out: ten lines of ten aliases each are else ten thousand million values."""
@@ -62,16 +64,16 @@ def read(path: Path, content: bytes | None = None) -> Source:
     source = Source(path)
     text = _text(source, content)
     node = _compose(text, source) if text is not None else None
-    if node is None and not source.findings:
-        source.findings.append(Finding(f"{shown(path)}:1", "the file is empty", "keys and values", "compare docs/configuration.md"))
     if node is not None:
         source.value = _Reader(source).whole(node)
+    if source.value is None and not source.findings:
+        source.findings.append(Finding(f"{shown(path)}:1", "the file is empty", "keys and values", "compare docs/configuration.md"))
     return source
 
 
 def content_of(path: Path) -> bytes:
     """The file's bytes, one more than `MAX_BYTES` at most. Raises OSError; also for what is no file, such as a pipe that never ends."""
-    if path.exists() and not path.is_file():
+    if project.is_there(path) and not path.is_file():
         raise OSError(errno.EINVAL, "it is no file", str(path))
     with path.open("rb") as file:
         return file.read(MAX_BYTES + 1)
@@ -104,6 +106,10 @@ def _compose(text: str, source: Source) -> Any:
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = MAX_DEPTH
     try:
+        if len(text) > _SMALL and _nodes_exceed(yaml.parse(text), 2 * MAX_VALUES):
+            what = f"the file holds more than {MAX_VALUES:,} keys and values"
+            source.findings.append(Finding(f"{shown(source.path)}:1", what, "a configuration that a person wrote", "name the right file"))
+            return None
         return yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -114,6 +120,12 @@ def _compose(text: str, source: Source) -> Any:
         what = f"not YAML: {' '.join(str(error).split()) or type(error).__name__}"
         source.findings.append(Finding(f"{shown(source.path)}:1", what, "valid YAML", "remove control characters"))
     return None
+
+
+def _nodes_exceed(events: Iterable[Any], most: int) -> bool:
+    from ruamel.yaml.events import NodeEvent
+
+    return next(islice((event for event in events if isinstance(event, NodeEvent)), most, None), None) is not None
 
 
 def _hint(text: str, line: int) -> str:
@@ -172,7 +184,7 @@ class _Reader:
         items: dict[str, Any] = {}
         seen: dict[str, str] = {}
         for key_node, value_node in node.value:
-            if key_node.id != "scalar" or key_node.value == "<<" or not self._is_plain(key_node):
+            if not self._is_word(key_node):
                 self._find(key_node, "a key that is no plain word", "plain keys", "use `extends:` to build on another recipe")
                 continue
             key = str(key_node.value)
@@ -196,6 +208,9 @@ class _Reader:
             return _PLAIN.get(kind, str)(node.value) if node.style is None else str(node.value)
         except ValueError:
             return str(node.value)
+
+    def _is_word(self, key: Any) -> bool:
+        return key.id == "scalar" and key.value != "<<" and key.tag.removeprefix(_YAML_TAG) in _SCALARS and self._is_plain(key)
 
     @staticmethod
     def _is_plain(node: Any) -> bool:

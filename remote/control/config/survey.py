@@ -1,15 +1,18 @@
 """All that `inv check` looks at, in one go: the inventory, and one playbook or all of them."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.contract.stages import STAGES
+from remote.contract.stages import STAGES, needs_base
 from remote.control import project, secrets
-from remote.control.config.check import check
+from remote.control.config import base_model
+from remote.control.config.check import check, load
 from remote.control.config.explain import in_order
 from remote.control.config.inventory import Inventory, load_inventory
 from remote.control.config.playbook import Playbook, load_playbook, rest_of_playbook
+from remote.control.config.recipe import Recipe
 from remote.control.config.source import shown
 from remote.control.errors import ConfigError, Finding
 from remote.control.printable import counted
@@ -17,11 +20,12 @@ from remote.control.printable import counted
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found, what was looked at, and one line that says so."""
+    """What was found, what was looked at, one line that says so, and what is to be done before a run that no file can tell."""
 
     findings: list[Finding]
     checked: list[str]
     summary: str
+    steps: tuple[str, ...] = ()
 
 
 def survey(playbook: str | None, box: str | None) -> Survey:
@@ -36,7 +40,16 @@ def survey(playbook: str | None, box: str | None) -> Survey:
     if inventory and playbook and any(_needs_box(book) for book in loaded):  # somebody is about to run it, and from here
         findings += secrets.findings(inventory)
     checked = [shown(project.find_file("inventory.yaml")), *(shown(book.path) for book in loaded)]
-    return Survey(in_order(dict.fromkeys(findings)), checked, _summary(inventory, loaded, box, bool(playbook)))
+    steps = _steps(inventory, loaded, box) if inventory and not findings and (playbook or box) else ()
+    return Survey(in_order(dict.fromkeys(findings)), checked, _summary(inventory, loaded, box, bool(playbook)), tuple(dict.fromkeys(steps)))
+
+
+def _steps(inventory: Inventory, playbooks: list[Playbook], box: str | None) -> Iterator[str]:
+    for book in playbooks:
+        entry = inventory.boxes.get(box or book.box or inventory.default_box)
+        recipes = [load(book, label) for label, stage in book.stages.items() if needs_base(stage.uses, stage.with_)]
+        bases = [recipe.base.model_dump() for recipe in recipes if isinstance(recipe, Recipe)]
+        yield from base_model.steps(bases, entry) if entry else ()
 
 
 def _inventory(findings: list[Finding]) -> Inventory | None:

@@ -16,7 +16,7 @@ from remote.control.errors import ConfigError, Finding, NotFound, PreflightFaile
 from remote.control.printable import counted
 from remote.control.project import find_file
 from remote.control.runs.state import RunState
-from remote.control.runs.wiring import Reference, base_of_recipe, file_reference, inputs_of, local_path
+from remote.control.runs.wiring import Reference, base_by_name, box_reference, file_reference, inputs_of, local_path
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import call, payload_command, understood
 
@@ -157,19 +157,14 @@ def inputs_of_run(run: RunState) -> tuple[dict[str, Any], dict[str, Reference]]:
 
 
 def inputs_of_words(recipe: Mapping[str, Any], base: str, data: str) -> dict[str, Reference]:
-    """The inputs behind `--base` and `--data`: `box:/path`, or a file on the laptop. Without a base the recipe's."""
-    named = {"base": base or _box_path(recipe), "train": data}
+    """The inputs behind `--base` and `--data`: `box:/path`, or a file on the laptop; a base by its name too. Without one the recipe's."""
+    named = {"base": base_by_name(base, recipe), "train": data}
     return {name: _reference(name, value) for name, value in named.items() if value}
-
-
-def _box_path(recipe: Mapping[str, Any]) -> str:
-    path = base_of_recipe(recipe)
-    return f"box:{path}" if path else ""
 
 
 def _reference(name: str, value: str) -> Reference:
     if value.startswith("box:"):
-        return {"kind": "box", "path": value.removeprefix("box:")}
+        return box_reference(value)
     path = find_file(value)
     if not path.is_file():
         remedy = "correct the path, or write `box:/path` for a file on the box"

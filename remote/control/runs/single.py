@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
 from remote.contract.jobs import Status
@@ -10,7 +10,7 @@ from remote.control.errors import ConfigError, Finding, NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.state import RunState, state_of
-from remote.control.runs.wiring import base_of_recipe
+from remote.control.runs.wiring import base_by_name, base_of_recipe
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry
@@ -24,7 +24,10 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
     from remote.control.config.playbook import Playbook, StageEntry
     from remote.control.runs.plan import plan_of
 
-    wired = {"base": base} if base else {}
+    # Without a base or its path the recipe's name: which model of that name lies on the box, the box knows, and preflight tells.
+    named = _plain(recipe).get("base") or {}
+    given = base_by_name(base or (str(named.get("name") or "") if not named.get("path") else ""))
+    wired = {"base": given} if given else {}
     rows = {"train": "prepare.train", "val": "prepare.val"}
     stages = {
         "prepare": StageEntry(uses="prepare", with_={"dataset": data}),
@@ -38,6 +41,17 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
         raise ConfigError(findings)
     secrets.values(inventory)
     return plan_of(playbook)
+
+
+def _plain(recipe: str) -> dict[str, Any]:
+    """A recipe as JSON values; empty where it is off, which `check` tells."""
+    from remote.control.config.recipe import load_recipe
+    from remote.control.errors import ConfigError
+
+    try:
+        return load_recipe(recipe).plain()
+    except ConfigError:
+        return {}
 
 
 def plan_export(ledger: Ledger, quantize: str) -> tuple[PlannedStage, ...]:

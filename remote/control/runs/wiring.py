@@ -8,6 +8,7 @@ A reference is a plain JSON object, the same in the ledger and in memory:
 - `{"kind": "value", "value"}`: a plain value
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from remote.control.runs.plan import PlannedStage
 from remote.control.runs.state import RunState
 
 Reference = dict[str, Any]
+
+_OWN_FOLDERS = ("shared/", "jobs/", "releases/")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""A base model's name: `mistralai/Mistral-7B-v0.3`, `Mistral-7B-v0.3`."""
 
 
 def inputs_of(stage: PlannedStage, run: RunState) -> dict[str, Reference]:
@@ -93,6 +98,23 @@ def file_reference(path: Path, sha256: str | None = None) -> Reference:
     return {"kind": "file", "path": name_of(path), "sha256": sha256 or digest.of_path(path)}
 
 
+def box_reference(value: str) -> Reference:
+    """A reference to what stands on the box: `box:/path`, `box:~/path`; `box:path` is relative to the login's home, as `scp` has it.
+
+    What begins as Windlass's own folders do (`shared/`, `jobs/`, `releases/`) is relative to its root there.
+    """
+    path = value.removeprefix("box:")
+    return {"kind": "box", "path": path if path.startswith(("/", "~", *_OWN_FOLDERS)) else f"~/{path}"}
+
+
+def base_by_name(base: str, recipe: Mapping[str, Any] | None = None) -> str:
+    """What stands behind `--base`: `box:...` as it is, a name as the place of that model on the box; without one the recipe's name."""
+    if not base:
+        return f"box:{path}" if (path := base_of_recipe(recipe)) else ""
+    is_name = _NAME.fullmatch(base) and not find_file(base).exists()
+    return f"box:{base_models.place(base)}" if is_name else base
+
+
 def local_path(reference: Reference) -> Path:
     """Where a reference of kind `file` lies."""
     return path_of(reference["path"])
@@ -106,7 +128,7 @@ def _resolve(stage: PlannedStage, name: str, value: Any, run: RunState) -> Refer
             return made.outputs[output]
         raise _finding(stage, name, f"`{value}` is not made yet", f"stage `{label}` to have succeeded", f"./inv resume {run.run_id}")
     if isinstance(value, str) and value.startswith("box:"):
-        return {"kind": "box", "path": value.removeprefix("box:")}
+        return box_reference(value)
     path = find_file(str(value))
     if not path.exists():
         raise _finding(stage, name, f"no file `{value}`", "a file of the project, or `stage.output`", "put it there, or mend the path")

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import untrusted_json
+from remote.contract import base_models, untrusted_json
 from remote.contract.checks import Check, Verdict, judge
+from remote.contract.paths import BoxPaths
 from remote.payload import tokenizer_model
 from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.job import StageFailed
@@ -34,6 +35,8 @@ def checks(request: Request) -> list[Check]:
         ]
     if not folder.is_dir():
         remedy = f"list it under `models:` of the box in inventory.yaml, then `./inv box.setup`; or put it at {folder}, or mend `base.path`"
+        if known := base_models.there(BoxPaths.of_release().root):
+            remedy = f"name one that is there: {', '.join(f'`--base {name}`' for name in known)}; or {remedy}"
         return [Check("base model", f"no folder {folder}", "a folder on the box", Verdict.FAIL, remedy)]
     try:
         config, weights = require_base(folder), read_weights(folder)

@@ -10,8 +10,8 @@ from moto.ec2.models import amis
 from moto.ec2.responses import general
 from moto.server import ThreadedMotoServer
 
+from remote.control.cloud import credentials, endpoint, keys
 from remote.control.cloud import ec2 as ec2_module
-from remote.control.cloud import endpoint, keys
 from remote.control.cloud.endpoint import Address, EmbeddedEndpoint, Patience
 from remote.control.config.inventory import Ec2Entry
 
@@ -25,6 +25,7 @@ def project(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     yield tmp_path / "my project"
     endpoint._aws_client.cache_clear()
+    credentials.forget()
 
 
 IMAGE = "ami-12c6146b"

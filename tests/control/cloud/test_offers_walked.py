@@ -172,3 +172,21 @@ def test_a_box_in_another_region_is_found_though_the_inventory_names_it_no_more(
     assert boxes.find(cloud.entry).region == "us-west-2"
     assert boxes.terminate(cloud.entry).id == box.id
     assert left(cloud, "us-west-2") == NOTHING
+
+
+@pytest.mark.parametrize("code", ["InsufficientFreeAddressesInSubnet", "VPCIdNotSpecified", "DefaultVpcDoesNotExist"])
+def test_a_network_without_room_moves_on(cloud, entry, refusals_in, code):
+    refusals_in("us-east-1", code, code, code)
+    assert boxes.ready(entry, cloud.say).region == "us-west-2"
+    assert [each["category"] for each in history.read("trainer") if each["kind"] == "attempt"] == ["network"] * 3 + ["ok"]
+
+
+def test_networks_without_room_everywhere_say_what_mends_each(cloud, entry, refusals_in):
+    refusals_in("us-east-1", *["InsufficientFreeAddressesInSubnet"] * 3)
+    refusals_in("us-west-2", "DefaultVpcDoesNotExist")
+    with pytest.raises(CloudError) as caught:
+        boxes.ready(entry, cloud.say)
+    assert type(caught.value) is CloudError and "--wait" not in caught.value.remedy
+    assert "aws ec2 describe-subnets --region us-east-1" in caught.value.remedy
+    assert "aws ec2 create-default-vpc --region us-west-2" in caught.value.remedy
+    assert left(cloud) == NOTHING

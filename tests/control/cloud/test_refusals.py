@@ -73,9 +73,9 @@ def test_no_credentials(no_credentials):
 
 def test_a_profile_that_is_not_there(no_credentials, monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "missing")
-    with pytest.raises(CredentialsMissing, match="no AWS credentials") as caught:
+    with pytest.raises(CredentialsMissing, match="no AWS credentials: there is no profile missing") as caught:
         box(AwsEndpoint("us-east-1", "ubuntu")).find()
-    assert "missing" in caught.value.why
+    assert "missing" in caught.value.where
 
 
 def test_an_endpoint_that_does_not_answer():
@@ -112,3 +112,28 @@ def test_throttling_is_retried_before_it_is_told(moto):
     with refusals.explained(CONTEXT):
         client.describe_key_pairs()
     assert len(answers) == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "remedy"),
+    [
+        ("MissingInput", "No default subnet for availability zone: 'us-east-1e'.", "--availability-zone us-east-1e"),
+        ("MissingInput", "No subnets found for the default VPC 'vpc-1'. Please specify a subnet.", "--availability-zone us-east-1b"),
+        ("MissingInput", "The parameter is missing", "docs/aws.md"),
+        ("InsufficientFreeAddressesInSubnet", "The specified subnet does not have enough free addresses.", "aws ec2 describe-subnets"),
+        ("InvalidParameter", "Security group sg-1 and subnet subnet-1 belong to different networks.", "`./inv terminate trainer`"),
+        ("InvalidParameter", "something else", "docs/aws.md"),
+        ("InvalidParameterValue", "Invalid availability zone: [us-east-1z]", "describe-availability-zones"),
+        ("InvalidParameterValue", "Value (x) is invalid. Invalid IAM Instance Profile name", "instance_profile:"),
+        ("InvalidParameterValue", "Invalid value 'g9.large' for InstanceType.", "instance_type:"),
+        ("InvalidParameterValue", "something else", "docs/aws.md"),
+        ("Client.InvalidKMSKey.InvalidState", "The KMS key provided is in an incorrect state", "get-ebs-default-kms-key-id"),
+        ("IncorrectInstanceState", "not in a state from which it can be started", "./inv status trainer"),
+        ("InternalError", "an internal error", "wait a minute"),
+        ("DefaultVpcDoesNotExist", "no default VPC", "aws ec2 create-default-vpc"),
+        ("VpcLimitExceeded", "the maximum", "Service Quotas"),
+    ],
+)  # fmt: skip
+def test_refusals_of_the_network_and_its_like(code, message, remedy):
+    error = refusals.of_code(code, message, refusals.Context("trainer", "us-east-1", "g5.2xlarge", zone="us-east-1b"))
+    assert remedy in error.remedy and message in error.why

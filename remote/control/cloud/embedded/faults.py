@@ -1,7 +1,7 @@
 """Faults on demand: what is to go wrong, for whom, how often. Kept in a file, so that they outlive the cloud's process.
 
 A kind is one of four sorts:
-- a refusal of a launch or a start: `capacity`, `quota`, `spot-price`;
+- a refusal of a launch or a start: `capacity`, `quota`, `spot-price`, `no-subnet`, `subnet-full`;
 - an answer to any request of the API: `permission`, `throttle`, `credentials`, `clock-skew`;
 - a state of a box while the fault stands: `console-late`, `disk-full`, `hang-user-data`, `host-key`, `imds`;
 - an event that happens to a box at once: `reboot`, `stop`, `terminate`, `spot-notice`, `rebalance`.
@@ -27,6 +27,8 @@ KINDS: Mapping[str, frozenset[str]] = {
     "capacity": _REFUSAL,
     "quota": _REFUSAL,
     "spot-price": _REFUSAL,
+    "no-subnet": _REFUSAL,
+    "subnet-full": _REFUSAL,
     "permission": _REQUEST,
     "throttle": _REQUEST,
     "credentials": _REQUEST,

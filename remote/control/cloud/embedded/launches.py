@@ -89,7 +89,7 @@ class Launches:
         wanted = _zone_of(backend, kwargs)
         zones = [wanted] if wanted else [zone.name for zone in backend.describe_availability_zones()]
         refusals = ("quota", "spot-price") if market == "spot" else ("quota",)
-        if fault := self._faults.strike(*refusals, names=names, zone=zones[0], **facts):
+        if fault := self._faults.strike(*refusals, "no-subnet", "subnet-full", names=names, zone=zones[0], **facts):
             raise _refused(fault.kind, {**facts, "zone": zones[0]})
         without = [zone for zone in zones if self._faults.standing("capacity", names=names, zone=zone, **facts)]
         if len(without) == len(zones):
@@ -207,6 +207,10 @@ def _too_low(asked: str, price: str) -> str:
 def _refused(kind: str, facts: dict[str, str]) -> EC2ClientError:
     if kind == "capacity":
         return EC2ClientError("InsufficientInstanceCapacity", _no_capacity(facts["type"], facts["zone"]))
+    if kind == "no-subnet":
+        return EC2ClientError("MissingInput", f"No default subnet for availability zone: '{facts['zone']}'.")
+    if kind == "subnet-full":
+        return EC2ClientError("InsufficientFreeAddressesInSubnet", "The specified subnet does not have enough free addresses.")
     if kind == "spot-price":
         return EC2ClientError("SpotMaxPriceTooLow", _too_low("the request", "the market"))
     if facts["market"] == "spot":
