@@ -25,11 +25,7 @@ COMPUTE = (
 AWS_PLACES = r"AWS_(PROFILE|DEFAULT_PROFILE|REGION|DEFAULT_REGION|CONFIG_FILE|SHARED_CREDENTIALS_FILE|ENDPOINT_URL(_\w+)?|EC2_METADATA_\w+)"
 """Where a program finds AWS, and credentials that lie in files or come from the metadata service; never credentials themselves."""
 
-SSH = r"SSH_AUTH_SOCK|SSH_ASKPASS|SSH_ASKPASS_REQUIRE|DISPLAY"
-"""How ssh reaches the agent that holds its keys."""
-
-_CREDENTIALS = re.compile(r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|SECURITY_TOKEN|CREDENTIAL_EXPIRATION)")
-_PLACES = re.compile(r"SSH_AUTH_SOCK|AWS_SHARED_CREDENTIALS_FILE")
+_PLACES = re.compile(r"AWS_SHARED_CREDENTIALS_FILE")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(^|_)KEY(_|$)|API_?KEY|PRIVATE|PUBLISH", re.IGNORECASE)
 
 
@@ -37,11 +33,6 @@ def passed_on(environment: Mapping[str, str], *groups: str) -> dict[str, str]:
     """The variables of `BASE` and of those groups. One whose name says that it is a secret is none of them."""
     wanted = re.compile("|".join((BASE, *groups)), re.IGNORECASE)
     return {name: value for name, value in environment.items() if wanted.fullmatch(name) and not _is_secret(name)}
-
-
-def credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """AWS credentials that stand in the environment itself."""
-    return {name: value for name, value in environment.items() if _CREDENTIALS.fullmatch(name)}
 
 
 def _is_secret(name: str) -> bool:

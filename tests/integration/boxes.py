@@ -17,9 +17,10 @@ from typing import Any
 from remote.contract.jobs import JobSpec
 from remote.control.project import CODE
 from remote.control.transport.base import Transport
+from remote.control.transport.connection import Address
 from remote.control.transport.fake import FakeTransport
 from remote.control.transport.release import build_release, deploy
-from remote.control.transport.ssh import Address, SshTransport
+from remote.control.transport.ssh import SshTransport
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin")
 

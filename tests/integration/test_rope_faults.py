@@ -414,7 +414,8 @@ from remote.contract.jobs import Artifact
 from remote.control.jobs.follow import follow
 from remote.control.transport.pull import pull
 from remote.control.transport.release import build_release, deploy
-from remote.control.transport.ssh import Address, SshTransport
+from remote.control.transport.connection import Address
+from remote.control.transport.ssh import SshTransport
 port, user, key, host_key, work, root, folder, *rest = sys.argv[1:]
 folder = Path(folder)
 open_box = lambda: SshTransport(Address("demo", "i", "127.0.0.1", int(port), user, Path(key), "i"), lambda alias: [host_key])

@@ -76,7 +76,8 @@ def test_large_input_is_streamed_not_held(sshd, tmp_path):
 import resource, sys
 sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
-from remote.control.transport.ssh import Address, SshTransport
+from remote.control.transport.connection import Address
+from remote.control.transport.ssh import SshTransport
 address = Address("demo", "i", "127.0.0.1", {sshd.port}, {sshd.address().user!r}, Path({str(sshd.key)!r}), "i")
 with SshTransport(address, lambda alias: [{sshd.host_key_line!r}]) as box:
     box.exec("true")
@@ -266,7 +267,8 @@ import sys
 sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
 from remote.control.jobs.follow import follow
-from remote.control.transport.ssh import Address, SshTransport
+from remote.control.transport.connection import Address
+from remote.control.transport.ssh import SshTransport
 address = Address("demo", "i", "127.0.0.1", {sshd.port}, {sshd.address().user!r}, Path({str(sshd.key)!r}), "i")
 folder = Path({str(tmp_path)!r})
 box = lambda: SshTransport(address, lambda alias: [{sshd.host_key_line!r}])

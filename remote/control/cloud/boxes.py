@@ -14,7 +14,7 @@ from remote.control.cloud.offers import regions_of
 from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
-from remote.control.transport import known_hosts, master
+from remote.control.transport import known_hosts
 
 COLUMNS = ("name", "provider", "id", "state", "type", "region", "address", "up since (UTC)", "$/h", "note")
 """What the cells of a row of `report` are."""
@@ -73,7 +73,6 @@ def start(entry: Any, on_progress: Progress, wait_seconds: float = 0.0, arm: Cal
 
 def stop(entry: Any, on_progress: Progress = lambda line: None) -> Box | None:
     """Stop the box and wait; None when there is none. A host that stands is left running; a spot box raises CloudError."""
-    master.end(entry.name)
     return _provider(entry).stop(on_progress)
 
 
@@ -95,7 +94,6 @@ def terminate(
 
     An adopted instance is only ended when somebody agreed to that: else CloudError.
     """
-    master.end(entry.name)
     return _provider(entry).terminate(on_progress, instance_id, is_agreed)
 
 
@@ -112,7 +110,6 @@ def ended_by(box: Box) -> str:
 
 def forget_host_key(entry: Any) -> bool:
     """Unpin the box's host key; the next start reads it anew from the console. Returns whether one was pinned."""
-    master.end(entry.name)
     box = find(entry)
     return known_hosts.forget(box.host_key_alias) if box else False
 

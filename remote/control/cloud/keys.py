@@ -102,7 +102,7 @@ def _written_line(public: Path, key: Path, box_name: str) -> str:
 
 def _hidden_line(key: Path, beside: Path, box_name: str) -> str:
     """The public half of a key with a passphrase: OpenSSH's own format shows it, PEM does not."""
-    from remote.control.transport.login import public_part
+    from remote.control.transport.keys import public_part
 
     if blob := public_part(key):
         kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode(errors="replace")

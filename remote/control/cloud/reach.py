@@ -19,8 +19,8 @@ from remote.control.errors import BoxUnreachable, ConfigError, Finding, HostKeyM
 from remote.control.transport import known_hosts, ssh_config
 
 if TYPE_CHECKING:
-    from remote.control.transport.pulse import Link
-    from remote.control.transport.ssh import Address
+    from remote.control.transport.connection import Address
+    from remote.control.transport.keepalive import Link
 
 _GREETING_BYTES = 4096
 _GREETING_SECONDS = 15.0
@@ -42,11 +42,11 @@ def answers(box: Box) -> bool:
 
     Raises LoginRefused, HostKeyMismatch, ConfigError or LaptopError where the road itself is in the wrong hands or not set up.
     """
-    road = road_of(box)
-    if road is None:
+    proxy = proxy_of(box)
+    if proxy is None:
         return waiting.speaks_ssh(box.host, box.port)
     try:
-        link = road()
+        link = proxy()
     except (LoginRefused, HostKeyMismatch):
         raise
     except BoxUnreachable:
@@ -57,7 +57,7 @@ def answers(box: Box) -> bool:
         link.close()
 
 
-def road_of(box: Box) -> "Callable[[], Link] | None":
+def proxy_of(box: Box) -> "Callable[[], Link] | None":
     """What makes a link to the box; None where a plain connection does."""
     if box.reach == "ssm":
         return partial(_through_session, box)
@@ -121,7 +121,7 @@ def admission(box: Box) -> Callable[[str], None] | None:
 
 def bastion_of(box: Box) -> "Address":
     """The bastion of a box, its host key pinned from the inventory. Raises ConfigError where it is not all there."""
-    from remote.control.transport.ssh import Address
+    from remote.control.transport.connection import Address
 
     bastion = box.bastion
     if bastion is None:
@@ -154,14 +154,14 @@ def _greets(link: "Link") -> bool:
 
 
 def _through_session(box: Box) -> "Link":
-    from remote.control.transport.road import ProgramLink
+    from remote.control.transport.proxy import ProgramLink
 
     words, further = open_session(endpoint.of_box(box), box.id, box.name)
     return ProgramLink(words, {**further, "PYTHONPATH": os.pathsep.join([str(project.CODE), os.environ.get("PYTHONPATH", "")])})
 
 
 def _through_bastion(box: Box) -> "Link":
-    from remote.control.transport.road import over_bastion
+    from remote.control.transport.proxy import over_bastion
 
     bastion = bastion_of(box)
     return over_bastion(bastion, known_hosts.pinned(bastion.alias), box.host, box.port)
@@ -177,7 +177,7 @@ def _own_road(box: Box) -> "Callable[[], Link] | None":
     if told.proxy or told.jumps:
         from remote.control.transport import jumps
 
-        return jumps.road(told, box.name, box.host, box.port)
+        return jumps.proxy(told, box.name, box.host, box.port)
     return None
 
 

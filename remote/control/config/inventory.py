@@ -192,9 +192,6 @@ class SshEntry(Section):
     """How Windlass connects."""
 
     dead_after: Duration = Field(default=10.0, ge=2, le=600, description="a connection that carries nothing for so long is dead")
-    transport: Literal["paramiko", "openssh"] = Field(
-        default="paramiko", description="`openssh` keeps one connection of the system's ssh open between commands (ControlMaster)"
-    )
     config: bool = Field(default=True, description="whether `~/.ssh/config` is honoured; it is only ever read")
 
 

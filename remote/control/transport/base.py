@@ -63,9 +63,8 @@ class Transport(Protocol):
     """A way to one box. Raises BoxUnreachable, LoginRefused or HostKeyMismatch, never on a command's own exit code.
 
     A command is sent once. Where the connection proves dead before it was sent, another is made and takes it; after that nobody here
-    can know whether it ran. The first one may be sent while the connection is still being made. So BoxUnreachable may stand for a command
-    that did its work, or still does: only a caller whose command may run twice, or goes on where it was, calls again
-    (`persist.persistently`).
+    can know whether it ran. So BoxUnreachable may stand for a command that did its work, or still does: only a caller whose command may run
+    twice, or goes on where it was, calls again (`persist.persistently`).
 
     `where` names the box for people. `round_trips` counts commands, `bytes_sent` command lines and standard input.
     """
@@ -168,23 +167,17 @@ class Tail:
 class Feeder:
     """A thread that writes standard input piece by piece while the caller reads the output: neither side waits for the other.
 
-    A command may stop reading early; that is its right, and no error. A source that cannot be read is one: see `error`. Up to `at_once`
-    bytes, which surely need not wait, are written right here, and no thread is made.
+    A command may stop reading early; that is its right, and no error. A source that cannot be read is one: see `error`.
     """
 
     def __init__(
-        self, source: Stdin, piece: int, *, write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None],
-        at_once: int = -1,
+        self, source: Stdin, piece: int, *, write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None]
     ) -> None:  # fmt: skip
         self._source, self._piece, self._write, self._finish, self._abort = source, piece, write, finish, abort
         self.sent = 0
         self.error: Exception | None = None
-        self._thread: threading.Thread | None = None
-        if isinstance(source, bytes) and len(source) <= at_once:
-            self._feed()
-        else:
-            self._thread = threading.Thread(target=self._feed, name="stdin", daemon=True)
-            self._thread.start()
+        self._thread = threading.Thread(target=self._feed, name="stdin", daemon=True)
+        self._thread.start()
 
     def _pieces(self) -> Iterator[bytes]:
         if isinstance(self._source, bytes):
@@ -213,5 +206,4 @@ class Feeder:
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until everything is written."""
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._thread.join(timeout)

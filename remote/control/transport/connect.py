@@ -8,7 +8,6 @@ from remote.control.transport.base import Transport
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.config.inventory import SshEntry
-    from remote.control.transport.ssh import Address
 
 
 def connect(box: "Box") -> Transport:
@@ -19,20 +18,20 @@ def connect(box: "Box") -> Transport:
     """
     from remote.control.cloud import reach
     from remote.control.transport import bulk, ssh_config
+    from remote.control.transport.connection import Address
     from remote.control.transport.known_hosts import pinned
-    from remote.control.transport.ssh import Address, SshTransport
+    from remote.control.transport.ssh import SshTransport
 
     heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
-    road, admit = reach.road_of(box), reach.admission(box)
+    proxy, admit = reach.proxy_of(box), reach.admission(box)
     settings = _settings()
     told = ssh_config.lookup(box.ssh_alias, box.port, box.user) if box.ssh_alias else ssh_config.Told("", box.host)
     dead_after = settings.dead_after if "dead_after" in settings.model_fields_set else told.dead_after or settings.dead_after
     address = Address(
-        box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, road=road, admit=admit, heal=heal,
+        box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, proxy=proxy, admit=admit, heal=heal,
         dead_after=dead_after, identities=told.identities, identities_only=told.identities_only,
     )  # fmt: skip
-    way = SshTransport(address, pinned) if settings.transport == "paramiko" else _over_master(box, address)
-    return bulk.of_box(box, way)
+    return bulk.of_box(box, SshTransport(address, pinned))
 
 
 def open_door(box: "Box") -> None:
@@ -43,20 +42,6 @@ def open_door(box: "Box") -> None:
         _admit_this_laptop(box)
     if box.instance_connect:
         instance_connect.admit(box)
-
-
-def _over_master(box: "Box", address: "Address") -> Transport:
-    from remote.control.cloud import instance_connect, openssh
-    from remote.control.transport.master import OpenSshTransport, Place
-
-    before = (lambda: instance_connect.admit(box)) if box.instance_connect else None
-    settings = openssh.settings(box)
-    is_own = "ProxyCommand" in settings and box.reach not in ("ssm", "bastion")
-    place = Place(
-        box.name, address.where, settings, address.dead_after, address.stands, before, address.heal,
-        carrier="session" if box.reach == "ssm" else "own" if is_own else "",
-    )  # fmt: skip
-    return OpenSshTransport(place)
 
 
 def _settings() -> "SshEntry":

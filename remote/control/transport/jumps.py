@@ -6,15 +6,15 @@ from functools import partial
 
 from remote.control.errors import ConfigError, Finding, HostKeyMismatch
 from remote.control.transport import ssh_config
-from remote.control.transport.pulse import Link
-from remote.control.transport.road import ProgramLink, over_bastion
-from remote.control.transport.ssh import DEAD_AFTER_SECONDS, Address
+from remote.control.transport.connection import DEAD_AFTER_SECONDS, Address
+from remote.control.transport.keepalive import Link
+from remote.control.transport.proxy import ProgramLink, over_bastion
 from remote.control.transport.ssh_config import Told
 
 _MOST = 8
 
 
-def road(told: Told, box: str, host: str, port: int, depth: int = 1) -> Callable[[], Link] | None:
+def proxy(told: Told, box: str, host: str, port: int, depth: int = 1) -> Callable[[], Link] | None:
     """What makes a link to `host`:`port` of a box as `told` says; None where a plain connection does.
 
     Raises ConfigError, or HostKeyMismatch where nobody knows a jump host's key.
@@ -39,7 +39,7 @@ def _jump(words: tuple[str, ...], box: str, depth: int) -> tuple[Address, list[s
     address = Address(
         box, "", told.host, there, told.user or ssh_config.local_user(), None, told.alias, is_bastion=True,
         identities=told.identities, identities_only=told.identities_only, dead_after=told.dead_after or DEAD_AFTER_SECONDS,
-        road=road(way, box, told.host, there, depth + 1),
+        proxy=proxy(way, box, told.host, there, depth + 1),
     )  # fmt: skip
     keys = ssh_config.host_keys(told, there)
     if not keys:

@@ -69,36 +69,10 @@ def test_a_network_that_comes_back_is_used_by_an_attempt_of_its_own(full):
     began = []
     timer = threading.Timer(0.5, lambda: (began.append(time.monotonic()), open_up()))
     timer.start()
-    with dial("127.0.0.1", port, 20, patient_seconds=0.1) as link:
+    with dial("127.0.0.1", port, 20, patience_seconds=0.1) as link:
         assert link.getpeername()[1] == port
         assert time.monotonic() - began[0] < 10
     timer.join()
-
-
-def test_attempts_are_bounded_the_first_stays_and_none_is_left_open(full, monkeypatch):
-    monkeypatch.setattr(dialling, "_MOST_SIDE_BY_SIDE", 3)
-    race = dialling._Race([(socket.AF_INET, ("127.0.0.1", full[0]))])
-    assert race.round(0.01) is None
-    first = next(iter(race._began))
-    seen = {first}
-    for _ in range(9):
-        assert race.round(0.01) is None
-        seen |= race._began.keys()
-        assert len(race._began) == len(race._runners.get_map()) <= 3 and first in race._began
-    race.close()
-    assert len(seen) == 10 and all(each.fileno() == -1 for each in seen) and race._began == {}
-
-
-def test_patience_is_learned_from_the_last_answer(monkeypatch):
-    monkeypatch.setattr(dialling, "_answered_within", {})
-    assert dialling._patience("box", 22) == dialling.PATIENT_SECONDS
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = listener.getsockname()
-        dial(*place, 5).close()
-        assert dialling._patience(*place) < dialling.PATIENT_SECONDS
-    for last, patience in ((0.3, 0.6), (0.001, dialling.STAGGER_SECONDS), (9.0, dialling.PATIENT_SECONDS)):
-        monkeypatch.setitem(dialling._answered_within, place, last)
-        assert dialling._patience(*place) == patience
 
 
 def test_of_several_addresses_the_one_that_answers_is_taken(monkeypatch):

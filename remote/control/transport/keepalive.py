@@ -40,31 +40,31 @@ class Link(Protocol):
         ...
 
 
-class Pulse:
+class Keepalive:
     """A link that watches what passes, and ends itself once the other side is dead: `verdict` then says why.
 
     It begins with the greeting and the keys, where the peer always has to answer; `allow` and `settled` say what may be expected from
-    then on. A link that is a channel of another connection has that one's pulse as its `carrier`.
+    then on. A link that is a channel of another connection has that one's keepalive as its `carrier`.
     """
 
     def __init__(self, link: Link, dead_after: float) -> None:
         self._link, self.dead_after = link, dead_after
-        self._carrier: Pulse | None = getattr(link, "carrier", None)
+        self._carrier: Keepalive | None = getattr(link, "carrier", None)
         self.verdict = ""
         self._sent = self._last_at = 0
         self._heard = False
         self._limit = dead_after
-        self._ask: Callable[[], None] | None = None
+        self._ask: Callable[[], object] | None = None
         self._question: _Question | None = None
         self._closed, self._ended = False, threading.Event()  # paramiko looks at `_closed`, as of sockets
-        threading.Thread(target=self._watch, name="pulse", daemon=True).start()
+        threading.Thread(target=self._watch, name="keepalive", daemon=True).start()
 
     def allow(self, seconds: float) -> None:
         """So long the peer may be silent from now on, once what was sent has left this laptop."""
         self._limit, self._heard = seconds, True
 
-    def settled(self, ask: Callable[[], None]) -> None:
-        """A first request was answered: from now on `ask` puts a question that the peer answers; it may block."""
+    def settled(self, ask: Callable[[], object]) -> None:
+        """A first request was answered: from now on `ask` puts a question and waits for the answer."""
         self._limit, self._ask = self.dead_after, ask
 
     def recv(self, size: int, /) -> bytes:
@@ -80,6 +80,9 @@ class Pulse:
         taken = self._link.send(content)
         self._sent += taken
         self._last_at = self.position
+        question = self._question
+        if question is not None and question.thread is threading.current_thread():
+            question.at = self._last_at
         return taken
 
     def settimeout(self, seconds: float | None, /) -> None:
@@ -127,7 +130,8 @@ class Pulse:
             if self._lives(before, delivered):
                 idle = 0.0
             elif self._question is None and self._ask is not None and idle >= self.dead_after / 3:
-                self._question = _Question(self, self._ask)
+                self._question = _Question(self._ask)
+                self._question.thread.start()
             elif (self._question or self._ask is None) and idle >= self._patience(delivered) - tick:
                 self.verdict = f"nothing came back for {self._patience(delivered):g} s"
                 self.close()
@@ -146,15 +150,15 @@ class Pulse:
 class _Question:
     """One that was put to the peer. `at` is its end in the stream of bytes, far away until it is written."""
 
-    def __init__(self, pulse: Pulse, ask: Callable[[], None]) -> None:
+    def __init__(self, ask: Callable[[], object]) -> None:
         self.at = 1 << 62
-        # In a thread of its own: where the link takes no more bytes, asking blocks.
-        threading.Thread(target=self._put, args=(pulse, ask), name="ask", daemon=True).start()
+        self._ask = ask
+        # In a thread of its own: it waits for the answer, and where the link takes no more bytes, asking blocks.
+        self.thread = threading.Thread(target=self._put, name="ask", daemon=True)
 
-    def _put(self, pulse: Pulse, ask: Callable[[], None]) -> None:
+    def _put(self) -> None:
         with contextlib.suppress(Exception):  # the connection ends just now: whoever uses it is told
-            ask()
-            self.at = pulse.position
+            self._ask()
 
 
 def _pending(link: object) -> int:

@@ -139,10 +139,10 @@ def test_a_slow_link_is_not_a_dead_peer(tmp_path):
 
 
 def test_a_stopped_laptop_hears_first_what_came_meanwhile(box, monkeypatch):
-    from remote.control.transport import pulse
+    from remote.control.transport import keepalive
 
     box.exec("true")
-    monkeypatch.setattr(pulse.time, "monotonic", lambda real=time.monotonic: real() + 3600)
+    monkeypatch.setattr(keepalive.time, "monotonic", lambda real=time.monotonic: real() + 3600)
     assert box.exec("sleep 0.3; echo in").text == "in\n"
     assert box.exec(f"sleep {DEAD_AFTER}; echo still").text == "still\n"
 
@@ -153,11 +153,11 @@ def test_a_command_whose_request_was_sent_is_never_sent_again(box, proxy, sshd):
     proxy.half_open(links.DOWN)
     # A channel's own confirmation would be missing first: let that through, and lose the command's.
     proxy.heal(resume=True)
-    session = box._session
-    box._session = lambda stream: (session(stream), proxy.half_open(links.DOWN))[0]
+    channel = box._channel
+    box._channel = lambda: (channel(), proxy.half_open(links.DOWN))[0]
     with pytest.raises(BoxUnreachable, match="was lost"):
         box.exec(f"echo ran >> {sshd.home}/runs")
-    box._session = session
+    box._channel = channel
     proxy.heal()
     boxes.await_true(lambda: (sshd.home / "runs").exists() and (sshd.home / "runs").read_text() == "ran\n")
     assert box.exec(f"cat {sshd.home}/runs").text == "ran\n"
@@ -194,12 +194,12 @@ def test_a_lost_connection_is_found_again_the_moment_the_link_is_back(sshd, prox
 
 
 def test_links_of_one_connection_to_a_bastion_end_with_it(sshd, proxy):
-    from remote.control.transport.road import over_bastion
+    from remote.control.transport.proxy import over_bastion
 
     bastion = sshd.address(port=proxy.port, dead_after=DEAD_AFTER, is_bastion=True)
     road = lambda: over_bastion(bastion, [sshd.host_key_line], "127.0.0.1", sshd.port)  # noqa: E731
     with (
-        sshd.transport(road=road, dead_after=DEAD_AFTER) as box,
+        sshd.transport(proxy=road, dead_after=DEAD_AFTER) as box,
         pytest.raises(BoxUnreachable, match="was lost"),
         box.open("echo on; cat > /dev/null", Endless()) as stream,
     ):
@@ -208,11 +208,11 @@ def test_links_of_one_connection_to_a_bastion_end_with_it(sshd, proxy):
 
 
 def test_a_frozen_box_behind_a_living_bastion_is_dead(sshd):
-    from remote.control.transport.road import over_bastion
+    from remote.control.transport.proxy import over_bastion
 
     bastion = sshd.address(dead_after=DEAD_AFTER, is_bastion=True)
     road = lambda: over_bastion(bastion, [sshd.host_key_line], "127.0.0.1", sshd.port)  # noqa: E731
-    with sshd.transport(road=road, dead_after=DEAD_AFTER) as box:
+    with sshd.transport(proxy=road, dead_after=DEAD_AFTER) as box:
         with pytest.raises(BoxUnreachable, match="was lost"), box.open("echo $PPID; sleep 60") as stream:
             session = int(next(iter(stream)))
             os.kill(session, signal.SIGSTOP)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from remote.control.errors import BoxUnreachable
 from remote.control.transport.base import last_lines
-from remote.control.transport.pulse import Pulse
-from remote.control.transport.ssh import Address, Connection, connect
+from remote.control.transport.connection import Address, BoxConnection
 
 if TYPE_CHECKING:
     import paramiko
+
+    from remote.control.transport.keepalive import Keepalive
 
 _ENDING_SECONDS = 3.0
 _BASTION_SECONDS = 20.0
@@ -83,7 +84,7 @@ class ProgramLink:
 class BastionLink:
     """A channel to the box over a connection to its bastion."""
 
-    def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel", carrier: Pulse) -> None:
+    def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel", carrier: "Keepalive | None") -> None:
         self._bastion, self._channel, self.carrier = bastion, channel, carrier
         self._closed, self._closing = False, threading.Lock()
 
@@ -116,24 +117,25 @@ class _Bastion:
     def __init__(self, address: Address, host_keys: list[str]) -> None:
         self._address, self._host_keys = address, host_keys
         self._lock, self._links = threading.Lock(), 0
-        self._connection: Connection | None = None
+        self._connection: BoxConnection | None = None
 
     def enter(self, box: str, host: str, port: int) -> BastionLink:
         """A link to `host`, as the bastion sees it."""
         import paramiko
 
         with self._lock:
-            if self._connection is None or not self._connection.is_active():
-                self._connection = connect(self._address, self._host_keys)
+            if self._connection is None or not self._connection.is_connected:
+                self._connection = BoxConnection(self._address, self._host_keys)
+                self._connection.open()
             connection = self._connection
             self._links += 1
         try:
-            channel = connection.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_BASTION_SECONDS)
+            channel = connection.transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_BASTION_SECONDS)
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.leave()
-            raise _closed_road(self._address, box, host, port, error) from None
+            raise _no_way(self._address, box, host, port, error) from None
         connection.settled()
-        return BastionLink(self, channel, connection.pulse)
+        return BastionLink(self, channel, connection.keepalive)
 
     def leave(self) -> None:
         """One link less."""
@@ -152,7 +154,7 @@ _bastions_lock = threading.Lock()
 
 def over_bastion(bastion: Address, host_keys: list[str], host: str, port: int) -> BastionLink:
     """A link to `host`:`port` over a bastion. Raises BoxUnreachable, LoginRefused or HostKeyMismatch about the bastion."""
-    if bastion.road is not None:  # behind another one: their places alone do not tell such bastions apart
+    if bastion.proxy is not None:  # behind another one: their places alone do not tell such bastions apart
         return _Bastion(bastion, host_keys).enter(bastion.name, host, port)
     place = (bastion.host, bastion.port, bastion.user, bastion.key, bastion.identities, *host_keys)
     with _bastions_lock:
@@ -160,7 +162,7 @@ def over_bastion(bastion: Address, host_keys: list[str], host: str, port: int) -
     return shared.enter(bastion.name, host, port)
 
 
-def _closed_road(bastion: Address, box: str, host: str, port: int, error: BaseException) -> BoxUnreachable:
+def _no_way(bastion: Address, box: str, host: str, port: int, error: BaseException) -> BoxUnreachable:
     return BoxUnreachable(
         f"the bastion does not get through to box {box}",
         where=f"{bastion.where}, to {host}:{port}",
