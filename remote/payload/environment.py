@@ -176,7 +176,7 @@ def _fetch(lock: Path, interpreter: Path, wheels: Path, say: Say) -> None:
     text, scratch = lock.read_text(), wheels.with_name("scratch")
     scratch.mkdir()  # pip's large files: /tmp may be small, or memory
     download = [*_pip(interpreter, "download"), "--progress-bar", "off", *_CHECKED, "--dest", str(wheels)]
-    total, begun, here = len(locks.versions(text)), 0, 0
+    total, begun, here, most = len(locks.versions(text)), 0, 0, 0
 
     def count(line: str) -> None:
         nonlocal begun  # by name, or where it lies on a disk
@@ -185,7 +185,9 @@ def _fetch(lock: Path, interpreter: Path, wheels: Path, say: Say) -> None:
             say(told)
 
     def tell() -> None:
-        say(f"fetched {max(0, begun - 1)} of {total} packages, {_sized(here + _bytes_of(scratch))}")
+        nonlocal most  # in the end pip tidies up
+        most = max(most, here + _bytes_of(scratch))
+        say(f"fetched {max(0, begun - 1)} of {total} packages, {_sized(most)}")
 
     with _repeating(TELL_SECONDS, tell):
         if locks.versions(text).get("torch", "").endswith("+cpu"):
@@ -212,6 +214,7 @@ def _unpack(lock: Path, interpreter: Path, wheels: Path, say: Say, progress: Pro
     site, title = interpreter.parents[1] / "lib", f"installing {len(list(wheels.iterdir()))} packages"
     before, total = _bytes_of(site), sum(map(_unpacked, wheels.glob("*.whl")))
     words = [*_pip(interpreter, "install"), *_CHECKED, "--no-index", "--find-links", str(wheels), "-r", str(lock)]
+    say(title)
     with _repeating(_LOOK_SECONDS, lambda: progress(title, min(total, _bytes_of(site) - before), total)):
         _phase("pip install", words, say)
 
@@ -302,11 +305,9 @@ def _run(words: Sequence[str], say: Say, **more: str) -> list[str]:
 
 
 def _worth_telling(line: str) -> str:
-    """Of pip's many lines: the large downloads, the installation, the errors."""
+    """Of pip's many lines: the large downloads, the errors."""
     if large := _LARGE.match(line):
         return f"downloading {large[1]} ({large[2]})"
-    if line.startswith("Installing collected packages:"):
-        return f"installing {line.count(',') + 1} packages"
     return line if line.lower().startswith("error") else ""
 
 

@@ -265,10 +265,10 @@ def test_a_failing_command_is_told_with_its_last_words():
 def test_of_what_pip_says_little_is_told():
     lines = (
         "Collecting torch==2.13.0", "  Using cached x.whl", "Downloading xllamacpp-2026.10.11549-cp310-abi3-linux.whl (33.8 MB)",
-        "Downloading annotated_doc-0.0.7-py3-none-any.whl (5.3 kB)", "Installing collected packages: a, b, c", "ERROR: no",
+        "Downloading annotated_doc-0.0.7-py3-none-any.whl (5.3 kB)", "Installing collected packages: a", "ERROR: no",
     )  # fmt: skip
     told = [environment._worth_telling(line) for line in lines]
-    assert told == ["", "", "downloading xllamacpp (33.8 MB)", "", "installing 3 packages", "ERROR: no"]
+    assert told == ["", "", "downloading xllamacpp (33.8 MB)", "", "", "ERROR: no"]
 
 
 def test_a_second_deploy_waits_for_the_first(requirements, tmp_path, commands, monkeypatch):
