@@ -64,6 +64,7 @@ def list_models(context: Any, json: bool = False) -> None:
 def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 512, json: bool = False) -> None:
     """Ask a model; its tokens appear as they come."""
     from remote.control.console import print_json, say
+    from remote.control.printable import plain
 
     messages = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": text}]
     client, options = _client(), {"num_predict": max_tokens}
@@ -72,7 +73,7 @@ def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 
         return
     done_reason = None
     for piece in client.stream_chat(name, messages, options=options):
-        print(piece["message"]["content"], end="", flush=True)
+        print(plain(piece["message"]["content"]), end="", flush=True)
         done_reason = piece.get("done_reason")
     print()
     if done_reason == "length":
