@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -104,6 +105,34 @@ def test_options(api: ollama.Client) -> None:
 def test_an_answer_of_a_given_shape(api: ollama.Client) -> None:
     reply = api.chat("hello", HI, format={"const": "abc"}, options={"temperature": 0})
     assert reply.message.content == '"abc"' and reply.done_reason == "stop"
+
+
+NEEDS_JSON = {"type": "object", "properties": {"b": {"enum": ["c"]}, "a": {"enum": ["d"]}}, "required": ["b", "a"]}
+
+
+@pytest.mark.parametrize("shape", [NEEDS_JSON, "json"])
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("chat", {"messages": HI}),
+        ("chat", {"messages": HI, "template": "[INST] {{ .Prompt }}[/INST]"}),
+        ("generate", {"prompt": "hi"}),
+        ("generate", {"prompt": "<s>[INST] hi[/INST]", "raw": True}),
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_model_that_would_write_blank_lines_for_ever(
+    api: ollama.Client, url: str, tmp_path: Path, path: str, asked: dict[str, Any], shape: Any, streamed: bool
+) -> None:
+    chain = {"[/INST]": "{", "{": "<0x0A>", "<0x0A>": "<0x0A>"}
+    blob = api.create_blob(small.write_small_gguf(tmp_path / "blank.gguf", chain))
+    api.create("blank", files={"blank.gguf": blob})
+    body = {"model": "blank", "format": shape, "stream": streamed, "options": {"temperature": 0, "num_predict": 200}, **asked}
+    lines = [json.loads(line) for line in httpx.post(f"{url}/api/{path}", json=body, timeout=60).text.splitlines()]
+    text = "".join(line["message"]["content"] if path == "chat" else line["response"] for line in lines)
+    assert list(json.loads(text).items()) == ([] if shape == "json" else [("b", "c"), ("a", "d")])
+    assert lines[-1]["done_reason"] == "stop" and lines[-1]["prompt_eval_count"] == 6 and lines[-1]["eval_count"] > 3
+    assert lines[-1]["eval_duration"] > 0 and not [line for line in lines[:-1] if line["done"]]
 
 
 def test_greedy_answers_are_the_same_every_time(api: ollama.Client) -> None:
