@@ -23,7 +23,15 @@ from remote.payload.training import checkpoint
 from remote.payload.training.curve import history
 from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 
-CODE = ("stages/pretrain.py", "stages/prompt.py", "demo/copying.py", "demo/corpus.py", "demo/pretraining.py", "demo/tokenizer.py")
+CODE = (
+    "stages/pretrain.py",
+    "stages/prompt.py",
+    "demo/copying.py",
+    "demo/corpus.py",
+    "demo/pretraining.py",
+    "demo/tokenizer.py",
+    "tokenizer_model.py",
+)
 PACKAGES = ("torch", "transformers", "mistral-common")
 CHECKPOINT_EVERY = 100
 LINES = 40
