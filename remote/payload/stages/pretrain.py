@@ -24,7 +24,7 @@ from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 
 CODE = (
     "../contract/chat_templates.py", "stages/pretrain.py", "stages/prompt.py", "tokenizing.py", "demo/copying.py", "demo/corpus.py",
-    "demo/pretraining.py", "demo/tokenizer.py",
+    "demo/pretraining.py", "demo/tokenizer.py", "tokenizer_model.py",
 )  # fmt: skip
 PACKAGES = ("torch", "transformers", "mistral-common")
 CHECKPOINT_EVERY = 100
