@@ -41,6 +41,9 @@ class StageFailed(Exception):
         self.cause, self.what, self.why, self.remedy, self.kept = cause, what, why, remedy, kept
 
 
+_GET_MEMORY = "use a box with more GPU memory, then `./inv resume`; `nvidia-smi` on this one shows what else takes it"
+"""Where the trainer has not dealt with it by itself: a smaller `batch` helps nowhere else."""
+
 _MAKE_AGAIN = "run the stage that makes it again: `./inv resume` does"
 _GET_MODEL = "list it under `models:` of the box, then `./inv box.setup` and `./inv resume`; or correct `base.path` and `./inv run` it anew"
 
@@ -122,7 +125,7 @@ def explained(error: Exception, root: Path) -> StageFailed | None:
         place = getattr(error, "filename", None) or root
         return StageFailed(Cause.DISK_FULL, f"the disk is full: {place}", words, "free space, then `./inv resume`")
     if type(error).__name__ == "OutOfMemoryError":
-        return StageFailed(Cause.OUT_OF_MEMORY, "GPU memory ran out", words, "halve `batch`, double `accumulation`")
+        return StageFailed(Cause.OUT_OF_MEMORY, "GPU memory ran out", words, _GET_MEMORY)
     if isinstance(error, MemoryError) or "can't allocate memory" in words:
         return StageFailed(Cause.OUT_OF_MEMORY, "memory ran out", words, "use a larger box, or a smaller batch")
     if "CUDA error" in words and any(fault in words for fault in _GPU_FAULTS):

@@ -129,7 +129,7 @@ class Trainer:
                 raise
             words = str(error)
         self.optimizer.zero_grad(set_to_none=True)
-        if self._moves() - moves:
+        if self._moves() - (moves or {0.0}):
             what = "memory ran out while the optimizer was moving the weights"
             raise OutOfMemory(what, f"step {self.position.step + 1}: {words}", _LESS_ADAPTER, is_whole=False)
         if not moves:

@@ -12,7 +12,9 @@ from typing import Any
 
 from remote.payload.gguf.reference import free_memory
 from remote.payload.training import checkpoint
-from remote.payload.training.trainer import Trainer
+from remote.payload.training.trainer import Trainer, is_out_of_memory
+
+Tensors = dict[str, Any]
 
 _ROOM = 1.2
 """A copy of a checkpoint, and a fifth more of the host's memory, must be free for it to be written beside the training."""
@@ -39,10 +41,11 @@ class Writer:
         self._wait()
         tensors = (trainer.parameters, trainer.optimizer_tensors())
         size = sum(tensor.nbytes for group in tensors for tensor in group.values())
-        if _ROOM * size > free_memory()[1]:
+        copies = _copies(*tensors) if _ROOM * size <= free_memory()[1] else None
+        if copies is None:
             self.write(trainer)
             return
-        adapter, optimizer = ({name: _copy(tensor) for name, tensor in group.items()} for group in tensors)
+        adapter, optimizer = copies
         position = replace(trainer.position)
         self._pending = self._thread.submit(checkpoint.save, self._checkpoints, position, adapter, optimizer, self._identity)
 
@@ -71,5 +74,11 @@ class Writer:
             self._on_disk = checkpoint.step_of(pending.result())
 
 
-def _copy(tensor: Any) -> Any:
-    return tensor.detach().to("cpu", copy=True)
+def _copies(*groups: Tensors) -> list[Tensors] | None:
+    """Copies in the host's memory, or None when it ran out all the same."""
+    try:
+        return [{name: tensor.detach().to("cpu", copy=True) for name, tensor in group.items()} for group in groups]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None

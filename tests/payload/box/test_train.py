@@ -363,6 +363,17 @@ def test_an_optimizer_for_which_there_is_no_memory_ends_with_a_checkpoint_and_wh
     assert json.loads(job.artifact("metrics.json").read_text())["steps"] == 6
 
 
+def test_out_of_memory_while_the_optimizer_makes_its_first_numbers_does_the_step_again(make_job, monkeypatch):
+    plain, tight = make_job("plain", lora={"dropout": 0.0}), make_job("tight", lora={"dropout": 0.0})
+    train.main(plain)
+    zeros_like, calls = torch.zeros_like, itertools.count(1)
+    monkeypatch.setattr(torch, "zeros_like", lambda *given, **rest: out_of_memory() if next(calls) == 6 else zeros_like(*given, **rest))
+    train.main(tight)
+    assert next(calls) > 6 and json.loads(tight.artifact("metrics.json").read_text())["micro_batch"] == 2
+    for name, tensor in adapter_of(plain).items():
+        torch.testing.assert_close(adapter_of(tight)[name], tensor, rtol=1e-3, atol=1e-4)
+
+
 def test_weights_that_have_moved_half_are_never_saved(make_job):
     job = make_job(training={"checkpoint_every": 1})
     with optimizer_hook(register_optimizer_step_post_hook, 1), pytest.raises(StageFailed) as caught:
