@@ -169,6 +169,8 @@ class SessionStream:
         self._transport.bytes_sent += self._feeder.sent
 
     def _read(self) -> bytes:
+        if self._remaining() == 0:  # however much it goes on to say
+            raise self._transport.lost(f"no end within {self._timeout:g} s")
         first = self._opening.remaining
         limits = [seconds for seconds in (self._silence if first is None else first, self._remaining()) if seconds is not None]
         ready, _, _ = select.select([self._stdout], [], [], min(limits) if limits else None)
