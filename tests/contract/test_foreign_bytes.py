@@ -5,7 +5,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remote.contract import untrusted_json
@@ -16,6 +16,7 @@ from remote.contract.log_query import Question
 from remote.contract.spill import Kept, Manifest
 
 SHA = "a" * 64
+at_leisure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=8,
@@ -35,7 +36,7 @@ parsers = pytest.mark.parametrize(("parse", "whole"), PARSERS, ids=["state", "sp
 
 @parsers
 @given(st.data())
-@settings(deadline=None)
+@at_leisure
 def test_a_document_with_anything_in_any_place(parse, whole, data):
     changed = json.loads(whole)
     place, key = changed, data.draw(st.sampled_from(sorted(changed)))
@@ -50,7 +51,7 @@ def test_a_document_with_anything_in_any_place(parse, whole, data):
 
 @parsers
 @given(st.data())
-@settings(deadline=None)
+@at_leisure
 def test_a_document_with_any_bytes_in_it(parse, whole, data):
     at = data.draw(st.integers(0, len(whole)))
     cut = data.draw(st.integers(0, 8))
@@ -76,13 +77,13 @@ def _reads_or_refuses(parse, text):
 @pytest.mark.parametrize(
     "artifact",
     [
-        Artifact("jobs/j/artifacts/a", 3, "/etc/passwd"), Artifact("jobs/j/artifacts/a", 3, f"{'../' * 21}a"), Artifact("/etc/passwd", 3, SHA),
+        Artifact("jobs/j/a", 3, "/etc/passwd"), Artifact("jobs/j/a", 3, f"{'../' * 21}a"), Artifact("/etc/passwd", 3, SHA),
         Artifact("jobs/../../x", 3, SHA), Artifact("jobs/j/..", 3, SHA), Artifact("..", 3, SHA), Artifact("", 3, SHA),
         Artifact("jobs/j/a\0b", 3, SHA), Artifact("jobs/j/a", -1, SHA), Artifact("jobs/j/a", 1 << 60, SHA), Artifact("a" * 5000, 3, SHA),
     ],
 )  # fmt: skip
 def test_an_artifact_that_cannot_be(artifact):
-    with pytest.raises(ValueError, match="SHA-256|name|size"):
+    with pytest.raises(ValueError, match=r"SHA-256|name|size"):
         JobState.from_json(JobState("j", "train", artifacts={"a": artifact}).to_json())
 
 
@@ -100,19 +101,21 @@ def test_a_manifest_of_no_job(job_id):
     "files", [{"jobs/j": Kept(SHA, 1), "jobs/j/log": Kept(SHA, 1)}, {f"jobs/j/{n}": Kept(SHA, 3 << 40) for n in range(2)}]
 )
 def test_a_manifest_that_does_not_fit_together(files):
-    with pytest.raises(ValueError, match="at once|a size of"):
+    with pytest.raises(ValueError, match=r"at once|a size of"):
         Manifest.from_json(Manifest("j", 0.0, "x", files).to_json())
 
 
 # ---- frames --------------------------------------------------------------------------------------------------------
 
 
+@at_leisure
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=5))
 def test_any_bytes_are_frames_or_a_value_error(content, cuts):
     """However they are cut, the same comes out."""
     assert _frames([content]) == _frames([content[start:end] for start, end in _between(cuts, len(content))])
 
 
+@at_leisure
 @given(
     st.lists(st.tuples(st.dictionaries(st.text(max_size=4).filter(lambda key: key != "size"), values, max_size=3), st.binary(max_size=50))),
     st.lists(st.integers(0, 400), max_size=5),
@@ -143,7 +146,7 @@ def _frames(chunks):
     "header", [DEEP.encode(), b"[]", b'{"size": true}', b'{"size": -1}', b'{"size": 1e99}', b'{"size": "1"}', b'{"size": 1099511627776}']
 )
 def test_a_frame_that_is_none(header):
-    with pytest.raises(ValueError, match="JSON|a frame of"):
+    with pytest.raises(ValueError, match=r"JSON|a frame of"):
         list(FrameReader().feed(header + b"\n"))
 
 

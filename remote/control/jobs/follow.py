@@ -18,13 +18,19 @@ from remote.control.errors import BoxUnreachable, JobFailed
 from remote.control.jobs.mirror import Mirror, OnText, each_line
 from remote.control.jobs.state import state_of
 from remote.control.printable import sized
-from remote.control.transport.base import Stream, Transport, last_lines
+from remote.control.transport.base import Stream, Transport, deploying, last_lines
 from remote.control.transport.payload import NOT_DEPLOYED, complaint, is_older, older, payload_command
 from remote.control.transport.persist import PATIENCE_SECONDS, persistently
 
+KNOWN = frozenset(("file", "hole", "restart", "beat", "alert", "state"))
 SILENCE_SECONDS = HEARTBEAT_SECONDS * 5
 
 ONCE_SECONDS = 3600.0
+"""How long a box may take to tell what it has, where it is not followed."""
+FRAME_SECONDS = 120.0
+"""How long a piece of a log may take, whole: a poor line brings some kilobytes a second, a broken box a byte now and then."""
+ONCE_PATIENCE_SECONDS = 60.0
+"""How long it is tried then to get back to it."""
 MOST_BYTES = (job_log.KEPT_PARTS + 2) * job_log.PART_BYTES
 """More than a box keeps of a job: what is fetched, and not followed, ends within these."""
 _FRAME_BYTES = 100
@@ -45,7 +51,7 @@ def follow(
     happens here.
     """
     mirrors = [Mirror("log", log, on_log, notice), Mirror("metrics", metrics, each_line(_measured(on_metric)), notice)]
-    bound = _Bound() if not wait else None
+    bound, patience_seconds = (None, patience_seconds) if wait else (_Bound(), min(patience_seconds, ONCE_PATIENCE_SECONDS))
     flags, heard = [*([] if wait else ["--once"]), *(["--tail", str(tail_bytes)] if tail_bytes else [])], [0]
     try:
         return persistently(
@@ -77,7 +83,7 @@ def _attempt(
                 notice(str(header["alert"]))
             elif state := _handle(header, content, {mirror.name: mirror for mirror in mirrors}, transport.where):
                 return state
-            heard[0] += 1  # only what could be used: what is garbled time and again is no progress
+            heard[0] += not KNOWN.isdisjoint(header)  # only what could be used: what is garbled time and again is no progress
     raise _broken_off(transport.where, stream.exit_code, stream.stderr)
 
 
@@ -101,12 +107,17 @@ class _Bound:
 
 def frames_of(stream: Stream, where: str) -> Iterator[tuple[dict[str, Any], bytes]]:
     """The frames of a stream. Raises BoxUnreachable where they are garbled: asked again, the box may send them whole."""
-    reader = FrameReader()
+    reader, since = FrameReader(), time.monotonic()
     for chunk in stream:
         try:
-            yield from reader.feed(chunk)
+            for frame in reader.feed(chunk):
+                yield frame
+                since = time.monotonic()
+            if time.monotonic() - since > FRAME_SECONDS:
+                raise ValueError(f"it took more than {FRAME_SECONDS:g} s over one piece")
         except ValueError as error:
-            raise BoxUnreachable(f"what {where} sent is garbled", where=where, why=str(error)) from None
+            remedy = f"run the same command again; should it stay so: {deploying(where)}"
+            raise BoxUnreachable(f"what {where} sent is garbled", where=where, why=str(error), remedy=remedy) from None
 
 
 def _handle(header: dict[str, Any], content: bytes, mirrors: dict[str, Mirror], where: str) -> JobState | None:
@@ -140,7 +151,8 @@ def _named(name: object, mirrors: dict[str, Mirror], where: str) -> Mirror:
 
 
 def _unasked(where: str, why: object) -> BoxUnreachable:
-    return BoxUnreachable(f"what {where} sent is not what was asked for", where=where, why=str(why))
+    remedy = f"run the same command again; should it stay so: {deploying(where)}"
+    return BoxUnreachable(f"what {where} sent is not what was asked for", where=where, why=str(why)[:300], remedy=remedy)
 
 
 def _measured(on_metric: Callable[[Metric], None]) -> Callable[[str], None]:
@@ -158,7 +170,7 @@ def _broken_off(where: str, exit_code: int, stderr: bytes) -> Exception:
     if exit_code == NOT_DEPLOYED or b"Error" in stderr:
         remedy = "`./inv deploy`, then the same command"
         return JobFailed("the job cannot be followed", cause=Cause.CODE, where=where, why=why, remedy=remedy)
-    return BoxUnreachable(f"the log from {where} broke off", where=where, why=why)
+    return BoxUnreachable(f"the log from {where} broke off", where=where, why=why, remedy="run the same command again")
 
 
 def _no_space(log: Path) -> JobFailed:

@@ -10,7 +10,7 @@ from remote.contract.jobs import Cause, Status
 from remote.contract.log_query import JobFacts, Question
 from remote.contract.timeline import Event
 from remote.control.errors import BoxUnreachable, CloudError, JobFailed, PreflightFailed
-from remote.control.jobs.follow import SILENCE_SECONDS, frames_of
+from remote.control.jobs.follow import ONCE_PATIENCE_SECONDS, ONCE_SECONDS, SILENCE_SECONDS, frames_of
 from remote.control.jobs.mirror import hole_in_words
 from remote.control.logs.told import LOG, Told
 from remote.control.printable import sized
@@ -20,14 +20,11 @@ from remote.control.transport.persist import FIRST_PAUSE_SECONDS, PATIENCE_SECON
 
 FIRST_SECONDS = 3.0
 """How long a box is tried that was never heard: it may be down."""
-ONCE_PATIENCE_SECONDS = 60.0
-"""How long it is tried to get back to a box that is not followed."""
-ONCE_SECONDS = 3600.0
-"""How long a box may take to tell what it has, where it is not followed."""
 MOST_LOG_BYTES = (job_log.KEPT_PARTS + 2) * job_log.PART_BYTES
 """More than a box keeps of the log of one job."""
 MOST_JOBS = 1000
 _MOST_SEEN, _FRAME_BYTES = 100, 100
+_KNOWN = frozenset(("job", "event", "jobs", "ended", "live", "beat", "end", "error"))
 SKEW_SECONDS = 2.0
 """A clock that is off by more is corrected for, and told of."""
 
@@ -98,7 +95,7 @@ class Asking:
             transport.open(payload_command(self._root, "logs.query"), question.to_json().encode(), silence=SILENCE_SECONDS) as stream,
         ):
             for header, content in frames_of(stream, transport.where):
-                self._frames, self._heard_at = self._frames + 1, time.monotonic()
+                self._frames, self._heard_at = self._frames + (not _KNOWN.isdisjoint(header)), time.monotonic()
                 self._count(len(content) + _FRAME_BYTES, transport.where)
                 if self._take(header, content, transport.where):
                     return
@@ -223,4 +220,4 @@ class Asking:
             return PreflightFailed("the code on the box is of an older Windlass, and cannot tell its logs", where=where, remedy=remedy)
         if b"Error" in stderr:
             return JobFailed("the logs cannot be told", cause=Cause.CODE, where=where, why=why, remedy=remedy)
-        return BoxUnreachable(f"the logs from {where} broke off", where=where, why=why)
+        return BoxUnreachable(f"the logs from {where} broke off", where=where, why=why, remedy="run the same command again")

@@ -42,6 +42,7 @@ STRAGGLER_SECONDS = 1.0
 """A lane that has had nothing to do for so long takes over what another one still owes."""
 
 SILENCE_SECONDS = 60.0
+HEADER_SECONDS = 600.0
 _ENDING_SECONDS = 1.0
 _CHANGED = 65
 LULL_SECONDS, LULL_BYTES = 0.001, 128 << 10
@@ -195,11 +196,13 @@ def _range(piece: Piece | None) -> dict[str, Any] | None:
 
 def _receive(where: str, stream: Stream, lane: Questions, artifact: Artifact, work: Work, partial: Partial) -> None:
     chunks, first, is_whole, rest = iter(stream), bytearray(), b"", b""
+    until = time.monotonic() + HEADER_SECONDS
     while not is_whole:
         end, is_whole, rest = _next_chunk(chunks, where, artifact, stream).partition(b"\n")
         first += end
-        if len(first) > LONGEST_LIST_BYTES:
-            raise corrupt(where, artifact, f"the box's list of its files does not end within {sized(LONGEST_LIST_BYTES)}")
+        if len(first) > LONGEST_LIST_BYTES or time.monotonic() > until:
+            bound = f"{sized(LONGEST_LIST_BYTES)} and {HEADER_SECONDS:g} s"
+            raise corrupt(where, artifact, f"the box's list of its files does not end within {bound}")
     admit(where, bytes(first), artifact, partial)
     while not work.is_over:
         if not _distribute(memoryview(rest), lane, work):

@@ -7,13 +7,14 @@ A payload command answers with JSON lines on standard output: `{"line": ...}` fo
 import contextlib
 import re
 import shlex
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from remote.contract import untrusted_json
 from remote.contract.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
-from remote.control.printable import sized
+from remote.control.printable import counted, sized
 from remote.control.transport.base import MOST_ANSWER_BYTES, Stdin, Stream, Transport, deploying, endless, last_lines
 
 NOT_DEPLOYED = 78
@@ -23,6 +24,10 @@ LONGEST_LINE_BYTES = MOST_ANSWER_BYTES
 
 MOST_BYTES = 256 << 20
 """All that a payload command says, the lines for people included."""
+
+MOST_LINES = 100_000
+LONGEST_WORDS = 8000
+"""What a box says for people: so many lines, each so long at most."""
 
 QUERY_SECONDS = 120.0
 """What a question may take whose answer lies ready on the box."""
@@ -79,15 +84,18 @@ def answer(
 
 def lines_of(chunks: Iterable[bytes], where: str, longest: int = LONGEST_LINE_BYTES) -> Iterator[bytes]:
     """Whole lines, without their ends, out of chunks cut anywhere. Raises JobFailed where the box `where` says one that does not end."""
-    rest = bytearray()
+    rest, since = bytearray(), time.monotonic()
     for chunk in chunks:
         first, *others = chunk.split(b"\n")
+        since = time.monotonic() if others else since
         rest += first
         for other in others:
             yield bytes(rest)
             rest = bytearray(other)
         if len(rest) > longest:
             raise endless(where, f"a line of more than {sized(longest)}", bytes(rest[:80]))
+        if time.monotonic() - since > SILENCE_SECONDS:
+            raise endless(where, f"a line that took more than {SILENCE_SECONDS:g} s", bytes(rest[:80]))
     if rest:
         yield bytes(rest)
 
@@ -102,21 +110,25 @@ def understood(where: str) -> Iterator[None]:
 
 
 def _frames(stream: Stream, where: str, on_line: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    said = 0
+    said = lines = 0
     for line in lines_of(stream, where):
         said += len(line) + 1
         if said > MOST_BYTES:
-            raise endless(where, f"more than {sized(MOST_BYTES)}, the last of it", line[:80])
+            raise endless(where, f"more than {sized(MOST_BYTES)}, the last line of", line[:80])
         frame = _frame(line)
-        if frame is None:
-            on_line(line.decode(errors="replace"))
-        elif "line" in frame:
-            on_line(str(frame["line"]))
-        else:
+        if frame is not None and "line" not in frame:
             yield frame
+            continue
+        lines += 1
+        if lines > MOST_LINES:
+            raise endless(where, f"more than {counted(MOST_LINES, 'line')}, the last", line[:80])
+        words = line.decode(errors="replace") if frame is None else str(frame["line"])
+        on_line(words if len(words) <= LONGEST_WORDS else f"{words[:LONGEST_WORDS]} …")
 
 
 def _frame(line: bytes) -> dict[str, Any] | None:
+    if not line.startswith(b"{"):  # a line for people
+        return None
     with contextlib.suppress(ValueError):
         return untrusted_json.loads_object(line, lone_surrogates=True)
     return None
@@ -124,9 +136,10 @@ def _frame(line: bytes) -> dict[str, Any] | None:
 
 def complaint(where: str, told: object) -> WindlassError:
     """What the box `where` complains about, in its own words."""
-    words = told if isinstance(told, dict) else {}
-    what = str(words.get("what", "a command on the box failed"))
-    text = {key: str(words.get(key, "")) for key in ("why", "remedy", "kept")}
+    words = told if isinstance(told, dict) and isinstance(told.get("what"), str) else {}
+    again = f"{deploying(where)}, then run the command again"
+    what = words.get("what", "a command on the box failed, and does not say why")[:LONGEST_WORDS]
+    text = {key: str(words.get(key, again if key == "remedy" else ""))[:LONGEST_WORDS] for key in ("why", "remedy", "kept")}
     if words.get("busy"):
         return Busy(what, where=where, **text)
     return JobFailed(what, cause=Cause(str(words.get("cause", Cause.CODE.value))), where=where, **text)

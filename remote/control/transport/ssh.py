@@ -153,6 +153,8 @@ class SshStream:
         self._transport.bytes_sent += self._feeder.sent
 
     def _read(self) -> bytes:
+        if self._remaining() == 0:  # however much it goes on to say
+            raise self._transport._lost(f"no end within {self._timeout:g} s")
         first = self._opening.remaining
         limits = [seconds for seconds in (self._silence if first is None else first, self._remaining()) if seconds is not None]
         self._channel.settimeout(min(limits) if limits else None)
