@@ -114,7 +114,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "validate",
-            "asks the installed model the held-out rows and measures the gates",
+            "asks the installed model the held-out rows",
             False,
             inputs=("model", "val"),
             optional=("report",),

@@ -77,14 +77,15 @@ class ConfigError(WindlassError):
 
     exit_code = Exit.CONFIG
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[Finding], are_told: bool = False) -> None:
+        """`are_told`: the findings stand on standard output already, for they were asked for."""
         count = len(findings)
         super().__init__(f"{counted(count, 'finding')} in the configuration", remedy="edit the lines above, then `./inv check`")
-        self.findings = tuple(findings)
+        self.findings, self.are_told = tuple(findings), are_told
 
     def lines(self) -> list[str]:
         """The findings, one a line, then the error itself."""
-        return [*(str(finding) for finding in self.findings), *super().lines()]
+        return [*(() if self.are_told else map(str, self.findings)), *super().lines()]
 
     def to_json(self) -> dict[str, object]:
         """The error for scripts, with its findings."""

@@ -51,8 +51,8 @@ def test_a_marker_stays_where_it_decides():
 
 
 def page(*names: str) -> str:
-    links = "".join(f'<a href="/whl/cpu/{name.replace("+", "%2B")}#sha256={number:064}">{name}</a><br/>' for number, name in enumerate(names))
-    return f"<html><body>{links}</body></html>"
+    links = (f'<a href="/whl/cpu/{name.replace("+", "%2B")}#sha256={number:064}">{name}</a>' for number, name in enumerate(names))
+    return f"<html><body>{'<br/>'.join(links)}</body></html>"
 
 
 def test_torchs_hashes_are_those_that_its_index_lists(monkeypatch):

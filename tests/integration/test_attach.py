@@ -86,7 +86,7 @@ def test_a_job_is_shown_live_from_another_laptop_and_goes_on_when_that_leaves(ss
     assert b"the job goes on; come back with `./inv attach haul-1`, or end it with `./inv cancel haul-1`" in told
     assert read_state(transport, ROOT, state.job_id).status is Status.RUNNING
     assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == ["inventory.yaml"], "nothing is left here"
-    assert "would end train-00000000 (haul-1-train-00000000) on box gpu, RUNNING" in elsewhere("cancel", "gpu", "--dry-run").stderr
+    assert "would end train-00000000 (haul-1-train-00000000) on box gpu, RUNNING" in elsewhere("cancel", "gpu", "--dry-run").stdout
     ended = json.loads(elsewhere("cancel", "haul-1", "--json").stdout)
     assert (ended["job_id"], ended["status"]) == (state.job_id, "CANCELLED")
 
@@ -110,12 +110,12 @@ def test_the_line_is_seen_followed_and_left_from_another_laptop(box, elsewhere):
     start("endless", "haul-4", in_line=True)
     told = {job["run_id"]: job for job in json.loads(elsewhere("ps", "--json").stdout)}
     assert (told["haul-4"]["status"], told["haul-4"]["place"], told["haul-3"]["place"]) == ("PENDING", 1, 0)
-    table = " ".join(elsewhere("ps").stderr.split())
+    table = " ".join(elsewhere("ps").stdout.split())
     assert "PENDING, place 1 in line" in table and "waits for endless of haul-3" in table
     both = elsewhere("cancel", "gpu")
     assert both.returncode == Exit.NOT_FOUND and "2 jobs are meant by `gpu`" in both.stderr
     assert "haul-4-train-00000000 on gpu" in both.stderr
-    assert "train-00000000 is CANCELLED" in elsewhere("cancel", "haul-4").stderr
+    assert "train-00000000 is CANCELLED" in elsewhere("cancel", "haul-4").stdout
     assert "haul-3-train-00000000" in elsewhere("cancel", "--json").stdout, "the only one under way, without a word"
     nobody = elsewhere("attach", "haul-9")
     assert nobody.returncode == Exit.NOT_FOUND and "no run, job or box `haul-9`" in nobody.stderr and "./inv ps --all" in nobody.stderr

@@ -157,7 +157,7 @@ def test_the_commands(entry, capsys):
     assert out.startswith("Host windlass-demo\n")
 
     code, out, err = inv(capsys, "stop")
-    assert (code, "demo is stopped" in err) == (0, True)
+    assert (code, "demo is stopped" in out) == (0, True)
     code, out, err = inv(capsys, "ssh")
     assert code == 32
     assert "./inv start demo" in err

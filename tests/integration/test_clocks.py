@@ -206,7 +206,7 @@ def test_the_commands(entry):
     ready(entry)
     shown = inv("box.clocks", "demo")
     assert shown.returncode == 0, shown.stderr
-    assert all(word in shown.stderr for word in ("demo is ", "idle", "lifetime", "12h00", "dollars", "stopped"))
+    assert all(word in shown.stdout for word in ("demo is ", "idle", "lifetime", "12h00", "dollars", "stopped"))
     told = json.loads(inv("box.clocks", "--json").stdout)
     assert (told["box"], told["limits"]["idle"]) == ("demo", 300)
 

@@ -16,7 +16,7 @@ from remote.control.errors import BoxUnreachable, LoginRefused, ShellRefused
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import jobs_on, read_state
-from remote.control.transport import login_shell, master
+from remote.control.transport import login_shell
 from remote.control.transport.pull import pull
 from tests.integration import boxes
 from tests.integration.boxes import await_true, is_running, spec
@@ -61,31 +61,10 @@ def server(request, tmp_path_factory):
         yield running
 
 
-@pytest.fixture(params=["paramiko", "openssh"])
-def box(request, server, tmp_path, monkeypatch):
-    with transport_of(server, request.param, tmp_path, monkeypatch) as transport:
+@pytest.fixture
+def box(server):
+    with server.transport() as transport:
         yield transport
-
-
-@contextlib.contextmanager
-def transport_of(server, kind, folder, monkeypatch, dead_after=10.0):
-    if kind == "paramiko":
-        with server.transport(dead_after=dead_after) as transport:
-            yield transport
-        return
-    if shutil.which("ssh") is None:
-        pytest.skip("needs ssh: sudo apt-get install openssh-client")
-    monkeypatch.setenv("WINDLASS_PROJECT", str(folder))
-    (folder / "known").write_text(f"alias {server.host_key_line}\n")
-    settings = {
-        "HostName": "127.0.0.1", "Port": str(server.port), "User": boxes._me(), "IdentityFile": str(server.key), "IdentitiesOnly": "yes",
-        "HostKeyAlias": "alias", "UserKnownHostsFile": str(folder / "known"), "StrictHostKeyChecking": "yes",
-    }  # fmt: skip
-    where = f"box demo (127.0.0.1:{server.port})"
-    try:
-        yield master.OpenSshTransport(master.Place("demo", where, settings, dead_after))
-    finally:
-        master.end("demo")
 
 
 def test_a_command_comes_through_unchanged(box, server):
@@ -144,20 +123,19 @@ def plain(tmp_path_factory):
         yield running
 
 
-@pytest.fixture(params=["paramiko", "openssh"])
+@pytest.fixture
 def rc_box(request, plain, tmp_path, monkeypatch):
     """A box with bash, and what writes its .bashrc."""
     place = plain.home / ".bashrc"
-    with transport_of(plain, request.param, tmp_path, monkeypatch, dead_after=1.0) as transport:
+    with plain.transport(dead_after=1.0) as transport:
         yield transport, place.write_text
     place.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false"])
 @pytest.mark.parametrize("stdin", [b"", b"in\n"])
-@pytest.mark.parametrize("kind", ["paramiko", "openssh"])
-def test_an_account_without_a_shell(tmp_path, monkeypatch, kind, stdin, shell):
-    with with_shell(tmp_path / "box", shell) as server, transport_of(server, kind, tmp_path, monkeypatch) as box:
+def test_an_account_without_a_shell(tmp_path, stdin, shell):
+    with with_shell(tmp_path / "box", shell) as server, server.transport() as box:
         with pytest.raises(ShellRefused, match=r"login shell of .* does not run commands") as caught:
             box.exec("touch ~/ran", stdin)
         assert "nologin" in caught.value.why and "usermod -s /bin/bash" in caught.value.remedy and "demo" in caught.value.remedy

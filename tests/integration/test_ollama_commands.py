@@ -50,21 +50,21 @@ def typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> object:
 
 def test_from_nothing_to_an_answer_and_back(typed: object, folder: Path) -> None:
     assert callable(typed)
-    assert "not running; ./inv model.up starts it" in typed("model.status")[2]
+    assert "not running; `./inv model.up` starts it" in typed("model.status")[1]
     code, out, _ = typed("model.up", "--json")
     url = json.loads(out)["url"]
-    code, _, err = typed("install", "--gguf", "hello.gguf", "--parity", "parity.json", "--name", "haul", "--dry-run")
-    assert code == 0 and "would install" in err
+    code, out, _ = typed("install", "--gguf", "hello.gguf", "--parity", "parity.json", "--name", "haul", "--dry-run")
+    assert code == 0 and "would install" in out
     assert json.loads(typed("model.list", "--json")[1]) == {"url": url, "models": []}
-    code, out, err = typed("install", "--gguf", "hello.gguf", "--parity", "parity.json", "--name", "haul")
-    assert code == 0 and "haul:latest is installed" in err and "answered: hello world" in err and (folder / "Modelfile").exists()
+    code, out, _ = typed("install", "--gguf", "hello.gguf", "--parity", "parity.json", "--name", "haul")
+    assert code == 0 and "haul:latest is installed" in out and "answered: hello world" in out and (folder / "Modelfile").exists()
     assert typed("model.ask", "haul", "hi")[1] == " hello world\n"
     assert json.loads(typed("model.ask", "haul", "hi", "--json")[1])["done_reason"] == "stop"
-    assert "haul:latest" in typed("model.list")[2] and "in memory" in typed("model.status")[2]
+    assert "haul:latest" in typed("model.list")[1] and "in memory" in typed("model.status")[1]
     assert typed("model.rollback", "haul")[0] == Exit.OLLAMA
-    assert "would remove haul:latest" in typed("model.remove", "haul", "--dry-run")[2]
+    assert "would remove haul:latest" in typed("model.remove", "haul", "--dry-run")[1]
     assert typed("model.remove", "haul")[0] == 0 and json.loads(typed("model.list", "--json")[1])["models"] == []
-    assert "has ended" in typed("model.down")[2] and "was not running" in typed("model.down")[2]
+    assert "has ended" in typed("model.down")[1] and "was not running" in typed("model.down")[1]
 
 
 def test_what_is_wrong_is_said(typed: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def ps(*words):
 
 def test_jobs_are_told_by_the_boxes_that_run(entries, embedded_project, tmp_path):
     one, _ = [boxes.ready(entry, lambda line: None) for entry in entries]
-    assert "no job is under way" in ps().stderr
+    assert "no job is under way" in ps().stdout
     with connect(one) as transport:
         release = deploy_stages(transport, code_tree(tmp_path / "code"), "windlass")
         jobs.start(transport, "windlass", spec(release, "endless", "haul-7-train", "haul-7"))
@@ -41,12 +41,12 @@ def test_jobs_are_told_by_the_boxes_that_run(entries, embedded_project, tmp_path
         assert (told["box"], told["run_id"], told["job_id"], told["status"]) == ("one", "haul-7", "haul-7-train", "RUNNING")
         assert json.loads(ps("two", "--json").stdout) == []
         assert len(json.loads(ps("one", "--all", "--json").stdout)) == 2
-        assert "haul-7" in ps("--all").stderr
+        assert "haul-7" in ps("--all").stdout
         cancel(transport, "windlass", "haul-7-train", 10)
     (embedded_project / "inventory.yaml").write_text(INVENTORY + "  off: {provider: static, host: 127.0.0.1, host_key: ssh-ed25519 AAAA}\n")
     told = ps()
     assert told.returncode == 0 and "not asked: off: not a public host key" in told.stderr
-    assert "of the boxes that were asked: no job is under way" in told.stderr
+    assert "of the boxes that were asked: no job is under way" in told.stdout
     (embedded_project / "inventory.yaml").write_text(INVENTORY)
     boxes.stop(entries[1])
     assert json.loads(ps("--json").stdout) == []

@@ -307,7 +307,7 @@ def test_typed(sshd, project, capsys, way):
     assert inv("deploy", "--dry-run", "--json")["release"] == plan["release"]
     assert inv("rollback", "--json", code=12)["error"] == "NotFound"
     assert inv("rollback", "--list", "--json") == []
-    assert "nothing is deployed on box lab yet; `./inv deploy lab`" in in_process(capsys, tasks.ns, "rollback --list")[2]
+    assert "nothing is deployed on box lab yet; `./inv deploy lab`" in in_process(capsys, tasks.ns, "rollback --list")[1]
     first = inv("deploy", "--json")
     assert (first["digest"], first["was_current"]) == (plan["release"], False) and inv("deploy", "--json")["was_current"]
     noise(project / "extra/b", 100)

@@ -153,7 +153,7 @@ def test_top_once_shows_the_box_its_job_and_the_box_that_is_not_there(box):
     assert running["metric"]["loss"] and running["line"].startswith("line ")
     assert one["sample"]["cpu"] >= 0 and one["clocks"]["limits"]
     assert (none["box"], none["state"], none["sample"]) == ("none", "terminated", None)
-    plain = typed("top", seconds=60).stderr
+    plain = typed("top", seconds=60).stdout
     assert "haul-8" in plain and "RUNNING" in plain and "absent" in plain
 
 

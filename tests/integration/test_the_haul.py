@@ -56,7 +56,7 @@ def test_a_warm_demo_gives_the_same_adapter_and_shows_what_came_of_it(project):
     adapters = [digest.of_file(run / "artifacts/train/adapter/adapter_model.safetensors") for run in (killed, warm)]
     assert adapters[0] == adapters[1]
     for shown in ("held-out rows", "exact match", "loss", "model.ask windlass-demo", "receipt.md"):
-        assert shown in done.stderr
+        assert shown in done.stdout
     assert (warm / "artifacts/train/loss.png").read_bytes().startswith(b"\x89PNG")
 
 

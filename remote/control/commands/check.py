@@ -21,8 +21,10 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     from remote.control.errors import ConfigError
 
     found = survey(project.typed(playbook) or None, box or None)
+    for finding in found.findings:
+        tell(str(finding))
     if found.findings:
-        raise ConfigError(found.findings)
+        raise ConfigError(found.findings, are_told=True)
     if json:
         print_json({"ok": True, "findings": [], "checked": found.checked, "steps": list(found.steps)})
     tell(f"ok: {found.summary}", "green")

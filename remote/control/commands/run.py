@@ -259,14 +259,20 @@ def _tell_what_still_runs(name: str) -> None:
 def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
     """What a run would do, as a table or as JSON; `steps` are to be done before it."""
     from remote.control.console import print_json, print_table, tell
+    from remote.control.project import name_of
+    from remote.control.runs.state import RunState
+    from remote.control.runs.wiring import files_to_send
 
     columns = ("stage", "uses", "where", "what")
     rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
+    sent = list(dict.fromkeys(name_of(path) for path in files_to_send(RunState("", plan))))
     if as_json:
         stages = [dict(zip(columns, row, strict=True)) for row in rows]
-        print_json({"playbook": plan.name, "box": box, "stages": stages, "finally": list(plan.finally_), "steps": list(steps)})
+        told = {"stages": stages, "sent": sent, "finally": list(plan.finally_), "steps": list(steps)}
+        print_json({"playbook": plan.name, "box": box, **told})
         return
     print_table(f"{plan.name} on {box}", columns, rows)
+    tell(f"sent from this laptop, besides Windlass's code: {', '.join(sent) or 'nothing'}")
     for step in steps:
         tell(step, "yellow")
     tell(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")

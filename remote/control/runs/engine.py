@@ -391,10 +391,12 @@ def _status_after(error: WindlassError) -> Status:
 
 def _summary(values: dict[str, Any]) -> str:
     numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    return "  ".join(f"{name} {number(value)}" for name, value in numbers.items())
+    return "  ".join(f"{name} {_measured(value)}" for name, value in numbers.items())
 
 
 def _measured(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return number(value) if isinstance(value, float) else "not measured" if value is None else str(value)
 
 
