@@ -27,11 +27,11 @@ def _verdicts(request):
     return {check.name: check.verdict.value for check in host.gpu(request)}
 
 
-@pytest.mark.parametrize(("recipe", "verdict"), [(CPU, Verdict.WARN), (CUDA, Verdict.FAIL)])
-def test_no_gpu_is_a_warning_on_the_cpu_only(recipe, verdict, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("recipe", "verdict"), [(CPU, Verdict.OK), (CUDA, Verdict.FAIL)])
+def test_a_gpu_is_missed_where_the_recipe_asks_for_one(recipe, verdict, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     (check,) = host.gpu(Request(recipe=recipe))
-    assert check.verdict is verdict and check.remedy
+    assert check.verdict is verdict and bool(check.remedy) == (verdict is Verdict.FAIL)
 
 
 def test_a_gpu_with_room(smi):

@@ -42,7 +42,7 @@ def small(tmp_path, text="a"):
     for name in ("remote/contract", "remote/payload"):
         (code / name).mkdir(parents=True)
     (code / "remote/__init__.py").write_text("")
-    modules = ("__init__", "atomic", "disk", "locks", "paths", "untrusted_json")
+    modules = ("__init__", "atomic", "disk", "locks", "paths", "regular_files", "untrusted_json")
     for name in (*(f"contract/{module}" for module in modules), "payload/__init__", "payload/environment"):
         (code / f"remote/{name}.py").write_bytes((CODE / f"remote/{name}.py").read_bytes())
     (code / "words.txt").write_text(text)
