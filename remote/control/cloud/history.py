@@ -8,6 +8,7 @@ that a full disk cut short is passed over.
 import fcntl
 import json
 import os
+import stat
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -57,9 +58,9 @@ def _path() -> Path:
 def _by_box() -> dict[str, list[dict[str, Any]]]:
     try:
         stamp = _path().stat()
-    except FileNotFoundError:
+    except OSError:
         return {}
-    return _read(_path(), stamp.st_mtime_ns, stamp.st_size)
+    return _read(_path(), stamp.st_mtime_ns, stamp.st_size) if stat.S_ISREG(stamp.st_mode) else {}
 
 
 @lru_cache(maxsize=2)
@@ -68,7 +69,8 @@ def _read(path: Path, _mtime: int, _size: int) -> dict[str, list[dict[str, Any]]
     for line in path.read_bytes().splitlines():
         try:
             entry = untrusted_json.loads_object(line)
-            by_box.setdefault(entry["box"], []).append(entry)
+            if isinstance(entry["kind"], str) and isinstance(entry["at"], int | float):
+                by_box.setdefault(entry["box"], []).append(entry)
         except (ValueError, KeyError, TypeError):
             continue
     return by_box

@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,8 +128,10 @@ def in_bucket(found: Bucket, job_id: str) -> Kept | None:
 
 def _whole(log: BucketLog, job_id: str, place: str) -> Kept:
     spec, state, events = log.record("spec.json"), log.record("state.json"), log.record("timeline.jsonl")
-    told = JobState.read(state) if state else None
-    run = JobSpec.from_json(spec.read_text()).run_id if spec else ""
+    told, run = None, ""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # its log is told all the same
+        run = JobSpec.read(spec).run_id if spec else ""
+        told = JobState.read(state) if state else None
     stage = label_of(job_id, run, told.stage if told else "")
     return Kept(job_id, log, place, run, stage, told, tuple(timeline.read(events)) if events else (), log.close)
 

@@ -197,7 +197,7 @@ def _recorded(folder: Path, wish: Wish, client: Ollama) -> str | None:
         record = untrusted_json.read_object(folder / "installed.json")
     except (OSError, ValueError):
         return None
-    return str(record["digest"]) if record.get("mark") == wish.mark and record.get("url") == client.url else None
+    return str(record.get("digest")) if record.get("mark") == wish.mark and record.get("url") == client.url else None
 
 
 def _progress(on_status: Say) -> Callable[[int, int], None]:

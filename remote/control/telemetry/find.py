@@ -168,7 +168,10 @@ def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:
             return None
         paths = JobPaths(state_file.parent)
         places = Places(paths, evidence.telemetry_of(paths), evidence.timeline_of(paths))
-        state = _as_gone(JobState.read(state_file), found.place(job_id))
+        try:
+            state = _as_gone(JobState.read(state_file), found.place(job_id))
+        except (OSError, ValueError, KeyError, TypeError):  # no state of a job: as if none was there
+            return None
         return evidence.gather(places, state, time.time(), minutes, source=found.place(job_id))
 
 
