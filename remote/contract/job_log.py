@@ -24,7 +24,8 @@ NAME = "log"
 TIMES = "log.times"
 
 _TRIES = 100
-_TIMES_LINE_BYTES = 100
+_TIMES_BYTES = 16 * 1024 * 1024
+"""More than the scribe lets it grow to: what is larger was put there by somebody else."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ def parts(folder: Path, name: str = NAME) -> list[Part]:
 def times(folder: Path) -> Iterator[tuple[int, float]]:
     """When which byte was written: (offset, seconds since the epoch), in the order of the offsets. Clocks jump: a time may be an earlier
     one than that before."""
-    with suppress(OSError), regular_files.opened(folder / TIMES) as file:
-        for line in iter(lambda: file.readline(_TIMES_LINE_BYTES), b""):
-            with suppress(ValueError):
-                offset, moment = line.split()
-                yield int(offset), float(moment)
+    content = b""
+    with suppress(OSError):
+        content = regular_files.end_of(folder / TIMES, _TIMES_BYTES)
+    for line in content.splitlines():
+        with suppress(ValueError):
+            offset, moment = line.split()
+            yield int(offset), float(moment)
 
 
 def note_time(folder: Path, offset: int) -> Path:
@@ -124,7 +127,7 @@ def _older(folder: Path, name: str) -> list[str]:
 
 def _stated(folder: Path, names: list[str]) -> Iterator[Part]:
     for each in names:
-        with suppress(FileNotFoundError):  # dropped meanwhile
+        with suppress(OSError):  # dropped meanwhile
             found, start = (folder / each).stat(), int(each.rpartition(".")[2])
             if stat.S_ISREG(found.st_mode):
                 yield Part(start, start + found.st_size, folder / each, found.st_ino)
@@ -132,7 +135,7 @@ def _stated(folder: Path, names: list[str]) -> Iterator[Part]:
 
 def _newest(folder: Path, name: str) -> Part:
     """`log` as if it began at byte 0."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         found = (folder / name).stat()
         if stat.S_ISREG(found.st_mode):  # a named pipe would hold up whoever opens it
             return Part(0, found.st_size, folder / name, found.st_ino)

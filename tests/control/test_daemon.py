@@ -1,11 +1,15 @@
 """A background process that does not come up is ended: nobody would find it again."""
 
+import contextlib
+import json
 from pathlib import Path
 
 import pytest
 
+from remote.contract import surroundings
 from remote.control.daemon import Daemon, start_time_of
 from remote.control.errors import LaptopError
+from tests.contract.hostile import FILES
 
 
 def test_one_that_never_announces_itself_is_ended(tmp_path, monkeypatch):
@@ -30,3 +34,119 @@ def test_one_that_ends_while_it_is_looked_at_counts_as_none(monkeypatch):
 
     monkeypatch.setattr(Path, "read_text", gone)
     assert start_time_of(1) is None
+
+
+TOKENS = {
+    name: f"secret-{name}"
+    for name in (
+        "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "MY_OWN_VARIABLE", "UV_PUBLISH_TOKEN",
+        "WINDLASS_API_TOKEN", "OPENAI_API_KEY",
+    )
+}  # fmt: skip
+
+
+@pytest.fixture
+def with_tokens(tmp_path, monkeypatch):
+    """A caller with tokens in its environment."""
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    for name, value in TOKENS.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    items = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return dict(item.decode(errors="replace").partition("=")[::2] for item in items if item)
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                if int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                    found += [int(folder.name), *children_of(int(folder.name))]
+    return found
+
+
+def assert_clean(pid: int) -> None:
+    told = environment_of(pid)
+    assert told.get("PATH"), pid
+    assert TOKENS.keys() & told.keys() == set() and "secret" not in " ".join(told.values()), Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
+def test_the_embedded_cloud_its_servers_and_its_guests_have_none_of_the_callers_tokens(with_tokens):
+    (with_tokens / "inventory.yaml").write_text("default_box: demo\nboxes:\n  demo: {provider: embedded}\n")
+    from remote.control.cloud import boxes
+    from remote.control.cloud.embedded import client
+    from remote.control.config.inventory import load_inventory
+    from remote.control.transport.connect import connect
+
+    try:
+        box = boxes.ready(load_inventory().box(), lambda line: None)
+        pids = [client.running()["pid"], *children_of(client.running()["pid"])]
+        with connect(box) as transport, transport.open("env; exec sleep 30") as session:
+            said = b""
+            for chunk in session:
+                said += chunk
+                if b"PATH=" in said:
+                    break
+            pids += children_of(client.running()["pid"])
+            assert len(set(pids)) > 2
+            for pid in set(pids):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    assert_clean_unless_titled(pid)
+            assert b"secret" not in said
+    finally:
+        client.down()
+
+
+def assert_clean_unless_titled(pid: int) -> None:
+    """OpenSSH writes its title over its environment: there is none to read."""
+    if b"sshd" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert b"secret" not in Path(f"/proc/{pid}/environ").read_bytes()
+    elif Path(f"/proc/{pid}/environ").read_bytes():
+        assert_clean(pid)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
+def test_the_embedded_ollama_has_none_of_the_callers_tokens(with_tokens):
+    from remote.control.models.embedded import client
+
+    try:
+        pid = client.daemon().start()["pid"]
+        assert_clean(pid)
+    finally:
+        client.daemon().stop()
+
+
+@pytest.mark.parametrize("group", [(), (surroundings.PACKAGES,), (surroundings.COMPUTE, surroundings.AWS_PLACES, surroundings.SSH)])
+def test_what_is_passed_on_is_named_and_never_a_secret(group):
+    given = {**TOKENS, "PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "WINDLASS_PROJECT": "/p", "PIP_INDEX_URL": "u", "CUDA_HOME": "/c"}
+    told = surroundings.passed_on({**given, "AWS_PROFILE": "p", "AWS_SHARED_CREDENTIALS_FILE": "/f", "SSH_AUTH_SOCK": "/s"}, *group)
+    assert TOKENS.keys() & told.keys() == set() and {"PATH", "HOME", "LC_ALL", "WINDLASS_PROJECT"} <= told.keys()
+    assert ("PIP_INDEX_URL" in told) == (surroundings.PACKAGES in group)
+    assert ({"AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"} <= told.keys()) == (surroundings.AWS_PLACES in group)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_bad_record_is_none_and_a_daemon_starts_over_it(kind, tmp_path, monkeypatch):
+    (tmp_path / "server.py").write_text(
+        "import pathlib, sys, time\nfrom remote.control import daemon\n"
+        "daemon.announce(pathlib.Path(sys.argv[1]), url='http://127.0.0.1:1')\ntime.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    daemon = Daemon("the one with a bad record", "server", tmp_path / "folder")
+    daemon.folder.mkdir()
+    FILES[kind](daemon.folder / "record.json")
+    assert daemon.running() is None and daemon.stop() is False
+    if kind in ("a folder", "a named pipe", "random bytes"):
+        assert daemon.start()["url"] and daemon.stop()
+
+
+@pytest.mark.parametrize("record", [{}, {"pid": "1"}, {"pid": -1}, {"pid": 1, "url": "x"}, {"pid": 2**70, "url": "x", "start_time": None}])
+def test_a_record_that_lacks_a_key_names_no_process(record, tmp_path):
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    daemon = Daemon("none", "none", tmp_path)
+    assert daemon.running() is None and daemon.stop() is False

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,9 +117,9 @@ def _path() -> Path:
 def _by_box() -> dict[str, list[dict[str, Any]]]:
     try:
         stamp = _path().stat()
-    except FileNotFoundError:
+    except OSError:
         return {}
-    return _read(_path(), stamp.st_mtime_ns, stamp.st_size)
+    return _read(_path(), stamp.st_mtime_ns, stamp.st_size) if stat.S_ISREG(stamp.st_mode) else {}
 
 
 @lru_cache(maxsize=2)

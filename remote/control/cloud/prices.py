@@ -187,12 +187,26 @@ def _on_demand(product: dict[str, Any]) -> Iterator[float]:
             yield float(dimension["pricePerUnit"].get("USD", 0))
 
 
+_DEAREST = 1e6
+"""Dollars; no item on the list costs more in its unit."""
+
+
 def _cache_file() -> Path:
     return project.state_folder() / "prices.json"
 
 
 def _kept() -> dict[str, Any]:
     try:
-        return untrusted_json.read_object(_cache_file())
+        kept = untrusted_json.read_object(_cache_file())
     except (OSError, ValueError):
         return {}
+    return {item: known for item, known in kept.items() if _is_price(known)}
+
+
+def _is_price(known: Any) -> bool:
+    """Whether it is what `quote` keeps: what else stands in the cache is asked for again."""
+    try:
+        at = datetime.fromisoformat(known["at"])
+        return at.tzinfo is not None and 0 <= float(known["usd"]) < _DEAREST and not isinstance(known["usd"], str | bool)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False

@@ -7,7 +7,7 @@ from remote.control.commands.verb import verb
 
 _RUN = "run id, or its beginning or end; when left out the one that is alive, else the newest with artifacts"
 _UNTOLD = "`./inv doctor` examines laptop and account, `./inv start NAME` a box"
-_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the run that is alive, or the only job under way on any box"
+_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the run that is alive, or (no run here) the only job"
 
 
 @verb(

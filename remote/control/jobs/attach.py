@@ -48,9 +48,9 @@ class Target:
 def find(word: str, surely: bool = False, verb: str = "attach") -> Target:
     """The job that is meant by a run's id (or its beginning or end), a job's id, or a box or group: of several jobs the one under way.
 
-    Without a word the run of this laptop that is alive, and where there is none the one job that is under way on any box; `surely` asks for
-    every box to have told that it is. Raises NotFound for none, or too many; BoxStopped where the box
-    of a run known here does not run.
+    Without a word the run of this laptop that is alive, or its only one that has a job: else it asks which, and takes no job of others for
+    it. Where this laptop has no run, the one job that is under way on any box; `surely` asks for every box to have told that it is.
+    Raises NotFound for none, or too many; BoxStopped where the box of a run known here does not run.
     """
     from remote.control.config.inventory import load_inventory
 
@@ -102,12 +102,11 @@ def _of_ledger(inventory: "Inventory", word: str, verb: str) -> Target | None:
     from remote.control.cloud import boxes
     from remote.control.jobs.of_run import begun_job_of
     from remote.control.runs.ledger import all_runs, find_run
-    from remote.control.runs.meant import alive, run_to_look_at
+    from remote.control.runs.meant import run_to_look_at
 
-    runs = all_runs()
-    if not (any(is_called(run.run_id, word) for run in runs) if word else alive(runs)):
+    if not any(not word or is_called(run.run_id, word) for run in all_runs()):
         return None
-    ledger = find_run(word) if word else run_to_look_at("", verb)
+    ledger = find_run(word) if word else run_to_look_at("", verb, lambda run: run.latest_job() is not None, or_newest=False)
     job = begun_job_of(ledger)
     return Target(boxes.running(inventory.box(job.box)), job.job_id, ledger.run_id, job.status.value)
 

@@ -230,7 +230,7 @@ def holes(path: Path) -> list[tuple[int, int]]:
     """The holes of a mirrored file: from the first byte that is missing to the first that is there again."""
     try:
         return sorted((int(start), int(end)) for start, end in map(str.split, holes_file(path).read_text().splitlines()))
-    except FileNotFoundError:
+    except (OSError, ValueError):  # a damaged record of them is none
         return []
 
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -107,20 +108,18 @@ class BucketLog:
         return self._brought(path) if path in self._manifest.files else None
 
     def state(self) -> JobState | None:
-        """How the job stood, or None where that is not there. Raises ArtifactCorrupt for what is none."""
+        """How the job stood; None where that is not there, or no state: its log is told all the same."""
         return self._understood("state.json", JobState.read)
 
     def run_id(self) -> str:
-        """The run that the job belongs to, as far as that is known. Raises ArtifactCorrupt."""
-        spec = self._understood("spec.json", lambda path: JobSpec.from_json(path.read_text()))
+        """The run that the job belongs to, as far as that is known."""
+        spec = self._understood("spec.json", JobSpec.read)
         return spec.run_id if spec else ""
 
     def _understood(self, name: str, read: Callable[[Path], T]) -> T | None:
-        path = self.record(name)
-        try:
-            return read(path) if path else None
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._corrupt(f"{name} as it came from the bucket is none", str(error)) from None
+        with suppress(KeyError, TypeError, ValueError):
+            return read(path) if (path := self.record(name)) else None
+        return None
 
     def _corrupt(self, what: str, why: str = "") -> ArtifactCorrupt:
         remedy = "run the command again; `./inv ps --all` shows what the boxes themselves keep"

@@ -97,7 +97,7 @@ def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
 def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
     remedy = "bring that file back from a backup, or run the playbook anew: `./inv run PLAYBOOK`"
     damaged = ", ".join(map(str, ledger.unread()[:5]))
-    why = "the event that holds the plan, its first line, is missing or damaged" + (f"; no event: line {damaged}" if damaged else "")
+    why = "its first line, which holds the plan, is missing or damaged" + (f"; no event: line {damaged}" if damaged else "")
     return ArtifactCorrupt(f"the ledger of run {ledger.run_id} cannot be used", where=str(ledger.path), why=why, remedy=remedy)
 
 

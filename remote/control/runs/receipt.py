@@ -86,7 +86,7 @@ def _cost(events: list[Event], run: RunState) -> float | None:
     """Compute only: the price of an hour times the time the run held the box. Disks and addresses are not in it."""
     total, ready = 0.0, None
     for event in events:
-        if event["event"] == "box_ready":
+        if event["event"] == "box_ready" and event in run.boxes:  # one that is damaged is not among them
             ready = ready or event
         held_until = event["event"] in ("box_stopped", "box_lost", "run_finished")
         if held_until and ready:

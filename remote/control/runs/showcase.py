@@ -2,6 +2,8 @@
 
 import json
 import shlex
+from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,11 @@ def sparkline(values: list[float], width: int = 60) -> str:
 
 def _show_training(ledger: Ledger, state: StageState) -> None:
     path = ledger.folder / "metrics" / f"{state.label}.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    losses = [metric.loss for metric in map(Metric.from_line, lines) if metric.loss is not None]
+    losses: list[float] = []
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError, TypeError):
+            if (loss := Metric.from_line(line).loss) is not None and isfinite(loss):
+                losses.append(loss)
     if losses:
         tell(f"\nloss  {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}", "bold")
     curve = state.outputs.get("curve")

@@ -14,6 +14,9 @@ from remote.control.errors import ArtifactCorrupt
 from remote.control.runs.ledger import Event, Ledger
 from remote.control.runs.plan import Plan, PlannedStage
 
+_DEAREST = 1e6
+"""Dollars an hour."""
+
 
 @dataclass
 class StageState:
@@ -92,7 +95,7 @@ def fold(run_id: str, events: Iterable[Event]) -> RunState:
     for event in events:
         apply = _APPLY.get(str(event["event"]))
         if apply is not None:
-            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 apply(state, event)
     return state
 
@@ -144,7 +147,9 @@ def _box(state: RunState, event: Event) -> None:
     if event["event"] == "box_ready":
         for name in ("name", "provider", "id", "instance_type", "region"):
             _told(event, name, str)
-        _told(event, "hourly_usd", (int, float, type(None)))
+        price = event["hourly_usd"]
+        if price is not None and not 0 <= float(price) < _DEAREST:
+            raise ValueError("a price that no box has")
     state.boxes.append(event)
 
 

@@ -20,7 +20,7 @@ from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.models import ServiceQuotasBackend
 from moto.servicequotas.responses import ServiceQuotasResponse
 
-from remote.contract import atomic, untrusted_json
+from remote.contract import atomic, typed, untrusted_json
 from remote.control.cloud import prices, quotas
 
 if TYPE_CHECKING:
@@ -102,9 +102,8 @@ def _value(folder: Path | None, region: str, code: str) -> float:
 
 def _set_quotas(folder: Path) -> dict[str, float]:
     try:
-        found: dict[str, float] = untrusted_json.read_object(folder / "quotas.json")
-        return found
-    except FileNotFoundError:
+        return typed.value(dict[str, float], untrusted_json.read_object(folder / "quotas.json"), "quotas.json")  # type: ignore[no-any-return]
+    except (OSError, ValueError, TypeError):
         return {}
 
 

@@ -157,5 +157,5 @@ def _read(path: Path) -> list[Fault]:
     known = {field.name for field in fields(Fault)}
     try:
         return [Fault(**{name: value for name, value in kept.items() if name in known}) for kept in untrusted_json.read_list(path)]
-    except FileNotFoundError:
+    except (OSError, ValueError, TypeError, AttributeError):  # no fault stands that cannot be read
         return []

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from remote.contract import atomic, surroundings, untrusted_json
+from remote.contract import atomic, surroundings, typed, untrusted_json
 from remote.control import daemon
 from remote.control.cloud.embedded import disk, guest, library, openssh, processes
 from remote.control.cloud.waiting import speaks_ssh
@@ -59,8 +59,8 @@ class Record:
     @classmethod
     def read(cls, path: Path) -> "Record":
         """The record, or a new one where there is none."""
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-            return cls(**untrusted_json.read_object(path))
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return typed.read(cls, untrusted_json.read_object(path))
         return cls()
 
     def server_alive(self) -> bool:
