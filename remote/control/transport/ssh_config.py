@@ -7,14 +7,16 @@ import contextlib
 import fnmatch
 import getpass
 import glob
+import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from remote.control.errors import ConfigError, Finding
 
 _DEEPEST = 16
+_PLAIN = re.compile(r"[A-Za-z0-9_.@-]+")
 _KEEPALIVES = 3  # OpenSSH's ServerAliveCountMax
 
 
@@ -51,14 +53,21 @@ def lookup(alias: str, port: int | None = None, user: str | None = None) -> Told
     """
     import paramiko
 
-    given = [f"{key} {value}" for key, value in (("Port", port), ("User", user)) if value is not None]
+    # A ProxyCommand is a line of shell, and `%r` in it the user's name: one that the shell would read stands there in quotes.
+    stand_in = user if user is None or _PLAIN.fullmatch(user) else f"windlass-{user.encode().hex()}"
+    given = [f"{key} {value}" for key, value in (("Port", port), ("User", stand_in)) if value is not None]
     try:
         found = paramiko.SSHConfig.from_text("\n".join([*given, "Host *", *_lines(path(), 0)])).lookup(alias)
-        return _told(alias, {key: value for key, value in found.items() if value is not None})
+        told = _told(alias, {key: value for key, value in found.items() if value is not None})
+        return told if user is None or stand_in == user else _with_user(told, str(stand_in), user)
     except (OSError, ValueError, KeyError, UnicodeError, paramiko.SSHException) as error:
         what = f"it cannot be read: {error or type(error).__name__}"
         remedy = f"`ssh -G {alias}` tells what ssh makes of it; or leave it aside: `ssh: {{config: false}}` in inventory.yaml"
         raise ConfigError([Finding(str(path()), what, "an ssh configuration", remedy)]) from None
+
+
+def _with_user(told: Told, stand_in: str, user: str) -> Told:
+    return replace(told, user=user if told.user == stand_in else told.user, proxy=told.proxy.replace(stand_in, shlex.quote(user)))
 
 
 def jump_of(word: str) -> tuple[str | None, str, int | None]:
