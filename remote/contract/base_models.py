@@ -81,7 +81,7 @@ def found(path: Path, root: Path, recipe: Mapping[str, Any] | None) -> Path:
     models = root / _MODELS
     named = ((recipe or {}).get("base") or {}).get("name")
     asked = [path.name] * (path.parent == models) + [folder_name(str(named))] * bool(named)
-    return next((models / fit[0] for name in asked if len(fit := _fitting(there(root), name)) == 1), path)
+    return next((models / fit[0] for name in asked if len(fit := _fitting(models, name)) == 1), path)
 
 
 def there(root: Path) -> list[str]:
@@ -92,11 +92,12 @@ def there(root: Path) -> list[str]:
     return sorted(each.name for each in models.iterdir() if not each.name.startswith(".") and (each / "config.json").is_file())
 
 
-def _fitting(folders: Iterable[str], name: str) -> list[str]:
-    """Those of the folders that a name means: the very one; else by its last part, or one pre-trained on the box, whose name goes on."""
-    known, last = list(folders), name.rsplit("--", 1)[-1]
-    mine = re.compile(rf"(.+--)?{re.escape(last)}(-[0-9a-f]{{12}})?")
-    return [name] if name in known else [folder for folder in known if mine.fullmatch(folder)]
+def _fitting(models: Path, name: str) -> list[str]:
+    """The folders that a name means: the very one; else by its last part, or one pre-trained on the box, whose name goes on."""
+    if (models / name).is_dir():
+        return [name]
+    mine = re.compile(rf"(.+--)?{re.escape(name.rsplit('--', 1)[-1])}(-[0-9a-f]{{12}})?")
+    return [folder for folder in there(models.parent.parent) if mine.fullmatch(folder)]
 
 
 def is_wanted(path: str) -> bool:

@@ -56,7 +56,7 @@ MEANING = {
     Exit.CAPACITY: "no capacity for that instance type there",
     Exit.QUOTA: "the account's quota is too small",
     Exit.PERMISSION: "the credentials lack a permission",
-    Exit.CREDENTIALS: "no credentials, or expired ones",
+    Exit.CREDENTIALS: "no credentials, expired ones, or AWS settings that cannot be used",
     Exit.REGION: "unknown region, or one without the service",
     Exit.BOX_UNREACHABLE: "the box does not answer over SSH",
     Exit.HOST_KEY_MISMATCH: "the box shows another host key than the pinned one",

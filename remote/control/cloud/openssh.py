@@ -10,14 +10,14 @@ from remote.control.transport import known_hosts, ssh_config
 
 def login_options(host: str, port: int, user: str, key: Path | None, alias: str) -> dict[str, str]:
     """ssh_config keywords for one host: its key pinned under `alias`, and nothing else believed."""
-    login = {"IdentityFile": str(key), "IdentitiesOnly": "yes"} if key else {}
+    login = {"IdentityFile": _literal(str(key)), "IdentitiesOnly": "yes"} if key else {}
     return {
-        "HostName": host,
+        "HostName": _literal(host),
         "Port": str(port),
         "User": user,
         **login,
         "HostKeyAlias": alias,
-        "UserKnownHostsFile": str(known_hosts.path()),
+        "UserKnownHostsFile": _literal(str(known_hosts.path())),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
@@ -58,7 +58,12 @@ def _identities(box: Box) -> dict[str, str]:
     told = ssh_config.lookup(box.ssh_alias) if box.ssh_alias and not box.key else None
     if told is None or not told.identities:
         return {}
-    return {"IdentityFile": str(told.identities[0]), "IdentitiesOnly": "yes" if told.identities_only else "no"}
+    return {"IdentityFile": _literal(str(told.identities[0])), "IdentitiesOnly": "yes" if told.identities_only else "no"}
+
+
+def _literal(value: str) -> str:
+    """A value in which ssh reads `%h` and the like: the scope of an IPv6 address, and a folder's name, are none."""
+    return value.replace("%", "%%")
 
 
 def quoted(value: str) -> str:

@@ -197,7 +197,7 @@ def _ssh_to_bastion(box: Box) -> str:
     bastion = bastion_of(box)
     settings = openssh.login_options(bastion.host, bastion.port, bastion.user, bastion.key, bastion.alias)
     words = [word for keyword, value in settings.items() for word in ("-o", f"{keyword}={openssh.quoted(value)}")]
-    return shlex.join(["ssh", "-F", "none", *words, "-W", f"{box.host}:{box.port}", bastion.alias])
+    return shlex.join(["ssh", "-F", "none", *words, "-W", f"[{box.host}]:{box.port}", bastion.alias])
 
 
 def _not_connected(instance_id: str, where: str, error: WindlassError | Exception) -> BoxUnreachable:

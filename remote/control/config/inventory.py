@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from remote.control import project, secrets
 from remote.control.config import explain, groups, source
-from remote.control.config.section import Duration, LaptopPath, Name, Section
+from remote.control.config.section import Duration, Host, LaptopPath, Login, Name, Section
 from remote.control.errors import ConfigError, Finding
 from remote.control.suggestion import suggestion
 
@@ -65,13 +65,11 @@ class Fallback(Section):
 class Bastion(Section):
     """The host through which a box without a public address is reached."""
 
-    host: str = Field(description="its address or name", examples=["bastion.example.org"], pattern=r"^[A-Za-z0-9._:-]+$")
+    host: Host = Field(description="its address or name", examples=["bastion.example.org"])
     port: int = Field(default=22, ge=1, le=65535, description="its SSH port")
-    user: str = Field(description="the login name", examples=["ubuntu"], pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")
+    user: Login = Field(description="the login name", examples=["ubuntu"])
     ssh_key: LaptopPath | None = Field(default=None, description="your private key; without it the SSH agent and your default keys")
-    host_key: str = Field(
-        description="its public host key", examples=["ssh-ed25519 AAAAC3Nz"], pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+"
-    )
+    host_key: str = Field(description="its public host key", examples=["ssh-ed25519 AAAAC3Nz"], pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+")
 
 
 class _CloudEntry(_Entry):
@@ -89,9 +87,7 @@ class _CloudEntry(_Entry):
     fallbacks: list[Fallback] = Field(default=[], description="tried in this order when there is no capacity, or the price is too high")
     clocks: Clocks = Field(default=Clocks(), description="when the box stops by itself")
     count: int = Field(default=1, ge=1, le=256, description="so many boxes alike, called NAME-1 and so on; NAME is then their group")
-    reach: Reach = Field(
-        default="public", description="how SSH gets there: public or private address, SSM Session Manager, or a bastion"
-    )
+    reach: Reach = Field(default="public", description="how SSH gets there: public or private address, SSM Session Manager, or a bastion")
     bastion: Bastion | None = Field(default=None, description="the bastion, for `reach: bastion`")
     instance_connect: bool = Field(default=False, description="EC2 Instance Connect: the key is admitted for a minute each time")
     instance_profile: str | None = Field(
@@ -117,7 +113,7 @@ class Ec2Entry(_CloudEntry):
     region: str = Field(description="the AWS region", examples=["us-east-1"], pattern=_REGION)
     instance_type: str = Field(default="g5.2xlarge", description="the EC2 instance type", pattern=_TYPE)
     disk_gb: int = Field(default=200, ge=8, le=16384, description="size of the root disk in GB (gp3, encrypted)")
-    user: str = Field(default="ubuntu", description="the login name of the image", pattern=r"^[a-z_][a-z0-9_.-]*$")
+    user: Login = Field(default="ubuntu", description="the login name of the image")
 
 
 class EmbeddedEntry(_CloudEntry):
@@ -133,15 +129,10 @@ class StaticEntry(_Entry):
     """A host that already stands. Windlass never starts or stops it."""
 
     provider: Literal["static"] = Field(default="static", description="a host that already stands")
-    host: str = Field(
-        description="its address or name, or an alias of your `~/.ssh/config`", examples=["gpu.example.org"], pattern=r"^[A-Za-z0-9._:-]+$"
-    )
+    host: Host = Field(description="its address or name, or an alias of your `~/.ssh/config`", examples=["gpu.example.org"])
     port: int = Field(default=22, ge=1, le=65535, description="its SSH port; without it what `~/.ssh/config` says")
-    user: str | None = Field(
-        default=None,
-        description="the login name; without it what `~/.ssh/config` says, else your own",
-        examples=["ubuntu"],
-        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$",
+    user: Login | None = Field(
+        default=None, description="the login name; without it what `~/.ssh/config` says, else your own", examples=["ubuntu"]
     )
     ssh_key: LaptopPath | None = Field(
         default=None, description="your private key on the laptop; without it those of `~/.ssh/config`, the SSH agent, your default keys"

@@ -67,11 +67,33 @@ def written(value: Any, field: FieldInfo | None) -> str:
     return str(value)
 
 
+_LOGIN = re.compile(r"""(?![-=#])[^\s\x00-\x1f\x7f'`";&<>|(){}%]+(?<!\\)""")
+_HOST = re.compile(r"(?!-)[A-Za-z0-9._:-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*%[A-Za-z0-9._-]+")
+
+
+def _login(value: str) -> str:
+    if not _LOGIN.fullmatch(value):
+        raise ValueError("a login name as ssh takes it: without spaces, quotes, `%` and shell characters, and with no `-` before it")
+    return value
+
+
+def _host(value: str) -> str:
+    if not _HOST.fullmatch(value):
+        raise ValueError("a name or an address, such as `gpu.example.org`, `192.0.2.7`, `2001:db8::7` or `fe80::7%eth0`")
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(seconds)]
 """A length of time in seconds, written as `90s`, `30m`, `12h` or `14d`."""
 
 LaptopPath = Annotated[Path, BeforeValidator(_path)]
 """A path on the laptop; `~` is the home folder."""
+
+Login = Annotated[str, AfterValidator(_login)]
+"""A login name, as OpenSSH takes it: `ubuntu`, `DOM\\user`, `user@dom`, `1abc`."""
+
+Host = Annotated[str, AfterValidator(_host)]
+"""A host's name, alias or address; an IPv6 address with its scope too: `fe80::7%eth0`."""
 
 Plain = Annotated[Any, AfterValidator(_plain)]
 """Text, a number, true or false."""

@@ -10,7 +10,6 @@ import errno
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +122,16 @@ def _compose(text: str, source: Source) -> Any:
 
 
 def _nodes_exceed(events: Iterable[Any], most: int) -> bool:
-    from ruamel.yaml.events import NodeEvent
+    """Whether there are more keys and values; False for a file that is nested too deeply, which composing it tells at once."""
+    from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, NodeEvent
 
-    return next(islice((event for event in events if isinstance(event, NodeEvent)), most, None), None) is not None
+    count = depth = 0
+    for event in events:
+        count += isinstance(event, NodeEvent)
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if count > most or depth > MAX_DEPTH:
+            return count > most
+    return False
 
 
 def _hint(text: str, line: int) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from remote.control.errors import ConfigError, Finding
 
 _DEEPEST = 16
+_PLAIN = re.compile(r"[A-Za-z0-9_.@-]+")
 _KEEPALIVES = 3  # OpenSSH's ServerAliveCountMax
 _SECONDS = 30.0
 """How long `ssh -G` may take: a `Match exec` may ask a network."""
@@ -140,7 +141,9 @@ def _run_ssh(options: tuple[str, ...], alias: str) -> dict[str, list[str]]:
 def _ask_paramiko(alias: str, port: int | None, user: str | None) -> dict[str, list[str]]:
     import paramiko
 
-    given = [f"{key} {value}" for key, value in (("Port", port), ("User", user)) if value is not None]
+    # A ProxyCommand is a line of shell, and paramiko puts the user's name into it as it is: one that the shell would read stands in quotes.
+    stand_in = user if user is None or _PLAIN.fullmatch(user) else f"windlass-{user.encode().hex()}"
+    given = [f"{key} {value}" for key, value in (("Port", port), ("User", stand_in)) if value is not None]
     lines = list(_lines(path(), 0))
     _refuse_what_paramiko_misreads(lines)
     try:
@@ -148,6 +151,9 @@ def _ask_paramiko(alias: str, port: int | None, user: str | None) -> dict[str, l
     except (KeyError, paramiko.SSHException) as error:
         raise ValueError(str(error) or type(error).__name__) from None
     said = {key: value if isinstance(value, list) else [str(value)] for key, value in found.items() if value is not None}
+    if user is not None and stand_in != user:
+        said["user"] = [user]
+        said["proxycommand"] = [line.replace(str(stand_in), shlex.quote(user)) for line in said.get("proxycommand", ["none"])]
     return {key: value for key, value in said.items() if (key, value) != ("hostname", [alias])}
 
 
@@ -185,7 +191,7 @@ def _told(alias: str, said: dict[str, list[str]]) -> Told:
         user=first.get("user"),
         identities=tuple(each for each in identities if each.exists()),
         identities_only=_is_yes(first.get("identitiesonly", "no")),
-        proxy="" if proxy.lower() == "none" else expand.tokens(proxy),
+        proxy="" if proxy.lower() == "none" else expand.line(proxy),
         jumps=() if jump.lower() == "none" or proxy.lower() != "none" else tuple(word.strip() for word in jump.split(",")),
         dead_after=interval * int(first.get("serveralivecountmax", _KEEPALIVES)) or None,
         known_as=first.get("hostkeyalias", ""),
@@ -206,13 +212,14 @@ class _Expansion:
             "r": first.get("user", own), "u": own,
         }  # fmt: skip
 
-    def tokens(self, value: str) -> str:
-        """`%h` and its like; what is no token stays."""
-        return re.sub(r"%(.)", lambda found: self._words.get(found[1], found[0]), value)
+    def line(self, value: str) -> str:
+        """A line of shell with its tokens: what the shell would read stands there in quotes. What is no token stays."""
+        return re.sub(r"%(.)", lambda found: shlex.quote(self._words[found[1]]) if found[1] in self._words else found[0], value)
 
     def file(self, value: str) -> Path:
         """The file that a value names. Raises ValueError where a variable of the environment is not set."""
-        return Path(self.tokens(re.sub(r"\$\{(\w+)\}", _variable, value))).expanduser()
+        named = re.sub(r"\$\{(\w+)\}", _variable, value)
+        return Path(re.sub(r"%(.)", lambda found: self._words.get(found[1], found[0]), named)).expanduser()
 
 
 def _variable(found: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import shlex
 import shutil
 import subprocess
 
@@ -137,6 +138,12 @@ def test_jump_hosts(word, meant):
 def test_the_words_of_a_proxy_command(home, way):
     home("config", "Host lab\n  HostName far\n  ProxyCommand relay %h %p %r %n 100%%\n")
     assert ssh_config.lookup("lab", 2222, "me").proxy == "relay far 2222 me lab 100%"
+
+
+def test_a_user_that_a_shell_would_read_stands_in_quotes(home, way):
+    home("config", "Host lab\n  HostName far\n  ProxyCommand relay %r@%h\n")
+    told = ssh_config.lookup("lab", None, "DOM\\user")
+    assert (told.user, shlex.split(told.proxy)) == ("DOM\\user", ["relay", "DOM\\user@far"])
 
 
 FIRST_PROXY = {
