@@ -239,3 +239,23 @@ def test_a_folder_with_a_space_in_its_name(place, monkeypatch):
         monkeypatch.setattr(master, "_folder", lambda: Path(folder) / "s")
         assert master.OpenSshTransport(place()).exec("echo here").stdout == b"here\n"
         assert master.end("demo") == 1
+
+
+def test_a_master_has_none_of_the_callers_tokens(place, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret-of-the-caller")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-caller")
+    box = master.OpenSshTransport(place())
+    assert box.exec("true").exit_code == 0
+    environment = Path(f"/proc/{master_of(box)}/environ").read_bytes()
+    assert b"PATH=" in environment and b"secret-of-the-caller" not in environment
+
+
+def test_a_session_gets_its_credentials_once_and_in_a_file(place, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-caller")
+    with master._environment(place(carrier="session")) as variables:
+        path = Path(variables[master.HANDED_OVER])
+        assert "secret-of-the-caller" not in " ".join(variables.values()) and "secret-of-the-caller" in path.read_text()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+    with master._environment(place(carrier="own")) as variables:
+        assert variables == dict(os.environ)
