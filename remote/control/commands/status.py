@@ -41,7 +41,7 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
     going = [(run, state) for run, state, is_driven in open_runs if is_driven or is_alive(state)]
     _show_runs("runs under way", going)
     ended = [(run, state) for run, state, _ in open_runs if (run, state) not in going]
-    _show_runs("runs that have not succeeded; `./inv runs --clear` puts those away that have ended", ended)
+    _show_runs("runs not under way; `./inv runs --clear` puts away those that ended without success", ended)
     for run, state in is_open:
         if state.owed and not run.is_driven():
             whys = "; ".join(filter(None, (facts["why"] for facts in state.owed.values())))

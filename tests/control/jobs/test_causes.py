@@ -18,6 +18,7 @@ from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
+from remote.control.transport.fake import FakeTransport
 from remote.payload.telemetry import kernel
 from remote.payload.transfer.spill import cargo_of
 from tests.integration import boxes
@@ -166,6 +167,20 @@ def test_while_a_job_runs_its_secrets_are_in_the_surroundings_of_its_stage_alone
     assert token.encode() not in b"".join([*cargo.records.values(), *(path.read_bytes() for path in cargo.files.values())])
     (paths.folder / "go").touch()
     assert ended().cause is Cause.DATA and processes_with(token, "environ") == set()
+
+
+def test_a_supervisor_and_what_it_starts_have_nothing_of_who_started_it(code, tmp_path):
+    token = f"t0ken-of-the-login-{os.getpid()}"
+    box = FakeTransport(tmp_path / "home", environment={"HF_TOKEN": token, "MY_OWN": token, "OMP_NUM_THREADS": "1"})
+    digest = boxes.deploy_stages(box, code)
+    paths = BoxPaths(box.home / ROOT).job("job-1")
+    start(box, ROOT, spec(digest, "telling", patient=True), secrets={"TOKEN": "s3cr3t-value"})
+    await_true(lambda: (paths.folder / "stage.json").exists() and BoxPaths(box.home / ROOT).telemetry.exists())
+    stage = json.loads((paths.folder / "stage.json").read_text())["pid"]
+    assert processes_with(token, "environ") == set()
+    assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{stage}/environ").read_bytes()
+    (paths.folder / "go").touch()
+    await_true(lambda: read_state(box, ROOT, "job-1").status.is_final)
 
 
 def processes_with(value, place):
