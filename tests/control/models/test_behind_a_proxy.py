@@ -106,6 +106,7 @@ def place(authority: Path) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    monkeypatch.setattr(secrets, "_learned", set())  # no other test is to have these masked
     for name in ("OLLAMA_HOST", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
 
