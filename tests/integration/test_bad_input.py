@@ -49,8 +49,11 @@ def refused(typed):
     """Types a command line that must end with that code and a remedy; returns what was said."""
 
     def run(line, code):
-        found, _, said = typed(line)
+        found, told, said = typed(line)
         assert found == code, said
+        if line.split()[0] == "check" and "--json" not in line:  # its findings are what it was asked for
+            assert told and "\n ".join(told.splitlines()) not in said
+            said = told + said
         assert re.search(r"^error: \S", said, re.M) and re.search(r"^ mend: \S", said, re.M), said
         return said
 
@@ -281,7 +284,7 @@ def test_what_a_run_cannot_do_yet(done, typed, refused):
     refused(f"logs {done.run_id} --stage nosuch", Exit.NOT_FOUND)
     refused(f"pull {done.run_id} --only nosuch", Exit.NOT_FOUND)
     refused(f"preflight {done.run_id}", Exit.NOT_FOUND)
-    code, _, said = typed(f"cancel {done.run_id}")
+    code, said, _ = typed(f"cancel {done.run_id}")
     assert code == 0 and "nothing was cancelled" in said
 
 

@@ -15,7 +15,7 @@ from remote.control.cloud.embedded import client
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, HostKeyMismatch
 from remote.control.transport import known_hosts
-from tests.integration.typed import in_process
+from tests.integration.typed import command_of, environment, in_process
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJcZ3sHbNXkvDlyYZR7XqH5wtNbL9Wk6cfVwMSbDTlb"
 pytestmark = pytest.mark.skipif(not shutil.which("ssh"), reason="needs OpenSSH's client")
@@ -171,6 +171,21 @@ def test_the_commands(entry, capsys):
     assert (code, ids(entry)) == (0, [])
     code, out, err = inv(capsys, "terminate --yes")
     assert code == 0
+
+
+def test_a_command_on_a_box_is_run_and_ends_with_its_code(entry):
+    boxes.ready(entry, lambda line: None)
+
+    def ssh(*words, given=""):
+        done = subprocess.run(command_of("ssh", *words), env=environment(), input=given, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    assert ssh("demo", "--", "printf", "%s|", "two  words", "$HOME", "-la") == (0, "two  words|$HOME|-la|")
+    assert ssh("demo", "printf", "%s", "--help") == (0, "--help")
+    assert ssh("demo", "--", "echo a | tr a b; exit 7") == (7, "b\n")
+    assert ssh("demo", "cat", given="through\n") == (0, "through\n")
+    assert ssh("--", "true") == (0, "")
+    assert ssh("demo", "no-such-program")[0] == 127
 
 
 def test_looking_starts_nothing(entry):

@@ -29,6 +29,13 @@ def test_the_session_is_strict_and_ours(project):
     assert settings["userknownhostsfile"] == str(known_hosts.path())
 
 
+def test_a_line_is_the_last_word_and_no_option_of_ssh(project):
+    assert openssh.command(BOX, "ls -la")[-3:] == ["windlass-demo", "--", "ls -la"]
+    assert openssh.command(BOX, "top", terminal=True)[:2] == ["ssh", "-t"] and "-t" not in openssh.command(BOX, "top")
+    settings = understood(["ssh", "-G", *openssh.command(BOX, "-V")[1:]])
+    assert settings["hostname"] == "127.0.0.1"
+
+
 def test_the_block_means_the_same(tmp_path, project):
     (tmp_path / "config").write_text(openssh.config_block(BOX))
     settings = understood(["ssh", "-G", "-F", tmp_path / "config", "windlass-demo"])
