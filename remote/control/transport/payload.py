@@ -25,9 +25,11 @@ LONGEST_LINE_BYTES = MOST_ANSWER_BYTES
 MOST_BYTES = 256 << 20
 """All that a payload command says, the lines for people included."""
 
-MOST_LINES = 100_000
+MOST_LINES, LONGEST_SAID = 100_000, 8 << 20
+"""What a box says for people as it works: so many lines, of so many characters each."""
+
 LONGEST_WORDS = 8000
-"""What a box says for people: so many lines, each so long at most."""
+"""Characters of each part of what it complains about."""
 
 QUERY_SECONDS = 120.0
 """What a question may take whose answer lies ready on the box."""
@@ -123,7 +125,7 @@ def _frames(stream: Stream, where: str, on_line: Callable[[str], None]) -> Itera
         if lines > MOST_LINES:
             raise endless(where, f"more than {counted(MOST_LINES, 'line')}, the last", line[:80])
         words = line.decode(errors="replace") if frame is None else str(frame["line"])
-        on_line(words if len(words) <= LONGEST_WORDS else f"{words[:LONGEST_WORDS]} …")
+        on_line(words if len(words) <= LONGEST_SAID else f"{words[:LONGEST_SAID]} …")
 
 
 def _frame(line: bytes) -> dict[str, Any] | None:
