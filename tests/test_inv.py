@@ -67,8 +67,8 @@ def test_ctrl_c_in_the_first_second_is_one_line(after):
     told, said = started.communicate(timeout=60)
     assert "Traceback" not in said and not told
     # Before bash has a trap, nothing at all is said; after half a second the command may have ended by itself.
-    answers = ((Exit.INTERRUPTED, "interrupted; nothing was undone\n"), (-signal.SIGINT, ""))
-    assert (started.returncode, said) in answers or started.returncode == Exit.NOT_FOUND
+    is_one_line = started.returncode in (Exit.INTERRUPTED, -signal.SIGINT) and said in ("", "interrupted; nothing was undone\n")
+    assert is_one_line or started.returncode == Exit.NOT_FOUND
 
 
 def test_ctrl_c_while_the_environment_is_made_is_one_line(checkout, tmp_path):

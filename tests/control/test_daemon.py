@@ -121,10 +121,10 @@ def test_the_embedded_ollama_has_none_of_the_callers_tokens(with_tokens):
         client.daemon().stop()
 
 
-@pytest.mark.parametrize("group", [(), (surroundings.PACKAGES,), (surroundings.COMPUTE, surroundings.AWS_PLACES, surroundings.SSH)])
+@pytest.mark.parametrize("group", [(), (surroundings.PACKAGES,), (surroundings.COMPUTE, surroundings.AWS_PLACES)])
 def test_what_is_passed_on_is_named_and_never_a_secret(group):
     given = {**TOKENS, "PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "WINDLASS_PROJECT": "/p", "PIP_INDEX_URL": "u", "CUDA_HOME": "/c"}
-    told = surroundings.passed_on({**given, "AWS_PROFILE": "p", "AWS_SHARED_CREDENTIALS_FILE": "/f", "SSH_AUTH_SOCK": "/s"}, *group)
+    told = surroundings.passed_on({**given, "AWS_PROFILE": "p", "AWS_SHARED_CREDENTIALS_FILE": "/f"}, *group)
     assert TOKENS.keys() & told.keys() == set() and {"PATH", "HOME", "LC_ALL", "WINDLASS_PROJECT"} <= told.keys()
     assert ("PIP_INDEX_URL" in told) == (surroundings.PACKAGES in group)
     assert ({"AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"} <= told.keys()) == (surroundings.AWS_PLACES in group)

@@ -160,7 +160,7 @@ def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_l
         for done in (0, 500):
             talk.hear({"progress": {"title": "installing 72 packages", "done": done, "total": 1000}}, stack, "box demo")
         for strange in ({}, [], 7, {"title": "x", "done": "1", "total": 2}, {"title": None, "done": 1, "total": 2}):
-            talk.hear({"progress": strange}, stack)
+            talk.hear({"progress": strange}, stack, "box demo")
         tell("pip install: 80 s")
         talk.hear({"progress": {"title": "installing 72 packages", "done": 1000, "total": 1000}}, stack)
     begins = ("begins", "installing 72 packages", 1000)
