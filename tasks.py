@@ -16,6 +16,7 @@ from remote.control.commands import (
     model,
     money,
     preflight,
+    program,
     run,
     setup,
     shell,
@@ -39,3 +40,4 @@ for verb in (shell.ssh_config, shell.forget, clock.clocks, clock.extend, setup.s
     box.collection.add_task(verb)
 for name, module in {"box": box, "cloud": cloud, "model": model, "dev": dev}.items():
     ns.add_collection(module.collection, name)
+program.answer_plain_invoke(ns)

@@ -1,14 +1,16 @@
 """Commands as a person types them: in a process of their own, or in this one."""
 
 import os
+import shlex
 import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from invoke import Collection, Program
+from invoke import Collection, Exit
 
+from remote.control.commands import program
 from remote.control.project import CODE
 
 
@@ -35,8 +37,8 @@ def in_process(capsys: Any, commands: Collection, line: str) -> tuple[int, str, 
     """Run it here; its exit code and both outputs."""
     code = 0
     try:
-        Program(namespace=deepcopy(commands)).run(f"inv {line}")  # Invoke takes the helps out of the tasks as it reads them
-    except SystemExit as leave:
-        code = leave.code or 0
+        program.run(shlex.split(line), deepcopy(commands))  # Invoke takes the helps out of the tasks as it reads them
+    except (SystemExit, Exit) as leave:
+        code = int(leave.code or 0)
     told = capsys.readouterr()
     return code, told.out, told.err

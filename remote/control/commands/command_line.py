@@ -35,6 +35,8 @@ class Command:
     needed: int = 0
     takes_many: bool = False
     flags: Mapping[str, bool | None] = field(default_factory=dict)
+    numbers: Mapping[str, type] = field(default_factory=dict)
+    """The flags whose value is one, with its type."""
     rest: str = ""
     """The flag that gets all words behind the first one, as a line for a shell."""
 
@@ -106,10 +108,9 @@ def _of_task(name: str, task: Any) -> Command:
         flags |= {f"--{word}" if len(word) > 1 else f"-{word}": takes for word in argument.names}
         if argument.kind is bool and argument.default is True:
             flags[f"--no-{argument.names[0]}"] = False
-    words = [argument for argument in arguments if argument.positional]
-    needed = sum(argument.default is None and not argument.optional for argument in words)
-    takes_many = bool(words) and words[-1].kind is tuple
-    return Command(name, tuple(argument.names[0] for argument in words), needed, takes_many, flags, getattr(task, "rest", ""))
+    numbers = {f"--{argument.names[0]}": argument.kind for argument in arguments if argument.kind in (int, float)}
+    takes_many = any(argument.kind is list for argument in arguments if argument.name in task.words[-1:])
+    return Command(name, task.words, len(task.positional), takes_many, flags, numbers, task.rest)
 
 
 def _groups(commands: Mapping[str, Command]) -> set[str]:
@@ -165,8 +166,7 @@ class _Reading:
         elif word.startswith("-") and len(word) > 1:
             self._take_flag(word)
         elif self._count < len(self.command.words) or self.command.takes_many:
-            self._count += 1
-            self._take(1)
+            self._take_word()
         elif word in self._commands or word in _groups(self._commands):
             return False
         else:
@@ -176,6 +176,13 @@ class _Reading:
     def _take(self, count: int) -> None:
         self.told += self.left[:count]
         del self.left[:count]
+
+    def _take_word(self) -> None:
+        """A word that has a default stands behind its flag: Invoke would take it for another command."""
+        if self._count >= self.command.needed:
+            self.told.append(f"--{self.command.words[min(self._count, len(self.command.words) - 1)]}")
+        self._count += 1
+        self._take(1)
 
     def _take_rest(self) -> None:
         words = self.left[1:] if self.left[0] == "--" else self.left
@@ -192,11 +199,23 @@ class _Reading:
             raise CommandLineError(f"{name} of `{self.command.name}` takes no value", remedy=self._see())
         has_value = "=" in word or not word.endswith(name[-1] if len(name) == 2 else name)
         if not takes or has_value:
+            if "=" in word:
+                self._check_number(name, word.partition("=")[2])
             self._take(1)
         elif len(self.left) < 2 or self.left[1] in self.command.flags:
             raise CommandLineError(f"{name} of `{self.command.name}` needs a value", remedy=self._see())
         else:
+            self._check_number(name, self.left[1])
             self._take(2)
+
+    def _check_number(self, name: str, value: str) -> None:
+        kind = self.command.numbers.get(name)
+        try:
+            if kind is not None:
+                kind(value)
+        except ValueError:
+            expected = "a whole number" if kind is int else "a number"
+            raise CommandLineError(f"{name} of `{self.command.name}` is {expected}, not `{value}`", remedy=self._see()) from None
 
     def _flag_of(self, word: str) -> str:
         """The flag that decides whether a value follows: of letters, `-yq`, the first that takes one, else the last."""

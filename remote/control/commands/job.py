@@ -40,7 +40,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
         console.tell(f"of the boxes that were asked: {told}" if silent else told)
 
 
-@verb(positional=["run"], optional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})
+@verb(positional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})
 def attach(_context: Any, run: str = "", json: bool = False) -> None:
     """Come back to a job live, from any laptop with this inventory; Ctrl-C leaves it running."""
     import sys
@@ -59,7 +59,6 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={
         "run": _ANY_JOB,
         "patience": "seconds for its last checkpoint",
@@ -99,7 +98,6 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={
         "run": _RUN,
         "only": "one stage's label; else every finished stage",

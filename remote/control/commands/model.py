@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={
         "run": "run id, or its beginning or end; the newest when left out",
         "gguf": "install this file, without a run",

@@ -6,9 +6,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from invoke import Program
+from invoke import Exit, Program
 
 from remote.control import console
 from remote.control.commands import command_line, overview
@@ -51,6 +52,21 @@ class Inv(Program):  # type: ignore[misc]
             self.print_columns(flags)
 
 
+def answer_plain_invoke(tree: Any) -> None:
+    """Where `invoke launch gpu` was typed instead of `./inv launch gpu`: do the same, and leave. Invoke would take `gpu` for a command.
+
+    What begins with a flag of Invoke's own is left to it.
+    """
+    program = Path(sys.argv[0])
+    is_invoke = program.name in ("invoke", "inv") or program.parts[-2:] == ("invoke", "__main__.py")
+    if is_invoke and sys.argv[1:] and not sys.argv[1].startswith("-"):
+        try:
+            run(sys.argv[1:], tree)
+        except Exit as leave:
+            sys.exit(int(leave.code))
+        sys.exit(0)
+
+
 def run(typed: Sequence[str], tree: Any) -> None:
     """Do what was typed; leaves as Invoke does, by SystemExit or its Exit."""
     with answered("--json" in typed):
@@ -59,7 +75,7 @@ def run(typed: Sequence[str], tree: Any) -> None:
             console.write(f"{overview.text()}\n")
         elif request.kind == command_line.VERSION:
             console.write(f"Windlass {overview.version()}\n")
-    if request.kind == command_line.INVOKE:
-        # Invoke keeps no bytecode unless it is told to, and would compile all of Windlass at each call.
-        own = [] if os.environ.get("PYTHONDONTWRITEBYTECODE") else ["--write-pyc"]
-        Inv(namespace=tree, binary="./inv").run(["./inv", *own, *request.words])
+        else:
+            # Invoke keeps no bytecode unless it is told to, and would compile all of Windlass at each call.
+            own = [] if os.environ.get("PYTHONDONTWRITEBYTECODE") else ["--write-pyc"]
+            Inv(namespace=tree, binary="./inv").run(["./inv", *own, *request.words])

@@ -47,7 +47,6 @@ def run(
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={"run": _RUN_TO_RESUME, "dry-run": "show the stages still to run, and stop", "json": "print the receipt as JSON", **_QUEUE},
 )
 def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = False, json: bool = False) -> None:
@@ -109,7 +108,7 @@ def _clear(dry_run: bool, as_json: bool) -> None:
         tell("no run here ended without success" if not left else "nothing to put away")
 
 
-@verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
+@verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
     from remote.control.console import print_json, print_table
@@ -125,7 +124,7 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
         print_json(verdicts(rows))
 
 
-@verb(positional=["run"], optional=["run"], help={"run": _RUN, "json": "print as JSON"})
+@verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
     from remote.control.console import print_json, write
@@ -184,7 +183,6 @@ def train(
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={
         "run": _RUN,
         "quantize": f"GGUF type: {', '.join(QUANTIZATIONS[:-1])} or {QUANTIZATIONS[-1]}",

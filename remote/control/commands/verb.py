@@ -3,18 +3,46 @@
 import contextlib
 import functools
 import gc
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from invoke import Argument, Task, task
 from invoke import Exit as Leave
-from invoke import task
 
 from remote.contract.exits import Exit
 from remote.control import console
 from remote.control.commands import output
-from remote.control.commands.words import VerbTask
 
 INTERRUPTED = "interrupted; nothing was undone"
+SHORT = {"box": "b", "dry-run": "n", "follow": "f", "json": "j", "queue": "q", "yes": "y"}
+"""The flags that have a letter too: each letter means the same wherever it is. (Invoke would take the first one that is free.)"""
+
+
+class VerbTask(Task):  # type: ignore[misc]
+    """A task whose `words` may stand behind its name without their flags.
+
+    Invoke hands a bare word on to those that must be given; to one that has a default, and to one whose default is a tuple, which takes
+    any number, `command_line` puts the flag before it. `rest` is the flag that gets all words behind the first one.
+    """
+
+    def __init__(self, body: Callable[..., Any], positional: Sequence[str] | None = None, rest: str = "", **options: Any) -> None:
+        defaults = {name: parameter.default for name, parameter in list(inspect.signature(body).parameters.items())[1:]}
+        needed = [name for name in positional or defaults if defaults[name] is inspect.Parameter.empty]
+        many = [name for name in positional or () if defaults[name] == ()]
+        super().__init__(body, positional=needed, iterable=[*many, *options.pop("iterable", ())], auto_shortflags=False, **options)
+        self.words, self.rest = tuple(needed if positional is None else positional), rest
+
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+        """Like Invoke's; one that takes any number begins with none."""
+        return dict(super().arg_opts(name, None if default == () else default, taken_names))
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Like Invoke's, with the letters of `SHORT`."""
+        arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
+        for argument in arguments:
+            argument.names += tuple(SHORT[name] for name in argument.names if name in SHORT)
+        return arguments
 
 
 def verb(*args: Any, **options: Any) -> Any:

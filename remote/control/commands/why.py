@@ -9,7 +9,6 @@ _RUN = "run, its beginning or end, or a job, a box or a group; the run that is a
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={
         "run": _RUN,
         "stage": "one stage's label; else the one that failed, or the newest",
@@ -32,7 +31,6 @@ def why(_context: Any, run: str = "", stage: str = "", minutes: int = 30, json: 
 
 @verb(
     positional=["run"],
-    optional=["run"],
     help={
         "run": _RUN,
         "to": "the file to write, or its folder (default: windlass-RUN.tar.gz here)",

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ TREE = command_line.commands_of(tasks.ns)
     [
         ("status", "status"),
         ("cloud down", "cloud.down"),
-        ("box ssh-config gpu", "box.ssh-config gpu"),
+        ("box ssh-config gpu", "box.ssh-config --name gpu"),
         ("logs --help", "--help logs"),
         ("logs a b -h", "--help logs"),
         ("model ask --help", "--help model.ask"),
@@ -31,27 +32,27 @@ TREE = command_line.commands_of(tasks.ns)
         ("cloud", "--list cloud"),
         ("--list", "--list"),
         ("-l model", "-l model"),
-        ("logs a b -f --since 10m", "logs a b -f --since 10m"),
-        ("logs --since=10m a", "logs --since=10m a"),
-        ("launch a b -yn", "launch a b -yn"),
+        ("logs a b -f --since 10m", "logs --names a --names b -f --since 10m"),
+        ("logs --since=10m a", "logs --since=10m --names a"),
+        ("launch a b -yn", "launch --names a --names b -yn"),
         ("run demo -b gpu", "run demo -b gpu"),
         ("run demo -bgpu", "run demo -bgpu"),
         ("run --playbook demo", "run --playbook demo"),
-        ("why --run", "why --run"),
-        ("check demo run demo", "check demo run demo"),
-        ("check demo cloud down", "check demo cloud.down"),
+        ("why --run r-1", "why --run r-1"),
+        ("check demo run demo", "check --playbook demo run demo"),
+        ("check demo cloud down", "check --playbook demo cloud.down"),
         ("test --options '-x -k ledger'", "test --options '-x -k ledger'"),
         ("model.ask m 'two words; $(rm)'", "model.ask m 'two words; $(rm)'"),
         ("ssh", "ssh"),
-        ("ssh demo", "ssh demo"),
-        ("ssh demo -- ls", "ssh demo --command ls"),
-        ("ssh demo -- ls -la", "ssh demo --command 'ls -la'"),
-        ("ssh demo ls -la --help", "ssh demo --command 'ls -la --help'"),
-        ("ssh demo -- 'df -h | tail -1'", "ssh demo --command 'df -h | tail -1'"),
-        ("ssh demo cat 'a b' '$HOME'", shlex.join(["ssh", "demo", "--command", "cat 'a b' '$HOME'"])),
+        ("ssh demo", "ssh --name demo"),
+        ("ssh demo -- ls", "ssh --name demo --command ls"),
+        ("ssh demo -- ls -la", "ssh --name demo --command 'ls -la'"),
+        ("ssh demo ls -la --help", "ssh --name demo --command 'ls -la --help'"),
+        ("ssh demo -- 'df -h | tail -1'", "ssh --name demo --command 'df -h | tail -1'"),
+        ("ssh demo cat 'a b' '$HOME'", shlex.join(["ssh", "--name", "demo", "--command", "cat 'a b' '$HOME'"])),
         ("ssh -- uptime", "ssh --command uptime"),
-        ("ssh demo --", "ssh demo"),
-        ("ssh demo --command 'ls; id'", "ssh demo --command 'ls; id'"),
+        ("ssh demo --", "ssh --name demo"),
+        ("ssh demo --command 'ls; id'", "ssh --name demo --command 'ls; id'"),
         ("ssh demo --help", "--help ssh"),
     ],
 )
@@ -162,6 +163,8 @@ def test_a_list_is_one_line_a_command_off_a_terminal():
 
 
 def test_plain_invoke_works_too():
-    words = [sys.executable, "-m", "invoke", "--search-root", str(CODE), "check", "demo"]
-    done = subprocess.run(words, cwd=CODE, env=environment(), capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout[:3]) == (0, "ok:")
+    for program in ([sys.executable, "-m", "invoke"], [str(Path(sys.executable).with_name("invoke"))]):
+        done = subprocess.run([*program, "check", "demo"], cwd=CODE, env=environment(), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout[:3]) == (0, "ok:"), done.stderr
+        done = subprocess.run([*program, "statsu"], cwd=CODE, env=environment(), capture_output=True, text=True, check=False)
+        assert (done.returncode, "did you mean `status`" in done.stderr) == (Exit.USAGE, True)
