@@ -24,7 +24,7 @@ def _row(ground: Ground, terms: Terms, count: int) -> Row:
     names = ground.names[:count]
     project = ground.inventory(ground.folder / "project", fleet=count)
     environment = peers.PLAIN | {"PYTHONPATH": str(ROOT), "WINDLASS_PROJECT": str(project)}
-    words = [sys.executable, "-m", "invoke", "--write-pyc", "--search-root", str(ROOT), "ps", "fleet", "--json"]
+    words = [sys.executable, "-P", "-m", "remote.control.commands", "ps", "fleet", "--json"]
 
     def ask(_box: Any, _say: Any) -> str:
         with ground.transport() as transport:

@@ -85,7 +85,7 @@ class Windlass:
         root = self._new_root() if fresh else self._deployed
         project = self._ground.inventory(self._ground.folder / "project", root)
         environment = peers.PLAIN | {"PYTHONPATH": str(self._tree), "WINDLASS_PROJECT": str(project)}
-        words = [sys.executable, "-m", "invoke", "--write-pyc", "--search-root", str(self._tree), "deploy", "box", "--json"]
+        words = [sys.executable, "-P", "-m", "remote.control.commands", "deploy", "box", "--json"]
         told: list[str] = []
         taken = seconds(lambda: told.append(peers.run(words, 120, environment=environment, cwd=self._tree)))
         assert json.loads(told[0])["was_current"] is not fresh

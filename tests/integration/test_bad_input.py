@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from remote.control.transport.connect import connect
 from remote.control.transport.known_hosts import pinned
 from remote.control.transport.release import REQUIREMENTS
 from tests.integration.boxes import make_key, mark_environment
+from tests.integration.typed import command_of, environment
 
 GOOD = [json.dumps({"instruction": f"question {number}", "output": f"answer {number}"}) for number in range(100)]
 PREPARE = "name: {name}\nstages:\n  prepare: {{uses: prepare, with: {{dataset: {name}.jsonl}}}}\n"
@@ -347,9 +347,9 @@ def test_ctrl_c_says_how_to_go_on(done, typed, monkeypatch):
 
 
 def test_a_reader_that_leaves_is_no_error(empty):
-    words = [sys.executable, "-m", "invoke", "--search-root", str(CODE), "config", "--docs"]
+    words = command_of("config", "--docs")
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as gone:
-        ended = subprocess.run(words, stdout=gone, stderr=subprocess.PIPE, cwd=CODE, text=True, check=False)
+        ended = subprocess.run(words, stdout=gone, stderr=subprocess.PIPE, env=environment(), cwd=CODE, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -21,6 +20,7 @@ from remote.control.transport.pull import pull
 from remote.control.transport.release import build_release, deploy
 from tests.integration import boxes
 from tests.integration.boxes import await_true, make_key
+from tests.integration.typed import command_of, environment
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
 
@@ -197,8 +197,8 @@ def test_instance_connect_admits_the_key_for_a_login(entry, tmp_path, project):
     assert refused.returncode == 255 and "Permission denied" in refused.stderr
     assert block_says(box, tmp_path) == box.id
     instance_connect.keys_file(folder).unlink()
-    words = [sys.executable, "-m", "invoke", "ssh"]
-    typed = subprocess.run(words, input="echo $WINDLASS_INSTANCE\n", capture_output=True, text=True, cwd=CODE, timeout=60)
+    words = command_of("ssh")
+    typed = subprocess.run(words, input="echo $WINDLASS_INSTANCE\n", capture_output=True, text=True, env=environment(), cwd=CODE, timeout=60)
     assert box.id in typed.stdout, typed.stderr
 
 

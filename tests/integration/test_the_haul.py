@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from remote.contract import digest
 from remote.control.project import CODE
+from tests.integration.typed import command_of
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(2400)]
 
@@ -135,7 +135,7 @@ def _assert_whole(project: Path, receipt: dict) -> None:
 
 
 def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "invoke", "--search-root", str(CODE), *words]
+    return command_of(*words)
 
 
 def _environment(project: Path) -> dict[str, str]:

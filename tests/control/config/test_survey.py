@@ -3,15 +3,15 @@
 import json
 import os
 import subprocess
-import sys
 
 from remote.control.config.survey import survey
 from remote.control.project import CODE
+from tests.integration.typed import command_of
 
 
 def _inv(project, *words):
     environment = {**os.environ, "WINDLASS_PROJECT": str(project), "PYTHONPATH": str(CODE)}
-    command = [sys.executable, "-m", "invoke", "--search-root", str(CODE), *words]
+    command = command_of(*words)
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=project, check=False)
 
 
