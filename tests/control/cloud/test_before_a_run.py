@@ -25,7 +25,8 @@ def person(cloud, monkeypatch):
     monkeypatch.setattr(prices, "_asked", lambda *_: None)
     monkeypatch.setattr(console, "say", lambda text, style="": person.told.append(text))
     monkeypatch.setattr(console, "print_table", lambda title, columns, rows: person.told.append(f"{columns} {rows}"))
-    monkeypatch.setattr(console, "ask_yes", lambda question, yes: person.asked.append(question) or yes or person.says)
+    for name in ("say", "tell"):
+        monkeypatch.setattr(console, name, lambda text, style="": person.told.append(text))
     return person
 
 
