@@ -23,10 +23,10 @@ def person(cloud, monkeypatch):
     (project.root() / "inventory.yaml").write_text(INVENTORY)
     person = SimpleNamespace(says=False, asked=[], told=[], cloud=cloud)
     monkeypatch.setattr(prices, "_asked", lambda *_: None)
-    monkeypatch.setattr(console, "say", lambda text, style="": person.told.append(text))
-    monkeypatch.setattr(console, "print_table", lambda title, columns, rows: person.told.append(f"{columns} {rows}"))
     for name in ("say", "tell"):
         monkeypatch.setattr(console, name, lambda text, style="": person.told.append(text))
+    monkeypatch.setattr(console, "print_table", lambda title, columns, rows: person.told.append(f"{columns} {rows}"))
+    monkeypatch.setattr(console, "ask_yes", lambda question, yes: person.asked.append(question) or yes or person.says)
     return person
 
 
