@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import signal
 
 import pytest
 
 SSHD = shutil.which("sshd", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin")))
 
 os.environ.pop("WINDLASS_PROJECT", None)  # one that is exported is the developer's own
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background shells have it ignored, and that is inherited
 
 
 def pytest_collection_modifyitems(items):

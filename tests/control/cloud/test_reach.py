@@ -17,7 +17,7 @@ BASTION = Bastion(host="127.0.0.1", user="me", host_key=HOST_KEY)
 @pytest.fixture(autouse=True)
 def greeting(monkeypatch):
     """Moto has no machines behind its instances: whoever is asked, greets."""
-    monkeypatch.setattr(reach, "road_of", lambda box: None)
+    monkeypatch.setattr(reach, "proxy_of", lambda box: None)
 
 
 def let_in(cloud):
