@@ -75,11 +75,13 @@ def place(name: str) -> str:
 
 
 def found(path: Path, root: Path, recipe: Mapping[str, Any] | None) -> Path:
-    """`path`; or, where nothing is there, the one model of the shared place that it names, else that the recipe's `base.name` names."""
+    """`path`; or, where nothing is there, the one model of the shared place that it names; for the recipe's own `base.path` else the one
+    that its `base.name` names. Another base that was asked for and is not there is never replaced by the recipe's."""
     if path.exists():
         return path
     models = root / _MODELS
-    named = ((recipe or {}).get("base") or {}).get("name")
+    base = (recipe or {}).get("base") or {}
+    named = base.get("name") if base.get("path") and path == root / Path(str(base["path"])).expanduser() else None
     asked = [path.name] * (path.parent == models) + [folder_name(str(named))] * bool(named)
     return next((models / fit[0] for name in asked if len(fit := _fitting(models, name)) == 1), path)
 

@@ -22,6 +22,8 @@ from remote.contract import atomic, surroundings, typed, untrusted_json
 from remote.control.errors import LaptopError
 from remote.control.project import CODE
 
+_STRAY_SECONDS = 20.0
+
 
 @dataclass(frozen=True)
 class Daemon:
@@ -56,6 +58,7 @@ class Daemon:
         with self._locked():
             if record := self.running():
                 return record
+            self._end_strays()
             self._forget()
             with open(self.folder / "log", "ab") as log:
                 process = subprocess.Popen(
@@ -80,7 +83,7 @@ class Daemon:
         with self._locked():
             record = self.running()
             if not record:
-                return False
+                return self._end_strays()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record["pid"], signal.SIGTERM)
             deadline = time.monotonic() + patience_seconds
@@ -89,6 +92,18 @@ class Daemon:
             _end_group(record["pid"])
             self._forget()
             return True
+
+    def _end_strays(self) -> bool:
+        """End what no record names, because it was damaged: two at once would write the same files. Returns whether there was one."""
+        found = [pid for pid, words in _processes() if self.module in words and words[-1] == str(self.folder)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + _STRAY_SECONDS
+            while start_time_of(pid) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            _end_group(pid)
+        return bool(found)
 
     def _forget(self) -> None:
         if self._record.is_dir() and not self._record.is_symlink():
@@ -120,6 +135,15 @@ def announce(folder: Path, **facts: Any) -> None:
     """Called by the process itself once it serves: leaves its pid, start time and `facts` (its `url` among them) for `Daemon`."""
     pid = os.getpid()
     atomic.write_json(folder / "record.json", {"pid": pid, "start_time": start_time_of(pid), **facts})
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """The caller's own processes, with the words that each was started with. None where there is no /proc."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            if words and folder.stat().st_uid == os.getuid():
+                yield int(folder.name), words
 
 
 def _end_group(group: int) -> None:

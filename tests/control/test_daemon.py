@@ -145,6 +145,31 @@ def test_a_bad_record_is_none_and_a_daemon_starts_over_it(kind, tmp_path, monkey
         assert daemon.start()["url"] and daemon.stop()
 
 
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads /proc")
+@pytest.mark.parametrize("kind", ["without keys", "another's pid", "random bytes", "gone"])
+def test_a_daemon_whose_record_is_damaged_is_ended_all_the_same(kind, tmp_path, monkeypatch):
+    (tmp_path / "server.py").write_text(
+        "import pathlib, sys, time\nfrom remote.control import daemon\n"
+        "daemon.announce(pathlib.Path(sys.argv[1]), url='http://127.0.0.1:1')\ntime.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    one = Daemon("the one with a damaged record", "server", tmp_path / "folder")
+    record = one.folder / "record.json"
+
+    def damage():
+        record.unlink()
+        if kind != "gone":
+            record.write_bytes({"without keys": b"{}", "another's pid": b'{"pid":1}', "random bytes": b"\x00\xff{"}[kind])
+
+    first = one.start()["pid"]
+    damage()
+    second = one.start()["pid"]
+    assert second != first and start_time_of(first) is None, "never two at once on the same files"
+    damage()
+    assert one.stop() is True and start_time_of(second) is None
+    assert one.stop() is False
+
+
 @pytest.mark.parametrize("record", [{}, {"pid": "1"}, {"pid": -1}, {"pid": 1, "url": "x"}, {"pid": 2**70, "url": "x", "start_time": None}])
 def test_a_record_that_lacks_a_key_names_no_process(record, tmp_path):
     (tmp_path / "record.json").write_text(json.dumps(record))

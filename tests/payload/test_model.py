@@ -197,10 +197,20 @@ def test_a_fetch_goes_over_the_wire_unchanged(hub):
 
 
 def test_a_recipes_base_is_found_under_its_name_where_its_path_leads_nowhere(tmp_path):
-    recipe = {"base": {"name": REPO, "path": "/home/ubuntu/absent"}}
     named = tmp_path / "named"
+    recipe = {"base": {"name": REPO, "path": str(named)}}
     assert base_models.found(named, tmp_path, recipe) == named
     (tmp_path / base_models.place(REPO)).mkdir(parents=True)
     assert base_models.found(named, tmp_path, recipe) == tmp_path / "shared/models/mistralai--Tiny"
     named.mkdir()
     assert base_models.found(named, tmp_path, recipe) == named
+
+
+@pytest.mark.parametrize("asked", ["shared/models/nosuch", "nosuch", "shared/models/mistralai--Nosuch"])
+def test_a_base_that_was_asked_for_and_is_not_there_is_never_replaced_by_the_recipes(tmp_path, asked):
+    place = tmp_path / base_models.place(REPO)
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    recipe = {"base": {"name": REPO, "path": None}}
+    assert base_models.found(tmp_path / asked, tmp_path, recipe) == tmp_path / asked
+    assert base_models.found(tmp_path / "shared/models/Tiny", tmp_path, recipe) == place

@@ -71,6 +71,9 @@ def address_of(host: str) -> Address:
     """
     scheme, mark, rest = host.partition("://") if "://" in host else ("", "", host)
     authority, slash, path = rest.partition("/")
+    if "@" in path:  # a password with a `/` in it: where it ends nobody can tell, so nothing of it is shown
+        what, why = "not an address of an Ollama: a `/` stands before its `@`", "in a password `/` is written %2F, and `@` %40"
+        raise OllamaError(what, why=why, remedy=_ADDRESS)
     sign_in, at, place = authority.rpartition("@")
     user, _, password = sign_in.partition(":")
     secrets.know(password or user, unquote(password))

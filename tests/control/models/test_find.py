@@ -106,3 +106,11 @@ def test_names() -> None:
     assert sibling("a", "previous") == "a:previous" and sibling("a:v1", "previous") == "a:v1-previous"
     assert all(map(is_valid, ("a", "a:b", "ns/a", "host:5/ns/a:v1.2-x_y")))
     assert not any(map(is_valid, ("", "../a", "a/../b", "a b", "a:b:c", "/a", "-a", "a/b/c/d", "a\n", "é")))
+
+
+@pytest.mark.parametrize("host", ["http://us@r:p/w@127.0.0.1:1", "us:geheim/1@h", "http://u:geheim@h/a@b", "x/geheim@h:1"])
+def test_nothing_of_a_password_with_a_slash_is_shown(host):
+    with pytest.raises(OllamaError) as caught:
+        find.address_of(host)
+    told = "\n".join(caught.value.lines())
+    assert "geheim" not in told and "p/w" not in told and "%2F" in told
