@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from invoke import Program
 
 import tasks
 from remote.contract.exits import Exit
@@ -21,7 +20,7 @@ from remote.control.transport.connect import connect
 from remote.control.transport.known_hosts import pinned
 from remote.control.transport.release import REQUIREMENTS
 from tests.integration.boxes import make_key, mark_environment
-from tests.integration.typed import command_of, environment
+from tests.integration.typed import command_of, ended, environment
 
 GOOD = [json.dumps({"instruction": f"question {number}", "output": f"answer {number}"}) for number in range(100)]
 PREPARE = "name: {name}\nstages:\n  prepare: {{uses: prepare, with: {{dataset: {name}.jsonl}}}}\n"
@@ -32,11 +31,7 @@ def typed(capsys):
     """Types a command line; its exit code, standard output and standard error."""
 
     def run(line):
-        code = 0
-        try:
-            Program(namespace=tasks.ns, name="inv").run(["inv", *line.split()])
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = ended(tasks.ns, *line.split())
         said = capsys.readouterr()
         assert "Traceback" not in said.err
         return code, said.out, said.err
@@ -351,5 +346,5 @@ def test_a_reader_that_leaves_is_no_error(empty):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as gone:
-        ended = subprocess.run(words, stdout=gone, stderr=subprocess.PIPE, env=environment(), cwd=CODE, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
+        left = subprocess.run(words, stdout=gone, stderr=subprocess.PIPE, env=environment(), cwd=CODE, text=True, check=False)
+    assert (left.returncode, left.stderr) == (0, "")

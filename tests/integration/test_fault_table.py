@@ -6,16 +6,15 @@ import re
 import signal
 import subprocess
 import time
-from copy import deepcopy
 from dataclasses import dataclass
 
 import pytest
-from invoke import Program
 
 import tasks
 from remote.contract.exits import Exit
 from remote.control import project
 from remote.control.cloud.embedded import client
+from tests.integration.typed import ended
 
 from .typed import command_of, typed
 
@@ -56,7 +55,7 @@ def inv(*words):
 
 def fault(*words):
     """`./inv cloud.fault`, as typed, in this process."""
-    Program(namespace=deepcopy(tasks.ns)).run(["inv", "cloud.fault", *words])
+    assert ended(tasks.ns, "cloud.fault", *words) == 0
 
 
 def left(url):

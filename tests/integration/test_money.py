@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
-from invoke import Collection, Program
+from invoke import Collection
 
 from remote.control import project
 from remote.control.cloud import boxes, bucket, costs, endpoint, estimate, prices, quotas, spot_prices
@@ -15,6 +15,7 @@ from remote.control.cloud.offers import Offer
 from remote.control.commands import money
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import QuotaError
+from tests.integration.typed import ended
 
 INVENTORY = """\
 default_box: lab
@@ -51,7 +52,7 @@ def there(lab):
 
 
 def typed(*words):
-    Program(namespace=Collection(money.cost, money.reap)).run(["inv", *words], exit=False)
+    return ended(Collection(money.cost, money.reap), *words)
 
 
 # The catalog ------------------------------------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from invoke import Collection, Program
+from invoke import Collection
 
 from remote.contract.exits import Exit
 from remote.control.commands import model
 from remote.control.models.embedded import client as embedded
 from tests.control.models import small_gguf as small
+from tests.integration.typed import ended
 
 INVENTORY = "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
 
@@ -37,11 +38,7 @@ def typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> object:
     tree.add_collection(model.collection, "model")
 
     def run(*words: str) -> tuple[int, str, str]:
-        code = 0
-        try:
-            Program(namespace=tree, name="inv").run(["inv", *words])
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = ended(tree, *words)
         said = capsys.readouterr()
         return code, said.out, said.err
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from invoke import Program
 
 import tasks
 from remote.control.cloud import costs, endpoint, identity, policy, reap
@@ -26,6 +25,7 @@ from remote.control.transport.connect import connect
 from tests import iam
 from tests.hub_server import tiny_model
 from tests.integration.boxes import make_key, mark_environment
+from tests.integration.typed import ended
 
 NOT_CALLED = {
     "iam:CreateServiceLinkedRole": "EC2 asks for it in the user's name, at the first spot request of an account",
@@ -164,11 +164,7 @@ def prepare(root, shared, other):
 
 def typed(*words, code=0):
     """One command, as typed, in this process."""
-    try:
-        Program(namespace=tasks.ns).run(["inv", *words])
-        left = 0
-    except SystemExit as leave:
-        left = leave.code or 0
+    left = ended(tasks.ns, *words)
     assert code is None or left == code, words
 
 

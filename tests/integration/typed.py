@@ -33,12 +33,17 @@ def typed(*words: str, project: Path | None = None, seconds: float | None = None
     return done
 
 
+def ended(commands: Collection, *words: str) -> int:
+    """Run it here; its exit code."""
+    try:
+        program.run(words, deepcopy(commands))  # Invoke takes the helps out of the tasks as it reads them
+    except (SystemExit, Exit) as leave:
+        return int(leave.code or 0)
+    return 0
+
+
 def in_process(capsys: Any, commands: Collection, line: str) -> tuple[int, str, str]:
     """Run it here; its exit code and both outputs."""
-    code = 0
-    try:
-        program.run(shlex.split(line), deepcopy(commands))  # Invoke takes the helps out of the tasks as it reads them
-    except (SystemExit, Exit) as leave:
-        code = int(leave.code or 0)
+    code = ended(commands, *shlex.split(line))
     told = capsys.readouterr()
     return code, told.out, told.err
