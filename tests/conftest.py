@@ -10,6 +10,7 @@ SSHD = shutil.which("sshd", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin
 
 os.environ.pop("WINDLASS_PROJECT", None)  # one that is exported is the developer's own
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background shells have it ignored, and that is inherited
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
 
 
 def pytest_collection_modifyitems(items):

@@ -79,7 +79,7 @@ def test_a_reboot_comes_back_with_the_same_key(entry):
     said = []
     again = boxes.reboot(entry, said.append)
     assert (again.id, again.launched_at) == (box.id, box.launched_at)
-    assert any(line.startswith("demo: ssh") for line in said)
+    assert said and all(line.startswith("demo: ") for line in said if line.endswith(" s"))
     boxes.stop(entry)
     with pytest.raises(BoxStopped, match="demo is stopped") as caught:
         boxes.reboot(entry)
@@ -90,7 +90,8 @@ def test_the_phases_are_told_and_kept(entry):
     said = []
     box = boxes.ready(entry, said.append, arm=lambda box: None)
     names = ["request", "running", "ssh", "host key", "arm"]
-    assert [line.split(" ", 1)[1].rsplit(" ", 2)[0] for line in said if line.endswith(" s") and line.startswith("demo: ")] == names
+    told = [line.split(" ", 1)[1].rsplit(" ", 2)[0] for line in said if line.endswith(" s") and line.startswith("demo: ")]
+    assert told == [name for name in names if name in told]  # those that took a moment alone, in their order
     kept = history.last("demo", "phases")
     assert (kept["action"], kept["id"], list(kept["seconds"])) == ("launch", box.id, sorted(names))
     assert all(seconds >= 0 for seconds in kept["seconds"].values())

@@ -286,15 +286,14 @@ def test_a_release_whose_environment_cannot_be_made_does_not_become_current(sshd
     assert whole(push.folder) == before and push(project / "first").was_current
 
 
-@pytest.mark.parametrize("way", ["paramiko", "openssh"])
-def test_typed(sshd, project, capsys, way):
+def test_typed(sshd, project, capsys):
     (project / "inventory.yaml").write_text(
         f"default_box: lab\nboxes:\n  lab:\n    provider: static\n    host: 127.0.0.1\n    port: {sshd.port}\n"
         f"    user: {sshd.address().user}\n    ssh_key: {sshd.key}\n    host_key: {' '.join(sshd.host_key_line.split()[:2])}\n"
-        f"    root: typed-{way}\npush: {{include: [extra/**]}}\nssh: {{transport: {way}}}\n"
+        f"    root: typed\npush: {{include: [extra/**]}}\n"
     )
     with sshd.transport() as box:
-        boxes.mark_environment(box, CODE / "remote/payload/requirements.txt", f"typed-{way}")
+        boxes.mark_environment(box, CODE / "remote/payload/requirements.txt", "typed")
     noise(project / "extra/a", 100)
 
     def inv(*words, code=0):

@@ -162,7 +162,7 @@ def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_l
         for strange in ({}, [], 7, {"title": "x", "done": "1", "total": 2}, {"title": None, "done": 1, "total": 2}):
             talk.hear({"progress": strange}, stack, "box demo")
         tell("pip install: 80 s")
-        talk.hear({"progress": {"title": "installing 72 packages", "done": 1000, "total": 1000}}, stack)
+        talk.hear({"progress": {"title": "installing 72 packages", "done": 1000, "total": 1000}}, stack, "box demo")
     begins = ("begins", "installing 72 packages", 1000)
     assert shown == [begins, 0, 500, "ends", begins, 1000, "ends"] and told == ["pip install: 80 s"]
 
