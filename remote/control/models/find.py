@@ -71,9 +71,6 @@ def address_of(host: str) -> Address:
     """
     scheme, mark, rest = host.partition("://") if "://" in host else ("", "", host)
     authority, slash, path = rest.partition("/")
-    if "@" in path:  # a password with a `/` in it: where it ends nobody can tell, so nothing of it is shown
-        what, why = "not an address of an Ollama: a `/` stands before its `@`", "in a password `/` is written %2F, and `@` %40"
-        raise OllamaError(what, why=why, remedy=_ADDRESS)
     sign_in, at, place = authority.rpartition("@")
     user, _, password = sign_in.partition(":")
     secrets.know(password or user, unquote(password))
@@ -81,6 +78,9 @@ def address_of(host: str) -> Address:
     try:
         url = _url(urlsplit(shown if mark else f"//{shown}"))
     except ValueError as error:
+        if "@" in path:  # it may be of a password with a `/` in it: where that ends nobody can tell, so nothing is shown
+            what, why = "not an address of an Ollama: a `/` stands before its `@`", "in a password `/` is written %2F, and `@` %40"
+            raise OllamaError(what, why=why, remedy=_ADDRESS) from None
         raise OllamaError(f"not an address of an Ollama: {shown}", why=str(error), remedy=_ADDRESS) from None
     return Address(url, (unquote(user), unquote(password)) if at else None)
 

@@ -31,9 +31,10 @@ def read(given: Any) -> Shape | None:
         return {"type": "json_object"}
     if not isinstance(given, dict):
         raise Refusal(400, f"invalid format: {str(given)[:80]!r}; expected \"json\" or a JSON schema")
-    if len(json.dumps(given)) > MAX_SCHEMA:
+    text = json.dumps(given, sort_keys=True)  # as Ollama hands it on: so the keys of an answer come by the alphabet
+    if len(text) > MAX_SCHEMA:
         raise Refusal(400, f"invalid format: the JSON schema has more than {MAX_SCHEMA:,} characters")
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": given}}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(text)}}
 
 
 async def check(runner: Runner, shape: Shape) -> None:
