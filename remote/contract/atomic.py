@@ -91,6 +91,24 @@ def create(path: Path, content: bytes, mode: int = 0o644) -> bool:
     return True
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove what writers of `writing` that were killed have left in a folder; those of living processes stay."""
+    for path in folder.glob(".*.partial"):
+        pid = path.name.split(".")[-3:-2]
+        if pid and pid[0].isdigit() and not _is_alive(int(pid[0])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or no number of a process: not ours to judge
+        return True
+    return True
+
+
 def _own_mark() -> str:
     """What no other writer has: several threads may write one file at once too."""
     return f"{os.getpid()}.{threading.get_native_id()}"

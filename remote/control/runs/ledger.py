@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from remote.contract import regular_files, untrusted_json
+from remote.contract import atomic, regular_files, untrusted_json
 from remote.contract.jobs import LATEST
 from remote.control.errors import ArtifactCorrupt, Busy, NotFound
 from remote.control.project import keep_private, runs_folder
@@ -96,6 +96,7 @@ class Ledger:
                     why=lock.read().strip(),
                     remedy=f"watch it with `./inv logs {self.run_id} -f`, or wait until it ends",
                 )
+            atomic.remove_abandoned(self.folder)
             lock.truncate(0)
             lock.write(f"{purpose} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since {time.ctime()}\n")
             lock.flush()
