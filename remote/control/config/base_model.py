@@ -11,6 +11,8 @@ from remote.control.errors import ConfigError, Finding
 
 _HUB = re.compile(r"(?:(?P<name>[\w./-]+)=)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _S3 = re.compile(r"(?:(?P<name>[\w./-]+)=)?s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)/(?P<prefix>[^\s?#]+?)/?")
+_PRETRAINED = "windlass/"
+"""How the names of base models begin that no hub has: a `pretrain` stage makes them on the box."""
 _EXPECTED = "`mistralai/Mistral-7B-v0.3`, that with `@REVISION`, or `NAME=s3://bucket/folder/`"
 
 
@@ -63,6 +65,8 @@ def after_launch(entry: Any) -> str:
 def _step(name: str, path: str | None, box: str, is_listed: bool) -> str:
     if is_listed:
         return f"base model {name}: `./inv box.setup {box}` brings it onto the box, once that runs and before the first run there"
+    if name.startswith(_PRETRAINED):
+        return f"base model {name} is made on the box by a `pretrain` stage: `./inv demo` makes it where it is missing"
     at = f"is expected at {path} on the box, and" if path else "is expected on the box, and"
     return (
         f"base model {name} {at} no `models:` of {box} lists it: `./inv box.setup {box} --model {name}` brings it, once the box runs; "

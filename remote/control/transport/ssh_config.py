@@ -130,7 +130,7 @@ def _run_ssh(options: tuple[str, ...], alias: str) -> dict[str, list[str]]:
     words = ["ssh", *options, "-G", "--", alias]
     done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=False)
     if done.returncode:
-        raise ValueError(" | ".join(done.stderr.decode(errors="replace").split("\n")).strip(" |") or f"ssh -G: exit code {done.returncode}")
+        raise ValueError(" | ".join(done.stderr.decode(errors="replace").splitlines()) or f"ssh -G: exit code {done.returncode}")
     found: dict[str, list[str]] = {}
     for line in done.stdout.decode(errors="surrogateescape").splitlines():
         key, _, value = line.partition(" ")

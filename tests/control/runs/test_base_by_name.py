@@ -1,5 +1,7 @@
 """`--base` by name, `box:~/…`, `box:windlass/…`; and what check, launch and run say of base models that nothing has brought yet."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from remote.control import launches
@@ -99,3 +101,8 @@ def test_a_launch_says_what_the_box_wants_before_its_first_run(inventory, box, s
     launches.show([intent], "bucket")
     assert step in capsys.readouterr().out and bool(intent.record()["then"]) == bool(step)
     assert step in base_model.after_launch(inventory.box(box))
+
+
+def test_a_base_that_a_stage_makes_is_not_looked_for_on_a_hub():
+    (step,) = base_model.steps([{"name": "windlass/tiny-mistral", "path": None}], SimpleNamespace(name="demo", models=[]))
+    assert "`./inv demo`" in step and "box.setup" not in step
