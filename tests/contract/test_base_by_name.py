@@ -41,7 +41,9 @@ def test_a_name_is_the_one_model_that_fits(root, folders, asked, found):
     path = box / base_models.place(asked)
     expected = box / "shared/models" / found if found else path
     assert base_models.found(path, box, None) == expected
-    assert base_models.found(box / "nowhere", box, {"base": {"name": asked}}) == (expected if found else box / "nowhere")
+    recipes = {"base": {"name": asked, "path": str(box / "nowhere")}}
+    assert base_models.found(box / "nowhere", box, recipes) == (expected if found else box / "nowhere")
+    assert base_models.found(box / "another", box, recipes) == box / "another", "what was asked for is never replaced"
 
 
 def test_a_path_goes_before_a_name(root, tmp_path):
