@@ -10,14 +10,14 @@ from pathlib import Path
 
 from remote.contract.jobs import JobSpec, JobState, Status
 from remote.control.jobs.cancel import cancel
-from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import OnText, each_line
 from remote.control.jobs.start import start
+from remote.control.logs.follow import OnText, follow
 from remote.control.transport.release import build_release, deploy
 from remote.control.transport.ssh import SshTransport
 from rope.contest import Contestant, Row, Terms, compete
 from rope.ground import Ground
 from tests.integration import boxes
+from tests.integration.boxes import each_line
 from tests.integration.links import Wire
 
 LINES, EARLY_LINES, PAUSE_SECONDS, POLL_SECONDS = 400, 100, 0.02, 0.5

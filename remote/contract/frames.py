@@ -1,14 +1,6 @@
-"""How a followed log travels: a line of JSON, then as many raw bytes as its `size` says. Binary safe, cut anywhere.
+"""Frames: a line of JSON, then as many raw bytes as its `size` says. Binary safe, cut anywhere.
 
-```
-{"file": "log", "offset": 4096, "size": 120}\\n<120 bytes>      a piece of a file
-{"hole": "log", "offset": 0, "until": 9, "wanted": false}\\n      bytes that do not come: dropped on the box, or not wanted
-{"restart": "log"}\\n                                          that file was replaced: begin it anew
-{"beat": true}\\n                                              nothing new, still here
-{"alert": "..."}\\n                                            the watchdog is alarmed, or the job's place in line: words
-{"state": {...}}\\n                                            the end: how the job stands
-{"error": {...}}\\n                                            the end: cannot be followed
-```
+`remote.contract.log_query` tells which frames there are.
 """
 
 import hashlib
@@ -19,7 +11,6 @@ from typing import Any
 from remote.contract import untrusted_json
 
 HEARTBEAT_SECONDS = 4.0
-PIECE_BYTES = 256 * 1024
 MARK_BYTES = 4096
 MAX_HEADER_BYTES = 1 << 20
 MAX_CONTENT_BYTES = 64 << 20

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from remote.contract import job_log
+from remote.contract.frames import mark, marked_bytes
 from remote.contract.line_search import LineSearch
+from remote.contract.log_query import LogQuery
 
 LEVELS = ("info", "warning", "error")
 READ_BYTES = 1024 * 1024
@@ -47,23 +49,23 @@ class Log(Protocol):
 
 
 class FolderLog:
-    """The log of a job, in the job's folder."""
+    """The log of a job, or another of its growing files, in the job's folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, name: str = job_log.NAME) -> None:
+        self._folder, self._name = folder, name
 
     def bounds(self) -> tuple[int, int]:
         """The offsets of the first byte that is there, and behind the last."""
-        parts = job_log.parts(self._folder)
+        parts = job_log.parts(self._folder, self._name)
         return parts[0].start, parts[-1].end
 
     def read(self, offset: int, size: int) -> tuple[int, bytes]:
         """At most `size` bytes from `offset` on, and the offset that they begin at."""
-        return job_log.read(self._folder, offset, size)
+        return job_log.read(self._folder, offset, size, self._name)
 
     def times(self) -> Iterable[tuple[int, float]]:
-        """When which byte was written."""
-        return job_log.times(self._folder)
+        """When which byte was written; known of the log alone."""
+        return job_log.times(self._folder) if self._name == job_log.NAME else ()
 
 
 class Moments:
@@ -171,7 +173,8 @@ class Scan:
 
     def __init__(self, log: Log, start: int, wanted: Filter, moments: Moments) -> None:
         self.next = start
-        self._log, self._wanted, self._moments = log, wanted, moments
+        self.moments = moments
+        self._log, self._wanted = log, wanted
         self._rest = bytearray()
         if not wanted.takes_all:  # whether a traceback is under way there
             for _, content in _runs_between(log, line_start(log, max(log.bounds()[0], start - LOOK_BACK_BYTES)), start):
@@ -184,8 +187,9 @@ class Scan:
             asked = self.next + len(self._rest)
             start, chunk = self._log.read(asked, READ_BYTES)
             if start > asked:
-                lost, self._rest, self.next = start - self.next, bytearray(), start
-                yield Piece(now or self._moments.of(start), start, dropped=lost)
+                yield from self.finish(now)
+                self.next = start
+                yield Piece(now or self.moments.of(start), start, dropped=start - asked)
             if chunk:
                 yield from self._take(chunk, now)
             elif self.next + len(self._rest) >= self._log.bounds()[1]:
@@ -200,7 +204,7 @@ class Scan:
         start, last, self._rest = self.next, bytes(self._rest), bytearray()
         self.next += len(last)
         if content := self._wanted.of(last):
-            yield Piece(now or self._moments.of(start), self.next, content)
+            yield Piece(now or self.moments.of(start), self.next, content)
 
     def _take(self, chunk: bytes, now: float | None) -> Iterator[Piece]:
         end = chunk.rfind(b"\n") + 1
@@ -210,19 +214,41 @@ class Scan:
         end = end or len(chunk)
         whole, self._rest = bytes(self._rest) + chunk[:end], bytearray(chunk[end:])
         for start, lines in self._runs(whole, now):
-            at = now or self._moments.of(start)
+            at = now or self.moments.of(start)
             self.next = start + len(lines)
             yield Piece(at, self.next, self._wanted.of(lines))
 
     def _runs(self, whole: bytes, now: float | None) -> Iterator[tuple[int, bytes]]:
         """Its lines with the offset of the first, cut where another moment begins."""
         base, done = self.next, 0
-        for change in self._moments.changes(base, base + len(whole)) if now is None else ():
+        for change in self.moments.changes(base, base + len(whole)) if now is None else ():
             end = whole.find(b"\n", max(done, change - base - 1)) + 1
             if done < end < len(whole):
                 yield base + done, whole[done:end]
                 done = end
         yield base + done, whole[done:]
+
+
+def scan_of(log: Log, query: LogQuery, now: float, start: int | None = None) -> Scan:
+    """Reads what a query wants of a log, at the moment `now` of the clock that wrote it; or on from `start`, where an
+    earlier answer broke off."""
+    wanted, moments = Filter(query.grep, query.level), Moments(log.times())
+    if start is None:
+        since = None if query.ago is None else now - query.ago
+        start = start_of(log, moments, wanted, since, query.tail)
+    return Scan(log, start, wanted, moments)
+
+
+def continues(log: Log, offset: int, known: str) -> bool:
+    """Whether `log` is the one whose bytes before `offset` have the mark `known`; so it seems where they are gone."""
+    begin, end = log.bounds()
+    count = marked_bytes(known) if known else 0
+    if count < 0 or offset > end:
+        return False
+    runs = _runs_between(log, max(0, offset - count), offset)
+    if offset - count < begin or not known:
+        return True
+    return mark(offset, b"".join(content for _, content in runs)) == known
 
 
 def start_of(log: Log, moments: Moments, wanted: Filter, since: float | None, tail: int | None) -> int:

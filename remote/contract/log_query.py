@@ -1,17 +1,20 @@
-"""What is asked of the logs of a box, and how they travel: frames of `remote.contract.frames`.
+"""What is asked of the logs of a box, and how the answer travels: frames of `remote.contract.frames`.
 
 ```
 {"now": 1.5, "jobs": [{"job", "run", "stage", "status", "next"}]}     first, and again when another job joins
 {"job": "...", "at": 1.5, "next": 120, "size": 20}\\n<20 bytes>        whole lines, written at `at`; go on from byte `next`
 {"job": "...", "at": 1.5, "next": 900, "dropped": 780}                so many bytes are not there any more
-{"job": "...", "at": 1.5, "partial": true, "size": 9}\\n<9 bytes>      the line that has no end yet, as it stands; `next` does not move
-{"event": {...}, "seen": {...}}                                       an `Event` of the box's timeline, or of its watchdog's log; of which
-                                                                      file, and where to go on there
-{"live": true}                                                        what there was is told; from here on it is told as it comes
-{"ended": "...", "status": "FAILED", "what": "...", "why": "..."}     all of that job is told
+{"job": "...", "at": 1.5, "partial": true, "size": 9}\\n<9 bytes>      the line without an end yet, as it stands
+{"job": "...", "next": 88, "file": "metrics", "size": 88}\\n<…>        lines of the job's measurements
+{"restart": "...", "file": "log"}                                     that file is another one now: it follows from its beginning
+{"event": {...}, "seen": {...}}                                       an `Event` of the box's timeline, or of its watchdog's log;
+                                                                      of which file, and where to go on there
+{"waiting": "...", "place": 1, "why": "..."}                          the job's place in line for the GPU has changed; 0: its turn
+{"live": true}                                                        what there was is sent; from here on as it comes
+{"ended": "...", "state": {...}}                                      all of that job is sent, and this is its state
 {"beat": true}                                                        nothing new, still here
 {"end": true}                                                         that was all
-{"error": {...}}                                                      it cannot be told
+{"error": {...}}                                                      it cannot be answered
 ```
 """
 
@@ -21,16 +24,24 @@ from dataclasses import asdict, dataclass, field
 
 from remote.contract import untrusted_json
 
+LOG, METRICS = "log", "metrics"
+"""The files of a job that are sent."""
+
 
 @dataclass(frozen=True)
-class Question:
+class LogQuery:
     """Which lines are wanted, of which jobs.
 
-    `jobs` are ids; without any the box takes those under way, or else its newest; `stage` narrows that. `ago`: written in the last so
-    many seconds by the box's own clock; `tail`: at most so many of the last lines of each job; `grep`: a regular expression that a line
-    must hold; `level`: of that weight at least; `raw`: bytes as they are, and nothing of the box beside them. `follow`: go on until the
-    jobs have ended; where the box chose them, also with those that start later. `resume` and `seen` are where an earlier answer broke off,
-    `away` seconds ago: a job that the box chooses is told too where it has ended since.
+    `jobs` are ids; without any the box takes those under way, or else its newest; `stage` narrows
+    that. `ago`: written in the last so many seconds by the box's clock; `tail`: at most so many of
+    the last lines of each job; `grep`: a regular expression that a line must match; `level`: of
+    that level at least; `raw`: bytes as they are, and no events of the box; `metrics`: the jobs'
+    measurements too. `follow`: go on until the jobs have ended; where the box chose them, also with
+    those that start later.
+
+    `resume` (job, file, offset) and `seen` are where an earlier answer broke off, `away` seconds
+    ago: a job that the box chooses is sent too where it has ended since. `marks`: of one job that
+    is copied, what the copy has before these offsets (see `remote.contract.frames.mark`).
     """
 
     jobs: list[str] = field(default_factory=list)
@@ -41,23 +52,30 @@ class Question:
     level: str = "info"
     raw: bool = False
     follow: bool = False
-    resume: dict[str, int] = field(default_factory=dict)
+    metrics: bool = False
+    resume: dict[str, dict[str, int]] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
     seen: dict[str, list[int]] = field(default_factory=dict)
     away: float = 0.0
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every line is wanted."""
+        return self.ago is None and self.tail is None and not self.grep and self.level == "info"
+
     def to_json(self) -> str:
-        """The question as one JSON object."""
+        """The query as one JSON object."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Question":
-        """Read a question; raises ValueError or TypeError when it is none."""
+    def from_json(cls, text: str) -> "LogQuery":
+        """Read a query; raises ValueError or TypeError when it is none."""
         return cls(**untrusted_json.loads_object(text))
 
 
 @dataclass(frozen=True)
 class JobFacts:
-    """A job that will be told: its id, its run (empty where it has none), its stage's label, how it stands, and from which byte on."""
+    """A job that will be sent: its id, its run (empty where it has none), its stage's label, how it stands, and from which byte on."""
 
     job: str
     run: str = ""

@@ -12,7 +12,7 @@ from remote.contract import untrusted_json
 from remote.contract.evidence import Evidence
 from remote.contract.frames import MAX_HEADER_BYTES, FrameReader, encode
 from remote.contract.jobs import Artifact, JobSpec, JobState, Status
-from remote.contract.log_query import Question
+from remote.contract.log_query import LogQuery
 from remote.contract.spill import Kept, Manifest
 
 SHA = "a" * 64
@@ -163,6 +163,6 @@ def test_a_header_without_an_end_is_bounded_however_slowly_it_comes():
 @given(st.text(max_size=60))
 def test_a_question_or_a_refusal(text):
     try:
-        Question.from_json(text)
+        LogQuery.from_json(text)
     except (ValueError, TypeError):
         return

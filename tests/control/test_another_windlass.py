@@ -16,15 +16,17 @@ from remote.contract.events import Metric
 from remote.contract.evidence import Evidence
 from remote.contract.frames import encode
 from remote.contract.jobs import Artifact, Cause, JobState, Status
-from remote.contract.log_query import Question
+from remote.contract.log_query import LogQuery
 from remote.contract.telemetry import Gpu, Sample
 from remote.contract.timeline import Event
 from remote.control import console, json_text
 from remote.control.cloud.box import Box
 from remote.control.errors import BoxUnreachable, PreflightFailed, WindlassError
-from remote.control.jobs import follow, state, table
-from remote.control.logs.asking import Asking, Listener
+from remote.control.jobs import state, table
+from remote.control.logs import follow
+from remote.control.logs.client import LogClient
 from remote.control.logs.printing import Printer
+from remote.control.logs.record import LogSink
 from remote.control.telemetry import account, find, screen, show
 from remote.control.telemetry.find import Found
 from remote.control.telemetry.live import View, Watcher
@@ -49,7 +51,9 @@ LOGS = [
     {"job": "haul-1-train-01234567", "at": NOW, "next": 6}, {"job": "haul-1-train-01234567", "at": NOW, "next": 9, "dropped": 3},
     {"event": vars(Event(NOW, "kernel", "error", "Xid")), "seen": {"timeline.jsonl": [1, 2]}}, {"live": True},
     {"job": "haul-1-train-01234567", "at": NOW, "partial": True},
-    {"ended": "haul-1-train-01234567", "status": "FAILED", "what": "what", "why": "why"}, {"end": True},
+    {"job": "haul-1-train-01234567", "at": 0.0, "next": 6, "file": "metrics"}, {"restart": "haul-1-train-01234567", "file": "log"},
+    {"waiting": "haul-1-train-01234567", "place": 1, "why": "another"},
+    {"ended": "haul-1-train-01234567", "state": TOLD_STATE}, {"end": True},
 ]  # fmt: skip
 
 JUNK = st.one_of(
@@ -192,7 +196,7 @@ def test_ps(told):
         require_tame(job.run_id, job.state.job_id)
 
 
-class Paper(Listener):
+class Paper(LogSink):
     def __init__(self):
         self.printer = Printer("lines", 1)
         self.printer._is_terminal, self.texts = True, []
@@ -200,9 +204,9 @@ class Paper(Listener):
     def introduce(self, job):
         self.printer.introduce("gpu", job.stage, job.run or job.job)
 
-    def tell(self, told):
-        self.texts.append("".join(self.printer._text(told)))
-        json.loads(self.printer._objects(told).splitlines()[0])
+    def take(self, record):
+        self.texts.append("".join(self.printer._text(record)))
+        json.loads(self.printer._objects(record).splitlines()[0])
 
 
 @settings(max_examples=150, deadline=None)
@@ -211,19 +215,23 @@ def test_logs(frames, content):
     frames = [frame if isinstance(frame, dict) else {"beat": True} for frame in frames]
     sent = b"".join(encode(frame, content if "job" in frame and "dropped" not in frame else b"") for frame in frames)
     paper = Paper()
-    asking = Asking("gpu", "windlass", lambda: Saying(sent), Question([]), paper)
-    in_people_s_words(lambda: once(asking))
+    client = LogClient("gpu", "windlass", lambda: Saying(sent), LogQuery([]), paper)
+    in_people_s_words(lambda: once(client))
     require_tame(re.sub(r"\x1b\[[0-9;]*m", "", "".join(paper.texts)))
 
 
-def once(asking):
+def once(client):
     with contextlib.suppress(BoxUnreachable):  # asked again, and again
-        asking._attempt()
+        client._attempt()
 
 
 @settings(max_examples=60, deadline=None)
-@given(frame=mangled({"state": TOLD_STATE}) | mangled({"error": {"cause": "lost", "what": "w", "why": "y", "remedy": "r"}}))
+@given(
+    frame=mangled({"ended": "haul-1-train-01234567", "state": TOLD_STATE})
+    | mangled({"error": {"cause": "lost", "what": "w", "why": "y", "remedy": "r"}})
+)
 def test_a_job_that_is_followed(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    words = (lambda: Saying(encode(frame)), "windlass", "job", folder / "logs" / "a.log", folder / "metrics" / "a.jsonl", None, print)
+    sent = encode(LOGS[0]) + encode(frame)
+    words = (lambda: Saying(sent), "windlass", "job", folder / "logs" / "a.log", folder / "metrics" / "a.jsonl", None, print)
     in_people_s_words(lambda: follow.follow(*words, patience_seconds=-1.0))

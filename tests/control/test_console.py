@@ -10,7 +10,8 @@ from rich.text import Text
 
 from remote.control import console
 from remote.control.commands.verb import verb
-from remote.control.logs.printing import print_lines
+from remote.control.logs.printing import Printer
+from remote.control.logs.record import LogRecord
 from remote.control.printable import folded
 from remote.control.project import CODE
 
@@ -127,7 +128,7 @@ def test_nothing_harmful_passes_through_a_pipe_either(capsys, way):
         "title": lambda: console.print_table(HARM, ("box",), [["x"]]),
         "column": lambda: console.print_table("", (HARM,), [["x"]]),
         "progress": lambda: lines(HARM),
-        "log": lambda: print_lines(HARM),
+        "log": lambda: Printer("lines", 1).print(LogRecord(1.0, "gpu", content=HARM.encode(errors="replace"))),
         "json": lambda: (console.print_json({HARM: HARM}), console.print_json_line([HARM])),
     }
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -319,3 +319,13 @@ def _me() -> str:
     import getpass
 
     return getpass.getuser()
+
+
+def each_line(on_line: Callable[[str], object]) -> Callable[[str], None]:
+    """Takes whole lines, as many as came at once, and gives them one by one."""
+
+    def on_text(text: str) -> None:
+        for line in text.split("\n"):
+            on_line(line)
+
+    return on_text

@@ -17,14 +17,13 @@ from remote.contract import digest
 from remote.contract.jobs import Artifact, Cause, Status
 from remote.contract.paths import BoxPaths
 from remote.control.errors import JobFailed
-from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import each_line
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
+from remote.control.logs.follow import follow
 from remote.control.transport.pull import pull
 from remote.control.transport.release import build_release, deploy
 from tests.integration import boxes
-from tests.integration.boxes import await_true, spec
+from tests.integration.boxes import await_true, each_line, spec
 
 ROOT, PAGE = "windlass", 4096
 EVERY = bool(os.environ.get("WINDLASS_ROOMS"))

@@ -14,10 +14,10 @@ import pytest
 from remote.contract import digest, job_log
 from remote.contract.jobs import Status
 from remote.contract.paths import BoxPaths
-from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import each_line, holes
 from remote.control.jobs.start import start
-from tests.integration.boxes import SSHD, code_tree, deploy_stages, spec, with_small_parts, write_stage
+from remote.control.logs.follow import follow
+from remote.control.logs.mirror import holes
+from tests.integration.boxes import SSHD, code_tree, deploy_stages, each_line, spec, with_small_parts, write_stage
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="needs sshd: apt-get install openssh-server")]
 ROOT = "windlass"

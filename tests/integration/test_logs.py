@@ -22,8 +22,9 @@ from remote.control.errors import BoxStopped
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.state import read_state
-from remote.control.logs import kept
-from remote.control.logs.kept import FileLog, Kept
+from remote.control.logs import archive
+from remote.control.logs.archive import ArchivedLog
+from remote.control.logs.mirror import FileLog
 from remote.control.logs.printing import Printer
 from remote.payload import process
 from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, running_sshd, spec
@@ -253,8 +254,8 @@ def test_a_box_that_goes_while_it_is_followed_is_told_on_from_what_it_left(lab, 
     me = {"pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()), "boot_id": process.boot_id(), "ended_at": 0.0}
     atomic.write_json(paths.state, json.loads(paths.state.read_text()) | me)
     (tmp_path / "left").write_bytes(b"a\nb\nc\nd")
-    left = Kept("gone-ee-train-0123abcd", FileLog(tmp_path / "left"), "s3://bucket/", "gone-ee", "train", JobState("j", "train"))
-    is_gone, running, tell = threading.Event(), boxes.running, Printer.tell
+    left = ArchivedLog("gone-ee-train-0123abcd", FileLog(tmp_path / "left"), "s3://bucket/", "gone-ee", "train", JobState("j", "train"))
+    is_gone, running, tell = threading.Event(), boxes.running, Printer.print
 
     def until_gone(entry):
         if is_gone.is_set():
@@ -269,8 +270,8 @@ def test_a_box_that_goes_while_it_is_followed_is_told_on_from_what_it_left(lab, 
 
     monkeypatch.setenv("WINDLASS_PROJECT", str(lab.project))
     monkeypatch.setattr(boxes, "running", until_gone)
-    monkeypatch.setattr(kept, "of_box", lambda inventory, box, job_id: left)
-    monkeypatch.setattr(Printer, "tell", told)
+    monkeypatch.setattr(archive, "of_box", lambda inventory, box, job_id: left)
+    monkeypatch.setattr(Printer, "print", told)
     code, out, said = in_process(capsys, tasks.ns, "logs gone-ee -f --grep ^.$")
     assert (code, out) == (0, "a\nb\nc\nd\n") and "left in s3://bucket/" in said and "train of gone-ee is LOST" in said
 

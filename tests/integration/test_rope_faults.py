@@ -23,15 +23,14 @@ import pytest
 from remote.contract import digest
 from remote.contract.jobs import Artifact, Status
 from remote.control.jobs.cancel import cancel
-from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import each_line
 from remote.control.jobs.start import start
+from remote.control.logs.follow import follow
 from remote.control.project import CODE
 from remote.control.transport.persist import persistently
 from remote.control.transport.pull import pull
 from remote.control.transport.release import Release, build_release, deploy
 from tests.integration import boxes, links
-from tests.integration.boxes import Sshd, await_true, children, marked, spec
+from tests.integration.boxes import Sshd, await_true, children, each_line, marked, spec
 
 pytestmark = [
     pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"), pytest.mark.timeout(180),
@@ -411,7 +410,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from remote.contract.jobs import Artifact
-from remote.control.jobs.follow import follow
+from remote.control.logs.follow import follow
 from remote.control.transport.pull import pull
 from remote.control.transport.release import build_release, deploy
 from remote.control.transport.connection import Address

@@ -14,16 +14,15 @@ import pytest
 from remote.contract.jobs import Artifact, Status
 from remote.control.errors import BoxUnreachable, HostKeyMismatch, LoginRefused
 from remote.control.jobs.cancel import cancel
-from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import each_line
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
+from remote.control.logs.follow import follow
 from remote.control.project import CODE
 from remote.control.transport.pull import pull
 from remote.control.transport.release import build_release, deploy
 from remote.control.transport.ssh import SshTransport
 from tests.integration import boxes
-from tests.integration.boxes import await_true, is_running, make_key, spec
+from tests.integration.boxes import await_true, each_line, is_running, make_key, spec
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
 ROOT = "windlass"
@@ -266,7 +265,7 @@ def test_the_log_is_exact_though_the_laptop_is_killed(sshd, digest, tmp_path):
 import sys
 sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
-from remote.control.jobs.follow import follow
+from remote.control.logs.follow import follow
 from remote.control.transport.connection import Address
 from remote.control.transport.ssh import SshTransport
 address = Address("demo", "i", "127.0.0.1", {sshd.port}, {sshd.address().user!r}, Path({str(sshd.key)!r}), "i")

@@ -25,6 +25,6 @@ def logs(
     level: str = "info", json: bool = False, raw: bool = False,
 ) -> None:  # fmt: skip
     """Shows logs of runs and boxes, live or gone, by time (UTC), with what happened to the box: kernel, GPU, watchdog, spot."""
-    from remote.control.logs import show, wanted
+    from remote.control.logs import options, show
 
-    show.show(names, wanted.question(stage, follow, since, tail, grep, level, raw), wanted.mode(json, raw))
+    show.show(names, options.query(stage, follow, since, tail, grep, level, raw), options.mode(json, raw))

@@ -1,26 +1,19 @@
 """A job by a word, for any laptop with the inventory: its own ledger is asked first, then the boxes; and coming back to it live."""
 
-import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remote.contract.jobs import JobState
-from remote.control.errors import BoxUnreachable, LoginRefused, NotFound
+from remote.control.errors import NotFound
 from remote.control.jobs.state import BoxJob
-from remote.control.logs.asking import FIRST_SECONDS
 from remote.control.runs.ledger import is_called
-from remote.control.transport.persist import FIRST_PAUSE_SECONDS
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.config.inventory import Inventory
-    from remote.control.transport.base import Transport
 
-_TAIL_BYTES = 64 * 1024
+_TAIL_LINES = 2000
 _TOLD = ("running", "unknown")
 """A box in another state is asked nothing, and that says why it tells of no job."""
 
@@ -61,40 +54,11 @@ def find(word: str, surely: bool = False, verb: str = "attach") -> Target:
 
 def attach(word: str) -> JobState:
     """Show a job live, from the last lines of its log on, until it ends; Ctrl-C leaves it running. Returns how it stands then."""
-    from remote.control.jobs.display import watch
-    from remote.control.transport.connect import connect
+    from remote.control.logs import show
 
     target = find(word)
-    firsts = [_reached(target.box)]
     hint = f"the job goes on; come back with `./inv attach {target.name}`, or end it with `./inv cancel {target.name}`"
-    with ExitStack() as closing:
-        # As a run's folder looks: what is said of a lost connection names the run by it.
-        folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="windlass-"))) / target.name
-        log, metrics = folder / "logs" / f"{target.title}.log", folder / "metrics" / f"{target.title}.jsonl"
-        return watch(
-            lambda: firsts.pop() if firsts else connect(target.box), target.box.root, target.job_id, log, metrics, title=target.title,
-            on_interrupt=hint, show_log=True, tail_bytes=_TAIL_BYTES,
-        )  # fmt: skip
-
-
-def _reached(box: "Box") -> "Transport":
-    """A connection that stands. A box that was never reached is tried for a moment only: it may be down."""
-    from remote.control.transport.connect import connect
-    from remote.control.transport.payload import QUERY_SECONDS
-
-    deadline = time.monotonic() + FIRST_SECONDS
-    while True:
-        transport = connect(box)
-        try:
-            transport.exec("true", timeout=QUERY_SECONDS)
-            return transport
-        except LoginRefused:
-            raise
-        except BoxUnreachable:
-            transport.close()
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(FIRST_PAUSE_SECONDS)
+    return show.attach(target.box, target.job_id, target.title, _TAIL_LINES, hint)
 
 
 def _of_ledger(inventory: "Inventory", word: str, verb: str) -> Target | None:

@@ -1,4 +1,4 @@
-"""A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere. On standard error, but for the job's log."""
+"""A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere."""
 
 import math
 import os
@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from remote.contract.events import Metric
 from remote.contract.jobs import JobState
 from remote.control.console import console, ended_well, say
-from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import read_texts
-from remote.control.logs.printing import print_lines
+from remote.control.logs.follow import follow
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
@@ -39,31 +37,18 @@ class Display(Protocol):
 
 
 def watch(
-    open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path,
-    title: str, on_interrupt: str, show_log: bool = False, wait: bool = True, tail_bytes: int = 0,
+    open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path, title: str, on_interrupt: str,
 ) -> JobState:  # fmt: skip
-    """Follow a job with progress, loss, tokens/s and ETA; `show_log` prints the log's new lines too, of one that is all new
-    about the last `tail_bytes`. Returns how it ended.
+    """Follow a job with progress, loss, tokens/s and ETA, its files copied to `log` and `metrics`. Returns how it ended.
 
     Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
     """
     with ended_well(), display_for(title) as display:
-        on_log = print_lines if show_log else None
         try:
-            return follow(open_transport, box_root, job_id, log, metrics, on_log, display.metric, wait, display.line, tail_bytes=tail_bytes)
+            return follow(open_transport, box_root, job_id, log, metrics, None, display.metric, notice=display.line)
         except KeyboardInterrupt:
             display.line(on_interrupt)
             raise
-
-
-def print_log(path: Path, offset: int = 0) -> int:
-    """Print the whole lines of a local log from a byte on, on standard output; returns the byte behind them. An unfinished last line
-    is left to `watch`."""
-    if path.exists():
-        for end, text in read_texts(path, offset):
-            offset = end
-            print_lines(text)
-    return offset
 
 
 def display_for(title: str) -> Display:

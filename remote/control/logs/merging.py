@@ -6,21 +6,21 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from remote.control.logs.told import Told
+from remote.control.logs.record import LogRecord
 
 LIVE_SECONDS = 0.3
 """So long a line waits for older ones of other boxes while they are followed."""
 BACKLOG_SECONDS = 5.0
-"""And so long while another box has not told yet what it has."""
+"""And so long while another box has not sent yet what it has."""
 HELD_BYTES = 8 * 1024 * 1024
 """What one stream may be ahead: then it is not read on, and its box waits."""
 _OVERHEAD_BYTES = 512
-"""What is told takes up so much beside its content: a million empty lines are not nothing."""
+"""A record takes up so much beside its content: a million empty lines are not nothing."""
 
 
 @dataclass
-class _Lane:
-    waiting: "deque[tuple[float, float, Told]]" = field(default_factory=deque)
+class _Stream:
+    waiting: "deque[tuple[float, float, LogRecord]]" = field(default_factory=deque)
     newest: float = 0.0
     held: int = 0
     is_live: bool = False
@@ -28,69 +28,69 @@ class _Lane:
 
 
 class Merging:
-    """Takes what the streams tell, from their threads; iterate for all of it, until every stream has ended."""
+    """Takes records of several streams, from their threads; iterate for all of them, until every stream has ended."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._lanes = {name: _Lane() for name in names}
+        self._streams = {name: _Stream() for name in names}
         self._changed = threading.Condition()
 
     @property
     def names(self) -> list[str]:
         """The streams."""
-        return list(self._lanes)
+        return list(self._streams)
 
-    def put(self, name: str, told: Told) -> None:
-        """Take something; waits while that stream is far ahead."""
-        lane = self._lanes[name]
+    def put(self, name: str, record: LogRecord) -> None:
+        """Take a record; waits while that stream is far ahead."""
+        stream = self._streams[name]
         with self._changed:
-            while lane.held > HELD_BYTES:
+            while stream.held > HELD_BYTES:
                 self._changed.wait()
-            lane.newest = max(lane.newest, told.at)  # a clock that is set back holds up nobody
-            lane.waiting.append((lane.newest, time.monotonic(), told))
-            lane.held += len(told.content) + _OVERHEAD_BYTES
+            stream.newest = max(stream.newest, record.at)  # a clock that is set back holds up nobody
+            stream.waiting.append((stream.newest, time.monotonic(), record))
+            stream.held += len(record.content) + _OVERHEAD_BYTES
             self._changed.notify_all()
 
     def live(self, name: str) -> None:
-        """From here on that stream tells what happens as it happens."""
+        """From here on that stream sends what happens as it happens."""
         with self._changed:
-            self._lanes[name].is_live = True
+            self._streams[name].is_live = True
             self._changed.notify_all()
 
     def end(self, name: str) -> None:
-        """That stream has told all."""
+        """That stream has ended."""
         with self._changed:
-            self._lanes[name].has_ended = True
+            self._streams[name].has_ended = True
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[Told]:
+    def __iter__(self) -> Iterator[LogRecord]:
         while True:
             with self._changed:
-                told = self._next()
-                while told is None:
-                    if all(lane.has_ended and not lane.waiting for lane in self._lanes.values()):
+                record = self._next()
+                while record is None:
+                    if all(stream.has_ended and not stream.waiting for stream in self._streams.values()):
                         return
                     self._changed.wait(self._patience())
-                    told = self._next()
-            yield told
+                    record = self._next()
+            yield record
 
-    def _next(self) -> Told | None:
-        lanes = [lane for lane in self._lanes.values() if lane.waiting]
-        if not lanes:
+    def _next(self) -> LogRecord | None:
+        streams = [stream for stream in self._streams.values() if stream.waiting]
+        if not streams:
             return None
-        first = min(lanes, key=lambda lane: lane.waiting[0][0])
+        first = min(streams, key=lambda stream: stream.waiting[0][0])
         if self._left(first) > 0:
             return None
-        _, _, told = first.waiting.popleft()
-        first.held -= len(told.content) + _OVERHEAD_BYTES
+        _, _, record = first.waiting.popleft()
+        first.held -= len(record.content) + _OVERHEAD_BYTES
         self._changed.notify_all()
-        return told
+        return record
 
-    def _left(self, first: _Lane) -> float:
-        """For how many seconds the first of a lane has yet to wait for older ones of others."""
+    def _left(self, first: _Stream) -> float:
+        """For how many seconds the first of a stream has yet to wait for older ones of others."""
         waited = time.monotonic() - first.waiting[0][1]
-        silent = [lane for lane in self._lanes.values() if not lane.waiting and not lane.has_ended]
-        return max((LIVE_SECONDS if lane.is_live else BACKLOG_SECONDS) - waited for lane in silent) if silent else 0.0
+        silent = [stream for stream in self._streams.values() if not stream.waiting and not stream.has_ended]
+        return max((LIVE_SECONDS if stream.is_live else BACKLOG_SECONDS) - waited for stream in silent) if silent else 0.0
 
     def _patience(self) -> float | None:
-        lanes = [lane for lane in self._lanes.values() if lane.waiting]
-        return max(0.001, self._left(min(lanes, key=lambda lane: lane.waiting[0][0]))) if lanes else None
+        streams = [stream for stream in self._streams.values() if stream.waiting]
+        return max(0.001, self._left(min(streams, key=lambda stream: stream.waiting[0][0]))) if streams else None

@@ -5,9 +5,9 @@ import shutil
 import sys
 
 from remote.contract.log_lines import Levels
+from remote.contract.log_query import LOG, METRICS
 from remote.control import console, json_text, moments
-from remote.control.jobs.mirror import last_state
-from remote.control.logs.told import LOG, Told
+from remote.control.logs.record import LogRecord
 from remote.control.printable import coloured, counted, plain
 from remote.control.secrets import mask
 
@@ -27,17 +27,12 @@ def fit_for_terminal(line: str) -> str:
     return coloured(line)
 
 
-def print_lines(text: str) -> None:
-    """Print lines of a log that came at once, and bring them out at once: none waits for the next."""
-    sys.stdout.write("\n".join([*map(fit_for_terminal, text.split("\n")), ""]) if sys.stdout.isatty() else f"{plain(text)}\n")
-    sys.stdout.flush()
-
-
 class Printer:
-    """Prints what is told: `mode` is lines, json or raw. `boxes` are several where there is more than one."""
+    """Prints records: `mode` is lines, json or raw. `boxes` are several where there is more than one;
+    `shows_partial`: whether a terminal shows lines that have no end yet."""
 
-    def __init__(self, mode: str, boxes: int) -> None:
-        self._mode, self._boxes = mode, boxes
+    def __init__(self, mode: str, boxes: int, shows_partial: bool = True) -> None:
+        self._mode, self._boxes, self._shows_partial = mode, boxes, shows_partial
         self._is_terminal = sys.stdout.isatty() and mode == "lines"
         self._is_coloured = self._is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         self._mask = mask()
@@ -48,22 +43,24 @@ class Printer:
         self._is_overwritten = self._has_told_zone = False
 
     def introduce(self, box: str, stage: str, run: str) -> None:
-        """Another job will be told: its lines may need a name. `run`, or the job's own id where it has none."""
+        """Records of another job follow: its lines may need a name. `run`, or the job's own id where it has none."""
         self._jobs.setdefault(box, set()).add((stage, run))
 
-    def tell(self, told: Told) -> None:
+    def print(self, record: LogRecord) -> None:
         """Print it."""
-        if told.is_partial:
-            self._show_partial(told)
+        if record.is_partial:
+            self._show_partial(record)
+            return
+        if record.source == METRICS or (self._mode == "raw" and not record.content):
             return
         self._take_back_partial()
         if self._mode == "raw":
-            sys.stdout.buffer.write(self._mask.content(told.content))
+            sys.stdout.buffer.write(self._mask.content(record.content))
             sys.stdout.buffer.flush()
         elif self._mode == "json":
-            sys.stdout.write(self._objects(told))
+            sys.stdout.write(self._objects(record))
         else:
-            sys.stdout.write(self._text(told))
+            sys.stdout.write(self._text(record))
         sys.stdout.flush()
 
     def finish(self) -> None:
@@ -71,53 +68,50 @@ class Printer:
         self._take_back_partial()
         sys.stdout.flush()
 
-    def _text(self, told: Told) -> str:
-        name = self._name(told)
-        if told.source == LOG and not name and not self._is_terminal and b"\r" not in told.content:
-            text = plain(self._mask.text(told.content.decode(errors="replace")))
-            return text if text.endswith("\n") else f"{text}\n"
-        prefix = self._prefix(told, name)
-        return "".join(f"{prefix}{self._event(told, line)}\n" for line in self._lines(told))
+    def _text(self, record: LogRecord) -> str:
+        name = self._name(record)
+        if record.source == LOG and not name and not self._is_terminal:
+            return f"{plain(record.text(self._mask))}\n"  # many lines at once: a fast log brings a million in a second
+        prefix = self._prefix(record, name)
+        return "".join(f"{prefix}{self._event(record, line)}\n" for line in self._lines(record))
 
-    def _lines(self, told: Told) -> list[str]:
-        content = told.content.removesuffix(b"\n")
-        content = b"\n".join(last_state(line) for line in content.split(b"\n")) if b"\r" in content else content
-        lines = self._mask.text(content.decode(errors="replace")).split("\n")
+    def _lines(self, record: LogRecord) -> list[str]:
+        lines = record.text(self._mask).split("\n")
         if self._mode == "json":
             return lines
         return [fit_for_terminal(line) for line in lines] if self._is_terminal else [plain(line) for line in lines]
 
-    def _objects(self, told: Told) -> str:
-        facts = {"time": told.at, "box": told.box, "run": told.run, "job": told.job, "stage": told.stage, "source": told.source}
+    def _objects(self, record: LogRecord) -> str:
+        facts = {"time": record.at, "box": record.box, "run": record.run, "job": record.job, "stage": record.stage, "source": record.source}
         head = json_text.line(facts)[:-1]  # the same for all these lines: they may be many
-        levels = self._levels.setdefault(f"{told.box} {told.job}", Levels())
-        is_log = told.source == LOG
+        levels = self._levels.setdefault(f"{record.box} {record.job}", Levels())
+        is_log = record.source == LOG
         return "".join(
-            f'{head}, "level": {json_text.text(levels.of(line) if is_log else told.level)}, "text": {json_text.text(line)}}}\n'
-            for line in self._lines(told)
+            f'{head}, "level": {json_text.text(levels.of(line) if is_log else record.level)}, "text": {json_text.text(line)}}}\n'
+            for line in self._lines(record)
         )
 
-    def _name(self, told: Told) -> str:
-        jobs = self._jobs.get(told.box, set())
-        parts = [told.box] if self._boxes > 1 else []
-        if told.stage and len({stage for stage, _ in jobs}) > 1:
-            parts.append(told.stage)
-        if told.stage and sum(stage == told.stage for stage, _ in jobs) > 1:
-            parts.append((told.run or told.job)[-_END_OF_RUN:])
+    def _name(self, record: LogRecord) -> str:
+        jobs = self._jobs.get(record.box, set())
+        parts = [record.box] if self._boxes > 1 else []
+        if record.stage and len({stage for stage, _ in jobs}) > 1:
+            parts.append(record.stage)
+        if record.stage and sum(stage == record.stage for stage, _ in jobs) > 1:
+            parts.append((record.run or record.job)[-_END_OF_RUN:])
         return plain("/".join(parts))
 
-    def _prefix(self, told: Told, name: str) -> str:
-        if not name and (told.source == LOG or self._stands_alone(told.box)):
+    def _prefix(self, record: LogRecord, name: str) -> str:
+        if not name and (record.source == LOG or self._stands_alone(record.box)):
             return ""
         self._width = max(self._width, len(name))
         colour = self._colours.setdefault(name, _NAME_COLOURS[len(self._colours) % len(_NAME_COLOURS)])
-        return f"{self._painted(self._clock(told.at), 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
+        return f"{self._painted(self._clock(record.at), 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
 
-    def _event(self, told: Told, line: str) -> str:
-        if told.source == LOG:
+    def _event(self, record: LogRecord, line: str) -> str:
+        if record.source == LOG:
             return line
-        when = f"{self._clock(told.at)} " if self._stands_alone(told.box) else ""
-        return self._painted(f"[{when}{plain(told.source)}] {line}", _LEVEL_COLOURS.get(told.level, 0))
+        when = f"{self._clock(record.at)} " if self._stands_alone(record.box) else ""
+        return self._painted(f"[{when}{plain(record.source)}] {line}", _LEVEL_COLOURS.get(record.level, 0))
 
     def _clock(self, at: float) -> str:
         if self._is_terminal and not self._has_told_zone:
@@ -131,11 +125,11 @@ class Printer:
     def _painted(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._is_coloured else text
 
-    def _show_partial(self, told: Told) -> None:
-        if self._is_terminal:
+    def _show_partial(self, record: LogRecord) -> None:
+        if self._is_terminal and self._shows_partial:
             width = shutil.get_terminal_size().columns - 1
-            name = self._name(told)
-            sys.stdout.write(f"\r\x1b[2K{f'{name} │ {self._lines(told)[-1]}'.removeprefix(' │ ')[:width]}\x1b[0m")
+            name = self._name(record)
+            sys.stdout.write(f"\r\x1b[2K{f'{name} │ {self._lines(record)[-1]}'.removeprefix(' │ ')[:width]}\x1b[0m")
             sys.stdout.flush()
             self._is_overwritten = True
 

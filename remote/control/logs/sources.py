@@ -50,6 +50,11 @@ class OfRun:
         return self.ledger.folder / "logs" / f"{self.job.label}.log"
 
     @property
+    def metrics(self) -> Path:
+        """This laptop's copy of its measurements."""
+        return self.ledger.folder / "metrics" / f"{self.job.label}.jsonl"
+
+    @property
     def is_whole_here(self) -> bool:
         """Whether the copy has all of it: whether the box still runs then matters to nobody."""
         return self.log.exists() and self.job.status in (Status.SUCCEEDED, Status.FAILED)
@@ -205,11 +210,11 @@ def _on_boxes(inventory: "Inventory", jobs: "list[BoxJob]") -> list[Source]:
 
 
 def _in_bucket(inventory: "Inventory", word: str, stage: str, silent: list[str]) -> InBucket:
-    from remote.control.logs import kept
+    from remote.control.logs import archive
 
     told = list(silent)
     try:
-        found = kept.newest(inventory, word, stage)
+        found = archive.newest(inventory, word, stage)
     except CloudError as error:
         told, found = [*told, f"the bucket: {error.what}"], None
     if found is not None:

@@ -155,7 +155,7 @@ def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
 
 def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:
     """What a box has put there of a job before it went; None where that is nothing. Raises CloudError, ArtifactCorrupt."""
-    from remote.control.logs.kept import BucketLog
+    from remote.control.logs.archive import BucketLog
 
     manifest = found.manifest(job_id)
     if manifest is None:
@@ -221,10 +221,10 @@ def _label(job_id: str, run_id: str, stage: str) -> str:
 
 def _of_bucket_alone(inventory: "Inventory", name: str, stage: str, minutes: float, say: Say) -> Found | None:
     """The newest job of that run that lies in the bucket."""
-    from remote.control.logs import kept
+    from remote.control.logs import archive
 
     try:
-        newest = kept.newest(inventory, name, stage) if name else None
+        newest = archive.newest(inventory, name, stage) if name else None
         told = of_bucket(*newest, minutes) if newest else None
     except CloudError as error:
         say(f"not asked: the bucket: {error.what}")

@@ -81,7 +81,7 @@ def answer(
                 raise untold(transport.where, f"it is done with {str(done)[:80]!r}")
             return done
         on_frame(frame)
-    raise _no_answer(transport, stream.exit_code, stream.stderr)
+    raise failure(transport.where, stream.exit_code, stream.stderr)
 
 
 def lines_of(chunks: Iterable[bytes], where: str, longest: int = LONGEST_LINE_BYTES) -> Iterator[bytes]:
@@ -153,19 +153,24 @@ def untold(where: str, why: object) -> PreflightFailed:
     return PreflightFailed(what, where=where, why=str(why)[:300], remedy=f"{deploying(where)}, then the same command")
 
 
-def _no_answer(transport: Transport, exit_code: int, stderr: bytes) -> Exception:
-    deploy = deploying(transport.where)
+def failure(where: str, exit_code: int, stderr: bytes, broke_off: str = "") -> WindlassError:
+    """Why a payload command ended without an answer, as far as its exit code and what it wrote tell.
+
+    `broke_off`: what to call the end of a stream for which no program is to blame; BoxUnreachable then, and asked again
+    it goes on.
+    """
+    deploy = deploying(where)
     if exit_code == NOT_DEPLOYED:
-        return PreflightFailed("nothing is deployed on the box yet", where=transport.where, remedy=deploy)
+        return PreflightFailed("nothing is deployed on the box yet", where=where, remedy=deploy)
     if exit_code == NO_PYTHON:
-        return no_python(transport.where, last_lines(stderr))
-    if exit_code == 0 and not stderr:
-        return BoxUnreachable("the box did not answer", where=transport.where, remedy="run the command again")
+        return no_python(where, last_lines(stderr))
     if is_older(stderr):
-        return older(transport.where)
+        return older(where)
+    why, again = f"exit code {exit_code}: {last_lines(stderr)}", "run the command again"
+    if (broke_off and b"Error" not in stderr) or (exit_code == 0 and not stderr):
+        return BoxUnreachable(broke_off or "the box did not answer", where=where, why=why if broke_off else "", remedy=again)
     return JobFailed(
-        "a command of Windlass failed on the box", cause=Cause.CODE, where=transport.where,
-        why=f"exit code {exit_code}: {last_lines(stderr)}", remedy=f"{deploy}, then run the command again",
+        "a command of Windlass failed on the box", cause=Cause.CODE, where=where, why=why, remedy=f"{deploy}, then {again}",
     )  # fmt: skip
 
 

@@ -10,10 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.contract import evidence, job_log
-from remote.contract.jobs import JobState
-from remote.contract.log_lines import Moments
-from remote.contract.paths import BoxPaths, JobPaths
 from remote.contract.timeline import Event
 
 WATCHDOGS = (Path("/var/lib/windlass"), Path.home() / ".windlass-box")
@@ -88,35 +84,6 @@ class Happenings:
             if event := self._readers[name](line, before):
                 before, newest = event, max(newest, event.time)
                 yield newest, Happening(event, name, seen)
-
-
-class Warnings:
-    """What kernel and GPU say while a job is followed, in words: from the moment on at which the byte before `offset` of its log was
-    written, since what happened before was told with that."""
-
-    def __init__(self, paths: JobPaths, offset: int) -> None:
-        since = Moments(job_log.times(paths.folder)).of(max(0, offset - 1)) or time.time()
-        self._folder = paths.folder
-        self._happenings = Happenings(BoxPaths(paths.folder.parent.parent).timeline, (), since, {})
-
-    def new(self, state: JobState) -> list[str]:
-        """What came since the last look, for a job that stands so: what came after its end is not about it."""
-        events, end = [each.event for each in self._happenings.new()], self._end_of(state)
-        return [_in_words(event) for event in events if _is_warning(event) and event.time <= end]
-
-    def _end_of(self, state: JobState) -> float:
-        if not state.status.is_final:
-            return math.inf
-        # Nobody saw when a lost job ended: what killed it may have been told a while after its last line.
-        return state.ended_at or evidence.tail(self._folder)[1] + evidence.AFTER_SECONDS
-
-
-def _is_warning(event: Event) -> bool:
-    return event.source in ("kernel", "gpu") and event.level != "info"
-
-
-def _in_words(event: Event) -> str:
-    return f"[{time.strftime('%H:%M:%S UTC', time.gmtime(event.time))} {event.source}] {event.text}"
 
 
 def _of_timeline(line: str, _before: Event | None) -> Event | None:

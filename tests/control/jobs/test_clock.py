@@ -11,7 +11,7 @@ import pytest
 from remote.contract import job_log, notices, telemetry
 from remote.contract.frames import FrameReader
 from remote.contract.jobs import Cause, Status
-from remote.contract.log_query import Question
+from remote.contract.log_query import LogQuery
 from remote.contract.paths import BoxPaths
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
@@ -61,10 +61,10 @@ def test_jobs_the_line_and_the_log_go_on(box, paths, set_back, begin):
     moments = [moment for _, moment in job_log.times(paths.job("job-a").folder)]
     assert [number for number, (one, two) in enumerate(pairwise(moments)) if two < one - HOUR / 2], "the log knows when the clock jumped"
     await_true(lambda: any(sample.time < began - HOUR / 2 for sample in telemetry.read(paths.telemetry)))
-    told = box.exec(payload_command(ROOT, "logs.query"), Question(jobs=["job-a"], ago=600.0, follow=True).to_json().encode())
+    told = box.exec(payload_command(ROOT, "logs.query"), LogQuery(jobs=["job-a"], ago=600.0, follow=True).to_json().encode())
     frames = list(FrameReader().feed(told.stdout))
     assert b"".join(content for header, content in frames if "next" in header) == paths.job("job-a").log.read_bytes()
-    assert [header["status"] for header, _ in frames if "ended" in header] == ["FAILED"] and frames[-1][0] == {"end": True}
+    assert [header["state"]["status"] for header, _ in frames if "ended" in header] == ["FAILED"] and frames[-1][0] == {"end": True}
 
 
 def test_a_notice_is_heeded(box, paths, set_back, begin):

@@ -64,20 +64,3 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(shown, monkeypatch, tmp
     with pytest.raises(KeyboardInterrupt):
         display.watch(None, "windlass", "j", tmp_path / "l", tmp_path / "m", title="train", on_interrupt="come back with `./inv logs 1 -f`")
     assert "come back with `./inv logs 1 -f`" in shown.getvalue()
-
-
-def test_the_local_log_is_printed_but_for_an_unfinished_line(tmp_path, capsys):
-    display.print_log(tmp_path / "absent")
-    (tmp_path / "log").write_bytes("eins ü\nzwei\ndr".encode())
-    display.print_log(tmp_path / "log")
-    assert capsys.readouterr().out == "eins ü\nzwei\n"
-
-
-def test_the_log_goes_to_standard_output_untouched(monkeypatch, tmp_path, capsys, shown):
-    def follow(open_transport, root, job, log, metrics, on_log, on_metric, wait, notice, **_):
-        on_log("a line [of] the log")
-        notice("connection lost")
-
-    monkeypatch.setattr(display, "follow", follow)
-    display.watch(None, "windlass", "j", tmp_path / "l", tmp_path / "m", title="train", on_interrupt="", show_log=True)
-    assert capsys.readouterr().out == "a line [of] the log\n" and "connection lost" in shown.getvalue()

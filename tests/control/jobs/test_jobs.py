@@ -17,9 +17,9 @@ from remote.contract.log_lines import Filter, FolderLog, Moments, Scan
 from remote.contract.paths import BoxPaths
 from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
-from remote.control.jobs.follow import follow
 from remote.control.jobs.start import start
 from remote.control.jobs.state import find_state, jobs_on, read_state
+from remote.control.logs.follow import follow
 from remote.control.transport.fake import FakeTransport
 from remote.payload.environment import MARKER, flavour, key_of
 from tests.integration.boxes import await_true, is_running, mark_environment, spec

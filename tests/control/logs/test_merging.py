@@ -6,12 +6,12 @@ from hypothesis import strategies as some
 
 from remote.control.logs import merging
 from remote.control.logs.merging import Merging
-from remote.control.logs.told import Told
+from remote.control.logs.record import LogRecord
 from tests.integration.boxes import await_true
 
 
 def told(box, at, content=b"x\n"):
-    return Told(float(at), box, content=content)
+    return LogRecord(float(at), box, content=content)
 
 
 @settings(max_examples=25, deadline=None)

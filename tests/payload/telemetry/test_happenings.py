@@ -1,15 +1,10 @@
-import io
 from pathlib import Path
 
 import pytest
 
 from remote.contract import timeline
-from remote.contract.frames import FrameReader
-from remote.contract.jobs import JobState, Status
-from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event, append
-from remote.payload.logs.follow import Alerts
-from remote.payload.telemetry.happenings import Happenings, Warnings
+from remote.payload.telemetry.happenings import Happenings
 
 
 @pytest.fixture
@@ -51,29 +46,6 @@ def test_each_once_over_a_resumption_at_any_event_and_over_rotation(box, monkeyp
     assert (box / "timeline.jsonl.1").exists()
     told += texts(happenings(box, seen).new())
     assert told == [f"event {number}" for number in range(20)]
-
-
-def test_who_follows_a_job_hears_what_he_was_not_told(box):
-    paths = BoxPaths(box).job("job-1")
-    paths.folder.mkdir(parents=True)
-    (paths.folder / "log.times").write_text("0 100.0\n50 200.0\n")
-    for time, source, level in ((90.0, "kernel", "error"), (150.0, "gpu", "warning"), (250.0, "kernel", "error"), (251.0, "job", "error")):
-        append(BoxPaths(box).timeline, Event(time, source, level, f"at {time}"))
-    assert [Warnings(paths, offset).new(JobState("job-1", "train", Status.RUNNING)) for offset in (0, 80)] == [
-        ["[00:02:30 UTC gpu] at 150.0", "[00:04:10 UTC kernel] at 250.0"], ["[00:04:10 UTC kernel] at 250.0"],
-    ]  # fmt: skip
-
-
-def test_who_follows_a_job_that_has_ended_hears_nothing_of_what_came_after(box):
-    paths = BoxPaths(box).job("job-1")
-    paths.folder.mkdir(parents=True)
-    (paths.folder / "log.times").write_text("0 100.0\n")
-    for time in (150.0, 300.0):
-        append(BoxPaths(box).timeline, Event(time, "kernel", "error", f"at {time}"))
-    for state in (JobState("job-1", "train", Status.FAILED, ended_at=200.0), JobState("job-1", "train", Status.LOST)):
-        told = io.BytesIO()
-        Alerts(told, Warnings(paths, 0)).look(state)
-        assert [header["alert"] for header, _ in FrameReader().feed(told.getvalue())] == ["[00:02:30 UTC kernel] at 150.0"]
 
 
 def test_one_reader_sees_each_once_whatever_the_clock_does(box):

@@ -3,10 +3,12 @@ import json
 import pytest
 
 import tasks
-from remote.contract.log_query import Question, label_of
+from remote.contract.log_query import LogQuery, label_of
 from remote.contract.timeline import Event
-from remote.control.jobs.mirror import holes_file
-from remote.control.logs.kept import FileLog, Kept, told_of
+from remote.control.logs import archive
+from remote.control.logs.archive import ArchivedLog
+from remote.control.logs.mirror import FileLog
+from remote.control.logs.record import LogSink
 from tests.integration.typed import in_process
 
 
@@ -15,17 +17,26 @@ def copy(tmp_path):
     """A copy of a log with a hole from byte 8 to byte 20."""
     path = tmp_path / "train.log"
     path.write_bytes(b"one\ntwo\n" + b"\0" * 12 + b"e\nfour\nfive")
-    holes_file(path).write_text("8 20\n")
+    (tmp_path / "train.log.holes").write_text("8 20\n")
     return FileLog(path)
 
 
-def told(log, question=None, events=(), start=None):
-    kept = Kept("r-train-0123abcd", log, "here", "r", "train", events=events)
-    return [each.content for each in told_of(kept, "box", question or Question(), start)]
+class Taken(LogSink):
+    def __init__(self):
+        self.records = []
+
+    def take(self, record):
+        self.records.append(record)
+
+
+def told(log, query=None, events=(), start=None):
+    taken = Taken()
+    archive.send(ArchivedLog("r-train-0123abcd", log, "here", "r", "train", events=events), "box", query or LogQuery(), taken, start)
+    return [each.dropped or each.content for each in taken.records]
 
 
 def test_a_hole_is_told_and_passed(copy):
-    assert told(copy) == [b"one\ntwo\n", b"[12 bytes were dropped on the box]\n", b"e\nfour\n", b"five"]
+    assert told(copy) == [b"one\ntwo\n", 12, b"e\nfour\n", b"five"]
 
 
 def test_it_goes_on_where_the_box_was_heard_last(copy):
@@ -33,13 +44,13 @@ def test_it_goes_on_where_the_box_was_heard_last(copy):
 
 
 def test_words_narrow_it(copy):
-    assert told(copy, Question(tail=2)) == [b"four\n", b"five"]
-    assert told(copy, Question(grep="^t")) == [b"two\n", b"[12 bytes were dropped on the box]\n"]
+    assert told(copy, LogQuery(tail=2)) == [b"four\n", b"five"]
+    assert told(copy, LogQuery(grep="^t")) == [b"two\n", 12]
 
 
 def test_what_happened_comes_in_between_or_in_the_end(copy):
     events = (Event(5.0, "kernel", "error", "Xid 79"), Event(6.0, "gpu", "info", "cool"))
-    assert told(copy, Question(grep="Xid|^one"), events) == [b"one\n", b"[12 bytes were dropped on the box]\n", b"Xid 79"]
+    assert told(copy, LogQuery(grep="Xid|^one"), events) == [b"one\n", 12, b"Xid 79"]
 
 
 def test_labels():

@@ -6,13 +6,13 @@ import time
 import pytest
 
 from remote.contract.jobs import JobSpec, JobState, Status
+from remote.contract.log_query import LOG, LogQuery
 from remote.contract.paths import BoxPaths
 from remote.contract.spill import Grant, prefix_of
-from remote.control.cloud import bucket
 from remote.control.cloud.bucket import Bucket
-from remote.control.config.inventory import load_inventory
-from remote.control.jobs.kept_log import bring
-from remote.control.jobs.mirror import holes
+from remote.control.logs import archive
+from remote.control.logs.mirror import CopySink, holes
+from remote.control.logs.record import LogSink
 from remote.payload.logs.scribe import Log
 from remote.payload.transfer import spill
 from tests.s3 import There
@@ -38,15 +38,20 @@ def _spilled(s3, tmp_path_factory):
 
 
 @pytest.fixture
-def brought(s3, _spilled, tmp_path, monkeypatch):
+def brought(s3, _spilled, tmp_path):
     """Bring the log to where so many bytes of it are."""
-    monkeypatch.setattr(bucket, "of_entry", lambda name, entry: Bucket("kept", There(s3), mark="p"))
-    (tmp_path / "inventory.yaml").write_text("default_box: gpu\nstorage: {bucket: kept}\nboxes: {gpu: {provider: embedded}}\n")
-    inventory = load_inventory(tmp_path / "inventory.yaml")
 
     def bring_to(had: bytes, job_id=JOB):
-        (tmp_path / "train.log").write_bytes(had)
-        return bring(inventory, "gpu", job_id, tmp_path / "train.log"), tmp_path / "train.log"
+        log = tmp_path / "train.log"
+        log.write_bytes(had)
+        left = archive.in_bucket(Bucket("kept", There(s3), mark="p"), job_id)
+        if left is None:
+            return None, log
+        sink = CopySink({LOG: log}, LogSink())
+        archive.send(left, "gpu", LogQuery(), sink, *sink.positions()[LOG])
+        sink.close()
+        left.close()
+        return left.place, log
 
     return bring_to
 
@@ -62,14 +67,14 @@ def test_what_is_missing_comes_behind_what_is_here(brought, have):
 
 def test_a_log_that_is_whole_here_is_left_alone(brought):
     place, log = brought(CONTENT)
-    assert place == "" and log.read_bytes() == CONTENT
+    assert place and log.read_bytes() == CONTENT and not holes(log)
 
 
 def test_the_log_of_another_job_is_set_aside(brought):
-    place, log = brought(b"x" * 4000)
+    place, log = brought(b"x" * 7200)
     assert place and log.read_bytes()[FIRST:] == CONTENT[FIRST:] and holes(log) == [(0, FIRST)]
-    assert (log.parent / "train.log.1").read_bytes() == b"x" * 4000
+    assert (log.parent / "train.log.1").read_bytes() == b"x" * 7200
 
 
 def test_a_job_that_is_not_there(brought):
-    assert brought(b"", "run-1-nothing-abc")[0] == ""
+    assert brought(b"", "run-1-nothing-abc")[0] is None

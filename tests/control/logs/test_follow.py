@@ -1,31 +1,29 @@
 """Following by offset: nothing is lost or repeated, wherever it is cut."""
 
-import json
 import os
-import re
 import threading
 import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.contract import atomic, job_log
-from remote.contract.clocks import Limits, Reading
 from remote.contract.events import Metric
 from remote.contract.frames import FrameReader, encode, mark, marked_bytes
 from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
+from remote.contract.timeline import Event, append
 from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused, PreflightFailed
-from remote.control.jobs.follow import follow
-from remote.control.jobs.mirror import Mirror, each_line, holes, last_state
 from remote.control.jobs.start import start
+from remote.control.logs.follow import follow
+from remote.control.logs.mirror import holes
 from remote.control.transport import persist
 from remote.payload import process
 from remote.payload.logs.scribe import Log
 from tests.control.jobs.cut import CutStream
-from tests.integration.boxes import spec
+from tests.integration.boxes import await_true, each_line, spec
 
 ROOT = "windlass"
 TEXT = "zwölf Ümlaute\n½\n\n日本語 line\nno end".encode()
@@ -97,13 +95,26 @@ class Told:
         yield self.said
 
 
+FACTS = {"now": 1.0, "jobs": [{"job": "job-1", "stage": "count"}]}
+
+
 @pytest.mark.parametrize(
     "header",
-    [{"file": "../log", "offset": 0}, {"file": ["log"], "offset": 0}, {"hole": "log", "offset": 0, "until": "far"}, {"hole": "log"}],
-)
+    [
+        {"job": "job-1", "at": 0, "next": 1, "file": "../log"}, {"job": "job-1", "at": 0, "next": 1, "file": ["log"]},
+        {"job": "job-1", "at": 0, "next": "far", "dropped": 3}, {"job": "job-1"}, {"job": "job-2", "at": 0, "next": 1},
+    ],
+)  # fmt: skip
 def test_what_a_box_makes_up_is_no_fault_of_ours(tmp_path, header):
+    with pytest.raises(PreflightFailed, match="of another Windlass"):
+        run(Told(encode(FACTS) + encode(header, b"x")), tmp_path, [], patience_seconds=0.0)
+    assert (tmp_path / "log").read_bytes() == b""
+
+
+@pytest.mark.parametrize("header", [{"next": 9}, {"next": 900, "dropped": 3}, {"next": -5}])
+def test_what_leaves_bytes_out_is_asked_for_again(tmp_path, header):
     with pytest.raises(BoxUnreachable, match="lost sight of job"):
-        run(Told(encode(header, b"x" * ("file" in header))), tmp_path, [], patience_seconds=0.0)
+        run(Told(encode(FACTS) + encode({"job": "job-1", "at": 0, **header}, b"x")), tmp_path, [], patience_seconds=-1.0)
     assert (tmp_path / "log").read_bytes() == b""
 
 
@@ -164,12 +175,12 @@ def test_an_unknown_job_is_no_reason_to_wait(box, digest, tmp_path):
 
 
 def test_a_box_of_before_a_word_is_told_as_that_at_once(box, ended, tmp_path):
-    module = box.home / ROOT / "current/remote/payload/logs/follow.py"
+    module = box.home / ROOT / "current/remote/contract/log_query.py"
     text = module.read_text()
     module.unlink()  # it shares its disk blocks with other releases
-    module.write_text(text.replace('parser.add_argument("--tail", type=int, default=0)', "parser.set_defaults(tail=0)"))
+    module.write_text(text.replace("    metrics: bool = False\n", ""))
     with pytest.raises(PreflightFailed, match="of an older Windlass") as caught:
-        run(box, tmp_path, [], tail_bytes=10, patience_seconds=0.0)
+        run(box, tmp_path, [], patience_seconds=0.0)
     assert "`./inv deploy fake`" in caught.value.remedy
 
 
@@ -198,36 +209,6 @@ def test_a_full_laptop_is_told(box, ended, tmp_path, monkeypatch):
     assert "goes on on the box" in caught.value.kept
 
 
-CONTENT = st.binary(max_size=60) | st.text(alphabet="aä\n\r日", max_size=30).map(str.encode)
-
-
-@settings(max_examples=150)
-@given(content=CONTENT, sizes=st.lists(st.integers(1, 25), min_size=1), overlaps=st.lists(st.integers(0, 9), min_size=1))
-def test_a_mirror_is_exact_for_any_pieces_and_overlaps(tmp_path_factory, content, sizes, overlaps):
-    path = tmp_path_factory.mktemp("mirror") / "log"
-    lines, at, number = [], 0, 0
-    while at < len(content):
-        mirror = Mirror("log", path, each_line(lines.append), print)  # a new command each time
-        begin = max(0, mirror.offset - overlaps[number % len(overlaps)])
-        mirror.take(begin, content[begin : at + sizes[number % len(sizes)]])
-        at, number = mirror.offset, number + 1
-        mirror.close()
-    mirror = Mirror("log", path, each_line(lines.append), print)
-    mirror.finish()
-    mirror.close()
-    assert path.read_bytes() == content
-    expected = content.split(b"\n")
-    whole = expected[:-1] if expected[-1] == b"" else expected
-    assert lines == [last_state(line).decode(errors="replace") for line in whole]
-
-
-def test_a_gap_is_refused(tmp_path):
-    mirror = Mirror("log", tmp_path / "log", print, print)
-    with pytest.raises(ValueError, match="byte 0 is next"):
-        mirror.take(1, b"x")
-    mirror.close()
-
-
 @given(contents=st.lists(st.binary(max_size=40), max_size=6), size=st.integers(1, 30))
 def test_frames_survive_any_cutting(contents, size):
     frames = [({"file": "log", "offset": number}, content) for number, content in enumerate(contents)]
@@ -251,26 +232,20 @@ def test_marks_tell_files_apart():
     assert [marked_bytes(word) for word in (mark(9, b""), mark(9, b"abc"), "none", "", "-4:x")] == [0, 3, -1, -1, -1]
 
 
-def test_the_box_side_notices_a_replaced_file(tmp_path):
-    import io
-
-    from remote.payload.logs.follow import Source
-
-    out, path = io.BytesIO(), tmp_path / "log"
-    source = Source("log", path, 0, "none", out)
-    assert not source.send_new()
-    path.write_bytes(b"first")
-    assert source.send_new() and not source.send_new()
-    fresh = tmp_path / "fresh"
-    fresh.write_bytes(b"second, longer")
-    os.replace(fresh, path)
-    assert source.send_new()
-    path.write_bytes(b"3")
-    source.send_new()
-    source.close()
-    frames = [header.get("restart", content) for header, content in FrameReader().feed(out.getvalue())]
-    assert frames == [b"first", "log", b"second, longer", "log", b"3"]
-    assert json.loads(out.getvalue().split(b"\n")[0])["offset"] == 0
+def test_a_file_that_is_replaced_by_a_shorter_one_is_followed_from_its_beginning(box, ended, tmp_path):
+    me = os.getpid()
+    ended.state.write_text(JobState("job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()).to_json())
+    ended.log.write_bytes(b"the first file\n")
+    lines, notices = [], []
+    follower = threading.Thread(target=lambda: run(box, tmp_path, lines, notice=notices.append))
+    follower.start()
+    await_true(lambda: lines)
+    atomic.write_text(ended.log, "second\n")
+    await_true(lambda: len(lines) == 2)
+    atomic.write_text(ended.state, JobState("job-1", "count", Status.SUCCEEDED).to_json())
+    follower.join()
+    assert lines == ["the first file", "second"] and "another file now" in notices[0]
+    assert (tmp_path / "log").read_bytes() == b"second\n" and (tmp_path / "log.1").read_bytes() == b"the first file\n"
 
 
 def in_parts(folder, content, part_bytes, kept=1000):
@@ -346,26 +321,47 @@ def test_whoever_goes_on_writing_after_the_end_is_not_waited_for(box, ended, tmp
         writer.join()
 
 
-LIMITS = Limits(idle=1, lifetime=1, dollars=1, stopped=1, stuck=60, stuck_grace=60, grace=1, tick=30)
-
-
-@pytest.mark.parametrize(
-    ("reading", "heard"),
-    [
-        (Reading(0, "stuck", LIMITS, stops_in=1200, stops_by="stuck", stuck_job="job-1", stuck_for=1860), "STUCK: .* 31 min; .* 20"),
-        (Reading(0, "stuck", LIMITS, stops_in=1200, stops_by="lifetime", stuck_job="job-1", stuck_for=1860), "stays up"),
-        (Reading(0, "stopping", LIMITS, stops_by="lifetime"), "going away: its lifetime clock"),
-        (Reading(0, "stopping", LIMITS, stops_by="notice", notice="the cloud takes it"), "going away: the cloud takes it"),
-        (Reading(0, "busy", LIMITS, activity=["job job-1"]), None),
-    ],
-)
-def test_what_alarms_the_watchdog_is_heard_once(box, ended, tmp_path, reading, heard):
-    place = box.home / ".windlass-box/reading.json"
-    place.parent.mkdir()
-    place.write_text(replace(reading, at=time.time()).to_json())
-    ended.log.write_bytes(b"")
+def test_what_alarms_the_watchdog_is_heard_once(box, ended, tmp_path):
+    began = time.time() - 100
+    ended.state.write_text(JobState("job-1", "count", Status.SUCCEEDED, started_at=began, ended_at=time.time()).to_json())
+    ended.log.write_bytes(b"a line\n")
+    (ended.folder / "log.times").write_text(f"0 {began}\n")
+    folder = box.home / ".windlass-box"
+    folder.mkdir()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(began + 50))
+    text = "box gpu is stuck: job job-1 runs, but has shown no sign of life for 31 min; the box stops in 20 min"
+    (folder / "log").write_text(f"{stamp} watching: start 1\n{stamp} {text}\n")
     alerts = []
     assert run(box, tmp_path, [], notice=alerts.append).status is Status.SUCCEEDED
-    assert len(alerts) == bool(heard) and all(re.search(heard, alert) for alert in alerts)
-    place.write_text(replace(reading, at=time.time() - 1000).to_json())
-    assert run(box, tmp_path, [], notice=alerts.append) and len(alerts) == bool(heard), "one that is silent for long is not believed"
+    assert len(alerts) == 1 and alerts[0].endswith(f"UTC watchdog] {text}")
+
+
+def test_who_comes_back_hears_only_what_happened_since(box, ended, tmp_path):
+    began = time.time() - 100
+    ended.state.write_text(JobState("job-1", "count", Status.SUCCEEDED, started_at=began, ended_at=began + 60).to_json())
+    ended.log.write_bytes(b"one\ntwo\n")
+    (ended.folder / "log.times").write_text(f"0 {began}\n4 {began + 30}\n")
+    for after, source, level in ((10, "gpu", "warning"), (40, "kernel", "error"), (41, "gpu", "info"), (1000, "kernel", "error")):
+        append(BoxPaths(box.home / ROOT).timeline, Event(began + after, source, level, f"at {after}"))
+    heard = []
+    run(box, tmp_path, [], notice=heard.append)
+    assert [alert.rpartition("] ")[2] for alert in heard] == ["at 10", "at 40"], "what came long after its end is not about it"
+    (tmp_path / "log").write_bytes(b"one\ntwo\n")
+    again = []
+    run(box, tmp_path, [], notice=again.append)
+    assert [alert.rpartition("] ")[2] for alert in again] == ["at 40"]
+
+
+def test_the_place_in_line_is_told(box, digest, tmp_path):
+
+    from remote.control.jobs.cancel import cancel
+
+    start(box, ROOT, replace(spec(digest, "endless", "job-0"), exclusive=True))
+    start(box, ROOT, replace(spec(digest, "count", lines=1), exclusive=True), queue=True)
+    heard = []
+    follower = threading.Thread(target=lambda: run(box, tmp_path, [], notice=heard.append))
+    follower.start()
+    await_true(lambda: heard)
+    cancel(box, ROOT, "job-0", 5)
+    follower.join()
+    assert "has place 1 in line: " in heard[0] and "it is the turn of count" in heard[1]

@@ -1,4 +1,4 @@
-"""The options of `inv logs` as a question."""
+"""The options of `inv logs` as a query."""
 
 import re
 
@@ -6,11 +6,11 @@ from invoke import Exit as Leave
 
 from remote.contract.exits import Exit
 from remote.contract.log_lines import LEVELS
-from remote.contract.log_query import Question
+from remote.contract.log_query import LogQuery
 from remote.control.config.section import seconds
 
 
-def question(stage: str, follow: bool, since: str, tail: str, grep: str, level: str, raw: bool) -> Question:
+def query(stage: str, follow: bool, since: str, tail: str, grep: str, level: str, raw: bool) -> LogQuery:
     """What is wanted. Leaves with the exit code of wrong usage where an option is none."""
     try:
         re.compile(grep)
@@ -20,7 +20,7 @@ def question(stage: str, follow: bool, since: str, tail: str, grep: str, level: 
         raise _usage(f"--level is one of {', '.join(LEVELS)}, not {level!r}")
     if tail and not tail.isdigit():
         raise _usage(f"--tail is a number of lines, not {tail!r}")
-    return Question([], stage, _ago(since), int(tail) if tail else None, grep, level, raw, follow)
+    return LogQuery([], stage, _ago(since), int(tail) if tail else None, grep, level, raw, follow)
 
 
 def mode(json: bool, raw: bool) -> str:

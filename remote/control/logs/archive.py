@@ -1,10 +1,11 @@
-"""The log of a job whose box is gone: what lies in the bucket, or else in this laptop's own copy."""
+"""The log of a job that no box is asked for: in the bucket, or in this laptop's own copy."""
 
 import itertools
 import os
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from remote.contract import digest, job_log, log_lines, timeline
 from remote.contract.jobs import JobSpec, JobState, Status
-from remote.contract.log_lines import Filter, Log, Moments, Scan
-from remote.contract.log_query import JobFacts, Question, label_of
+from remote.contract.log_lines import Filter, Log, Scan
+from remote.contract.log_query import LOG, METRICS, JobFacts, LogQuery, label_of
 from remote.contract.spill import Manifest
 from remote.contract.timeline import Event
 from remote.control.cloud import bucket
 from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt
-from remote.control.jobs import kept_log, mirror
-from remote.control.logs.told import Told
+from remote.control.logs.record import LogRecord, LogSink
 from remote.control.printable import sized
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_OFFSET = re.compile(r"[0-9]{1,15}")
 MOST_BYTES = 4 * job_log.PART_BYTES
 """No record of a job, and no part of its log, is larger."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is left of a job: its log, what happened around it, and for people where that lies. `close` when it is told."""
+class ArchivedLog:
+    """What is kept of a job: its log, what happened around it, and for people where that lies. `close` it after use."""
 
     job_id: str
     log: Log
@@ -50,26 +51,13 @@ class Kept:
         return JobFacts(self.job_id, self.run, self.stage)
 
 
-class FileLog:
-    """A log in one file with holes, as this laptop keeps it: when which line was written is not known."""
+@dataclass(frozen=True)
+class _Part:
+    """The bytes `start` to `end` of a log, in the manifest under `path`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._holes = path, mirror.holes(path)
-
-    def bounds(self) -> tuple[int, int]:
-        """The offsets of the first byte that is there, and behind the last."""
-        return 0, self._path.stat().st_size
-
-    def read(self, offset: int, size: int) -> tuple[int, bytes]:
-        """At most `size` bytes from `offset` on, and the offset that they begin at."""
-        offset = next((end for start, end in self._holes if start <= offset < end), offset)
-        size = min([size, *(start - offset for start, _ in self._holes if start > offset)])
-        with self._path.open("rb") as file:
-            return offset, os.pread(file.fileno(), size, offset)
-
-    def times(self) -> Iterable[tuple[int, float]]:
-        """Not known."""
-        return ()
+    start: int
+    end: int
+    path: str
 
 
 class BucketLog:
@@ -78,7 +66,7 @@ class BucketLog:
     def __init__(self, found: Bucket, manifest: Manifest) -> None:
         self._bucket, self._manifest = found, manifest
         self._folder = tempfile.TemporaryDirectory(prefix="windlass-")
-        self._parts = kept_log.parts(manifest)
+        self._parts = _parts(manifest)
 
     def bounds(self) -> tuple[int, int]:
         """The offsets of the first byte that is there, and behind the last."""
@@ -108,7 +96,7 @@ class BucketLog:
         return self._brought(path) if path in self._manifest.files else None
 
     def state(self) -> JobState | None:
-        """How the job stood; None where that is not there, or no state: its log is told all the same."""
+        """How the job stood; None where that is not there, or no state: its log is read all the same."""
         return self._understood("state.json", JobState.read)
 
     def run_id(self) -> str:
@@ -138,7 +126,7 @@ class BucketLog:
         return place
 
 
-def in_bucket(found: Bucket, job_id: str) -> Kept | None:
+def in_bucket(found: Bucket, job_id: str) -> ArchivedLog | None:
     """What lies there of a job, or None. Raises CloudError."""
     manifest = found.manifest(job_id)
     if manifest is None:
@@ -151,13 +139,13 @@ def in_bucket(found: Bucket, job_id: str) -> Kept | None:
         raise
 
 
-def _whole(log: BucketLog, job_id: str, place: str) -> Kept:
+def _whole(log: BucketLog, job_id: str, place: str) -> ArchivedLog:
     told, run, events = log.state(), log.run_id(), log.record("timeline.jsonl")
     stage = label_of(job_id, run, told.stage if told else "")
-    return Kept(job_id, log, place, run, stage, told, tuple(timeline.read(events)) if events else (), log.close)
+    return ArchivedLog(job_id, log, place, run, stage, told, tuple(timeline.read(events)) if events else (), log.close)
 
 
-def of_box(inventory: "Inventory", box: str, job_id: str) -> Kept | None:
+def of_box(inventory: "Inventory", box: str, job_id: str) -> ArchivedLog | None:
     """What that box has put into the bucket of a job, or None. Raises CloudError."""
     entry = inventory.boxes.get(box)
     found = bucket.of_entry(inventory.storage.bucket, entry) if entry else None
@@ -176,36 +164,58 @@ def newest(inventory: "Inventory", word: str, stage: str) -> tuple[Bucket, str] 
     return None
 
 
-def told_of(kept: Kept, box: str, question: Question, start: int | None = None) -> Iterator[Told]:
-    """What is wanted of it, in the order of time; `start` goes on where the box was heard last."""
-    wanted, moments = Filter(question.grep, question.level), Moments(kept.log.times())
-    since = None if question.ago is None else time.time() - question.ago
-    if start is None:
-        start = log_lines.start_of(kept.log, moments, wanted, since, question.tail)
-    scan = Scan(kept.log, start, wanted, moments)
-    oldest = max(since or 0.0, moments.of(start) if question.tail is not None else 0.0)
-    events = [] if question.raw else [each for each in kept.events if each.time >= oldest and wanted.takes_event(each.level, each.text)]
-    blank = Told(0.0, box, kept.run, kept.job_id, kept.stage)
-    for piece in itertools.chain(scan.pieces(), scan.finish()):
-        while events and piece.at and events[0].time <= piece.at:
-            yield _told_event(events.pop(0), blank)
-        if piece.dropped:
-            yield replace(blank, at=piece.at, content=mirror.hole_in_words(piece.dropped).encode() + b"\n")
-        if piece.content:
-            yield replace(blank, at=piece.at, content=piece.content)
-    yield from (_told_event(event, blank) for event in events)
+def send(
+    kept: ArchivedLog, box: str, query: LogQuery, sink: LogSink, start: int | None = None, known: str = "",
+    is_growing: bool = False,
+) -> None:  # fmt: skip
+    """Send what is wanted of it to a sink, in the order of time.
+
+    `start` goes on where the box was read last, and `known` is the mark of what is here before that
+    (see `remote.contract.frames.mark`). `is_growing`: a last line without an end is left out.
+    """
+    if start is not None and not log_lines.continues(kept.log, start, known):
+        sink.restart(kept.job_id, LOG)
+        start = 0
+    scan = log_lines.scan_of(kept.log, query, time.time(), start)
+    events = _events(kept, box, query, scan)
+    blank = LogRecord(0.0, box, kept.run, kept.job_id, kept.stage)
+    for piece in itertools.chain(scan.pieces(), () if is_growing else scan.finish()):
+        while events and piece.at and events[0].at <= piece.at:
+            sink.take(events.pop(0))
+        if piece.dropped or piece.content:
+            sink.take(replace(blank, at=piece.at, content=piece.content, next=piece.next, dropped=piece.dropped))
+    for event in events:
+        sink.take(event)
 
 
-def ended(kept: Kept) -> tuple[Status, str]:
-    """How it stood when it was put there: one that had not ended is lost with its box."""
-    if kept.state is None:
-        return Status.LOST, ""
-    status = kept.state.status if kept.state.status.is_final else Status.LOST
-    return status, ". ".join(words for words in (kept.state.what, kept.state.why) if words)
+def _events(kept: ArchivedLog, box: str, query: LogQuery, scan: Scan) -> list[LogRecord]:
+    if query.raw:
+        return []
+    since = 0.0 if query.ago is None else time.time() - query.ago
+    oldest, wanted = max(since, scan.moments.of(scan.next) if query.tail is not None else 0.0), Filter(query.grep, query.level)
+    return [
+        LogRecord(each.time, box, kept.run, kept.job_id, "", each.source, each.level, each.text.encode(errors="replace"))
+        for each in kept.events
+        if each.time >= oldest and each.source not in (LOG, METRICS) and wanted.takes_event(each.level, each.text)
+    ]
 
 
-def _told_event(event: Event, blank: Told) -> Told:
-    return replace(blank, at=event.time, stage="", source=event.source, level=event.level, content=event.text.encode(errors="replace"))
+def state_of(kept: ArchivedLog) -> JobState:
+    """How the job stood when it was put there: one that had not ended is lost with its box."""
+    state = kept.state or JobState(kept.job_id, kept.stage)
+    return state if state.status.is_final else replace(state, status=Status.LOST)
+
+
+def _parts(manifest: Manifest) -> list[_Part]:
+    """The parts of the log that the bucket has, oldest first."""
+    newest = f"jobs/{manifest.job_id}/{job_log.NAME}"
+    older = sorted(path for path in manifest.files if path.startswith(f"{newest}.") and _OFFSET.fullmatch(path[len(newest) + 1 :]))
+    older = older[-job_log.KEPT_PARTS :]
+    starts = [int(path.rpartition(".")[2]) for path in older]
+    if newest in manifest.files:
+        starts.append(starts[-1] + manifest.files[older[-1]].size if older else 0)
+        older.append(newest)
+    return [_Part(start, start + manifest.files[path].size, path) for start, path in zip(starts, older, strict=True)]
 
 
 def _is_of(job_id: str, word: str) -> bool:
