@@ -110,7 +110,7 @@ class Watcher:
 
     def _listen(self, box: "Box") -> None:
         """Take what the box tells, for as long as a job is under way there."""
-        from remote.control.transport.payload import lines_of, payload_command
+        from remote.control.transport.payload import failure, lines_of, payload_command
 
         with self._connect(box) as transport:
             for every in (0.0, self._every):
@@ -119,7 +119,8 @@ class Watcher:
                         view = self._take(box.name, line)
                         if self._ended.is_set() or view is None or (every and not view.has_job):
                             return
-                _require_told(box.name, stream.exit_code, stream.stderr)
+                if stream.exit_code:
+                    raise failure(transport.where, stream.exit_code, stream.stderr)
                 if not self._has_job(box.name):
                     return
 
@@ -167,18 +168,6 @@ def snapshot(boxes: "Sequence[Box]", connect: Connect, seconds: float) -> list[V
     watcher.close()
     late = f"no answer within {seconds:.0f} s"
     return [view if view.told or view.why or view.box.state != "running" else replace(view, why=late) for view in watcher.views()]
-
-
-def _require_told(name: str, exit_code: int, stderr: bytes) -> None:
-    from remote.control.errors import PreflightFailed
-    from remote.control.transport.base import last_lines
-    from remote.control.transport.payload import NO_PYTHON, NOT_DEPLOYED, is_older
-
-    if exit_code == NOT_DEPLOYED or is_older(stderr):
-        what = "nothing is deployed there yet" if exit_code == NOT_DEPLOYED else "an older Windlass is deployed there"
-        raise PreflightFailed(what, remedy=f"`./inv deploy {name}`")
-    if exit_code:
-        raise PreflightFailed("no python3 there" if exit_code == NO_PYTHON else f"exit code {exit_code}: {last_lines(stderr)}")
 
 
 def _words(error: WindlassError) -> str:
