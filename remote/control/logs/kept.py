@@ -164,18 +164,6 @@ def of_box(inventory: "Inventory", box: str, job_id: str) -> Kept | None:
     return in_bucket(found, job_id) if found else None
 
 
-def newest(inventory: "Inventory", word: str, stage: str) -> tuple[Bucket, str] | None:
-    """The newest job of a run, or the job itself, in the bucket of the inventory; whichever checkout put it there. Raises CloudError."""
-    name = inventory.storage.bucket
-    clouds = {entry.provider: entry for entry in inventory.boxes.values()}
-    for seen in (found for entry in clouds.values() if (found := bucket.of_entry(name, entry))):
-        for found in seen.of_projects():
-            jobs = [each for each in found.spilled() if _is_of(each.job_id, word) and (not stage or f"-{stage}-" in each.job_id)]
-            if jobs:
-                return found, max(jobs, key=lambda each: each.at).job_id
-    return None
-
-
 def told_of(kept: Kept, box: str, question: Question, start: int | None = None) -> Iterator[Told]:
     """What is wanted of it, in the order of time; `start` goes on where the box was heard last."""
     wanted, moments = Filter(question.grep, question.level), Moments(kept.log.times())
@@ -206,8 +194,3 @@ def ended(kept: Kept) -> tuple[Status, str]:
 
 def _told_event(event: Event, blank: Told) -> Told:
     return replace(blank, at=event.time, stage="", source=event.source, level=event.level, content=event.text.encode(errors="replace"))
-
-
-def _is_of(job_id: str, word: str) -> bool:
-    """Whether it is a job of the run `word`, or of one that begins or ends so: what follows in its id is `-LABEL-KEY`."""
-    return job_id.startswith(word) or f"{word}-" in job_id

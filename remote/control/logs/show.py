@@ -8,30 +8,28 @@ from typing import Any
 from remote.contract.jobs import Status
 from remote.contract.line_search import TooSlow
 from remote.contract.log_query import JobFacts, Question
-from remote.control import console
+from remote.control import console, targets
 from remote.control.errors import BoxStopped, CloudError, DataError, FleetFailed, NotFound, WindlassError
 from remote.control.faults import as_error
-from remote.control.logs import kept, plain, sources
+from remote.control.logs import kept, plain
 from remote.control.logs.asking import Asking, Listener
 from remote.control.logs.merging import Merging
 from remote.control.logs.printing import Printer
-from remote.control.logs.sources import InBucket, OfRun, OnBox, Source
 from remote.control.logs.told import Told
+from remote.control.targets import InBucket, OfRun, OnBox, Source
 
 
 def show(words: Sequence[str], question: Question, mode: str) -> None:
     """Show the logs that are meant: `mode` is lines, json or raw. Raises the error of the only source, or FleetFailed."""
-    found = sources.find(words, question.stage, question.follow)
-    for line in found.silent:
-        console.say(f"not asked: {line}", "yellow")
-    if len(found.sources) == 1 and isinstance(found.sources[0], OfRun) and mode == "lines" and _is_all(question):
-        plain.show(found.sources[0], question.follow)
+    found = targets.logs_of(words, question.stage, question.follow)
+    if len(found) == 1 and isinstance(found[0], OfRun) and mode == "lines" and _is_all(question):
+        plain.show(found[0], question.follow)
         return
-    lanes = _lanes_of(found.sources, question, mode)
+    lanes = _lanes_of(found, question, mode)
     _print(lanes, Printer(mode, len(lanes)), question)
     errors = {lane.name: lane.error for lane in lanes if lane.error}
     if len(errors) < len(lanes):  # the others were told of it: that these have no such stage is no failure
-        errors = {name: error for name, error in errors.items() if not isinstance(error, sources.NoSuchStage)}
+        errors = {name: error for name, error in errors.items() if not isinstance(error, targets.NoSuchStage)}
     if errors and len(lanes) == 1:
         raise next(iter(errors.values()))
     if errors:
@@ -176,11 +174,11 @@ class _OfBox:
             self._tell_left(inventory, asking, voice, error)
             return
         if not asking.jobs and self.question.stage:
-            raise sources.no_such_stage(box, self.question.stage)
+            raise targets.no_such_stage(box, self.question.stage)
         if not asking.jobs and not voice.is_alone:
             voice.notice(f"box {self.name} keeps no job")
         elif not asking.jobs:
-            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy=sources.ALL_JOBS)
+            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy=targets.ALL_JOBS)
 
     def _tell_left(self, inventory: Any, asking: Asking | None, voice: _Voice, error: BoxStopped) -> None:
         resume = asking.resume if asking else {}

@@ -38,8 +38,10 @@ def persistently(
         except BoxUnreachable as error:
             now = time.monotonic()
             # An attempt that lasted longer than the patience was connected all the while, and is no failure to get through.
-            if loss is None or progress() != had or now - began > max(patience_seconds, ATTEMPT_SECONDS):
+            if progress() != had or now - began > max(patience_seconds, ATTEMPT_SECONDS):
                 loss = _Loss(now)
+            elif loss is None:
+                loss = _Loss(began)
             if now - loss.since > patience_seconds:
                 raise _given_up(error, now - loss.since, what, kept, remedy) from None
             loss.tell(error, notice, patience_seconds)
