@@ -1,16 +1,14 @@
 """Coming back to a job live, from any laptop with the inventory."""
 
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remote.contract.jobs import JobState
-from remote.control.errors import BoxUnreachable, LoginRefused
 from remote.control.logs.asking import FIRST_SECONDS
+from remote.control.retry import retry_while_unreachable
 from remote.control.targets import job_of
-from remote.control.transport.persist import FIRST_PAUSE_SECONDS
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -25,7 +23,8 @@ def attach(word: str) -> JobState:
     from remote.control.transport.connect import connect
 
     target = job_of(word, "attach")
-    firsts = [_reached(target.box)]
+    # A box that was never reached is tried for a moment only: it may be down.
+    firsts = [retry_while_unreachable(lambda: _reached(target.box), patience_seconds=FIRST_SECONDS)]
     hint = f"the job goes on; come back with `./inv attach {target.name}`, or end it with `./inv cancel {target.name}`"
     with ExitStack() as closing:
         # As a run's folder looks: what is said of a lost connection names the run by it.
@@ -38,20 +37,14 @@ def attach(word: str) -> JobState:
 
 
 def _reached(box: "Box") -> "Transport":
-    """A connection that stands. A box that was never reached is tried for a moment only: it may be down."""
+    """A connection that stands."""
     from remote.control.transport.connect import connect
     from remote.control.transport.payload import QUERY_SECONDS
 
-    deadline = time.monotonic() + FIRST_SECONDS
-    while True:
-        transport = connect(box)
-        try:
-            transport.exec("true", timeout=QUERY_SECONDS)
-            return transport
-        except LoginRefused:
-            raise
-        except BoxUnreachable:
-            transport.close()
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(FIRST_PAUSE_SECONDS)
+    transport = connect(box)
+    try:
+        transport.exec("true", timeout=QUERY_SECONDS)
+    except BaseException:
+        transport.close()
+        raise
+    return transport

@@ -9,6 +9,7 @@ from remote.contract.jobs import JobState, Status
 from remote.control import fleet, moments
 from remote.control.errors import BoxUnreachable
 from remote.control.jobs.state import BoxJob, jobs_on
+from remote.control.retry import retry_while_unreachable
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -55,15 +56,12 @@ def record(job: BoxJob) -> dict[str, Any]:
 
 def _jobs_of(box: "Box", patience_seconds: float) -> list[BoxJob]:
     from remote.control.transport.connect import connect
-    from remote.control.transport.persist import persistently
 
     def ask() -> list[BoxJob]:
         with connect(box) as transport:
             return jobs_on(transport, box.root, box.name)
 
-    return persistently(
-        ask, progress=lambda: None, notice=lambda text: None, patience_seconds=patience_seconds
-    )  # fmt: skip
+    return retry_while_unreachable(ask, patience_seconds=patience_seconds)
 
 
 def _late(box: "Box") -> BoxUnreachable:

@@ -17,11 +17,11 @@ from remote.contract.events import Metric
 from remote.contract.frames import FrameReader, encode, mark, marked_bytes
 from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
+from remote.control import retry
 from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused, PreflightFailed
 from remote.control.jobs.follow import follow
 from remote.control.jobs.mirror import Mirror, each_line, holes, last_state
 from remote.control.jobs.start import start
-from remote.control.transport import persist
 from remote.payload import process
 from remote.payload.logs.scribe import Log
 from tests.control.jobs.cut import CutStream
@@ -64,7 +64,7 @@ def run(transport, folder, lines, metrics=None, **options):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(persist, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.0)
 
 
 def test_log_and_metrics_arrive_whole(box, ended, tmp_path):
