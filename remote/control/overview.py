@@ -47,11 +47,9 @@ class View:
 
 def look(inventory: "Inventory", names: Sequence[str] = (), quick: bool = False) -> list[View]:
     """The boxes of those names or groups; without names all, and what runs besides. `quick` asks the cloud alone."""
-    from remote.control.cloud import boxes
+    from remote.control.targets import boxes_of
 
-    wanted = {entry.name for entry in inventory.resolve(names)} if names else set()
-    listing = [box for box in boxes.listing(inventory) if not wanted or box.name in wanted]
-    views = [View(box, inventory.boxes.get(box.name)) for box in listing]
+    views = [View(box, inventory.boxes.get(box.name)) for box in boxes_of(inventory, names)]
     asked = [] if quick else [view for view in views if _has_clocks(view)]
     read = {id(view): done for view, done in zip(asked, _readings([view.box for view in asked]), strict=True)}
     return [_with_reading(view, read[id(view)]) if id(view) in read else view for view in views]

@@ -118,7 +118,8 @@ def test_the_line_is_seen_followed_and_left_from_another_laptop(box, elsewhere):
     assert "train-00000000 is CANCELLED" in elsewhere("cancel", "haul-4").stdout
     assert "haul-3-train-00000000" in elsewhere("cancel", "--json").stdout, "the only one under way, without a word"
     nobody = elsewhere("attach", "haul-9")
-    assert nobody.returncode == Exit.NOT_FOUND and "no run, job or box `haul-9`" in nobody.stderr and "./inv ps --all" in nobody.stderr
+    assert nobody.returncode == Exit.NOT_FOUND and "./inv ps --all" in nobody.stderr
+    assert "no run, job, box or group `haul-9`" in nobody.stderr
     assert "no job is under way" in elsewhere("attach").stderr
 
 

@@ -15,7 +15,8 @@ from remote.control.cloud import boxes
 from remote.control.cloud.embedded import client
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
-from remote.control.runs.ledger import Ledger, find_run
+from remote.control.runs.ledger import Ledger
+from remote.control.targets import find_run
 from remote.control.transport.connect import connect
 from remote.control.transport.known_hosts import pinned
 from remote.control.transport.release import REQUIREMENTS
@@ -225,7 +226,7 @@ def test_a_few_bad_rows_are_set_aside_and_brought_home(playbook, typed):
     code, _, said = typed(f"run {name}")
     assert code == 0 and "few.jsonl:61: not JSON" in said and "few.jsonl:102:" in said and "rejected 2" in said
     assert typed(re.search(r"`\./inv (pull [^`]+)`", said)[1])[0] == 0
-    rejects = (find_run(None).folder / "artifacts" / "prepare" / "rejects.jsonl").read_text().splitlines()
+    rejects = (find_run("").folder / "artifacts" / "prepare" / "rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["where"] for line in rejects] == ["few.jsonl:61", "few.jsonl:102"]
 
 
@@ -256,7 +257,7 @@ def test_a_base_model_that_is_not_there_fails_preflight_in_one_document(project,
 def done(playbook, typed):
     """A run that has prepared and pulled."""
     assert typed(f"run {playbook('whole', GOOD)[0]}")[0] == 0
-    ledger = find_run(None)
+    ledger = find_run("")
     assert typed(f"pull {ledger.run_id}")[0] == 0
     return ledger
 

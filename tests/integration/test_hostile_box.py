@@ -11,11 +11,12 @@ import pytest
 
 import tasks
 from remote.contract.exits import Exit
+from remote.control import retry, targets
 from remote.control.jobs import attach, cancel, state, table
-from remote.control.logs import client, follow, sources
+from remote.control.logs import client, follow
 from remote.control.runs import preflight
 from remote.control.telemetry import find, live, top
-from remote.control.transport import base, lanes, payload, persist, push, rollback
+from remote.control.transport import base, lanes, payload, push, rollback
 from tests.integration import boxes
 from tests.integration.typed import in_process
 
@@ -124,8 +125,8 @@ def project(server, tmp_path, monkeypatch):
     write_run(tmp_path, "r-1")
     write_run(tmp_path, "r-2", {"event": "stage_finished", "label": "train", "status": "SUCCEEDED", "outputs": made})
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
-    modules = [attach, cancel, follow, state, table, client, sources, preflight, find, live, top]
-    modules += [base, lanes, payload, persist, push, rollback]
+    modules = [attach, cancel, follow, state, table, client, targets, preflight, find, live, top]
+    modules += [base, lanes, payload, push, retry, rollback]
     monkeypatch.setattr(follow.follow, "__defaults__", tuple(1.0 if each == 600.0 else each for each in follow.follow.__defaults__))
     for module in modules:
         for name, value in SMALL.items():

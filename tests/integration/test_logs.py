@@ -327,7 +327,7 @@ def test_a_followed_box_tells_jobs_that_are_over_in_no_time_and_that_begin_again
 
 
 def test_a_stage_that_nobody_has_is_an_error_that_names_those_there_are(lab, two_runs):
-    for words, whose in ((("one", "two"), "box two"), (("one",), "box one"), (("haul-aa",), "run haul-aa")):
+    for words, whose in ((("one", "two"), "two"), (("one",), "one"), (("haul-aa",), "haul-aa")):
         told = lab.logs(*words, "--stage", "typo")
         assert told.returncode == 12 and "one 0" not in told.stdout and "Traceback" not in told.stderr
         assert f"{whose} has no job of a stage `typo`" in told.stderr and "stages with a job: train" in told.stderr
@@ -336,7 +336,7 @@ def test_a_stage_that_nobody_has_is_an_error_that_names_those_there_are(lab, two
 def test_a_stage_that_one_box_has_is_enough(lab, two_runs):
     lab.job("two", "haul-cc-sift-0123abcd", "haul-cc", b"sifted\n", time.time() - 7200.0, stage="prepare")
     told = lab.logs("one", "two", "--stage", "sift")
-    assert told.returncode == 0 and "│ sifted\n" in told.stdout and "box one has no job of a stage `sift`" in told.stderr
+    assert told.returncode == 0 and "│ sifted\n" in told.stdout and "one has no job of a stage `sift`" in told.stderr
 
 
 SLOW = """

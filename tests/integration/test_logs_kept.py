@@ -90,7 +90,7 @@ def test_scripts_get_the_same_objects(logs):
 def test_who_names_the_box_is_told_that_it_is_gone(logs):
     code, _, said = logs("gpu --tail 1")
     assert code and "there is no box gpu" in said
-    assert "no run, box or group" in logs("nothing-like-it")[2]
+    assert "no run, job, box or group" in logs("nothing-like-it")[2]
 
 
 def test_what_does_not_verify_is_not_shown(logs):

@@ -92,7 +92,7 @@ def test_after_a_kill_within_finally_the_stop_is_owed(project, run):
         "boxes.stop = lambda entry: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from remote.control.config.inventory import load_inventory\n"
         "from remote.control.runs.engine import drive\n"
-        "from remote.control.runs.ledger import find_run\n"
+        "from remote.control.targets import find_run\n"
         f"drive(find_run({run.run_id!r}), load_inventory())\n"
     )
     surroundings = {**os.environ, "WINDLASS_PROJECT": str(project), "PYTHONPATH": str(CODE)}

@@ -89,9 +89,9 @@ def test_why_of_a_job_that_goes_on_is_json_too(box):
 
 def test_what_nobody_knows_is_not_found(box):
     told = typed("why", "nix", seconds=60)
-    assert told.returncode != 0 and "no job is known of `nix`" in told.stderr
+    assert told.returncode != 0 and "no run, job, box or group `nix`" in told.stderr
     told = typed("why", "one", "--stage", "nix", seconds=60)
-    assert told.returncode != 0 and "no job of a stage `nix` is known of `one`" in told.stderr
+    assert told.returncode != 0 and "one has no job of a stage `nix`" in told.stderr
 
 
 def test_why_of_a_box_that_is_gone_comes_out_of_the_bucket(box, tmp_path):

@@ -37,6 +37,7 @@ from remote.control.cloud.offers import Offer
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.errors import BoxStopped, CapacityError, CloudError
+from remote.control.retry import retry_without_capacity
 
 
 @dataclass(frozen=True)
@@ -275,8 +276,9 @@ class Ec2:
         entering.check_login(self.entry, existing)
         self._admit(existing, on_progress)
         with phases.phase("running"):
-            instance = waiting.with_backoff(
-                lambda: self._start(existing, on_progress), f"{existing.zone} has no capacity", on_progress, wait_seconds, existing.there
+            instance = retry_without_capacity(
+                lambda: self._start(existing, on_progress), f"{existing.zone} has no capacity", on_progress, wait_seconds,
+                existing.there.patience.poll,
             )  # fmt: skip
         if existing.state != "running":
             history.append(self.entry.name, "started", id=instance.id, region=instance.there.region, zone=instance.zone)

@@ -12,6 +12,7 @@ from remote.control.cloud.offers import Offer, offers_of
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
+from remote.control.retry import retry_without_capacity
 
 _GENERATIONS = 50
 _RACES = 3
@@ -36,7 +37,8 @@ class Launch:
         """
         offers = list(_in_order(self.entry))
         out = f"no offer of {self.entry.name} has capacity"
-        return waiting.with_backoff(lambda: self._walk(offers), out, self.on_progress, wait_seconds, self.home)
+        poll = self.home.patience.poll
+        return retry_without_capacity(lambda: self._walk(offers), out, self.on_progress, wait_seconds, poll)
 
     def _walk(self, offers: list[Offer]) -> Instance:
         tried: list[Attempt] = []
@@ -105,7 +107,8 @@ class Launch:
             return waiting.until(self.look, "looking for an earlier launch", lambda line: None, 10 * poll, poll)
 
     def _sent(self, offer: Offer, there: Endpoint, context: refusals.Context, token: str) -> Instance:
-        """RunInstances, with all that it names made before; once more where another box's end took it away in between."""
+        """RunInstances, with all that it names made before; again where another box's end took it away in between. It may be
+        repeated, here and by botocore, because of its token: AWS answers a second request with the first one's instance."""
         from botocore.exceptions import ClientError
 
         for is_last in (*[False] * _RACES, True):

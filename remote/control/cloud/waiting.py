@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.provider import Progress
-from remote.control.errors import CapacityError
 
 Found = TypeVar("Found")
 
@@ -30,24 +28,6 @@ def until(look: Callable[[], Found | None], what: str, on_progress: Progress, pa
             said = passed
         time.sleep(poll_seconds)
     return found
-
-
-def with_backoff(work: Callable[[], Found], what: str, on_progress: Progress, wait_seconds: float, there: Endpoint) -> Found:
-    """What `work` returns; while it raises CapacityError it is tried again, ever more seldom, until `wait_seconds` have passed.
-
-    The pause grows from 5 to 100 of the cloud's polls: from 15 seconds to 5 minutes on AWS.
-    """
-    begun, pause = time.monotonic(), 5 * there.patience.poll
-    while True:
-        try:
-            return work()
-        except CapacityError:
-            left = wait_seconds - (time.monotonic() - begun)
-            if left <= 0:
-                raise
-        on_progress(f"{what}; next try in {min(pause, left):.0f} s, giving up in {left / 60:.1f} min")
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, 100 * there.patience.poll)
 
 
 def speaks_ssh(host: str, port: int) -> bool:

@@ -136,13 +136,11 @@ def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: s
 @verb(name="list", positional=["names"], help={**NAMES, **JSON, "names": "boxes or groups (default: all, and what runs besides)"})
 def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
     """Lists boxes as the cloud tells them, and without names also what runs besides in this project's name."""
-    from remote.control import console
+    from remote.control import console, targets
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
 
-    inventory = load_inventory()
-    wanted = {entry.name for entry in inventory.resolve(names)} if names else set()
-    listing = [box for box in boxes.listing(inventory) if not wanted or box.name in wanted]
+    listing = targets.boxes_of(load_inventory(), names)
     if json:
         console.print_json([boxes.record(box) for box in listing])
         return

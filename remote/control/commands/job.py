@@ -16,16 +16,16 @@ _ANY_JOB = "run id or job id, or its beginning or end, or a box; else the run th
 )
 def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool = False) -> None:
     """Lists the jobs of the boxes that run, as the boxes tell them: from any laptop with this inventory. Times are UTC."""
-    from remote.control import console
+    from remote.control import console, targets
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
     from remote.control.errors import BoxUnreachable
     from remote.control.jobs import table
 
     inventory = load_inventory()
-    wanted = {entry.name for entry in (inventory.resolve(names) if names else inventory.boxes.values())}
-    listing = [box for box in boxes.listing(inventory) if box.name in wanted]
-    jobs, silent = table.look(listing, ended=all)
+    listing = targets.boxes_of(inventory, names or list(inventory.boxes))
+    found, silent = table.look(listing)
+    jobs = [job for job in found if all or not job.state.status.is_final]
     silent += boxes.unknown(listing)
     if silent and len(silent) == sum(box.state in ("running", "unknown") for box in listing):  # `[]` would tell a script: nothing runs
         raise BoxUnreachable("no box tells of its jobs", why="; ".join(silent), remedy=_UNTOLD)
@@ -72,16 +72,16 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
 
     from remote.contract.jobs import Status
     from remote.control.console import print_json, tell, tell_next
-    from remote.control.jobs.attach import find
     from remote.control.jobs.cancel import cancel as cancel_job
     from remote.control.runs import ended
+    from remote.control.targets import job_of
     from remote.control.transport.connect import connect
 
-    target = find(run, surely=True, verb="cancel")
+    target = job_of(run, "cancel", surely=True)
     if dry_run:
         if json:
-            print_json({"job": target.job_id, "box": target.box.name, "status": target.status})
-        tell(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status} when it was last seen")
+            print_json({"job": target.job_id, "box": target.box.name, "status": target.status.value})
+        tell(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status.value} when it was last seen")
         return
     with connect(target.box) as transport:
         state = cancel_job(transport, target.box.root, target.job_id, patience)
@@ -111,10 +111,10 @@ def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, jso
     from remote.control.printable import sized
     from remote.control.runs import next_step
     from remote.control.runs.bring import bring_all, has_made
-    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.state import state_of
+    from remote.control.targets import run_of
 
-    ledger = run_to_look_at(run, "pull", has_made)
+    ledger = run_of(run, "pull", has_made)
     rows = bring_all(ledger, only, dry_run)
     if json:
         print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])

@@ -163,10 +163,10 @@ collection.add_task(list_models, name="list")
 def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control.commands.run import drive_and_show
     from remote.control.console import print_json, tell
-    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.single import extend, model_name, plan_install
+    from remote.control.targets import run_of
 
-    ledger = run_to_look_at(run, "install", lambda state: state.has_done("export"))
+    ledger = run_of(run, "install", lambda state: state.has_done("export"))
     model = name or model_name(ledger)
     if dry_run:
         if as_json:

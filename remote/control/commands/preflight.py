@@ -25,10 +25,10 @@ def preflight(context: Any, run: str = "", box: str = "", recipe: str = "", base
 
     inventory = load_inventory()
     if run or not recipe:
-        from remote.control.runs.meant import run_to_look_at
         from remote.control.runs.state import state_of
+        from remote.control.targets import run_of
 
-        state = state_of(run_to_look_at(run, "preflight"))
+        state = state_of(run_of(run, "preflight"))
         entry, (plain, inputs) = inventory.box(box or state.box), checks.inputs_of_run(state)
         say(f"run {state.run_id} on box {entry.name}")
     else:

@@ -53,10 +53,10 @@ def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = Fal
     """Go on with a run wherever it was cut off."""
     from remote.contract.jobs import Status
     from remote.control.console import say
-    from remote.control.runs.meant import run_to_act_on
     from remote.control.runs.state import state_of
+    from remote.control.targets import run_of
 
-    ledger = run_to_act_on(run, "resume", lambda state: bool(state.owed) or state.status is not Status.SUCCEEDED)
+    ledger = run_of(run, "resume", lambda state: bool(state.owed) or state.status is not Status.SUCCEEDED, to="drive")
     if dry_run:
         state = state_of(ledger)
         show_plan(state.rest(), state.box, json)
@@ -112,10 +112,10 @@ def _clear(dry_run: bool, as_json: bool) -> None:
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
     from remote.control.console import print_json, print_table
-    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.report import require_whole, verdicts, verify_artifacts
+    from remote.control.targets import run_of
 
-    ledger = run_to_look_at(run, "verify")
+    ledger = run_of(run, "verify")
     rows = verify_artifacts(ledger)
     if not json:
         print_table(f"artifacts of {ledger.run_id}", ("artifact", "path", "verdict"), rows)
@@ -128,10 +128,10 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
     from remote.control.console import print_json, write
-    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.receipt import write_receipt
+    from remote.control.targets import run_of
 
-    ledger = run_to_look_at(run, "receipt")
+    ledger = run_of(run, "receipt")
     facts = write_receipt(ledger)
     if json:
         print_json(facts)
@@ -195,12 +195,12 @@ def export(
     context: Any, run: str = "", quantize: str = DEFAULT_QUANTIZATION, queue: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:  # fmt: skip
     """Merge a run's adapter, convert it to GGUF and bring it home."""
-    from remote.control.runs.meant import run_to_look_at
     from remote.control.runs.plan import Plan
     from remote.control.runs.single import extend, plan_export
     from remote.control.runs.state import state_of
+    from remote.control.targets import run_of
 
-    ledger = run_to_look_at(run, "export", lambda state: state.has_done("train"))
+    ledger = run_of(run, "export", lambda state: state.has_done("train"))
     stages = plan_export(ledger, quantize)
     if dry_run:
         show_plan(Plan(ledger.run_id, stages), state_of(ledger).box, json)

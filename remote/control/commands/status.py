@@ -22,7 +22,6 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
-    from remote.control.runs.meant import is_alive
     from remote.control.runs.state import state_of
 
     views = overview.look(load_inventory(), names, quick)
@@ -38,7 +37,7 @@ def status(_context: Any, names: Sequence[str] = (), quick: bool = False, json: 
         print_table("boxes", *overview.table(views))
     else:
         tell("no box is there; `./inv launch NAME` makes one")
-    going = [(run, state) for run, state, is_driven in open_runs if is_driven or is_alive(state)]
+    going = [(run, state) for run, state, is_driven in open_runs if is_driven or state.is_alive]
     _show_runs("runs under way", going)
     ended = [(run, state) for run, state, _ in open_runs if (run, state) not in going]
     _show_runs("runs not under way; `./inv runs --clear` puts away those that ended without success", ended)

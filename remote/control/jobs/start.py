@@ -13,7 +13,8 @@ from remote.control.transport.payload import call, payload_command
 def start(
     transport: Transport, box_root: str, spec: JobSpec, again: bool = False, queue: bool = False, secrets: Mapping[str, str] | None = None
 ) -> JobState:
-    """Start the job, once for its id: a job that is there already is only reported, whoever started it.
+    """Start the job, once for its id: a job that is there already is only reported, whoever started it. Asked once; after a lost
+    connection the same call finds out whether the job is there.
 
     `again`: one that ended badly is started anew and goes on from its checkpoints. `queue`: an exclusive job waits in line, PENDING
     at its `place`, while another one has the box's GPU; without it that raises Busy. `secrets`: variables that its stage finds in its

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from remote.contract.jobs import Cause, JobState
+from remote.contract.log_query import label_of
 from remote.control.console import say
 from remote.control.errors import JobFailed
 from remote.control.printable import plain
@@ -25,6 +26,11 @@ class BoxJob:
     box: str
     run_id: str
     state: JobState
+
+    @property
+    def label(self) -> str:
+        """The stage's label in its run; of a job without one its stage."""
+        return label_of(self.state.job_id, self.run_id, self.state.stage)
 
 
 def read_state(transport: Transport, box_root: str, job_id: str) -> JobState:

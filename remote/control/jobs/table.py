@@ -9,6 +9,7 @@ from remote.contract.jobs import JobState, Status
 from remote.control import fleet, moments
 from remote.control.errors import BoxUnreachable
 from remote.control.jobs.state import BoxJob, jobs_on
+from remote.control.retry import retry_while_unreachable
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -19,13 +20,17 @@ COLUMNS = ("box", "job", "stage", "run", "status", "began (UTC)", "took", "why")
 _SECONDS = 20.0
 
 
-def look(boxes: "Sequence[Box]", ended: bool) -> tuple[list[BoxJob], list[str]]:
-    """The jobs of the boxes that run, and in words the boxes that did not answer. Without `ended` only those that are under way."""
+def look(boxes: "Sequence[Box]", patience_seconds: float = 0.0) -> tuple[list[BoxJob], list[str]]:
+    """The jobs of the boxes that run, and in words the boxes that did not answer.
+
+    A link that fails is tried again for `patience_seconds`.
+    """
     running = [box for box in boxes if box.state == "running"]
-    outcomes = fleet.outcomes_of(running, lambda box, _: _jobs_of(box), seconds=_SECONDS, late=_late)
+    outcomes = fleet.outcomes_of(
+        running, lambda box, _: _jobs_of(box, patience_seconds), seconds=_SECONDS, late=_late
+    )  # fmt: skip
     found = [job for outcome in outcomes for job in outcome.found or ()]
-    told = [f"{outcome.one.name}: {outcome.error.what}" for outcome in outcomes if outcome.error]
-    return [job for job in found if ended or not job.state.status.is_final], told
+    return found, [f"{each.one.name}: {each.error.what}" for each in outcomes if each.error]
 
 
 def rows(jobs: Sequence[BoxJob]) -> list[list[str]]:
@@ -49,11 +54,14 @@ def record(job: BoxJob) -> dict[str, Any]:
     return {"box": job.box, "run_id": job.run_id, **asdict(job.state)}
 
 
-def _jobs_of(box: "Box") -> list[BoxJob]:
+def _jobs_of(box: "Box", patience_seconds: float) -> list[BoxJob]:
     from remote.control.transport.connect import connect
 
-    with connect(box) as transport:
-        return jobs_on(transport, box.root, box.name)
+    def ask() -> list[BoxJob]:
+        with connect(box) as transport:
+            return jobs_on(transport, box.root, box.name)
+
+    return retry_while_unreachable(ask, patience_seconds=patience_seconds)
 
 
 def _late(box: "Box") -> BoxUnreachable:

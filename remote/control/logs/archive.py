@@ -152,18 +152,6 @@ def of_box(inventory: "Inventory", box: str, job_id: str) -> ArchivedLog | None:
     return in_bucket(found, job_id) if found else None
 
 
-def newest(inventory: "Inventory", word: str, stage: str) -> tuple[Bucket, str] | None:
-    """The newest job of a run, or the job itself, in the bucket of the inventory; whichever checkout put it there. Raises CloudError."""
-    name = inventory.storage.bucket
-    clouds = {entry.provider: entry for entry in inventory.boxes.values()}
-    for seen in (found for entry in clouds.values() if (found := bucket.of_entry(name, entry))):
-        for found in seen.of_projects():
-            jobs = [each for each in found.spilled() if _is_of(each.job_id, word) and (not stage or f"-{stage}-" in each.job_id)]
-            if jobs:
-                return found, max(jobs, key=lambda each: each.at).job_id
-    return None
-
-
 def send(
     kept: ArchivedLog, box: str, query: LogQuery, sink: LogSink, start: int | None = None, known: str = "",
     is_growing: bool = False,
@@ -216,8 +204,3 @@ def _parts(manifest: Manifest) -> list[_Part]:
         starts.append(starts[-1] + manifest.files[older[-1]].size if older else 0)
         older.append(newest)
     return [_Part(start, start + manifest.files[path].size, path) for start, path in zip(starts, older, strict=True)]
-
-
-def _is_of(job_id: str, word: str) -> bool:
-    """Whether it is a job of the run `word`, or of one that begins or ends so: what follows in its id is `-LABEL-KEY`."""
-    return job_id.startswith(word) or f"{word}-" in job_id

@@ -15,9 +15,9 @@ from remote.control.errors import BoxUnreachable, CloudError, JobFailed, LoginRe
 from remote.control.jobs.state import state_of
 from remote.control.logs.record import LogRecord, LogSink
 from remote.control.printable import sized
+from remote.control.retry import PATIENCE_SECONDS, retry_while_unreachable
 from remote.control.transport.base import Stream, Transport, deploying
 from remote.control.transport.payload import complaint, failure, payload_command, untold
-from remote.control.transport.persist import FIRST_PAUSE_SECONDS, PATIENCE_SECONDS, persistently
 
 FIRST_SECONDS = 3.0
 """How long a box that never answered is tried: it may be down."""
@@ -62,34 +62,37 @@ class LogClient:
 
     def run(self, patience_seconds: float = PATIENCE_SECONDS, what: str = "", kept: str = "", remedy: str = "") -> None:
         """Read until all is read. Raises BoxUnreachable where the box never answers, or no more; BoxStopped where it is gone."""
-        if self._first_seconds and self._try_first():
-            return
         patience_seconds = patience_seconds if self._query.follow else min(patience_seconds, ONCE_PATIENCE_SECONDS)
-        persistently(
+        if self._first_seconds and self._read_first():
+            return
+        retry_while_unreachable(
             self._attempt, progress=lambda: self._frames, notice=self._notice, patience_seconds=patience_seconds,
             what=what, remedy=remedy, kept=kept or "the jobs go on on the box; nothing that was read is lost",
         )  # fmt: skip
 
+    def _read_first(self) -> bool:
+        """Whether all could be read, while the box was tried for a moment. Raises BoxUnreachable where it never answered."""
+        try:
+            return retry_while_unreachable(self._heard, patience_seconds=self._first_seconds)
+        except LoginRefused:
+            raise
+        except BoxUnreachable:
+            if not self._waits:
+                raise
+        self._sink.live()  # there is nothing to wait for yet
+        return False
+
+    def _heard(self) -> bool:
+        try:
+            self._attempt()
+        except BoxUnreachable:
+            if not self._frames:
+                raise
+            return False
+        return True
+
     def _notice(self, text: str) -> None:
         self._sink.notice(f"{self._box}: {text}" if self._box else text)
-
-    def _try_first(self) -> bool:
-        """Whether all could be read already. Raises BoxUnreachable for a box that never answered."""
-        deadline = time.monotonic() + self._first_seconds
-        while not self._frames:
-            try:
-                self._attempt()
-                return True
-            except LoginRefused:
-                raise
-            except BoxUnreachable:
-                if not self._frames and time.monotonic() > deadline:
-                    if not self._waits:
-                        raise
-                    self._sink.live()
-                    break
-            time.sleep(FIRST_PAUSE_SECONDS)
-        return False
 
     def _attempt(self) -> None:
         command, query = payload_command(self._root, "logs.query"), self._query_now().to_json().encode()

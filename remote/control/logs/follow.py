@@ -14,9 +14,9 @@ from remote.contract.log_query import LOG, METRICS, LogQuery
 from remote.control.logs.client import LogClient
 from remote.control.logs.mirror import CopySink
 from remote.control.logs.record import LogRecord, LogSink
+from remote.control.retry import PATIENCE_SECONDS
 from remote.control.secrets import mask
 from remote.control.transport.base import Transport
-from remote.control.transport.persist import PATIENCE_SECONDS
 
 OnText = Callable[[str], None]
 """Takes whole lines, as many as came at once: with ends between them, none behind the last."""

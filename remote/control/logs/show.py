@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from remote.contract.jobs import JobState, Status
 from remote.contract.line_search import TooSlow
 from remote.contract.log_query import LOG, METRICS, JobFacts, LogQuery
-from remote.control import console
+from remote.control import console, targets
 from remote.control.errors import BoxStopped, CloudError, DataError, FleetFailed, NotFound, WindlassError
 from remote.control.faults import as_error
-from remote.control.logs import archive, sources
+from remote.control.logs import archive
 from remote.control.logs.archive import ArchivedLog
 from remote.control.logs.client import LogClient
 from remote.control.logs.follow import read_metrics
@@ -20,8 +20,8 @@ from remote.control.logs.merging import Merging
 from remote.control.logs.mirror import CopySink, FileLog
 from remote.control.logs.printing import Printer
 from remote.control.logs.record import LogRecord, LogSink
-from remote.control.logs.sources import InBucket, OfRun, OnBox, Source
 from remote.control.secrets import mask
+from remote.control.targets import InBucket, OfRun, OnBox, Source
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -33,11 +33,9 @@ _HINT = "the jobs go on; the same command comes back to them"
 
 def show(words: Sequence[str], query: LogQuery, mode: str) -> None:
     """Show the logs that are meant: `mode` is lines, json or raw. Raises the error of the only source, or FleetFailed."""
-    found = sources.find(words, query.stage, query.follow)
-    for line in found.silent:
-        console.say(f"not asked: {line}", "yellow")
-    streams = _streams_of(found.sources, query, mode)
-    only = found.sources[0] if len(found.sources) == 1 else None
+    found = targets.logs_of(words, query.stage, query.follow)
+    streams = _streams_of(found, query, mode)
+    only = found[0] if len(found) == 1 else None
     title = only.job.label if isinstance(only, OfRun) and query.follow and mode == "lines" else ""
     for each in _print(streams, mode, query.follow, title, _HINT):
         status = each.state.status
@@ -45,7 +43,7 @@ def show(words: Sequence[str], query: LogQuery, mode: str) -> None:
             console.say(f"{each.label} is {status.value}{each.why}{each.hint}", "yellow")
     errors = {stream.name: stream.error for stream in streams if stream.error}
     if len(errors) < len(streams):  # the others were asked for it too: that these have no such stage is no failure
-        errors = {name: error for name, error in errors.items() if not isinstance(error, sources.NoSuchStage)}
+        errors = {name: error for name, error in errors.items() if not isinstance(error, targets.NoSuchStage)}
     if errors and len(streams) == 1:
         raise next(iter(errors.values()))
     if errors:
@@ -240,11 +238,11 @@ class _OnBox:
             self._read_left(inventory, client, sink, error)
             return
         if not client.jobs and query.stage:
-            raise sources.no_such_stage(box, query.stage)
+            raise targets.no_such_stage(box, query.stage)
         if not client.jobs and not output.is_alone:
             sink.notice(f"box {self.name} keeps no job")
         elif not client.jobs:
-            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy=sources.ALL_JOBS)
+            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy=targets.ALL_JOBS)
 
     def _read_left(self, inventory: "Inventory", client: LogClient | None, sink: LogSink, error: BoxStopped) -> None:
         resume = client.resume if client else {}

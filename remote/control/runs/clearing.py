@@ -5,7 +5,6 @@ from pathlib import Path
 from remote.contract.jobs import Status
 from remote.control.project import keep_private, runs_folder
 from remote.control.runs.ledger import Ledger, all_runs
-from remote.control.runs.meant import is_alive
 from remote.control.runs.state import RunState, state_of
 
 _ENDED = (Status.FAILED, Status.CANCELLED, Status.LOST)
@@ -41,6 +40,6 @@ def _stays(run: Ledger, state: RunState) -> str:
         return "a command drives it"
     if state.owed:
         return f"it owes: {state.owed_in_words()}; `./inv resume {run.run_id}` does it"
-    if is_alive(state):
+    if state.is_alive:
         return f"its job may go on; `./inv resume {run.run_id}` goes on with it, `./inv cancel {run.run_id}` ends it"
     return "" if state.status in _ENDED else f"it is {state.status.value}, not ended; `./inv resume {run.run_id}` goes on with it"

@@ -18,10 +18,9 @@ from typing import IO, Any
 
 from remote.contract import atomic, regular_files, untrusted_json
 from remote.contract.jobs import LATEST
-from remote.control.errors import ArtifactCorrupt, Busy, NotFound
+from remote.control.errors import ArtifactCorrupt, Busy
 from remote.control.project import keep_private, runs_folder
 from remote.control.secrets import masked, masked_value
-from remote.control.suggestion import suggestion
 
 Event = dict[str, Any]
 
@@ -120,30 +119,6 @@ def all_runs() -> list[Ledger]:
     folder = runs_folder()
     found = [path.parent for path in folder.glob("*/events.jsonl")] if folder.exists() else []
     return [Ledger(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
-
-
-def is_called(run_or_job: str, word: str) -> bool:
-    """Whether a person who types `word` may mean the run or job of that id: its beginning or its end is enough."""
-    return bool(run_or_job and word) and (run_or_job.startswith(word) or run_or_job.endswith(word))
-
-
-def find_run(run_id: str | None) -> Ledger:
-    """The run of that id (or the unique beginning or end of one), or the newest; raises NotFound when there is none."""
-    runs = all_runs()
-    if not runs:
-        raise NotFound("there are no runs yet", where=str(runs_folder()), remedy="./inv demo, or ./inv run PLAYBOOK")
-    if run_id is None:
-        return runs[0]
-    matching = [run for run in runs if run.run_id == run_id] or [
-        run for run in runs if is_called(run.run_id, run_id)
-    ]
-    if len(matching) == 1:
-        return matching[0]
-    known = ", ".join(run.run_id for run in (matching or runs)[:5])
-    what = f"{len(matching)} runs match `{run_id}`" if matching else f"no run `{run_id}`"
-    meant = "" if matching else suggestion(run_id, [word for run in runs for word in (run.run_id, *run.run_id.rsplit("-", 2)[1:])])
-    remedy = f"{meant} `./inv runs` lists them" if meant else "name one of those; `./inv runs` lists them"
-    raise NotFound(what, where=str(runs_folder()), why=f"there {'are' if matching else 'is'} {known}", remedy=remedy)
 
 
 def _lock_soon(lock: IO[str]) -> bool:

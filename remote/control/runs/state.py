@@ -71,6 +71,13 @@ class RunState:
         stages = tuple(stage for stage in self.plan.stages if self.stages[stage.label].status is not Status.SUCCEEDED)
         return Plan(self.plan.name, stages, self.plan.finally_)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether a job of the run may go on, as far as this laptop knows: no command has seen its end."""
+        current = self.current()
+        is_open = self.status in (Status.RUNNING, Status.INTERRUPTED)
+        return is_open and bool(current and current.status is Status.RUNNING)
+
     def latest_job(self) -> StageState | None:
         """The newest stage that is, or was, a job on a box."""
         jobs = [stage for stage in self.stages.values() if stage.job_id]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from remote.contract import evidence, job_log
 from remote.contract.evidence import Evidence, Places
 from remote.contract.jobs import Cause, JobState, Status
+from remote.contract.log_query import label_of
 from remote.contract.paths import JobPaths
 from remote.control.errors import BoxStopped, BoxUnreachable, CloudError, ConfigError, JobFailed, NotFound, PreflightFailed
-from remote.control.runs.ledger import is_called
+from remote.control.targets import ALL_JOBS, InBucket, JobTarget, newest_of
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import Inventory
-    from remote.control.jobs.state import BoxJob
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.state import StageState
 
@@ -51,23 +51,16 @@ def find(name: str, stage: str, minutes: float, say: Say) -> Found:
     """What is known of the run, box or job of that name; when it is empty of the run that is alive, else the newest. `stage` picks one by
     its label.
 
-    Meant are, in this order: runs of this laptop, boxes and groups, runs and jobs that the boxes tell of, those in the bucket.
     `minutes` before the moment that matters are told. `say` hears where it was looked in vain. Raises NotFound.
     """
-    from remote.control.config.inventory import load_inventory
-    from remote.control.runs.ledger import all_runs, find_run
-    from remote.control.runs.meant import run_to_look_at
-
-    runs = [run.run_id for run in all_runs()]
-    if name in runs or (runs and not name):
-        return _of_ledger(run_to_look_at(name, "why"), stage, minutes, say)
-    inventory = load_inventory()
-    if name not in (*inventory.boxes, *inventory.groups) and any(is_called(run_id, name) for run_id in runs):
-        return _of_ledger(find_run(name), stage, minutes, say)
-    found = _of_boxes(inventory, name, stage, minutes, say) or _of_bucket_alone(inventory, name, stage, minutes, say)
-    if found is None:
-        raise _unknown(name, stage, bool(inventory.storage.bucket))
-    return found
+    meant = newest_of(name, stage)
+    if isinstance(meant, JobTarget):
+        return Found(of_box(meant.box, meant.job_id, minutes), meant.box.name, meant.label)
+    if isinstance(meant, InBucket):
+        if not (found := of_bucket(meant.bucket, meant.job_id, minutes)):
+            raise NotFound(f"nothing whole lies in the bucket of {meant.job_id}", remedy=ALL_JOBS)
+        return Found(found, "", label_of(meant.job_id, found.run_id, found.state.stage))
+    return _of_ledger(meant, stage, minutes, say)
 
 
 # ---- by this laptop's ledger -----------------------------------------------------------------------------------------
@@ -178,65 +171,3 @@ def _as_gone(state: JobState, place: str) -> JobState:
         state.kept = state.kept or f"what it had put into {place}"
         state.remedy = "`./inv resume` goes on on another box"
     return state
-
-
-# ---- without a ledger ------------------------------------------------------------------------------------------------
-
-
-def _of_boxes(inventory: "Inventory", name: str, stage: str, minutes: float, say: Say) -> Found | None:
-    """The newest job of that run or box, or the job itself, as the boxes tell them. Raises NotFound where several runs are meant."""
-    from remote.control.cloud import boxes
-    from remote.control.jobs import table
-
-    is_place = name in (*inventory.boxes, *inventory.groups)
-    names = {entry.name for entry in (inventory.resolve([name]) if is_place else inventory.boxes.values())}
-    listing = [box for box in boxes.listing(inventory) if box.name in names]
-    jobs, silent = table.look(listing, ended=True)
-    for line in [*silent, *boxes.unknown(listing)]:
-        say(f"not asked: {line}")
-    meant = [job for job in jobs if not name or is_place or is_called(job.run_id, name) or is_called(job.state.job_id, name)]
-    jobs = [job for job in meant if _is_stage(job, stage)]
-    if not jobs:
-        return None
-    _require_one(name, [] if is_place or not name else [job.run_id for job in jobs])
-    job = max(jobs, key=lambda job: job.state.started_at or float("inf"))
-    box = next(box for box in listing if box.name == job.box)
-    return Found(of_box(box, job.state.job_id, minutes), job.box, _label(job.state.job_id, job.run_id, job.state.stage))
-
-
-def _require_one(name: str, runs: list[str]) -> None:
-    if len(meant := dict.fromkeys(runs)) > 1:
-        raise NotFound(f"{len(meant)} runs match `{name}`", why=f"there are {', '.join(meant)}", remedy="name one of those")
-
-
-def _is_stage(job: "BoxJob", stage: str) -> bool:
-    return stage in ("", job.state.stage, _label(job.state.job_id, job.run_id, job.state.stage))
-
-
-def _label(job_id: str, run_id: str, stage: str) -> str:
-    from remote.contract.log_query import label_of
-
-    return label_of(job_id, run_id, stage)
-
-
-def _of_bucket_alone(inventory: "Inventory", name: str, stage: str, minutes: float, say: Say) -> Found | None:
-    """The newest job of that run that lies in the bucket."""
-    from remote.control.logs import archive
-
-    try:
-        newest = archive.newest(inventory, name, stage) if name else None
-        told = of_bucket(*newest, minutes) if newest else None
-    except CloudError as error:
-        say(f"not asked: the bucket: {error.what}")
-        return None
-    return Found(told, "", _label(told.state.job_id, told.run_id, told.state.stage)) if told else None
-
-
-def _unknown(name: str, stage: str, has_bucket: bool) -> NotFound:
-    of_stage = f" of a stage `{stage}`" if stage else ""
-    what = f"no job{of_stage} is known of `{name}`" if name else f"there are no runs yet, and no box that runs keeps a job{of_stage}"
-    places = "the boxes that run, and the bucket of inventory.yaml" if has_bucket else "and the boxes that run"
-    return NotFound(
-        what, why=f"looked for in the runs of this laptop, {places}",
-        remedy="`./inv ps --all` and `./inv runs` list what there is",
-    )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from remote.control.console import ended_well, output, print_json_line
 from remote.control.errors import WindlassError
+from remote.control.targets import boxes_of
 from remote.control.telemetry import keys, screen
 from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot
 
@@ -22,14 +23,6 @@ SNAPSHOT_SECONDS = 12.0
 
 _KEY_SECONDS = 0.25
 _ENDS = ("q", "Q", keys.END)
-
-
-def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
-    """The boxes of those names or groups; without names all of the inventory, and what runs besides."""
-    from remote.control.cloud import boxes
-
-    wanted = {entry.name for entry in inventory.resolve(names)} if names else set()
-    return [box for box in boxes.listing(inventory) if not wanted or box.name in wanted]
 
 
 def is_live() -> bool:

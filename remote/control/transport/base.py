@@ -64,7 +64,7 @@ class Transport(Protocol):
 
     A command is sent once. Where the connection proves dead before it was sent, another is made and takes it; after that nobody here
     can know whether it ran. So BoxUnreachable may stand for a command that did its work, or still does: only a caller whose command may run
-    twice, or goes on where it was, calls again (`persist.persistently`).
+    twice, or goes on where it was, calls again (`remote.control.retry`).
 
     `where` names the box for people. `round_trips` counts commands, `bytes_sent` command lines and standard input.
     """

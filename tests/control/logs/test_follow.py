@@ -15,11 +15,11 @@ from remote.contract.frames import FrameReader, encode, mark, marked_bytes
 from remote.contract.jobs import JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event, append
+from remote.control import retry
 from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused, PreflightFailed
 from remote.control.jobs.start import start
 from remote.control.logs.follow import follow
 from remote.control.logs.mirror import holes
-from remote.control.transport import persist
 from remote.payload import process
 from remote.payload.logs.scribe import Log
 from tests.control.jobs.cut import CutStream
@@ -62,7 +62,7 @@ def run(transport, folder, lines, metrics=None, **options):
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(persist, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.0)
 
 
 def test_log_and_metrics_arrive_whole(box, ended, tmp_path):

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from remote.contract.gguf import QUANTIZATIONS
 from remote.contract.jobs import Status
 from remote.control.errors import Busy, ConfigError, NotFound
-from remote.control.runs.ledger import Ledger, all_runs, find_run
+from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.receipt import receipt_of
 from remote.control.runs.single import extend, model_name, plan_export, plan_install
 from remote.control.runs.state import fold, state_of
+from remote.control.targets import find_run
 from remote.control.text import render
 
 PLAN = Plan(
@@ -117,7 +118,7 @@ def test_runs_are_found_by_a_unique_part_of_their_id(ledger):
 def test_without_runs_the_error_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     with pytest.raises(NotFound) as caught:
-        find_run(None)
+        find_run("")
     assert "./inv demo" in caught.value.remedy
 
 

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remote.contract.jobs import Status
+from remote.control import targets
 from remote.control.cloud import history, prices
 from remote.control.errors import ArtifactCorrupt, NotFound
 from remote.control.project import keep_private, runs_folder, state_folder
-from remote.control.runs import clearing, meant
+from remote.control.runs import clearing
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.receipt import receipt_of
@@ -100,7 +101,7 @@ def test_any_events_add_up_to_a_state_that_can_be_shown(project, events):
     run_row(ledger, state)
     receipt_of(ledger)
     verify_artifacts(ledger)
-    assert meant.is_alive(state) in (True, False) and isinstance(state.owed_in_words(), str)
+    assert state.is_alive in (True, False) and isinstance(state.owed_in_words(), str)
 
 
 def test_the_events_above_are_all_understood():
@@ -146,20 +147,19 @@ def test_clear_puts_away_what_ended_badly_and_says_what_stays(project):
 
 def test_without_a_name_the_run_that_is_alive_is_meant(project):
     with pytest.raises(NotFound, match="no runs yet"):
-        meant.run_to_look_at("", "why")
+        targets.run_of("", "why")
     alive, first, second = begun(*ALIVE, name="alive"), begun(*FAILED, name="x"), begun(*FAILED, name="y")
-    assert meant.run_to_act_on("", "resume").run_id == alive.run_id
-    for or_newest in (True, False):
-        assert meant.run_to_look_at("", "logs -f", or_newest=or_newest).run_id == alive.run_id
+    for to in ("show", "follow", "drive"):
+        assert targets.run_of("", "logs -f", to=to).run_id == alive.run_id
     alive.append("run_finished", status="FAILED")
-    assert meant.run_to_look_at("", "why").run_id == sorted(run.run_id for run in (alive, first, second))[-1]
+    assert targets.run_of("", "why").run_id == sorted(run.run_id for run in (alive, first, second))[-1]
     with pytest.raises(NotFound) as caught:
-        meant.run_to_act_on("", "resume")
+        targets.run_of("", "resume", to="drive")
     assert f"`./inv resume {first.run_id}`" in caught.value.remedy and f"`./inv resume {second.run_id}`" in caught.value.remedy
     with first.locked("run"):
-        assert meant.run_to_look_at("", "logs -f", or_newest=False).run_id == first.run_id  # a command drives it
+        assert targets.run_of("", "logs -f", to="follow").run_id == first.run_id  # a command drives it
         with pytest.raises(NotFound, match="2 runs may be meant"):
-            meant.run_to_act_on("", "resume")  # that one cannot be resumed; of the others either
+            targets.run_of("", "resume", to="drive")  # that one cannot be resumed; of the others either
 
 
 @pytest.mark.parametrize("kind", FILES)

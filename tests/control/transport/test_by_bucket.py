@@ -12,9 +12,10 @@ from remote.contract import digest as digests
 from remote.contract import spill
 from remote.contract.jobs import Artifact
 from remote.contract.spill import Kept, Manifest
+from remote.control import retry
 from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt, CloudError
-from remote.control.transport import by_bucket, persist
+from remote.control.transport import by_bucket
 from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull_spilled
 from tests.integration import links
@@ -47,7 +48,7 @@ def wire(port, monkeypatch):
     """The way to S3, on which things go wrong."""
     monkeypatch.setattr(by_bucket, "PIECE_BYTES", 700_000)
     monkeypatch.setattr(spill, "PIECE_BYTES", 1 << 20)
-    monkeypatch.setattr(persist, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     proxy = links.Proxy(port)
     yield proxy
     proxy.close()

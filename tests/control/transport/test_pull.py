@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from remote.contract import digest as digests
 from remote.contract.jobs import Artifact, Cause
+from remote.control import retry
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
 from remote.control.project import CODE
-from remote.control.transport import lanes, persist
+from remote.control.transport import lanes
 from remote.control.transport import pull as pulling
 from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull
@@ -111,7 +112,7 @@ CONTENTS = pytest.mark.parametrize("content", [CONTENT, {"a": CONTENT[:1_000_000
 
 @CONTENTS
 def test_a_lost_connection_is_nothing_within_one_call(box, tmp_path, content, monkeypatch):
-    monkeypatch.setattr(persist, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     artifact, told, seen, looked = made(box, "it", content), [], [], []
     cut = Cut(box, 700_000)
     pull(cut, ROOT, artifact, tmp_path / "it", seen.append, told.append, look=lambda: looked.append(1))
