@@ -75,11 +75,15 @@ if kind == "log":
     while True:
         at += 60_000
         say(frame(b"line\n" * 12_000, job=FACTS["job"], at=time.time(), next=at))
-if kind == "file":
+if kind == "metrics":
+    say(json.dumps({"now": time.time(), "jobs": [FACTS]}).encode() + b"\n")
     at = 0
     while True:
-        say(frame(b"line\n" * 12_000, file="log", offset=at))
         at += 60_000
+        say(frame(b"line\n" * 12_000, job=FACTS["job"], at=0.0, next=at, file="metrics"))
+if kind == "restarts":
+    say(json.dumps({"now": time.time(), "jobs": [FACTS]}).encode() + b"\n")
+    for_ever(json.dumps({"restart": FACTS["job"], "file": "log"}).encode() + b"\n")
 if kind == "log line":
     say(json.dumps({"now": time.time(), "jobs": [FACTS]}).encode() + b"\n")
     for_ever(frame(b"x" * 60_000, job=FACTS["job"], at=time.time(), partial=True))
@@ -103,7 +107,7 @@ SMALL = {
 }  # fmt: skip
 """The bounds, for a test."""
 
-ENDLESS = {"attach r-1": {"beats", "file"}, "attach gpu": set()}
+ENDLESS = {"attach r-1": {"beats", "log", "metrics", "log line"}, "attach gpu": set()}
 """A job that is followed may beat, and write, for ever."""
 
 

@@ -28,7 +28,7 @@ FRAME_SECONDS = 120.0
 """How long a frame may take, whole: a poor link carries some kilobytes a second, a broken box a byte now and then."""
 MOST_LOG_BYTES = (job_log.KEPT_PARTS + 2) * job_log.PART_BYTES
 """More than a box keeps of the log of one job."""
-MOST_JOBS = 1000
+MOST_JOBS, MOST_RESTARTS = 1000, 100
 SKEW_SECONDS = 2.0
 """A clock that is off by more is corrected for, and said so."""
 _MOST_SEEN, _FRAME_BYTES = 100, 100
@@ -56,7 +56,7 @@ class LogClient:
         self.resume: dict[str, dict[str, int]] = {job: dict(files) for job, files in query.resume.items()}
         self.ended: dict[str, JobState] = {}
         self._seen: dict[str, list[int]] = {}
-        self._frames = self._bytes = 0
+        self._frames = self._bytes = self._restarts = 0
         self._began = self._heard_at = time.monotonic()
         self._skew = 0.0
 
@@ -134,9 +134,12 @@ class LogClient:
         most = MOST_LOG_BYTES * max(1, len(self._query.jobs), min(len(self.jobs), MOST_JOBS))
         if self._query.follow or (self._bytes <= most and time.monotonic() - self._began <= ONCE_SECONDS):
             return
-        is_time, name = self._bytes <= most, self._box or self._query.jobs[0]
-        bound = f"for more than {ONCE_SECONDS / 60:.0f} minutes" if is_time else f"more than {sized(most)}, all that a box keeps"
-        raise JobFailed(
+        is_time = self._bytes <= most
+        raise self._endless(where, f"for more than {ONCE_SECONDS / 60:.0f} minutes" if is_time else f"more than {sized(most)}")
+
+    def _endless(self, where: str, bound: str) -> JobFailed:
+        name = self._box or self._query.jobs[0]
+        return JobFailed(
             "the box sends its logs without end", cause=Cause.CODE, where=where, why=f"it sent {bound}", kept="what has arrived",
             remedy=f"`./inv logs {name} --tail 1000`, or `--since 1h`, for a part; `-f` to follow",
         )  # fmt: skip
@@ -161,7 +164,7 @@ class LogClient:
             "event": lambda: self._event(header),
             "jobs": lambda: self._jobs(header),
             "ended": lambda: partial(self._end, self.jobs[header["ended"]], state_of(header["state"], where)),
-            "restart": lambda: partial(self._restart, self.jobs[header["restart"]].job, _file_in(header)),
+            "restart": lambda: partial(self._restart, self.jobs[header["restart"]].job, _file_in(header), where),
             "waiting": lambda: self._waiting(header),
             "live": lambda: self._sink.live,
         }
@@ -214,7 +217,10 @@ class LogClient:
 
         return take
 
-    def _restart(self, job_id: str, name: str) -> None:
+    def _restart(self, job_id: str, name: str, where: str) -> None:
+        self._restarts += 1
+        if self._restarts > MOST_RESTARTS:  # each may leave a copy behind
+            raise self._endless(where, f"{self._restarts} logs of one job, each in place of the one before")
         self._sink.restart(job_id, name)
         self.resume.setdefault(job_id, {})[name] = 0
 
