@@ -364,4 +364,4 @@ def test_the_place_in_line_is_told(box, digest, tmp_path):
     await_true(lambda: heard)
     cancel(box, ROOT, "job-0", 5)
     follower.join()
-    assert "has place 1 in line: " in heard[0] and "it is the turn of count" in heard[1]
+    assert "has place 1 in line for the box's GPU: " in heard[0] and "it is the turn of count" in heard[1]
