@@ -227,7 +227,8 @@ class LogClient:
     def _waiting(self, header: dict[str, Any]) -> Action:
         job, place = self.jobs[header["waiting"]], typed.value(int, header["place"], "place")
         why = typed.value(str, header["why"], "why")
-        return partial(self._sink.notice, f"{job.stage} has place {place} in line for the box's GPU: {why}" if place else f"it is the turn of {job.stage}")
+        text = f"{job.stage} has place {place} in line for the box's GPU: {why}" if place else f"it is the turn of {job.stage}"
+        return partial(self._sink.notice, text)
 
     def _end(self, job: JobFacts, state: JobState) -> None:
         if job.job not in self.ended:
