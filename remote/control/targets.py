@@ -307,7 +307,8 @@ class _Search:
         boxes. Raises NotFound, also where several runs are meant."""
         names = [entry.name for entry in self.entries(word)]
         known = self._ask(names) if names else self._all_jobs
-        jobs = [job for job in known if names or not word or _is_called(job, word)]
+        exact = [job for job in known if word and word in (job.run_id, job.state.job_id)]
+        jobs = exact or [job for job in known if names or _is_called(job, word)]
         owners = list(dict.fromkeys(job.run_id or job.state.job_id for job in jobs))
         if word and not names and len(owners) > 1:
             raise _several_runs(word, owners)
@@ -373,7 +374,8 @@ class _Search:
         if names:
             what = f"nothing is under way on {word}, and it keeps no job"
             states = [(name, box.state) for name, box in self._boxes.items() if name in names]
-            why = "; ".join(f"{name} is {state}" for name, state in states if state not in _ASKED)
+            at_rest = [f"{name} is {state}" for name, state in states if state not in _ASKED]
+            why = "; ".join(at_rest).replace("is terminated", "is absent")
         elif word:
             what, known = f"no run, job, box or group `{word}`", [run.run_id for run in all_runs()]
             known += [*self.inventory.boxes, *self.inventory.groups]
@@ -389,7 +391,7 @@ class _Search:
 
 
 def _matches(run_or_job: str, word: str) -> bool:
-    return bool(run_or_job and word) and (run_or_job.startswith(word) or run_or_job.endswith(word))
+    return bool(run_or_job) and (run_or_job.startswith(word) or run_or_job.endswith(word))
 
 
 def _is_called(job: "BoxJob", word: str) -> bool:

@@ -101,7 +101,7 @@ def check() -> None:
     if found := [told for each in (*CHANGES, *OVERRIDDEN) if (told := each.complaint())]:
         fault = f"the embedded cloud does not work with moto {moto.__version__}"
         raise LaptopError(
-            f"{fault}: {'; '.join(found)}", where="this laptop", why=f"tried were {', '.join(TRIED)}",
+            f"{fault}: {'; '.join(found)}", where="this laptop", why=f"tried: {', '.join(TRIED)}",
             remedy="`rm -r .venv`, then the same command: it installs the moto that is locked",
         )  # fmt: skip
 
