@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from remote.control.errors import FleetFailed, WindlassError
+from remote.control.errors import BoxUnreachable, FleetFailed, WindlassError
 from remote.control.faults import as_error
 
 if TYPE_CHECKING:
@@ -104,11 +104,10 @@ def outcomes_of(
     on_progress: Callable[[One, str], None] = lambda one, text: None,
     on_end: Callable[[Outcome[One, Found]], None] = lambda outcome: None,
     seconds: float | None = None,
-    late: Callable[[One], WindlassError] | None = None,
 ) -> list[Outcome[One, Found]]:
     """The outcome for each box, in order; never raises for what `work` raises.
 
-    With `seconds`, what has not ended by then is left behind, and its outcome is the error of `late`.
+    With `seconds`, what has not ended by then is left behind, and its outcome is BoxUnreachable.
     The threads are daemons: Ctrl-C and a bound end the command, not the last of 64 boxes.
     """
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -126,7 +125,7 @@ def outcomes_of(
 
     for _ in range(min(len(ones), _AT_ONCE)):
         threading.Thread(target=labour, daemon=True, name="fleet").start()
-    return _gathered(ones, done, on_end, seconds, late)
+    return _gathered(ones, done, on_end, seconds)
 
 
 def arm(entry: Any) -> "Callable[[Box], None]":
@@ -159,7 +158,6 @@ def _gathered(
     done: "queue.SimpleQueue[tuple[int, Outcome[One, Found]]]",
     on_end: Callable[[Outcome[One, Found]], None],
     seconds: float | None,
-    late: Callable[[One], WindlassError] | None,
 ) -> list[Outcome[One, Found]]:
     ends = None if seconds is None else time.monotonic() + seconds
     outcomes: dict[int, Outcome[One, Found]] = {}
@@ -170,7 +168,8 @@ def _gathered(
             break
         outcomes[number] = outcome
         on_end(outcome)
-    return [outcomes.get(number) or Outcome(one, None, late(one) if late else None) for number, one in enumerate(ones)]
+    late = f"no answer within {seconds or 0:g} s"
+    return [outcomes.get(number) or Outcome(one, None, BoxUnreachable(late, where=f"box {one.name}")) for number, one in enumerate(ones)]
 
 
 def _record(outcome: Outcome[Any, Any], recorded: Callable[[Any], Any]) -> Any:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from remote.control import fleet, moments
-from remote.control.errors import BoxUnreachable, WindlassError
 
 if TYPE_CHECKING:
     from remote.contract.clocks import Reading
@@ -78,7 +77,7 @@ def _has_clocks(view: View) -> bool:
 
 def _readings(asked: "Sequence[Box]") -> "list[fleet.Outcome[Box, Reading | None]]":
     seconds = SECONDS + _SECONDS_EACH * len(asked)
-    return fleet.outcomes_of(asked, lambda box, _: _read(box), seconds=seconds, late=lambda box: _late(box, seconds))
+    return fleet.outcomes_of(asked, lambda box, _: _read(box), seconds=seconds)
 
 
 def _read(box: "Box") -> "Reading | None":
@@ -87,10 +86,6 @@ def _read(box: "Box") -> "Reading | None":
 
     with connect(box) as transport:
         return clocks.read(transport)
-
-
-def _late(box: "Box", seconds: float) -> WindlassError:
-    return BoxUnreachable(f"no answer within {seconds:.0f} s", where=box.where)
 
 
 def _with_reading(view: View, done: "fleet.Outcome[Box, Reading | None]") -> View:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 ALL_JOBS = "`./inv ps --all` lists the jobs of all boxes"
 
-Fits = Callable[[RunState], bool]
-Use = Literal["show", "follow", "drive"]
-
 _SHOWN = 5
 _LINK_SECONDS = 3.0
 _ASKED = ("running", "unknown")
@@ -133,11 +130,10 @@ def find_run(word: str) -> Ledger:
     return matching[0]
 
 
-def _any(_state: RunState) -> bool:
-    return True
-
-
-def run_of(word: str, verb: str, fits: Fits = _any, to: Use = "show") -> Ledger:
+def run_of(
+    word: str, verb: str, fits: Callable[[RunState], bool] = lambda state: True,
+    to: Literal["show", "follow", "drive"] = "show",
+) -> Ledger:  # fmt: skip
     """The run that a command means. Without a word, of those that `fits`: the one that a command
     drives, else the one whose job may go on, else `to` show the newest, and to follow the only
     one; to drive, none that another command drives. Where several are left it asks which.
@@ -218,18 +214,16 @@ def logs_of(words: Sequence[str], stage: str, follow: bool) -> list[Source]:
     """
     search, found = _Search(stage), list[Source]()
     for word in dict.fromkeys(words or [""]):
-        use: Use = "follow" if follow else "show"
-        if ledger := search.run(word, "logs -f" if follow else "logs", to=use):
+        if search.is_run(word):
+            ledger = run_of(word, "logs -f", to="follow") if follow else run_of(word, "logs")
             found.append(_job_of_run(ledger, stage, "log"))
         elif entries := search.entries(word):
             found += [OnBox(entry) for entry in entries]
         elif isinstance(jobs := search.jobs(word), InBucket):
             found.append(jobs)
         else:
-            by_box: dict[str, list[str]] = {}
-            for job in _current(jobs):
-                by_box.setdefault(job.box, []).append(job.state.job_id)
-            found += [OnBox(search.inventory.boxes[box], ids) for box, ids in by_box.items()]
+            boxes = search.inventory.boxes
+            found += [OnBox(boxes[job.box], [job.state.job_id]) for job in _current(jobs)]
     return [source for number, source in enumerate(found) if source not in found[:number]]
 
 
@@ -244,7 +238,8 @@ def job_of(word: str, verb: str, surely: bool = False) -> JobTarget:
     from remote.control.cloud import boxes
 
     search = _Search()
-    if ledger := search.run(word, verb, lambda state: state.latest_job() is not None, "follow"):
+    if search.is_run(word):
+        ledger = run_of(word, verb, lambda state: state.latest_job() is not None, to="follow")
         job = _job_of_run(ledger).job
         box = boxes.running(search.inventory.box(job.box))
         return JobTarget(box, job.job_id, ledger.run_id, job.label, job.status)
@@ -271,8 +266,8 @@ def job_of(word: str, verb: str, surely: bool = False) -> JobTarget:
 def newest_of(word: str, stage: str) -> Ledger | JobTarget | InBucket:
     """The run of this laptop, else the newest job of the box, run or job. Raises NotFound."""
     search = _Search(stage)
-    if ledger := search.run(word, "why"):
-        return ledger
+    if search.is_run(word):
+        return run_of(word, "why")
     jobs = search.jobs(word)
     if isinstance(jobs, InBucket):
         return jobs
@@ -300,14 +295,12 @@ class _Search:
 
         return load_inventory()
 
-    def run(self, word: str, verb: str, fits: Fits = _any, to: Use = "show") -> Ledger | None:
-        """The run of this laptop that is meant, as `run_of`; None where it has no such run. A
-        box's name goes before a part of a run's id."""
+    def is_run(self, word: str) -> bool:
+        """Whether a run of this laptop is meant; a box's name goes before a part of a run's id."""
         ids = [run.run_id for run in all_runs()]
-        is_meant = word in ids if word else bool(ids)
-        if is_meant or (any(_matches(each, word) for each in ids) and not self.entries(word)):
-            return run_of(word, verb, fits, to)
-        return None
+        if not word or word in ids:
+            return bool(ids)
+        return any(_matches(each, word) for each in ids) and not self.entries(word)
 
     def entries(self, word: str) -> "list[BoxEntry]":
         """The boxes of a box's or a group's name; none where it is no such name."""
@@ -319,7 +312,8 @@ class _Search:
         boxes. Raises NotFound, also where several runs are meant."""
         names = [entry.name for entry in self.entries(word)]
         known = self._ask(names) if names else self._all_jobs
-        jobs = [job for job in known if names or not word or _is_called(job, word)]
+        exact = [job for job in known if word and word in (job.run_id, job.state.job_id)]
+        jobs = exact or [job for job in known if names or _is_called(job, word)]
         owners = list(dict.fromkeys(job.run_id or job.state.job_id for job in jobs))
         if word and not names and len(owners) > 1:
             raise _several_runs(word, owners)
@@ -385,7 +379,8 @@ class _Search:
         if names:
             what = f"nothing is under way on {word}, and it keeps no job"
             states = [(name, box.state) for name, box in self._boxes.items() if name in names]
-            why = "; ".join(f"{name} is {state}" for name, state in states if state not in _ASKED)
+            at_rest = [f"{name} is {state}" for name, state in states if state not in _ASKED]
+            why = "; ".join(at_rest).replace("is terminated", "is absent")
         elif word:
             what, known = f"no run, job, box or group `{word}`", [run.run_id for run in all_runs()]
             known += [*self.inventory.boxes, *self.inventory.groups]
@@ -401,7 +396,7 @@ class _Search:
 
 
 def _matches(run_or_job: str, word: str) -> bool:
-    return bool(run_or_job and word) and (run_or_job.startswith(word) or run_or_job.endswith(word))
+    return bool(run_or_job) and (run_or_job.startswith(word) or run_or_job.endswith(word))
 
 
 def _is_called(job: "BoxJob", word: str) -> bool:

@@ -127,6 +127,8 @@ def test_a_beginning_that_several_runs_share_is_refused_alike(project, told):
         with pytest.raises(NotFound, match="2 runs match `haul`") as caught:
             meaning()
         assert caught.value.why == "there are haul-aa, haul-ab"
+    told[0].append(job("b2", "haul", "train", 1.0))
+    assert job_of("haul", "attach").run_id == newest_of("haul", "").run_id == "haul", "a whole id is no beginning"
 
 
 def test_a_job_to_act_on_is_the_one_under_way_and_to_explain_the_newest(project, told):

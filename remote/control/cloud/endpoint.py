@@ -239,8 +239,8 @@ def _signing(service: str) -> dict[str, Any]:
 def _hermetic_session() -> Any:
     """A botocore session with every setting at its default: no variable of the environment and no file of the user's is read."""
     import botocore.session
-    from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as SETTINGS
 
-    defaults = {name: (None, None, default, convert) for name, (_, _, default, convert) in SETTINGS.items()}
+    known = botocore.session.Session.SESSION_VARIABLES
+    defaults = {name: (None, None, default, convert) for name, (_, _, default, convert) in known.items()}
     nowhere = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
     return botocore.session.Session(session_vars={**defaults, **nowhere})

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from remote.contract.jobs import JobState, Status
 from remote.control import fleet, moments
-from remote.control.errors import BoxUnreachable
 from remote.control.jobs.state import BoxJob, jobs_on
 from remote.control.retry import retry_while_unreachable
 
@@ -27,7 +26,7 @@ def look(boxes: "Sequence[Box]", patience_seconds: float = 0.0) -> tuple[list[Bo
     """
     running = [box for box in boxes if box.state == "running"]
     outcomes = fleet.outcomes_of(
-        running, lambda box, _: _jobs_of(box, patience_seconds), seconds=_SECONDS, late=_late
+        running, lambda box, _: _jobs_of(box, patience_seconds), seconds=_SECONDS
     )  # fmt: skip
     found = [job for outcome in outcomes for job in outcome.found or ()]
     return found, [f"{each.one.name}: {each.error.what}" for each in outcomes if each.error]
@@ -62,10 +61,6 @@ def _jobs_of(box: "Box", patience_seconds: float) -> list[BoxJob]:
             return jobs_on(transport, box.root, box.name)
 
     return retry_while_unreachable(ask, patience_seconds=patience_seconds)
-
-
-def _late(box: "Box") -> BoxUnreachable:
-    return BoxUnreachable(f"no answer within {_SECONDS:.0f} s", where=box.where)
 
 
 def _took(state: JobState) -> str:

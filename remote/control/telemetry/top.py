@@ -13,11 +13,10 @@ from remote.control.errors import WindlassError
 from remote.control.targets import boxes_of
 from remote.control.telemetry import keys, screen
 from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot
+from remote.control.transport.connect import connect
 
 if TYPE_CHECKING:
-    from remote.control.cloud.box import Box
     from remote.control.config.inventory import Inventory
-    from remote.control.transport.base import Transport
 
 SNAPSHOT_SECONDS = 12.0
 
@@ -32,7 +31,7 @@ def is_live() -> bool:
 
 def views(inventory: "Inventory", names: Sequence[str]) -> list[View]:
     """How the boxes stand now."""
-    return snapshot(boxes_of(inventory, names), _connect, SNAPSHOT_SECONDS)
+    return snapshot(boxes_of(inventory, names), connect, SNAPSHOT_SECONDS)
 
 
 def watch(inventory: "Inventory", names: Sequence[str]) -> None:
@@ -63,7 +62,7 @@ def tell(inventory: "Inventory", names: Sequence[str], every_seconds: float) -> 
 
 @contextlib.contextmanager
 def _watching(inventory: "Inventory", names: Sequence[str]) -> Iterator[Watcher]:
-    watcher = Watcher(boxes_of(inventory, names), _connect)
+    watcher = Watcher(boxes_of(inventory, names), connect)
     over = threading.Event()
     threading.Thread(target=_renew, args=(watcher, inventory, names, over), daemon=True, name="top list").start()
     try:
@@ -78,9 +77,3 @@ def _renew(watcher: Watcher, inventory: "Inventory", names: Sequence[str], over:
     while not over.wait(LIST_SECONDS):
         with contextlib.suppress(WindlassError):  # the cloud does not answer just now: the boxes themselves may
             watcher.renew(boxes_of(inventory, names))
-
-
-def _connect(box: "Box") -> "Transport":
-    from remote.control.transport.connect import connect
-
-    return connect(box)

@@ -7,13 +7,12 @@ process is gone. Every answer therefore keeps moto's wire format. `Account.insta
 import base64
 import contextlib
 import copy
-import functools
+import dataclasses
 import shutil
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from remote.control.cloud.embedded import catalog, images, metadata, parameters,
 from remote.control.cloud.embedded.faults import EVENTS, NOTICES, Fault, Faults
 from remote.control.cloud.embedded.launches import Launches, close_spot_request, facts_of, is_one_time, names_of
 from remote.control.cloud.embedded.machine import Machine, Signs
+from remote.control.cloud.embedded.moto_changes import parameter, replace
 
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 _STOP_GRACE_SECONDS = 5.0
@@ -55,16 +55,16 @@ class Account:
 
     def install(self) -> None:
         """Tie moto's model to this account. Once in a process."""
-        self._launches.install(_replace)
-        _replace(Instance, "start", self._start)
-        _replace(Instance, "stop", self._stop)
-        _replace(Instance, "terminate", self._terminate)
-        _replace(Instance, "reboot", self._reboot)
-        _replace(General, "get_console_output", self._console_output)
-        _replace(TaggedEC2Resource, "get_tags", _own_tags)
-        parameters.install(_replace)
+        self._launches.install()
+        replace(Instance, "start", self._start)
+        replace(Instance, "stop", self._stop)
+        replace(Instance, "terminate", self._terminate)
+        replace(Instance, "reboot", self._reboot)
+        replace(General, "get_console_output", self._console_output)
+        replace(TaggedEC2Resource, "get_tags", _own_tags)
+        parameters.install()
         catalog.install(self)
-        images.install(self, _replace)
+        images.install(self)
 
     def instance(self, instance_id: str) -> Instance | None:
         """moto's instance of that id, in any region."""
@@ -165,7 +165,7 @@ class Account:
                 kind = {"spot-notice": "spot ", "stop": "on-demand "}.get(fault.kind, "")
                 raise ValueError(f"no running {kind}instance is meant")
             for instance in met:
-                self._happen(instance, replace(fault, box=instance.id, id=f"{fault.id}.{instance.id}"))
+                self._happen(instance, dataclasses.replace(fault, box=instance.id, id=f"{fault.id}.{instance.id}"))
         self.save()
 
     def clear(self, fault_id: str | None) -> list[Fault]:
@@ -241,7 +241,7 @@ class Account:
             instance.state_reason = StateReason(f"{reason}: Instance initiated shutdown", reason)
 
     def _start(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
-        previous = copy.copy(instance._state)
+        previous = copy.copy(instance.instance_state)
         if previous.name in ("pending", "running"):
             return previous
         _expect(instance, "stopped", "started")
@@ -252,7 +252,7 @@ class Account:
         return previous
 
     def _stop(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
-        previous = copy.copy(instance._state)
+        previous = copy.copy(instance.instance_state)
         if previous.name in ("stopping", "stopped"):
             return previous
         _expect(instance, "pending running", "stopped")
@@ -262,7 +262,7 @@ class Account:
         return previous
 
     def _terminate(self, original: Callable[..., Any], instance: Instance) -> InstanceState:
-        previous = copy.copy(instance._state)
+        previous = copy.copy(instance.instance_state)
         if previous.name in ("shutting-down", "terminated"):
             return previous
         for interface in instance.nics.values():
@@ -280,7 +280,7 @@ class Account:
     def _console_output(self, _original: Callable[..., Any], response: Any) -> Any:
         from moto.core.responses import ActionResult
 
-        instance = response.ec2_backend.get_instance(response._get_param("InstanceId"))
+        instance = response.ec2_backend.get_instance(parameter(response, "InstanceId"))
         machine = self.machine(instance)
         late = self.ails(instance, "console-late")
         if late and time.time() < max(machine.booted_at, late.at) + late.seconds:
@@ -333,7 +333,8 @@ class Account:
         self.save()
 
     def _set(self, instance: Instance, name: str) -> None:
-        instance._state = InstanceState(name, _CODES[name])
+        state = instance.instance_state
+        state.name, state.code = name, _CODES[name]
 
     def machine(self, instance: Instance) -> Machine:
         """The machine behind an instance."""
@@ -359,17 +360,6 @@ def _own_tags(_original: Callable[..., Any], resource: Any) -> list[dict[str, st
     kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(resource.id), "") if resource.id else ""
     tags = resource.ec2_backend.tags.get(resource.id, {}) if resource.id else {}
     return [{"resource_id": resource.id, "key": key, "value": value, "resource_type": kind} for key, value in tags.copy().items()]
-
-
-def _replace(owner: type, name: str, replacement: Callable[..., Any]) -> None:
-    """`owner.name(self, ...)` now calls `replacement(original, self, ...)`."""
-    original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return replacement(original, self, *args, **kwargs)
-
-    setattr(owner, name, method)
 
 
 def _reported(work: Callable[..., None]) -> Callable[..., None]:

@@ -22,6 +22,7 @@ from moto.servicequotas.responses import ServiceQuotasResponse
 
 from remote.contract import atomic, typed, untrusted_json
 from remote.control.cloud import prices, quotas
+from remote.control.cloud.embedded.moto_changes import parameter, replace
 
 if TYPE_CHECKING:
     from remote.control.cloud.embedded.account import Account
@@ -37,33 +38,31 @@ _WINDOWS = 1.35
 def install(account: "Account") -> None:
     """Add what is here to moto, inside this process. Once."""
     folder = account.folder
-    SpotInstances.describe_spot_price_history = _spot_price_history
-    original = ServiceQuotasBackend.get_service_quota
 
-    def get(backend: Any, service_code: str, quota_code: str) -> Any:
+    def get(original: Callable[..., Any], backend: Any, service_code: str, quota_code: str) -> Any:
         return original(backend, service_code, quota_code) if service_code != "ec2" else _described(folder, backend, quota_code)
 
-    def default(response: Any) -> str:
+    def default(_original: None, response: Any) -> str:
         asked = untrusted_json.loads_object(response.body)
         return json.dumps({"Quota": _described(None, response.backend, asked["QuotaCode"])})
 
-    def listed(response: Any) -> str:
+    def listed(_original: None, response: Any) -> str:
         asked = untrusted_json.loads_object(response.body)
         codes = sorted(_names()) if asked["ServiceCode"] == "ec2" else []
         return json.dumps({"Quotas": [_described(folder, response.backend, code) for code in codes]})
 
-    def increase(response: Any) -> str:
+    def increase(_original: None, response: Any) -> str:
         asked = untrusted_json.loads_object(response.body)
         told = _described(folder, response.backend, asked["QuotaCode"])
         set_quota(folder, response.region, asked["QuotaCode"], float(asked["DesiredValue"]))
         granted = {"Id": _hash(told["QuotaArn"])[:32], "DesiredValue": asked["DesiredValue"], "Status": "APPROVED"}
         return json.dumps({"RequestedQuota": {**_SERVICE, **granted, "QuotaCode": told["QuotaCode"], "QuotaName": told["QuotaName"]}})
 
-    ServiceQuotasBackend.get_service_quota = get
-    for name, method in {
-        "get_aws_default_service_quota": default, "list_service_quotas": listed, "request_service_quota_increase": increase,
-    }.items():  # fmt: skip
-        setattr(ServiceQuotasResponse, name, method)
+    replace(SpotInstances, "describe_spot_price_history", _spot_price_history)
+    replace(ServiceQuotasBackend, "get_service_quota", get)
+    replace(ServiceQuotasResponse, "get_aws_default_service_quota", default)
+    replace(ServiceQuotasResponse, "list_service_quotas", listed)
+    replace(ServiceQuotasResponse, "request_service_quota_increase", increase)
 
 
 # Quotas -----------------------------------------------------------------------------------------------------------------
@@ -134,13 +133,13 @@ def spot_price(instance_type: str, zone: str, at: datetime) -> float | None:
     return round(on_demand * usual * wobble, 4)
 
 
-def _spot_price_history(response: Any) -> ActionResult:
+def _spot_price_history(_original: Callable[..., Any], response: Any) -> ActionResult:
     response.error_on_dryrun()
     now = datetime.now(UTC)
-    since = _moment(response._get_param("StartTime")) or now - timedelta(days=90)
-    filters = {name: set(values) for name, values in response._filters_from_querystring().items()}
-    types = set(response._get_param("InstanceTypes", [])) or filters.get("instance-type", set())
-    zone = response._get_param("AvailabilityZone")
+    since = _moment(parameter(response, "StartTime")) or now - timedelta(days=90)
+    filters = {each["Name"]: set(each.get("Values", [])) for each in parameter(response, "Filters", [])}
+    types = set(parameter(response, "InstanceTypes", [])) or filters.get("instance-type", set())
+    zone = parameter(response, "AvailabilityZone")
     zones = {zone} if zone else filters.get("availability-zone", set())
     offered = [
         (each["InstanceType"], each["Location"])

@@ -6,6 +6,7 @@
 As on AWS, the login keys and host keys of the new box are its own: cloud-init makes them anew under a new instance id.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.models.instances import Instance
 from moto.ec2.responses.amis import AmisResponse
 
+from remote.control.cloud.embedded.moto_changes import parameter, replace
+
 if TYPE_CHECKING:
     from remote.control.cloud.embedded.account import Account
 
@@ -27,8 +30,8 @@ _OWN = (".host", ".ssh")
 """Of an instance alone: its host key, and who may log in."""
 
 
-def install(account: "Account", replace: Callable[[type, str, Callable[..., Any]], None]) -> None:
-    """Tie moto's images to the disks of `account`. `replace(owner, name, replacement)` puts ours in moto's place."""
+def install(account: "Account") -> None:
+    """Tie moto's images to the disks of `account`. Once in a process."""
 
     def create(original: Callable[..., Any], backend: Any, instance_id: str, name: str, description: str, tag_specifications: Any) -> Ami:
         _refuse_known(backend, name)
@@ -41,9 +44,9 @@ def install(account: "Account", replace: Callable[[type, str, Callable[..., Any]
         account.machine(instance).work.submit(_take, account, image, account.machine(instance).disk)
         return image
 
-    def copy(original: Callable[..., Any], response: Any) -> Any:
+    def copy(_original: Callable[..., Any], response: Any) -> Any:
         response.error_on_dryrun()
-        backend, asked = response.ec2_backend, response._get_param
+        backend, asked = response.ec2_backend, functools.partial(parameter, response)
         _refuse_known(backend, asked("Name"))
         source_region = asked("SourceRegion")
         source = ec2_backends[backend.account_id][source_region].describe_images(ami_ids=[asked("SourceImageId")])[0]
@@ -64,7 +67,7 @@ def install(account: "Account", replace: Callable[[type, str, Callable[..., Any]
     replace(EC2Backend, "create_image", create)
     replace(EC2Backend, "deregister_image", deregister)
     replace(AmisResponse, "copy_image", copy)
-    Ami.block_device_mappings = property(_block_device_mappings)
+    replace(Ami, "block_device_mappings", _block_device_mappings)
 
 
 def seed(account: "Account", instance: Instance) -> None:
@@ -130,7 +133,7 @@ def _root_gb(instance: Instance) -> int:
     return max((int(mapping.size or 0) for mapping in instance.block_device_mapping.values()), default=8)
 
 
-def _block_device_mappings(image: Ami) -> list[dict[str, Any]]:
+def _block_device_mappings(_original: Callable[..., Any], image: Ami) -> list[dict[str, Any]]:
     snapshot = image.ebs_snapshot
     kept = {"DeleteOnTermination": True, "VolumeType": "gp3", "Encrypted": True}
     return [{"DeviceName": image.root_device_name, "Ebs": {"SnapshotId": snapshot.id, "VolumeSize": snapshot.volume.size, **kept}}]

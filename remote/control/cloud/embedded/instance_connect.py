@@ -38,11 +38,13 @@ def install(account: "Account") -> None:
     from moto.ec2instanceconnect.responses import Ec2InstanceConnectResponse
     from moto.ssm.responses import SimpleSystemManagerResponse
 
+    from remote.control.cloud.embedded.moto_changes import replace
+
     for folder in account.folder.glob("instances/*"):
         keys_file(folder).unlink(missing_ok=True)  # admitted by a cloud that ended before their minute did
 
-    def send_ssh_public_key(response: Any) -> str:
-        asked = untrusted_json.loads_object(response.body)
+    def send_ssh_public_key(_original: Any, response: Any) -> str:
+        asked = _asked(response)
         instance = account.instance(asked["InstanceId"])
         if instance is None:
             raise _refusal("EC2InstanceNotFoundException", f"The instance {asked['InstanceId']} was not found.")
@@ -51,22 +53,26 @@ def install(account: "Account") -> None:
         admit(account.machine(instance).folder, asked["SSHPublicKey"])
         return json.dumps({"RequestId": str(uuid.uuid4()), "Success": True})
 
-    def start_session(response: Any) -> Any:
+    def start_session(_original: None, response: Any) -> Any:
         from moto.core.responses import ActionResult
 
-        place = account.machine(_connected(account, response._get_param("Target"))).address()
+        place = account.machine(_connected(account, _asked(response)["Target"])).address()
         session = f"windlass-{secrets.token_hex(9)}"
         told = {"SessionId": session, "TokenValue": secrets.token_urlsafe(40), "StreamUrl": f"tcp://{place['host']}:{place['port']}"}
         return ActionResult(told)
 
-    def terminate_session(response: Any) -> Any:
+    def terminate_session(_original: None, response: Any) -> Any:
         from moto.core.responses import ActionResult
 
-        return ActionResult({"SessionId": response._get_param("SessionId")})
+        return ActionResult({"SessionId": _asked(response)["SessionId"]})
 
-    Ec2InstanceConnectResponse.send_ssh_public_key = send_ssh_public_key
-    SimpleSystemManagerResponse.start_session = start_session
-    SimpleSystemManagerResponse.terminate_session = terminate_session
+    replace(Ec2InstanceConnectResponse, "send_ssh_public_key", send_ssh_public_key)
+    replace(SimpleSystemManagerResponse, "start_session", start_session)
+    replace(SimpleSystemManagerResponse, "terminate_session", terminate_session)
+
+
+def _asked(response: Any) -> dict[str, Any]:
+    return untrusted_json.loads_object(response.body)
 
 
 def _connected(account: "Account", instance_id: str) -> "Instance":

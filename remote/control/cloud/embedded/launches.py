@@ -20,6 +20,7 @@ from moto.iam.exceptions import NotFoundException
 
 from remote.control.cloud.embedded import catalog
 from remote.control.cloud.embedded.faults import Faults
+from remote.control.cloud.embedded.moto_changes import parameter, replace
 from remote.control.cloud.identity import BOX_TAG
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Launches:
         self._faults = faults
         self._spot_options: dict[str, Any] | None = None
 
-    def install(self, replace: Callable[[type, str, Callable[..., Any]], None]) -> None:
+    def install(self) -> None:
         """Put ours in moto's place. Once in a process."""
         replace(InstanceResponse, "run_instances", self._answer)
         replace(EC2Backend, "run_instances", self._run)
@@ -52,13 +53,13 @@ class Launches:
         self._expect_quota(facts, 1)
 
     def _answer(self, original: Callable[..., Any], response: Any) -> Any:
-        is_spot = response._get_param("InstanceMarketOptions.MarketType") == "spot"
-        self._spot_options = response._get_param("InstanceMarketOptions.SpotOptions", {}) if is_spot else None
+        is_spot = parameter(response, "InstanceMarketOptions.MarketType") == "spot"
+        self._spot_options = parameter(response, "InstanceMarketOptions.SpotOptions", {}) if is_spot else None
         try:
             return original(response)
         except NotFoundException:
             # EC2 has words of its own for a profile that IAM does not know.
-            name = response._get_param("IamInstanceProfile.Name")
+            name = parameter(response, "IamInstanceProfile.Name")
             message = f"Value ({name}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name"
             raise EC2ClientError("InvalidParameterValue", message) from None
 
@@ -125,12 +126,13 @@ def close_spot_request(instance: Instance, code: str) -> None:
     """A one-time request ends with its instance."""
     request = instance.ec2_backend.spot_instance_requests.get(getattr(instance, "spot_instance_request_id", None))
     if request:
-        request.state, request._status_code, request.status_message = "closed", code, "The instance is terminated."
+        request.state, request.code, request.status_message = "closed", code, "The instance is terminated."
 
 
 class SpotRequest(SpotInstanceRequest):  # type: ignore[misc]
     """The request behind an instance that RunInstances launched on the spot market. (moto's launches one itself.)"""
 
+    code = "fulfilled"
     def __init__(self, backend: Any, instance: Instance, options: dict[str, Any], tags: dict[str, Any]) -> None:
         self._made_for = instance
         self._made_at = datetime.now(UTC)
@@ -154,7 +156,7 @@ class SpotRequest(SpotInstanceRequest):  # type: ignore[misc]
     @property
     def status(self) -> dict[str, Any]:
         """Why it is in its state."""
-        return {"Code": self._status_code, "Message": self.status_message, "UpdateTime": self._made_at}
+        return {"Code": self.code, "Message": self.status_message, "UpdateTime": self._made_at}
 
 
 def _request_spot(backend: Any, instance: Instance, options: dict[str, Any], tags: dict[str, Any]) -> None:
