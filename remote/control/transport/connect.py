@@ -25,7 +25,7 @@ def connect(box: "Box") -> Transport:
     heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
     proxy, admit = reach.proxy_of(box), reach.admission(box)
     settings = _settings()
-    told = ssh_config.lookup(box.ssh_alias, box.port, box.user) if box.ssh_alias else ssh_config.Told("", box.host)
+    told = box.host_config or ssh_config.HostConfig("", box.host)
     dead_after = settings.dead_after if "dead_after" in settings.model_fields_set else told.dead_after or settings.dead_after
     address = Address(
         box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, proxy=proxy, admit=admit, heal=heal,

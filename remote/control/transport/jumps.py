@@ -9,12 +9,12 @@ from remote.control.transport import ssh_config
 from remote.control.transport.connection import DEAD_AFTER_SECONDS, Address
 from remote.control.transport.keepalive import Link
 from remote.control.transport.proxy import ProgramLink, over_bastion
-from remote.control.transport.ssh_config import Told
+from remote.control.transport.ssh_config import HostConfig
 
 _MOST = 8
 
 
-def proxy(told: Told, box: str, host: str, port: int, depth: int = 1) -> Callable[[], Link] | None:
+def proxy(told: HostConfig, box: str, host: str, port: int, depth: int = 1) -> Callable[[], Link] | None:
     """What makes a link to `host`:`port` of a box as `told` says; None where a plain connection does.
 
     Raises ConfigError, or HostKeyMismatch where nobody knows a jump host's key.
