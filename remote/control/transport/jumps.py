@@ -1,5 +1,6 @@
 """The roads that the user's ssh_config describes: a ProxyCommand, or jump hosts one behind the other."""
 
+import getpass
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -37,7 +38,7 @@ def _jump(words: tuple[str, ...], box: str, depth: int) -> tuple[Address, list[s
     there = told.port or 22
     way = replace(told, proxy="", jumps=words[:-1]) if words[:-1] else told
     address = Address(
-        box, "", told.host, there, told.user or ssh_config.local_user(), None, told.alias, is_bastion=True,
+        box, "", told.host, there, told.user or getpass.getuser(), None, told.alias, is_bastion=True,
         identities=told.identities, identities_only=told.identities_only, dead_after=told.dead_after or DEAD_AFTER_SECONDS,
         proxy=proxy(way, box, told.host, there, depth + 1),
     )  # fmt: skip

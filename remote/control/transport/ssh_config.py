@@ -292,18 +292,3 @@ def _is_meant(name: str, patterns: list[str]) -> bool:
 
 def _fits(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name.lower(), pattern.lower().replace("[", "[[]"))
-
-
-def is_honoured() -> bool:
-    """Whether the inventory lets the user's ssh_config say anything: `ssh: {config: false}` does not."""
-    from remote.control.config.inventory import load_inventory
-
-    try:
-        return load_inventory().ssh.config
-    except ConfigError:  # told elsewhere, with all its findings
-        return True
-
-
-def local_user() -> str:
-    """The name ssh logs in with where none is said."""
-    return getpass.getuser()
