@@ -29,22 +29,24 @@ def rows(ground: Ground, terms: Terms) -> Iterator[Row]:
     ]
     work = f"first push, {FILES} files, {BYTES / 1e6:.0f} MB"
     samples = compete(f"{work}, {ground.title}", contestants, terms)
-    tar = samples["`tar \\| ssh`"]
+    medians = {each.name: statistics.median(samples[each.name]) for each in contestants if not each.ours}
+    tar = medians.pop("`tar \\| ssh`")
+    others = min(medians.values())
     yield Row(
-        work, ground.title, ground.floor(1, size), "fastest; ≤ 1.15 × `tar \\| ssh`",
-        lambda mine, best, floor: mine <= min(best, 1.15 * statistics.median(tar)), samples, _names_of_ours(contestants),
+        work, ground.title, ground.floor(1, size), "≤ 1.15 × `tar \\| ssh`; faster than all others",
+        lambda mine, best, floor: mine <= min(others, 1.15 * tar), samples, _names_of_ours(contestants),
     )  # fmt: skip
     contestants = [
-        Contestant("on a warm connection", lambda _: here.again(), ours=True),
         Contestant("connect and push", lambda _: here.again(cold=True), ours=True),
+        Contestant("on a warm connection", lambda _: here.again(), ours=True),
         Contestant("`./inv deploy` typed", lambda _: here.typed(fresh=False), ours=True),
         *_peers(ground, sent, terms.patience, anew=False),
     ]
     samples = compete(f"no-change push, {ground.title}", contestants, terms)
     here.close()
     yield Row(
-        "no-change push of the same", ground.title, ground.floor(1, cold=False), "fastest; ≤ 2 RTT + 0.1 s on a warm connection",
-        lambda mine, best, floor: mine <= min(best, 2 * ground.rtt + 0.1), samples, _names_of_ours(contestants),
+        "no-change push of the same", ground.title, ground.floor(1), "≥ 3 × the best",
+        lambda mine, best, floor: best >= 3 * mine, samples, _names_of_ours(contestants),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ or with `--json` one document (`print_json`), and then the rest is `aside`. Prog
 """
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from remote.control import json_text
 from remote.control.printable import folded, plain, sized
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "bold red": "1;31", "bold green": "1;32"}
+
 PROGRESS_SECONDS = 10.0
 """How often a line tells of progress where no terminal shows a bar."""
 
@@ -32,7 +35,6 @@ PROGRESS_SECONDS = 10.0
 @cache
 def console() -> "Console":
     """Standard error, for progress."""
-    # Off a terminal no row is folded: whoever reads it there is a file, a log or grep.
     return _plain_console()(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else 1000)
 
 
@@ -79,13 +81,12 @@ def _plain_console() -> "type[Console]":
 
 def say(text: str = "", style: str | None = None) -> None:
     """A line of progress, or a warning: on standard error."""
-    console().print(_fitting(console(), masked(text)), style=style, markup=False, soft_wrap=True)
+    _write_line(sys.stderr, text, style)
 
 
 def tell(text: str = "", style: str | None = None, whole: bool = False) -> None:
     """A line of what the command was asked for: on standard output, unless `aside`. One that is `whole` is there to be copied."""
-    words = masked(text) if whole else _fitting(_told_on(), masked(text))
-    _told_on().print(words, style=style, markup=False, soft_wrap=True)
+    _write_line(_told_on(), text, style, whole)
 
 
 def tell_next(step: str) -> None:
@@ -121,49 +122,67 @@ def print_json_line(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False) -> None:
     """A table on standard output, unless `aside`; with `lines` between rows that hold several. Off a terminal each row is one line."""
+    if _told_on().isatty():
+        _console_told_on().print(_table(title, columns, rows, lines))
+        return
+    for line in _in_lines(title, columns, rows):
+        _write_line(_told_on(), line)
+
+
+def styled(text: str, style: str) -> "str | Text":
+    """A cell of a table in a style."""
+    if not style:
+        return text
     from rich.text import Text
 
-    shown = mask()
-    cells = [[cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row] for row in rows]
-    if not _told_on().is_terminal:
-        for line in _in_lines(title, columns, cells):
-            _told_on().print(line, soft_wrap=True, markup=False)
-        return
-    _told_on().print(_table(title, columns, cells, lines))
+    return Text(text, style=style)
 
 
 def show(renderable: Any) -> None:
     """Something of rich's own on standard output, unless `aside`."""
-    _told_on().print(renderable)
+    _console_told_on().print(renderable)
 
 
-def _fitting(shown_on: "Console", text: str) -> str:
-    return folded(text, shown_on.width) if shown_on.is_terminal else text
+def _told_on() -> TextIO:
+    return sys.stderr if _asides else sys.stdout
 
 
-def _told_on() -> "Console":
+def _console_told_on() -> "Console":
     return console() if _asides else output()
 
 
-def _table(title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[Text]]", lines: bool) -> "Table":
+def _write_line(stream: TextIO, text: str, style: str | None = None, whole: bool = False) -> None:
+    # Not by rich: it takes longer to load than many a command takes. What rich draws just then, it moves out of the line's way.
+    words = plain(masked(text))
+    if stream.isatty():
+        words = words if whole else folded(words, shutil.get_terminal_size().columns)
+        if style and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
+            words = f"\x1b[{_STYLES[style]}m{words}\x1b[0m"
+    stream.write(f"{words}\n")
+    stream.flush()
+
+
+def _table(title: str, columns: "Sequence[str]", rows: "Iterable[Sequence[object]]", lines: bool) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    shown = mask()
     table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold", show_lines=lines)
     for column in columns:
         table.add_column(Text(column), overflow="fold", no_wrap=column == "run")  # a run's id is there to be typed
     for row in rows:
-        table.add_row(*row)
-    if _needs(table) > _told_on().width:  # lines around cells take a third of 80 columns
+        table.add_row(*(cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row))
+    if _needs(table) > _console_told_on().width:  # lines around cells take a third of 80 columns
         table.box, table.pad_edge = None, False
     return table
 
 
-def _in_lines(title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[Text]]") -> Iterator[str]:
+def _in_lines(title: str, columns: "Sequence[str]", rows: "Iterable[Sequence[object]]") -> Iterator[str]:
     """A table for a file or a pipe: no row is folded, and nothing but blanks stands between cells."""
     from rich.cells import cell_len
 
-    table = [list(columns), *([" ".join(cell.plain.split()) for cell in row] for row in rows)]
+    shown = mask()
+    table = [list(columns), *([" ".join(shown.text(str(cell)).split()) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column), default=0) for column in zip(*table, strict=True)]
     if title.strip():
         yield title.strip()
@@ -176,7 +195,8 @@ def _in_lines(title: str, columns: "Sequence[str]", rows: "Sequence[Sequence[Tex
 def _needs(table: "Table") -> int:
     from rich.measure import Measurement
 
-    return Measurement.get(_told_on(), _told_on().options.update(max_width=10_000), table).maximum
+    shown_on = _console_told_on()
+    return Measurement.get(shown_on, shown_on.options.update(max_width=10_000), table).maximum
 
 
 @contextlib.contextmanager
@@ -201,7 +221,7 @@ def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None],
 
     Yields what takes name, text, and whether it ended well (None: it goes on). May be called from any thread.
     """
-    if not console().is_terminal:
+    if not sys.stderr.isatty():
         width = max(map(len, names))
         yield lambda name, text, ended: (tell if ended else say)(f"{name:<{width}}  {text}")
         return
@@ -224,7 +244,7 @@ def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
     The first call tells what was there already: the rate is of what came since. May be called from any thread, one at a time.
     """
-    if not console().is_terminal:
+    if not sys.stderr.isatty():
         yield _Progress(title, total).tell
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from remote.control import fleet, moments
+from remote.control.console import styled
 
 if TYPE_CHECKING:
     from remote.contract.clocks import Reading
@@ -96,8 +97,6 @@ def _with_reading(view: View, done: "fleet.Outcome[Box, Reading | None]") -> Vie
 
 
 def _row(view: View) -> list[Any]:
-    from rich.text import Text
-
     box, reading = view.box, view.reading
     up = box.launched_at if box.state == "running" else None
     facts = [
@@ -106,7 +105,7 @@ def _row(view: View) -> list[Any]:
         *(_clocks(reading) if reading else [""] * 5), _stops(view), "; ".join(filter(None, (box.note, view.unread))),
     ]  # fmt: skip
     style = "bold red" if reading and reading.state in ("stuck", "silent") else "yellow" if view.unread else ""
-    return [Text(str(fact), style=style) for fact in facts]
+    return [styled(str(fact), style) for fact in facts]
 
 
 def _what(box: "Box") -> str:

@@ -55,6 +55,7 @@ def test_nothing_moves_and_nothing_is_known(clock, capsys):
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_runs_id_can_be_copied_from_a_narrow_table(monkeypatch, capsys, width):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setattr(console, "output", lambda: terminal)
     terminal = console._plain_console()(width=width, force_terminal=True, color_system=None)
     run = "20261121-201254-haul-e598"
@@ -147,6 +148,7 @@ def test_what_looks_like_markup_or_a_picture_is_text(capsys, monkeypatch):
     console.say("[red]s3://bucket:key:[/] [/nonsense]")
     console.print_table("[/title]", ("[/column]",), [["[/cell] :key:"]])
     terminal = console._plain_console()(width=100, force_terminal=True, color_system=None)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setattr(console, "output", lambda: terminal)
     console.print_table("[/title]", ("[/column]",), [["[/cell] :key:"]])
     told = "".join(capsys.readouterr())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Bastion
+    from remote.control.transport.ssh_config import HostConfig
 
 State = Literal["pending", "running", "stopping", "stopped", "terminated", "unknown"]
 """EC2's own words. `terminated` also stands for a box that was never launched; `unknown` when the provider could not be asked."""
@@ -21,8 +22,8 @@ class Box:
     the epoch, UTC, of the last start, `stopped_at` of the last stop while it is stopped; `hourly_usd` is the list price while it
     runs, or None where nothing is billed or the price is not known; `note` says what a reader of a listing should know besides;
     `market` is on-demand or spot; `reach` is how SSH gets there: public, private, ssm or bastion; `bastion` is the host in between, for
-    `bastion`; `instance_connect`: the key is admitted through EC2 Instance Connect before each login; `ssh_alias` is the name under
-    which the user's ssh_config may say more about the way there.
+    `bastion`; `instance_connect`: the key is admitted through EC2 Instance Connect before each login; `host_config` is
+    what the user's ssh_config says about the way there.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Box:
     reach: str = "public"
     bastion: "Bastion | None" = None
     instance_connect: bool = False
-    ssh_alias: str = ""
+    host_config: "HostConfig | None" = None
 
     @property
     def address(self) -> str:

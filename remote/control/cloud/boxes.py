@@ -4,17 +4,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud import endpoint, history, identity, instances, keys, transitions
 from remote.control.cloud.box import Box, State
-from remote.control.cloud.ec2 import Ec2
 from remote.control.cloud.instances import Instance
 from remote.control.cloud.offers import regions_of
 from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport import known_hosts
+
+if TYPE_CHECKING:
+    from remote.control.cloud.ec2 import Ec2
 
 COLUMNS = ("name", "provider", "id", "state", "type", "region", "address", "up since (UTC)", "$/h", "note")
 """What the cells of a row of `report` are."""
@@ -155,7 +157,13 @@ def _never_launched(entry: Any) -> BoxStopped:
 
 
 def _provider(entry: Any) -> Provider:
-    return Static(entry) if entry.provider == "static" else Ec2(entry, endpoint.of_entry(entry))
+    return Static(entry) if entry.provider == "static" else _ec2(entry, endpoint.of_entry(entry))
+
+
+def _ec2(entry: Any, there: endpoint.Endpoint) -> "Ec2":
+    from remote.control.cloud.ec2 import Ec2  # all that launches belongs to it, and no static box needs that
+
+    return Ec2(entry, there)
 
 
 @dataclass(frozen=True)
@@ -190,7 +198,7 @@ class _Cloud:
         notes = {each.id: "being replaced: `./inv launch` ends it" if fresh and each.is_replaced else doubled for each in mine}
         notes |= {each.id: note for each in mine if (note := self._lost(each))}
         if mine:
-            return [Ec2(entry, each.there).box_of(each, notes[each.id]) for each in mine]
+            return [_ec2(entry, each.there).box_of(each, notes[each.id]) for each in mine]
         errors = (self.told[region] for region in _regions(entry))
         error = next((each for each in errors if isinstance(each, WindlassError)), None)
         return [_absent(entry, "unknown", error) if error else _absent(entry)]
@@ -201,7 +209,7 @@ class _Cloud:
         found = [each for region in self.told for each in self._known(region)]
         strays = [each for each in found if each.tag(identity.BOX_TAG) not in names and each.id not in ids]
         note = "not in inventory.yaml: add it there, or `./inv reap --everything` once its time is over"
-        shown = [(each, Ec2(self.any_entry, each.there).box_of(each, self._lost(each) or note)) for each in strays]
+        shown = [(each, _ec2(self.any_entry, each.there).box_of(each, self._lost(each) or note)) for each in strays]
         return [replace(box, name=each.tag(identity.BOX_TAG), key=None) for each, box in shown]
 
     def _lost(self, each: Instance) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from remote.control import project
 from remote.control.cloud import reach
 from remote.control.cloud.box import Box
-from remote.control.transport import known_hosts, ssh_config
+from remote.control.transport import known_hosts
 
 
 def login_options(host: str, port: int, user: str, key: Path | None, alias: str) -> dict[str, str]:
@@ -55,7 +55,7 @@ def config_block(box: Box) -> str:
 
 def _identities(box: Box) -> dict[str, str]:
     """The first key that the user's ssh_config names, where the inventory names none."""
-    told = ssh_config.lookup(box.ssh_alias) if box.ssh_alias and not box.key else None
+    told = box.host_config if not box.key else None
     if told is None or not told.identities:
         return {}
     return {"IdentityFile": _literal(str(told.identities[0])), "IdentitiesOnly": "yes" if told.identities_only else "no"}

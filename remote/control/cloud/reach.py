@@ -167,8 +167,8 @@ def _through_bastion(box: Box) -> "Link":
     return over_bastion(bastion, known_hosts.pinned(bastion.alias), box.host, box.port)
 
 
-def _told(box: Box) -> ssh_config.Told:
-    return ssh_config.lookup(box.ssh_alias, box.port, box.user) if box.ssh_alias else ssh_config.Told("", box.host)
+def _told(box: Box) -> ssh_config.HostConfig:
+    return box.host_config or ssh_config.HostConfig("", box.host)
 
 
 def _own_road(box: Box) -> "Callable[[], Link] | None":

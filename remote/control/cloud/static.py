@@ -1,12 +1,13 @@
 """Hosts that already stand: Windlass enters them and changes nothing about them."""
 
+import getpass
 from dataclasses import dataclass
 from typing import Any
 
 from remote.control.cloud import host_keys, keys, reach, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
-from remote.control.config.inventory import place
+from remote.control.config.inventory import place, ssh_settings
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
 from remote.control.transport import known_hosts, ssh_config
 
@@ -35,7 +36,7 @@ class Static:
             state="running",
             host=told.host,
             port=port,
-            user=told.user or ssh_config.local_user(),
+            user=told.user or getpass.getuser(),
             key=keys.key_path(self.entry),
             host_key_alias=alias,
             instance_type="",
@@ -45,7 +46,7 @@ class Static:
             launched_at=None,
             hourly_usd=None,
             note="stands; not asked whether it is up",
-            ssh_alias=told.alias,
+            host_config=told if told.alias else None,
         )
 
     def plan(self, mode: Mode) -> Plan:
@@ -86,13 +87,13 @@ class Static:
             remedy = f"`./inv start {self.entry.name}`"
             raise CloudError("a host that stands is never launched", where=f"box {self.entry.name}", remedy=remedy)
 
-    def _told(self) -> ssh_config.Told:
+    def _told(self) -> ssh_config.HostConfig:
         port = self.entry.port if "port" in self.entry.model_fields_set else None
-        if not ssh_config.is_honoured():
-            return ssh_config.Told("", self.entry.host, port, self.entry.user)
+        if not ssh_settings().config:
+            return ssh_config.HostConfig("", self.entry.host, port, self.entry.user)
         return ssh_config.lookup(self.entry.host, port, self.entry.user)
 
-    def _pin(self, alias: str, told: ssh_config.Told, port: int) -> None:
+    def _pin(self, alias: str, told: ssh_config.HostConfig, port: int) -> None:
         if self.entry.host_key:
             host_keys.pin_from_inventory(self.entry, alias)
             return

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -14,8 +13,6 @@ from typing import Any
 
 from invoke import Collection, Exit
 
-from remote.contract import atomic, digest
-from remote.control.cloud.embedded import processes
 from remote.control.commands.verb import verb
 from remote.control.console import complain, ended_well
 from remote.control.project import CODE, state_folder
@@ -129,6 +126,8 @@ def _environments() -> Path:
 
 def _pytest_for_the_box() -> Path:
     """pytest beside the box environment rather than in it: what is tested is what a box has."""
+    from remote.contract import atomic, digest
+
     lock = CODE / "requirements" / "box-tests.lock"
     folder = state_folder() / "pytest" / digest.of_file(lock)[:16]
     if not folder.exists():
@@ -139,9 +138,10 @@ def _pytest_for_the_box() -> Path:
 
 def _pytest(python: str, words: list[str], **environment: str) -> Counter[str]:
     """How many tests passed, failed and were skipped."""
+    from tempfile import TemporaryDirectory
     from xml.etree import ElementTree  # what pytest wrote itself
 
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [python, "-m", "pytest", *words, f"--junit-xml={report}"]
         code, _ = _run(command, environment)
@@ -158,6 +158,8 @@ def _run(
 ) -> tuple[int, str]:  # fmt: skip
     """Its exit code, and what it wrote to `stdout` where that is a pipe. However this ends, nothing that it started is left running:
     not at Ctrl-C, not at SIGTERM, and not what detached itself."""
+    from remote.control.cloud.embedded import processes
+
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     with ended_well():
         marked = {**os.environ, **(environment or {}), _MARK: mark}

@@ -1,7 +1,5 @@
 """`./inv` alone: the main road, in as many lines as one reads at a glance."""
 
-import tomllib
-
 from remote.control.project import CODE
 
 ROAD = (
@@ -21,6 +19,8 @@ ROAD = (
 
 def version() -> str:
     """Of the checkout."""
+    import tomllib
+
     return str(tomllib.loads((CODE / "pyproject.toml").read_text())["project"]["version"])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from invoke import Exit, Program
+from invoke import Collection, Exit, Program
 
 from remote.control import console
 from remote.control.commands import command_line, overview
@@ -78,4 +78,18 @@ def run(typed: Sequence[str], tree: Any) -> None:
         else:
             # Invoke keeps no bytecode unless it is told to, and would compile all of Windlass at each call.
             own = [] if os.environ.get("PYTHONDONTWRITEBYTECODE") else ["--write-pyc"]
-            Inv(namespace=tree, binary="./inv").run(["./inv", *own, *request.words])
+            Inv(namespace=_part(tree, request.words), binary="./inv").run(["./inv", *own, *request.words])
+
+
+def _part(tree: Any, words: Sequence[str]) -> Any:
+    """What these words may mean of the tree. Invoke copies all that it is given twice, which takes longer than some commands do."""
+    if words[0].startswith("-"):
+        return tree
+    part = Collection()
+    for word in dict.fromkeys(words):
+        group = word.partition(".")[0]
+        if word in tree.tasks:
+            part.add_task(tree.tasks[word], name=word)
+        elif word != group and group in tree.collections and group not in part.collections:
+            part.add_collection(tree.collections[group], name=group)
+    return part

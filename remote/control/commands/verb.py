@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import gc
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -55,8 +54,6 @@ def verb(*args: Any, **options: Any) -> Any:
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        # What a command loads (EC2's model alone is 80 000 objects) stays to its end: searching it for garbage took a tenth of the time.
-        gc.set_threshold(100_000, 20, 20)
         with answered(bool(kwargs.get("json"))):
             return function(*args, **kwargs)
 

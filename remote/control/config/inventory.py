@@ -262,6 +262,14 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     return inventory.model_copy(update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)})
 
 
+def ssh_settings() -> SshEntry:
+    """What the project's inventory says about SSH; the defaults where it cannot be read: that is told where the inventory is used."""
+    try:
+        return load_inventory().ssh
+    except ConfigError:
+        return SshEntry()
+
+
 _Parsed = tuple[Inventory | None, source.Source, tuple[Finding, ...]]
 
 

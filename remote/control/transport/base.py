@@ -165,21 +165,25 @@ class Tail:
 
 
 class Feeder:
-    """A thread that writes standard input piece by piece while the caller reads the output: neither side waits for the other.
+    """A thread that writes `before` and standard input piece by piece while the caller reads the output: neither side waits for the other.
 
     A command may stop reading early; that is its right, and no error. A source that cannot be read is one: see `error`.
     """
 
     def __init__(
-        self, source: Stdin, piece: int, *, write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None]
+        self, source: Stdin, piece: int, before: bytes = b"", *,
+        write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._source, self._piece, self._write, self._finish, self._abort = source, piece, write, finish, abort
+        self._source, self._piece, self._before = source, piece, before
+        self._write, self._finish, self._abort = write, finish, abort
         self.sent = 0
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._feed, name="stdin", daemon=True)
         self._thread.start()
 
     def _pieces(self) -> Iterator[bytes]:
+        if self._before:
+            yield self._before
         if isinstance(self._source, bytes):
             yield from (self._source[at : at + self._piece] for at in range(0, len(self._source), self._piece))
             return

@@ -1,31 +1,30 @@
 """From a box of the cloud to a way to it."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
-    from remote.control.config.inventory import SshEntry
 
 
 def connect(box: "Box") -> Transport:
     """A transport to `box`; the connection itself is made with the first command.
 
     What is bulk goes by the inventory's bucket where Session Manager is the only road, and where that is faster.
-    A public box that does not answer at all gets port 22 opened for this laptop's present address, once, before that is an error.
+    A public box that does not answer at all gets port 22 opened for this laptop's present address before that is an error.
     """
     from remote.control.cloud import reach
+    from remote.control.config.inventory import ssh_settings
     from remote.control.transport import bulk, ssh_config
     from remote.control.transport.connection import Address
     from remote.control.transport.known_hosts import pinned
     from remote.control.transport.ssh import SshTransport
 
-    heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
+    heal = (lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
     proxy, admit = reach.proxy_of(box), reach.admission(box)
-    settings = _settings()
-    told = ssh_config.lookup(box.ssh_alias, box.port, box.user) if box.ssh_alias else ssh_config.Told("", box.host)
+    settings = ssh_settings()
+    told = box.host_config or ssh_config.HostConfig("", box.host)
     dead_after = settings.dead_after if "dead_after" in settings.model_fields_set else told.dead_after or settings.dead_after
     address = Address(
         box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, proxy=proxy, admit=admit, heal=heal,
@@ -42,16 +41,6 @@ def open_door(box: "Box") -> None:
         _admit_this_laptop(box)
     if box.instance_connect:
         instance_connect.admit(box)
-
-
-def _settings() -> "SshEntry":
-    from remote.control.config.inventory import SshEntry, load_inventory
-    from remote.control.errors import ConfigError
-
-    try:
-        return load_inventory().ssh
-    except ConfigError:  # told where the inventory is used: this box may come from another
-        return SshEntry()
 
 
 def _admit_this_laptop(box: "Box") -> bool:
@@ -72,15 +61,3 @@ def _admit_this_laptop(box: "Box") -> bool:
     for line in said:
         say(f"  {box.name}: {line}", "dim")
     return bool(said)
-
-
-def _once(work: Callable[[], bool]) -> Callable[[], bool]:
-    done: list[bool] = []
-
-    def first() -> bool:
-        if done:
-            return False
-        done.append(True)
-        return work()
-
-    return first

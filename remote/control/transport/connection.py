@@ -38,7 +38,7 @@ class Address:
     `identities_only` nothing else is tried.
 
     `proxy` makes the link where `host` cannot be reached from here; it raises BoxUnreachable. `admit` is told the public line of each
-    key before it is tried. `heal` is called once when packets vanish on their way, and says whether another try makes sense.
+    key before it is tried. `heal` is called when packets vanish on their way, and says whether another try makes sense.
     `dead_after`: so many seconds without a sign of life, and the connection is lost.
     """
 

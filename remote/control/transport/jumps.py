@@ -1,5 +1,6 @@
 """The roads that the user's ssh_config describes: a ProxyCommand, or jump hosts one behind the other."""
 
+import getpass
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,12 +10,12 @@ from remote.control.transport import ssh_config
 from remote.control.transport.connection import DEAD_AFTER_SECONDS, Address
 from remote.control.transport.keepalive import Link
 from remote.control.transport.proxy import ProgramLink, over_bastion
-from remote.control.transport.ssh_config import Told
+from remote.control.transport.ssh_config import HostConfig
 
 _MOST = 8
 
 
-def proxy(told: Told, box: str, host: str, port: int, depth: int = 1) -> Callable[[], Link] | None:
+def proxy(told: HostConfig, box: str, host: str, port: int, depth: int = 1) -> Callable[[], Link] | None:
     """What makes a link to `host`:`port` of a box as `told` says; None where a plain connection does.
 
     Raises ConfigError, or HostKeyMismatch where nobody knows a jump host's key.
@@ -37,7 +38,7 @@ def _jump(words: tuple[str, ...], box: str, depth: int) -> tuple[Address, list[s
     there = told.port or 22
     way = replace(told, proxy="", jumps=words[:-1]) if words[:-1] else told
     address = Address(
-        box, "", told.host, there, told.user or ssh_config.local_user(), None, told.alias, is_bastion=True,
+        box, "", told.host, there, told.user or getpass.getuser(), None, told.alias, is_bastion=True,
         identities=told.identities, identities_only=told.identities_only, dead_after=told.dead_after or DEAD_AFTER_SECONDS,
         proxy=proxy(way, box, told.host, there, depth + 1),
     )  # fmt: skip

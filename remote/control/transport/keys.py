@@ -7,8 +7,8 @@ import base64
 import contextlib
 import math
 import struct
-import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,17 +180,14 @@ def _in_file(address: "Address", path: Path) -> Candidate | None:
 
 
 def _read(path: Path) -> paramiko.PKey:
-    """A private key; the file is read once for a fleet that is reached with it side by side."""
     now = path.stat()
-    state = (now.st_mtime_ns, now.st_size, now.st_ino)
-    with _reading:
-        if path not in _keys or _keys[path][0] != state:
-            _keys[path] = state, paramiko.PKey.from_path(path)
-        return _keys[path][1]
+    return _loaded(path, (now.st_mtime_ns, now.st_size, now.st_ino))
 
 
-_keys: dict[Path, tuple[tuple[int, ...], paramiko.PKey]] = {}
-_reading = threading.Lock()
+@lru_cache(maxsize=8)
+def _loaded(path: Path, state: tuple[int, ...]) -> paramiko.PKey:
+    """A private key; a file that stays as it is is read once for a fleet."""
+    return paramiko.PKey.from_path(path)
 
 
 def _of_agent(address: "Address", path: Path, held: list[Candidate]) -> Candidate:

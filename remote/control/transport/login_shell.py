@@ -11,11 +11,10 @@ for the script: it tells whether a start-up file has read of it, and ends a shel
 import re
 import secrets
 import time
-from typing import cast
 
 from remote.control.errors import BoxUnreachable, ShellRefused
 from remote.control.printable import sized
-from remote.control.transport.base import Stdin, last_lines
+from remote.control.transport.base import last_lines
 
 FIRST_ANSWER_FLOOR_SECONDS = 15.0
 """However small `ssh.dead_after` is, start-up files may take so long."""
@@ -45,18 +44,20 @@ def line_of(command: str, token: str, has_input: bool) -> str:
 
 
 class Opening:
-    """The beginning of a command on the box `where`, which the inventory calls `name`: what is sent, and what comes before its output."""
+    """The beginning of a command on the box `where`, which the inventory calls `name`: what comes before its output.
 
-    def __init__(self, command: str, stdin: Stdin, where: str, name: str, user: str, dead_after: float) -> None:
+    `line` is the command as it is sent, `before_input` goes ahead of its standard input.
+    """
+
+    def __init__(self, command: str, has_input: bool, where: str, name: str, user: str, dead_after: float) -> None:
         token = secrets.token_hex(8)
         self._where, self._name, self._user, self._token = where, name, user, token
         self._mark, self._said = f"windlass:{token}\n".encode(), bytearray()
         self._seconds = first_answer_seconds(dead_after)
         self._deadline = time.monotonic() + self._seconds
         self.has_begun = False
-        has_input = stdin != b""
         self.line = line_of(command, token, has_input)
-        self.stdin = _guarded(stdin, f"exit {_TOOK_INPUT} #{token}\n".encode()) if has_input else stdin
+        self.before_input = f"exit {_TOOK_INPUT} #{token}\n".encode() if has_input else b""
 
     def sent(self) -> None:
         """The server has taken the command: from now on the shell's time counts."""
@@ -126,21 +127,3 @@ _FORCED = (
     "where sshd forces another command (ForceCommand, `command=` in authorized_keys), it must run what it was asked for: "
     '`exec sh -c "$SSH_ORIGINAL_COMMAND"`. Else ' + _START_UP
 )
-
-
-class _Guarded:
-    """A file, with a line before it."""
-
-    def __init__(self, line: bytes, source: Stdin) -> None:
-        self._line, self._source = line, source
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes."""
-        if self._line:
-            line, self._line = self._line, b""
-            return line
-        return cast(bytes, self._source.read(size))  # type: ignore[union-attr]
-
-
-def _guarded(stdin: Stdin, line: bytes) -> Stdin:
-    return line + stdin if isinstance(stdin, bytes) else cast(Stdin, _Guarded(line, stdin))

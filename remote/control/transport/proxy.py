@@ -25,14 +25,15 @@ _ENDING_SECONDS = 3.0
 _BASTION_SECONDS = 20.0
 
 
-class ProgramLink:
+class ProgramLink(socket.socket):
     """A program whose standard input and output are the link. It ends with the link, and when this process dies."""
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._socket, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        super().__init__(fileno=ours.detach())
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the link
         self._last_words = ""
-        self._closed, self._closing = False, threading.Lock()
+        self._is_closed, self._closing = False, threading.Lock()
         with theirs:
             # A session of its own: Ctrl-C is for the command in the foreground, which then ends the link itself.
             self._process = subprocess.Popen(
@@ -47,31 +48,15 @@ class ProgramLink:
             return self._last_words
         return last_lines(os.pread(self._errors.fileno(), 1 << 16, 0))
 
-    def fileno(self) -> int:
-        """As of sockets: shows how much the program has not taken yet."""
-        return self._socket.fileno()
-
-    def recv(self, size: int, /) -> bytes:
-        """The next bytes."""
-        return self._socket.recv(size)
-
-    def send(self, content: bytes, /) -> int:
-        """Hand bytes on; returns how many were taken."""
-        return self._socket.send(content)
-
-    def settimeout(self, seconds: float | None, /) -> None:
-        """As of sockets."""
-        self._socket.settimeout(seconds)
-
     def close(self) -> None:
         """End the link and the program."""
         with self._closing:
-            if self._closed:
+            if self._is_closed:
                 return
-            self._closed = True
+            self._is_closed = True
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
+                self.shutdown(socket.SHUT_RDWR)
+            super().close()
             try:
                 self._process.wait(_ENDING_SECONDS)
             except subprocess.TimeoutExpired:
@@ -86,19 +71,8 @@ class BastionLink:
 
     def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel", carrier: "Keepalive | None") -> None:
         self._bastion, self._channel, self.carrier = bastion, channel, carrier
+        self.recv, self.send, self.settimeout = channel.recv, channel.send, channel.settimeout
         self._closed, self._closing = False, threading.Lock()
-
-    def recv(self, size: int, /) -> bytes:
-        """The next bytes."""
-        return bytes(self._channel.recv(size))
-
-    def send(self, content: bytes, /) -> int:
-        """Hand bytes on; returns how many were taken."""
-        return int(self._channel.send(content))
-
-    def settimeout(self, seconds: float | None, /) -> None:
-        """As of sockets."""
-        self._channel.settimeout(seconds)
 
     def close(self) -> None:
         """End the link; the connection to the bastion ends with the last link over it."""

@@ -122,7 +122,10 @@ class _Chosen:
         self._stays: list[Staying] = []
         self._findings: list[Finding] = []
         self._warnings: list[str] = []
-        self._exclude = _spec(push.exclude)
+
+    @cached_property
+    def _exclude(self) -> "GitIgnoreSpec":
+        return _spec(self._push.exclude)
 
     def add(self, name: str, source: Path, why: str) -> None:
         """This file goes, or this link if it leads to what goes too."""

@@ -36,7 +36,7 @@ class SshTransport:
         """Start a command."""
         self.round_trips += 1
         self.bytes_sent += len(command.encode())
-        opening = Opening(command, stdin, self.where, self.address.name, self.address.user, self.address.dead_after)
+        opening = Opening(command, stdin != b"", self.where, self.address.name, self.address.user, self.address.dead_after)
         connection, channel = self._channel()
         try:
             channel.exec_command(opening.line)
@@ -47,7 +47,7 @@ class SshTransport:
             raise self._lost(connection.why_lost(error)) from None
         connection.settled()
         opening.sent()
-        return SshStream(self, connection, channel, opening, timeout, silence)
+        return SshStream(self, connection, channel, opening, stdin, timeout, silence)
 
     def another(self) -> "SshTransport":
         """A second connection to the same box, not opened yet."""
@@ -113,22 +113,18 @@ class SshStream:
     """A command that runs in a channel of its own."""
 
     def __init__(
-        self, transport: SshTransport, connection: BoxConnection, channel: paramiko.Channel, opening: Opening, timeout: float | None,
-        silence: float | None,
+        self, transport: SshTransport, connection: BoxConnection, channel: paramiko.Channel, opening: Opening, stdin: Stdin,
+        timeout: float | None, silence: float | None,
     ) -> None:  # fmt: skip
         self._transport, self._connection, self._channel, self._opening = transport, connection, channel, opening
         self._timeout, self._silence = timeout, silence
         self._deadline = time.monotonic() + timeout if timeout is not None else None
-        self._exit_code = -1
+        self.exit_code = -1
+        """The exit code, after the output is exhausted; -1 when a signal killed the command."""
         self._stderr = Tail(self._read_stderr)
         self._stderr.begin()
         piece = channel.out_max_packet_size - 64
-        self._feeder = Feeder(opening.stdin, piece, write=self._send, finish=channel.shutdown_write, abort=channel.close)
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code; -1 when a signal killed the command."""
-        return self._exit_code
+        self._feeder = Feeder(stdin, piece, opening.before_input, write=self._send, finish=channel.shutdown_write, abort=channel.close)
 
     @property
     def stderr(self) -> bytes:
@@ -140,8 +136,8 @@ class SshStream:
             if output := self._opening.passed(chunk):
                 yield output
         self._stderr.join()
-        self._exit_code = self._status()
-        self._opening.check(self._exit_code, self.stderr)
+        self.exit_code = self._status()
+        self._opening.check(self.exit_code, self.stderr)
 
     def __enter__(self) -> "SshStream":
         return self

@@ -31,7 +31,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True)
-class Told:
+class HostConfig:
     """One host as ssh_config has it. `host` is what stands behind the alias; what is not said is None or empty.
 
     `proxy` is a shell command whose standard input and output lead to the host; `jumps` are the hosts on the way, the first one first.
@@ -56,7 +56,7 @@ def path() -> Path:
     return Path.home() / ".ssh" / "config"
 
 
-def lookup(alias: str, port: int | None = None, user: str | None = None) -> Told:
+def lookup(alias: str, port: int | None = None, user: str | None = None) -> HostConfig:
     """What the user's ssh_config says about `alias`; `port` and `user` go before it, also within a ProxyCommand.
 
     Without such a file nothing is said. Raises ConfigError for one that cannot be read.
@@ -89,7 +89,7 @@ def jump_of(word: str) -> tuple[str | None, str, int | None]:
     return user or None, host, int(port) if port else None
 
 
-def host_keys(told: Told, port: int) -> list[str]:
+def host_keys(told: HostConfig, port: int) -> list[str]:
     """The host keys that the user's known_hosts files hold for a host, as `ssh-ed25519 AAAA…`; those marked revoked are left out.
 
     Certificate authorities are passed over: a key must stand there itself.
@@ -176,7 +176,7 @@ def _refuse_what_paramiko_misreads(lines: list[str]) -> None:
         raise ValueError("which of ProxyJump and ProxyCommand goes first, an ssh program alone can tell, and none is installed")
 
 
-def _told(alias: str, said: dict[str, list[str]]) -> Told:
+def _told(alias: str, said: dict[str, list[str]]) -> HostConfig:
     first = {key: values[0] for key, values in said.items() if values}
     if _is_yes(first.get("proxyusefdpass", "no")):
         raise ValueError("ProxyUseFdpass: Windlass takes the standard input and output of a ProxyCommand, not an open socket")
@@ -184,7 +184,7 @@ def _told(alias: str, said: dict[str, list[str]]) -> Told:
     jump, proxy = first.get("proxyjump", "none"), first.get("proxycommand", "none")
     interval = _seconds(first.get("serveraliveinterval", "0"))
     identities = [expand.file(name) for name in said.get("identityfile", ()) if name.lower() != "none"]
-    return Told(
+    return HostConfig(
         alias=alias,
         host=first.get("hostname", alias),
         port=int(first["port"]) if "port" in first else None,
@@ -292,18 +292,3 @@ def _is_meant(name: str, patterns: list[str]) -> bool:
 
 def _fits(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name.lower(), pattern.lower().replace("[", "[[]"))
-
-
-def is_honoured() -> bool:
-    """Whether the inventory lets the user's ssh_config say anything: `ssh: {config: false}` does not."""
-    from remote.control.config.inventory import load_inventory
-
-    try:
-        return load_inventory().ssh.config
-    except ConfigError:  # told elsewhere, with all its findings
-        return True
-
-
-def local_user() -> str:
-    """The name ssh logs in with where none is said."""
-    return getpass.getuser()

@@ -8,7 +8,6 @@ from remote.contract import atomic
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import JobPaths
 from remote.payload import process
-from remote.payload.jobs import outcome
 
 LAST_WORDS, ORDER = ".reserve", ".reserve.cancel"
 """In a job's folder: room on the disk for its final state, and for the order that ends it."""
@@ -110,6 +109,8 @@ def _spec(paths: JobPaths) -> JobSpec | None:
 
 def lost(paths: JobPaths, state: JobState, why: str) -> JobState:
     """The state of a job that nobody supervises any more."""
+    from remote.payload.jobs import outcome
+
     state.status, state.cause, state.why, state.place = Status.LOST, Cause.LOST, why, 0
     state.what = f"job {state.job_id} is lost"
     state.remedy, state.kept = "`./inv resume` goes on from the newest checkpoint", outcome.kept(paths)

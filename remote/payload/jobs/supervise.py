@@ -23,9 +23,9 @@ from remote.contract import atomic, disk, job_log, notices, regular_files, surro
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.payload import environment, process
+from remote.payload import process
 from remote.payload.identity import Identity
-from remote.payload.jobs import outcome, queue, secrets, states
+from remote.payload.jobs import queue, secrets, states
 
 START_SECONDS = 30.0
 _METRICS_BYTES = 65536
@@ -126,6 +126,8 @@ def _refuse_doomed(box: BoxPaths) -> None:
 
 
 def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
+    from remote.payload import environment
+
     release = box.releases / spec.release
     if not (release / "remote").is_dir():
         raise Refused(Cause.CONFIG, f"release {spec.release[:12]} is not on the box", remedy="`./inv deploy`, then the same command")
@@ -300,6 +302,8 @@ def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
 
 def _forced(paths: JobPaths, state: JobState) -> JobState:
     """The supervisor itself does not answer: end both, and record that."""
+    from remote.payload.jobs import outcome
+
     _signal_supervisor(state, signal.SIGKILL)
     _kill_left_over(paths)
     state = outcome.cancelled(paths, state, "the supervisor did not answer and was killed")

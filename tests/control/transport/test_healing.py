@@ -5,7 +5,6 @@ import socket
 import pytest
 
 from remote.control.errors import BoxUnreachable
-from remote.control.transport import connect as connecting
 from tests.integration import boxes
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
@@ -66,9 +65,3 @@ def test_a_server_that_is_down_is_not_healed(tmp_path):
     with pytest.raises(BoxUnreachable):
         server.transport(heal=lambda: asked.append(True)).exec("true")
     assert not asked
-
-
-def test_healing_is_done_once_a_connection():
-    done = []
-    heal = connecting._once(lambda: done.append(True) or True)
-    assert (heal(), heal(), done) == (True, False, [True])

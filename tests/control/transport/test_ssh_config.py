@@ -68,7 +68,7 @@ needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh: a
 
 
 def test_without_a_file_nothing_is_said(home, way):
-    assert ssh_config.lookup("lab") == ssh_config.Told("lab", "lab")
+    assert ssh_config.lookup("lab") == ssh_config.HostConfig("lab", "lab")
 
 
 def test_what_is_read(home, keys, way):
@@ -250,7 +250,7 @@ def test_known_hosts_as_ssh_reads_them(home, tmp_path):
          f"@revoked * {two}\n@cert-authority *.example.org {ED25519}\nbroken\n")  # fmt: skip
 
     def keys(host, port=22):
-        return ssh_config.host_keys(ssh_config.Told(host, host), port)
+        return ssh_config.host_keys(ssh_config.HostConfig(host, host), port)
 
     assert keys("lab.example.org") == keys("10.0.0.1") == keys("a.wild.org") == [one]
     assert keys("not.wild.org") == keys("else.org") == keys("lab.example.org", 2222) == []
@@ -265,7 +265,7 @@ def test_hashed_known_hosts(home, tmp_path):
     home("known_hosts", plain.read_text())
     assert "lab" not in plain.read_text()
     places = (("lab", 22), ("lab", 2222), ("other", 22))
-    assert [ssh_config.host_keys(ssh_config.Told("lab", host), port) for host, port in places] == [[key], [key], []]
+    assert [ssh_config.host_keys(ssh_config.HostConfig("lab", host), port) for host, port in places] == [[key], [key], []]
 
 
 # ---- real servers ----
