@@ -6,7 +6,6 @@ from rich.console import Console
 from remote.contract.events import Metric
 from remote.control.jobs import display
 
-
 METRIC = Metric(3, 12, 1.0, loss=0.41234, tokens_per_second=1234.4, memory_gb=5.06, eta_seconds=245.0)
 
 
