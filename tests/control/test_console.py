@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from invoke import Context
@@ -204,3 +206,16 @@ def test_nobody_else_writes_to_the_terminal():
         str(path.relative_to(CODE)): lines for path in sorted(folder.rglob("*.py")) if (lines := writes_of(ast.parse(path.read_text())))
     }
     assert set(found) == WRITERS | DAEMONS, {name: lines for name, lines in found.items() if name not in WRITERS | DAEMONS}
+
+
+def test_a_line_about_a_static_box_loads_neither_rich_nor_what_a_cloud_needs():
+    lines = (
+        "import sys, tasks",
+        "from remote.control import console, deploying",
+        "from remote.control.cloud import boxes",
+        "console.say('progress', 'dim')",
+        "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2')",
+        "print([name for name in late if name in sys.modules])",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=CODE, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "progress\n")

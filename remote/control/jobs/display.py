@@ -53,7 +53,7 @@ def watch(
 
 def display_for(title: str) -> Display:
     """A live line where there is a terminal, plain lines where there is none."""
-    return LiveDisplay(title) if console().is_terminal and os.environ.get("TERM") != "dumb" else PlainDisplay(title)
+    return LiveDisplay(title) if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else PlainDisplay(title)
 
 
 def summary(metric: Metric) -> str:

@@ -6,17 +6,6 @@ from rich.console import Console
 from remote.contract.events import Metric
 from remote.control.jobs import display
 
-
-@pytest.fixture
-def shown(monkeypatch):
-    """What a person without a terminal sees."""
-    output = io.StringIO()
-    console = Console(file=output, width=200, force_terminal=False)
-    monkeypatch.setattr("remote.control.console.console", lambda: console)
-    monkeypatch.setattr(display, "console", lambda: console)
-    return output
-
-
 METRIC = Metric(3, 12, 1.0, loss=0.41234, tokens_per_second=1234.4, memory_gb=5.06, eta_seconds=245.0)
 
 
@@ -30,12 +19,12 @@ def test_clock(seconds, text):
     assert display.clock(seconds) == text
 
 
-def test_without_a_terminal_lines_are_few_and_the_last_one_is_said(shown):
+def test_without_a_terminal_lines_are_few_and_the_last_one_is_said(capsys):
     with display.display_for("train") as plain:
         for step in range(1, 13):
             plain.metric(Metric(step, 12, 1.0, loss=1 / step))
         plain.line("something [bold] happened")
-    lines = shown.getvalue().splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("  train   8% step 1/12 · loss 1.000")
     assert "something [bold] happened" in lines[1] and lines[-1].startswith("  train 100% step 12/12 · loss 0.083") and len(lines) == 3
 
@@ -46,6 +35,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
     monkeypatch.setattr(display, "console", lambda: console)
     monkeypatch.setattr("remote.control.console.console", lambda: console)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with display.display_for("train") as live:
         live.metric(METRIC)
         live.metric(Metric(3, 12, 1.0, val_loss=0.4))
@@ -56,11 +46,11 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
         assert word in text
 
 
-def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(shown, monkeypatch, tmp_path):
+def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(capsys, monkeypatch, tmp_path):
     def interrupted(*words, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(display, "follow", interrupted)
     with pytest.raises(KeyboardInterrupt):
         display.watch(None, "windlass", "j", tmp_path / "l", tmp_path / "m", title="train", on_interrupt="come back with `./inv logs 1 -f`")
-    assert "come back with `./inv logs 1 -f`" in shown.getvalue()
+    assert "come back with `./inv logs 1 -f`" in capsys.readouterr().err
