@@ -18,7 +18,7 @@ put together in a hidden folder, synced, and gets its name by a rename.
 """
 
 # Paths of files are strings here: pathlib would take longer over hundreds of small ones than reading them.
-# ruff: noqa: PTH102, PTH108, PTH115, PTH117, PTH118, PTH120, PTH211
+# ruff: noqa: PTH102, PTH108, PTH110, PTH115, PTH117, PTH118, PTH120, PTH211
 
 import contextlib
 import errno
@@ -245,6 +245,10 @@ def _parents(path: str, shortest: int) -> Iterator[str]:
 def _link(blob: str, path: str) -> None:
     try:
         os.link(blob, path)
+    except FileNotFoundError:
+        if not os.path.exists(blob):
+            raise
+        _link(blob, path)  # another push has put its own in place of it just now
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
