@@ -26,17 +26,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from remote.contract import typed
 from remote.control.errors import WindlassError
 from remote.control.project import CODE
+from remote.control.transport import payload
 from remote.control.transport.base import Transport
 from remote.control.transport.bulk import LARGE_BYTES, BulkTransport
-from remote.control.transport.payload import (
-    NO_PYTHON,
-    SILENCE_SECONDS,
-    answer,
-    call,
-    on_box,
-    understood,
-    untold,
-)
+from remote.control.transport.payload import answer, call, on_box, understood, untold
 
 if TYPE_CHECKING:
     from remote.control.transport.release import Release
@@ -58,7 +51,7 @@ Lacking = list[list[int]]
 
 _BOOTSTRAP = (
     "import sys,signal,zlib;sys.version_info>=(3,10) or ("
-    f'sys.stderr.write("this is Python "+sys.version.split()[0]),sys.exit({NO_PYTHON}));'
+    f'sys.stderr.write("this is Python "+sys.version.split()[0]),sys.exit({payload.NO_PYTHON}));'
     "signal.alarm(60);i=sys.stdin.buffer;"
     'exec(compile(zlib.decompress(i.read(int(i.read(8)))),"receive.py","exec"))'
 )
@@ -113,13 +106,9 @@ def push_command(place: Place, digest: str) -> str:
 
 
 def push(
-    transport: Transport,
-    place: Place,
-    release: "Release",
-    on_line: Callable[[str], None],
-    progress: Progress,
-    on_lacking: Callable[[int], None],
-) -> Deployed:
+    transport: Transport, place: Place, release: "Release", on_line: Callable[[str], None],
+    progress: Progress, on_lacking: Callable[[int], None],
+) -> Deployed:  # fmt: skip
     """Have `release` on the box, current, with its environment. Idempotent. Raises BoxUnreachable: try again, it goes on.
 
     `on_lacking` gets the bytes of files that are still to come, once the box has named them. `sent_bytes` stays 0 here.
@@ -127,13 +116,15 @@ def push(
     is_slow = isinstance(transport, BulkTransport) and transport.is_slow
     stream = PushStream(place, release, transport.where, progress, on_lacking, LARGE_BYTES if is_slow else None)
     command = push_command(place, release.digest)
+
+    def tell(line: str) -> None:
+        stream.bar.close()
+        on_line(line)
+
     try:
-        with (
-            contextlib.closing(stream.bar),
-            transport.open(command, cast(BinaryIO, stream), silence=SILENCE_SECONDS) as running,
-            stream,
-        ):
-            done = answer(transport, running, lambda line: (stream.bar.close(), on_line(line))[1], stream.take)
+        running = transport.open(command, cast(BinaryIO, stream), silence=payload.SILENCE_SECONDS)
+        with contextlib.closing(stream.bar), running, stream:
+            done = answer(transport, running, tell, stream.take)
     except (WindlassError, OSError, ValueError):
         if stream.error is not None:
             raise stream.error from None
@@ -160,14 +151,9 @@ class PushStream(io.RawIOBase):
     """
 
     def __init__(
-        self,
-        place: Place,
-        release: "Release",
-        where: str,
-        progress: Progress,
-        on_lacking: Callable[[int], None] = lambda size: None,
-        most: int | None = None,
-    ) -> None:
+        self, place: Place, release: "Release", where: str, progress: Progress,
+        on_lacking: Callable[[int], None] = lambda size: None, most: int | None = None,
+    ) -> None:  # fmt: skip
         self._place, self._release, self._where = place, release, where
         self._on_lacking, self._most = on_lacking, most
         self._answers: queue.SimpleQueue[Lacking | None] = queue.SimpleQueue()
@@ -307,11 +293,8 @@ def packed(request: dict[str, Any]) -> bytes:
 
 
 def ask_receiver(
-    transport: Transport,
-    request: dict[str, Any],
-    on_line: Callable[[str], None] | None = None,
-    seconds: float | None = None,
-) -> dict[str, Any]:
+    transport: Transport, request: dict[str, Any], on_line: Callable[[str], None] | None = None, seconds: float | None = None
+) -> dict[str, Any]:  # fmt: skip
     """The receiver's answer to a request that takes no contents."""
     return call(transport, _RECEIVER, packed(request), on_line, seconds)
 

@@ -17,31 +17,10 @@ from remote.control.project import CODE
 from remote.control.transport.base import Transport
 from remote.control.transport.persist import persistently
 from remote.control.transport.push import Deployed, Lacking, Place, Progress, no_progress, push
-from remote.control.transport.selection import NOTHING_MORE, Going, Push, Selection, readable, select
+from remote.control.transport.selection import NOTHING_MORE, Member, Push, Selection, readable, select
 
 REQUIREMENTS = "requirements.txt"
 _PIECE_BYTES = 1 << 18
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file or link of a release: its name there, where it comes from, the SHA-256 of its content, whether it is executable, its size.
-
-    `target` is where a link leads; it has no content.
-    """
-
-    name: str
-    source: Path
-    sha256: str
-    executable: bool
-    size: int
-    target: str = ""
-
-    @property
-    def entry(self) -> list[Any]:
-        """The member as the box is told of it: see `remote/payload/transfer/receive.py`."""
-        kind = "l" if self.target else "x" if self.executable else "-"
-        return [self.name, kind, self.target or self.sha256, self.size]
 
 
 @dataclass(frozen=True)
@@ -95,7 +74,7 @@ def build_release(files: Iterable[Path], code: Path = CODE, push: Push = NOTHING
 
 def release_of(selection: Selection) -> Release:
     """The release of what was selected."""
-    return Release(tuple(_member(going) for going in selection.goes), selection.warnings)
+    return Release(tuple(map(_read, selection.goes)), selection.warnings)
 
 
 def deploy(
@@ -138,14 +117,15 @@ class _NeverAnswered(Exception):
         self.error = error
 
 
-def _member(going: Going) -> Member:
-    if going.target:
-        return Member(going.name, going.source, "", False, 0, going.target)
+def _read(member: Member) -> Member:
+    """The member with the SHA-256 and the size that it has by now."""
+    if member.target:
+        return member
     sha, size = hashlib.sha256(), 0
-    for piece in _pieces(going.source):
+    for piece in _pieces(member.source):
         sha.update(piece)
         size += len(piece)
-    return Member(going.name, going.source, sha.hexdigest(), going.executable, size)
+    return replace(member, sha256=sha.hexdigest(), size=size)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
