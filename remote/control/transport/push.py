@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from remote.control.transport.release import Release
 
 KEPT_RELEASES = 3
-EAGER_BYTES = 64 << 10
-"""A request of at most so many bytes goes out before the box has said that it is wanted."""
 SHOWN_BYTES = 2 << 20
 """A push of less needs no progress bar."""
 BLOCK_BYTES, PROBE_BYTES = 256 << 10, 16 << 10
@@ -92,7 +90,7 @@ class Deployed:
 
 
 def push_command(place: Place, digest: str) -> str:
-    """Is all ready? The box's shell answers, or says that the request is wanted and runs the receiver."""
+    """Is all ready? The box's shell answers what the receiver has noted, or runs the receiver."""
     return (
         f"if cd -- {on_box(place.root)} 2>/dev/null && "
         f'[ "$(readlink current)" = {shlex.quote(f"releases/{digest}")} ] && [ -f .ready ] && '
@@ -100,8 +98,7 @@ def push_command(place: Place, digest: str) -> str:
         f'[ "$t" = {place.token(digest)} ] && [ -x "$p" ] && [ -e "${{p%/venv/bin/python}}/complete.json" ] && '
         "{ b=; [ -r /proc/sys/kernel/random/boot_id ] && IFS= read -r b </proc/sys/kernel/random/boot_id; g=cpu; "
         '[ -e /proc/driver/nvidia/version ] && g=cuda; [ "$m" = "$b $g" ]; }; '
-        "then printf '%s\\n' \"$a\"; exit; fi; "
-        f"echo '{{\"wanted\": true}}'; {_RECEIVER}"
+        f"then printf '%s\\n' \"$a\"; exit; fi; {_RECEIVER}"
     )
 
 
@@ -156,8 +153,8 @@ class PushStream(io.RawIOBase):
     ) -> None:  # fmt: skip
         self._place, self._release, self._where = place, release, where
         self._on_lacking, self._most = on_lacking, most
-        self._answers: queue.SimpleQueue[Lacking | None] = queue.SimpleQueue()
-        self._seen: set[str] = set()
+        self._answer: queue.SimpleQueue[Lacking] = queue.SimpleQueue()
+        self._has_answered = False
         self._on_bytes: Callable[[int], None] = lambda count: None
         self._blocks, self._rest = self._produced(), b""
         self.bar = Bar(progress)
@@ -181,16 +178,16 @@ class PushStream(io.RawIOBase):
 
     def close(self) -> None:
         """Send nothing more, and wait for no answer."""
-        self._answers.put(None)
+        self._answer.put([])
         super().close()
 
     def take(self, frame: dict[str, Any]) -> None:
         """Take in a frame of the box. Raises PreflightFailed for what no receiver says."""
-        for kind in {"wanted", "lacking"} & frame.keys():
-            if kind in self._seen:
-                raise untold(self._where, f"it says `{kind}` twice")
-            self._seen.add(kind)
-            self._answers.put(self._expected(frame[kind]) if kind == "lacking" else [])
+        if "lacking" in frame:
+            if self._has_answered:
+                raise untold(self._where, "it says `lacking` twice")
+            self._has_answered = True
+            self._answer.put(self._expected(frame["lacking"]))
         if isinstance(told := frame.get("progress"), dict):
             title, done, total = (told.get(name) for name in ("title", "done", "total"))
             if isinstance(title, str) and isinstance(done, int) and isinstance(total, int):
@@ -214,16 +211,8 @@ class PushStream(io.RawIOBase):
         return lacking
 
     def _produced(self) -> Iterator[bytes]:
-        request = packed(self._place.request("receive", self._release.digest, entries=self._release.entries))
-        is_eager = len(request) <= EAGER_BYTES
-        if is_eager:
-            yield request
-        if self._answers.get() is None:
-            return
-        if not is_eager:
-            self.round_trips += 1
-            yield request
-        if lacking := self._answers.get():
+        yield packed(self._place.request("receive", self._release.digest, entries=self._release.entries))
+        if lacking := self._answer.get():
             self.round_trips += 1
             yield from compressed(self._counted(self._release.tar(lacking)))
 
