@@ -127,6 +127,7 @@ def push(
             raise stream.error from None
         raise
     except _TooMuch as found:
+        stream.round_trips += 1
         done = _push_as_file(transport, place, release, found.lacking, on_line)
     with understood(transport.where):
         was_current, environment = bool(done.get("was_current")), str(done["environment"])

@@ -167,6 +167,15 @@ def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_l
     assert shown == [begins, 0, 500, "ends", begins, 1000, "ends"]
 
 
+@pytest.mark.parametrize("lacking", [7, ["0"], [[0]], [[0, 0], [0, 1]], [[99, 0]], [[-1, 0]], [[0, -1]], [[0, 2]]])
+def test_a_box_that_lacks_what_cannot_lack_is_of_another_windlass(tmp_path, lacking):
+    stream = push.PushStream(Place("windlass"), small(tmp_path), "box demo", push.no_progress)
+    with pytest.raises(PreflightFailed, match="another Windlass"):
+        stream.take({"lacking": lacking})
+    with pytest.raises(PreflightFailed, match="another Windlass"):
+        stream.take({"lacking": []})  # it has answered already
+
+
 def test_going_back_sends_no_archive(box, tmp_path, empty):
     boxes.mark_environment(box, Path(empty))
     one, two = small(tmp_path, "a"), small(tmp_path, "b")
