@@ -35,11 +35,11 @@ def main() -> None:
     other = [_deploy(box, *words) for _ in range(ROUNDS) for words in (("--playbook", "demo"), ())][2:]
     trips_of_other, sent = {deploy["round_trips"] for deploy in other}, max(deploy["sent_bytes"] for deploy in other)
     seconds = statistics.median(deploy["seconds"] for deploy in other)
-    print(f"deploy of another release   {seconds:5.2f} s in {sorted(trips_of_other)} round trips (figure: [3]), {sent:,} bytes sent")
+    print(f"deploy of another release   {seconds:5.2f} s in {sorted(trips_of_other)} round trips (figure: [1]), {sent:,} bytes sent")
     preflight = json.loads(_inv("preflight", "--box", box, "--json"))
     checks = f"{len(preflight['checks'])} checks in {preflight['seconds']:.1f} s on the box"
     print(f"preflight round trips       [{preflight['round_trips']}] (figure: [1]), {checks}")
-    sys.exit(trips != {1} or trips_of_other != {3} or preflight["round_trips"] != 1)
+    sys.exit(trips != {1} or trips_of_other != {1} or preflight["round_trips"] != 1)
 
 
 def _deploy(box: str, *words: str) -> dict[str, float]:

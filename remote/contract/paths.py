@@ -2,6 +2,7 @@
 
 ```
 <root>/releases/<digest>/   immutable        <root>/current -> releases/<digest>   swapped by rename
+<root>/blobs/<sha256>       contents of releases, whose files are hard links to them
 <root>/shared/              environments/<key>  models/<name>  datasets/<digest>  caches/<name>
 <root>/jobs/<job-id>/       spec.json  state.json  log  metrics.jsonl  outputs.json  failure.json  artifacts/  checkpoints/
 <root>/timeline.jsonl       what happened to the box: see `remote.contract.timeline`

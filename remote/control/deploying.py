@@ -11,7 +11,6 @@ from remote.control.console import bytes_progress, print_table, say, tell
 from remote.control.errors import NotFound
 from remote.control.printable import counted, sized
 from remote.control.transport.connect import connect
-from remote.control.transport.dry_run import DryRunTransport
 from remote.control.transport.push import Place, no_progress, push_command
 from remote.control.transport.release import Release, deploy
 from remote.control.transport.rollback import KeptRelease, chosen, go_back, kept_releases
@@ -38,12 +37,13 @@ def deploy_to(entries: "Sequence[BoxEntry]", release: Release, show: bool) -> li
 
 def rehearse(entry: "BoxEntry", release: Release, tell: Callable[[str], None]) -> dict[str, Any]:
     """What a deploy would run."""
-    lines: list[str] = []
-    transport = DryRunTransport(f"box {entry.name}", lines.append)
-    transport.exec(push_command(Place(entry.root, entry.shared or ""), release.digest))
     size = sum(member.size for member in release.members)
     files = f"{counted(len(release.members), 'file')}, {counted(size, 'byte')}"
-    lines.append(f"then would send what the box lacks of {files}, and make the environment")
+    command = push_command(Place(entry.root, entry.shared or ""), release.digest)
+    lines = [
+        f"would run on box {entry.name}: {command}",
+        f"then would send what the box lacks of {files}, and make the environment",
+    ]
     for line in lines:
         tell(line)
     return {"box": entry.name, "release": release.digest, "bytes": size, "would_run": lines}

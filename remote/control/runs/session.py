@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import BoxEntry
     from remote.control.transport.base import Transport
-    from remote.control.transport.release import Deployed, Release
+    from remote.control.transport.push import Deployed
+    from remote.control.transport.release import Release
 
 GRANT_MARGIN_SECONDS = 3600.0
 SPILL_SECONDS = 180.0

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,72 +114,54 @@ def _names(output: bytes | None) -> list[str]:
 
 # ---- outside a checkout ----------------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class _Rules:
-    """The patterns of one `.gitignore`, for names below its folder."""
-
-    file: str
-    folder: Path
-    spec: "GitIgnoreSpec"
-    lines: list[str]
-
-    def verdict(self, path: Path, is_folder: bool) -> tuple[bool, str] | None:
-        """Whether it ignores `path`, and by what; None when it says nothing."""
-        found = self.spec.check_file(path.relative_to(self.folder).as_posix() + ("/" if is_folder else ""))
-        if found.include is None or found.index is None:
-            return None
-        return found.include, f"{self.file} `{self.lines[found.index]}`"
+Rules = list[tuple[Path, "GitIgnoreSpec", list[str]]]
+"""The `.gitignore` files on the way to a folder: where each lies, its patterns, its lines."""
 
 
 def _by_files(folder: Path, project: Path) -> Listing:
-    above = [each for each in reversed(folder.parents) if each.is_relative_to(project)] if folder.is_relative_to(project) else []
-    rules = [found for each in above if (found := _rules_of(each, project))]
-    if any(_verdict(rules, each, is_folder=True) for each in (folder, *folder.parents) if each != project and each.is_relative_to(project)):
+    is_inside = folder.is_relative_to(project)
+    top, rules = project if is_inside else folder, Rules()
+    for each in reversed(folder.parents) if is_inside else ():
+        if each.is_relative_to(top):
+            rules += _rules_of(each)
+    if is_inside and any(_why(rules, each, True, top) for each in (folder, *folder.parents)):
         return Listing(sorted(_walked(folder)), [], BY_NOBODY)
-    kept: list[str] = []
-    left: list[Left] = []
-    below = [(folder, rules)]
+    kept, left, below = list[str](), list[Left](), [(folder, rules)]
     while below:
-        below += _descend(folder, *below.pop(), project, kept, left)
+        place, rules = below.pop()
+        rules = [*rules, *_rules_of(place)]
+        for path in place.iterdir():
+            name, is_folder = path.relative_to(folder).as_posix(), path.is_dir() and not path.is_symlink()
+            if path.name in NEVER:
+                continue
+            if why := _why(rules, path, is_folder, top):
+                left.append(Left(f"{name}/" if is_folder else name, f"ignored: {why}"))
+            elif is_folder:
+                below.append((path, rules))
+            else:
+                kept.append(name)
     return Listing(sorted(kept), left, BY_FILES)
 
 
-def _descend(
-    top: Path, folder: Path, rules: list[_Rules], project: Path, kept: list[str], left: list[Left]
-) -> Iterator[tuple[Path, list[_Rules]]]:  # fmt: skip
-    """Tell the names of one folder apart; gives the folders in it that are to be looked at."""
-    own = _rules_of(folder, project if folder.is_relative_to(project) else top)
-    rules = [*rules, own] if own else rules
-    for path in folder.iterdir():
-        if path.name in NEVER:
-            continue
-        name, is_folder = path.relative_to(top).as_posix(), not path.is_symlink() and path.is_dir()
-        if why := _verdict(rules, path, is_folder):
-            left.append(Left(f"{name}/" if is_folder else name, f"ignored: {why}"))
-        elif is_folder:
-            yield path, rules
-        else:
-            kept.append(name)
-
-
-def _verdict(rules: Iterable[_Rules], path: Path, is_folder: bool) -> str:
+def _why(rules: Rules, path: Path, is_folder: bool, top: Path) -> str:
     """The rule that ignores `path`, or nothing: the last word of the `.gitignore` nearest to it counts."""
-    for each in reversed(list(rules)):
-        if path != each.folder and path.is_relative_to(each.folder) and (said := each.verdict(path, is_folder)):
-            return said[1] if said[0] else ""
+    for place, spec, lines in reversed(rules):
+        if place in path.parents:
+            found = spec.check_file(path.relative_to(place).as_posix() + ("/" if is_folder else ""))
+            if found.include is not None and found.index is not None:
+                file = (place / ".gitignore").relative_to(top).as_posix()
+                return f"{file} `{lines[found.index]}`" if found.include else ""
     return ""
 
 
-def _rules_of(folder: Path, base: Path) -> _Rules | None:
-    file = folder / ".gitignore"
+def _rules_of(folder: Path) -> Rules:
     try:
-        lines = file.read_text(errors="surrogateescape").splitlines()
+        lines = (folder / ".gitignore").read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return None
+        return []
     from pathspec import GitIgnoreSpec
 
-    return _Rules(file.relative_to(base).as_posix(), folder, GitIgnoreSpec.from_lines(lines), lines)
+    return [(folder, GitIgnoreSpec.from_lines(lines), lines)]
 
 
 def _walked(folder: Path) -> Iterator[str]:

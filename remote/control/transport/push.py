@@ -1,19 +1,24 @@
-"""A release on its way to a box: one command, in which both sides talk.
+"""A release on its way to a box: one command, in which both sides speak.
 
-The shell of the box answers at once when the release is current and its environment whole. Else it says `send`, and gets the keeper of
-releases (`remote/payload/transfer/receive.py`) with the names and digests of all files: to a box without any release all contents go
-along, another one answers which it lacks. Whatever breaks off, the next attempt sends only what has not arrived.
+The shell of the box answers at once when the release is current and its environment whole. Else it runs
+`remote/payload/transfer/receive.py`, which comes on standard input with the names and digests of all files. That
+answers which contents the box lacks; those follow as one compressed tar. Whatever breaks off, the next attempt sends
+only what has not arrived.
 """
 
 import contextlib
+import gzip
 import hashlib
 import io
 import json
+import os
 import queue
 import shlex
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -21,33 +26,39 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from remote.contract import typed
 from remote.control.errors import WindlassError
 from remote.control.project import CODE
-from remote.control.transport import stream
+from remote.control.transport import payload
 from remote.control.transport.base import Transport
 from remote.control.transport.bulk import LARGE_BYTES, BulkTransport
-from remote.control.transport.payload import NO_PYTHON, SILENCE_SECONDS, answer, call, on_box, understood, untold
+from remote.control.transport.payload import answer, call, on_box, understood, untold
 
 if TYPE_CHECKING:
     from remote.control.transport.release import Release
 
 KEPT_RELEASES = 3
-_SHOWN_BYTES = 2 << 20
-"""A push of less needs no bar."""
+SHOWN_BYTES = 2 << 20
+"""A push of less needs no progress bar."""
+BLOCK_BYTES, PROBE_BYTES = 256 << 10, 16 << 10
+COMPRESSION = 4
+"""Of source text level 4 leaves 5 % more than 6, in half the time; level 1 leaves 20 % more, and takes as long."""
+WORTH_IT = 0.95
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Shows how so many bytes move: `console.bytes_progress`."""
+Lacking = list[list[int]]
+"""Contents of a release by number, and from which byte on."""
 
-# The keeper comes on standard input: on a fresh box there is nothing yet that could receive.
 _BOOTSTRAP = (
-    "import sys,signal,zlib;"
-    f'sys.version_info>=(3,10) or (sys.stderr.write("this is Python "+sys.version.split()[0]),sys.exit({NO_PYTHON}));'
-    'signal.alarm(60);i=sys.stdin.buffer;exec(compile(zlib.decompress(i.read(int(i.readline()))),"receive.py","exec"))'
+    "import sys,signal,zlib;sys.version_info>=(3,10) or ("
+    f'sys.stderr.write("this is Python "+sys.version.split()[0]),sys.exit({payload.NO_PYTHON}));'
+    "signal.alarm(60);i=sys.stdin.buffer;"
+    'exec(compile(zlib.decompress(i.read(int(i.read(8)))),"receive.py","exec"))'
 )
-_KEEPER = f"exec python3 -I -S -c {shlex.quote(_BOOTSTRAP)}"
+_RECEIVER = f"exec python3 -I -S -c {shlex.quote(_BOOTSTRAP)}"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where on a box releases go: its root, what `<root>/shared` points to, and the requirements of the environment."""
+    """Where releases go on a box: its root, the target of `<root>/shared`, and the requirements of the environment."""
 
     root: str
     shared: str = ""
@@ -57,217 +68,236 @@ class Place:
         """Names this release in this place, with this environment."""
         return hashlib.sha256("\0".join((digest, self.shared, self.requirements)).encode()).hexdigest()
 
-    def question(self, verb: str, digest: str) -> dict[str, Any]:
-        """What the keeper of releases must know to make that release current here."""
+    def request(self, verb: str, digest: str, **more: Any) -> dict[str, Any]:
+        """What the receiver must know to make that release current here."""
         facts = {"root": self.root, "shared": self.shared, "requirements": self.requirements}
-        return {"verb": verb, **facts, "token": self.token(digest), "keep": KEPT_RELEASES}
+        return {"verb": verb, **facts, "token": self.token(digest), "keep": KEPT_RELEASES, **more}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deploy did. `environment` is the box's Python for the stages; `was_current`: nothing had to be sent or activated.
+
+    `round_trips` counts how often one side waited for the other; `lacking` are the bytes of files that the box did not have.
+    """
+
+    digest: str
+    sent_bytes: int
+    was_current: bool
+    environment: str
+    round_trips: int = 1
+    lacking: int = 0
 
 
 def push_command(place: Place, digest: str) -> str:
-    """One question to the box's shell: is all ready? If not, what shall come? Then the keeper of releases takes over."""
+    """Is all ready? The box's shell answers what the receiver has noted, or runs the receiver."""
     return (
-        f"s=all; if cd -- {on_box(place.root)} 2>/dev/null; then "
-        f'if [ "$(readlink current)" = {shlex.quote(f"releases/{digest}")} ] && [ -f .ready ] && '
+        f"if cd -- {on_box(place.root)} 2>/dev/null && "
+        f'[ "$(readlink current)" = {shlex.quote(f"releases/{digest}")} ] && [ -f .ready ] && '
         "{ IFS= read -r t; IFS= read -r m; IFS= read -r p; IFS= read -r a; } <.ready && "
         f'[ "$t" = {place.token(digest)} ] && [ -x "$p" ] && [ -e "${{p%/venv/bin/python}}/complete.json" ] && '
         "{ b=; [ -r /proc/sys/kernel/random/boot_id ] && IFS= read -r b </proc/sys/kernel/random/boot_id; g=cpu; "
         '[ -e /proc/driver/nvidia/version ] && g=cuda; [ "$m" = "$b $g" ]; }; '
-        "then printf '%s\\n' \"$a\"; exit; fi; "
-        '[ -z "$(ls -A releases 2>/dev/null)" ] || s=asked; fi; '
-        'printf \'{"send": "%s"}\\n\' $s; '
-        f"{_KEEPER}"
+        f"then printf '%s\\n' \"$a\"; exit; fi; {_RECEIVER}"
     )
 
 
 def push(
-    transport: Transport, place: Place, release: "Release", on_line: Callable[[str], None], progress: Progress,
-    on_lacking: Callable[[int], None],
-) -> "Pushed":  # fmt: skip
+    transport: Transport, place: Place, release: "Release", on_line: Callable[[str], None],
+    progress: Progress, on_lacking: Callable[[int], None],
+) -> Deployed:  # fmt: skip
     """Have `release` on the box, current, with its environment. Idempotent. Raises BoxUnreachable: try again, it goes on.
 
-    `on_lacking` is told how many bytes of files are still to come, once the box has said so.
+    `on_lacking` gets the bytes of files that are still to come, once the box has named them. `sent_bytes` stays 0 here.
     """
-    talk = Talk(place, release, progress, on_lacking, may_carry=not (isinstance(transport, BulkTransport) and transport.is_slow))
+    is_slow = isinstance(transport, BulkTransport) and transport.is_slow
+    stream = PushStream(place, release, transport.where, progress, on_lacking, LARGE_BYTES if is_slow else None)
     command = push_command(place, release.digest)
+
+    def tell(line: str) -> None:
+        stream.bar.close()
+        on_line(line)
+
     try:
-        with ExitStack() as shown, transport.open(command, cast(BinaryIO, talk), silence=SILENCE_SECONDS) as running, talk:
-            done = answer(transport, running, talk.unless_shown(on_line, shown), lambda frame: talk.hear(frame, shown, transport.where))
+        running = transport.open(command, cast(BinaryIO, stream), silence=payload.SILENCE_SECONDS)
+        with contextlib.closing(stream.bar), running, stream:
+            done = answer(transport, running, tell, stream.take)
     except (WindlassError, OSError, ValueError):
-        if talk.error is not None:
-            raise talk.error from None
+        if stream.error is not None:
+            raise stream.error from None
         raise
-    except _Bulky as bulky:
-        return _by_package(transport, place, release, bulky.lacking, on_line)
+    except _TooMuch as found:
+        stream.round_trips += 1
+        done = _push_as_file(transport, place, release, found.lacking, on_line)
     with understood(transport.where):
-        return Pushed(bool(done.get("was_current")), str(done["environment"]), talk.waits, talk.lacking)
+        was_current, environment = bool(done.get("was_current")), str(done["environment"])
+    return Deployed(release.digest, 0, was_current, environment, stream.round_trips, stream.lacking)
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """How a push went: `waits` is how often one side waited for the other, `lacking` the bytes of files that the box did not have."""
+class _TooMuch(Exception):
+    """More than this connection should carry."""
 
-    was_current: bool
-    environment: str
-    waits: int
-    lacking: int
-
-
-class _Bulky(Exception):
-    """More than this road should carry: the contents by number."""
-
-    def __init__(self, lacking: list[list[int]]) -> None:
+    def __init__(self, lacking: Lacking) -> None:
         super().__init__()
         self.lacking = lacking
 
 
-class Talk(io.RawIOBase):
-    """What a push says: a file that the transport reads, and that waits where the box is to speak first.
+class PushStream(io.RawIOBase):
+    """The standard input of a push: the request, and once the box has answered, what it lacks, if not `most` bytes or more.
 
     `error` is what went wrong on this side, such as a file that changed meanwhile.
     """
 
-    def __init__(self, place: Place, release: "Release", progress: Progress, on_lacking: Callable[[int], None], may_carry: bool) -> None:
-        self._place, self._release, self._may_carry = place, release, may_carry
-        self._progress, self._on_lacking = progress, on_lacking
-        self._heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    def __init__(
+        self, place: Place, release: "Release", where: str, progress: Progress,
+        on_lacking: Callable[[int], None] = lambda size: None, most: int | None = None,
+    ) -> None:  # fmt: skip
+        self._place, self._release, self._where = place, release, where
+        self._on_lacking, self._most = on_lacking, most
+        self._answer: queue.SimpleQueue[Lacking] = queue.SimpleQueue()
+        self._has_answered = False
         self._on_bytes: Callable[[int], None] = lambda count: None
-        self._bar: tuple[str, Callable[[int], None]] | None = None
-        self._pieces, self._rest = self._say(), b""
+        self._blocks, self._rest = self._produced(), b""
+        self.bar = Bar(progress)
         self.error: Exception | None = None
-        self.waits, self.lacking = 1, 0
-        self._said: set[str] = set()
+        self.round_trips, self.lacking = 1, 0
 
     def readable(self) -> bool:
         """Yes."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes; none once all is said, or the box has heard enough."""
+        """The next bytes, for which the box is waited for where it is to answer first; none at the end."""
         if not self._rest:
             try:
-                self._rest = next(self._pieces, b"")
-            except Exception as error:  # of this side: the transport shall end the command, and `push` raise it
+                self._rest = next(self._blocks, b"")
+            except Exception as error:  # of this side: the transport ends the command, and `push` raises it
                 self.error = error
                 raise OSError(str(error)) from None
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
-    def hear(self, frame: dict[str, Any], shown: ExitStack, where: str) -> None:
-        """Take in what the box `where` says. Raises PreflightFailed for what it cannot want."""
-        if "send" in frame:
-            self._once("send", where)
-            if frame["send"] not in ("all", "asked"):
-                raise untold(where, f"it wants {str(frame['send'])[:80]!r}")
-            if frame["send"] == "all":
-                self._expect(_all_of(self._release), shown)
-            self._heard.put(frame["send"])
-        elif "lacking" in frame:
-            self._once("lacking", where)
-            self._expect(self._wanted(frame["lacking"], where), shown)
-            self._heard.put(frame["lacking"])
-        elif isinstance(told := frame.get("progress"), dict):
-            self._show(told, shown)
-
-    def _once(self, what: str, where: str) -> None:
-        self.waits += 1
-        if what in self._said:
-            raise untold(where, f"it says `{what}` twice")
-        self._said.add(what)
-
-    def _wanted(self, lacking: Any, where: str) -> list[list[int]]:
-        """What the box lacks: contents of this release, each once, from a byte of theirs on."""
-        sizes = [content.size for content in self._release.contents]
-        with understood(where):
-            wanted: list[list[int]] = typed.value(list[list[int]], lacking, "lacking")
-            if len({number for number, _ in wanted}) < len(wanted):
-                raise ValueError("it lacks a content twice")
-            if not all(number >= 0 and 0 <= at <= sizes[number] for number, at in wanted):
-                raise ValueError("it lacks what is not in the release")
-        return wanted
-
-    def unless_shown(self, on_line: Callable[[str], None], shown: ExitStack) -> Callable[[str], None]:
-        """`on_line`, which takes the bar away first: what the box tells comes after the bytes."""
-
-        def tell(line: str) -> None:
-            shown.close()
-            self._bar = None
-            on_line(line)
-
-        return tell
-
     def close(self) -> None:
-        """Say nothing more, so that nobody waits for it."""
-        self._heard.put(None)
+        """Send nothing more, and wait for no answer."""
+        self._answer.put([])
         super().close()
 
-    def _expect(self, lacking: list[list[int]], shown: ExitStack) -> None:
-        contents = self._release.contents
-        self.lacking = sum(contents[number].size - at for number, at in lacking)
+    def take(self, frame: dict[str, Any]) -> None:
+        """Take in a frame of the box. Raises PreflightFailed for what no receiver says."""
+        if "lacking" in frame:
+            if self._has_answered:
+                raise untold(self._where, "it says `lacking` twice")
+            self._has_answered = True
+            self._answer.put(self._expected(frame["lacking"]))
+        if isinstance(told := frame.get("progress"), dict):
+            title, done, total = (told.get(name) for name in ("title", "done", "total"))
+            if isinstance(title, str) and isinstance(done, int) and isinstance(total, int):
+                self.bar.show(title, total)(done)
+
+    def _expected(self, told: Any) -> Lacking:
+        """What the box lacks: contents of this release, each once, from a byte of theirs on."""
+        sizes = [content.size for content in self._release.contents]
+        with understood(self._where):
+            lacking: Lacking = typed.value(Lacking, told, "lacking")
+            if len({number for number, _ in lacking}) < len(lacking):
+                raise ValueError("it lacks a content twice")
+            if not all(number >= 0 and 0 <= at <= sizes[number] for number, at in lacking):
+                raise ValueError("it lacks what is not in the release")
+        self.lacking = sum(sizes[number] - at for number, at in lacking)
         self._on_lacking(self.lacking)
-        if not self._may_carry and self.lacking >= LARGE_BYTES:
-            raise _Bulky(lacking)
-        if self.lacking >= _SHOWN_BYTES:
-            self._on_bytes = shown.enter_context(self._progress(f"release {self._release.digest[:12]}", self.lacking))
+        if self._most is not None and self.lacking >= self._most:
+            raise _TooMuch(lacking)
+        if self.lacking >= SHOWN_BYTES:
+            self._on_bytes = self.bar.show(f"release {self._release.digest[:12]}", self.lacking)
+        return lacking
 
-    def _show(self, told: dict[str, Any], shown: ExitStack) -> None:
-        """How far the box is with what it does itself."""
-        title, done, total = (told.get(name) for name in ("title", "done", "total"))
-        if not (isinstance(title, str) and isinstance(done, int) and isinstance(total, int)):
-            return
-        if self._bar is None or self._bar[0] != title:
-            shown.close()
-            self._bar = title, shown.enter_context(self._progress(title, total))
-        self._bar[1](done)
-
-    def _say(self) -> Iterator[bytes]:
-        sends = self._heard.get()
-        if sends is None:
-            return
-        yield ask(self._place.question("receive", self._release.digest) | {"entries": self._release.entries, "sends": sends})
-        lacking = _all_of(self._release) if sends == "all" else self._heard.get()
-        if lacking:
-            yield from stream.blocks(self._counted(self._release.read(lacking)))
-        elif lacking is not None:
-            yield stream.END
+    def _produced(self) -> Iterator[bytes]:
+        yield packed(self._place.request("receive", self._release.digest, entries=self._release.entries))
+        if lacking := self._answer.get():
+            self.round_trips += 1
+            yield from compressed(self._counted(self._release.tar(lacking)))
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         done = 0
         for piece in pieces:
             done += len(piece)
-            self._on_bytes(done)
+            self._on_bytes(min(done, self.lacking))
             yield piece
 
 
-def _all_of(release: "Release") -> list[list[int]]:
-    """Every content of a release, from its first byte."""
-    return [[number, 0] for number in range(len(release.contents))]
+class Bar:
+    """The progress bar of what goes on at the moment, where anything does."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._shown, self._title = progress, ExitStack(), ""
+        self._update: Callable[[int], None] = lambda done: None
+
+    def show(self, title: str, total: int) -> Callable[[int], None]:
+        """Have a bar of that title, in place of another; returns what moves it."""
+        if title != self._title:
+            self.close()
+            self._title, self._update = title, self._shown.enter_context(self._progress(title, total))
+        return self._update
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._shown.close()
+        self._title = ""
 
 
-def ask(question: dict[str, Any]) -> bytes:
-    """The keeper of releases and a question to it, as it reads them."""
-    keeper = zlib.compress((CODE / "remote/payload/transfer/receive.py").read_bytes())
-    packed = zlib.compress(json.dumps(question).encode())
-    return b"%d\n" % len(keeper) + keeper + b"%d\n" % len(packed) + packed
+def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces compressed by gzip, in members of BLOCK_BYTES, several of which are made at once."""
+    workers = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers, "gzip") as pool:
+        pending: deque[Future[bytes]] = deque()
+        for block in _blocks(pieces):
+            pending.append(pool.submit(_gzipped, block))
+            if len(pending) > workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-def ask_keeper(
-    transport: Transport, question: dict[str, Any], on_line: Callable[[str], None] | None = None, seconds: float | None = None
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    rest = bytearray()
+    for piece in pieces:
+        rest += piece
+        while len(rest) >= BLOCK_BYTES:
+            yield bytes(rest[:BLOCK_BYTES])
+            del rest[:BLOCK_BYTES]
+    yield bytes(rest)
+
+
+def _gzipped(block: bytes) -> bytes:
+    # Weights and archives do not shrink: a look at the beginning saves the time to find that out.
+    probe = block[:PROBE_BYTES]
+    shrinks = len(zlib.compress(probe, 1)) < len(probe) * WORTH_IT
+    return gzip.compress(block, COMPRESSION if shrinks else 0, mtime=0)
+
+
+def packed(request: dict[str, Any]) -> bytes:
+    """The receiver and a request to it, as its bootstrap reads them."""
+    source = (CODE / "remote/payload/transfer/receive.py").read_bytes()
+    parts = [zlib.compress(source), zlib.compress(json.dumps(request).encode())]
+    return b"".join(b"%08d%b" % (len(part), part) for part in parts)
+
+
+def ask_receiver(
+    transport: Transport, request: dict[str, Any], on_line: Callable[[str], None] | None = None, seconds: float | None = None
 ) -> dict[str, Any]:  # fmt: skip
-    """The answer of the keeper of releases to a question that needs no talk."""
-    return call(transport, _KEEPER, ask(question), on_line, seconds)
+    """The receiver's answer to a request that takes no contents."""
+    return call(transport, _RECEIVER, packed(request), on_line, seconds)
 
 
-def _by_package(transport: Transport, place: Place, release: "Release", lacking: list[list[int]], on_line: Callable[[str], None]) -> Pushed:
-    """What a box lacks as one file, for a road that carries bulk beside the connection."""
-    whole = [[number, 0] for number, _ in lacking]
-    with tempfile.TemporaryFile() as package:
-        package.write(ask(place.question("receive", release.digest) | {"entries": release.entries, "sends": whole}))
-        package.writelines(stream.blocks(release.read(whole)))
-        package.seek(0)
-        done = call(transport, _KEEPER, package, on_line)
-    with understood(transport.where):
-        environment = str(done["environment"])
-    return Pushed(False, environment, 3, sum(release.contents[number].size for number, _ in whole))
+def _push_as_file(
+    transport: Transport, place: Place, release: "Release", lacking: Lacking, on_line: Callable[[str], None]
+) -> dict[str, Any]:
+    """Send what a box lacks as one file: a BulkTransport carries it beside its slow connection."""
+    with tempfile.TemporaryFile() as file:
+        file.write(packed(place.request("receive", release.digest, entries=release.entries)))
+        file.writelines(compressed(release.tar([[number, 0] for number, _ in lacking])))
+        file.seek(0)
+        return call(transport, _RECEIVER, file, on_line)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from typing import Any
 
 from remote.control.printable import counted, sized
 from remote.control.transport.release import Release
-from remote.control.transport.selection import FILES, Going, Selection, Staying, rest_of_project
+from remote.control.transport.selection import FILES, Member, Selection, Staying, rest_of_project
 
 _SHOWN = 200
 
@@ -37,6 +37,6 @@ def _all_that_stays(selection: Selection) -> list[Staying]:
     return [*selection.stays, *(each for each in rest_of_project(selection) if each.files)]
 
 
-def _row(going: Going) -> tuple[object, ...]:
+def _row(going: Member) -> tuple[object, ...]:
     link = f" -> {going.target}" if going.target else ""
     return f"{going.name.removeprefix(f'{FILES}/')}{link}", 1, sized(going.size), going.why

@@ -3,46 +3,24 @@
 import hashlib
 import json
 import os
-import stat
+import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from remote.contract import regular_files
 from remote.control.errors import BoxUnreachable, LaptopError
 from remote.control.project import CODE
 from remote.control.transport.base import Transport
 from remote.control.transport.persist import persistently
-from remote.control.transport.push import Place, Progress, Pushed, no_progress, push
-from remote.control.transport.selection import NOTHING_MORE, Going, Push, Selection, readable, select
+from remote.control.transport.push import Deployed, Lacking, Place, Progress, no_progress, push
+from remote.control.transport.selection import NOTHING_MORE, Member, Push, Selection, readable, select
 
 REQUIREMENTS = "requirements.txt"
-_PIECE_BYTES, _READ_BYTES = 1 << 18, 1 << 20
-_LOOKS = 3
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file or link of a release: its name there, where it comes from, the SHA-256 of its content, whether it is executable, its size.
-
-    `target` is where a link leads; it has no content.
-    """
-
-    name: str
-    source: Path
-    sha256: str
-    executable: bool
-    size: int
-    target: str = ""
-
-    @property
-    def entry(self) -> list[Any]:
-        """The member as the box is told of it: see `remote/payload/transfer/receive.py`."""
-        kind = "l" if self.target else "x" if self.executable else "-"
-        return [self.name, kind, self.target or self.sha256, self.size]
+_PIECE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -64,32 +42,26 @@ class Release:
 
     @cached_property
     def contents(self) -> list[Member]:
-        """One member for each different content, in order: a content's number is its place here."""
-        found: dict[tuple[str, int], Member] = {}
+        """One member for each different content and mode, in order: a content's number is its place here."""
+        found: dict[tuple[str, bool], Member] = {}
         for member in self.members:
             if not member.target:
-                found.setdefault((member.sha256, member.size), member)
+                found.setdefault((member.sha256, member.executable), member)
         return list(found.values())
 
-    def read(self, wanted: Iterable[tuple[int, int] | list[int]]) -> Iterator[bytes]:
-        """The bytes of these contents, each from some byte on. Raises LaptopError for one that is not what it was."""
-        for number, start in wanted:
-            yield from _unchanged(self.contents[number], start)
+    def tar(self, lacking: Lacking) -> Iterator[bytes]:
+        """A tar archive of these contents, each under its number and from some byte on.
 
-
-@dataclass(frozen=True)
-class Deployed:
-    """What `deploy` did. `environment` is the box's Python for the stages; `was_current`: nothing had to be sent or activated.
-
-    `round_trips` counts how often one side waited for the other; `lacking` are the bytes of files that the box did not have.
-    """
-
-    digest: str
-    sent_bytes: int
-    was_current: bool
-    environment: str
-    round_trips: int = 1
-    lacking: int = 0
+        Raises LaptopError for one that is not what it was.
+        """
+        for number, start in lacking:
+            content = self.contents[number]
+            header = tarfile.TarInfo(str(number))
+            header.size = content.size - start
+            yield header.tobuf()
+            yield from _unchanged(content, start)
+            yield bytes(-header.size % tarfile.BLOCKSIZE)
+        yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def build_release(files: Iterable[Path], code: Path = CODE, push: Push = NOTHING_MORE) -> Release:
@@ -102,7 +74,7 @@ def build_release(files: Iterable[Path], code: Path = CODE, push: Push = NOTHING
 
 def release_of(selection: Selection) -> Release:
     """The release of what was selected."""
-    return Release(tuple(_member(going) for going in selection.goes), selection.warnings)
+    return Release(tuple(map(_read, selection.goes)), selection.warnings)
 
 
 def deploy(
@@ -119,7 +91,7 @@ def deploy(
     before, arrived, has_answered = transport.bytes_sent, set[int](), transport.round_trips > 0
     place, ways, tries = Place(box_root, shared or "", requirements), [transport], count()
 
-    def attempt() -> Pushed:
+    def attempt() -> Deployed:
         if next(tries) and again is not None and (way := again()) is not ways[-1]:
             ways.append(way)
         try:
@@ -131,11 +103,10 @@ def deploy(
 
     kept = "what arrived is kept, and not sent again; the release that was current still is"
     try:
-        pushed = persistently(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
+        deployed = persistently(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
     except _NeverAnswered as never:
         raise never.error from None
-    sent = sum(way.bytes_sent for way in ways) - before
-    return Deployed(release.digest, sent, pushed.was_current, pushed.environment, pushed.waits, pushed.lacking)
+    return replace(deployed, sent_bytes=sum(way.bytes_sent for way in ways) - before)
 
 
 class _NeverAnswered(Exception):
@@ -146,46 +117,39 @@ class _NeverAnswered(Exception):
         self.error = error
 
 
-def _member(going: Going) -> Member:
-    if going.target:
-        return Member(going.name, going.source, "", False, 0, going.target)
-    sha256, size = readable(going.source, lambda: _digest(going.source))
-    return Member(going.name, going.source, sha256, going.executable, size)
+def _read(member: Member) -> Member:
+    """The member with the SHA-256 and the size that it has by now."""
+    if member.target:
+        return member
+    sha, size = hashlib.sha256(), 0
+    for piece in _pieces(member.source):
+        sha.update(piece)
+        size += len(piece)
+    return replace(member, sha256=sha.hexdigest(), size=size)
 
 
-def _digest(path: Path) -> tuple[str, int]:
-    """SHA-256 and size of a file that stands still while it is read. Raises LaptopError for one that does not."""
-    for _ in range(_LOOKS):
-        with _opened(path) as file:
-            before, sha, size = os.fstat(file.fileno()), hashlib.sha256(), 0
-            while size <= before.st_size and (piece := file.read(_READ_BYTES)):  # one that grows as fast as it is read has no end
-                sha.update(piece)
-                size += len(piece)
-            after = os.fstat(file.fileno())
-            if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) and size == after.st_size:
-                return sha.hexdigest(), size
-    raise _changes(path)
-
-
-def _opened(path: Path) -> FileIO:
-    """A file that was seen to be one. Raises LaptopError where a pipe or a device stands there by now, which could be read for ever."""
-    file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise _changes(path)
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A file's content. Raises LaptopError where it cannot be read, or changes meanwhile."""
+    with readable(path, lambda: regular_files.opened(path)) as file:
+        before, size = os.fstat(file.fileno()), 0
+        while size <= before.st_size and (piece := readable(path, lambda: file.read(_PIECE_BYTES))):
+            size += len(piece)  # one that grows as fast as it is read has no end
+            yield piece
+        after = os.fstat(file.fileno())
+    if (size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise _changes(path)
 
 
 def _unchanged(member: Member, start: int) -> Iterator[bytes]:
+    """A member's content from some byte on. Raises LaptopError where it is not what it was."""
     sha, at = hashlib.sha256(), 0
-    with readable(member.source, lambda: _opened(member.source)) as file:
-        while piece := readable(member.source, lambda: file.read(_PIECE_BYTES)):
-            sha.update(piece)
-            at += len(piece)
-            if at > member.size:
-                break
-            if at > start:
-                yield piece[max(0, start - at + len(piece)) :]
+    for piece in _pieces(member.source):
+        sha.update(piece)
+        at += len(piece)
+        if at > member.size:
+            break
+        if at > start:
+            yield piece[max(0, start - at + len(piece)) :]
     if sha.hexdigest() != member.sha256:
         raise _changes(member.source)
 

@@ -7,7 +7,7 @@ from remote.contract import files, typed
 from remote.control.errors import NotFound
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import QUERY_SECONDS, understood
-from remote.control.transport.push import Place, ask_keeper
+from remote.control.transport.push import Place, ask_receiver
 
 _SHORTEST = 4
 
@@ -26,7 +26,7 @@ class KeptRelease:
 
 def kept_releases(transport: Transport, box_root: str) -> list[KeptRelease]:
     """What the box keeps, the one deployed last first."""
-    told = ask_keeper(transport, {"verb": "list", "root": box_root}, seconds=QUERY_SECONDS)
+    told = ask_receiver(transport, {"verb": "list", "root": box_root}, seconds=QUERY_SECONDS)
     with understood(transport.where):
         found: list[KeptRelease] = typed.value(list[KeptRelease], told["releases"], "releases")
         for each in found:
@@ -52,7 +52,7 @@ def chosen(releases: list[KeptRelease], to: str, box: str) -> KeptRelease:
 
 def go_back(transport: Transport, place: Place, release: KeptRelease, on_line: Callable[[str], None]) -> str:
     """Make a kept release current, its environment whole; returns the environment. Raises JobFailed, BoxUnreachable."""
-    question = place.question("activate", release.digest) | {"to": release.digest}
-    done = ask_keeper(transport, question, on_line)
+    request = place.request("activate", release.digest, to=release.digest)
+    done = ask_receiver(transport, request, on_line)
     with understood(transport.where):
         return str(done["environment"])

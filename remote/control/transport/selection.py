@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from remote.control.errors import ConfigError, Finding, LaptopError
 from remote.control.printable import sized
@@ -46,8 +46,11 @@ NOTHING_MORE = Push()
 
 
 @dataclass(frozen=True)
-class Going:
-    """A file or link that goes: its name in the release, where it is here, why; `target` is where a link leads, in the release."""
+class Member:
+    """A file or link that goes: its name in the release, where it is here, why.
+
+    `target` is where a link leads, in the release; `sha256` that of a file, once it has been read.
+    """
 
     name: str
     source: Path
@@ -55,6 +58,13 @@ class Going:
     size: int
     executable: bool
     target: str = ""
+    sha256: str = ""
+
+    @property
+    def entry(self) -> list[Any]:
+        """The member in a manifest: see `remote/payload/transfer/receive.py`."""
+        kind = "l" if self.target else "x" if self.executable else "-"
+        return [self.name, kind, self.target or self.sha256, self.size]
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Staying:
 class Selection:
     """What goes and what stays. `stays` leaves out the rest of the project, of which nobody ever spoke."""
 
-    goes: tuple[Going, ...]
+    goes: tuple[Member, ...]
     stays: tuple[Staying, ...]
     warnings: tuple[str, ...]
 
@@ -103,21 +113,17 @@ def rest_of_project(selection: Selection) -> list[Staying]:
     kept = [path for name in listed.kept if (path := root() / name) not in spoken_of]
     size = sum(_sum_of(path)[1] for path in kept)
     ignored_too = [_sum_of(path) for left in listed.left if (path := root() / left.name) not in spoken_of]
+    files_ignored, size_ignored = (sum(each) for each in zip(*ignored_too, (0, 0), strict=True))
     return [
         Staying("the rest of the project", "named by no playbook and not in `push.include`", size, len(kept)),
-        Staying(
-            f"what {listed.rules} ignores",
-            "named by nobody either",
-            sum(size for _, size in ignored_too),
-            sum(files for files, _ in ignored_too),
-        ),
+        Staying(f"what {listed.rules} ignores", "named by nobody either", size_ignored, files_ignored),
     ]
 
 
 class _Chosen:
     def __init__(self, push: Push) -> None:
         self._push = push
-        self._goes: dict[str, Going] = {}
+        self._goes: dict[str, Member] = {}
         self._links: list[tuple[str, Path, str]] = []
         self._stays: list[Staying] = []
         self._findings: list[Finding] = []
@@ -133,7 +139,7 @@ class _Chosen:
         if stat.S_ISLNK(facts.st_mode):
             self._links.append((name, source, why))
         elif stat.S_ISREG(facts.st_mode):
-            self._put(Going(name, source, why, facts.st_size, bool(facts.st_mode & 0o111)))
+            self._put(Member(name, source, why, facts.st_size, bool(facts.st_mode & 0o111)))
         else:
             self._stays.append(Staying(name, "neither file nor link", 0))
 
@@ -202,7 +208,7 @@ class _Chosen:
             files, size = _sum_of(folder / each.name)
             self._stays.append(Staying(f"{base.removeprefix(f'{FILES}/')}{each.name}", each.why, size, files))
 
-    def _put(self, going: Going) -> None:
+    def _put(self, going: Member) -> None:
         there = self._goes.setdefault(going.name, going)
         if there.source != going.source:
             what = f"{there.source} has that name on the box too"
@@ -231,9 +237,9 @@ class _Chosen:
                 self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, leads_anywhere))
                 continue
             target = os.path.relpath(place, PurePosixPath(name).parent)
-            self._put(Going(name, source, why, 0, False, target))
+            self._put(Member(name, source, why, 0, False, target))
 
-    def _surprise(self, goes: Sequence[Going]) -> Iterator[str]:
+    def _surprise(self, goes: Sequence[Member]) -> Iterator[str]:
         size = sum(going.size for going in goes)
         if size > self._push.warn_mb * 1e6:
             largest = sorted(goes, key=lambda going: going.size, reverse=True)[:_LARGEST]

@@ -1,133 +1,151 @@
-"""Keeps the releases of a box: takes one in, lists them, goes back to one. Standard library only.
+"""Takes releases in on a box, lists them, and goes back to one. Standard library only.
 
-Sent ahead of its question and run from standard input, because on a fresh box nothing of ours exists yet: it imports nothing of ours
-before a release is in place. Then comes the question: a line with its length, and JSON deflated by zlib.
+The laptop sends this file with its request: on a fresh box there is nothing of ours yet, and nothing of ours is
+imported before a release is in place. The request is its length in 8 digits, and JSON deflated by zlib:
 
 ```
-{"verb": "receive", "root", "shared", "requirements", "token", "keep", "entries": [[name, kind, value, size], ...], "sends": ...}
+{"verb": "receive", "root", "shared", "requirements", "token", "keep", "entries": [[name, kind, value, size], ...]}
 {"verb": "list", "root"}      {"verb": "activate", "root", "shared", "requirements", "token", "to": DIGEST}
 ```
-An entry is a plain file (`-`), an executable one (`x`) or a link (`l`); its value is the SHA-256 of the content, or where the link leads.
-A release's digest is that of its entries. `sends` says which contents follow: `all`; or `asked`: those in the answer
-`{"lacking": [[number, bytes that are here], ...]}`; or such a list. A content's number is its place among the different ones, in order.
-They follow as one stream in blocks: four bytes, of which the highest bit says that the block is deflated and the others its length;
-a block of length 0 ends it.
+An entry is a plain file (`-`), an executable one (`x`) or a link (`l`); its value is the SHA-256 of the content, or
+the target of the link. A release's digest is that of its entries. Contents are numbered in order of appearance,
+each SHA-256 and kind once. The answer to `receive` is `{"lacking": [[number, bytes that are here], ...]}`; then a tar
+compressed by gzip follows: a member bears the number of a content, and holds it from some byte to its end.
 
-A release grows in a hidden folder, is verified and synced, and gets its name by a rename. What a cut connection leaves there serves the
-next attempt. Contents that a kept release has already are linked, not sent.
+`<root>/blobs/` keeps each content once, by its SHA-256; the files of releases are hard links to them. A content
+that a broken connection cut short stays there as a hidden file, and the next attempt goes on with it. A release is
+put together in a hidden folder, synced, and gets its name by a rename.
 """
 
 # Paths of files are strings here: pathlib would take longer over hundreds of small ones than reading them.
-# ruff: noqa: PTH102, PTH110, PTH115, PTH116, PTH118, PTH120, PTH211
+# ruff: noqa: PTH102, PTH108, PTH110, PTH115, PTH117, PTH118, PTH120, PTH211
 
 import contextlib
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import stat
 import sys
+import tarfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import IO, Any
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES, STREAM_BYTES = 1 << 20, 1 << 16
 SILENCE_SECONDS = 60
-SYNCERS = 8
+SYNC_THREADS = 8
+"""Files are synced several at once: file systems put what is asked for at the same moment into one commit."""
 MANIFEST = "manifest.json"
 READY = ".ready"
 STARTING_SECONDS = 600.0
 COMMON_ENVIRONMENTS = "WINDLASS_COMMON_ENVIRONMENTS"
 """Variable of an embedded box: the folder of environments that it shares with the others of its laptop."""
 MANIFEST_BYTES, RECORD_BYTES = 64 << 20, 4 << 20
-MOST_LINKS = 40
-"""As many links in a row as Linux follows."""
+SHA256 = re.compile("[0-9a-f]{64}")
+NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP)
 
-Content = tuple[str, int]
-"""The SHA-256 of a content and its size."""
+Entries = list[list[Any]]
 
 
 class Refused(Exception):
-    """Something a person must hear: cause, what, why, remedy."""
+    """What ends the command, for people: cause, what, why, remedy."""
 
     def __init__(self, cause: str, what: str, why: str = "", remedy: str = "") -> None:
         super().__init__(what)
-        self.words = {"cause": cause, "what": what, "why": why, "remedy": remedy, "kept": "the release that was current still is"}
+        kept = "the release that was current still is"
+        self.words = {"cause": cause, "what": what, "why": why, "remedy": remedy, "kept": kept}
 
 
 class Cut(Exception):
-    """The laptop is gone: what has arrived stays for its next attempt."""
+    """The input ended too early: what has arrived stays for the next attempt."""
 
 
 def say(**frame: Any) -> None:
-    """One frame to the laptop."""
+    """Print one frame for the laptop."""
     print(json.dumps(frame), flush=True)
 
 
 def main() -> None:
-    """Read the question, answer it."""
-    signal.signal(signal.SIGALRM, _fall_silent)
-    source = sys.stdin.buffer
+    """Read the request, answer it."""
+    source = Input(sys.stdin.buffer)
     try:
-        question = json.loads(zlib.decompress(_exactly(source, int(_patiently(source.readline) or 0))))
-        root = Path.home() / question["root"]
-        say(done={"receive": _receive, "list": _list, "activate": _go_back}[question["verb"]](root, question, source))
-    except Refused as refusal:
-        say(error=refusal.words)
+        request = json.loads(zlib.decompress(source.exactly(int(source.exactly(8)))))
+        root = Path.home() / request["root"]
+        verbs = {"receive": _receive, "list": _list, "activate": _go_back}
+        say(done=verbs[request["verb"]](root, request, source))
+    except (Refused, Cut, OSError) as error:
+        say(error=_words(error))
         sys.exit(1)
-    except Cut as cut:
-        say(error=Refused("artifact", "what the laptop sends broke off", str(cut), "run the command again").words)
-        sys.exit(1)
-    except OSError as error:
-        say(error=_os_error(error))
-        sys.exit(1)
+
+
+class Input:
+    """Standard input. Raises Cut where nothing comes for SILENCE_SECONDS."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        signal.signal(signal.SIGALRM, self._fall_silent)
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes, as soon as there are some; none at the end."""
+        signal.alarm(SILENCE_SECONDS)
+        try:
+            return bytes(self._file.read1(size))
+        finally:
+            signal.alarm(0)
+
+    def exactly(self, size: int) -> bytes:
+        """So many bytes. Raises Cut where fewer come."""
+        content = b""
+        while len(content) < size:
+            piece = self.read(size - len(content))
+            if not piece:
+                raise Cut(f"{len(content)} of {size} bytes came")
+            content += piece
+        return content
+
+    def _fall_silent(self, number: int, frame: Any) -> None:
+        raise Cut(f"nothing came for {SILENCE_SECONDS} s")
 
 
 # ---- the verbs -------------------------------------------------------------------------------------------------------
 
 
-def _receive(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
-    entries = _checked(question["entries"])
-    release = root / "releases" / _digest_of(entries)
-    release.parent.mkdir(parents=True, exist_ok=True)
-    (root / "jobs").mkdir(exist_ok=True)
-    with _alone(root):
-        held = _hold(release) if _is_whole(release, entries) else None
-    if held is None:
-        held = _take_in(root, release, entries, question["sends"], source)
-    elif question["sends"] == "asked":
-        say(lacking=[])
-    with held:
-        os.utime(release)  # the times of the folders say which releases were deployed last
-        done = _make_current(root, release, question)
-    with _alone(root):
-        _tidy(root, question["keep"])
+def _receive(root: Path, request: dict[str, Any], source: Input) -> dict[str, Any]:
+    entries = _checked(request["entries"])
+    for name in ("releases", "jobs", "blobs"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    release = root / "releases" / hashlib.sha256(_canonical(entries)).hexdigest()
+    try:
+        with _in_use(root):
+            if _is_whole(release, entries):
+                say(lacking=[])
+            else:
+                _take_in(root, release, entries, source)
+            os.utime(release)  # the times of the folders say which releases were deployed last
+            done = _make_current(root, release, request)
+    except (Refused, OSError):
+        with contextlib.suppress(OSError):
+            _tidy(root, request["keep"])  # a full disk gets back what came in vain
+        raise
+    _tidy(root, request["keep"])
     return done
 
 
-def _list(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
-    if not root.is_dir():
+def _list(root: Path, request: dict[str, Any], source: Input) -> dict[str, Any]:
+    if not (root / "releases").is_dir():
         return {"releases": []}
-    with _alone(root):  # or one of them might be tidied away between two looks
+    with _in_use(root):
         current, jobs = _current(root), _jobs_by_release(root / "jobs")
         return {"releases": [_described(path, current, jobs.get(path.name, [])) for path in _kept(root)]}
-
-
-def _go_back(root: Path, question: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
-    release = root / "releases" / question["to"]
-    with _alone(root):
-        if not release.is_dir():
-            raise Refused("config", f"release {question['to'][:12]} is not on the box any more", remedy="`./inv rollback --list`")
-        held = _hold(release)
-    with held:
-        return _make_current(root, release, question)
 
 
 def _described(path: Path, current: str, jobs: list[str]) -> dict[str, Any]:
@@ -137,330 +155,262 @@ def _described(path: Path, current: str, jobs: list[str]) -> dict[str, Any]:
     return {**facts, "bytes": size, "files": len(entries), "jobs": jobs}
 
 
+def _go_back(root: Path, request: dict[str, Any], source: Input) -> dict[str, Any]:
+    release = root / "releases" / request["to"]
+    with _in_use(root):
+        if not release.is_dir():
+            what = f"release {request['to'][:12]} is not on the box any more"
+            raise Refused("config", what, remedy="`./inv rollback --list`")
+        return _make_current(root, release, request)
+
+
+@contextlib.contextmanager
+def _in_use(root: Path, alone: bool = False) -> Iterator[None]:
+    """While releases are used, which keeps them from being tidied away; `alone`: nobody else uses them.
+
+    Raises BlockingIOError where somebody does. The lock goes with its process.
+    """
+    descriptor = os.open(root / "releases", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _changing(root: Path) -> Iterator[None]:
+    """While no other deploy changes which release lies where, and which is current."""
+    with (root / ".deploy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 # ---- taking in -------------------------------------------------------------------------------------------------------
 
 
-def _take_in(root: Path, release: Path, entries: list[list[Any]], sends: Any, source: IO[bytes]) -> contextlib.ExitStack:
-    """Have the release in its place. Returns what holds it there."""
-    incoming = release.with_name(f".{release.name[:16]}.{os.getpid()}.{time.time_ns():x}")
-    with _alone(root):
-        incoming.mkdir()
-        held = _hold(incoming)
-    with held:
-        try:
-            Assembly(incoming, entries).fill(sends, source)
-            with _alone(root):
-                return _put_in_place(incoming, release, entries)
-        except (Refused, OSError):
-            _remove(incoming)
+def _take_in(root: Path, release: Path, entries: Entries, source: Input) -> None:
+    """Have the release in its place, whole and synced."""
+    hidden = release.with_name(f".{release.name[:16]}.{os.getpid()}")
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        blobs = Blobs(root / "blobs", entries)
+        say(lacking=[[number, blobs.held(number)] for number in blobs.lacking])
+        synced = [pool.submit(_sync, path) for path in blobs.received(source)]
+        files = _put_together(hidden, entries, blobs)
+        synced += [pool.submit(_sync, path) for path in (*files, blobs.folder)]
+        for each in synced:
+            each.result()  # raises what went wrong
+    with _changing(root):
+        if _is_whole(release, entries):  # somebody else was quicker with the same
+            _remove(hidden)
+        else:
+            _remove(release)  # files of it are missing
+            hidden.rename(release)
+        _sync(release.parent)
+
+
+def _put_together(folder: Path, entries: Entries, blobs: "Blobs") -> list[str]:
+    """Make the folder of a release out of contents that are here. Returns what is to be synced."""
+    _remove(folder)  # of a push that was killed, and had this number
+    place = os.path.realpath(folder)
+    paths = {os.path.join(place, name): (kind, value) for name, kind, value, _ in entries}
+    folders = sorted({place, *(parent for path in paths for parent in _parents(path, len(place)))})
+    for each in folders:
+        os.mkdir(each)
+    for path, (kind, value) in paths.items():
+        os.symlink(value, path) if kind == "l" else _link(blobs.path(kind, value), path)
+    links = [path for path, (kind, _) in paths.items() if kind == "l"]
+    for path in links:
+        if not _leads_within(path, place):
+            what = "the release holds a link that leads out of its folder, or nowhere"
+            raise Refused("artifact", what, f"{os.path.relpath(path, place)} -> {os.readlink(path)}")
+    manifest = os.path.join(place, MANIFEST)
+    Path(manifest).write_bytes(_canonical(entries))
+    return [*(paths.keys() - set(links)), manifest, *folders]
+
+
+def _leads_within(link: str, folder: str) -> bool:
+    try:
+        end = os.path.realpath(link, strict=True)
+    except OSError:  # nothing is there, or links go in a circle
+        return False
+    return not os.path.isabs(os.readlink(link)) and f"{end}/".startswith(f"{folder}/")
+
+
+def _parents(path: str, shortest: int) -> Iterator[str]:
+    while len(path := os.path.dirname(path)) > shortest:
+        yield path
+
+
+def _link(blob: str, path: str) -> None:
+    try:
+        os.link(blob, path)
+    except FileNotFoundError:
+        if not os.path.exists(blob):
             raise
+        _link(blob, path)  # another push has put its own in place of it just now
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        shutil.copy(blob, path)
 
 
-def _put_in_place(incoming: Path, release: Path, entries: list[list[Any]]) -> contextlib.ExitStack:
-    if _is_whole(release, entries):  # somebody else was quicker with the same
-        _remove(incoming)
-    else:
-        if release.exists():  # files of it are missing
-            _remove(release)
-        incoming.rename(release)
-    _sync(release.parent)
-    return _hold(release)
+class Blobs:
+    """The contents of one release in `folder`: those that are here, and those that are `lacking`, by number."""
 
+    def __init__(self, folder: Path, entries: Entries) -> None:
+        self.folder = str(folder)
+        sizes = {self.name(kind, value): size for _, kind, value, size in entries if kind != "l"}
+        self._contents = list(sizes.items())
+        self._begun: dict[str, IO[bytes]] = {}
+        self.lacking = [number for number, content in enumerate(self._contents) if not self._is_here(*content)]
+        self._take_over({self._contents[number][0] for number in self.lacking})
 
-class Assembly:
-    """A release that grows in the folder `into`."""
+    @staticmethod
+    def name(kind: str, value: str) -> str:
+        """The name of a content in the folder."""
+        return f"{value}.x" if kind == "x" else value  # links to one file share its mode
 
-    def __init__(self, into: Path, entries: list[list[Any]]) -> None:
-        self._into, self._entries = into, entries
-        self._names: dict[Content, list[tuple[str, bool]]] = {}
-        for name, kind, value, size in entries:
-            if kind != "l":
-                self._names.setdefault((value, size), []).append((name, kind == "x"))
-        self._contents = list(self._names)
-        self._made, self._here = {str(into)}, set[int]()
-        self._syncing = Syncing()
+    def path(self, kind: str, value: str) -> str:
+        """Where a content lies."""
+        return os.path.join(self.folder, self.name(kind, value))
 
-    def fill(self, sends: Any, source: IO[bytes]) -> None:
-        """Take every content from where it is, and make the rest."""
-        with open(self._path(MANIFEST), "w") as file:
-            file.write(_canonical(self._entries))
-        self._syncing.add(file.name)
-        begun = {} if sends == "all" else self._gather(may_go_on=sends == "asked")
-        lacking = [[number, begun.get(number, 0)] for number in range(len(self._contents)) if number not in self._here]
-        if sends == "asked":
-            say(lacking=lacking)
-        coming = lacking if sends in ("all", "asked") else sends
-        if missing := {number for number, _ in lacking} - {number for number, _ in coming}:
-            raise Refused("artifact", "the box lost files meanwhile", f"{len(missing)} contents are missing", "run the command again")
-        self._read_all(coming, Blocks(source))
-        self._link()
-        self._syncing.finish(self._made)
+    def held(self, number: int) -> int:
+        """How many bytes of a content that lacks are here."""
+        name, size = self._contents[number]
+        file = self._begun.get(name)
+        return min(size, os.fstat(file.fileno()).st_size) if file else 0
 
-    def _gather(self, may_go_on: bool) -> dict[int, int]:
-        """Link what is here already; returns by number how much of a content an attempt before has left, where `may_go_on`."""
-        places = _places(self._into.parent, {value for value, _ in self._contents})
-        begun = {}
-        for number, content in enumerate(self._contents):
-            if any(self._adopt(content, path) for path in places.get(content[0], ())):
-                self._here.add(number)
-            elif may_go_on and (size := self._begin(content, places.get(content[0], []))):
-                begun[number] = size
-        return begun
-
-    def _adopt(self, content: Content, path: str) -> bool:
-        first, *others = self._names[content]
+    def received(self, source: Input) -> Iterator[str]:
+        """Read what lacks; gives the path of each content once it is whole. Raises Cut, Refused for a file that is damaged."""
+        missing = set(self.lacking)
+        if not missing:
+            return
         try:
-            if _size_of(path) != content[1] or _sha_of(path) != content[0]:
-                return False
+            stream: Any = gzip.GzipFile(fileobj=source, mode="rb")  # type: ignore[call-overload]
+            with tarfile.open(fileobj=stream, mode="r|", bufsize=STREAM_BYTES) as tar:
+                for member in tar:
+                    number = int(member.name) if member.name.isdecimal() and member.isreg() else -1
+                    if number in missing and member.size <= self._contents[number][1]:
+                        yield self._receive(number, member.size, tar.extractfile(member))
+                        missing.remove(number)
+        except (EOFError, tarfile.TarError, gzip.BadGzipFile, zlib.error) as error:
+            raise Cut(f"{type(error).__name__}: {error}") from None
+        if missing:
+            raise Cut(f"{len(missing)} contents are missing")
+
+    def _receive(self, number: int, rest: int, member: Any) -> str:
+        """Write the last `rest` bytes of a content behind those that are here."""
+        name, size = self._contents[number]
+        sha, at, whole = hashlib.sha256(), size - rest, os.path.join(self.folder, name)
+        with self._begun.pop(name, None) or self._new(name) as file:
+            file.seek(0)
+            while piece := file.read(min(PIECE_BYTES, at - file.tell())):
+                sha.update(piece)
+            file.truncate()
+            while piece := member.read(STREAM_BYTES):
+                sha.update(piece)
+                file.write(piece)
+            file.flush()
+            if sha.hexdigest() != name[:64]:
+                os.unlink(self._own(name))
+                why = f"content {name}: the SHA-256 is {sha.hexdigest()}"
+                raise Refused("artifact", "a file arrived damaged", why, "run the command again")
+            os.replace(self._own(name), whole)
+        return whole
+
+    def _is_here(self, name: str, size: int) -> bool:
+        path = os.path.join(self.folder, name)
+        try:
+            return os.lstat(path).st_size == size and _sha_of(path) == name[:64]
         except OSError:
             return False
-        try:
-            self._place(path, *first)
-        except FileNotFoundError:  # it was somebody else's, who has just put it in place or tidied it away
-            return False
-        for name, executable in others:
-            self._place(self._path(first[0]), name, executable)
-        return True
 
-    def _place(self, path: str, name: str, executable: bool) -> None:
-        """`name` with the content of `path`: a link where the modes are the same, else a copy."""
-        to = self._path(name)
-        if bool(os.stat(path).st_mode & 0o100) == executable:
-            try:
-                os.link(path, to)
-                return
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
-                    raise
-        with open(path, "rb") as there, self._new(to, executable) as file:
-            while piece := there.read(PIECE_BYTES):
-                file.write(piece)
-        self._syncing.add(to)
-
-    def _begin(self, content: Content, paths: list[str]) -> int:
-        """Copy the beginning of a large content that an attempt before has left; returns its length."""
-        executable = self._names[content][0][1]
-        for size, path in sorted(((_size_of(path), path) for path in paths), reverse=True):
-            if PIECE_BYTES <= size < content[1]:
-                gone = contextlib.suppress(FileNotFoundError)  # as in `_adopt`
-                with gone, open(path, "rb") as there, self._new(self._path(self._first_name(content)), executable) as file:
-                    while (piece := there.read(min(PIECE_BYTES, size - file.tell()))) and file.tell() < size:
-                        file.write(piece)
-                    return file.tell()
-        return 0
-
-    def _read_all(self, coming: list[list[int]], blocks: "Blocks") -> None:
-        for number, at in coming:
-            content = self._contents[number]
-            if number in self._here:
-                blocks.skip(content[1] - at)
+    def _take_over(self, lacking: set[str]) -> None:
+        """Go on with the most that attempts before have left of each. What another push still writes is copied."""
+        for path in sorted(Path(self.folder).glob(".*"), key=_size_of, reverse=True):
+            name = path.name[1:].rpartition(".")[0]
+            if name not in lacking or name in self._begun:
                 continue
-            first = self._path(self._first_name(content))
-            self._read(content, at, first, blocks)
-            self._syncing.add(first)
-            for name, executable in self._names[content][1:]:
-                self._place(first, name, executable)
-        blocks.end()
+            gone = contextlib.suppress(FileNotFoundError)  # whole by now, or another's
+            with gone, contextlib.ExitStack() as opened:
+                there = opened.enter_context(path.open("r+b"))
+                if _lock(there):
+                    path.rename(self._own(name))
+                    self._begun[name] = there
+                    opened.pop_all()
+                else:
+                    self._begun[name] = self._new(name)
+                    shutil.copyfileobj(there, self._begun[name], PIECE_BYTES)
+                    self._begun[name].flush()
 
-    def _read(self, content: Content, at: int, path: str, blocks: "Blocks") -> None:
-        value, size = content
-        sha = hashlib.sha256()
-        executable = self._names[content][0][1]
-        with open(path, "r+b") if at else self._new(path, executable) as file:
-            for piece in iter(lambda: file.read(PIECE_BYTES), b"") if at else ():
-                sha.update(piece)
-            if file.tell() != at:
-                why = f"{self._first_name(content)}: {file.tell()} bytes, {at} expected"
-                raise Refused("artifact", "the laptop goes on at another byte than the box", why, "run the command again")
-            for piece in blocks.pieces(size - at):
-                sha.update(piece)
-                file.write(piece)
-        if sha.hexdigest() != value:
-            why = f"{self._first_name(content)}: expected {value}, got {sha.hexdigest()}"
-            raise Refused("artifact", "a file arrived damaged", why, "run the command again")
+    def _own(self, name: str) -> str:
+        return os.path.join(self.folder, f".{name}.{os.getpid()}")
 
-    def _link(self) -> None:
-        for name, kind, value, _ in self._entries:
-            if kind == "l":
-                os.symlink(value, self._path(name))
-
-    def _first_name(self, content: Content) -> str:
-        return self._names[content][0][0]
-
-    def _path(self, name: str) -> str:
-        path = os.path.join(self._into, name)
-        folder = os.path.dirname(path)
-        missing = []
-        while folder not in self._made:
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        for folder in reversed(missing):
-            os.mkdir(folder)
-            self._made.add(folder)
-        return path
-
-    def _new(self, path: str, executable: bool) -> IO[bytes]:
-        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755 if executable else 0o644), "wb")
+    def _new(self, name: str) -> IO[bytes]:
+        """An empty file for a content, which is locked before others can find it."""
+        mode, fresh = 0o755 if name.endswith(".x") else 0o644, os.path.join(self.folder, f"new.{os.getpid()}")
+        file = os.fdopen(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode), "r+b")
+        _lock(file)
+        os.replace(fresh, self._own(name))
+        return file
 
 
-class Blocks:
-    """The stream of contents, block by block. Raises Cut at its sudden end, Refused for what is no block."""
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source, self._rest = source, b""
-
-    def pieces(self, size: int) -> Iterator[bytes]:
-        """The next `size` bytes."""
-        while size > 0:
-            if not self._rest:
-                self._rest = self._block()
-                if not self._rest:
-                    raise Refused("artifact", "the stream ends too early", f"{size} bytes are missing", "run the command again")
-            piece, self._rest = self._rest[:size], self._rest[size:]
-            size -= len(piece)
-            yield piece
-
-    def skip(self, size: int) -> None:
-        """Pass over so many bytes."""
-        for _ in self.pieces(size):
-            pass
-
-    def end(self) -> None:
-        """See that nothing more comes."""
-        if self._rest or self._block():
-            raise Refused("artifact", "the stream is longer than what it was to bring", "", "run the command again")
-
-    def _block(self) -> bytes:
-        head = int.from_bytes(_exactly(self._source, 4), "big")
-        size = head & 0x7FFFFFFF
-        if size > 2 * PIECE_BYTES:
-            raise Refused("artifact", "the stream is damaged", f"a block of {size} bytes", "run the command again")
-        block = _exactly(self._source, size)
-        if not head >> 31:
-            return block
-        try:
-            return zlib.decompress(block)
-        except zlib.error as error:
-            raise Refused("artifact", "the stream is damaged", str(error), "run the command again") from None
-
-
-class Syncing:
-    """Has files on the disk for good, several at once: file systems put what is asked for at the same moment into one commit."""
-
-    def __init__(self) -> None:
-        self._todo: SimpleQueue[str | None] = SimpleQueue()
-        self._errors: list[OSError] = []
-        self._threads: list[Thread] = []
-
-    def add(self, path: str) -> None:
-        """This one too, when there is time."""
-        self._todo.put(path)
-        if len(self._threads) < SYNCERS:
-            self._threads.append(Thread(target=self._work, daemon=True))
-            self._threads[-1].start()
-
-    def finish(self, folders: set[str]) -> None:
-        """Wait for all, and for these folders. Raises what went wrong."""
-        for folder in folders:
-            self.add(folder)
-        for _ in self._threads:
-            self._todo.put(None)
-        for thread in self._threads:
-            thread.join()
-        if self._errors:
-            raise self._errors[0]
-
-    def _work(self) -> None:
-        while (path := self._todo.get()) is not None:
-            try:
-                _sync(path)
-            except OSError as error:
-                self._errors.append(error)
-
-
-def _places(releases: Path, values: set[str]) -> dict[str, list[str]]:
-    """Where contents of that SHA-256 may lie, in kept releases and in what earlier attempts left: to be looked at."""
-    found: dict[str, list[str]] = {}
-    for folder in releases.iterdir():
-        for name, kind, value, _ in _entries_of(folder):
-            if kind != "l" and value in values:
-                found.setdefault(value, []).append(os.path.join(folder, name))
-    return found
-
-
-def _entries_of(release: Path) -> list[list[Any]]:
+def _lock(file: IO[bytes]) -> bool:
+    """Keep a file for this process; False where another one has it."""
     try:
-        return _checked(_read_json(str(release / MANIFEST), MANIFEST_BYTES))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# ---- what a release is -----------------------------------------------------------------------------------------------
+
+
+def _entries_of(release: Path) -> Entries:
+    try:
+        return _checked(_read_json(release / MANIFEST, MANIFEST_BYTES))
     except (OSError, ValueError, Refused):
         return []
 
 
-def _checked(entries: Any) -> list[list[Any]]:
-    """Entries whose names and links stay in their folder, and do not stand in each other's way."""
-    members, folders = dict[str, tuple[str, str]](), {""}
+def _checked(entries: Any) -> Entries:
+    """Entries whose names stay in their folder, and do not stand in each other's way. Raises Refused."""
+    names, folders = set[str](), {""}
     for name, kind, value, size in entries:
-        if not isinstance(name, str) or not isinstance(value, str) or not isinstance(size, int):
-            raise Refused("artifact", "the release holds an entry that is none", str(name)[:200])
         parts = name.split("/")
-        if not name or "\0" in name or parts[0] == MANIFEST or any(part in ("", ".", "..") for part in parts):
-            raise Refused("artifact", "the release holds a name that leads out of its folder", name)
-        if kind not in ("-", "x", "l") or size < 0:
-            raise Refused("artifact", "the release holds something that is neither file nor link", name)
-        if name in members:
+        is_path = "\0" not in name + value and parts[0] != MANIFEST and not {"", ".", ".."} & set(parts)
+        is_value = bool(value) if kind == "l" else kind in ("-", "x") and SHA256.fullmatch(value)
+        if not is_path or not is_value or size < 0:
+            raise Refused("artifact", "the release holds what no release can hold", f"{name[:200]!r}")
+        if name in names:
             raise Refused("artifact", "the release holds one name twice", name)
-        members[name] = kind, value
+        names.add(name)
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
-    if hidden := sorted(members.keys() & folders):
+    if hidden := sorted(names & folders):
         raise Refused("artifact", "the release holds one name twice, once as a folder", ", ".join(hidden[:3]))
-    links = {name: value for name, (kind, value) in members.items() if kind == "l"}
-    for name, value in links.items():
-        if not _is_within(name, links, members.keys() | folders):
-            raise Refused("artifact", "the release holds a link that leads out of its folder, or nowhere", f"{name} -> {value}")
     return list(entries)
 
 
-def _is_within(name: str, links: dict[str, str], there: set[str]) -> bool:
-    """Whether a link leads to what is `there`, on a way that never leaves the folder: walked as the kernel will walk it."""
-    way, steps, followed = list[str](), name.split("/")[::-1], 0
-    while steps:
-        step = steps.pop()
-        if step == ".." and not way:
-            return False
-        way = way[:-1] if step == ".." else way if step in ("", ".") else [*way, step]
-        place = "/".join(way)
-        if place in links:
-            followed += 1
-            if followed > MOST_LINKS or links[place][:1] in ("", "/"):
-                return False
-            steps += links[place].split("/")[::-1]
-            way.pop()
-        elif place not in there:
-            return False
-    return True
+def _canonical(entries: Entries) -> bytes:
+    return json.dumps(entries, separators=(",", ":")).encode()
 
 
-def _canonical(entries: list[list[Any]]) -> str:
-    return json.dumps(entries, separators=(",", ":"))
+def _is_whole(release: Path, entries: Entries) -> bool:
+    def is_there(name: str, kind: str, value: str, size: int) -> bool:
+        path = os.path.join(release, name)
+        return os.readlink(path) == value if kind == "l" else os.lstat(path).st_size == size
 
-
-def _digest_of(entries: list[list[Any]]) -> str:
-    return hashlib.sha256(_canonical(entries).encode()).hexdigest()
-
-
-def _is_whole(release: Path, entries: list[list[Any]]) -> bool:
     try:
-        return release.is_dir() and all(_is_there(os.path.join(release, name), kind, value, size) for name, kind, value, size in entries)
+        return release.is_dir() and all(is_there(*entry) for entry in entries)
     except OSError:
         return False
 
 
-def _is_there(path: str, kind: str, value: str, size: int) -> bool:
-    return os.readlink(path) == value if kind == "l" else os.lstat(path).st_size == size
-
-
-def _size_of(path: str) -> int:
+def _size_of(path: Path) -> int:
     try:
-        return os.lstat(path).st_size
+        return path.lstat().st_size
     except OSError:
         return -1
 
@@ -484,14 +434,14 @@ def _sync(path: str | Path) -> None:
 # ---- making it current -----------------------------------------------------------------------------------------------
 
 
-def _make_current(root: Path, release: Path, question: dict[str, Any]) -> dict[str, Any]:
+def _make_current(root: Path, release: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Point `current` at a release once its environment is whole, and note for the next who asks that all is ready."""
-    with _alone(root):
-        _place_shared(root, question["shared"])
-    environment = _environment_of(root, release, question["requirements"])
+    with _changing(root):
+        _place_shared(root, request["shared"])
+    environment = _environment_of(root, release, request["requirements"])
     done = {"environment": environment, "digest": release.name}
-    note = (question["token"], _machine(), environment, json.dumps({"done": {**done, "was_current": True}}))
-    with _alone(root):
+    note = (request["token"], _machine(), environment, json.dumps({"done": {**done, "was_current": True}}))
+    with _changing(root):
         (root / READY).unlink(missing_ok=True)
         _point(root / "current", f"releases/{release.name}")
         fresh = root / f"{READY}.{os.getpid()}"
@@ -499,14 +449,6 @@ def _make_current(root: Path, release: Path, question: dict[str, Any]) -> dict[s
         fresh.replace(root / READY)
         _sync(root)
     return done
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """While no other deploy changes the box."""
-    with (root / ".deploy.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _place_shared(root: Path, shared: str) -> None:
@@ -552,9 +494,11 @@ def _environment_of(root: Path, release: Path, requirements: str) -> str:
 
     try:
         found = environment.make(
-            environment.requirements_file(requirements), root / "shared/environments", lambda line: say(line=line),
+            environment.requirements_file(requirements),
+            root / "shared/environments",
+            lambda line: say(line=line),
             lambda title, done, total: say(progress={"title": title, "done": done, "total": total}),
-        )  # fmt: skip
+        )
     except environment.Impossible as failure:
         raise Refused(*(failure.words[key] for key in ("cause", "what", "why", "remedy"))) from None
     return str(found)
@@ -562,8 +506,8 @@ def _environment_of(root: Path, release: Path, requirements: str) -> str:
 
 def _machine() -> str:
     """What an environment was found on: another boot may have another GPU, or another Python."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{boot.read_text().strip() if boot.exists() else ''} {'cuda' if os.path.exists('/proc/driver/nvidia/version') else 'cpu'}"
+    boot, gpu = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/driver/nvidia/version")
+    return f"{boot.read_text().strip() if boot.exists() else ''} {'cuda' if gpu.exists() else 'cpu'}"
 
 
 # ---- tidying ---------------------------------------------------------------------------------------------------------
@@ -571,8 +515,7 @@ def _machine() -> str:
 
 def _kept(root: Path) -> list[Path]:
     """The releases, the one deployed last first."""
-    folder = root / "releases"
-    releases = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    releases = [path for path in (root / "releases").iterdir() if path.name[0] != "."]
     return sorted(releases, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
@@ -582,48 +525,25 @@ def _current(root: Path) -> str:
 
 
 def _tidy(root: Path, keep: int) -> None:
-    """Forget old releases: never the current one, the last few, one that is held, or one that a job may still run from."""
-    releases = _kept(root)
-    needed = {_current(root), *(path.name for path in releases[:keep]), *_jobs_by_release(root / "jobs")}
-    for release in releases:
-        if release.name not in needed and not _is_held(release):
-            _remove(release)
-    for left in (root / "releases").glob(".*"):
-        if not _is_held(left):
-            _remove(left)
+    """Remove old releases, and contents that no release has. Never the current one, the last few, or one that a job may
+    still run from; nothing while another push is under way: the last one tidies up."""
+    with contextlib.suppress(BlockingIOError), _in_use(root, alone=True):
+        releases = _kept(root)
+        needed = {_current(root), *(path.name for path in releases[:keep]), *_jobs_by_release(root / "jobs")}
+        kept = [path for path in releases if path.name in needed]
+        for path in set((root / "releases").iterdir()) - set(kept):
+            _remove(path)
+        names = {Blobs.name(kind, value) for path in kept for _, kind, value, _ in _entries_of(path)}
+        for path in (root / "blobs").iterdir():
+            if path.name not in names:
+                path.unlink()
 
 
 def _remove(folder: Path) -> None:
-    import shutil
-
     hidden = folder if folder.name[0] == "." else folder.with_name(f".{folder.name}.{os.getpid()}.old")
     with contextlib.suppress(OSError):  # what cannot be removed is tried again at the next deploy
         folder.rename(hidden)  # a removal that is cut short leaves no torn release
     shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _hold(folder: Path) -> contextlib.ExitStack:
-    """Keep a folder from being tidied away until this is closed, or this process is no more. To be called while `_alone`."""
-    held = contextlib.ExitStack()
-    descriptor = os.open(folder, os.O_RDONLY)
-    held.callback(os.close, descriptor)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: others may bring the same release
-    return held
-
-
-def _is_held(folder: Path) -> bool:
-    """Whether somebody still fills it, or is to make it current."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
@@ -631,7 +551,7 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for folder in jobs.iterdir() if jobs.is_dir() else ():
         try:
-            spec = _read_json(str(folder / "spec.json"), RECORD_BYTES)
+            spec = _read_json(folder / "spec.json", RECORD_BYTES)
             if _may_run(folder):
                 found.setdefault(spec["release"], []).append(folder.name)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -641,14 +561,14 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
 
 def _may_run(folder: Path) -> bool:
     try:
-        return bool(_read_json(str(folder / "state.json"), RECORD_BYTES)["status"] in ("PENDING", "RUNNING"))
+        return bool(_read_json(folder / "state.json", RECORD_BYTES)["status"] in ("PENDING", "RUNNING"))
     except FileNotFoundError:  # it is being started, unless that was long ago
         return time.time() - folder.stat().st_mtime < STARTING_SECONDS
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True
 
 
-def _read_json(path: str, max_bytes: int) -> Any:
+def _read_json(path: Path, max_bytes: int) -> Any:
     """The JSON of a file, as `remote.contract.untrusted_json` reads it, which is not on a fresh box: a job may have put anything there.
     Raises OSError or ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe is not waited for
@@ -663,37 +583,17 @@ def _read_json(path: str, max_bytes: int) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-# ---- reading from the laptop -----------------------------------------------------------------------------------------
-
-
-def _exactly(source: IO[bytes], size: int) -> bytes:
-    content = b""
-    while len(content) < size:
-        piece = _patiently(partial(source.read1, size - len(content)))  # type: ignore[attr-defined]
-        if not piece:
-            raise Cut(f"{len(content)} of {size} bytes came")
-        content += piece
-    return content
-
-
-def _patiently(read: Callable[[], bytes]) -> bytes:
-    signal.alarm(SILENCE_SECONDS)
-    try:
-        return read()
-    finally:
-        signal.alarm(0)
-
-
-def _fall_silent(number: int, frame: Any) -> None:
-    raise Cut(f"nothing came for {SILENCE_SECONDS} s")
-
-
-def _os_error(error: OSError) -> dict[str, str]:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+def _words(error: Exception) -> dict[str, str]:
+    """What an error says to people."""
+    if isinstance(error, Refused):
+        return error.words
+    if isinstance(error, Cut):
+        return Refused("artifact", "what the laptop sends broke off", str(error), "run the command again").words
+    if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         remedy = "on the box: `df -h`, free space, then run the command again"
         return Refused("disk_full", "the box's disk is full", str(error), remedy).words
-    remedy = "choose another `root:` or `shared:` in inventory.yaml"
-    return Refused("config", f"the box's folder {error.filename} cannot be used", str(error), remedy).words
+    what = f"the box's folder {getattr(error, 'filename', None)} cannot be used"
+    return Refused("config", what, str(error), "choose another `root:` or `shared:` in inventory.yaml").words
 
 
 if __name__ == "__main__":

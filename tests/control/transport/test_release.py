@@ -1,11 +1,12 @@
 import contextlib
-import fcntl
+import errno
+import hashlib
 import io
-import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths
 from remote.control.errors import ConfigError, JobFailed, PreflightFailed
 from remote.control.project import CODE
-from remote.control.transport import push, stream
+from remote.control.transport import push
 from remote.control.transport.fake import FakeTransport
-from remote.control.transport.push import Place, ask_keeper
+from remote.control.transport.push import Place, ask_receiver
 from remote.control.transport.release import Release, build_release, deploy
 from remote.payload.transfer import receive
 from tests.integration import boxes
@@ -121,7 +122,7 @@ def test_deploy_then_nothing_is_sent(box, tmp_path, empty):
     box.round_trips = box.bytes_sent = 0
     again = deploy(box, "windlass", release, lines.append, requirements=empty)
     assert again.was_current and again.round_trips == box.round_trips == 1
-    assert again.environment == first.environment and again.sent_bytes < 1500
+    assert again.environment == first.environment and again.sent_bytes < 30_000
 
 
 def test_embedded_boxes_share_the_environments_of_their_laptop(tmp_path, empty):
@@ -154,17 +155,25 @@ def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_l
         yield shown.append
         shown.append("ends")
 
-    talk, told = push.Talk(Place("windlass"), Release(()), bar, lambda lacking: None, may_carry=True), []
-    with contextlib.ExitStack() as stack:
-        tell = talk.unless_shown(told.append, stack)
-        for done in (0, 500):
-            talk.hear({"progress": {"title": "installing 72 packages", "done": done, "total": 1000}}, stack, "box demo")
-        for strange in ({}, [], 7, {"title": "x", "done": "1", "total": 2}, {"title": None, "done": 1, "total": 2}):
-            talk.hear({"progress": strange}, stack, "box demo")
-        tell("pip install: 80 s")
-        talk.hear({"progress": {"title": "installing 72 packages", "done": 1000, "total": 1000}}, stack, "box demo")
+    stream = push.PushStream(Place("windlass"), Release(()), "box demo", bar)
+    for done in (0, 500):
+        stream.take({"progress": {"title": "installing 72 packages", "done": done, "total": 1000}})
+    for strange in ({}, [], 7, {"title": "x", "done": "1", "total": 2}, {"title": None, "done": 1, "total": 2}):
+        stream.take({"progress": strange})
+    stream.bar.close()
+    stream.take({"progress": {"title": "installing 72 packages", "done": 1000, "total": 1000}})
+    stream.bar.close()
     begins = ("begins", "installing 72 packages", 1000)
-    assert shown == [begins, 0, 500, "ends", begins, 1000, "ends"] and told == ["pip install: 80 s"]
+    assert shown == [begins, 0, 500, "ends", begins, 1000, "ends"]
+
+
+@pytest.mark.parametrize("lacking", [7, ["0"], [[0]], [[0, 0], [0, 1]], [[99, 0]], [[-1, 0]], [[0, -1]], [[0, 2]]])
+def test_a_box_that_lacks_what_cannot_lack_is_of_another_windlass(tmp_path, lacking):
+    stream = push.PushStream(Place("windlass"), small(tmp_path), "box demo", push.no_progress)
+    with pytest.raises(PreflightFailed, match="another Windlass"):
+        stream.take({"lacking": lacking})
+    with pytest.raises(PreflightFailed, match="another Windlass"):
+        stream.take({"lacking": []})  # it has answered already
 
 
 def test_going_back_sends_no_archive(box, tmp_path, empty):
@@ -202,18 +211,30 @@ def test_a_shared_folder_that_holds_things_is_not_replaced(box, tmp_path, empty)
 
 def damaged(way):
     """A stream that arrives as `way` makes it."""
-
-    whole = stream.blocks
+    whole = push.compressed
     return lambda pieces: iter([way(b"".join(whole(pieces)))])
 
 
+def tar_of(name="0", content=b"other words", kind=tarfile.REGTYPE):
+    """A compressed tar of one member."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.size, member.type, member.linkname = len(content), kind, "/etc/passwd"
+        tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
 WAYS = {
-    "too short": lambda whole: whole[:-4] + bytes(4) if len(whole) < 8 else whole[: len(whole) // 2],
-    "too long": lambda whole: whole[:-4] + stream.block(b"more") + stream.END,
-    "a bit": lambda whole: whole[:9] + bytes([whole[9] ^ 1]) + whole[10:],
+    "too short": lambda whole: whole[: len(whole) // 2],
+    "a bit": lambda whole: whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:],
     "garbage": lambda whole: b"\xff" * len(whole),
-    "something else": lambda whole: stream.block(b"other words" * 1000) + stream.END,
-    "nothing": lambda whole: stream.END,
+    "other content": lambda whole: tar_of(content=b"x" * 100),
+    "more content": lambda whole: tar_of(content=b"b" * 101),
+    "a link": lambda whole: tar_of(content=b"", kind=tarfile.SYMTYPE),
+    "a name that leads out": lambda whole: tar_of("../../out"),
+    "a number of no content": lambda whole: tar_of("7"),
+    "nothing": lambda whole: b"",
 }
 
 
@@ -223,7 +244,7 @@ def test_a_damaged_stream_activates_nothing(box, tmp_path, empty, monkeypatch, w
     one, two = small(tmp_path, "a"), small(tmp_path, "b" * 100)
     deploy(box, "windlass", one, print, requirements=empty)
     with monkeypatch.context() as patch, pytest.raises(JobFailed) as caught:
-        patch.setattr(push.stream, "blocks", damaged(WAYS[way]))
+        patch.setattr(push, "compressed", damaged(WAYS[way]))
         deploy(box, "windlass", two, print, requirements=empty)
     assert caught.value.cause is Cause.ARTIFACT and "still is" in caught.value.kept
     assert os.readlink(box.home / "windlass/current").endswith(one.digest)
@@ -232,7 +253,7 @@ def test_a_damaged_stream_activates_nothing(box, tmp_path, empty, monkeypatch, w
     assert sorted(os.listdir(box.home / "windlass/releases")) == sorted([one.digest, two.digest])
 
 
-SHA = "a" * 64
+SHA, EMPTY = "a" * 64, hashlib.sha256().hexdigest()
 HOSTILE = {
     "above": [["../out", "-", SHA, 1]],
     "absolute": [["/tmp/out", "-", SHA, 1]],
@@ -242,39 +263,58 @@ HOSTILE = {
     "the manifest's own": [["manifest.json", "-", SHA, 1]],
     "a device": [["a", "c", SHA, 1]],
     "less than nothing": [["a", "-", SHA, -1]],
+    "content that is no SHA-256": [["a", "-", "../../out", 1]],
     "twice": [["a", "-", SHA, 1], ["a", "x", SHA, 1]],
     "through a link": [["a", "l", "b", 0], ["a/passwd", "-", SHA, 1]],
-    "a link that leads up": [["a/b", "l", "../../out", 0]],
-    "a link from the root": [["a", "l", "/etc/passwd", 0]],
-    "out through a link": [["a", "l", "b/../..", 0], ["b", "l", "c/d", 0], ["c/d/e", "-", SHA, 1], ["z", "l", "b/../../..", 0]],
-    "out through a chain": [["a", "l", "b/..", 0], ["b", "l", "c", 0], ["c", "l", ".", 0]],
-    "to nothing that may come": [["a", "l", "later/../../out", 0]],
-    "to nothing": [["a", "l", "b", 0]],
-    "in a circle": [["a", "l", "b", 0], ["b", "l", "a", 0]],
     "nul in a link": [["a", "l", "b\0", 0], ["b", "-", SHA, 1]],
     "a link that leads to no name": [["a", "l", "", 0]],
     "a link that hides a folder": [["a", "l", "b", 0], ["a/b/c", "-", SHA, 1], ["b", "-", SHA, 1]],
     "a link and a file": [["a", "l", "b", 0], ["a", "-", SHA, 1], ["b", "-", SHA, 1]],
     "below the manifest": [["manifest.json/a", "-", SHA, 1]],
+    "a link alone that leads out": [["a", "l", "..", 0]],
+}
+LEADING_OUT = {
+    "up": [["a/b", "l", "../../out", 0]],
+    "up to what is there": [["a/b", "l", "../..", 0]],
+    "from the root": [["a", "l", "/etc/passwd", 0]],
+    "through a link": [["b", "l", "c/d", 0], ["c/d/e", "-", EMPTY, 0], ["z", "l", "b/../../..", 0]],
+    "through a chain": [["a", "l", "b/..", 0], ["b", "l", "c", 0], ["c", "l", ".", 0]],
+    "to nothing that may come": [["a", "l", "later/../../out", 0]],
+    "to nothing": [["a", "l", "b", 0]],
+    "in a circle": [["a", "l", "b", 0], ["b", "l", "a", 0]],
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_names_and_links_that_lead_out_are_refused(box, tmp_path, empty, case):
     place = Place("windlass", "", empty)
-    question = place.question("receive", "f" * 64) | {"entries": HOSTILE[case], "sends": "all"}
     with pytest.raises(JobFailed) as caught:
-        ask_keeper(box, question)
+        ask_receiver(box, place.request("receive", "f" * 64, entries=HOSTILE[case]))
     assert caught.value.cause is Cause.ARTIFACT
     assert not list((box.home / "windlass/releases").glob("*")) and not (tmp_path / "out").exists()
 
 
-def test_links_that_stay_inside_are_taken_whatever_their_letters_say():
+def put_together(tmp_path, entries):
+    """The folder of a release of links and of empty files."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / EMPTY).touch()
+    receive._put_together(tmp_path / ".new", receive._checked(entries), receive.Blobs(tmp_path / "blobs", entries))
+    return tmp_path / ".new"
+
+
+@pytest.mark.parametrize("case", LEADING_OUT)
+def test_links_that_lead_out_or_nowhere_are_refused(tmp_path, case):
+    with pytest.raises(receive.Refused, match="link that leads out of its folder, or nowhere"):
+        put_together(tmp_path, LEADING_OUT[case])
+
+
+def test_links_that_stay_inside_are_taken_whatever_their_letters_say(tmp_path):
     within = [
-        ["..foo", "-", SHA, 1], ["a", "l", "..foo", 0], ["b/c", "l", "../..foo", 0], ["b/d/e", "-", SHA, 1], ["f", "l", "b/d", 0],
+        ["..foo", "-", EMPTY, 0], ["a", "l", "..foo", 0], ["b/c", "l", "../..foo", 0], ["b/d/e", "-", EMPTY, 0], ["f", "l", "b/d", 0],
         ["g", "l", "f/../../a", 0], ["h", "l", "f/./e", 0], ["i", "l", ".", 0], ["j", "l", "i/i/i/h", 0],
     ]  # fmt: skip
-    assert receive._checked(within) == within
+    folder = put_together(tmp_path, within)
+    assert [name for name, kind, value, _ in within if kind == "l" and os.readlink(folder / name) != value] == []
 
 
 def test_a_release_that_lost_a_link_is_not_whole(tmp_path):
@@ -286,18 +326,16 @@ def test_a_release_that_lost_a_link_is_not_whole(tmp_path):
 
 
 def test_nothing_is_tidied_away_while_the_releases_are_listed(tmp_path, monkeypatch):
-    for name in "ab":
-        (tmp_path / "releases" / name).mkdir(parents=True)
+    for name in ("releases/a", "releases/b", "blobs"):
+        (tmp_path / name).mkdir(parents=True)
 
     def tidied(release, read=receive._entries_of):
-        with (tmp_path / ".deploy.lock").open("w") as lock, contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            release.rmdir()
+        receive._tidy(tmp_path, 0)
         return read(release)
 
     monkeypatch.setattr(receive, "_entries_of", tidied)
-    assert sorted(each["digest"] for each in receive._list(tmp_path, {}, io.BytesIO())["releases"]) == ["a", "b"]
-    assert receive._list(tmp_path / "nothing", {}, io.BytesIO()) == {"releases": []}
+    assert sorted(each["digest"] for each in receive._list(tmp_path, {}, None)["releases"]) == ["a", "b"]
+    assert receive._list(tmp_path / "nothing", {}, None) == {"releases": []}
 
 
 IN_USE = {
@@ -376,15 +414,15 @@ def test_others_do_not_tidy_away_what_is_about_to_be_current(box, tmp_path, empt
     release = waiting(tmp_path, gate)
 
     class Late(Release):
-        def read(self, wanted):
+        def tar(self, lacking):
             arriving.set()
             assert is_in.wait(20)
-            yield from super().read(wanted)
+            yield from super().tar(lacking)
 
     def slow():
         laptop = boxes.folder_box(box.home)
         if how == "gone back to":
-            done.append(ask_keeper(laptop, Place("windlass", "", empty).question("activate", release.digest) | {"to": release.digest}))
+            done.append(ask_receiver(laptop, Place("windlass", "", empty).request("activate", release.digest, to=release.digest)))
         else:
             done.append(deploy(laptop, "windlass", Late(release.members), print, requirements=empty))
 
@@ -414,32 +452,47 @@ def test_others_do_not_tidy_away_what_is_about_to_be_current(box, tmp_path, empt
     assert len(os.listdir(box.home / "windlass/releases")) == 3, "what is held no more is tidied as before"
 
 
-OPENED_TOO_LATE = """
-def open(path, *more):
-    if "/.left/" in str(path):
-        os.unlink(path)
-    return os.fdopen(path, *more) if isinstance(path, int) else Path(path).open(*more)
+@pytest.mark.parametrize("is_alive", [False, True])
+def test_a_content_that_was_cut_short_is_gone_on_with(tmp_path, is_alive):
+    content = os.urandom(3 << 20)
+    name = hashlib.sha256(content).hexdigest()
+    for pid, size in ((1, 1 << 20), (2, 2 << 20)):
+        (tmp_path / f".{name}.{pid}").write_bytes(content[:size])
+    with (tmp_path / f".{name}.2").open("rb") as other:
+        if is_alive:  # another push still writes it: it must find its own where it was
+            receive._lock(other)
+        blobs = receive.Blobs(tmp_path, [["a", "-", name, len(content)], ["b", "l", "a", 0]])
+        assert (blobs.lacking, blobs.held(0)) == ([0], 2 << 20)
+    archive = tar_of(content=content[2 << 20 :])
+    [path] = blobs.received(io.BytesIO(archive))
+    assert Path(path).read_bytes() == content and Path(path).name == name
+    assert sorted(os.listdir(tmp_path)) == [f".{name}.1", *([f".{name}.2"] if is_alive else []), name]
 
-if __name__ =="""
+
+def test_a_file_system_without_hard_links_gets_copies(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert (put_together(tmp_path, [["a/b", "-", EMPTY, 0]]) / "a/b").stat().st_nlink == 1
 
 
-def test_what_was_left_may_vanish_before_it_is_used(box, tmp_path, empty, monkeypatch):
+def test_what_no_release_holds_any_more_goes_and_modes_are_kept(box, tmp_path, empty):
     boxes.mark_environment(box, Path(empty))
-    large = tmp_path / "large.bin"
-    large.write_bytes(os.urandom(4 << 20))
+    (tmp_path / "plain").write_text("the same")
+    (tmp_path / "program").write_text("the same")
+    (tmp_path / "program").chmod(0o755)
     small(tmp_path)
-    release = build_release([large], tmp_path / "code-a")
-    left = box.home / "windlass/releases/.left"
-    part = left / next(member.name for member in release.members if member.source == large)
-    part.parent.mkdir(parents=True)
-    part.write_bytes(large.read_bytes()[: 2 << 20])
-    (left / "manifest.json").write_text(json.dumps(release.entries))
-    receiver = (CODE / "remote/payload/transfer/receive.py").read_text().replace("if __name__ ==", OPENED_TOO_LATE.strip())
-    (tmp_path / "remote/payload/transfer").mkdir(parents=True)
-    (tmp_path / "remote/payload/transfer/receive.py").write_text(receiver)
-    monkeypatch.setattr(push, "CODE", tmp_path)
-    assert deploy(box, "windlass", release, print, requirements=empty).lacking > 4 << 20
-    assert (box.home / "windlass/current" / part.relative_to(left)).read_bytes() == large.read_bytes()
+    for number in range(5):
+        (tmp_path / "plain").write_text(f"{number}")
+        files = [tmp_path / "plain", tmp_path / "program"]
+        release = build_release(files, tmp_path / "code-a")
+        deploy(box, "windlass", release, print, requirements=empty)
+    there = box.home / "windlass/current/files"
+    assert os.access(there / "program", os.X_OK) and not os.access(there / "plain", os.X_OK)
+    kept = [receive._entries_of(path) for path in (box.home / "windlass/releases").iterdir()]
+    named = {receive.Blobs.name(kind, value) for entries in kept for _, kind, value, _ in entries}
+    assert len(kept) == push.KEPT_RELEASES and set(os.listdir(box.home / "windlass/blobs")) == named
 
 
 def test_old_python_on_the_box(tmp_path, empty, monkeypatch):

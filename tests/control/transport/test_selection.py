@@ -405,13 +405,13 @@ def test_a_file_that_grows_or_shrinks_while_it_is_sent(project):
     for text in ("0123456789abc", "01234", "012345678X"):
         path.write_text(text)
         with pytest.raises(LaptopError, match="changes while"):
-            list(release.read([(number, 0)]))
+            list(release.tar([[number, 0]]))
 
 
 def test_a_file_that_grows_for_ever_is_not_read_for_ever(project, monkeypatch):
     path = write(project / "data/a")
     selection = select([project / "data"])
-    monkeypatch.setattr(release_module, "FileIO", Endless)
+    monkeypatch.setattr(release_module.regular_files, "opened", Endless)
     with pytest.raises(LaptopError, match="changes while"):
         release_of(Selection(tuple(each for each in selection.goes if each.source == path), (), ()))
 

@@ -7,7 +7,6 @@ import pytest
 
 from remote.control.errors import BoxUnreachable
 from remote.control.transport.base import Result, last_lines
-from remote.control.transport.dry_run import DryRunTransport
 
 
 def test_exec_gives_both_streams_and_the_code(box):
@@ -63,14 +62,6 @@ def test_killed_by_a_signal(box):
 def test_counts_round_trips_and_bytes(box):
     box.exec("cat", b"12345")
     assert (box.round_trips, box.bytes_sent) == (1, len("cat") + 5)
-
-
-def test_dry_run_says_and_runs_nothing(tmp_path):
-    said = []
-    transport = DryRunTransport("box demo", said.append)
-    result = transport.exec(f"touch {tmp_path}/made", io.BytesIO(b"abc"))
-    assert result.exit_code == 0 and not list(tmp_path.iterdir())
-    assert said == [f"would run on box demo: touch {tmp_path}/made  (with 3 bytes on standard input)"]
 
 
 def test_last_lines():
