@@ -29,7 +29,7 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 
 from remote.control.errors import LaptopError
 
-TRIED = ("5.2.0", "5.2.5")
+TRIED = ("5.2.5",)
 """Versions of moto."""
 
 
