@@ -1,10 +1,9 @@
-"""A way to a box whose bulk goes round it, by presigned S3: a Session Manager tunnel carries under one megabyte a second.
+"""A slow connection to a box whose bulk goes by presigned S3: a Session Manager tunnel carries under one megabyte a second.
 
-Commands, their answers and what is small go over the connection as ever. What a command reads and is large is put into the bucket and
-fetched by the box. What is large and comes home is asked for by `by_store`. Nothing stays in the bucket.
+Commands, their answers and what is small go over the connection. What a command reads and is large is put into the bucket and
+fetched by the box; large artifacts come by the bucket too (`by_bucket`). Nothing stays in the bucket.
 """
 
-import contextlib
 import io
 import json
 import secrets
@@ -23,11 +22,11 @@ from remote.control.transport.base import Result, Stdin, Stream, Transport, last
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
+    from remote.control.cloud.bucket import Write
 
 LARGE_BYTES = 1 << 20
 _SIGNED_SECONDS = 6 * 3600
 _STORE_FAILED = 75
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ class Store:
         """A URL that lets its holder do one thing (get_object, put_object) with one object for some hours."""
         return str(self.s3.generate_presigned_url(operation, {"Bucket": self.bucket, "Key": self.prefix + name}, _SIGNED_SECONDS))
 
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """An object's content."""
+    def get(self, name: str, size: int, write: "Write") -> None:
+        """Bring an object; see `remote.control.cloud.bucket.fetch`."""
+        from remote.control.cloud import bucket
+
         with self.explained():
-            body = self.s3.get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"]
-            with contextlib.closing(body):
-                yield from body.iter_chunks(_CHUNK)
+            bucket.fetch(self.s3, self.bucket, self.prefix + name, size, write)
 
     def remove(self, folder: str, older_than: float = 0.0) -> None:
         """Remove all objects below `folder`, or those older than so many seconds."""
@@ -66,13 +65,13 @@ class Store:
 
 
 class BulkTransport:
-    """A transport beside which a store carries bulk: what commands read where `is_slow`, what `pull` brings where that is faster.
+    """A transport that is slow, and a store that carries bulk for it: what commands read, and what `pull` brings.
 
     The store is only asked for when there is bulk; None where the inventory has none.
     """
 
-    def __init__(self, inner: Transport, store: Callable[[], Store | None], is_slow: bool) -> None:
-        self.where, self.is_slow = inner.where, is_slow
+    def __init__(self, inner: Transport, store: Callable[[], Store | None]) -> None:
+        self.where = inner.where
         self._inner, self._make_store = inner, store
         self._made: Store | None = None
         self._was_asked = False
@@ -93,8 +92,8 @@ class BulkTransport:
         return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
-        """Start a command; what it reads and is large goes by the store where the connection is slow."""
-        if self.is_slow and _size(stdin) >= LARGE_BYTES and (store := self.store) is not None:
+        """Start a command; what it reads and is large goes by the store."""
+        if _size(stdin) >= LARGE_BYTES and (store := self.store) is not None:
             return self._fed(store, command, stdin, timeout, silence)
         return self._inner.open(command, stdin, timeout, silence)
 
@@ -187,8 +186,8 @@ class _Unclosed(io.RawIOBase):
 
 
 def of_box(box: "Box", inner: Transport) -> Transport:
-    """`inner`, with the inventory's bucket beside it; as it is for a host that stands."""
-    return BulkTransport(inner, partial(_store_of, box), is_slow=box.reach == "ssm") if box.id else inner
+    """`inner`, with the inventory's bucket beside it where it is slow."""
+    return BulkTransport(inner, partial(_store_of, box)) if box.id and box.reach == "ssm" else inner
 
 
 def _store_of(box: "Box") -> Store | None:

@@ -87,7 +87,7 @@ def push(
 
     `on_lacking` is told how many bytes of files are still to come, once the box has said so.
     """
-    talk = Talk(place, release, progress, on_lacking, may_carry=not (isinstance(transport, BulkTransport) and transport.is_slow))
+    talk = Talk(place, release, progress, on_lacking, may_carry=not isinstance(transport, BulkTransport))
     command = push_command(place, release.digest)
     try:
         with ExitStack() as shown, transport.open(command, cast(BinaryIO, talk), silence=SILENCE_SECONDS) as running, talk:
