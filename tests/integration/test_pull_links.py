@@ -100,7 +100,7 @@ def test_the_others_go_on_where_the_first_connection_is_lost(artifact, two_ways,
 
 @pytest.mark.parametrize("how", ["refused", "silent"])
 def test_a_server_that_takes_no_further_connections(sshd, artifact, two_ways, tmp_path, monkeypatch, how):
-    box, first, beside = two_ways
+    box, _, beside = two_ways
     tried, told, began = [], [], time.monotonic()
     beside.black_hole()
     with socket.create_server(("127.0.0.1", 0)) as server:

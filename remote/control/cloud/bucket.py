@@ -104,10 +104,10 @@ class Bucket:
         """The objects that hold a job's file, in order."""
         return kept.pieces(self._folder(job_id))
 
-    def fetch(self, piece: Piece, write: "Write") -> None:
-        """Bring an object; `write` gets its bytes by their offsets in the file. Raises BrokenOff, and CloudError."""
+    def fetch(self, piece: Piece, write: "Write", start: int = 0) -> None:
+        """Bring an object; `write` gets its bytes with the file's offsets, counted from `start`. Raises BrokenOff, and CloudError."""
         with self._explained():
-            fetch(self._s3, self.name, piece.key, piece.size, lambda at, content: write(piece.offset + at, content))
+            fetch(self._s3, self.name, piece.key, piece.size, write, start + piece.offset)
 
     def sweep(self, run_id: str) -> int:
         """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
@@ -166,13 +166,16 @@ class Bucket:
         return refusals.explained(refusals.Context(self.box, self.at.region, regions=self.at.regions))
 
 
-def fetch(s3: Any, bucket: str, key: str, size: int, write: Write) -> None:
-    """Bring an object of `size` bytes by boto3's own transfer. Raises BrokenOff, CloudError for one of another size, botocore's errors."""
+def fetch(s3: Any, bucket: str, key: str, size: int, write: Write, start: int = 0) -> None:
+    """Bring an object of `size` bytes by boto3's own transfer; `write` gets its bytes with offsets that begin at `start`.
+
+    Raises BrokenOff, CloudError for an object of another size, and botocore's errors.
+    """
     from boto3.s3.transfer import TransferConfig
     from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
     from s3transfer.exceptions import RetriesExceededError
 
-    sink = _Sink(size, write)
+    sink = _Sink(size, write, start)
     config = TransferConfig(
         multipart_threshold=RANGE_BYTES, multipart_chunksize=RANGE_BYTES, max_concurrency=RANGES_AT_ONCE,
         preferred_transfer_client="classic",
@@ -190,8 +193,8 @@ def fetch(s3: Any, bucket: str, key: str, size: int, write: Write) -> None:
 class _Sink(io.RawIOBase):
     """A file for boto3's transfer, which seeks and writes in one thread. `end` is where the last byte was written."""
 
-    def __init__(self, size: int, write: Write) -> None:
-        self._size, self._write, self._at, self.end = size, write, 0, 0
+    def __init__(self, size: int, write: Write, start: int) -> None:
+        self._size, self._write, self._start, self._at, self.end = size, write, start, 0, 0
 
     def seekable(self) -> bool:
         return True
@@ -204,7 +207,7 @@ class _Sink(io.RawIOBase):
         until = self._at + len(content)
         if until > self._size:
             raise CloudError("an object is larger than what was put there")
-        self._write(self._at, content)
+        self._write(self._start + self._at, content)
         self._at, self.end = until, max(self.end, until)
         return len(content)
 

@@ -1,7 +1,7 @@
-"""An artifact over SSH: blocks of what is missing, over one connection, or over several where one alone would take long.
+"""An artifact over SSH: blocks of what is missing, over one connection, or several where one would take long.
 
-One connection carries no more at once than its window: 4 MiB, 80 MB/s at 50 ms. Measured over 50 ms, 170 MB: one connection
-46 MB/s, two 80, four 119, eight 127 (scp: 28). Without a distance one is as fast as several.
+One connection carries no more at once than its window: 4 MiB, 80 MB/s at 50 ms. Measured over 50 ms, 170 MB: one
+connection 46 MB/s, two 80, four 119, eight 127 (scp: 28). Without a distance one is as fast as several.
 """
 
 import contextlib
@@ -28,40 +28,37 @@ AHEAD = 3
 """Blocks that a connection has asked for at once, so that the box never waits for a request."""
 
 MEASURED_SECONDS, LONG_SECONDS = 0.1, 1.0
-"""More connections are opened where, at the rate of the first so many seconds, the rest takes longer than LONG_SECONDS."""
+"""Where at the rate of the first so many seconds the rest takes longer than LONG_SECONDS, more connections are opened."""
 
 SILENCE_SECONDS = 60.0
 LIST_SECONDS = 600.0
 _CHANGED = 65
 
 
-def blocks_of(ranges: list[Range], size: int) -> list[Range]:
+def blocks_of(ranges: list[Range], size: int) -> deque[Range]:
     """The ranges, cut into blocks of at most `size` bytes."""
-    return [(at, min(at + size, end)) for start, end in ranges for at in range(start, end, size)]
+    return deque((at, min(at + size, end)) for start, end in ranges for at in range(start, end, size))
 
 
 class Requests:
-    """What is asked of the sender on the box: a file for its standard input, whose lines are there as soon as they are sent."""
+    """What the sender on the box is asked for: a file for its standard input, in which a line is as soon as it is sent."""
 
     def __init__(self, artifact: Artifact) -> None:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.stdin = cast(BinaryIO, self)
         self.send(path=artifact.path)
 
     def send(self, **request: object) -> None:
-        """Send one."""
+        """Ask for something."""
         self._lines.put(json.dumps(request).encode() + b"\n")
 
     def end(self) -> None:
-        """There are no more: the sender ends."""
+        """Nothing more is wanted: the sender ends at once."""
         self._lines.put(b"")
 
     def read(self, size: int = -1, /) -> bytes:
         """The next line, once there is one; nothing at the end."""
         return self._lines.get()
-
-    def as_stdin(self) -> BinaryIO:
-        """This, for a transport."""
-        return cast(BinaryIO, self)
 
 
 class Download:
@@ -69,7 +66,7 @@ class Download:
 
     def __init__(self, transport: Transport, command: str, partial: Partial) -> None:
         self._transport, self._command, self._partial = transport, command, partial
-        self._blocks = deque(blocks_of(partial.missing(), BLOCK_BYTES))
+        self._blocks = blocks_of(partial.missing(), BLOCK_BYTES)
         self._others: list[tuple[threading.Thread, Transport]] = []  # that receive, beside the first
         self._lock, self._is_over = threading.Lock(), False
         self._had, self._began, self._is_measured = partial.done, 0.0, False
@@ -77,13 +74,13 @@ class Download:
         self._failure: Exception | None = None
 
     def run(self) -> None:
-        """Raises BoxUnreachable where connections broke and something is still missing, else what went wrong."""
+        """Raises BoxUnreachable where a connection was lost and something is still missing, else what went wrong."""
         try:
             self._download(self._transport)
             for thread, _ in self._others:
                 thread.join()
         finally:
-            with self._lock:  # whoever connects only now finds that it is over
+            with self._lock:  # one that stands only now finds that it is over
                 self._is_over = True
             for thread, transport in self._others:
                 transport.close()
@@ -96,42 +93,42 @@ class Download:
     def _download(self, transport: Transport) -> None:
         requests, asked = Requests(self._partial.artifact), deque[Range]()
         try:
-            with transport.open(self._command, requests.as_stdin(), silence=SILENCE_SECONDS) as stream:
+            with transport.open(self._command, requests.stdin, silence=SILENCE_SECONDS) as stream:
                 try:
-                    if self._may_receive(transport):
-                        self._receive(transport.where, stream, requests, asked)
+                    self._receive(transport, stream, requests, asked)
                 finally:
                     requests.end()
         except BoxUnreachable as error:
-            # How a further connection was refused is no reason to give up: the next attempt has the first one.
-            self._loss = error if transport is self._transport else self._loss or broken_off(transport.where, error.why)
+            # That a further connection is refused is no reason to give up: the next attempt has the first one.
+            is_first = transport is self._transport
+            self._loss = error if is_first else self._loss or broken_off(transport.where, error.why)
         except Exception as error:
             self._failure, self._is_over = self._failure or error, True
         finally:
             self._blocks.extendleft(reversed(asked))
+            if transport is not self._transport:
+                transport.close()
 
-    def _download_beside(self, transport: Transport) -> None:
-        with transport:
-            self._download(transport)
-
-    def _may_receive(self, transport: Transport) -> bool:
+    def _receive(
+        self, transport: Transport, stream: Stream, requests: Requests, asked: deque[Range]
+    ) -> None:  # fmt: skip
         with self._lock:
-            if transport is not self._transport and not self._is_over:
+            if self._is_over:
+                return
+            if transport is not self._transport:
                 self._others.append((threading.current_thread(), transport))
-            return not self._is_over
-
-    def _receive(self, where: str, stream: Stream, requests: Requests, asked: deque[Range]) -> None:
         for _ in range(AHEAD):
             self._ask(requests, asked)
         chunks = iter(stream)
-        chunk = read_files(chunks, where, stream, self._partial)
+        chunk = read_files(chunks, transport.where, stream, self._partial)
         self._began = self._began or time.monotonic()
         while True:
-            self._keep(memoryview(chunk), where, requests, asked)
+            if not self._keep(memoryview(chunk), requests, asked):
+                raise corrupt(transport.where, self._partial.artifact, "the box sends more than it was asked for")
             if not asked or self._is_over:
                 return
             self._connect_more()
-            chunk = next_chunk(chunks, where, stream, self._partial.artifact)
+            chunk = next_chunk(chunks, transport.where, stream, self._partial)
 
     def _ask(self, requests: Requests, asked: deque[Range]) -> None:
         with contextlib.suppress(IndexError):
@@ -139,10 +136,9 @@ class Download:
             asked.append((start, end))
             requests.send(start=start, end=end)
 
-    def _keep(self, content: memoryview, where: str, requests: Requests, asked: deque[Range]) -> None:
-        while content:
-            if not asked:
-                raise corrupt(where, self._partial.artifact, "the box sends more than it was asked for")
+    def _keep(self, content: memoryview, requests: Requests, asked: deque[Range]) -> bool:
+        """Write what came of the blocks that were asked for, in their order; False where it is more."""
+        while content and asked:
             start, end = asked[0]
             part = content[: end - start]
             self._partial.write(start, part)
@@ -151,6 +147,7 @@ class Download:
             if asked[0][0] == end:
                 asked.popleft()
                 self._ask(requests, asked)
+        return not content
 
     def _connect_more(self) -> None:
         """Open the other connections, once it shows that they pay."""
@@ -158,11 +155,11 @@ class Download:
         if self._is_measured or seconds < MEASURED_SECONDS:
             return
         self._is_measured = True
-        arrived = self._partial.done - self._had
-        if (self._partial.artifact.size - self._partial.done) * seconds > LONG_SECONDS * arrived:
+        arrived, left = self._partial.done - self._had, self._partial.artifact.size - self._partial.done
+        if left * seconds > LONG_SECONDS * arrived:
             for _ in range(min(CONNECTIONS - 1, len(self._blocks))):
                 other = self._transport.another()
-                threading.Thread(target=self._download_beside, args=[other], name="download", daemon=True).start()
+                threading.Thread(target=self._download, args=[other], name="download", daemon=True).start()
 
 
 def read_files(chunks: Iterator[bytes], where: str, stream: Stream, partial: Partial) -> bytes:
@@ -172,7 +169,7 @@ def read_files(chunks: Iterator[bytes], where: str, stream: Stream, partial: Par
     """
     line, is_whole, until = bytearray(), b"", time.monotonic() + LIST_SECONDS
     while not is_whole:
-        end, is_whole, rest = next_chunk(chunks, where, stream, partial.artifact).partition(b"\n")
+        end, is_whole, rest = next_chunk(chunks, where, stream, partial).partition(b"\n")
         line += end
         if len(line) > LONGEST_LIST_BYTES or time.monotonic() > until:
             bound = f"{sized(LONGEST_LIST_BYTES)} and {LIST_SECONDS:g} s"
@@ -193,41 +190,33 @@ def _understood(where: str, line: bytes) -> dict[str, Any]:
         answer = untrusted_json.loads_object(line, max_bytes=LONGEST_LIST_BYTES, lone_surrogates=True)
         if "files" in answer or "error" in answer:
             return answer
-    raise JobFailed(
-        "the box's answer is not understood", cause=Cause.CODE, where=where, why=f"it begins with {line[:80]!r}",
-        remedy="its shell must say nothing of its own when it runs a command (~/.bashrc); then run the same command again",
-    )  # fmt: skip
+    remedy = "its shell must say nothing of its own when it runs a command (~/.bashrc); then run the same command again"
+    why = f"it begins with {line[:80]!r}"
+    raise JobFailed("the box's answer is not understood", cause=Cause.CODE, where=where, why=why, remedy=remedy)
 
 
-def next_chunk(chunks: Iterator[bytes], where: str, stream: Stream, artifact: Artifact) -> bytes:
+def next_chunk(chunks: Iterator[bytes], where: str, stream: Stream, partial: Partial) -> bytes:
     """What the sender sends next. Raises why it ended where it did."""
     if chunk := next(chunks, b""):
         return chunk
-    raise ended(where, artifact, stream)
-
-
-def ended(where: str, artifact: Artifact, stream: Stream) -> Exception:
-    """Why a sender ended before it had sent everything."""
     why = f"exit code {stream.exit_code}: {last_lines(stream.stderr)}"
     if stream.exit_code == _CHANGED:
-        return corrupt(where, artifact, last_lines(stream.stderr))
+        raise corrupt(where, partial.artifact, last_lines(stream.stderr))
     if stream.exit_code == NO_PYTHON:
-        return no_python(where, why)
+        raise no_python(where, why)
     if stream.exit_code == 1:
-        what = "the box cannot read the artifact"
-        return JobFailed(what, cause=Cause.ARTIFACT, where=where, why=why, remedy="run the same command again")
-    return broken_off(where, why)
+        what, remedy = "the box cannot read the artifact", "run the same command again"
+        raise JobFailed(what, cause=Cause.ARTIFACT, where=where, why=why, remedy=remedy)
+    raise broken_off(where, why)
 
 
 def broken_off(where: str, why: str) -> BoxUnreachable:
     """The connection is lost; what has arrived is kept."""
-    return BoxUnreachable(f"the artifact from {where} broke off", where=where, why=why, remedy="run the same command again")
+    what = f"the artifact from {where} broke off"
+    return BoxUnreachable(what, where=where, why=why, remedy="run the same command again")
 
 
 def corrupt(where: str, artifact: Artifact, why: str) -> ArtifactCorrupt:
     """The artifact is not what the job said it is."""
-    return ArtifactCorrupt(
-        f"{artifact.path} does not verify", where=where, why=why,
-        remedy="run the same command again; should it stay so, it is damaged on the box: `./inv run PLAYBOOK` makes it anew",
-        kept="nothing bears its name",
-    )  # fmt: skip
+    remedy = "run the same command again; should it stay so, it is damaged on the box: `./inv run PLAYBOOK` makes it anew"
+    return ArtifactCorrupt(f"{artifact.path} does not verify", where=where, why=why, remedy=remedy, kept="nothing bears its name")

@@ -24,11 +24,6 @@ class Extents:
         self._starts[first:last], self._ends[first:last] = [start], [end]
         self.size += end - start
 
-    def has(self, start: int, end: int) -> bool:
-        """Whether the whole range is here."""
-        at = bisect_right(self._starts, start) - 1
-        return start >= end or (at >= 0 and end <= self._ends[at])
-
     @property
     def front(self) -> int:
         """How many bytes are here from the very first on without a gap."""

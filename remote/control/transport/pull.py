@@ -5,7 +5,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from remote.contract import digest, disk, safetensors
 from remote.contract.jobs import Artifact, Cause
@@ -32,12 +32,12 @@ def pull(
     transport: Transport, box_root: str, artifact: Artifact, destination: Path, on_bytes: OnBytes | None = None,
     notice: Notice = lambda line: None, patience_seconds: float = PATIENCE_SECONDS, look: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
-    """Pull `artifact` to the path `destination`, its final name (a file put into an existing folder keeps its own name).
+    """Pull `artifact` to the path `destination`, its final name (a file put into an existing folder keeps its own).
 
-    What is already there and whole is not sent again; what broke off goes on, within the call for as long as `persistently` has it:
-    `notice` is told of a lost connection, and `look` is called before each new try, to raise where it is in vain. `on_bytes` gets the
-    bytes that are here so far. Raises ArtifactCorrupt when it does not verify, BoxUnreachable when the box does not come back (the part
-    is kept), JobFailed when this laptop's disk is full.
+    What is already there and whole is not sent again; what broke off goes on, within the call for as long as
+    `persistently` has it: `notice` is told of a lost connection, and `look` is called before each new try, to raise
+    where it is in vain. `on_bytes` gets the bytes that are here so far. Raises ArtifactCorrupt when it does not verify,
+    BoxUnreachable when the box does not come back (the part is kept), JobFailed when this laptop's disk is full.
     """
     source = _Box(transport, box_root, artifact, notice, look)
     return _pull(source, destination, on_bytes or (lambda done: None), notice, patience_seconds)
@@ -47,9 +47,9 @@ def pull_spilled(
     found: "Bucket", manifest: Manifest, artifact: Artifact, destination: Path, on_bytes: OnBytes, notice: Notice,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Path:  # fmt: skip
-    """Pull what a box that is gone has spilled of `artifact`, as `pull` does, going on where a pull from the box itself broke off.
+    """Pull what a box that is gone has spilled of `artifact`, as `pull` does; a pull from the box itself is gone on with.
 
-    Raises ArtifactCorrupt where the bucket does not have it, or something else, CloudError where the cloud refuses or is not reached.
+    Raises ArtifactCorrupt where the bucket does not have it, or something else, CloudError where it is not reached.
     """
     try:
         return _pull(Spilled(found, manifest, artifact), destination, on_bytes, notice, patience_seconds)
@@ -64,40 +64,35 @@ def is_whole(path: Path, artifact: Artifact) -> bool:
     return digest.of_path(path) == artifact.sha256
 
 
-class _Source(Protocol):
-    """Where an artifact comes from. `attempt` brings all that is missing; after BoxUnreachable it may be called again."""
-
-    where: str
-    artifact: Artifact
-
-    def attempt(self, partial: Partial) -> None: ...
-
-
 class _Box:
-    """An artifact on a box: over SSH, or by the transport's store where it is slow."""
+    """An artifact on a box, which comes over SSH, or by the transport's store where that is slow."""
 
-    def __init__(self, transport: Transport, box_root: str, artifact: Artifact, notice: Notice, look: Callable[[], None]) -> None:
-        self.transport, self.artifact, self.where = transport, artifact, transport.where
-        self._command = f"exec python3 -I -S -c {shlex.quote((CODE / 'remote/payload/transfer/send.py').read_text())} {on_box(box_root)}"
+    def __init__(
+        self, transport: Transport, box_root: str, artifact: Artifact, notice: Notice, look: Callable[[], None]
+    ) -> None:  # fmt: skip
+        self._transport, self.artifact, self.where = transport, artifact, transport.where
+        sender = (CODE / "remote/payload/transfer/send.py").read_text()
+        self._command = f"exec python3 -I -S -c {shlex.quote(sender)} {on_box(box_root)}"
         self._notice, self._look = notice, look
         self._is_first, self._store_failed = True, False
 
     def attempt(self, partial: Partial) -> None:
+        """Bring all that is missing. Raises BoxUnreachable where the connection is lost: it may be called again."""
         if not self._is_first:
             self._look()
         self._is_first = False
         if not self._by_store(partial):
-            Download(self.transport, self._command, partial).run()
+            Download(self._transport, self._command, partial).run()
 
     def _by_store(self, partial: Partial) -> bool:
         """Whether the transport's store has brought it: not where there is none, or it has failed once."""
         is_large = self.artifact.size - partial.done >= LARGE_BYTES
-        if self._store_failed or not is_large or not isinstance(self.transport, BulkTransport):
+        if self._store_failed or not is_large or not isinstance(self._transport, BulkTransport):
             return False
         try:
-            if (store := self.transport.store) is None:
+            if (store := self._transport.store) is None:
                 return False
-            pull_staged(self.transport, self._command, partial, store)
+            pull_staged(self._transport, self._command, partial, store)
             return True
         except (StoreFailed, CloudError) as error:
             self._store_failed = True
@@ -105,7 +100,9 @@ class _Box:
             return False
 
 
-def _pull(source: _Source, destination: Path, on_bytes: OnBytes, notice: Notice, patience_seconds: float) -> Path:
+def _pull(
+    source: "_Box | Spilled", destination: Path, on_bytes: OnBytes, notice: Notice, patience_seconds: float
+) -> Path:  # fmt: skip
     artifact = source.artifact
     try:
         artifact.check()
@@ -120,7 +117,7 @@ def _pull(source: _Source, destination: Path, on_bytes: OnBytes, notice: Notice,
         while was_resumed:  # what an earlier attempt left may be damaged: then once more, from nothing
             with contextlib.closing(Partial(path, artifact, on_bytes)) as partial:
                 was_resumed = partial.done > 0
-                _fill(partial, source, on_bytes, notice, patience_seconds)
+                _fill(partial, source, notice, patience_seconds)
                 if not (problem := _problem(partial)):
                     partial.rename(destination)
                     return destination
@@ -132,18 +129,17 @@ def _pull(source: _Source, destination: Path, on_bytes: OnBytes, notice: Notice,
     raise corrupt(source.where, artifact, problem)
 
 
-def _fill(partial: Partial, source: _Source, on_bytes: OnBytes, notice: Notice, patience_seconds: float) -> None:
-    left = partial.artifact.size - partial.done
+def _fill(partial: Partial, source: "_Box | Spilled", notice: Notice, patience_seconds: float) -> None:
+    left, size = partial.artifact.size - partial.done, partial.artifact.size
     if shutil.disk_usage(partial.path.parent).free < left:
         raise _no_space(partial.path, left)
-    if partial.done:
-        on_bytes(partial.done)
     if partial.is_complete:
         return
+    attempt, progress = lambda: source.attempt(partial), lambda: partial.done
     try:
-        persistently(lambda: source.attempt(partial), progress=lambda: partial.done, notice=notice, patience_seconds=patience_seconds)
+        persistently(attempt, progress=progress, notice=notice, patience_seconds=patience_seconds)
     except BoxUnreachable as error:
-        error.kept = f"{sized(partial.done)} of {sized(partial.artifact.size)} are kept; the same command goes on there"
+        error.kept = f"{sized(partial.done)} of {sized(size)} are kept; the same command goes on there"
         raise
 
 

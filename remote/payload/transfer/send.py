@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 
 PUT_FAILED = 75
 CHANGED = 65
-PUTS_AT_ONCE = 4
 _CHUNK = 1 << 18
 _SECONDS = 120
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)
@@ -38,19 +37,19 @@ def main() -> None:
         return
     files = Files(path)
     _say({"files": files.names_and_sizes()})
-    put = None
     for line in iter(sys.stdin.buffer.readline, b""):
         asked = json.loads(line)
         if "url" in asked:
-            put = put or _putter(files)
-            put(asked["start"], asked["end"], asked["url"])
+            import threading
+
+            threading.Thread(target=_or_end, args=(_put, files, *asked.values()), daemon=True).start()
         else:
-            _ending_with_why(_write, files, asked["start"], asked["end"])
+            _or_end(files.copy, asked["start"], asked["end"], _to_stdout)
     os._exit(0)  # what is still being put is wanted no more
 
 
 class Files:
-    """The files below a path, or the file that it is, as if they were one."""
+    """The files below a path, or the one that it is, as if they were one."""
 
     def __init__(self, path: str) -> None:
         places = {name: os.path.join(path, name) for name in _names_in(path)} if os.path.isdir(path) else {"": path}
@@ -86,13 +85,6 @@ def _names_in(folder: str) -> "Iterator[str]":
                 yield os.path.relpath(path, folder)
 
 
-def _write(files: Files, start: int, end: int) -> None:
-    try:
-        files.copy(start, end, _to_stdout)
-    except BrokenPipeError:
-        os._exit(0)  # the laptop is gone
-
-
 def _to_stdout(descriptor: int, offset: int, size: int) -> int:
     try:
         return os.sendfile(1, descriptor, offset, size)
@@ -100,13 +92,6 @@ def _to_stdout(descriptor: int, offset: int, size: int) -> int:
         if error.errno not in _NO_SENDFILE:
             raise
     return os.write(1, os.pread(descriptor, min(size, _CHUNK), offset))
-
-
-def _putter(files: Files) -> "Callable[[int, int, str], object]":
-    from concurrent.futures import ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(PUTS_AT_ONCE)
-    return lambda start, end, url: pool.submit(_ending_with_why, _put, files, start, end, url)
 
 
 def _put(files: Files, start: int, end: int, url: str) -> None:
@@ -142,7 +127,7 @@ def _upload(url: str, content: bytes) -> None:
                 raise
 
 
-def _ending_with_why(work: "Callable[..., None]", *words: object) -> None:
+def _or_end(work: "Callable[..., None]", *words: object) -> None:
     """Do it; where it fails, end with a code, and say why on standard error."""
     try:
         work(*words)
@@ -153,9 +138,11 @@ def _ending_with_why(work: "Callable[..., None]", *words: object) -> None:
 
 
 def _end(code: int, why: str) -> None:
-    sys.stderr.write(f"{why}\n")
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        sys.stderr.write(f"{why}\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def _say(line: "dict[str, object]") -> None:

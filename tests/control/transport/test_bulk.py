@@ -46,7 +46,7 @@ def box(s3, tmp_path, monkeypatch):
 
 def test_what_is_small_goes_as_ever(box):
     assert box.exec("cat; exit 3", b"small").stdout == b"small"
-    assert not box._was_asked, "nobody asked for the bucket"
+    assert "store" not in vars(box), "nobody asked for the bucket"
 
 
 @pytest.mark.parametrize("as_file", [True, False])
@@ -108,7 +108,7 @@ def test_no_piece_goes_with_another(box, tmp_path, monkeypatch):
 
 
 def test_what_is_small_comes_over_the_connection(box, tmp_path):
-    assert pulled(box, made(box, CONTENT[:1000]), tmp_path) == [] and not box._was_asked
+    assert pulled(box, made(box, CONTENT[:1000]), tmp_path) == [] and "store" not in vars(box)
 
 
 def test_it_comes_over_the_connection_when_the_box_does_not_get_at_the_bucket(box, tmp_path, monkeypatch):
@@ -140,13 +140,13 @@ class Babbler(socketserver.StreamRequestHandler):
 def test_it_comes_over_the_connection_when_the_laptop_does_not_get_at_it(box, tmp_path, monkeypatch, how):
     real, got = Store.get, []
 
-    def get(store, name, size, write):
+    def get(store, name, size, write, start):
         got.append(name)
         if len(got) == 3:
             if how == "refused":
                 raise CloudError("no", why="the cloud said no")
             store.s3.put_object(Bucket=store.bucket, Key=store.prefix + name, Body=b"x" * 10)
-        real(store, name, size, write)
+        real(store, name, size, write, start)
 
     monkeypatch.setattr(Store, "get", get)
     if how == "short":  # what came of it is wrong: found by the digest
