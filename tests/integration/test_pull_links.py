@@ -34,7 +34,8 @@ def proxy(sshd, monkeypatch):
         yield proxy
 
 
-def test_a_box_that_is_near_gets_one_connection(sshd, artifact, proxy, tmp_path):
+def test_a_box_that_is_near_gets_one_connection(sshd, artifact, proxy, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "FAR_SECONDS", 0.5)  # tests share their processors
     with proxy.transport_of(sshd) as box:
         box.exec("true")
         pull(box, ROOT, artifact, tmp_path / "a")
@@ -42,7 +43,7 @@ def test_a_box_that_is_near_gets_one_connection(sshd, artifact, proxy, tmp_path)
 
 
 def test_a_box_that_is_far_gets_more(sshd, artifact, proxy, tmp_path):
-    proxy.delay_seconds, proxy.bytes_per_second = 0.03, 8e6
+    proxy.delay_seconds, proxy.bytes_per_second = 0.03, 40e6
     with proxy.transport_of(sshd) as box:
         pull(box, ROOT, artifact, tmp_path / "a")
     assert digest.of_path(tmp_path / "a") == artifact.sha256 and proxy.accepted == download.CONNECTIONS
@@ -69,8 +70,7 @@ def test_all_connections_break_and_come_back(sshd, artifact, proxy, tmp_path, fa
 @pytest.fixture
 def two_ways(sshd, proxy, monkeypatch):
     """A box whose first connection goes through one proxy, all others through a second one; the proxies."""
-    monkeypatch.setattr(download, "MEASURED_SECONDS", 0.0)
-    monkeypatch.setattr(download, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(download, "FAR_SECONDS", 0.0)
     proxy.bytes_per_second = 5e6
     with links.proxied(sshd) as beside, proxy.transport_of(sshd, dead_after=2.0) as box:
         monkeypatch.setattr(box, "another", lambda: beside.transport_of(sshd, dead_after=2.0))

@@ -1,4 +1,4 @@
-"""An artifact over SSH: blocks of what is missing, over one connection, or several where one would take long.
+"""An artifact over SSH: blocks of what is missing, over one connection, or several where the box is far.
 
 One connection carries no more at once than its window: 4 MiB, 80 MB/s at 50 ms. Measured over 50 ms, 170 MB: one
 connection 46 MB/s, two 80, four 119, eight 127 (scp: 28). Without a distance one is as fast as several.
@@ -27,8 +27,8 @@ BLOCK_BYTES = 4 << 20
 AHEAD = 3
 """Blocks that a connection has asked for at once, so that the box never waits for a request."""
 
-MEASURED_SECONDS, LONG_SECONDS = 0.1, 1.0
-"""Where at the rate of the first so many seconds the rest takes longer than LONG_SECONDS, more connections are opened."""
+FAR_SECONDS = 0.05
+"""A box that took longer to start the sender, which is two round trips at the least, is far."""
 
 SILENCE_SECONDS = 60.0
 LIST_SECONDS = 600.0
@@ -69,7 +69,7 @@ class Download:
         self._blocks = blocks_of(partial.missing(), BLOCK_BYTES)
         self._others: list[tuple[threading.Thread, Transport]] = []  # that receive, beside the first
         self._lock, self._is_over = threading.Lock(), False
-        self._had, self._began, self._is_measured = partial.done, 0.0, False
+        self._began = time.monotonic()
         self._loss: BoxUnreachable | None = None
         self._failure: Exception | None = None
 
@@ -119,15 +119,15 @@ class Download:
                 self._others.append((threading.current_thread(), transport))
         for _ in range(AHEAD):
             self._ask(requests, asked)
+        if transport is self._transport and time.monotonic() - self._began > FAR_SECONDS:
+            self._connect_more()
         chunks = iter(stream)
         chunk = read_files(chunks, transport.where, stream, self._partial)
-        self._began = self._began or time.monotonic()
         while True:
             if not self._keep(memoryview(chunk), requests, asked):
                 raise corrupt(transport.where, self._partial.artifact, "the box sends more than it was asked for")
             if not asked or self._is_over:
                 return
-            self._connect_more()
             chunk = next_chunk(chunks, transport.where, stream, self._partial)
 
     def _ask(self, requests: Requests, asked: deque[Range]) -> None:
@@ -150,16 +150,9 @@ class Download:
         return not content
 
     def _connect_more(self) -> None:
-        """Open the other connections, once it shows that they pay."""
-        seconds = time.monotonic() - self._began
-        if self._is_measured or seconds < MEASURED_SECONDS:
-            return
-        self._is_measured = True
-        arrived, left = self._partial.done - self._had, self._partial.artifact.size - self._partial.done
-        if left * seconds > LONG_SECONDS * arrived:
-            for _ in range(min(CONNECTIONS - 1, len(self._blocks))):
-                other = self._transport.another()
-                threading.Thread(target=self._download, args=[other], name="download", daemon=True).start()
+        for _ in range(min(CONNECTIONS - 1, len(self._blocks))):
+            other = self._transport.another()
+            threading.Thread(target=self._download, args=[other], name="download", daemon=True).start()
 
 
 def read_files(chunks: Iterator[bytes], where: str, stream: Stream, partial: Partial) -> bytes:
