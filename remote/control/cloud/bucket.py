@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -21,9 +21,6 @@ LONGEST_GRANT_SECONDS = 7 * 86400
 
 RANGE_BYTES, RANGES_AT_ONCE = 4 << 20, 4
 """How an object is fetched: so many ranges of it at once."""
-
-Write = Callable[[int, bytes], object]
-"""Gets an offset, and the bytes that belong there; in any order, from one thread at a time."""
 
 
 class BrokenOff(Exception):
@@ -89,13 +86,8 @@ class Bucket:
         """Write the file that stood under `path` of the box's root to `destination`, whole or not at all; the caller verifies."""
         try:
             with atomic.writing(destination) as file:
-
-                def write(at: int, content: bytes) -> None:
-                    file.seek(at)
-                    file.write(content)
-
-                for piece in self.pieces(manifest.job_id, manifest.files[path]):
-                    self.fetch(piece, write)
+                pieces = self.pieces(manifest.job_id, manifest.files[path])
+                file.writelines(map(self.fetch, pieces))
         except BrokenOff as error:
             where = self.place(manifest.job_id)
             raise CloudError("the bucket broke off", where=where, why=str(error), remedy="run the same command again") from None
@@ -104,10 +96,10 @@ class Bucket:
         """The objects that hold a job's file, in order."""
         return kept.pieces(self._folder(job_id))
 
-    def fetch(self, piece: Piece, write: "Write", start: int = 0) -> None:
-        """Bring an object; `write` gets its bytes with the file's offsets, counted from `start`. Raises BrokenOff, and CloudError."""
+    def fetch(self, piece: Piece) -> bytes:
+        """The content of an object. Raises BrokenOff, CloudError where it is not there as it was."""
         with self._explained():
-            fetch(self._s3, self.name, piece.key, piece.size, write, start + piece.offset)
+            return fetch(self._s3, self.name, piece.key, piece.size)
 
     def sweep(self, run_id: str) -> int:
         """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
@@ -166,8 +158,8 @@ class Bucket:
         return refusals.explained(refusals.Context(self.box, self.at.region, regions=self.at.regions))
 
 
-def fetch(s3: Any, bucket: str, key: str, size: int, write: Write, start: int = 0) -> None:
-    """Bring an object of `size` bytes by boto3's own transfer; `write` gets its bytes with offsets that begin at `start`.
+def fetch(s3: Any, bucket: str, key: str, size: int) -> bytes:
+    """The content of an object of `size` bytes, by boto3's own transfer.
 
     Raises BrokenOff, CloudError for an object of another size, and botocore's errors.
     """
@@ -175,41 +167,34 @@ def fetch(s3: Any, bucket: str, key: str, size: int, write: Write, start: int = 
     from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
     from s3transfer.exceptions import RetriesExceededError
 
-    sink = _Sink(size, write, start)
+    content = _Bounded(size)
     config = TransferConfig(
         multipart_threshold=RANGE_BYTES, multipart_chunksize=RANGE_BYTES, max_concurrency=RANGES_AT_ONCE,
         preferred_transfer_client="classic",
     )  # fmt: skip
     try:
-        s3.download_fileobj(bucket, key, sink, Config=config)
+        s3.download_fileobj(bucket, key, content, Config=config)
     except RetriesExceededError as error:
         raise BrokenOff(str(error.last_exception)) from None
     except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
         raise BrokenOff(str(error)) from None
-    if sink.end != size:
-        raise CloudError("an object is not as it was put there", where=f"s3://{bucket}/{key}")
+    if len(content.getbuffer()) != size:
+        what = "an object is shorter than what was put there"
+        raise CloudError(what, where=f"s3://{bucket}/{key}")
+    return content.getvalue()
 
 
-class _Sink(io.RawIOBase):
-    """A file for boto3's transfer, which seeks and writes in one thread. `end` is where the last byte was written."""
+class _Bounded(io.BytesIO):
+    """Takes so many bytes at most."""
 
-    def __init__(self, size: int, write: Write, start: int) -> None:
-        self._size, self._write, self._start, self._at, self.end = size, write, start, 0, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        self._at = offset
-        return offset
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
 
     def write(self, content: Any, /) -> int:
-        until = self._at + len(content)
-        if until > self._size:
+        if self.tell() + len(content) > self._size:
             raise CloudError("an object is larger than what was put there")
-        self._write(self._start + self._at, content)
-        self._at, self.end = until, max(self.end, until)
-        return len(content)
+        return super().write(content)
 
 
 def objects(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:

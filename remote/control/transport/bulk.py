@@ -1,7 +1,8 @@
-"""A slow connection to a box whose bulk goes by presigned S3: a Session Manager tunnel carries under one megabyte a second.
+"""A slow connection to a box, and a bucket for what is large: Session Manager carries under 1 MB/s.
 
-Commands, their answers and what is small go over the connection. What a command reads and is large is put into the
-bucket and fetched by the box; large artifacts come by the bucket too (`by_bucket`). Nothing stays in the bucket.
+Commands, their answers and what is small go over the connection. What a command reads and is large
+is put into the bucket and fetched by the box; large artifacts come by the bucket too (`by_bucket`).
+Nothing stays in the bucket.
 """
 
 import io
@@ -21,7 +22,6 @@ from remote.control.transport.base import Result, Stdin, Stream, Transport, last
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
-    from remote.control.cloud.bucket import Write
 
 LARGE_BYTES = 1 << 20
 _SIGNED_SECONDS = 6 * 3600
@@ -30,7 +30,7 @@ _STORE_FAILED = 75
 
 @dataclass(frozen=True)
 class Store:
-    """A place in a bucket for what is under way. `explained` turns the cloud's refusals into errors for people."""
+    """A place in a bucket for what is under way. `explained` makes refusals errors for people."""
 
     s3: Any
     bucket: str
@@ -42,15 +42,15 @@ class Store:
         with self.explained():
             self.s3.upload_fileobj(_Unclosed(content), self.bucket, self.prefix + name)
 
-    def get(self, name: str, size: int, write: "Write", start: int) -> None:
-        """Bring an object; see `remote.control.cloud.bucket.fetch`."""
+    def get(self, name: str, size: int) -> bytes:
+        """The content of an object; see `remote.control.cloud.bucket.fetch`."""
         from remote.control.cloud import bucket
 
         with self.explained():
-            bucket.fetch(self.s3, self.bucket, self.prefix + name, size, write, start)
+            return bucket.fetch(self.s3, self.bucket, self.prefix + name, size)
 
     def link(self, name: str, operation: str) -> str:
-        """A URL that lets its holder do one thing (get_object, put_object) with one object for some hours."""
+        """A URL with which its holder may get_object, or put_object, one object for some hours."""
         what = {"Bucket": self.bucket, "Key": self.prefix + name}
         return str(self.s3.generate_presigned_url(operation, what, _SIGNED_SECONDS))
 
@@ -61,15 +61,15 @@ class Store:
         until = datetime.now(UTC) - timedelta(seconds=older_than)
         with self.explained():
             found = bucket.objects(self.s3, self.bucket, self.prefix + folder)
-            stale = [each["Key"] for each in found if not older_than or each["LastModified"] < until]
-            bucket.delete(self.s3, self.bucket, stale)
+            old = (each for each in found if not older_than or each["LastModified"] < until)
+            bucket.delete(self.s3, self.bucket, [each["Key"] for each in old])
 
 
 class BulkTransport:
-    """A slow transport, and a store that carries bulk for it: what commands read, and what `pull` brings.
+    """A slow transport, and a store that carries bulk for it.
 
-    The store is only asked for when there is bulk; None where the inventory has none. `round_trips` and `bytes_sent`
-    are those of the connection: what went by the bucket is not among them.
+    The store is only asked for when there is bulk; None where the inventory has none. `round_trips`
+    and `bytes_sent` are those of the connection: what went by the bucket is not among them.
     """
 
     def __init__(self, inner: Transport, store: Callable[[], Store | None]) -> None:
@@ -96,7 +96,8 @@ class BulkTransport:
         return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(
-        self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None
+        self, command: str, stdin: Stdin = b"", timeout: float | None = None,
+        silence: float | None = None,
     ) -> Stream:  # fmt: skip
         """Start a command; what it reads and is large goes by the store."""
         size = _size(stdin)
@@ -137,9 +138,10 @@ class _Ferried:
     def __iter__(self) -> Iterator[bytes]:
         yield from self._inner
         if self.exit_code == _STORE_FAILED:
+            remedy = "a box in a private network needs an S3 gateway endpoint or NAT"
             raise BoxUnreachable(
-                "the box does not get at the bucket", where=self._where, why=last_lines(self.stderr),
-                remedy="a box in a private network needs an S3 gateway endpoint or NAT; then run the same command again",
+                "the box does not get at the bucket", where=self._where,
+                why=last_lines(self.stderr), remedy=f"{remedy}; then run the same command again",
             )  # fmt: skip
 
     def __enter__(self) -> "_Ferried":
@@ -155,7 +157,7 @@ class _Ferried:
 
 
 class _Unclosed(io.RawIOBase):
-    """A file for the uploader, which closes what it is given: the caller may want to rewind its own."""
+    """A file for the uploader, which closes what it is given: its owner may want to rewind it."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -181,8 +183,9 @@ def _store_of(box: "Box") -> Store | None:
     found = bucket.of_entry(name, entry) if entry is not None else None
     if found is None:
         return None
-    explained = partial(refusals.explained, refusals.Context(box.name, found.at.region, regions=found.at.regions))
-    return Store(found.at.client("s3"), found.name, f"windlass/{identity.project_mark()}/bulk/", explained)
+    context = refusals.Context(box.name, found.at.region, regions=found.at.regions)
+    prefix = f"windlass/{identity.project_mark()}/bulk/"
+    return Store(found.at.client("s3"), found.name, prefix, partial(refusals.explained, context))
 
 
 def _ferry(command: str) -> str:

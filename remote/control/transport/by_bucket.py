@@ -1,6 +1,6 @@
-"""An artifact out of a bucket, by boto3's own transfer: put there because its box is slow to reach, or before it went.
+"""An artifact out of a bucket: put there because its box is slow to reach, or before it was gone.
 
-An object of which anything is missing is fetched whole: what a broken transfer had brought of it comes again.
+An object arrives whole or not at all: what a broken transfer had brought of it comes again.
 """
 
 import contextlib
@@ -15,7 +15,14 @@ from remote.control.cloud.bucket import BrokenOff, Bucket
 from remote.control.errors import CloudError
 from remote.control.transport.base import Stream, Transport, last_lines
 from remote.control.transport.bulk import Store
-from remote.control.transport.download import Requests, blocks_of, broken_off, corrupt, next_chunk, read_files
+from remote.control.transport.download import (
+    Requests,
+    blocks_of,
+    broken_off,
+    corrupt,
+    next_chunk,
+    read_files,
+)
 from remote.control.transport.extents import Range
 from remote.control.transport.partial import Partial
 from remote.control.transport.payload import lines_of
@@ -28,7 +35,7 @@ SILENCE_SECONDS = 600.0
 """The box tries to put an object three times, two minutes each."""
 
 STALE_SECONDS = 86400.0
-"""What a killed laptop left in the bucket is removed after so long, by the next pull that uses it."""
+"""What a killed laptop left there is removed after so long, by the next pull that comes by."""
 
 _PUT_FAILED = 75
 _LONGEST_LINE = 1000
@@ -45,18 +52,19 @@ class Spilled:
         self.where, self.artifact = found.place(manifest.job_id), artifact
         self._found, self._job_id = found, manifest.job_id
         below = f"{artifact.path}/" if artifact.is_folder else artifact.path
-        names = {name.removeprefix(below): name for name in manifest.files if name.startswith(below)}
-        self._files = {name: manifest.files[names[name]] for name in sorted(names) if artifact.is_folder or not name}
+        paths = sorted(path for path in manifest.files if path.startswith(below))
+        files = {path.removeprefix(below): manifest.files[path] for path in paths}
+        self._files = files if artifact.is_folder else {"": files[""]} if "" in files else {}
 
     def attempt(self, partial: Partial) -> None:
-        """Bring what is missing. Raises BoxUnreachable where the connection is lost, ArtifactCorrupt, CloudError, OSError."""
+        """Bring what is missing. Raises BoxUnreachable where the bucket is not reached."""
         files = [(name, kept.size) for name, kept in self._files.items()]
         if sum(size for _, size in files) != self.artifact.size:
             raise corrupt(self.where, self.artifact, "the bucket does not hold all of it")
         try:
             partial.set_files(files)
             for start, piece in self._pieces(partial.missing()):
-                self._found.fetch(piece, partial.write, start)
+                partial.write(start, self._found.fetch(piece))
         except ValueError as error:
             raise corrupt(self.where, self.artifact, str(error)) from None
         except BrokenOff as error:
@@ -66,16 +74,17 @@ class Spilled:
         start = 0
         for kept in self._files.values():
             for piece in self._found.pieces(self._job_id, kept):
-                first = start + piece.offset
-                if any(gap < first + piece.size and first < end for gap, end in missing):
+                until = start + piece.size
+                if piece.size and any(gap < until and start < end for gap, end in missing):
                     yield start, piece
-            start += kept.size
+                start = until
 
 
 def pull_staged(transport: Transport, command: str, partial: Partial, store: Store) -> None:
-    """Bring what is missing by a store: the box puts it there, object by object, and the laptop gets it. Nothing stays there.
+    """Bring what is missing by a store: the box puts it there, block by block; nothing stays.
 
-    `command` starts the sender on the box. Raises StoreFailed; BoxUnreachable when the connection breaks; OSError.
+    `command` starts the sender on the box. Raises StoreFailed; BoxUnreachable where the connection
+    to the box is lost.
     """
     folder = f"{secrets.token_hex(8)}/"
     try:
@@ -89,11 +98,12 @@ def pull_staged(transport: Transport, command: str, partial: Partial, store: Sto
 
 
 class _Staging:
-    """The objects in `folder` of a store by which an artifact comes. An object's name is where its block starts."""
+    """The objects in `folder` of a store, each a block, named by where it starts."""
 
     def __init__(self, where: str, partial: Partial, store: Store, folder: str) -> None:
         self._where, self._partial, self._store, self._folder = where, partial, store, folder
-        self._requests, self._blocks = Requests(partial.artifact), blocks_of(partial.missing(), OBJECT_BYTES)
+        self._requests = Requests(partial.artifact)
+        self._blocks = blocks_of(partial.missing(), OBJECT_BYTES)
         self._asked: dict[int, int] = {}
 
     def run(self, transport: Transport, command: str) -> None:
@@ -109,7 +119,8 @@ class _Staging:
         if self._blocks:
             start, end = self._blocks.popleft()
             self._asked[start] = end
-            self._requests.send(start=start, end=end, url=self._store.link(self._name(start), "put_object"))
+            url = self._store.link(self._name(start), "put_object")
+            self._requests.send(start=start, end=end, url=url)
 
     def _name(self, start: int) -> str:
         # All are of one length: what begins with a name is that object alone.
@@ -133,6 +144,6 @@ class _Staging:
         except (KeyError, TypeError, ValueError):
             why = f"the box tells of a block that it was not asked for: {line[:80]!r}"
             raise corrupt(self._where, self._partial.artifact, why) from None
-        self._store.get(self._name(start), end - start, self._partial.write, start)
+        self._partial.write(start, self._store.get(self._name(start), end - start))
         self._store.remove(self._name(start))
         self._ask()

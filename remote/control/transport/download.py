@@ -1,7 +1,8 @@
-"""An artifact over SSH: blocks of what is missing, over one connection, or several where the box is far.
+"""An artifact over SSH: blocks of what is missing, over several connections where the box is far.
 
-One connection carries no more at once than its window: 4 MiB, 80 MB/s at 50 ms. Measured over 50 ms, 170 MB: one
-connection 46 MB/s, two 80, four 119, eight 127 (scp: 28). Without a distance one is as fast as several.
+One connection carries no more at once than its window: 4 MiB, 80 MB/s at 50 ms. Measured over
+50 ms, 170 MB: one connection 46 MB/s, two 80, four 119, eight 127 (scp: 28). Without a distance one
+is as fast as several.
 """
 
 import contextlib
@@ -35,13 +36,14 @@ LIST_SECONDS = 600.0
 _CHANGED = 65
 
 
-def blocks_of(ranges: list[Range], size: int) -> deque[Range]:
+def blocks_of(missing: list[Range], size: int) -> deque[Range]:
     """The ranges, cut into blocks of at most `size` bytes."""
-    return deque((at, min(at + size, end)) for start, end in ranges for at in range(start, end, size))
+    starts = ((at, end) for start, end in missing for at in range(start, end, size))
+    return deque((at, min(at + size, end)) for at, end in starts)
 
 
 class Requests:
-    """What the sender on the box is asked for: a file for its standard input, in which a line is as soon as it is sent."""
+    """What the sender on the box is asked for: its standard input, which grows line by line."""
 
     def __init__(self, artifact: Artifact) -> None:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -62,19 +64,19 @@ class Requests:
 
 
 class Download:
-    """One attempt to bring what is missing of an artifact; `command` starts the sender on the box."""
+    """One attempt to bring what is missing; `command` starts the sender on the box."""
 
     def __init__(self, transport: Transport, command: str, partial: Partial) -> None:
         self._transport, self._command, self._partial = transport, command, partial
         self._blocks = blocks_of(partial.missing(), BLOCK_BYTES)
-        self._others: list[tuple[threading.Thread, Transport]] = []  # that receive, beside the first
+        self._others: list[tuple[threading.Thread, Transport]] = []
         self._lock, self._is_over = threading.Lock(), False
         self._began = time.monotonic()
         self._loss: BoxUnreachable | None = None
         self._failure: Exception | None = None
 
     def run(self) -> None:
-        """Raises BoxUnreachable where a connection was lost and something is still missing, else what went wrong."""
+        """Raises BoxUnreachable where a connection was lost and something is still missing."""
         try:
             self._download(self._transport)
             for thread, _ in self._others:
@@ -99,7 +101,7 @@ class Download:
                 finally:
                     requests.end()
         except BoxUnreachable as error:
-            # That a further connection is refused is no reason to give up: the next attempt has the first one.
+            # A further connection that is refused is no reason to give up: there is the first one.
             is_first = transport is self._transport
             self._loss = error if is_first else self._loss or broken_off(transport.where, error.why)
         except Exception as error:
@@ -125,7 +127,8 @@ class Download:
         chunk = read_files(chunks, transport.where, stream, self._partial)
         while True:
             if not self._keep(memoryview(chunk), requests, asked):
-                raise corrupt(transport.where, self._partial.artifact, "the box sends more than it was asked for")
+                why = "the box sends more than it was asked for"
+                raise corrupt(transport.where, self._partial.artifact, why)
             if not asked or self._is_over:
                 return
             chunk = next_chunk(chunks, transport.where, stream, self._partial)
@@ -137,7 +140,7 @@ class Download:
             requests.send(start=start, end=end)
 
     def _keep(self, content: memoryview, requests: Requests, asked: deque[Range]) -> bool:
-        """Write what came of the blocks that were asked for, in their order; False where it is more."""
+        """Write what came of the blocks that were asked for, in order; False where it is more."""
         while content and asked:
             start, end = asked[0]
             part = content[: end - start]
@@ -151,8 +154,8 @@ class Download:
 
     def _connect_more(self) -> None:
         for _ in range(min(CONNECTIONS - 1, len(self._blocks))):
-            other = self._transport.another()
-            threading.Thread(target=self._download, args=[other], name="download", daemon=True).start()
+            work, other = self._download, [self._transport.another()]
+            threading.Thread(target=work, args=other, name="download", daemon=True).start()
 
 
 def read_files(chunks: Iterator[bytes], where: str, stream: Stream, partial: Partial) -> bytes:
@@ -166,7 +169,8 @@ def read_files(chunks: Iterator[bytes], where: str, stream: Stream, partial: Par
         line += end
         if len(line) > LONGEST_LIST_BYTES or time.monotonic() > until:
             bound = f"{sized(LONGEST_LIST_BYTES)} and {LIST_SECONDS:g} s"
-            raise corrupt(where, partial.artifact, f"the box's list of its files does not end within {bound}")
+            why = f"the box's list of its files does not end within {bound}"
+            raise corrupt(where, partial.artifact, why)
     answer = _understood(where, bytes(line))
     if "error" in answer:
         words = complaint(where, answer["error"])
@@ -180,12 +184,15 @@ def read_files(chunks: Iterator[bytes], where: str, stream: Stream, partial: Par
 
 def _understood(where: str, line: bytes) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
-        answer = untrusted_json.loads_object(line, max_bytes=LONGEST_LIST_BYTES, lone_surrogates=True)
+        most = LONGEST_LIST_BYTES
+        answer = untrusted_json.loads_object(line, max_bytes=most, lone_surrogates=True)
         if "files" in answer or "error" in answer:
             return answer
-    remedy = "its shell must say nothing of its own when it runs a command (~/.bashrc); then run the same command again"
-    why = f"it begins with {line[:80]!r}"
-    raise JobFailed("the box's answer is not understood", cause=Cause.CODE, where=where, why=why, remedy=remedy)
+    remedy = "its shell must say nothing of its own when it runs a command (~/.bashrc)"
+    raise JobFailed(
+        "the box's answer is not understood", cause=Cause.CODE, where=where,
+        why=f"it begins with {line[:80]!r}", remedy=f"{remedy}; then run the same command again",
+    )  # fmt: skip
 
 
 def next_chunk(chunks: Iterator[bytes], where: str, stream: Stream, partial: Partial) -> bytes:
@@ -211,5 +218,8 @@ def broken_off(where: str, why: str) -> BoxUnreachable:
 
 def corrupt(where: str, artifact: Artifact, why: str) -> ArtifactCorrupt:
     """The artifact is not what the job said it is."""
-    remedy = "run the same command again; should it stay so, it is damaged on the box: `./inv run PLAYBOOK` makes it anew"
-    return ArtifactCorrupt(f"{artifact.path} does not verify", where=where, why=why, remedy=remedy, kept="nothing bears its name")
+    anew = "should it stay so, it is damaged on the box: `./inv run PLAYBOOK` makes it anew"
+    return ArtifactCorrupt(
+        f"{artifact.path} does not verify", where=where, why=why, kept="nothing bears its name",
+        remedy=f"run the same command again; {anew}",
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which bytes of something are here: a set of ranges, from the first byte up to, not including, the end."""
+"""Which bytes of something are here: ranges, each from its first byte to before its end."""
 
 from bisect import bisect_left, bisect_right
 

@@ -1,8 +1,8 @@
-"""An artifact on its way here: the bytes that have arrived, the journal of which they are, and their digest.
+"""An artifact on its way here: the bytes that have arrived, the journal of which, and their digest.
 
-Beside the partial file or folder lies its journal: a line with the artifact's files, then a line `start end` for
-each write, in bytes over all files in the order of their names. A process killed at any moment loses nothing that
-was written; a power cut may, and the digest finds that out.
+Beside the partial file or folder lies its journal: a line with the artifact's files, then a line
+`start end` for each write, in bytes over all files in the order of their names. A process killed at
+any moment loses nothing that was written; a power cut may, and the digest finds that out.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ class Partial:
             return self._here.missing(self.artifact.size)
 
     def set_files(self, listed: Any) -> None:
-        """Take the list of the artifact's files. Raises ValueError when it cannot be this artifact's."""
+        """Take the list of the artifact's files. Raises ValueError when it cannot be its list."""
         found = _checked(listed, self.artifact)
         with self._lock:
             if self._files is None:
@@ -95,13 +95,15 @@ class Partial:
             self._on_bytes(self._here.size)
 
     def digest(self) -> str:
-        """The SHA-256, as `remote.contract.digest` has it, of what is complete, once it is on the disk. Raises OSError."""
+        """The SHA-256, as `remote.contract.digest` has it, once all is on the disk."""
         for _ in self._hashing:
             pass
         for name, size in self._files or ():
             if size:  # of an empty one there is nothing to keep but its name
                 atomic.sync_folder(self._place(name))  # a file is synced the same way
-        return digest.of_lines(self._digests) if self.artifact.is_folder else self._digests[0].split()[0]
+        if self.artifact.is_folder:
+            return digest.of_lines(self._digests)
+        return self._digests[0].split()[0]
 
     def close(self) -> None:
         """Keep what is here for the next time."""
@@ -129,12 +131,13 @@ class Partial:
         atomic.sync_folder(destination.parent)
 
     def _read_journal(self) -> list[File]:
-        """The files, and what is here of them. Raises OSError, and ValueError for what cannot be gone on with."""
+        """The files, and what is here of them. Raises OSError or ValueError for no journal."""
         with self._journal_path.open("rb") as journal:
             first = journal.readline(LONGEST_LIST_BYTES + 1)
             listed = untrusted_json.loads(first, max_bytes=LONGEST_LIST_BYTES, lone_surrogates=True)
             known = _checked(listed, self.artifact)
-            while (line := journal.readline(_LONGEST_LINE)).endswith(b"\n"):  # the last one may be torn
+            # The last line may be torn.
+            while (line := journal.readline(_LONGEST_LINE)).endswith(b"\n"):
                 start, end = map(int, line.split())
                 if not 0 <= start <= end <= self.artifact.size:
                     raise ValueError("a range outside of the artifact")
@@ -184,7 +187,7 @@ class Partial:
             os.close(descriptor)
 
     def _hash(self) -> Generator[None]:
-        """Hash the files; each step goes on as far as there is no gap, so that at the end only the end is left."""
+        """Hash the files, each step as far as there is no gap: at the end only the end is left."""
         for (name, size), start in zip(self._files or (), self._starts, strict=False):
             sha, at = hashlib.sha256(), 0
             with self._place(name).open("rb", buffering=0) as file:
@@ -200,8 +203,9 @@ class Partial:
 
 
 def _checked(listed: Any, artifact: Artifact) -> list[File]:
-    """The list of files. Raises ValueError unless it can be the artifact's: sizes that add up, names in order that stay inside."""
-    if not isinstance(listed, list) or not all(isinstance(each, list | tuple) and len(each) == 2 for each in listed):
+    """The list of files. Raises ValueError unless its sizes add up and its names stay inside."""
+    is_list = isinstance(listed, list)
+    if not is_list or not all(isinstance(each, list | tuple) and len(each) == 2 for each in listed):
         raise ValueError("the box lists its files in no way that is understood")
     found = [(name, files.check_size(size)) for name, size in listed]
     names = [name for name, _ in found]

@@ -1,4 +1,4 @@
-"""Bring an artifact home: verified by SHA-256 and safetensors header, resumed where it broke off, never taken half for whole."""
+"""Bring an artifact home: verified, resumed where it broke off, never taken half for whole."""
 
 import contextlib
 import shlex
@@ -29,46 +29,52 @@ OnBytes = Callable[[int], None]
 
 
 def pull(
-    transport: Transport, box_root: str, artifact: Artifact, destination: Path, on_bytes: OnBytes | None = None,
-    notice: Notice = lambda line: None, patience_seconds: float = PATIENCE_SECONDS, look: Callable[[], None] = lambda: None,
+    transport: Transport, box_root: str, artifact: Artifact, destination: Path,
+    on_bytes: OnBytes = lambda done: None, notice: Notice = lambda line: None,
+    patience_seconds: float = PATIENCE_SECONDS, look: Callable[[], None] = lambda: None,
 ) -> Path:  # fmt: skip
-    """Pull `artifact` to the path `destination`, its final name (a file put into an existing folder keeps its own).
+    """Pull `artifact` to the path `destination` (a file put into a folder keeps its name).
 
-    What is already there and whole is not sent again; what broke off goes on, within the call for as long as
-    `persistently` has it: `notice` is told of a lost connection, and `look` is called before each new try, to raise
-    where it is in vain. `on_bytes` gets the bytes that are here so far. Raises ArtifactCorrupt when it does not verify,
-    BoxUnreachable when the box does not come back (the part is kept), JobFailed when this laptop's disk is full.
+    What is there and whole is not sent again; what broke off goes on, within the call for as long
+    as `persistently` has it: `notice` is told of a lost connection, and `look` is called before
+    each new try, to raise where it is in vain. `on_bytes` gets the bytes that are here so far.
+    Raises ArtifactCorrupt when it does not verify, BoxUnreachable when the box does not come back
+    (the part is kept), JobFailed when this laptop's disk is full.
     """
     source = _Box(transport, box_root, artifact, notice, look)
-    return _pull(source, destination, on_bytes or (lambda done: None), notice, patience_seconds)
+    return _pull(source, destination, on_bytes, notice, patience_seconds)
 
 
 def pull_spilled(
-    found: "Bucket", manifest: Manifest, artifact: Artifact, destination: Path, on_bytes: OnBytes, notice: Notice,
-    patience_seconds: float = PATIENCE_SECONDS,
+    found: "Bucket", manifest: Manifest, artifact: Artifact, destination: Path,
+    on_bytes: OnBytes, notice: Notice, patience_seconds: float = PATIENCE_SECONDS,
 ) -> Path:  # fmt: skip
-    """Pull what a box that is gone has spilled of `artifact`, as `pull` does; a pull from the box itself is gone on with.
+    """Pull what a box that is gone has spilled of `artifact`; a pull from the box is gone on with.
 
-    Raises ArtifactCorrupt where the bucket does not have it, or something else, CloudError where it is not reached.
+    Raises ArtifactCorrupt where the bucket does not have it, CloudError where it is not reached.
     """
     try:
-        return _pull(Spilled(found, manifest, artifact), destination, on_bytes, notice, patience_seconds)
+        source = Spilled(found, manifest, artifact)
+        return _pull(source, destination, on_bytes, notice, patience_seconds)
     except BoxUnreachable as error:  # it is the bucket that is not reached
-        raise CloudError(error.what, where=error.where, why=error.why, kept=error.kept, remedy=error.remedy) from None
+        words = {"where": error.where, "why": error.why, "kept": error.kept}
+        raise CloudError(error.what, remedy=error.remedy, **words) from None
 
 
 def is_whole(path: Path, artifact: Artifact) -> bool:
     """Whether `path` is that artifact, bit for bit."""
-    if not path.exists() or path.is_dir() != artifact.is_folder or digest.size_of(path) != artifact.size:
+    is_like_it = path.exists() and path.is_dir() == artifact.is_folder
+    if not is_like_it or digest.size_of(path) != artifact.size:
         return False
     return digest.of_path(path) == artifact.sha256
 
 
 class _Box:
-    """An artifact on a box, which comes over SSH, or by the transport's store where that is slow."""
+    """An artifact on a box: over SSH, or by the transport's store where that is slow."""
 
     def __init__(
-        self, transport: Transport, box_root: str, artifact: Artifact, notice: Notice, look: Callable[[], None]
+        self, transport: Transport, box_root: str, artifact: Artifact, notice: Notice,
+        look: Callable[[], None],
     ) -> None:  # fmt: skip
         self._transport, self.artifact, self.where = transport, artifact, transport.where
         sender = (CODE / "remote/payload/transfer/send.py").read_text()
@@ -77,7 +83,7 @@ class _Box:
         self._is_first, self._store_failed = True, False
 
     def attempt(self, partial: Partial) -> None:
-        """Bring all that is missing. Raises BoxUnreachable where the connection is lost: it may be called again."""
+        """Bring all that is missing. Raises BoxUnreachable: then it may be called again."""
         if not self._is_first:
             self._look()
         self._is_first = False
@@ -85,7 +91,7 @@ class _Box:
             Download(self._transport, self._command, partial).run()
 
     def _by_store(self, partial: Partial) -> bool:
-        """Whether the transport's store has brought it: not where there is none, or it has failed once."""
+        """Whether the transport's store has brought it: once it has failed, no more."""
         is_large = self.artifact.size - partial.done >= LARGE_BYTES
         if self._store_failed or not is_large or not isinstance(self._transport, BulkTransport):
             return False
@@ -96,12 +102,14 @@ class _Box:
             return True
         except (StoreFailed, CloudError) as error:
             self._store_failed = True
-            self._notice(f"{self.artifact.path} does not come by the bucket ({error}): it comes over SSH alone")
+            words = f"does not come by the bucket ({error}): it comes over SSH alone"
+            self._notice(f"{self.artifact.path} {words}")
             return False
 
 
 def _pull(
-    source: "_Box | Spilled", destination: Path, on_bytes: OnBytes, notice: Notice, patience_seconds: float
+    source: "_Box | Spilled", destination: Path, on_bytes: OnBytes, notice: Notice,
+    patience_seconds: float,
 ) -> Path:  # fmt: skip
     artifact = source.artifact
     try:
@@ -112,9 +120,10 @@ def _pull(
         destination = destination / PurePosixPath(artifact.path).name
     if is_whole(destination, artifact):
         return destination
-    path, was_resumed = destination.with_name(f".{destination.name}.{artifact.sha256[:12]}.partial"), True
+    path = destination.with_name(f".{destination.name}.{artifact.sha256[:12]}.partial")
+    was_resumed = True
     try:
-        while was_resumed:  # what an earlier attempt left may be damaged: then once more, from nothing
+        while was_resumed:  # what an earlier one left may be damaged: then once more, from nothing
             with contextlib.closing(Partial(path, artifact, on_bytes)) as partial:
                 was_resumed = partial.done > 0
                 _fill(partial, source, notice, patience_seconds)
@@ -129,7 +138,9 @@ def _pull(
     raise corrupt(source.where, artifact, problem)
 
 
-def _fill(partial: Partial, source: "_Box | Spilled", notice: Notice, patience_seconds: float) -> None:
+def _fill(
+    partial: Partial, source: "_Box | Spilled", notice: Notice, patience_seconds: float
+) -> None:  # fmt: skip
     left, size = partial.artifact.size - partial.done, partial.artifact.size
     if shutil.disk_usage(partial.path.parent).free < left:
         raise _no_space(partial.path, left)
@@ -139,7 +150,8 @@ def _fill(partial: Partial, source: "_Box | Spilled", notice: Notice, patience_s
     try:
         persistently(attempt, progress=progress, notice=notice, patience_seconds=patience_seconds)
     except BoxUnreachable as error:
-        error.kept = f"{sized(partial.done)} of {sized(size)} are kept; the same command goes on there"
+        kept = f"{sized(partial.done)} of {sized(size)} are kept"
+        error.kept = f"{kept}; the same command goes on there"
         raise
 
 
@@ -147,8 +159,11 @@ def _problem(partial: Partial) -> str:
     found, artifact = partial.digest(), partial.artifact
     if found != artifact.sha256:
         return f"SHA-256 is {found}, expected {artifact.sha256}"
-    for file in digest.files_in(partial.path) if artifact.is_folder else [partial.path]:
-        if PurePosixPath(file.name if artifact.is_folder else artifact.path).suffix == ".safetensors":
+    named = {artifact.path: partial.path}
+    if artifact.is_folder:
+        named = {path.as_posix(): path for path in digest.files_in(partial.path)}
+    for name, file in named.items():
+        if name.endswith(".safetensors"):
             try:
                 safetensors.check(file)
             except ValueError as error:
@@ -158,6 +173,7 @@ def _problem(partial: Partial) -> str:
 
 def _no_space(path: Path, size: int) -> JobFailed:
     return JobFailed(
-        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(path.parent), why=f"{sized(size)} are needed",
-        remedy="free space, then run the same command again", kept="what has arrived",
+        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(path.parent),
+        why=f"{sized(size)} are needed", kept="what has arrived",
+        remedy="free space, then run the same command again",
     )  # fmt: skip

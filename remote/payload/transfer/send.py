@@ -1,12 +1,14 @@
-"""Sends parts of an artifact: as bytes to the laptop, or by presigned URLs into a bucket. Standard library only; sent with its
-command, so that it fits whatever release the box has.
+"""Sends parts of an artifact: to the laptop, or by presigned URLs into a bucket.
+
+Standard library only; sent with its command, so that it fits whatever release the box has.
 
     python3 -I -S -c SOURCE ROOT
 
-Standard input has a JSON object a line: first `{"path"}`, relative to ROOT; then what is wanted, `{"start", "end"}` or
-`{"start", "end", "url"}`. Offsets count over all files in the order of their names, as if they were one.
-Standard output has a line `{"files": [[name, size], ...]}` (a single file has the name ""), or `{"error": ...}`; then the bytes of
-each part as asked; of one with a URL the line `{"put": start}`, once it is there. The end of standard input ends it at once.
+Standard input has a JSON object a line: first `{"path"}`, relative to ROOT; then what is wanted,
+`{"start", "end"}` or `{"start", "end", "url"}`. Offsets count over all files in the order of their
+names, as if they were one. Standard output has a line `{"files": [[name, size], ...]}` (a single
+file has the name ""), or `{"error": ...}`; then the bytes of each part as asked; of one with a URL
+the line `{"put": start}`, once it is there. The end of standard input ends it at once.
 
 The URLs are secrets: they come on standard input, never as arguments, and are never printed.
 Imports are few, and late where they are heavy: somebody waits for the first byte.
@@ -25,15 +27,16 @@ CHANGED = 65
 _CHUNK = 1 << 18
 _SECONDS = 120
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)
-"""Not every kernel and file system copies into a pipe by itself; where it does, it costs a tenth less of processor time."""
+"""Not every kernel and file system copies into a pipe; where it does, a tenth less work is done."""
 
 
 def main() -> None:
     """Send what standard input asks for."""
     path = os.path.join(sys.argv[1], json.loads(sys.stdin.buffer.readline())["path"])
     if not os.path.exists(path):
-        words = {"what": f"the artifact is not on the box any more: {path}", "remedy": "`./inv resume` makes it again"}
-        _say({"error": {"cause": "artifact", "why": "", "kept": "", **words}})
+        what = f"the artifact is not on the box any more: {path}"
+        words = {"what": what, "why": "", "kept": "", "remedy": "`./inv resume` makes it again"}
+        _say({"error": {"cause": "artifact", **words}})
         return
     files = Files(path)
     _say({"files": files.names_and_sizes()})
@@ -42,7 +45,8 @@ def main() -> None:
         if "url" in asked:
             import threading
 
-            threading.Thread(target=_or_end, args=(_put, files, *asked.values()), daemon=True).start()
+            put = (_put, files, asked["start"], asked["end"], asked["url"])
+            threading.Thread(target=_or_end, args=put, daemon=True).start()
         else:
             _or_end(files.copy, asked["start"], asked["end"], _to_stdout)
     os._exit(0)  # what is still being put is wanted no more
@@ -52,15 +56,16 @@ class Files:
     """The files below a path, or the one that it is, as if they were one."""
 
     def __init__(self, path: str) -> None:
-        places = {name: os.path.join(path, name) for name in _names_in(path)} if os.path.isdir(path) else {"": path}
-        self._files = [(name, places[name], os.stat(places[name]).st_size) for name in sorted(places)]
+        names = sorted(_names_in(path)) if os.path.isdir(path) else [""]
+        places = {name: os.path.join(path, name) if name else path for name in names}
+        self._files = [(name, place, os.stat(place).st_size) for name, place in places.items()]
 
     def names_and_sizes(self) -> "list[tuple[str, int]]":
         """Each file's name relative to the path, and its bytes."""
         return [(name, size) for name, _, size in self._files]
 
     def copy(self, start: int, end: int, some: "Callable[[int, int, int], int]") -> None:
-        """Let `some(descriptor, offset, size)` copy some bytes, again and again, until all from `start` to `end` are.
+        """Let `some(descriptor, offset, size)` copy bytes, again and again, from `start` to `end`.
 
         It returns how many it copied. Raises ValueError when a file is shorter than it was.
         """
@@ -107,7 +112,7 @@ def _put(files: Files, start: int, end: int, url: str) -> None:
         _upload(url, bytes(content))
     except OSError as error:
         _end(PUT_FAILED, str(error))
-    except Exception as error:  # such as an answer that is no HTTP. Not its words, which may hold the URL
+    except Exception as error:  # such as an answer that is no HTTP; its words may hold the URL
         _end(PUT_FAILED, type(error).__name__)
     _say({"put": start})
 
@@ -119,7 +124,7 @@ def _upload(url: str, content: bytes) -> None:
     headers = {"Content-Type": "application/octet-stream"}
     for attempt in range(3):
         try:
-            request = urllib.request.Request(url, data=content, method="PUT", headers=headers)  # noqa: S310
+            request = urllib.request.Request(url, content, headers, method="PUT")  # noqa: S310
             urllib.request.urlopen(request, timeout=_SECONDS).close()  # noqa: S310
             return
         except OSError as error:
@@ -146,7 +151,8 @@ def _end(code: int, why: str) -> None:
 
 
 def _say(line: "dict[str, object]") -> None:
-    content = json.dumps(line).encode() + b"\n"  # one write, where it fits a pipe: lines of several threads do not mix
+    # One write, where it fits a pipe: the lines of several threads do not mix.
+    content = json.dumps(line).encode() + b"\n"
     while content:
         content = content[os.write(1, content) :]
 
