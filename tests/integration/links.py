@@ -194,15 +194,13 @@ class _Link:
             self.moved.clear()
             await self.moved.wait()
         loop = asyncio.get_running_loop()
-        box = socket.socket()
+        self._box = box = socket.socket()
         box.setblocking(False)
         try:
             await loop.sock_connect(box, self._proxy._target)
         except OSError:
-            box.close()
             self.end(abrupt=True)
             return
-        self._box = box
         for each in (self._laptop, box):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         ways = [loop.create_task(self._carry(UP, self._laptop, box)), loop.create_task(self._carry(DOWN, box, self._laptop))]

@@ -16,7 +16,7 @@ from remote.control.jobs import attach, cancel, state, table
 from remote.control.logs import client, follow
 from remote.control.runs import preflight
 from remote.control.telemetry import find, live, top
-from remote.control.transport import base, lanes, payload, push, rollback
+from remote.control.transport import base, download, payload, push, rollback
 from tests.integration import boxes
 from tests.integration.typed import in_process
 
@@ -130,7 +130,7 @@ def project(server, tmp_path, monkeypatch):
     write_run(tmp_path, "r-2", {"event": "stage_finished", "label": "train", "status": "SUCCEEDED", "outputs": made})
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     modules = [attach, cancel, follow, state, table, client, targets, preflight, find, live, top]
-    modules += [base, lanes, payload, push, retry, rollback]
+    modules += [base, download, payload, push, retry, rollback]
     monkeypatch.setattr(follow.follow, "__defaults__", tuple(1.0 if each == 600.0 else each for each in follow.follow.__defaults__))
     for module in modules:
         for name, value in SMALL.items():

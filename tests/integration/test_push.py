@@ -16,8 +16,8 @@ import pytest
 import tasks
 from remote.control.errors import BoxUnreachable, JobFailed, LaptopError, NotFound
 from remote.control.project import CODE
+from remote.control.retry import retry_while_unreachable
 from remote.control.transport import release as releases
-from remote.control.transport.persist import persistently
 from remote.control.transport.push import Place
 from remote.control.transport.release import build_release, deploy
 from remote.control.transport.rollback import chosen, go_back, kept_releases
@@ -173,7 +173,10 @@ def test_who_never_answers_is_not_waited_for_and_who_did_is(sshd, push, project,
     with proxy.transport_of(sshd) as never, pytest.raises(BoxUnreachable) as caught:
         push(release=release, transport=never)
     assert not caught.value.kept
-    monkeypatch.setattr(releases, "persistently", lambda attempt, **more: persistently(attempt, **(more | {"patience_seconds": 0.5})))
+    monkeypatch.setattr(
+        releases, "retry_while_unreachable",
+        lambda attempt, **more: retry_while_unreachable(attempt, **(more | {"patience_seconds": 0.5})),
+    )  # fmt: skip
     with pytest.raises(BoxUnreachable) as caught:
         push(release=release, transport=box)
     assert "still is" in caught.value.kept

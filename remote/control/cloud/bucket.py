@@ -1,6 +1,6 @@
 """The bucket of the inventory, for one run: the right to write there, what boxes have spilled, and the way back."""
 
-import contextlib
+import io
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract import atomic
-from remote.contract.spill import MANIFEST_BYTES, PIECE_BYTES, Grant, Kept, Manifest, manifest_key, prefix_of
+from remote.contract.spill import MANIFEST_BYTES, PIECE_BYTES, Grant, Kept, Manifest, Piece, manifest_key, prefix_of
 from remote.control.cloud import endpoint, identity, refusals
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.errors import CloudError
@@ -19,8 +19,8 @@ FETCH_SECONDS = 6 * 3600
 LONGEST_GRANT_SECONDS = 7 * 86400
 """What AWS signs at most."""
 
-_CHUNK = 64 << 10
-"""What has come of one is lost with its connection."""
+RANGE_BYTES, RANGES_AT_ONCE = 4 << 20, 4
+"""How an object is fetched: so many ranges of it at once."""
 
 
 class BrokenOff(Exception):
@@ -84,33 +84,22 @@ class Bucket:
 
     def download(self, manifest: Manifest, path: str, destination: Path) -> None:
         """Write the file that stood under `path` of the box's root to `destination`, whole or not at all; the caller verifies."""
-        kept = manifest.files[path]
         try:
             with atomic.writing(destination) as file:
-                file.writelines(self.chunks(manifest.job_id, kept, 0, kept.size))
+                pieces = self.pieces(manifest.job_id, manifest.files[path])
+                file.writelines(map(self.fetch, pieces))
         except BrokenOff as error:
             where = self.place(manifest.job_id)
             raise CloudError("the bucket broke off", where=where, why=str(error), remedy="run the same command again") from None
 
-    def chunks(self, job_id: str, kept: Kept, start: int, end: int) -> Iterator[bytes]:
-        """The bytes of a job's file from `start` to `end`, as they come. Raises BrokenOff, and CloudError where the cloud refuses."""
-        for piece in kept.pieces(self._folder(job_id)):
-            first, last = max(start - piece.offset, 0), min(end - piece.offset, piece.size)
-            if first < last:
-                yield from self._chunks_of(piece.key, first, last)
+    def pieces(self, job_id: str, kept: Kept) -> Iterator[Piece]:
+        """The objects that hold a job's file, in order."""
+        return kept.pieces(self._folder(job_id))
 
-    def _chunks_of(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
-
+    def fetch(self, piece: Piece) -> bytes:
+        """The content of an object. Raises BrokenOff, CloudError where it is not there as it was."""
         with self._explained():
-            try:
-                answer = self._s3.get_object(Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}")
-                with contextlib.closing(answer["Body"]) as body:
-                    if answer["ContentLength"] != end - start:
-                        raise CloudError("an object is not as it was put there", where=f"s3://{self.name}/{key}")
-                    yield from body.iter_chunks(_CHUNK)
-            except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-                raise BrokenOff(str(error)) from None
+            return fetch(self._s3, self.name, piece.key, piece.size)
 
     def sweep(self, run_id: str) -> int:
         """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
@@ -167,6 +156,45 @@ class Bucket:
 
     def _explained(self) -> AbstractContextManager[None]:
         return refusals.explained(refusals.Context(self.box, self.at.region, regions=self.at.regions))
+
+
+def fetch(s3: Any, bucket: str, key: str, size: int) -> bytes:
+    """The content of an object of `size` bytes, by boto3's own transfer.
+
+    Raises BrokenOff, CloudError for an object of another size, and botocore's errors.
+    """
+    from boto3.s3.transfer import TransferConfig
+    from botocore.exceptions import ConnectionError, HTTPClientError, IncompleteReadError
+    from s3transfer.exceptions import RetriesExceededError
+
+    content = _Bounded(size)
+    config = TransferConfig(
+        multipart_threshold=RANGE_BYTES, multipart_chunksize=RANGE_BYTES, max_concurrency=RANGES_AT_ONCE,
+        preferred_transfer_client="classic",
+    )  # fmt: skip
+    try:
+        s3.download_fileobj(bucket, key, content, Config=config)
+    except RetriesExceededError as error:
+        raise BrokenOff(str(error.last_exception)) from None
+    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
+        raise BrokenOff(str(error)) from None
+    if len(content.getbuffer()) != size:
+        what = "an object is shorter than what was put there"
+        raise CloudError(what, where=f"s3://{bucket}/{key}")
+    return content.getvalue()
+
+
+class _Bounded(io.BytesIO):
+    """Takes so many bytes at most."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def write(self, content: Any, /) -> int:
+        if self.tell() + len(content) > self._size:
+            raise CloudError("an object is larger than what was put there")
+        return super().write(content)
 
 
 def objects(s3: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:

@@ -163,6 +163,7 @@ _BY_CODE = {
     "UnauthorizedOperation": _PERMISSION,
     "AccessDenied": _PERMISSION,
     "AccessDeniedException": _PERMISSION,
+    "403": _PERMISSION,  # of a HEAD, whose answer has no body to say more
     "OptInRequired": _PERMISSION,
     "Blocked": _PERMISSION,
     "PendingVerification": _PERMISSION,

@@ -1,20 +1,19 @@
-"""A way to a box whose bulk goes round it, by presigned S3: a Session Manager tunnel carries under one megabyte a second.
+"""A slow connection to a box, and a bucket for what is large: Session Manager carries under 1 MB/s.
 
-Commands, their answers and what is small go over the connection as ever. What a command reads and is large is put into the bucket and
-fetched by the box. What is large and comes home is asked for by `by_store`. Nothing stays in the bucket.
+Commands, their answers and what is small go over the connection. What a command reads and is large
+is put into the bucket and fetched by the box; large artifacts come by the bucket too (`by_bucket`).
+Nothing stays in the bucket.
 """
 
-import contextlib
 import io
 import json
 import secrets
 import shlex
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from remote.control.errors import BoxUnreachable
@@ -27,56 +26,60 @@ if TYPE_CHECKING:
 LARGE_BYTES = 1 << 20
 _SIGNED_SECONDS = 6 * 3600
 _STORE_FAILED = 75
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Store:
-    """A place in a bucket for what is under way. `explained` turns the cloud's refusals into errors for people."""
+    """A place in a bucket for what is under way. `explained` makes refusals errors for people."""
 
     s3: Any
     bucket: str
     prefix: str
     explained: Callable[[], AbstractContextManager[None]]
 
-    def put(self, name: str, content: io.BufferedIOBase | Any) -> None:
-        """Upload a file, from where it stands to its end."""
+    def put(self, name: str, content: Any) -> None:
+        """Upload an open file, from where it stands to its end."""
         with self.explained():
             self.s3.upload_fileobj(_Unclosed(content), self.bucket, self.prefix + name)
 
-    def link(self, name: str, operation: str) -> str:
-        """A URL that lets its holder do one thing (get_object, put_object) with one object for some hours."""
-        return str(self.s3.generate_presigned_url(operation, {"Bucket": self.bucket, "Key": self.prefix + name}, _SIGNED_SECONDS))
+    def get(self, name: str, size: int) -> bytes:
+        """The content of an object; see `remote.control.cloud.bucket.fetch`."""
+        from remote.control.cloud import bucket
 
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """An object's content."""
         with self.explained():
-            body = self.s3.get_object(Bucket=self.bucket, Key=self.prefix + name)["Body"]
-            with contextlib.closing(body):
-                yield from body.iter_chunks(_CHUNK)
+            return bucket.fetch(self.s3, self.bucket, self.prefix + name, size)
+
+    def link(self, name: str, operation: str) -> str:
+        """A URL with which its holder may get_object, or put_object, one object for some hours."""
+        what = {"Bucket": self.bucket, "Key": self.prefix + name}
+        return str(self.s3.generate_presigned_url(operation, what, _SIGNED_SECONDS))
 
     def remove(self, folder: str, older_than: float = 0.0) -> None:
-        """Remove all objects below `folder`, or those older than so many seconds."""
+        """Remove all objects whose names begin so, or those older than so many seconds."""
         from remote.control.cloud import bucket
 
         until = datetime.now(UTC) - timedelta(seconds=older_than)
         with self.explained():
             found = bucket.objects(self.s3, self.bucket, self.prefix + folder)
-            bucket.delete(self.s3, self.bucket, [each["Key"] for each in found if not older_than or each["LastModified"] < until])
+            old = (each for each in found if not older_than or each["LastModified"] < until)
+            bucket.delete(self.s3, self.bucket, [each["Key"] for each in old])
 
 
 class BulkTransport:
-    """A transport beside which a store carries bulk: what commands read where `is_slow`, what `pull` brings where that is faster.
+    """A slow transport, and a store that carries bulk for it.
 
-    The store is only asked for when there is bulk; None where the inventory has none.
+    The store is only asked for when there is bulk; None where the inventory has none. `round_trips`
+    and `bytes_sent` are those of the connection: what went by the bucket is not among them.
     """
 
-    def __init__(self, inner: Transport, store: Callable[[], Store | None], is_slow: bool) -> None:
-        self.where, self.is_slow = inner.where, is_slow
+    def __init__(self, inner: Transport, store: Callable[[], Store | None]) -> None:
+        self.where, self.another, self.close = inner.where, inner.another, inner.close
         self._inner, self._make_store = inner, store
-        self._made: Store | None = None
-        self._was_asked = False
-        self._lock = threading.Lock()
+
+    @cached_property
+    def store(self) -> Store | None:
+        """The store, where there is one."""
+        return self._make_store()
 
     @property
     def round_trips(self) -> int:
@@ -85,26 +88,31 @@ class BulkTransport:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes over the connection; what went by the bucket is not among them."""
+        """Bytes over the connection."""
         return self._inner.bytes_sent
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end."""
         return run_to_end(self.open(command, stdin, timeout), self.where)
 
-    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
-        """Start a command; what it reads and is large goes by the store where the connection is slow."""
-        if self.is_slow and _size(stdin) >= LARGE_BYTES and (store := self.store) is not None:
-            return self._fed(store, command, stdin, timeout, silence)
-        return self._inner.open(command, stdin, timeout, silence)
-
-    def another(self) -> Transport:
-        """A second connection, without the store."""
-        return self._inner.another()
-
-    def close(self) -> None:
-        """End the connection."""
-        self._inner.close()
+    def open(
+        self, command: str, stdin: Stdin = b"", timeout: float | None = None,
+        silence: float | None = None,
+    ) -> Stream:  # fmt: skip
+        """Start a command; what it reads and is large goes by the store."""
+        size = _size(stdin)
+        if size < LARGE_BYTES or (store := self.store) is None:
+            return self._inner.open(command, stdin, timeout, silence)
+        folder = f"{secrets.token_hex(8)}/"
+        name = f"{folder}in"
+        try:
+            store.put(name, io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin)
+            asked = json.dumps({"url": store.link(name, "get_object"), "size": size}).encode()
+            stream = self._inner.open(_ferry(command), asked, timeout, silence)
+        except BaseException:
+            store.remove(folder)
+            raise
+        return _Ferried(stream, self.where, lambda: store.remove(folder))
 
     def __enter__(self) -> "BulkTransport":
         return self
@@ -112,45 +120,29 @@ class BulkTransport:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    @property
-    def store(self) -> Store | None:
-        """The store, where there is one."""
-        with self._lock:
-            if not self._was_asked:
-                self._made, self._was_asked = self._make_store(), True
-            return self._made
-
-    def _fed(self, store: Store, command: str, stdin: Stdin, timeout: float | None, silence: float | None) -> Stream:
-        name = f"{secrets.token_hex(8)}/in"
-        size = _size(stdin)
-        try:
-            store.put(name, io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin)
-            asked = json.dumps({"url": store.link(name, "get_object"), "size": size}).encode()
-            return _Ferried(self._inner.open(_ferry(command), asked, timeout, silence), store, name.partition("/")[0], self.where)
-        except BaseException:
-            store.remove(name)
-            raise
-
 
 class _Ferried:
-    """A command that reads an object: as any other, but the object goes when it ends."""
+    """A command that reads an object: as any other, but the object is removed when it ends."""
 
-    def __init__(self, inner: Stream, store: Store, folder: str, where: str) -> None:
-        self._inner, self._store, self._folder, self._where = inner, store, folder, where
+    def __init__(self, inner: Stream, where: str, remove: Callable[[], None]) -> None:
+        self._inner, self._where, self._remove = inner, where, remove
 
     @property
     def exit_code(self) -> int:
-        """The exit code, after the output is exhausted."""
         return self._inner.exit_code
 
     @property
     def stderr(self) -> bytes:
-        """The end of standard error."""
         return self._inner.stderr
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._inner
-        self._check()
+        if self.exit_code == _STORE_FAILED:
+            remedy = "a box in a private network needs an S3 gateway endpoint or NAT"
+            raise BoxUnreachable(
+                "the box does not get at the bucket", where=self._where,
+                why=last_lines(self.stderr), remedy=f"{remedy}; then run the same command again",
+            )  # fmt: skip
 
     def __enter__(self) -> "_Ferried":
         return self
@@ -158,37 +150,28 @@ class _Ferried:
     def __exit__(self, *exception: object) -> None:
         self._inner.__exit__(*exception)
         try:
-            self._store.remove(f"{self._folder}/")
+            self._remove()
         except Exception:
             if exception == (None, None, None):  # an error that is under way says more
                 raise
 
-    def _check(self) -> None:
-        if self._inner.exit_code == _STORE_FAILED:
-            raise BoxUnreachable(
-                "the box does not get at the bucket", where=self._where, why=last_lines(self._inner.stderr),
-                remedy="a box in a private network needs an S3 gateway endpoint or NAT; then run the same command again",
-            )  # fmt: skip
-
 
 class _Unclosed(io.RawIOBase):
-    """A file for the uploader, which closes what it is given: the caller may want to rewind its own."""
+    """A file for the uploader, which closes what it is given: its owner may want to rewind it."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def readable(self) -> bool:
-        """Yes."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes."""
         return bytes(self._file.read(size))
 
 
 def of_box(box: "Box", inner: Transport) -> Transport:
-    """`inner`, with the inventory's bucket beside it; as it is for a host that stands."""
-    return BulkTransport(inner, partial(_store_of, box), is_slow=box.reach == "ssm") if box.id else inner
+    """`inner`, with the inventory's bucket beside it where it is slow."""
+    return BulkTransport(inner, partial(_store_of, box)) if box.id and box.reach == "ssm" else inner
 
 
 def _store_of(box: "Box") -> Store | None:
@@ -200,8 +183,9 @@ def _store_of(box: "Box") -> Store | None:
     found = bucket.of_entry(name, entry) if entry is not None else None
     if found is None:
         return None
-    explained = partial(refusals.explained, refusals.Context(box.name, found.at.region, regions=found.at.regions))
-    return Store(found.at.client("s3"), found.name, f"windlass/{identity.project_mark()}/bulk/", explained)
+    context = refusals.Context(box.name, found.at.region, regions=found.at.regions)
+    prefix = f"windlass/{identity.project_mark()}/bulk/"
+    return Store(found.at.client("s3"), found.name, prefix, partial(refusals.explained, context))
 
 
 def _ferry(command: str) -> str:
@@ -210,14 +194,13 @@ def _ferry(command: str) -> str:
 
 
 def _size(stdin: Stdin) -> int:
+    """Bytes that are left to read; 0 for a stream that cannot tell."""
     if isinstance(stdin, bytes):
         return len(stdin)
-    if not hasattr(stdin, "tell"):
-        return 0
     try:
         at = stdin.tell()
         size = stdin.seek(0, io.SEEK_END) - at
         stdin.seek(at)
-    except (OSError, ValueError):
+    except (AttributeError, OSError, ValueError):
         return 0
     return size

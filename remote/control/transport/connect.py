@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def connect(box: "Box") -> Transport:
     """A transport to `box`; the connection itself is made with the first command.
 
-    What is bulk goes by the inventory's bucket where Session Manager is the only road, and where that is faster.
-    A public box that does not answer at all gets port 22 opened for this laptop's present address before that is an error.
+    What is bulk goes by the inventory's bucket where the box is reached through Session Manager.
+    A public box that does not answer at all gets port 22 opened for this laptop's present address, once, before that is an error.
     """
     from remote.control.cloud import reach
     from remote.control.config.inventory import ssh_settings

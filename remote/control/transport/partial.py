@@ -1,58 +1,57 @@
-"""An artifact on its way home: the part that is here, which bytes of it, and their digest as they come.
+"""An artifact on its way here: the bytes that have arrived, the journal of which, and their digest.
 
-Beside the part lies its journal: a line with the files, then a line `from to` for each write, in bytes over all files in the order of
-their names. A process killed at any moment loses nothing that was written; a power cut may, and the digest finds that out.
+Beside the partial file or folder lies its journal: a line with the artifact's files, then a line
+`start end` for each write, in bytes over all files in the order of their names. A process killed at
+any moment loses nothing that was written; a power cut may, and the digest finds that out.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest, files, untrusted_json
+from remote.contract import atomic, digest, files, untrusted_json
 from remote.contract.jobs import Artifact
 from remote.control.transport.extents import Extents, Range
 
-_OPEN_FILES = 64
-_READ_BYTES = 1 << 20
-_SETTLE_BYTES = 32 << 20
+_HASH_BYTES = 4 << 20
 _LONGEST_LINE = 100
 LONGEST_LIST_BYTES = 16 << 20
 """The list of an artifact's files: of `files.MOST_FILES` with names of some hundred characters."""
 
 File = tuple[str, int]
-"""A file's name relative to the artifact, and its size."""
+"""A file's name relative to the artifact ("" for an artifact that is one file), and its size."""
 
 
 class Partial:
-    """The part of `artifact` in `path`, and its journal. `close` it; `remove` ends it for good. Threads may write at once."""
+    """What has arrived of `artifact`, at `path`. Threads may write at once. `close` it.
 
-    def __init__(self, path: Path, artifact: Artifact) -> None:
-        self.path, self.artifact = path, artifact
-        self._journal_path = path.with_suffix(".arrived")
-        self._changed = threading.Condition()
-        self._closed = False
+    `on_bytes` is told how many bytes are here: of an earlier time, then after each write.
+    """
+
+    def __init__(
+        self, path: Path, artifact: Artifact, on_bytes: Callable[[int], None] = lambda done: None
+    ) -> None:  # fmt: skip
+        self.path, self.artifact, self._on_bytes = path, artifact, on_bytes
+        self._journal_path, self._journal = path.with_suffix(".arrived"), -1
         self._files: list[File] | None = None
         self._starts: list[int] = []
-        self._here = Extents()
-        self._open: dict[int, int] = {}
-        self._journal = -1
-        self._next_front, self._next_size = 0, artifact.size + 1  # nobody is woken for less
-        self._digest = ""
-        self._problem: OSError | None = None
-        self._threads: list[threading.Thread] = []
+        self._here, self._lock = Extents(), threading.Lock()
+        self._hashing, self._digests = self._hash(), list[str]()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._load()
-        self.resumed_bytes = self._here.size
-
-    # ---- what is here ------------------------------------------------------------------------------------------------
+        try:
+            self._start(self._read_journal())
+        except (OSError, ValueError):
+            self._here = Extents()
+            self._clear()
+        if self.done:
+            on_bytes(self.done)
 
     @property
     def done(self) -> int:
@@ -66,50 +65,49 @@ class Partial:
 
     def missing(self) -> list[Range]:
         """The ranges still to come."""
-        with self._changed:
+        with self._lock:
             return self._here.missing(self.artifact.size)
 
-    def admit(self, told: Any) -> None:
-        """Take the list of the artifact's files, as the box tells it. Raises ValueError when it cannot be this artifact's."""
-        found = _checked(told, self.artifact)
-        with self._changed:
+    def set_files(self, listed: Any) -> None:
+        """Take the list of the artifact's files. Raises ValueError when it cannot be its list."""
+        found = _checked(listed, self.artifact)
+        with self._lock:
             if self._files is None:
-                self._begin(found)
+                self._create(found)
             elif found != self._files:
-                self._journal_path.unlink(missing_ok=True)  # what is here belongs to something else: next time from the start
+                self._journal_path.unlink(missing_ok=True)  # the next time starts from nothing
                 raise ValueError("its files changed while it was on its way")
 
-    def write(self, at: int, content: "bytes | memoryview") -> int:
-        """Put bytes at their place; returns how many are new. Raises OSError."""
-        for index, offset, piece in self._split(at, memoryview(content)):
-            self._put(index, offset, piece)
-        end = at + len(content)
-        os.write(self._journal, b"%d %d\n" % (at, end))
-        with self._changed:
-            new = self._here.add(at, end)
-            if self._here.front >= self._next_front or self._here.size >= self._next_size:
-                self._changed.notify_all()
-        return new
-
-    # ---- its end -----------------------------------------------------------------------------------------------------
+    def write(self, at: int, content: "bytes | memoryview") -> None:
+        """Put bytes at their place. Raises OSError."""
+        assert self._files is not None
+        view, start, index = memoryview(content), at, bisect_right(self._starts, at) - 1
+        while view:
+            name, size = self._files[index]
+            offset = start - self._starts[index]
+            part = view[: size - offset]
+            self._write_file(self._place(name), offset, part)
+            view, start, index = view[len(part) :], start + len(part), index + 1
+        os.write(self._journal, b"%d %d\n" % (at, start))
+        with self._lock:
+            self._here.add(at, start)
+            next(self._hashing, None)
+            self._on_bytes(self._here.size)
 
     def digest(self) -> str:
-        """The SHA-256 of the whole, as `remote.contract.digest` has it, once it is complete and on the disk. Raises OSError."""
-        for thread in self._threads:
-            thread.join()
-        if self._problem is not None:
-            raise self._problem
-        self._close_files(sync=True)
-        return self._digest
+        """The SHA-256, as `remote.contract.digest` has it, once all is on the disk."""
+        for _ in self._hashing:
+            pass
+        for name, size in self._files or ():
+            if size:  # of an empty one there is nothing to keep but its name
+                atomic.sync_folder(self._place(name))  # a file is synced the same way
+        if self.artifact.is_folder:
+            return digest.of_lines(self._digests)
+        return self._digests[0].split()[0]
 
     def close(self) -> None:
         """Keep what is here for the next time."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
-        self._close_files(sync=False)
+        self._hashing.close()
         if self._journal >= 0:
             os.close(self._journal)
             self._journal = -1
@@ -117,10 +115,9 @@ class Partial:
     def remove(self) -> None:
         """Throw everything away."""
         self.close()
-        shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink(missing_ok=True)
-        self._journal_path.unlink(missing_ok=True)
+        self._clear()
 
-    def settle(self, destination: Path) -> None:
+    def rename(self, destination: Path) -> None:
         """Give it its name. The journal goes last: without the part it means nothing."""
         self.close()
         if destination.is_dir():
@@ -131,184 +128,86 @@ class Partial:
         else:
             self.path.replace(destination)
         self._journal_path.unlink(missing_ok=True)
-
-    # ---- beginning and going on --------------------------------------------------------------------------------------
-
-    def _load(self) -> None:
-        try:
-            known = self._read_journal()
-        except (OSError, ValueError):
-            known = None
-        if known is None or not self._is_plausible(known):
-            self._here = Extents()
-            self._clear()
-            return
-        self._start(known)
+        atomic.sync_folder(destination.parent)
 
     def _read_journal(self) -> list[File]:
-        """The files, and what is here of them. Raises OSError, and ValueError for what no journal can say."""
+        """The files, and what is here of them. Raises OSError or ValueError for no journal."""
         with self._journal_path.open("rb") as journal:
             first = journal.readline(LONGEST_LIST_BYTES + 1)
-            known = _checked(untrusted_json.loads(first, max_bytes=LONGEST_LIST_BYTES, lone_surrogates=True), self.artifact)
-            while (line := journal.readline(_LONGEST_LINE)).endswith(b"\n"):  # the last one may be torn
+            listed = untrusted_json.loads(first, max_bytes=LONGEST_LIST_BYTES, lone_surrogates=True)
+            known = _checked(listed, self.artifact)
+            # The last line may be torn.
+            while (line := journal.readline(_LONGEST_LINE)).endswith(b"\n"):
                 start, end = map(int, line.split())
                 if not 0 <= start <= end <= self.artifact.size:
                     raise ValueError("a range outside of the artifact")
                 self._here.add(start, end)
+        if self.path.is_dir() != self.artifact.is_folder:
+            raise ValueError("a file where a folder should be, or a folder for a file")
+        for name, size in known:
+            if not self._place(name).is_file() or self._place(name).stat().st_size > size:
+                raise ValueError(f"{name} is none of its files")
         return known
 
-    def _is_plausible(self, known: list[File]) -> bool:
-        if self.path.is_dir() != self.artifact.is_folder:
-            return False
-        return all(self._place(name).is_file() and self._place(name).stat().st_size <= size for name, size in known)
-
-    def _clear(self) -> None:
-        shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink(missing_ok=True)
-        self._journal_path.unlink(missing_ok=True)
-
-    def _begin(self, found: list[File]) -> None:
+    def _create(self, found: list[File]) -> None:
         there: set[int] = set()
+        if self.artifact.is_folder:
+            self.path.mkdir(exist_ok=True)
         for name, _ in found:
             place = self._place(name)
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.touch()
+                there.add(place.stat().st_ino)
             except (FileExistsError, NotADirectoryError, IsADirectoryError):
-                raise _clashes(name) from None
-            if (number := place.stat().st_ino) in there:
-                raise _clashes(name)
-            there.add(number)
-        if self.artifact.is_folder:
-            self.path.mkdir(exist_ok=True)
+                continue
+        if len(there) != len(found):
+            raise ValueError("two of its files have one name in this laptop's file system")
         self._journal_path.write_bytes(json.dumps(found).encode() + b"\n")
         self._start(found)
 
     def _start(self, known: list[File]) -> None:
-        self._files, self._starts = known, [0, *accumulate(size for _, size in known)]
         self._journal = os.open(self._journal_path, os.O_WRONLY | os.O_APPEND)
-        works = [self._digest_what_comes, *([self._settle_what_comes] if self.artifact.size >= 2 * _SETTLE_BYTES else [])]
-        self._threads = [threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True) for work in works]
-        for thread in self._threads:
-            thread.start()
+        self._files, self._starts = known, [0, *accumulate(size for _, size in known)]
 
-    # ---- files -------------------------------------------------------------------------------------------------------
+    def _clear(self) -> None:
+        shutil.rmtree(self.path) if self.path.is_dir() else self.path.unlink(missing_ok=True)
+        self._journal_path.unlink(missing_ok=True)
 
     def _place(self, name: str) -> Path:
         return self.path / name if self.artifact.is_folder else self.path
 
-    def _split(self, at: int, content: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-        assert self._files is not None
-        for index in range(max(0, bisect_right(self._starts, at) - 1), len(self._files)):
-            start, size = self._starts[index], self._files[index][1]
-            if start >= at + len(content):
-                return
-            first, last = max(at, start), min(at + len(content), start + size)
-            if first < last:
-                yield index, first - start, content[first - at : last - at]
-
-    def _put(self, index: int, offset: int, piece: memoryview) -> None:
-        with self._descriptor(index) as descriptor:
-            while piece:
-                written = os.pwrite(descriptor, piece, offset)
-                piece, offset = piece[written:], offset + written
-
-    @contextlib.contextmanager
-    def _descriptor(self, index: int) -> Iterator[int]:
-        assert self._files is not None
-        path = self._place(self._files[index][0])
-        with self._changed:
-            if index not in self._open and len(self._open) < _OPEN_FILES:
-                self._open[index] = os.open(path, os.O_RDWR)
-            kept = self._open.get(index)
-        if kept is not None:
-            yield kept
-            return
-        descriptor = os.open(path, os.O_RDWR)
+    def _write_file(self, place: Path, offset: int, content: memoryview) -> None:
+        descriptor = os.open(place, os.O_WRONLY)
         try:
-            yield descriptor
+            while content:
+                written = os.pwrite(descriptor, content, offset)
+                content, offset = content[written:], offset + written
         finally:
             os.close(descriptor)
 
-    def _close_files(self, sync: bool) -> None:
-        if sync:
-            for index, (_, size) in enumerate(self._files or ()):
-                if size:  # of an empty one there is nothing to keep but its name
-                    with self._descriptor(index) as descriptor:
-                        os.fsync(descriptor)
-        with self._changed:
-            for descriptor in self._open.values():
-                os.close(descriptor)
-            self._open.clear()
-
-    # ---- beside the transfer -----------------------------------------------------------------------------------------
-
-    def _digest_what_comes(self) -> None:
-        """Hash as far as there is no gap: at the end only the end is left to hash."""
-        try:
-            self._digest = self._combined([self._digest_of(index) for index in range(len(self._files or ()))])
-        except OSError as error:
-            self._problem = error
-        except EOFError:
-            return
-
-    def _digest_of(self, index: int) -> str:
-        assert self._files is not None
-        before, size = self._starts[index], self._files[index][1]
-        sha, at = hashlib.sha256(), 0
-        while at < size:
-            until = min(self._await(before + min(at + _READ_BYTES, size)) - before, size)
-            while at < until:
-                with self._descriptor(index) as descriptor:
-                    piece = os.pread(descriptor, min(_READ_BYTES, until - at), at)
-                if not piece:  # made shorter by somebody else: it does not verify
-                    return ""
-                sha.update(piece)
-                at += len(piece)
-        return sha.hexdigest()
-
-    def _combined(self, digests: list[str]) -> str:
-        if not self.artifact.is_folder:
-            return digests[0]
-        assert self._files is not None
-        return digest.of_lines([f"{sha}  {name}" for (name, _), sha in zip(self._files, digests, strict=True)])
-
-    def _settle_what_comes(self) -> None:
-        """Write to the disk what the system would keep in memory to the end: then nobody waits for that."""
-        settled = 0
-        with contextlib.suppress(EOFError, OSError):  # what cannot be written is told at the end, by the last sync
-            while settled + _SETTLE_BYTES < self.artifact.size:
-                self._await_done(settled + _SETTLE_BYTES)
-                settled = self._here.size
-                for index in list(self._open):
-                    with self._descriptor(index) as descriptor:
-                        os.fsync(descriptor)
-
-    def _await(self, front: int) -> int:
-        with self._changed:
-            self._next_front = front
-            self._changed.wait_for(lambda: self._closed or self._here.front >= front)
-            if self._here.front < front:
-                raise EOFError
-            return self._here.front
-
-    def _await_done(self, size: int) -> None:
-        with self._changed:
-            self._next_size = size
-            self._changed.wait_for(lambda: self._closed or self._here.size >= size)
-            self._next_size = self.artifact.size + 1
-            if self._here.size < size:
-                raise EOFError
+    def _hash(self) -> Generator[None]:
+        """Hash the files, each step as far as there is no gap: at the end only the end is left."""
+        for (name, size), start in zip(self._files or (), self._starts, strict=False):
+            sha, at = hashlib.sha256(), 0
+            with self._place(name).open("rb", buffering=0) as file:
+                while at < size:
+                    here = min(self._here.front - start, size) - at
+                    piece = file.read(min(here, _HASH_BYTES)) if here > 0 else b""
+                    if here > 0 and not piece:
+                        break  # made shorter by somebody else: it does not verify
+                    sha.update(piece)
+                    at += len(piece)
+                    yield
+            self._digests.append(f"{sha.hexdigest()}  {name}")
 
 
-def _clashes(name: str) -> ValueError:
-    return ValueError(f"{name!r} and another of its files have one name in this laptop's file system")
-
-
-def _checked(told: Any, artifact: Artifact) -> list[File]:
-    """The files that are told. Raises ValueError unless they can be the artifact's: sizes that add up, names in order that stay inside."""
-    if not isinstance(told, list) or not all(isinstance(each, list | tuple) and len(each) == 2 for each in told):
+def _checked(listed: Any, artifact: Artifact) -> list[File]:
+    """The list of files. Raises ValueError unless its sizes add up and its names stay inside."""
+    is_list = isinstance(listed, list)
+    if not is_list or not all(isinstance(each, list | tuple) and len(each) == 2 for each in listed):
         raise ValueError("the box lists its files in no way that is understood")
-    found = [(name, files.check_size(size)) for name, size in told]
+    found = [(name, files.check_size(size)) for name, size in listed]
     names = [name for name, _ in found]
     if not artifact.is_folder and names != [""]:
         raise ValueError("it is a folder on the box, not a file")

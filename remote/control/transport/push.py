@@ -110,7 +110,7 @@ def push(
 
     `on_lacking` gets the bytes of files that are still to come, once the box has named them. `sent_bytes` stays 0 here.
     """
-    is_slow = isinstance(transport, BulkTransport) and transport.is_slow
+    is_slow = isinstance(transport, BulkTransport)
     stream = PushStream(place, release, transport.where, progress, on_lacking, LARGE_BYTES if is_slow else None)
     command = push_command(place, release.digest)
 

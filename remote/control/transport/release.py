@@ -14,8 +14,8 @@ from typing import Any
 from remote.contract import regular_files
 from remote.control.errors import BoxUnreachable, LaptopError
 from remote.control.project import CODE
+from remote.control.retry import retry_while_unreachable
 from remote.control.transport.base import Transport
-from remote.control.transport.persist import persistently
 from remote.control.transport.push import Deployed, Lacking, Place, Progress, no_progress, push
 from remote.control.transport.selection import NOTHING_MORE, Member, Push, Selection, readable, select
 
@@ -103,7 +103,7 @@ def deploy(
 
     kept = "what arrived is kept, and not sent again; the release that was current still is"
     try:
-        deployed = persistently(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
+        deployed = retry_while_unreachable(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
     except _NeverAnswered as never:
         raise never.error from None
     return replace(deployed, sent_bytes=sum(way.bytes_sent for way in ways) - before)

@@ -1,7 +1,7 @@
 """What a box that is gone has spilled: out of a real S3 server, over connections that break."""
 
+import gc
 import os
-import threading
 
 import boto3
 import pytest
@@ -13,14 +13,16 @@ from remote.contract import spill
 from remote.contract.jobs import Artifact
 from remote.contract.spill import Kept, Manifest
 from remote.control import retry
+from remote.control.cloud import bucket
 from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt, CloudError
-from remote.control.transport import by_bucket
 from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull_spilled
 from tests.integration import links
 from tests.s3 import There
 
+# boto3's transfer leaves the answer of a broken range to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 JOB = "run-1-train-abc"
 PATH = f"jobs/{JOB}/artifacts/it"
 SIZE = 8 << 20
@@ -46,12 +48,13 @@ def client_of(port):
 @pytest.fixture
 def wire(port, monkeypatch):
     """The way to S3, on which things go wrong."""
-    monkeypatch.setattr(by_bucket, "PIECE_BYTES", 700_000)
+    monkeypatch.setattr(bucket, "RANGE_BYTES", 300_000)
     monkeypatch.setattr(spill, "PIECE_BYTES", 1 << 20)
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     proxy = links.Proxy(port)
     yield proxy
     proxy.close()
+    gc.collect()
 
 
 @pytest.fixture
@@ -83,13 +86,11 @@ def brought(found, manifest, artifact, to, **options):
 
 
 @pytest.mark.parametrize("content", [os.urandom(SIZE), FOLDER], ids=["file", "folder"])
-def test_it_comes_side_by_side(found, wire, port, tmp_path, content):
+def test_it_comes_over_several_connections(found, wire, port, tmp_path, content):
     artifact, manifest = spilled(found, port, tmp_path / "box", content)
     wire.bytes_per_second = 20e6
-    lanes: set[int] = set()
-    pull_spilled(found, manifest, artifact, tmp_path / "early", lambda done: lanes.add(threading.get_ident()), print)
-    assert digests.of_path(tmp_path / "early") == artifact.sha256
-    assert len(lanes) == by_bucket.GETS_AT_ONCE and wire.passed[links.DOWN] < artifact.size * 1.05
+    assert brought(found, manifest, artifact, tmp_path / "here/it") == []
+    assert wire.accepted > 1 and wire.passed[links.DOWN] < artifact.size * 1.05
 
 
 @pytest.mark.parametrize("content", [os.urandom(SIZE), FOLDER], ids=["file", "folder"])
@@ -104,11 +105,11 @@ def test_drops_in_the_middle_cost_only_what_was_under_way(found, wire, port, tmp
 def test_it_goes_on_where_the_pull_from_the_box_broke_off(found, wire, port, tmp_path):
     artifact, manifest = spilled(found, port, tmp_path / "box", content := os.urandom(SIZE))
     partial = Partial(tmp_path / f"here/.it.{artifact.sha256[:12]}.partial", artifact)
-    partial.admit([("", SIZE)])
+    partial.set_files([("", SIZE)])
     partial.write(100, content[100 : SIZE - 50_000])
     partial.close()
     brought(found, manifest, artifact, tmp_path / "here/it")
-    assert wire.passed[links.DOWN] < 60_000
+    assert wire.passed[links.DOWN] < 2.1 * (1 << 20), "the first object and the last"
 
 
 def test_what_came_is_kept_when_the_bucket_stays_away(found, wire, port, tmp_path):
@@ -124,7 +125,7 @@ def test_what_came_is_kept_when_the_bucket_stays_away(found, wire, port, tmp_pat
     assert wire.passed[links.DOWN] - before < SIZE * 0.9
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "other", "unnamed"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "long", "other", "unnamed"])
 def test_what_the_bucket_does_not_hold_is_told(found, wire, port, tmp_path, damage):
     artifact, manifest = spilled(found, port, tmp_path / "box", os.urandom(SIZE))
     first = next(manifest.files[PATH].pieces(found._folder(JOB)))
@@ -133,11 +134,13 @@ def test_what_the_bucket_does_not_hold_is_told(found, wire, port, tmp_path, dama
             client_of(port).delete_object(Bucket="kept", Key=first.key)
         case "cut":
             client_of(port).put_object(Bucket="kept", Key=first.key, Body=b"short")
+        case "long":
+            client_of(port).put_object(Bucket="kept", Key=first.key, Body=bytes(first.size + 1))
         case "other":
             client_of(port).put_object(Bucket="kept", Key=first.key, Body=bytes(first.size))
         case "unnamed":
             del manifest.files[PATH]
-    error = CloudError if damage in ("gone", "cut") else ArtifactCorrupt
+    error = CloudError if damage in ("gone", "cut", "long") else ArtifactCorrupt
     with pytest.raises(error):
         pull_spilled(found, manifest, artifact, tmp_path / "here/it", lambda done: None, print)
     assert not (tmp_path / "here/it").exists()

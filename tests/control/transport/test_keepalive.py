@@ -9,7 +9,7 @@ import time
 import pytest
 
 from remote.control.errors import BoxUnreachable, LoginRefused
-from remote.control.transport.persist import persistently
+from remote.control.retry import retry_while_unreachable
 from tests.integration import boxes, links
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
@@ -188,7 +188,7 @@ def test_a_lost_connection_is_found_again_the_moment_the_link_is_back(sshd, prox
     timer = threading.Timer(1.5, heal)
     timer.start()
     told = []
-    (text, at) = persistently(attempt, progress=lambda: 0, notice=told.append)
+    (text, at) = retry_while_unreachable(attempt, progress=lambda: 0, notice=told.append)
     timer.join()
     assert text == "in\n" and told and at - back[0] < LATE
 

@@ -13,7 +13,7 @@ from remote.contract.jobs import Artifact, Cause
 from remote.control import retry
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
 from remote.control.project import CODE
-from remote.control.transport import lanes
+from remote.control.transport import download
 from remote.control.transport import pull as pulling
 from remote.control.transport.partial import Partial
 from remote.control.transport.pull import pull
@@ -142,7 +142,7 @@ def test_what_came_is_kept_to_the_byte_and_the_next_call_goes_on(box, tmp_path, 
 def test_everything_had_come_when_the_laptop_died(box, tmp_path):
     artifact = made(box, "a.bin")
     partial = Partial(tmp_path / f".a.{artifact.sha256[:12]}.partial", artifact)
-    partial.admit([("", artifact.size)])
+    partial.set_files([("", artifact.size)])
     partial.write(0, CONTENT)
     partial.close()
     before = box.round_trips
@@ -182,7 +182,7 @@ def test_an_empty_file_and_an_empty_folder(box, tmp_path):
 
 def test_what_changes_while_it_is_sent_is_told(box, tmp_path, monkeypatch):
     artifact = made(box, "a.bin")
-    monkeypatch.setattr(lanes, "PIECE_BYTES", 300_000)
+    monkeypatch.setattr(download, "BLOCK_BYTES", 300_000)
 
     def shorten(done):
         os.truncate(box.home / ROOT / artifact.path, 100)
@@ -254,15 +254,14 @@ def test_a_shell_that_talks(tmp_path, said):
 
 
 def test_more_than_was_asked_for_is_no_artifact(tmp_path):
-    """Nobody asks before the list of files is there: what a box sends with it was never wanted."""
-    hostile = HostileBox(b'{"files": [["", 4]]}\nwild')
+    hostile = HostileBox(b'{"files": [["", 4]]}\nwilder')
     with pytest.raises(ArtifactCorrupt) as caught:
         pull(hostile, ROOT, Artifact("jobs/j/artifacts/f", 4, "0" * 64), tmp_path / "f")
     assert "more than it was asked for" in caught.value.why and not (tmp_path / "f").exists()
 
 
 def test_a_list_of_files_without_an_end_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(lanes, "LONGEST_LIST_BYTES", 100)
+    monkeypatch.setattr(download, "LONGEST_LIST_BYTES", 100)
     hostile = HostileBox(b'{"files": [' + b" " * 200)
     with pytest.raises(ArtifactCorrupt) as caught:
         pull(hostile, ROOT, Artifact("jobs/j/artifacts/f", 4, "0" * 64), tmp_path / "f")
@@ -387,7 +386,7 @@ def test_thousands_of_empty_files_arrive_in_reasonable_time(tmp_path):
     empty = digests.of_bytes(b"")
     sha256 = digests.of_lines([f"{empty}  {name}" for name in names])
     partial, began = Partial(tmp_path / ".f.partial", Artifact("f", 0, sha256, is_folder=True)), time.monotonic()
-    partial.admit([[name, 0] for name in names])
+    partial.set_files([[name, 0] for name in names])
     assert partial.is_complete and partial.digest() == sha256 and time.monotonic() - began < 60
     partial.remove()
 
