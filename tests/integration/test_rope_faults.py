@@ -259,7 +259,7 @@ def test_push(sshd, laptop, code, tmp_path, seed):
             deploy(transport, root, before, print, requirements=str(requirements))
     there = sshd.home / root
     with Watcher(there, [before, after]) as watcher, trouble(laptop, seed, up=100_000 + large.stat().st_size, down=3_500) as struck:
-        laptop.retry_while_unreachable(lambda transport: deploy(transport, root, after, print, requirements=str(requirements)))
+        laptop.persistently(lambda transport: deploy(transport, root, after, print, requirements=str(requirements)))
     assert watcher.torn == [], struck
     assert (there / "current").readlink().name == after.digest
     assert watcher.problem(digest.of_file) == "", struck
@@ -278,7 +278,7 @@ def test_pull(sshd, release, laptop, tmp_path, seed):
         pull(transport, ROOT, artifact, target)
 
     with trouble(laptop, seed, up=2_500, down=len(content) + 2_000) as struck:
-        laptop.retry_while_unreachable(work)
+        laptop.persistently(work)
     assert target.read_bytes() == content, struck
     assert os.listdir(tmp_path) == ["got.bin"]
 
@@ -357,7 +357,7 @@ def lose_packets(wire: links.Wire) -> None:
 def test_start(sshd, release, laptop, seed):
     job_id = f"start-{seed}"
     with trouble(laptop, seed, up=2_600, down=2_800) as struck:
-        state = laptop.retry_while_unreachable(lambda transport: start(transport, ROOT, spec(release, "endless", job_id)))
+        state = laptop.persistently(lambda transport: start(transport, ROOT, spec(release, "endless", job_id)))
     assert state.status is Status.RUNNING, struck
     assert_runs_once(sshd, job_id)
     with sshd.transport() as transport:
@@ -371,7 +371,7 @@ def test_cancel(sshd, release, laptop, seed):
         start(transport, ROOT, spec(release, "endless", job_id))
     await_true(lambda: starts(sshd, job_id) == 1)
     with trouble(laptop, seed, up=2_600, down=2_800) as struck:
-        state = laptop.retry_while_unreachable(lambda transport: cancel(transport, ROOT, job_id, 20))
+        state = laptop.persistently(lambda transport: cancel(transport, ROOT, job_id, 20))
     assert (state.status, state.kept) == (Status.CANCELLED, "checkpoint step-7"), struck
     assert_nothing_runs(sshd, job_id)
     assert starts(sshd, job_id) == 1
