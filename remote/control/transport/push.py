@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from remote.control.transport.release import Release
 
 KEPT_RELEASES = 3
+LACKS_ALL = "WINDLASS_LACKS_ALL"
+"""Variable of the receiver: the shell has said already that everything lacks, so that it comes while Python starts."""
 SHOWN_BYTES = 2 << 20
 """A push of less needs no progress bar."""
 BLOCK_BYTES, PROBE_BYTES = 256 << 10, 16 << 10
@@ -90,7 +92,7 @@ class Deployed:
 
 
 def push_command(place: Place, digest: str) -> str:
-    """Is all ready? The box's shell answers what the receiver has noted, or runs the receiver."""
+    """Is all ready? The box's shell answers what the receiver has noted, or that it has nothing yet, and runs the receiver."""
     return (
         f"if cd -- {on_box(place.root)} 2>/dev/null && "
         f'[ "$(readlink current)" = {shlex.quote(f"releases/{digest}")} ] && [ -f .ready ] && '
@@ -98,7 +100,8 @@ def push_command(place: Place, digest: str) -> str:
         f'[ "$t" = {place.token(digest)} ] && [ -x "$p" ] && [ -e "${{p%/venv/bin/python}}/complete.json" ] && '
         "{ b=; [ -r /proc/sys/kernel/random/boot_id ] && IFS= read -r b </proc/sys/kernel/random/boot_id; g=cpu; "
         '[ -e /proc/driver/nvidia/version ] && g=cuda; [ "$m" = "$b $g" ]; }; '
-        f"then printf '%s\\n' \"$a\"; exit; fi; {_RECEIVER}"
+        "then printf '%s\\n' \"$a\"; exit; fi; "
+        f"[ -e blobs ] || {{ echo '{{\"lacking\": \"all\"}}'; export {LACKS_ALL}=1; }}; {_RECEIVER}"
     )
 
 
@@ -198,7 +201,8 @@ class PushStream(io.RawIOBase):
         """What the box lacks: contents of this release, each once, from a byte of theirs on."""
         sizes = [content.size for content in self._release.contents]
         with understood(self._where):
-            lacking: Lacking = typed.value(Lacking, told, "lacking")
+            everything = [[number, 0] for number in range(len(sizes))]
+            lacking: Lacking = everything if told == "all" else typed.value(Lacking, told, "lacking")
             if len({number for number, _ in lacking}) < len(lacking):
                 raise ValueError("it lacks a content twice")
             if not all(number >= 0 and 0 <= at <= sizes[number] for number, at in lacking):

@@ -49,6 +49,8 @@ READY = ".ready"
 STARTING_SECONDS = 600.0
 COMMON_ENVIRONMENTS = "WINDLASS_COMMON_ENVIRONMENTS"
 """Variable of an embedded box: the folder of environments that it shares with the others of its laptop."""
+LACKS_ALL = "WINDLASS_LACKS_ALL"
+"""Variable that says that the shell has told the laptop that everything lacks."""
 MANIFEST_BYTES, RECORD_BYTES = 64 << 20, 4 << 20
 SHA256 = re.compile("[0-9a-f]{64}")
 NO_HARD_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP)
@@ -127,7 +129,7 @@ def _receive(root: Path, request: dict[str, Any], source: Input) -> dict[str, An
     try:
         with _in_use(root):
             if _is_whole(release, entries):
-                say(lacking=[])
+                _answer([])
             else:
                 _take_in(root, release, entries, source)
             os.utime(release)  # the times of the folders say which releases were deployed last
@@ -138,6 +140,11 @@ def _receive(root: Path, request: dict[str, Any], source: Input) -> dict[str, An
         raise
     _tidy(root, request["keep"])
     return done
+
+
+def _answer(lacking: list[list[int]]) -> None:
+    if LACKS_ALL not in os.environ:
+        say(lacking=lacking)
 
 
 def _list(root: Path, request: dict[str, Any], source: Input) -> dict[str, Any]:
@@ -194,7 +201,7 @@ def _take_in(root: Path, release: Path, entries: Entries, source: Input) -> None
     hidden = release.with_name(f".{release.name[:16]}.{os.getpid()}")
     with ThreadPoolExecutor(SYNC_THREADS) as pool:
         blobs = Blobs(root / "blobs", entries)
-        say(lacking=[[number, blobs.held(number)] for number in blobs.lacking])
+        _answer([[number, blobs.held(number)] for number in blobs.lacking])
         synced = [pool.submit(_sync, path) for path in blobs.received(source)]
         files = _put_together(hidden, entries, blobs)
         synced += [pool.submit(_sync, path) for path in (*files, blobs.folder)]

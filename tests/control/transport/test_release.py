@@ -125,6 +125,16 @@ def test_deploy_then_nothing_is_sent(box, tmp_path, empty):
     assert again.environment == first.environment and again.sent_bytes < 30_000
 
 
+def test_a_box_whose_contents_lie_in_its_releases_alone_takes_a_push(box, tmp_path, empty):
+    """As an older Windlass left it."""
+    boxes.mark_environment(box, Path(empty))
+    for text in "ab":
+        deploy(box, "windlass", small(tmp_path, text), print, requirements=empty)
+    shutil.rmtree(box.home / "windlass/blobs")
+    back = deploy(box, "windlass", build_release([tmp_path / "code-a/words.txt"], tmp_path / "code-a"), print, requirements=empty)
+    assert not back.was_current and (box.home / "windlass/current/files/code-a/words.txt").read_text() == "a"
+
+
 def test_embedded_boxes_share_the_environments_of_their_laptop(tmp_path, empty):
     common = tmp_path / "laptop's environments"
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", receive.COMMON_ENVIRONMENTS: str(common)}
