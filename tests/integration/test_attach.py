@@ -71,7 +71,7 @@ def box(sshd, release):
 
 def test_a_job_is_shown_live_from_another_laptop_and_goes_on_when_that_leaves(sshd, box, elsewhere, tmp_path):
     transport, start = box
-    state = start("count", "haul-1", lines=400, pause=0.05)
+    state = start("count", "haul-1", lines=4000, pause=0.05)
     log = BoxPaths(sshd.home / ROOT).job(state.job_id).log
     await_true(lambda: "line 3 " in log.read_text())
     words = command_of("attach", "haul-1")
