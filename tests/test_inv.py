@@ -96,7 +96,7 @@ def test_what_cannot_be_installed_is_told_and_leaves_no_stamp(checkout):
     (checkout / "requirements/laptop.lock").write_text("no-such-package-of-windlass==1 --hash=sha256:00\n")
     done = call(checkout, "demo", PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", PIP_INDEX_URL="file:///nowhere", PIP_NO_INDEX="1")
     assert done.returncode != 0
-    assert "making .venv" in done.stderr and "mend:" in done.stderr
+    assert "making .venv" in done.stderr and "fix:" in done.stderr
     assert not (checkout / ".venv/installed.lock").exists()
 
 

@@ -37,7 +37,7 @@ from remote.control.printable import counted, plain
 
 
 class WindlassError(Exception):
-    """What failed, where, why as far as known, the command that mends it, and what was kept.
+    """What failed, where, why as far as known, the command that fixes it, and what was kept.
 
     Every argument is a plain sentence or fragment for a person; `remedy` holds the exact command where there is one.
     """
@@ -50,7 +50,7 @@ class WindlassError(Exception):
 
     def lines(self) -> list[str]:
         """The error as a person reads it, one labelled line each."""
-        labelled = (("where", self.where), ("why", self.why), ("kept", self.kept), ("mend", self.remedy))
+        labelled = (("where", self.where), ("why", self.why), ("kept", self.kept), ("fix", self.remedy))
         return [f"error: {plain(self.what)}", *(f"{label:>5}: {plain(text)}" for label, text in labelled if text)]
 
     def to_json(self) -> dict[str, object]:

@@ -13,7 +13,7 @@ _HIDDEN = (
     r"\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 _DISTURBING = re.compile(rf"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f{_HIDDEN}]")
-_LABEL = re.compile(r" *(?:error|where|why|kept|mend): | +")
+_LABEL = re.compile(r" *(?:error|where|why|kept|fix): | +")
 _UNBROKEN = re.compile(r"\s*(?:`[^`\n]*`\S*|\S+)")
 _HARMLESS = bytes((9, 10, *range(32, 127)))
 _PASSED_OVER = re.compile(rf"{_COLOURS.pattern}|\r")

@@ -24,6 +24,6 @@ def answer(work: Callable[[], dict[str, Any]], again: str) -> None:
     except OSError as error:
         is_full = disk.is_full(error)
         what, cause = ("the box's disk is full", Cause.DISK_FULL) if is_full else ("the box refuses", Cause.CODE)
-        remedy = f"on the box: `df -h`, free space, then {again}" if is_full else f"mend that on the box, then {again}"
+        remedy = f"on the box: `df -h`, free space, then {again}" if is_full else f"fix that on the box, then {again}"
         told = {"error": {"cause": cause.value, "what": what, "why": str(error), "remedy": remedy, "kept": "what came so far"}}
     print(json.dumps(told), flush=True)

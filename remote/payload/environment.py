@@ -321,7 +321,7 @@ def _failure(words: Sequence[str], lines: list[str]) -> Impossible:
         remedy = "on the box: `python3 -m pip config list` names the index, which must give the published files; then `./inv deploy`"
         return Impossible("artifact", what, other, remedy)
     name = " ".join(Path(word).name for word in words[:4])
-    remedy = "mend what pip says above, then `./inv deploy`"
+    remedy = "fix what pip says above, then `./inv deploy`"
     return Impossible("code", f"the Python environment was not made: `{name} ...` failed", said, remedy)
 
 

@@ -173,7 +173,7 @@ def test_a_question_shows_words_as_they_are(monkeypatch, capsys):
     [
         ("short", 20, ["short"]),
         ("  words that do not fit", 14, ["  words that", "  do not fit"]),
-        (" mend: type `./inv resume a-long-run`, wait", 30, [" mend: type", "       `./inv resume a-long-run`,", "       wait"]),
+        ("  fix: type `./inv resume a-long-run`, wait", 30, ["  fix: type", "       `./inv resume a-long-run`,", "       wait"]),
         ("x" * 50, 20, ["x" * 50]),
         ("one two", 0, ["one two"]),
     ],

@@ -45,8 +45,8 @@ def test_an_error_that_struck_several_is_told_once():
     with pytest.raises(FleetFailed) as failed:
         fleet.each(ONES[:3], work, str)
     assert failed.value.lines() == [
-        "error: no power", "where: box-0; box-1; box-2", " mend: plug it in",
-        "error: 3 of 3 boxes failed: box-0, box-1, box-2", " mend: the same command with those names alone",
+        "error: no power", "where: box-0; box-1; box-2", "  fix: plug it in",
+        "error: 3 of 3 boxes failed: box-0, box-1, box-2", "  fix: the same command with those names alone",
     ]  # fmt: skip
 
 

@@ -185,4 +185,4 @@ def test_each_command_ends_with_one_error_within_its_bound(server, project, caps
     assert not set(err) & {"\x1b", "\x07"}, told
     assert len(out) < 40 << 20
     if code:
-        assert "mend:" in err, told
+        assert "fix:" in err, told

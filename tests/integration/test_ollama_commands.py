@@ -73,4 +73,4 @@ def test_what_is_wrong_is_said(typed: object, monkeypatch: pytest.MonkeyPatch) -
     assert code == Exit.OLLAMA and json.loads(out)["error"] == "OllamaError" and "'nobody' not found" in err
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     code, _, err = typed("model.list")
-    assert code == Exit.OLLAMA and "does not answer at http://127.0.0.1:9" in err and "mend" in err and "Traceback" not in err
+    assert code == Exit.OLLAMA and "does not answer at http://127.0.0.1:9" in err and "fix" in err and "Traceback" not in err

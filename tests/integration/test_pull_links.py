@@ -53,17 +53,17 @@ def test_a_box_that_is_far_gets_more(sshd, artifact, proxy, tmp_path):
 @pytest.mark.parametrize("fault", ["reset", "black_hole", "half_open_down"])
 def test_all_connections_break_and_come_back(sshd, artifact, proxy, tmp_path, fault):
     proxy.delay_seconds, proxy.bytes_per_second = 0.01, 20e6
-    told, mending = [], []
+    told, fixing = [], []
 
     def strike(done):
-        if done > SIZE // 3 and not mending:
-            mending.append(threading.Thread(target=lambda: (proxy.strike(fault), time.sleep(1.0), proxy.heal())))
-            mending[0].start()
+        if done > SIZE // 3 and not fixing:
+            fixing.append(threading.Thread(target=lambda: (proxy.strike(fault), time.sleep(1.0), proxy.heal())))
+            fixing[0].start()
 
     with proxy.transport_of(sshd, dead_after=2.0) as box:
         pull(box, ROOT, artifact, tmp_path / "a", strike, told.append)
     assert digest.of_path(tmp_path / "a") == artifact.sha256 and os.listdir(tmp_path) == ["a"]
-    mending[0].join()
+    fixing[0].join()
     assert told and "connection lost" in told[0] and proxy.passed[links.DOWN] < SIZE * 1.7
 
 

@@ -1,4 +1,4 @@
-"""What came of asking for a box: each attempt with its category, and what would mend it."""
+"""What came of asking for a box: each attempt with its category, and what would fix it."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -70,15 +70,15 @@ def exhausted(name: str, tried: list[Attempt], last: CloudError) -> CloudError:
     is_out = tried[-1].category in MOVES_ON
     lacks_room = any(attempt.category in ("capacity", "price") for attempt in tried)
     what = f"none of the {counted(len(tried), 'offer')} for box {name} can be had just now" if is_out else last.what
-    mends = [
+    fixes = [
         f"`./inv launch {name} --wait 30m` tries again and again for so long; or add to `fallbacks:` of {name} in inventory.yaml"
     ] * lacks_room
-    mends += dict.fromkeys(attempt.remedy for attempt in tried if attempt.category == "network")
+    fixes += dict.fromkeys(attempt.remedy for attempt in tried if attempt.category == "network")
     error = (CapacityError if is_out and lacks_room else type(last))(
         what,
         where=f"box {name}" if is_out else last.where,
         why="\n       ".join([*(f"{attempt}: {attempt.why}" for attempt in tried)]),
-        remedy="\n       or ".join(mends) if is_out else last.remedy,
+        remedy="\n       or ".join(fixes) if is_out else last.remedy,
         kept="nothing was made",
     )
     error.code = last.code

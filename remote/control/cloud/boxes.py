@@ -54,7 +54,7 @@ def ready(
 
 
 def running(entry: Any) -> Box:
-    """The box, if it runs and its host key is pinned. Raises BoxStopped, BoxUnreachable or ConfigError with what mends it."""
+    """The box, if it runs and its host key is pinned. Raises BoxStopped, BoxUnreachable or ConfigError with what fixes it."""
     keys.private_key(entry)
     box = find(entry)
     if box is None:

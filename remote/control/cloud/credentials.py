@@ -1,7 +1,7 @@
 """The user's own AWS credentials and settings, found as every AWS tool finds them; what is wrong with them is told by profile and way.
 
 They are resolved once a command, before the first request: what fails there fails with botocore's own errors, but also with whatever a
-program, a file or a prompt behind them fails with. All of it is CredentialsMissing, with the command that mends it.
+program, a file or a prompt behind them fails with. All of it is CredentialsMissing, with the command that fixes it.
 """
 
 import os

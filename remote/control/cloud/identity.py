@@ -57,7 +57,7 @@ def kept_mark() -> str:
 
 
 def lost_sight_of(mark: str, instance_id: str, region: str) -> tuple[str, str]:
-    """For an instance that this checkout launched and that does not bear its mark: what is wrong in words, and the command that mends it.
+    """For an instance that this checkout launched and that does not bear its mark: what is wrong in words, and the command that fixes it.
 
     `mark` is the one that the instance bears, empty for none.
     """

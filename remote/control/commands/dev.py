@@ -107,8 +107,8 @@ def _install(*words: str) -> None:
     command = uv if which("uv") else [*pip, "--disable-pip-version-check"]
     code, said = _run([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if code:
-        mend = "check the network or the package mirror, then run the same command again"
-        raise Exit(f"{said.rstrip()}\nerror: the developers' packages could not be installed (see above)\n mend: {mend}", code=1)
+        fix = "check the network or the package mirror, then run the same command again"
+        raise Exit(f"{said.rstrip()}\nerror: the developers' packages could not be installed (see above)\n  fix: {fix}", code=1)
 
 
 def _box_python() -> str:
@@ -116,7 +116,7 @@ def _box_python() -> str:
     words = [sys.executable, "-m", "remote.payload.environment", "make", "--into", str(_environments()), "requirements.txt"]
     code, said = _run(words, stdout=subprocess.PIPE)
     if code:
-        raise Exit("error: the box's Python environment could not be made (see above)\n mend: run the same command again", code=1)
+        raise Exit("error: the box's Python environment could not be made (see above)\n  fix: run the same command again", code=1)
     return said.strip().splitlines()[-1]
 
 

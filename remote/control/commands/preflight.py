@@ -38,6 +38,6 @@ def preflight(context: Any, run: str = "", box: str = "", recipe: str = "", base
         inputs = checks.inputs_of_words(plain, base, project.typed(data))
     report, where = checks.preflight_box(entry, plain, inputs, inventory.storage.bucket)
     checks.show(report)
-    checks.require(report, where, "mend what the table names, then run `./inv preflight` again")
+    checks.require(report, where, "fix what the table names, then run `./inv preflight` again")
     if json:
         print_json(report.to_json())

@@ -74,7 +74,7 @@ class Account:
         try:
             told = self.there.client("sts").get_caller_identity()
         except ClientError as error:
-            # A clock that is off makes every signature wrong: then the clock is what is to be mended.
+            # A clock that is off makes every signature wrong: then the clock is what is to be fixed.
             wrong = [check for check in self._clock(error.response) if check.verdict is Verdict.FAIL]
             if not wrong:
                 raise

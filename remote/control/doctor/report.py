@@ -40,7 +40,7 @@ def require_well(rows: Sequence[Row]) -> None:
     failed = [f"{check.name} ({subject})" for subject, check in rows if check.verdict is Verdict.FAIL]
     if failed:
         what = f"{len(failed)} of {counted(len(rows), 'check')} failed: {', '.join(failed)}"
-        raise Unwell(what, remedy="mend what the table names, then `./inv doctor` again", kept="everything; nothing was changed")
+        raise Unwell(what, remedy="fix what the table names, then `./inv doctor` again", kept="everything; nothing was changed")
 
 
 def _checks(entry: Any, bucket: str | None) -> Iterable[Check]:

@@ -71,7 +71,7 @@ def _rows(path: Path, max_rows: int | None) -> list[Row]:
     try:
         rows = [parse_row(line, str(path), number) for number, line in enumerate(lines, 1) if line.strip()][:max_rows]
     except BadRow as error:
-        remedy = "mend or remove the line; `prepare` sets such rows aside"
+        remedy = "fix or remove the line; `prepare` sets such rows aside"
         raise DataError("a held-out row is unusable", where=error.where, why=error.reason, remedy=remedy) from error
     if not rows:
         raise DataError("there is no held-out row to ask", where=str(path), remedy="give `prepare` more rows, or a larger validation_share")

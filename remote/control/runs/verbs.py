@@ -59,7 +59,7 @@ def preflight(task: Task) -> Made:
     report = run_preflight(session.transport, session.box, task.stage.recipe or {}, paths, storage=task.inventory.storage.bucket)
     with aside():
         show(report, whole=False)
-    require(report, session.transport.where, f"mend what the table names, then ./inv resume {task.ledger.run_id}")
+    require(report, session.transport.where, f"fix what the table names, then ./inv resume {task.ledger.run_id}")
     return {}, {"failures": report.failures, "warnings": report.warnings}
 
 

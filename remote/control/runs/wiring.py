@@ -131,7 +131,7 @@ def _resolve(stage: PlannedStage, name: str, value: Any, run: RunState) -> Refer
         return box_reference(value)
     path = find_file(str(value))
     if not path.exists():
-        raise _finding(stage, name, f"no file `{value}`", "a file of the project, or `stage.output`", "put it there, or mend the path")
+        raise _finding(stage, name, f"no file `{value}`", "a file of the project, or `stage.output`", "put it there, or fix the path")
     return file_reference(path)
 
 

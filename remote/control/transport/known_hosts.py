@@ -71,7 +71,7 @@ def kind(key: str) -> str:
 
 
 def mismatch(alias: str, why: str, box_name: str = "NAME") -> HostKeyMismatch:
-    """The error for a host that shows another key than the pinned one, with the command that mends it."""
+    """The error for a host that shows another key than the pinned one, with the command that fixes it."""
     return HostKeyMismatch(
         "another machine may be answering in the box's place",
         where=f"host key of {alias}",

@@ -37,7 +37,7 @@ def _chat(tokenizer: Any, line: bytes, path: Path, number: int) -> list[int]:
     try:
         return encode(tokenizer, parse_row(line, path.name, number), max_length=1 << 20).ids
     except BadRow as bad:
-        raise StageFailed(Cause.DATA, f"a chat of the corpus is unusable: {bad}", remedy="mend that line") from bad
+        raise StageFailed(Cause.DATA, f"a chat of the corpus is unusable: {bad}", remedy="fix that line") from bad
 
 
 @dataclass(frozen=True)

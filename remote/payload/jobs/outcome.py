@@ -84,7 +84,7 @@ def could_not_run(state: JobState, error: OSError) -> JobState:
     state.status, state.ended_at, state.why = Status.FAILED, time.time(), str(error)
     state.cause = Cause.DISK_FULL if disk.is_full(error) else Cause.CODE
     state.what, state.place = f"{state.stage} could not be started", 0
-    state.remedy = _REMEDIES.get(state.cause, "mend that on the box, then `./inv resume`")
+    state.remedy = _REMEDIES.get(state.cause, "fix that on the box, then `./inv resume`")
     return state
 
 

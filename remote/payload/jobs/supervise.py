@@ -397,7 +397,7 @@ def _refuse(refusal: Refused) -> NoReturn:
 def _unusable(error: OSError) -> Refused:
     if disk.is_full(error):
         return Refused(Cause.DISK_FULL, "the box's disk is full", str(error), "on the box: `df -h`, free space, then the same command")
-    remedy = f"on the box: `ls -la {error.filename}`, mend or remove it, then the same command" if error.filename else ""
+    remedy = f"on the box: `ls -la {error.filename}`, fix or remove it, then the same command" if error.filename else ""
     return Refused(Cause.CODE, "a file of the job cannot be used", str(error), remedy)
 
 

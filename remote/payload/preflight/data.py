@@ -81,13 +81,13 @@ def _examine(name: str, path: Path) -> tuple[Check, Survey | None]:
             return Check(name, str(refused), EXPECTED, Verdict.FAIL, refused.remedy), None
         found = survey(path)
     except OSError as error:
-        return Check(name, f"{error.strerror}: {path}", expected, Verdict.FAIL, "run `prepare` again, or mend the path"), None
+        return Check(name, f"{error.strerror}: {path}", expected, Verdict.FAIL, "run `prepare` again, or fix the path"), None
     total = found.rows + found.bad_rows
     if not found.bad_rows:
         return judge(found.rows > 0, name, f"{found.rows:,} rows", expected, f"{path} holds no row: run `prepare` again"), found
     measured = f"{found.bad_rows:,} of {total:,} rows unusable: {'; '.join(found.bad)}"
     verdict = Verdict.FAIL if found.bad_rows > MAX_BAD_SHARE * total or not found.rows else Verdict.WARN
-    return Check(name, measured, expected, verdict, "mend those lines, or let `prepare` set them aside"), found
+    return Check(name, measured, expected, verdict, "fix those lines, or let `prepare` set them aside"), found
 
 
 def _duplicates(found: Survey) -> Check:

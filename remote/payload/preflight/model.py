@@ -34,7 +34,7 @@ def checks(request: Request) -> list[Check]:
             )
         ]
     if not folder.is_dir():
-        remedy = f"list it under `models:` of the box in inventory.yaml, then `./inv box.setup`; or put it at {folder}, or mend `base.path`"
+        remedy = f"list it under `models:` of the box in inventory.yaml, then `./inv box.setup`; or put it at {folder}, or fix `base.path`"
         if known := base_models.there(BoxPaths.of_release().root):
             remedy = f"name one that is there: {', '.join(f'`--base {name}`' for name in known)}; or {remedy}"
         return [Check("base model", f"no folder {folder}", "a folder on the box", Verdict.FAIL, remedy)]

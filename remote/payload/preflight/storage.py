@@ -26,9 +26,9 @@ def reach(url: str) -> Check:
         error.close()
         if error.code == 404:
             return Check(
-                "storage", f"{url}: 404", "a bucket", Verdict.FAIL, "create the bucket, or mend `storage.bucket` in inventory.yaml"
+                "storage", f"{url}: 404", "a bucket", Verdict.FAIL, "create the bucket, or fix `storage.bucket` in inventory.yaml"
             )
         return Check("storage", f"{url}: {error.code}", "an answer", Verdict.OK if error.code < 500 else Verdict.WARN)
     except (OSError, ValueError) as error:
-        remedy = "open outgoing HTTPS in the box's network, or mend `storage.bucket`"
+        remedy = "open outgoing HTTPS in the box's network, or fix `storage.bucket`"
         return Check("storage", f"{url}: {getattr(error, 'reason', error)}", "an answer", Verdict.FAIL, remedy)

@@ -252,7 +252,7 @@ def _gate(checks: Checks, path: Path) -> None:
         what = f"the exported model fails {len(checks.failed)} of {len(checks.all)} checks: {names}"
         why = "; ".join(f"{check.name}: {check.measured}, expected {check.expected}" for check in checks.failed)
         kept = f"every check in {path}, and the GGUF files beside it"
-        raise StageFailed(Cause.GATE, what, why, "mend what the check names, then `./inv resume`", kept)
+        raise StageFailed(Cause.GATE, what, why, "fix what the check names, then `./inv resume`", kept)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def refuse_too_many(sieve: Sieve, max_share: float, rejects: Path, good: int, so
         if sieve.bad
         else f"none of {sieve.rows} rows is left to train on: all are repeated or held out"
     )
-    remedy = "mend those rows, then `./inv resume`; or raise `max_reject_share` in the playbook and `./inv run` it anew"
+    remedy = "fix those rows, then `./inv resume`; or raise `max_reject_share` in the playbook and `./inv run` it anew"
     raise StageFailed(Cause.DATA, what, sieve.reasons(), remedy, f"on the box, every row set aside, with its reason: {rejects}")
 
 

@@ -1,4 +1,4 @@
-"""Credentials and settings of the user's that do not work: CredentialsMissing (24), by profile and way, with the command that mends it."""
+"""Credentials and settings of the user's that do not work: CredentialsMissing (24), by profile and way, with the command that fixes it."""
 
 import base64
 import hashlib

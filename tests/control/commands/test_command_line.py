@@ -143,7 +143,7 @@ def test_the_overview_is_short_and_true():
     [
         ((), 0, "./inv status", ""),
         (("--version",), 0, "Windlass 0.1.0\n", ""),
-        (("statsu",), 2, "", "error: there is no command `statsu`\n mend: did you mean `status`"),
+        (("statsu",), 2, "", "error: there is no command `statsu`\n  fix: did you mean `status`"),
         (("run", "demoo"), 10, "", "did you mean `demo`?"),
         (("train", "--recipe", "demoo", "--data", "data/nothing.jsonl"), 10, "", "did you mean `demo`?"),
         (("stop", "demmo"), 10, "", "did you mean `demo`?"),

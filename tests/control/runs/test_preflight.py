@@ -69,10 +69,10 @@ def test_a_failing_check_is_exit_40_and_named(capsys):
     report = Report([Check("disk", "1", "2", Verdict.FAIL, "free space"), Check("gpu", "none", "none", Verdict.WARN)], 0.1)
     assert (report.failures, report.warnings) == (1, 1)
     with pytest.raises(PreflightFailed, match="1 of 2 checks failed: disk") as error:
-        require(report, "box x", "mend it")
+        require(report, "box x", "fix it")
     assert error.value.exit_code is Exit.PREFLIGHT
     assert error.value.to_json()["failures"] == 1
-    require(Report(report.checks[1:], 0.1), "box x", "mend it")
+    require(Report(report.checks[1:], 0.1), "box x", "fix it")
     show(report)
     assert "free space" in capsys.readouterr().out
 
