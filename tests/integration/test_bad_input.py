@@ -50,7 +50,7 @@ def refused(typed):
         if line.split()[0] == "check" and "--json" not in line:  # its findings are what it was asked for
             assert told and "\n ".join(told.splitlines()) not in said
             said = told + said
-        assert re.search(r"^error: \S", said, re.M) and re.search(r"^ fix: \S", said, re.M), said
+        assert re.search(r"^error: \S", said, re.M) and re.search(r"^  fix: \S", said, re.M), said
         return said
 
     return run
@@ -58,7 +58,7 @@ def refused(typed):
 
 def remedy_in(said):
     """The first `./inv ...` of the remedy, as one would type it."""
-    return re.search(r"^ fix: .*?\./inv ([^`\n,;]+)", said, re.M)[1].strip()
+    return re.search(r"^  fix: .*?\./inv ([^`\n,;]+)", said, re.M)[1].strip()
 
 
 @pytest.fixture

@@ -159,7 +159,7 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun, capsys):
     capsys.readouterr()
     logs_commands.logs(Context(), [ledger.run_id], "prepare")
     told = capsys.readouterr()
-    assert (told.out, log.read_text()) == (whole, whole) and "what it put into s3://kept-jobs/" in told.err
+    assert (told.out, log.read_text()) == (whole, whole) and "what is left in s3://kept-jobs/" in told.err
 
 
 def test_a_spot_box_is_left_to_its_clocks_where_its_end_would_lose_something(begun, monkeypatch, capsys):
