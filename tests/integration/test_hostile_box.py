@@ -12,7 +12,7 @@ import pytest
 import tasks
 from remote.contract.exits import Exit
 from remote.control import retry, targets
-from remote.control.jobs import attach, cancel, state, table
+from remote.control.jobs import cancel, state, table
 from remote.control.logs import client, follow
 from remote.control.runs import preflight
 from remote.control.telemetry import find, live, top
@@ -129,7 +129,7 @@ def project(server, tmp_path, monkeypatch):
     write_run(tmp_path, "r-1")
     write_run(tmp_path, "r-2", {"event": "stage_finished", "label": "train", "status": "SUCCEEDED", "outputs": made})
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
-    modules = [attach, cancel, follow, state, table, client, targets, preflight, find, live, top]
+    modules = [cancel, follow, state, table, client, targets, preflight, find, live, top]
     modules += [base, download, payload, push, retry, rollback]
     monkeypatch.setattr(follow.follow, "__defaults__", tuple(1.0 if each == 600.0 else each for each in follow.follow.__defaults__))
     for module in modules:

@@ -47,11 +47,12 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from contextlib import nullcontext, redirect_stdout
     from dataclasses import asdict
 
+    from remote.control import targets
     from remote.control.console import print_json, say
-    from remote.control.jobs.attach import attach as attach_to
+    from remote.control.logs import show
 
     with redirect_stdout(sys.stderr) if json else nullcontext():  # standard output is a script's: one document
-        state = attach_to(run)
+        state = show.attach(targets.job_of(run, "attach"))
     if json:
         print_json(asdict(state))
     say(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from remote.control.jobs.display import Display
 
 _HINT = "the jobs go on; the same command comes back to them"
+_ATTACHED_LINES = 2000
 
 
 def show(words: Sequence[str], query: LogQuery, mode: str) -> None:
@@ -50,11 +51,12 @@ def show(words: Sequence[str], query: LogQuery, mode: str) -> None:
         raise FleetFailed(errors, [{"box": stream.name} for stream in streams])
 
 
-def attach(box: "Box", job_id: str, title: str, tail: int, on_interrupt: str) -> JobState:
-    """Show a job live, from the last `tail` lines on, until it ends; returns its state then. Ctrl-C leaves it running."""
-    query = LogQuery(jobs=[job_id], tail=tail, follow=True, metrics=True)
-    stream = _Stream(box.name, _OnBox(box.name, query, [job_id], box=box).read)
-    ended = _print([stream], "lines", True, title, on_interrupt)
+def attach(job: targets.JobTarget) -> JobState:
+    """Show a job live, from its last lines on, until it ends; returns its state then. Ctrl-C leaves it running."""
+    query = LogQuery(jobs=[job.job_id], tail=_ATTACHED_LINES, follow=True, metrics=True)
+    stream = _Stream(job.box.name, _OnBox(job.box.name, query, [job.job_id], box=job.box).read)
+    hint = f"the job goes on; come back with `./inv attach {job.name}`, or end it with `./inv cancel {job.name}`"
+    ended = _print([stream], "lines", True, job.title, hint)
     if stream.error:
         raise stream.error
     return ended[-1].state

@@ -1,5 +1,6 @@
 """From a box of the cloud to a way to it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from remote.control.transport.base import Transport
@@ -21,7 +22,7 @@ def connect(box: "Box") -> Transport:
     from remote.control.transport.known_hosts import pinned
     from remote.control.transport.ssh import SshTransport
 
-    heal = (lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
+    heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
     proxy, admit = reach.proxy_of(box), reach.admission(box)
     settings = ssh_settings()
     told = box.host_config or ssh_config.HostConfig("", box.host)
@@ -41,6 +42,12 @@ def open_door(box: "Box") -> None:
         _admit_this_laptop(box)
     if box.instance_connect:
         instance_connect.admit(box)
+
+
+def _once(work: Callable[[], bool]) -> Callable[[], bool]:
+    """`work` at the first call, False after it: each reconnect of a laptop that is offline would ask AWS again."""
+    to_do = [work]
+    return lambda: to_do.pop()() if to_do else False
 
 
 def _admit_this_laptop(box: "Box") -> bool:

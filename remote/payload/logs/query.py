@@ -100,7 +100,7 @@ class LogFile:
         if mark == self._read_at:
             return
         if self.scan.next > self._log.bounds()[1]:  # shorter than it was: another one
-            self._is_replaced, self.scan = True, scan_of(self._log, LogQuery(), now, 0)
+            self._is_replaced, self.scan = True, scan_of(self._log, self._query, now, 0)
             self.begin(wire)
         self._read_at, begin = mark, self.scan.next
         for piece in self.scan.pieces(now, ROUND_BYTES):

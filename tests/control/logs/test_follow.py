@@ -13,13 +13,16 @@ from remote.contract import atomic, job_log
 from remote.contract.events import Metric
 from remote.contract.frames import FrameReader, encode, mark, marked_bytes
 from remote.contract.jobs import JobState, Status
+from remote.contract.log_query import LOG, LogQuery
 from remote.contract.paths import BoxPaths
 from remote.contract.timeline import Event, append
 from remote.control import retry
 from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused, PreflightFailed
 from remote.control.jobs.start import start
+from remote.control.logs.client import LogClient
 from remote.control.logs.follow import follow
 from remote.control.logs.mirror import holes
+from remote.control.logs.record import LogSink
 from remote.payload import process
 from remote.payload.logs.scribe import Log
 from tests.control.jobs.cut import CutStream
@@ -246,6 +249,28 @@ def test_a_file_that_is_replaced_by_a_shorter_one_is_followed_from_its_beginning
     follower.join()
     assert lines == ["the first file", "second"] and "another file now" in notices[0]
     assert (tmp_path / "log").read_bytes() == b"second\n" and (tmp_path / "log.1").read_bytes() == b"the first file\n"
+
+
+def test_a_filter_holds_for_the_file_that_replaces_another(box, ended):
+    me = os.getpid()
+    ended.state.write_text(JobState("job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()).to_json())
+    ended.log.write_bytes(b"the first file: ERROR one\n")
+    lines, query = [], LogQuery(jobs=["job-1"], level="error", follow=True)
+
+    class Lines(LogSink):
+        def take(self, record):
+            if record.source == LOG:
+                lines.append(record.content)
+
+    client = LogClient("gpu", ROOT, lambda: box, query, Lines())
+    follower = threading.Thread(target=client.run)
+    follower.start()
+    await_true(lambda: lines)
+    atomic.write_text(ended.log, "fine\nERROR 2\n")
+    await_true(lambda: len(lines) == 2)
+    atomic.write_text(ended.state, JobState("job-1", "count", Status.SUCCEEDED).to_json())
+    follower.join()
+    assert lines == [b"the first file: ERROR one\n", b"ERROR 2\n"]
 
 
 def in_parts(folder, content, part_bytes, kept=1000):

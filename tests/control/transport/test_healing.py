@@ -4,7 +4,9 @@ import socket
 
 import pytest
 
+from remote.control.cloud.box import Box
 from remote.control.errors import BoxUnreachable
+from remote.control.transport import connect
 from tests.integration import boxes
 
 pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
@@ -65,3 +67,11 @@ def test_a_server_that_is_down_is_not_healed(tmp_path):
     with pytest.raises(BoxUnreachable):
         server.transport(heal=lambda: asked.append(True)).exec("true")
     assert not asked
+
+
+def test_a_transport_asks_for_the_port_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(connect, "_admit_this_laptop", lambda box: asked.append(box.name) or True)
+    box = Box("gpu", "ec2", "i-1", "running", "127.0.0.1", 22, "ubuntu", None, "i-1", "", "", "windlass", None, None, None)
+    heal = connect.connect(box).address.heal
+    assert [heal(), heal()] == [True, False] and asked == ["gpu"]

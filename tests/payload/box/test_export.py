@@ -436,7 +436,7 @@ def base_config(base):
 
 def questions_of(tokenizer, gguf):
     text = parity.render(tokenizer, [{"role": "user", "content": "Name a colour."}])
-    question = parity.LogQuery("Name a colour.", text, tokenizer(text, add_special_tokens=False)["input_ids"])
+    question = parity.Question("Name a colour.", text, tokenizer(text, add_special_tokens=False)["input_ids"])
     with Served(gguf, 128) as served:
         parity.ask(served, [question], 16)
     return [question]
