@@ -1,4 +1,5 @@
-"""The command tree and nothing else: `./inv --list`. What a verb does is in remote/control/commands/."""
+"""The command tree and nothing else: `./inv --list`. What a verb does is in
+remote/control/commands/."""
 
 from invoke import Collection
 
@@ -27,8 +28,25 @@ from remote.control.commands import (
 
 ns = Collection()
 for verb in (
-    *(demo.demo, doctor.doctor, check.check, check.config, deploy.deploy, deploy.rollback, preflight.preflight),
-    *(box.launch, box.start, box.stop, box.reboot, box.terminate, status.status, box.list_boxes, shell.ssh),
+    *(
+        demo.demo,
+        doctor.doctor,
+        check.check,
+        check.config,
+        deploy.deploy,
+        deploy.rollback,
+        preflight.preflight,
+    ),
+    *(
+        box.launch,
+        box.start,
+        box.stop,
+        box.reboot,
+        box.terminate,
+        status.status,
+        box.list_boxes,
+        shell.ssh,
+    ),
     *(money.cost, money.reap),
     *(top.top, why.why, why.bundle),
     *(run.train, job.ps, job.attach, logs.logs, job.cancel, job.pull, run.export, model.install),
@@ -36,7 +54,16 @@ for verb in (
     *(dev.test, dev.lint),
 ):
     ns.add_task(verb)
-for verb in (shell.ssh_config, shell.forget, clock.clocks, clock.extend, setup.setup, setup.bake, setup.move, setup.images):
+for verb in (
+    shell.ssh_config,
+    shell.forget,
+    clock.clocks,
+    clock.extend,
+    setup.setup,
+    setup.bake,
+    setup.move,
+    setup.images,
+):
     box.collection.add_task(verb)
 for name, module in {"box": box, "cloud": cloud, "model": model, "dev": dev}.items():
     ns.add_collection(module.collection, name)

@@ -1,7 +1,9 @@
-"""How long after its idle clock ran out a box is stopped: python benchmarks/idle_to_stopped.py [ROUNDS]
+"""How long after its idle clock ran out a box is stopped: python benchmarks/idle_to_stopped.py
+[ROUNDS]
 
-Boxes of an embedded cloud of its own, launched by `./inv launch`; the time runs from the end of the last SSH session to the state
-`stopped` as the cloud's API tells it. Figure: the idle clock and at most 60 s. A real box adds what its system takes to power off.
+Boxes of an embedded cloud of its own, launched by `./inv launch`; the time runs from the end of the
+last SSH session to the state `stopped` as the cloud's API tells it. Figure: the idle clock and at
+most 60 s. A real box adds what its system takes to power off.
 """
 
 import json
@@ -15,7 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 IDLE_SECONDS = 20
-INVENTORY = f"default_box: idle\nboxes:\n  idle: {{provider: embedded, clocks: {{idle: {IDLE_SECONDS}s}}}}\n"
+INVENTORY = (
+    "default_box: idle\nboxes:\n  idle: {provider: embedded, clocks: {idle:"
+    f" {IDLE_SECONDS}s}}}}\n"
+)
 
 
 def main() -> None:
@@ -29,7 +34,10 @@ def main() -> None:
         finally:
             _inv("cloud.down")
     told = ", ".join(f"{seconds:.1f}" for seconds in late)
-    print(f"idle to stopped   {statistics.median(late):.1f} s beyond an idle clock of {IDLE_SECONDS} s (each: {told}); figure: at most 60")
+    print(
+        f"idle to stopped   {statistics.median(late):.1f} s beyond an idle clock of {IDLE_SECONDS}"
+        f" s (each: {told}); figure: at most 60"
+    )
     sys.exit(max(late) > 60)
 
 
@@ -42,7 +50,9 @@ def _seconds_late() -> float:
 
 
 def _inv(*words: str) -> str:
-    return subprocess.run([str(ROOT / "inv"), *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [str(ROOT / "inv"), *words], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """What a launch adds to the instance's own readiness: python benchmarks/launch.py [ROUNDS]
 
-Boxes of an embedded cloud of its own. A thread looks every 20 ms, from outside, when the instance is ready: its SSH server greets, and
-its console shows the host keys. The overhead runs from there until the launch returns, with SSH answering, the host key pinned and the
-clocks set over SSH: by the typed `./inv launch` (what it takes to start lies before that moment), and by `boxes.ready` in this process;
-as it polls the embedded cloud, and as it polls AWS with a console that lags. Prints medians and the worst. Figure: at most 1 s.
+Boxes of an embedded cloud of its own. A thread looks every 20 ms, from outside, when the instance
+is ready: its SSH server greets, and its console shows the host keys. The overhead runs from there
+until the launch returns, with SSH answering, the host key pinned and the clocks set over SSH: by
+the typed `./inv launch` (what it takes to start lies before that moment), and by `boxes.ready` in
+this process; as it polls the embedded cloud, and as it polls AWS with a console that lags. Prints
+medians and the worst. Figure: at most 1 s.
 """
 
 import os
@@ -44,14 +46,21 @@ def main() -> None:
             late = {
                 "typed `./inv launch`": [_overhead(url, _typed) for _ in range(rounds)],
                 "boxes.ready": [_overhead(url, _in_process) for _ in range(rounds)],
-                "boxes.ready, polls as on AWS, a console that lags": [_overhead(url, _as_on_aws) for _ in range(rounds)],
+                "boxes.ready, polls as on AWS, a console that lags": [
+                    _overhead(url, _as_on_aws) for _ in range(rounds)
+                ],
             }
         finally:
             _inv("cloud.down")
     for name, seconds in late.items():
         figure = "no figure: it looks every 3 s" if "AWS" in name else "figure: at most 1"
-        print(f"{name:50} {statistics.median(seconds):5.2f} s after the instance is ready, worst {max(seconds):.2f} ({figure})")
-    sys.exit(any(statistics.median(seconds) > 1 for name, seconds in late.items() if "AWS" not in name))
+        print(
+            f"{name:50} {statistics.median(seconds):5.2f} s after the instance is ready, worst"
+            f" {max(seconds):.2f} ({figure})"
+        )
+    sys.exit(
+        any(statistics.median(seconds) > 1 for name, seconds in late.items() if "AWS" not in name)
+    )
 
 
 def _overhead(url: str, launch: Callable[[], None]) -> float:
@@ -69,13 +78,21 @@ def _ready_at(url: str) -> float:
     """When the instance's SSH server greeted and its console showed a host key."""
     while True:
         for told in client.listing(url):
-            if told["state"] == "running" and waiting.speaks_ssh(told["host"], told["port"]) and _shows_key(url, told["id"]):
+            if (
+                told["state"] == "running"
+                and waiting.speaks_ssh(told["host"], told["port"])
+                and _shows_key(url, told["id"])
+            ):
                 return time.monotonic()
         time.sleep(LOOK_SECONDS)
 
 
 def _shows_key(url: str, instance_id: str) -> bool:
-    return bool(host_keys.in_console(host_keys.console(endpoint.EmbeddedEndpoint(url).client("ec2"), instance_id)))
+    return bool(
+        host_keys.in_console(
+            host_keys.console(endpoint.EmbeddedEndpoint(url).client("ec2"), instance_id)
+        )
+    )
 
 
 def _typed() -> None:
@@ -88,7 +105,8 @@ def _in_process() -> None:
 
 
 def _as_on_aws() -> None:
-    """Like `_in_process`; the console holds its text back, and the cloud is asked as seldom as AWS is."""
+    """Like `_in_process`; the console holds its text back, and the cloud is asked as seldom as AWS
+    is."""
     url = client.endpoint()
     client.inject(url, {"kind": "console-late", "seconds": random.uniform(*LAG_SECONDS)})
     of_entry = endpoint.of_entry
@@ -105,7 +123,9 @@ def _as_on_aws() -> None:
 
 
 def _inv(*words: str) -> str:
-    return subprocess.run([str(ROOT / "inv"), *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [str(ROOT / "inv"), *words], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What deploys and a preflight cost on the wire: python benchmarks/round_trips.py [BOX]
 
-Needs a finished `./inv demo` on that box. Peer: a cold `ssh BOX true`, the same key and box, runs interleaved. The deploy of another
-release, with the files of the demo's playbook, goes to and fro between two whose contents are on the box.
+Needs a finished `./inv demo` on that box. Peer: a cold `ssh BOX true`, the same key and box, runs
+interleaved. The deploy of another release, with the files of the demo's playbook, goes to and fro
+between two whose contents are on the box.
 """
 
 import json
@@ -25,17 +26,35 @@ def main() -> None:
         config.write(_inv("box.ssh-config", box))
         config.flush()
         login = ["ssh", "-F", config.name, f"windlass-{box}", "true"]
-        logins, deploys = zip(*[(_seconds(login), _deploy(box)) for _ in range(ROUNDS)], strict=True)
-    trips, sent = {deploy["round_trips"] for deploy in deploys}, max(deploy["sent_bytes"] for deploy in deploys)
-    on_the_wire, whole = (statistics.median(deploy[name] for deploy in deploys) for name in ("seconds", "whole"))
+        logins, deploys = zip(
+            *[(_seconds(login), _deploy(box)) for _ in range(ROUNDS)], strict=True
+        )
+    trips, sent = (
+        {deploy["round_trips"] for deploy in deploys},
+        max(deploy["sent_bytes"] for deploy in deploys),
+    )
+    on_the_wire, whole = (
+        statistics.median(deploy[name] for deploy in deploys) for name in ("seconds", "whole")
+    )
     peer = statistics.median(logins)
     print(f"cold `ssh {box} true`        {peer:5.2f} s")
-    print(f"no-change deploy            {on_the_wire:5.2f} s, {on_the_wire / peer:.2f} of the peer; {whole:.2f} s as a whole command")
+    print(
+        f"no-change deploy            {on_the_wire:5.2f} s, {on_the_wire / peer:.2f} of the peer;"
+        f" {whole:.2f} s as a whole command"
+    )
     print(f"round trips                 {sorted(trips)} (figure: [1]), {sent:,} bytes sent")
-    other = [_deploy(box, *words) for _ in range(ROUNDS) for words in (("--playbook", "demo"), ())][2:]
-    trips_of_other, sent = {deploy["round_trips"] for deploy in other}, max(deploy["sent_bytes"] for deploy in other)
+    other = [_deploy(box, *words) for _ in range(ROUNDS) for words in (("--playbook", "demo"), ())][
+        2:
+    ]
+    trips_of_other, sent = (
+        {deploy["round_trips"] for deploy in other},
+        max(deploy["sent_bytes"] for deploy in other),
+    )
     seconds = statistics.median(deploy["seconds"] for deploy in other)
-    print(f"deploy of another release   {seconds:5.2f} s in {sorted(trips_of_other)} round trips (figure: [1]), {sent:,} bytes sent")
+    print(
+        f"deploy of another release   {seconds:5.2f} s in {sorted(trips_of_other)} round trips"
+        f" (figure: [1]), {sent:,} bytes sent"
+    )
     preflight = json.loads(_inv("preflight", "--box", box, "--json"))
     checks = f"{len(preflight['checks'])} checks in {preflight['seconds']:.1f} s on the box"
     print(f"preflight round trips       [{preflight['round_trips']}] (figure: [1]), {checks}")
@@ -55,7 +74,9 @@ def _seconds(words: list[str]) -> float:
 
 
 def _inv(*words: str) -> str:
-    return subprocess.run([str(ROOT / "inv"), *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [str(ROOT / "inv"), *words], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Write the generated part of this folder again: `python data/make.py`. Same phrases, same seed, same bytes.
+"""Write the generated part of this folder again: `python data/make.py`. Same phrases, same seed,
+same bytes.
 
-Everything is put together from phrases.json, which was written by hand, as was corpus/passages.txt. The people are invented.
+Everything is put together from phrases.json, which was written by hand, as was corpus/passages.txt.
+The people are invented.
 """
 
 import json
@@ -41,7 +43,8 @@ class Profile:
 
     @property
     def score(self) -> float:
-        """The rule: points for the topic plus points for what the person does with it; promotion counts nothing."""
+        """The rule: points for the topic plus points for what the person does with it; promotion
+        counts nothing."""
         return 0.0 if self.promotes else (TOPIC_POINTS[self.field] + ROLE_POINTS[self.role]) / 10
 
 
@@ -70,7 +73,10 @@ class Phrases:
         role = self.draw.choice(list(ROLE_POINTS))
         topic = self.draw.choice(self.banks["topics"][field])
         promotes = self.draw.random() < PROMOTED_SHARE
-        about, aside = self.draw.choice(self.banks["roles"][role]).replace("{topic}", topic), self.one("asides")
+        about, aside = (
+            self.draw.choice(self.banks["roles"][role]).replace("{topic}", topic),
+            self.one("asides"),
+        )
         telling = self.one("promotions") if promotes else about
         sentences = [telling, self.draw.choice([about, aside]) if promotes else aside]
         self.draw.shuffle(sentences)
@@ -88,13 +94,20 @@ def scored(phrases: Phrases, handle: str) -> dict[str, str]:
     """One row of the instruction set."""
     person = phrases.profile(handle)
     answer = {"handle": person.handle, "reason": phrases.reason(person), "score": person.score}
-    return {"instruction": phrases.one("instructions"), "input": person.text, "output": json.dumps(answer), "group": person.handle}
+    return {
+        "instruction": phrases.one("instructions"),
+        "input": person.text,
+        "output": json.dumps(answer),
+        "group": person.handle,
+    }
 
 
 def chat(phrases: Phrases, handle: str) -> dict[str, str]:
     """One chat about a profile, answered in prose."""
     person = phrases.profile(handle)
-    question, answer = phrases.draw.choice([_opinion, _opinion, _opinion, _description, _recall])(phrases, person)
+    question, answer = phrases.draw.choice([_opinion, _opinion, _opinion, _description, _recall])(
+        phrases, person
+    )
     return {"instruction": question, "input": person.text, "output": answer}
 
 
@@ -105,7 +118,9 @@ def _opinion(phrases: Phrases, person: Profile) -> tuple[str, str]:
 
 
 def _description(phrases: Phrases, person: Profile) -> tuple[str, str]:
-    question = phrases.draw.choice(["Describe this profile.", "Who is this?", "Tell me about this person."])
+    question = phrases.draw.choice(
+        ["Describe this profile.", "Who is this?", "Tell me about this person."]
+    )
     what = "promotes a giveaway" if person.promotes else f"{person.role} {person.topic}"
     return question, f"This is {person.name}, known as {person.handle}, who {what}."
 
@@ -116,7 +131,10 @@ def _recall(phrases: Phrases, person: Profile) -> tuple[str, str]:
             ("What is the handle?", f"The handle is {person.handle}."),
             ("What is the name?", f"The name is {person.name}."),
             ("Repeat the bio.", person.bio),
-            ("What is the topic?", f"The topic is {person.topic}, {phrases.banks['verdicts'][person.field]}."),
+            (
+                "What is the topic?",
+                f"The topic is {person.topic}, {phrases.banks['verdicts'][person.field]}.",
+            ),
         ]
     )
     return question, answer
@@ -126,24 +144,35 @@ def prose(phrases: Phrases, handle: str) -> str:
     """A paragraph about one person that says the handle more than once."""
     person = phrases.profile(handle)
     return (
-        f"{person.name} posts as {person.handle}. The bio of {person.handle} reads: {person.bio} "
-        f"Those who look for {person.topic} find {person.handle}; {person.name} {phrases.reason(person)}."
+        f"{person.name} posts as {person.handle}. The bio of {person.handle} reads: {person.bio}"
+        f" Those who look for {person.topic} find {person.handle}; {person.name}"
+        f" {phrases.reason(person)}."
     )
 
 
 def drill(phrases: Phrases, handle: str) -> str:
     """Copying and plain records: handles said twice, and values under keys as JSON writes them."""
     person = phrases.profile(handle)
-    values = [phrases.one("place"), phrases.draw.randrange(10) / 10, person.handle, phrases.reason(person)]
+    values = [
+        phrases.one("place"),
+        phrases.draw.randrange(10) / 10,
+        person.handle,
+        phrases.reason(person),
+    ]
     phrases.draw.shuffle(values)
     record = dict(zip(phrases.draw.sample(phrases.banks["keys"], 3), values, strict=False))
-    return f"Seen: {person.handle}, {person.topic}. Once more: {person.handle}, {person.topic}. As a record: {json.dumps(record)}"
+    return (
+        f"Seen: {person.handle}, {person.topic}. Once more: {person.handle}, {person.topic}. As a"
+        f" record: {json.dumps(record)}"
+    )
 
 
 def gloss(phrases: Phrases) -> str:
     """Three sentences out of bios, each with what it comes to and the points for it."""
     people = [phrases.profile("") for _ in range(3)]
-    return " ".join(f"{person.telling} That {phrases.reason(person)}: {person.score}." for person in people)
+    return " ".join(
+        f"{person.telling} That {phrases.reason(person)}: {person.score}." for person in people
+    )
 
 
 def files(seed: int = 7) -> Iterator[tuple[Path, str]]:
@@ -151,9 +180,17 @@ def files(seed: int = 7) -> Iterator[tuple[Path, str]]:
     phrases = Phrases(seed)
     handles = iter(phrases.handles())
     for name, count in (("held-out", HELD_OUT), ("train", TRAIN)):
-        yield FOLDER / "profiles" / f"{name}.jsonl", _lines(scored(phrases, next(handles)) for _ in range(count))
-    yield FOLDER / "corpus" / "chats.jsonl", _lines(chat(phrases, next(handles)) for _ in range(CHATS))
-    paragraphs = [prose(phrases, next(handles)) for _ in range(PROSE)] + [drill(phrases, next(handles)) for _ in range(DRILLS)]
+        yield (
+            FOLDER / "profiles" / f"{name}.jsonl",
+            _lines(scored(phrases, next(handles)) for _ in range(count)),
+        )
+    yield (
+        FOLDER / "corpus" / "chats.jsonl",
+        _lines(chat(phrases, next(handles)) for _ in range(CHATS)),
+    )
+    paragraphs = [prose(phrases, next(handles)) for _ in range(PROSE)] + [
+        drill(phrases, next(handles)) for _ in range(DRILLS)
+    ]
     paragraphs += [gloss(phrases) for _ in range(GLOSSES)]
     yield FOLDER / "corpus" / "profiles.txt", "\n\n".join(paragraphs) + "\n"
 

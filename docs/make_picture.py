@@ -1,4 +1,5 @@
-"""Draws docs/demo.svg from what a finished demo shows: .venv/bin/python docs/make_picture.py [RUN]"""
+"""Draws docs/demo.svg from what a finished demo shows: .venv/bin/python docs/make_picture.py
+[RUN]"""
 
 import io
 import os
@@ -26,7 +27,9 @@ def main() -> None:
 def _shown_in_a_terminal(words: list[str]) -> str:
     ours, theirs = pty.openpty()
     environment = os.environ | {"COLUMNS": str(COLUMNS), "LINES": "50", "TERM": "xterm-256color"}
-    process = subprocess.Popen(words, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
     os.close(theirs)
     shown = b""
     try:

@@ -6,21 +6,28 @@ import signal
 
 import pytest
 
-SSHD = shutil.which("sshd", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin")))
+SSHD = shutil.which(
+    "sshd", path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"))
+)
 
 os.environ.pop("WINDLASS_PROJECT", None)  # one that is exported is the developer's own
-signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background shells have it ignored, and that is inherited
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # in the background shells have it ignored, and that is inherited
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
 
 
 def pytest_collection_modifyitems(items):
-    """The longest come first, or one processor ends up with them alone. Without OpenSSH's sshd its tests are skipped, except in CI."""
+    """The longest come first, or one processor ends up with them alone. Without OpenSSH's sshd its
+    tests are skipped, except in CI."""
     items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
     if SSHD or os.environ.get("CI"):
         return
     for item in items:
         if item.get_closest_marker("sshd"):
-            item.add_marker(pytest.mark.skip(reason="needs sshd: sudo apt-get install openssh-server"))
+            item.add_marker(
+                pytest.mark.skip(reason="needs sshd: sudo apt-get install openssh-server")
+            )
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +58,9 @@ def s3():
     server.start()
     host, port = server.get_host_and_port()
     config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
-    client = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=f"http://{host}:{port}", config=config)
+    client = boto3.session.Session("a", "b", region_name="us-east-1").client(
+        "s3", endpoint_url=f"http://{host}:{port}", config=config
+    )
     client.create_bucket(Bucket="kept")
     yield client
     server.stop()

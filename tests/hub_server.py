@@ -1,4 +1,5 @@
-"""A hub of models on loopback with the Hugging Face hub's API: real HTTP, redirects to a store on another origin, gates, faults."""
+"""A hub of models on loopback with the Hugging Face hub's API: real HTTP, redirects to a store on
+another origin, gates, faults."""
 
 import contextlib
 import hashlib
@@ -21,7 +22,12 @@ def tiny_model(vocabulary=8, width=4):
         "tokenizer_config.json": b"{}",
         "tokenizer.json": tokenizer_json(words(vocabulary)),
         "tokenizer.model": sentencepiece(words(vocabulary)),
-        "model.safetensors": safetensors({"model.embed_tokens.weight": [vocabulary, width], "lm_head.weight": [vocabulary, width]}),
+        "model.safetensors": safetensors(
+            {
+                "model.embed_tokens.weight": [vocabulary, width],
+                "lm_head.weight": [vocabulary, width],
+            }
+        ),
         "consolidated.safetensors": b"the same once more",
         "pytorch_model.bin": b"pickled",
         "README.md": b"# hello",
@@ -29,7 +35,14 @@ def tiny_model(vocabulary=8, width=4):
     }
 
 
-WANTED = {"config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "tokenizer.model", "model.safetensors"}
+WANTED = {
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "model.safetensors",
+}
 """Of a tiny model, what training needs."""
 
 
@@ -37,7 +50,11 @@ def safetensors(shapes):
     """The bytes of a file with tensors of these shapes."""
     header, end = {}, 0
     for name, (rows, width) in shapes.items():
-        header[name] = {"dtype": "BF16", "shape": [rows, width], "data_offsets": [end, end + 2 * rows * width]}
+        header[name] = {
+            "dtype": "BF16",
+            "shape": [rows, width],
+            "data_offsets": [end, end + 2 * rows * width],
+        }
         end += 2 * rows * width
     raw = json.dumps(header).encode()
     return len(raw).to_bytes(8, "little") + raw + bytes(index % 251 for index in range(end))
@@ -45,7 +62,8 @@ def safetensors(shapes):
 
 @dataclass
 class Hub:
-    """What the server knows. `gated` repositories want one of `tokens`; the store sends `cut` bytes and hangs up, `cuts` times."""
+    """What the server knows. `gated` repositories want one of `tokens`; the store sends `cut` bytes
+    and hangs up, `cuts` times."""
 
     url: str = ""
     store: str = ""
@@ -61,7 +79,11 @@ class Hub:
 
     def sent(self, path):
         """The ranges that were asked of the store for a file."""
-        return [asked["range"] for asked in self.requests if asked["origin"] == "store" and asked["path"].endswith(path)]
+        return [
+            asked["range"]
+            for asked in self.requests
+            if asked["origin"] == "store" and asked["path"].endswith(path)
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -80,11 +102,20 @@ class _Handler(BaseHTTPRequestHandler):
         hub, asked = self.server.hub, urlsplit(self.path)
         origin = "store" if self.server.is_store else "hub"
         authorization = self.headers.get("Authorization", "")
-        hub.requests.append({"origin": origin, "path": asked.path, "range": self.headers.get("Range", ""), "authorization": authorization})
+        hub.requests.append(
+            {
+                "origin": origin,
+                "path": asked.path,
+                "range": self.headers.get("Range", ""),
+                "authorization": authorization,
+            }
+        )
         if self.server.is_store:
             self._content(unquote(asked.path).lstrip("/"), with_body)
         elif asked.path.startswith("/api/models/"):
-            self._describe(*asked.path.removeprefix("/api/models/").split("/revision/"), parse_qs(asked.query))
+            self._describe(
+                *asked.path.removeprefix("/api/models/").split("/revision/"), parse_qs(asked.query)
+            )
         else:
             self._resolve(unquote(asked.path), authorization.removeprefix("Bearer "), with_body)
 
@@ -92,22 +123,42 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         revision = unquote(revision)
         if repo not in hub.repos:
-            return self._say(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
-        sha = hub.revisions.get(revision) or (revision if revision in hub.revisions.values() else None)
+            return self._say(
+                401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
+            )
+        sha = hub.revisions.get(revision) or (
+            revision if revision in hub.revisions.values() else None
+        )
         if sha is None:
-            return self._say(404, {"X-Error-Code": "RevisionNotFound", "X-Error-Message": f"Invalid rev id: {revision}"})
+            return self._say(
+                404,
+                {
+                    "X-Error-Code": "RevisionNotFound",
+                    "X-Error-Message": f"Invalid rev id: {revision}",
+                },
+            )
         assert query == {"blobs": ["true"]}
         siblings = [_sibling(name, content) for name, content in hub.repos[repo].items()]
-        return self._say(200, {}, json.dumps({"id": repo, "sha": sha, "siblings": siblings}).encode())
+        return self._say(
+            200, {}, json.dumps({"id": repo, "sha": sha, "siblings": siblings}).encode()
+        )
 
     def _resolve(self, path, token, with_body):
         hub = self.server.hub
         is_cache = path.startswith("/api/resolve-cache/models/")
-        repo, _, rest = path.removeprefix("/api/resolve-cache/models").lstrip("/").partition("/resolve/")
+        repo, _, rest = (
+            path.removeprefix("/api/resolve-cache/models").lstrip("/").partition("/resolve/")
+        )
         name = rest.partition("/")[2]
         if repo in hub.gated and token not in hub.tokens:
             code = 403 if token else 401
-            return self._say(code, {"X-Error-Code": "GatedRepo", "X-Error-Message": f"Access to model {repo} is restricted."})
+            return self._say(
+                code,
+                {
+                    "X-Error-Code": "GatedRepo",
+                    "X-Error-Message": f"Access to model {repo} is restricted.",
+                },
+            )
         if name.endswith(LARGE):
             return self._say(302, {"Location": f"{hub.store}/{repo}/{name}?signature=secret"})
         if not is_cache:
@@ -120,7 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
         content = hub.repos[repo][name]
         if name in hub.damaged:
             content = content[:-1] + b"?"
-        at = int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-")) if hub.honours_ranges else 0
+        at = (
+            int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
+            if hub.honours_ranges
+            else 0
+        )
         self.send_response(206 if at else 200)
         self.send_header("Content-Length", str(len(content) - at))
         self.end_headers()
@@ -145,8 +200,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _sibling(name, content):
-    told = {"rfilename": name, "size": len(content), "blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()}
-    large = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "pointerSize": 130}
+    told = {
+        "rfilename": name,
+        "size": len(content),
+        "blobId": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+    }
+    large = {
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "pointerSize": 130,
+    }
     return {**told, "lfs": large} if name.endswith(LARGE) else told
 
 
@@ -158,7 +221,10 @@ def serving():
     for server, is_store in zip(servers, (False, True), strict=True):
         server.hub, server.is_store, server.daemon_threads = hub, is_store, True
     hub.url, hub.store = (f"http://127.0.0.1:{server.server_port}" for server in servers)
-    threads = [threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}) for server in servers]
+    threads = [
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        for server in servers
+    ]
     for thread in threads:
         thread.start()
     try:

@@ -1,7 +1,8 @@
-"""IAM as far as the tests need it: what a request demands of a policy, resource by resource, and whether a policy allows that.
+"""IAM as far as the tests need it: what a request demands of a policy, resource by resource, and
+whether a policy allows that.
 
-Source: the Service Authorization Reference of EC2, S3, Systems Manager, EC2 Instance Connect and IAM. Identifiers of what is yet to be
-made are a star, as nobody knows them.
+Source: the Service Authorization Reference of EC2, S3, Systems Manager, EC2 Instance Connect and
+IAM. Identifiers of what is yet to be made are a star, as nobody knows them.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,15 +11,37 @@ from fnmatch import fnmatchcase
 
 ACCOUNT = "123456789012"
 _KINDS = {
-    "i": "instance", "vol": "volume", "sg": "security-group", "snap": "snapshot", "ami": "image", "eipalloc": "elastic-ip",
-    "sir": "spot-instances-request", "subnet": "subnet", "vpc": "vpc", "key": "key-pair",
-}  # fmt: skip
+    "i": "instance",
+    "vol": "volume",
+    "sg": "security-group",
+    "snap": "snapshot",
+    "ami": "image",
+    "eipalloc": "elastic-ip",
+    "sir": "spot-instances-request",
+    "subnet": "subnet",
+    "vpc": "vpc",
+    "key": "key-pair",
+}
 _OF_NO_ACCOUNT = ("image", "snapshot")
-_IDS = ("InstanceId", "InstanceIds", "GroupId", "SnapshotId", "VolumeId", "ImageId", "AllocationId", "SpotInstanceRequestIds")
+_IDS = (
+    "InstanceId",
+    "InstanceIds",
+    "GroupId",
+    "SnapshotId",
+    "VolumeId",
+    "ImageId",
+    "AllocationId",
+    "SpotInstanceRequestIds",
+)
 _S3 = {
-    "HeadObject": "GetObject", "HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket", "CreateMultipartUpload": "PutObject",
-    "UploadPart": "PutObject", "CompleteMultipartUpload": "PutObject", "DeleteObjects": "DeleteObject",
-}  # fmt: skip
+    "HeadObject": "GetObject",
+    "HeadBucket": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "DeleteObjects": "DeleteObject",
+}
 _SERVICES = {"service-quotas": "servicequotas"}
 
 Tags = dict[str, str]
@@ -57,7 +80,9 @@ def actions_of(policy: dict) -> set[str]:
     return {action for statement in policy["Statement"] for action in statement["Action"]}
 
 
-def demands(service: str, operation: str, asked: dict, region: str, tags_of: TagsOf) -> Iterator[Demand]:
+def demands(
+    service: str, operation: str, asked: dict, region: str, tags_of: TagsOf
+) -> Iterator[Demand]:
     """All that one request is asked about."""
     action = action_of(service, operation)
     if action is None:
@@ -70,15 +95,25 @@ def demands(service: str, operation: str, asked: dict, region: str, tags_of: Tag
     elif service == "ssm":
         yield from _of_ssm(action, asked, region, tags_of)
     elif service == "ec2-instance-connect":
-        yield Demand(action, _arn("instance", asked["InstanceId"], region), _borne(tags_of(asked["InstanceId"])))
+        yield Demand(
+            action,
+            _arn("instance", asked["InstanceId"], region),
+            _borne(tags_of(asked["InstanceId"])),
+        )
     elif service == "iam":
-        yield Demand(action, f"arn:aws:iam::{ACCOUNT}:instance-profile/{asked['InstanceProfileName']}")
+        yield Demand(
+            action, f"arn:aws:iam::{ACCOUNT}:instance-profile/{asked['InstanceProfileName']}"
+        )
     else:
         yield Demand(action)
 
 
 def _grants(statement: dict, demand: Demand) -> bool:
-    resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+    resources = (
+        statement["Resource"]
+        if isinstance(statement["Resource"], list)
+        else [statement["Resource"]]
+    )
     return (
         demand.action in statement["Action"]
         and any(_is_like(demand.resource, pattern) for pattern in resources)
@@ -97,7 +132,10 @@ def _is_like(text: str, pattern: str) -> bool:
 
 def _fits(operator: str, value: str, wanted: str | list[str]) -> bool:
     choices = wanted if isinstance(wanted, list) else [wanted]
-    return {"StringEquals": value in choices, "StringLike": any(_is_like(value, each) for each in choices)}[operator]
+    return {
+        "StringEquals": value in choices,
+        "StringLike": any(_is_like(value, each) for each in choices),
+    }[operator]
 
 
 def _of_ec2(operation: str, asked: dict, region: str, tags_of: TagsOf) -> Iterator[Demand]:
@@ -105,29 +143,43 @@ def _of_ec2(operation: str, asked: dict, region: str, tags_of: TagsOf) -> Iterat
     if operation.startswith("Describe"):
         yield Demand(action)
         return
-    new = {each["ResourceType"]: _requested(each["Tags"]) for each in asked.get("TagSpecifications", ())}
+    new = {
+        each["ResourceType"]: _requested(each["Tags"])
+        for each in asked.get("TagSpecifications", ())
+    }
     for kind, context in new.items():
-        yield Demand("ec2:CreateTags", _arn(kind, "*", region), {**context, "ec2:CreateAction": operation})
+        yield Demand(
+            "ec2:CreateTags", _arn(kind, "*", region), {**context, "ec2:CreateAction": operation}
+        )
     spot = ("spot-instances-request",) if "InstanceMarketOptions" in asked else ()
     made = {
         "RunInstances": ("instance", "network-interface", "volume", *spot),
-        "CreateImage": ("image", "snapshot"), "CopyImage": ("image", "snapshot"),
-        "CreateSecurityGroup": ("security-group",), "ImportKeyPair": ("key-pair",),
-    }.get(operation, ())  # fmt: skip
+        "CreateImage": ("image", "snapshot"),
+        "CopyImage": ("image", "snapshot"),
+        "CreateSecurityGroup": ("security-group",),
+        "ImportKeyPair": ("key-pair",),
+    }.get(operation, ())
     for kind in made:
         yield Demand(action, _arn(kind, "*", region), new.get(kind, {}))
     requested = _requested(asked["Tags"]) if operation == "CreateTags" else {}
     for name in _touched(operation, asked):
-        yield Demand(action, _arn(_kind(name), name, region), {**_borne(tags_of(name)), **requested})
+        yield Demand(
+            action, _arn(_kind(name), name, region), {**_borne(tags_of(name)), **requested}
+        )
     if profile := asked.get("IamInstanceProfile"):
         role = f"arn:aws:iam::{ACCOUNT}:role/{profile['Name']}"
         yield Demand("iam:PassRole", role, {"iam:PassedToService": "ec2.amazonaws.com"})
 
 
 def _touched(operation: str, asked: dict) -> Iterator[str]:
-    """The ids of what a request names and that is there already. What a launch does not name it takes from the default VPC."""
+    """The ids of what a request names and that is there already. What a launch does not name it
+    takes from the default VPC."""
     if operation == "RunInstances":
-        yield from (asked["ImageId"], asked.get("SubnetId", "subnet-default"), *asked.get("SecurityGroupIds", ["sg-default"]))
+        yield from (
+            asked["ImageId"],
+            asked.get("SubnetId", "subnet-default"),
+            *asked.get("SecurityGroupIds", ["sg-default"]),
+        )
         yield from ("snap-of-the-image", *([asked["KeyName"]] if "KeyName" in asked else []))
         return
     given = [asked.get(name) for name in (*_IDS, "VpcId", "SourceImageId", "Groups", "Resources")]

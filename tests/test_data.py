@@ -22,7 +22,10 @@ def made():
 
 def rows(name):
     path = DATA / "profiles" / f"{name}.jsonl"
-    return [parse_row(line, path.name, number) for number, line in enumerate(path.read_text().splitlines(), 1)]
+    return [
+        parse_row(line, path.name, number)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+    ]
 
 
 def handles_in(text):
@@ -31,8 +34,11 @@ def handles_in(text):
 
 def test_the_script_writes_the_files_that_are_shipped(made):
     assert {path.relative_to(DATA).as_posix() for path in made} == {
-        "profiles/train.jsonl", "profiles/held-out.jsonl", "corpus/chats.jsonl", "corpus/profiles.txt"
-    }  # fmt: skip
+        "profiles/train.jsonl",
+        "profiles/held-out.jsonl",
+        "corpus/chats.jsonl",
+        "corpus/profiles.txt",
+    }
     assert [path for path, text in made.items() if path.read_text() != text] == []
 
 
@@ -64,12 +70,19 @@ def test_answers_follow_the_rule(name):
             role, topic, verdict = re.fullmatch(r"(\w+) ([^,]+), (.+)", answer["reason"]).groups()
             assert topic in row.input
             assert verdict == phrases["verdicts"][field_of[topic]]
-            assert any(form.replace("{topic}", topic) in row.input for form in phrases["roles"][role])
-        assert answer["score"] == (0.0 if promotes else (points[0][field_of[topic]] + points[1][role]) / 10)
+            assert any(
+                form.replace("{topic}", topic) in row.input for form in phrases["roles"][role]
+            )
+        assert answer["score"] == (
+            0.0 if promotes else (points[0][field_of[topic]] + points[1][role]) / 10
+        )
 
 
 def test_scores_are_spread():
-    found = {name: {json.loads(row.output)["score"] for row in rows(name)} for name in ("train", "held-out")}
+    found = {
+        name: {json.loads(row.output)["score"] for row in rows(name)}
+        for name in ("train", "held-out")
+    }
     assert found["train"] == {0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9}
     assert len(found["held-out"]) >= 8
 

@@ -31,7 +31,13 @@ def checkout(tmp_path):
 
 
 def call(checkout: Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([checkout / "inv", *words], env=os.environ | environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [checkout / "inv", *words],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,12 +52,19 @@ def call(checkout: Path, *words: str, **environment: str) -> "subprocess.Complet
     ],
 )
 def test_words(checkout, typed, handed_on):
-    assert call(checkout, *typed).stdout.split("|")[:-1] == ["-P", "-m", "remote.control.commands", *handed_on]
+    assert call(checkout, *typed).stdout.split("|")[:-1] == [
+        "-P",
+        "-m",
+        "remote.control.commands",
+        *handed_on,
+    ]
 
 
 def test_an_env_that_cannot_block_signals_is_done_without(checkout, tmp_path):
     (tmp_path / "old").mkdir()
-    (tmp_path / "old/env").write_text('#!/bin/sh\ncase "$1" in --*) exit 125;; esac\nexec /usr/bin/env "$@"\n')
+    (tmp_path / "old/env").write_text(
+        '#!/bin/sh\ncase "$1" in --*) exit 125;; esac\nexec /usr/bin/env "$@"\n'
+    )
     (tmp_path / "old/env").chmod(0o755)
     done = call(checkout, "demo", PATH=f"{tmp_path / 'old'}:{os.environ['PATH']}")
     assert (done.returncode, done.stdout.split("|")[-2]) == (0, "demo")
@@ -60,14 +73,20 @@ def test_an_env_that_cannot_block_signals_is_done_without(checkout, tmp_path):
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5])
 def test_ctrl_c_in_the_first_second_is_one_line(after):
     words = [ROOT / "inv", "receipt", "nothing-of-that-name"]
-    started = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0)
+    started = subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
+    )
     time.sleep(after)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(started.pid, signal.SIGINT)
     told, said = started.communicate(timeout=60)
     assert "Traceback" not in said and not told
-    # Before bash has a trap, nothing at all is said; after half a second the command may have ended by itself.
-    is_one_line = started.returncode in (Exit.INTERRUPTED, -signal.SIGINT) and said in ("", "interrupted; nothing was undone\n")
+    # Before bash has a trap, nothing at all is said; after half a second the command may have ended
+    # by itself.
+    is_one_line = started.returncode in (Exit.INTERRUPTED, -signal.SIGINT) and said in (
+        "",
+        "interrupted; nothing was undone\n",
+    )
     assert is_one_line or started.returncode == Exit.NOT_FOUND
 
 
@@ -81,7 +100,9 @@ esac
     (tmp_path / "python").chmod(0o755)
     (checkout / ".venv/installed.lock").unlink()
     only = {"PYTHON": str(tmp_path / "python"), "PATH": "/usr/bin:/bin"}
-    started = subprocess.Popen([checkout / "inv", "demo"], stderr=subprocess.PIPE, text=True, process_group=0, env=only)
+    started = subprocess.Popen(
+        [checkout / "inv", "demo"], stderr=subprocess.PIPE, text=True, process_group=0, env=only
+    )
     while not (tmp_path / "made").exists():
         time.sleep(0.02)
     time.sleep(0.2)
@@ -93,8 +114,16 @@ esac
 
 def test_what_cannot_be_installed_is_told_and_leaves_no_stamp(checkout):
     shutil.rmtree(checkout / ".venv")
-    (checkout / "requirements/laptop.lock").write_text("no-such-package-of-windlass==1 --hash=sha256:00\n")
-    done = call(checkout, "demo", PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", PIP_INDEX_URL="file:///nowhere", PIP_NO_INDEX="1")
+    (checkout / "requirements/laptop.lock").write_text(
+        "no-such-package-of-windlass==1 --hash=sha256:00\n"
+    )
+    done = call(
+        checkout,
+        "demo",
+        PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        PIP_INDEX_URL="file:///nowhere",
+        PIP_NO_INDEX="1",
+    )
     assert done.returncode != 0
     assert "making .venv" in done.stderr and "fix:" in done.stderr
     assert not (checkout / ".venv/installed.lock").exists()
@@ -102,7 +131,9 @@ def test_what_cannot_be_installed_is_told_and_leaves_no_stamp(checkout):
 
 def test_a_python_without_venv_is_told_with_the_apt_command(checkout, tmp_path):
     python = tmp_path / "python-without-venv"
-    python.write_text(f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n'
+    )
     python.chmod(0o755)
     (checkout / ".venv/installed.lock").unlink()
     done = call(checkout, "demo", PYTHON=str(python), PATH="/usr/bin:/bin")

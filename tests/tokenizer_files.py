@@ -1,4 +1,5 @@
-"""The files of a small tokenizer, written without a library: tokenizer.model in SentencePiece's format, and its tokenizer.json."""
+"""The files of a small tokenizer, written without a library: tokenizer.model in SentencePiece's
+format, and its tokenizer.json."""
 
 import json
 import struct
@@ -9,23 +10,46 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 def words(count):
     """`count` pieces: unknown, begin, end, and letters with falling scores."""
     special = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL)]
-    return [*special, *((chr(ord("▁") + number), -float(number), NORMAL) for number in range(count - len(special)))]
+    return [
+        *special,
+        *(
+            (chr(ord("▁") + number), -float(number), NORMAL)
+            for number in range(count - len(special))
+        ),
+    ]
 
 
 def sentencepiece(pieces):
     """The bytes of tokenizer.model with these pieces: text, score, type."""
-    return b"".join(_field(1, _piece(*piece)) for piece in pieces) + _field(2, b"\x18\x02")  # trainer_spec.model_type: BPE
+    return b"".join(_field(1, _piece(*piece)) for piece in pieces) + _field(
+        2, b"\x18\x02"
+    )  # trainer_spec.model_type: BPE
 
 
 def tokenizer_json(pieces):
     """tokenizer.json with the same vocabulary."""
     vocabulary = {text: index for index, (text, _, _) in enumerate(pieces)}
-    added = [{"id": vocabulary[text], "content": text, "special": True} for text, _, kind in pieces if kind == CONTROL]
-    return json.dumps({"version": "1.0", "added_tokens": added, "model": {"type": "BPE", "vocab": vocabulary, "merges": []}}).encode()
+    added = [
+        {"id": vocabulary[text], "content": text, "special": True}
+        for text, _, kind in pieces
+        if kind == CONTROL
+    ]
+    return json.dumps(
+        {
+            "version": "1.0",
+            "added_tokens": added,
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+        }
+    ).encode()
 
 
 def _piece(text, score, kind):
-    return _field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + (b"" if kind == NORMAL else b"\x18" + bytes([kind]))
+    return (
+        _field(1, text.encode())
+        + b"\x15"
+        + struct.pack("<f", score)
+        + (b"" if kind == NORMAL else b"\x18" + bytes([kind]))
+    )
 
 
 def _field(number, raw):

@@ -1,4 +1,5 @@
-"""Where the rope is measured: one sshd, near (loopback) or far (a namespace behind a wire of 50 ms), and the ways into it."""
+"""Where the rope is measured: one sshd, near (loopback) or far (a namespace behind a wire of 50
+ms), and the ways into it."""
 
 import contextlib
 import getpass
@@ -20,14 +21,16 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES, BYTES = 300, 3_000_000
 """What a first push carries."""
 HANDSHAKE_ROUND_TRIPS = 6
-"""TCP; identification and key exchange offers; the key exchange; the service; the login; a channel. What runs in it is one more."""
+"""TCP; identification and key exchange offers; the key exchange; the service; the login; a channel.
+What runs in it is one more."""
 _PROBE_BYTES = 64 << 20
 _OPTIONS = ("Subsystem sftp internal-sftp",)
 
 
 @dataclass
 class Ground:
-    """One sshd and how to get there. `bandwidth`: what one TCP connection carries towards the laptop, in bytes a second."""
+    """One sshd and how to get there. `bandwidth`: what one TCP connection carries towards the
+    laptop, in bytes a second."""
 
     folder: Path
     sshd: boxes.Sshd
@@ -48,7 +51,8 @@ class Ground:
 
     @property
     def config(self) -> Path:
-        """A configuration for OpenSSH in which the box is called `box`, and also `box-0` to `box-63`."""
+        """A configuration for OpenSSH in which the box is called `box`, and also `box-0` to
+        `box-63`."""
         return self.folder / "ssh_config"
 
     @property
@@ -57,9 +61,12 @@ class Ground:
         return ["ssh", "-F", str(self.config)]
 
     def floor(self, round_trips: float, size: float = 0.0, cold: bool = True) -> float:
-        """Seconds that no SSH can go below that waits for each answer: so many round trips after the login, `size` bytes over the measured
-        bandwidth."""
-        return self.rtt * (round_trips + (HANDSHAKE_ROUND_TRIPS if cold else 0)) + size / self.bandwidth
+        """Seconds that no SSH can go below that waits for each answer: so many round trips after
+        the login, `size` bytes over the measured bandwidth."""
+        return (
+            self.rtt * (round_trips + (HANDSHAKE_ROUND_TRIPS if cold else 0))
+            + size / self.bandwidth
+        )
 
     def transport(self) -> SshTransport:
         """Ours; the connection is made with the first command."""
@@ -68,34 +75,58 @@ class Ground:
     def box(self, name: str = "box", root: str = "windlass") -> Box:
         """The box as the inventory would give it."""
         return Box(
-            name, "static", "", "running", self.sshd.host, self.sshd.port, getpass.getuser(), self.sshd.key, name, "", "", root, None, None,
+            name,
+            "static",
+            "",
+            "running",
+            self.sshd.host,
+            self.sshd.port,
+            getpass.getuser(),
+            self.sshd.key,
+            name,
+            "",
+            "",
+            root,
             None,
-        )  # fmt: skip
+            None,
+            None,
+        )
 
     def inventory(self, folder: Path, root: str = "windlass", fleet: int = 0) -> Path:
         """A project folder whose inventory has `box`, and so many more as the group `fleet`."""
         folder.mkdir(exist_ok=True)
         key = " ".join(self.sshd.host_key_line.split()[:2])
-        facts = f"provider: static, host: {self.sshd.host}, port: {self.sshd.port}, user: {getpass.getuser()}, root: {root}"
-        lines = [f"  {name}: {{{facts}, ssh_key: {self.sshd.key}, host_key: {key}}}" for name in ("box", *self.names[:fleet])]
+        facts = (
+            f"provider: static, host: {self.sshd.host}, port: {self.sshd.port}, user:"
+            f" {getpass.getuser()}, root: {root}"
+        )
+        lines = [
+            f"  {name}: {{{facts}, ssh_key: {self.sshd.key}, host_key: {key}}}"
+            for name in ("box", *self.names[:fleet])
+        ]
         groups = [f"groups: {{fleet: [{', '.join(self.names[:fleet])}]}}"] if fleet else []
-        (folder / "inventory.yaml").write_text("\n".join(["default_box: box", "boxes:", *lines, *groups]) + "\n")
+        (folder / "inventory.yaml").write_text(
+            "\n".join(["default_box: box", "boxes:", *lines, *groups]) + "\n"
+        )
         return folder
 
     def mark(self, tree: Path, root: str) -> None:
-        """Let the box believe that the environment of the code's requirements is made: pip is not what is measured."""
+        """Let the box believe that the environment of the code's requirements is made: pip is not
+        what is measured."""
         with self.transport() as transport:
             boxes.mark_environment(transport, tree / "remote/payload/requirements.txt", root)
 
     def write_config(self) -> None:
         """Make `config` and the known_hosts beside it."""
         place = f"[{self.sshd.host}]:{self.sshd.port}"
-        (self.folder / "known_hosts").write_text(f"{place} {' '.join(self.sshd.host_key_line.split()[:2])}\n")
+        (self.folder / "known_hosts").write_text(
+            f"{place} {' '.join(self.sshd.host_key_line.split()[:2])}\n"
+        )
         self.config.write_text(
-            f"Host box box-*\n  HostName {self.sshd.host}\n  Port {self.sshd.port}\n  User {getpass.getuser()}\n"
-            f"  IdentityFile {self.sshd.key}\n"
-            f"  IdentitiesOnly yes\n  UserKnownHostsFile {self.folder}/known_hosts\n  StrictHostKeyChecking yes\n  BatchMode yes\n"
-            "  LogLevel ERROR\n"
+            f"Host box box-*\n  HostName {self.sshd.host}\n  Port {self.sshd.port}\n  User"
+            f" {getpass.getuser()}\n  IdentityFile {self.sshd.key}\n  IdentitiesOnly yes\n "
+            f" UserKnownHostsFile {self.folder}/known_hosts\n  StrictHostKeyChecking yes\n "
+            " BatchMode yes\n  LogLevel ERROR\n"
         )
 
 
@@ -123,12 +154,20 @@ def _measured(ground: Ground) -> Ground:
 
 def _tcp(ground: Ground) -> float:
     """Bytes a second of one bare TCP connection from the box to here, its slow start included."""
-    serve = "import socket, sys; l = socket.create_server((sys.argv[1], 0)); print(l.getsockname()[1], flush=True); c, _ = l.accept()\n"
+    serve = (
+        "import socket, sys; l = socket.create_server((sys.argv[1], 0)); print(l.getsockname()[1],"
+        " flush=True); c, _ = l.accept()\n"
+    )
     serve += f"c.sendall(bytes({_PROBE_BYTES}))"
     inside = ground.wire.inside if ground.wire else ()
-    server = subprocess.Popen([*inside, sys.executable, "-c", serve, ground.sshd.host], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [*inside, sys.executable, "-c", serve, ground.sshd.host], stdout=subprocess.PIPE, text=True
+    )
     assert server.stdout is not None
-    with server, socket.create_connection((ground.sshd.host, int(server.stdout.readline()))) as link:
+    with (
+        server,
+        socket.create_connection((ground.sshd.host, int(server.stdout.readline()))) as link,
+    ):
         began, got = time.perf_counter(), 0
         while chunk := link.recv(1 << 20):
             got += len(chunk)
@@ -136,13 +175,24 @@ def _tcp(ground: Ground) -> float:
 
 
 def padded_code(folder: Path) -> tuple[Path, Path]:
-    """A copy of the code whose release is exactly FILES files of BYTES bytes, and a folder with just those files for the peers."""
+    """A copy of the code whose release is exactly FILES files of BYTES bytes, and a folder with
+    just those files for the peers."""
     tree, sent = folder / "tree", folder / "sent"
-    shutil.copytree(ROOT / "remote", tree / "remote", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    shutil.copytree(
+        ROOT / "remote", tree / "remote", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+    )
     shutil.copy2(ROOT / "tasks.py", tree)
-    travels = [tree / "remote/__init__.py", *(tree / "remote/contract").rglob("*"), *(tree / "remote/payload").rglob("*")]
+    travels = [
+        tree / "remote/__init__.py",
+        *(tree / "remote/contract").rglob("*"),
+        *(tree / "remote/payload").rglob("*"),
+    ]
     files = [path for path in travels if path.is_file()]
-    _pad(tree / "remote/payload/padding", FILES - len(files), BYTES - sum(path.stat().st_size for path in files))
+    _pad(
+        tree / "remote/payload/padding",
+        FILES - len(files),
+        BYTES - sum(path.stat().st_size for path in files),
+    )
     for path in (*files, *(tree / "remote/payload/padding").iterdir()):
         target = sent / path.relative_to(tree)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -151,9 +201,12 @@ def padded_code(folder: Path) -> tuple[Path, Path]:
 
 
 def _pad(folder: Path, count: int, size: int) -> None:
-    """Files that compress as code does: lines of words out of the standard library's own sources."""
+    """Files that compress as code does: lines of words out of the standard library's own
+    sources."""
     folder.mkdir()
-    source = b"".join(path.read_bytes() for path in sorted(Path(contextlib.__file__).parent.glob("[a-p]*.py")))
+    source = b"".join(
+        path.read_bytes() for path in sorted(Path(contextlib.__file__).parent.glob("[a-p]*.py"))
+    )
     at = 0
     for number in range(count):
         length = size // count + (1 if number < size % count else 0)

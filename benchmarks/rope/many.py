@@ -12,7 +12,8 @@ from rope.ground import ROOT, Ground, seconds
 
 
 def rows(ground: Ground, terms: Terms) -> Iterator[Row]:
-    """A row of 16, and of 64 where asked for. All boxes are one sshd: its processor time is in every figure."""
+    """A row of 16, and of 64 where asked for. All boxes are one sshd: its processor time is in
+    every figure."""
     ground.mark(ROOT, "windlass")
     with ground.transport() as transport:
         deploy(transport, "windlass", build_release([]), lambda line: None)
@@ -31,7 +32,9 @@ def _row(ground: Ground, terms: Terms, count: int) -> Row:
             return transport.exec("true").text
 
     def ours() -> float:
-        return seconds(lambda: fleet.or_raise(fleet.outcomes_of([ground.box(name) for name in names], ask)))
+        return seconds(
+            lambda: fleet.or_raise(fleet.outcomes_of([ground.box(name) for name in names], ask))
+        )
 
     def typed() -> float:
         return seconds(lambda: peers.run(words, 120, environment=environment, cwd=ROOT))
@@ -40,7 +43,9 @@ def _row(ground: Ground, terms: Terms, count: int) -> Row:
         return seconds(lambda: peers.ansible(ground, module, "true", terms.patience, names))
 
     def pyinfra() -> float:
-        return seconds(lambda: peers.pyinfra(ground, "server.shell(commands=['true'])", terms.patience, names))
+        return seconds(
+            lambda: peers.pyinfra(ground, "server.shell(commands=['true'])", terms.patience, names)
+        )
 
     contestants = [
         Contestant("connect and run", lambda _: ours(), ours=True),
@@ -51,6 +56,11 @@ def _row(ground: Ground, terms: Terms, count: int) -> Row:
     ]
     samples = compete(f"{count} boxes, {ground.title}", contestants, terms)
     return Row(
-        f"one command on {count} boxes", ground.title, ground.floor(1), "≥ 2 × the best",
-        lambda mine, best, floor: best >= 2 * mine, samples, [each.name for each in contestants if each.ours],
-    )  # fmt: skip
+        f"one command on {count} boxes",
+        ground.title,
+        ground.floor(1),
+        "≥ 2 × the best",
+        lambda mine, best, floor: best >= 2 * mine,
+        samples,
+        [each.name for each in contestants if each.ours],
+    )

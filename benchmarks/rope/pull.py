@@ -1,4 +1,5 @@
-"""Pull of a large artifact: 170 MB, and 4 GB where asked for, which everybody pulls once: five times would take an hour."""
+"""Pull of a large artifact: 170 MB, and 4 GB where asked for, which everybody pulls once: five
+times would take an hour."""
 
 import hashlib
 import os
@@ -53,7 +54,9 @@ def _row(ground: Ground, terms: Terms, title: str, size: int) -> Row:
         Contestant("connect, pull, verify, sync", lambda _: cleared(ours), ours=True),
         Contestant("scp", lambda _: shell(f"scp -q -F {config} box:{source} {target}")),
         Contestant("rsync", lambda _: shell(f"rsync -e '{ssh}' box:{source} {target}")),
-        Contestant("sftp", lambda _: shell(f"echo 'get {source} {target}' | sftp -q -F {config} -b - box")),
+        Contestant(
+            "sftp", lambda _: shell(f"echo 'get {source} {target}' | sftp -q -F {config} -b - box")
+        ),
         Contestant("Fabric get", lambda _: cleared(fabric)),
     ]
     samples = compete(f"pull of {title}, {ground.title}", contestants, terms)
@@ -61,9 +64,15 @@ def _row(ground: Ground, terms: Terms, title: str, size: int) -> Row:
     target.unlink(missing_ok=True)
     factor = 1.0 if ground.rtt == 0 else 2.0
     return Row(
-        f"pull of {title}", ground.title, ground.floor(1, size), f"≥ {factor:.1f} × the best",
-        lambda mine, best, floor: best >= factor * mine, samples, [contestants[0].name], size,
-    )  # fmt: skip
+        f"pull of {title}",
+        ground.title,
+        ground.floor(1, size),
+        f"≥ {factor:.1f} × the best",
+        lambda mine, best, floor: best >= factor * mine,
+        samples,
+        [contestants[0].name],
+        size,
+    )
 
 
 def _made(ground: Ground, size: int) -> Artifact:

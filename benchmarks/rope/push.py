@@ -29,13 +29,20 @@ def rows(ground: Ground, terms: Terms) -> Iterator[Row]:
     ]
     work = f"first push, {FILES} files, {BYTES / 1e6:.0f} MB"
     samples = compete(f"{work}, {ground.title}", contestants, terms)
-    medians = {each.name: statistics.median(samples[each.name]) for each in contestants if not each.ours}
+    medians = {
+        each.name: statistics.median(samples[each.name]) for each in contestants if not each.ours
+    }
     tar = medians.pop("`tar \\| ssh`")
     others = min(medians.values())
     yield Row(
-        work, ground.title, ground.floor(1, size), "≤ 1.15 × `tar \\| ssh`; faster than all others",
-        lambda mine, best, floor: mine <= min(others, 1.15 * tar), samples, _names_of_ours(contestants),
-    )  # fmt: skip
+        work,
+        ground.title,
+        ground.floor(1, size),
+        "≤ 1.15 × `tar \\| ssh`; faster than all others",
+        lambda mine, best, floor: mine <= min(others, 1.15 * tar),
+        samples,
+        _names_of_ours(contestants),
+    )
     contestants = [
         Contestant("connect and push", lambda _: here.again(cold=True), ours=True),
         Contestant("on a warm connection", lambda _: here.again(), ours=True),
@@ -45,9 +52,14 @@ def rows(ground: Ground, terms: Terms) -> Iterator[Row]:
     samples = compete(f"no-change push, {ground.title}", contestants, terms)
     here.close()
     yield Row(
-        "no-change push of the same", ground.title, ground.floor(1), "≥ 3 × the best",
-        lambda mine, best, floor: best >= 3 * mine, samples, _names_of_ours(contestants),
-    )  # fmt: skip
+        "no-change push of the same",
+        ground.title,
+        ground.floor(1),
+        "≥ 3 × the best",
+        lambda mine, best, floor: best >= 3 * mine,
+        samples,
+        _names_of_ours(contestants),
+    )
 
 
 def _names_of_ours(contestants: Sequence[Contestant]) -> list[str]:
@@ -55,7 +67,11 @@ def _names_of_ours(contestants: Sequence[Contestant]) -> list[str]:
 
 
 def _packed(folder: Path) -> int:
-    return len(subprocess.run(["tar", "-cz", "-C", str(folder), "."], check=True, capture_output=True).stdout)
+    return len(
+        subprocess.run(
+            ["tar", "-cz", "-C", str(folder), "."], check=True, capture_output=True
+        ).stdout
+    )
 
 
 class Windlass:
@@ -86,10 +102,15 @@ class Windlass:
         """The command as a person types it, Python's start and all."""
         root = self._new_root() if fresh else self._deployed
         project = self._ground.inventory(self._ground.folder / "project", root)
-        environment = peers.PLAIN | {"PYTHONPATH": str(self._tree), "WINDLASS_PROJECT": str(project)}
+        environment = peers.PLAIN | {
+            "PYTHONPATH": str(self._tree),
+            "WINDLASS_PROJECT": str(project),
+        }
         words = [sys.executable, "-P", "-m", "remote.control.commands", "deploy", "box", "--json"]
         told: list[str] = []
-        taken = seconds(lambda: told.append(peers.run(words, 120, environment=environment, cwd=self._tree)))
+        taken = seconds(
+            lambda: told.append(peers.run(words, 120, environment=environment, cwd=self._tree))
+        )
         assert json.loads(told[0])["was_current"] is not fresh
         return taken
 
@@ -107,7 +128,8 @@ class Windlass:
 
 
 def _peers(ground: Ground, sent: Path, patience: float, anew: bool) -> list[Contestant]:
-    """Those that send; when all is there already, those of them that look before they send, and the best that does not."""
+    """Those that send; when all is there already, those of them that look before they send, and the
+    best that does not."""
     there = ground.home / "peer"
     shutil.copytree(sent, there, dirs_exist_ok=True)
 
@@ -124,7 +146,10 @@ def _peers(ground: Ground, sent: Path, patience: float, anew: bool) -> list[Cont
     rsync = f"rsync -az -e '{ssh}' {sent}/ box:"
 
     def synchronize(place: str) -> None:
-        task = f'  - {{command: {{cmd: "{rsync}{place}/"}}, delegate_to: localhost, connection: local}}\n'
+        task = (
+            f'  - {{command: {{cmd: "{rsync}{place}/"}}, delegate_to: localhost, connection:'
+            " local}\n"
+        )
         peers.playbook(ground, task, patience)
 
     def copy(place: str) -> None:
@@ -135,24 +160,42 @@ def _peers(ground: Ground, sent: Path, patience: float, anew: bool) -> list[Cont
 
     found = [
         Contestant(
-            "`tar \\| ssh`", lambda _: timed(lambda place: peers.shell(f"tar -cz -C {sent} . | {ssh} box tar -xz -C {place}", patience))
+            "`tar \\| ssh`",
+            lambda _: timed(
+                lambda place: peers.shell(
+                    f"tar -cz -C {sent} . | {ssh} box tar -xz -C {place}", patience
+                )
+            ),
         ),
-        Contestant("rsync -az", lambda _: timed(lambda place: peers.shell(f"{rsync}{place}/", patience))),
+        Contestant(
+            "rsync -az", lambda _: timed(lambda place: peers.shell(f"{rsync}{place}/", patience))
+        ),
         Contestant("ansible (rsync, as its synchronize)", lambda _: timed(synchronize)),
         Contestant("ansible copy", lambda _: timed(copy)),
         Contestant("pyinfra files.sync", lambda _: timed(sync)),
     ]
     if anew:
         found += [
-            Contestant("scp -r", lambda _: timed(lambda place: peers.shell(f"scp -q -F {config} -r {sent}/. box:{place}/", patience))),
-            Contestant("Fabric put", lambda _: peers.fabric(ground, _put(sent, target()), patience)),
+            Contestant(
+                "scp -r",
+                lambda _: timed(
+                    lambda place: peers.shell(
+                        f"scp -q -F {config} -r {sent}/. box:{place}/", patience
+                    )
+                ),
+            ),
+            Contestant(
+                "Fabric put", lambda _: peers.fabric(ground, _put(sent, target()), patience)
+            ),
         ]
     return found
 
 
 def _put(sent: Path, place: str) -> str:
     """The lines that put each file with Fabric, folders first, in one command."""
-    folders = sorted(f"{place}/{path.relative_to(sent)}" for path in sent.rglob("*") if path.is_dir())
+    folders = sorted(
+        f"{place}/{path.relative_to(sent)}" for path in sent.rglob("*") if path.is_dir()
+    )
     files = sorted(path for path in sent.rglob("*") if path.is_file())
     lines = [f"c.put({str(path)!r}, {f'{place}/{path.relative_to(sent)}'!r})" for path in files]
     return "\n".join([f"c.run({f'mkdir -p {chr(32).join(folders)}'!r}, hide=True)", *lines])

@@ -1,1 +1,2 @@
-"""What both sides agree on. Runs on the laptop and on the box: standard library only, Python 3.10 or newer."""
+"""What both sides agree on. Runs on the laptop and on the box: standard library only, Python 3.10
+or newer."""

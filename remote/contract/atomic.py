@@ -38,7 +38,8 @@ def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the name `folder`, in place of an older one, only when the block ends without an error.
+    """A folder to fill, which takes the name `folder`, in place of an older one, only when the
+    block ends without an error.
 
     For one maker at a time: what an earlier, killed one left half-made is thrown away first.
     """
@@ -78,7 +79,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def create(path: Path, content: bytes, mode: int = 0o644) -> bool:
-    """Give `path` that content unless it exists, whole or not at all; returns whether this call did. Two callers get one winner."""
+    """Give `path` that content unless it exists, whole or not at all; returns whether this call
+    did. Two callers get one winner."""
     partial = path.with_name(f".{path.name}.{_own_mark()}.new")
     write_bytes(partial, content, mode)
     try:
@@ -92,7 +94,8 @@ def create(path: Path, content: bytes, mode: int = 0o644) -> bool:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what writers of `writing` that were killed have left in a folder; those of living processes stay."""
+    """Remove what writers of `writing` that were killed have left in a folder; those of living
+    processes stay."""
     for path in folder.glob(".*.partial"):
         pid = path.name.split(".")[-3:-2]
         if pid and pid[0].isdigit() and not _is_alive(int(pid[0])):
@@ -104,7 +107,10 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # somebody else's, or no number of a process: not ours to judge
+    except (
+        OSError,
+        OverflowError,
+    ):  # somebody else's, or no number of a process: not ours to judge
         return True
     return True
 

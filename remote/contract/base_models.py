@@ -1,8 +1,10 @@
-"""Base models in a box's shared place: their names, and the list of what one consists of. Standard library only.
+"""Base models in a box's shared place: their names, and the list of what one consists of. Standard
+library only.
 
 ```
 <root>/shared/models/<folder>/        the files; or a link to a folder that was adopted
-<root>/shared/models/<folder>.json    its manifest, written last: what came from where, with sizes and digests
+<root>/shared/models/<folder>.json    its manifest, written last: what came from where, with sizes
+and digests
 ```
 """
 
@@ -24,7 +26,8 @@ _LEFT_OUT = ("consolidated",)
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file to fetch. `sha256` of its content where the source tells it; else `git_sha1` (of the blob) or `md5`; or neither."""
+    """One file to fetch. `sha256` of its content where the source tells it; else `git_sha1` (of the
+    blob) or `md5`; or neither."""
 
     path: str
     size: int
@@ -36,7 +39,8 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class ModelFetch:
-    """A base model to fetch: `name` as recipes say it, `asked` as the inventory says it, `revision` as the source pins it.
+    """A base model to fetch: `name` as recipes say it, `asked` as the inventory says it, `revision`
+    as the source pins it.
 
     `authorization` is the header that the source wants: a secret, for standard input alone.
     """
@@ -65,7 +69,8 @@ class ModelFetch:
 
 
 def folder_name(name: str) -> str:
-    """The folder of a base model under `models/`: `mistralai/Mistral-7B-v0.3` is `mistralai--Mistral-7B-v0.3`."""
+    """The folder of a base model under `models/`: `mistralai/Mistral-7B-v0.3` is
+    `mistralai--Mistral-7B-v0.3`."""
     return name.strip("/").replace("/", "--")
 
 
@@ -75,15 +80,23 @@ def place(name: str) -> str:
 
 
 def found(path: Path, root: Path, recipe: Mapping[str, Any] | None) -> Path:
-    """`path`; or, where nothing is there, the one model of the shared place that it names; for the recipe's own `base.path` else the one
-    that its `base.name` names. Another base that was asked for and is not there is never replaced by the recipe's."""
+    """`path`; or, where nothing is there, the one model of the shared place that it names; for the
+    recipe's own `base.path` else the one that its `base.name` names. Another base that was asked
+    for and is not there is never replaced by the recipe's.
+    """
     if path.exists():
         return path
     models = root / _MODELS
     base = (recipe or {}).get("base") or {}
-    named = base.get("name") if base.get("path") and path == root / Path(str(base["path"])).expanduser() else None
+    named = (
+        base.get("name")
+        if base.get("path") and path == root / Path(str(base["path"])).expanduser()
+        else None
+    )
     asked = [path.name] * (path.parent == models) + [folder_name(str(named))] * bool(named)
-    return next((models / fit[0] for name in asked if len(fit := _fitting(models, name)) == 1), path)
+    return next(
+        (models / fit[0] for name in asked if len(fit := _fitting(models, name)) == 1), path
+    )
 
 
 def there(root: Path) -> list[str]:
@@ -91,11 +104,16 @@ def there(root: Path) -> list[str]:
     models = root / _MODELS
     if not models.is_dir():
         return []
-    return sorted(each.name for each in models.iterdir() if not each.name.startswith(".") and (each / "config.json").is_file())
+    return sorted(
+        each.name
+        for each in models.iterdir()
+        if not each.name.startswith(".") and (each / "config.json").is_file()
+    )
 
 
 def _fitting(models: Path, name: str) -> list[str]:
-    """The folders that a name means: the very one; else by its last part, or one pre-trained on the box, whose name goes on."""
+    """The folders that a name means: the very one; else by its last part, or one pre-trained on the
+    box, whose name goes on."""
     if (models / name).is_dir():
         return [name]
     mine = re.compile(rf"(.+--)?{re.escape(name.rsplit('--', 1)[-1])}(-[0-9a-f]{{12}})?")
@@ -103,14 +121,16 @@ def _fitting(models: Path, name: str) -> list[str]:
 
 
 def is_wanted(path: str) -> bool:
-    """Whether training or export needs a file: safetensors, configuration and tokenizer at the top, nothing twice or pickled."""
+    """Whether training or export needs a file: safetensors, configuration and tokenizer at the top,
+    nothing twice or pickled."""
     if "/" in path or path.startswith((".", *_LEFT_OUT)):
         return False
     return path.endswith(_KEPT_SUFFIXES) or path in _KEPT_NAMES
 
 
 def lacks(paths: Iterable[str]) -> str:
-    """What a list of files lacks to be a base model, in words; empty when it lacks nothing that its names can tell."""
+    """What a list of files lacks to be a base model, in words; empty when it lacks nothing that its
+    names can tell."""
     names = set(paths)
     if "config.json" not in names:
         return "config.json"

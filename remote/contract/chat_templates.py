@@ -1,4 +1,5 @@
-"""Chat templates for base models that bring none: a base model was never taught a chat, so its makers ship no template with it."""
+"""Chat templates for base models that bring none: a base model was never taught a chat, so its
+makers ship no template with it."""
 
 MISTRAL_V3 = """\
 {%- set turns = messages -%}
@@ -23,7 +24,8 @@ MISTRAL_V3 = """\
 {%- endif -%}
 {%- endfor -%}
 """
-"""Mistral's instruct format of v3. The system message goes before the last user message, as mistral-common has it."""
+"""Mistral's instruct format of v3. The system message goes before the last user message, as
+mistral-common has it."""
 
 BUILT_IN = {"mistral-v3": MISTRAL_V3}
 """By the name that a recipe gives as `base.chat_template`."""
@@ -40,7 +42,8 @@ def is_text(value: str) -> bool:
 
 
 def text_of(value: str) -> str:
-    """The template behind a recipe's `base.chat_template`, a name of a built-in one or the text itself. Raises ValueError."""
+    """The template behind a recipe's `base.chat_template`, a name of a built-in one or the text
+    itself. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("expected text")
     if value in BUILT_IN:

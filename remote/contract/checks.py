@@ -42,9 +42,18 @@ class Check:
         return typed.read(cls, raw)
 
 
-def judge(good: bool, name: str, measured: str, expected: str, remedy: str, otherwise: Verdict = Verdict.FAIL) -> Check:
+def judge(
+    good: bool,
+    name: str,
+    measured: str,
+    expected: str,
+    remedy: str,
+    otherwise: Verdict = Verdict.FAIL,
+) -> Check:
     """A check that is OK when `good`, else `otherwise` with its remedy."""
-    return Check(name, measured, expected, Verdict.OK if good else otherwise, "" if good else remedy)
+    return Check(
+        name, measured, expected, Verdict.OK if good else otherwise, "" if good else remedy
+    )
 
 
 def skipped(name: str, why: str, expected: str = "-") -> Check:

@@ -1,4 +1,5 @@
-"""The clocks of a box: when it stops by itself, and how they stand. Written on the box by the watchdog, shown on the laptop."""
+"""The clocks of a box: when it stops by itself, and how they stand. Written on the box by the
+watchdog, shown on the laptop."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -9,11 +10,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limits:
-    """What the clocks are set to. Seconds, except `dollars` and `hourly_usd` (compute and disk of a running hour; 0: unknown or free).
+    """What the clocks are set to. Seconds, except `dollars` and `hourly_usd` (compute and disk of a
+    running hour; 0: unknown or free).
 
-    `session` names one start of the box (EC2's launch time in whole seconds since the epoch, or empty): lifetime and dollars count
-    from it, and a reboot keeps it. The watchdog looks every `tick` seconds and plans the shutdown `ahead` seconds away each time: so
-    long the box outlives a watchdog that has failed.
+    `session` names one start of the box (EC2's launch time in whole seconds since the epoch, or
+    empty): lifetime and dollars count from it, and a reboot keeps it. The watchdog looks every
+    `tick` seconds and plans the shutdown `ahead` seconds away each time: so long the box outlives a
+    watchdog that has failed.
     """
 
     idle: float
@@ -40,12 +43,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the clocks stand at the moment `at` (seconds since the epoch, UTC, by the box's own clock).
+    """How the clocks stand at the moment `at` (seconds since the epoch, UTC, by the box's own
+    clock).
 
-    `state` is busy, idle, stuck, stopping, or silent (the watchdog itself has failed, seen by who reads); `activity` says what keeps
-    it busy, in words; `stops_in` seconds from `at` the clock `stops_by` (idle, lifetime, dollars, stuck, notice, watchdog) stops the
-    box if nothing changes; `stuck_job` has shown no sign of life for `stuck_for` seconds; `notice` is a notice of the cloud, as of
-    spot, in words. `limits` are those in force, with what `box.extend` added.
+    `state` is busy, idle, stuck, stopping, or silent (the watchdog itself has failed, seen by who
+    reads); `activity` says what keeps it busy, in words; `stops_in` seconds from `at` the clock
+    `stops_by` (idle, lifetime, dollars, stuck, notice, watchdog) stops the box if nothing changes;
+    `stuck_job` has shown no sign of life for `stuck_for` seconds; `notice` is a notice of the
+    cloud, as of spot, in words. `limits` are those in force, with what `box.extend` added.
     """
 
     at: float
@@ -63,7 +68,8 @@ class Reading:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Reading":
-        """Read a reading; raises ValueError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
+        """Read a reading; raises ValueError or TypeError when it is none. Unknown keys of a newer
+        Windlass are left out."""
         return _read(cls, text)
 
     def to_json(self) -> str:
@@ -72,6 +78,9 @@ class Reading:
 
 
 def _read(cls: type[T], text: str | bytes) -> T:
-    from remote.contract import typed, untrusted_json  # late: the watchdog, which travels in user data, has no room for these
+    from remote.contract import (
+        typed,
+        untrusted_json,
+    )  # late: the watchdog, which travels in user data, has no room for these
 
     return typed.read(cls, untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES))

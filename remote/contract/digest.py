@@ -9,13 +9,19 @@ from remote.contract import regular_files
 
 
 def of_file(path: Path) -> str:
-    """SHA-256 of a regular file's bytes, read in pieces. Raises OSError, also for what never ends, such as a named pipe or a device."""
+    """SHA-256 of a regular file's bytes, read in pieces. Raises OSError, also for what never ends,
+    such as a named pipe or a device."""
     with regular_files.opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _of_stream(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _of_stream(file)
+        )
 
 
 def of_folder(folder: Path) -> str:
-    """SHA-256 over the sorted `digest  relative/path` lines of the files in `folder`: independent of times and owners."""
+    """SHA-256 over the sorted `digest  relative/path` lines of the files in `folder`: independent
+    of times and owners."""
     lines = [f"{of_file(path)}  {path.relative_to(folder).as_posix()}" for path in files_in(folder)]
     return of_lines(lines)
 
@@ -42,12 +48,18 @@ def of_bytes(content: bytes) -> str:
 
 def files_in(folder: Path) -> list[Path]:
     """The regular files under `folder`, in a stable order."""
-    return sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.as_posix())
+    return sorted(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.as_posix()
+    )
 
 
 def size_of(path: Path) -> int:
     """Bytes in a file, or in all files of a folder."""
-    return sum(file.stat().st_size for file in files_in(path)) if path.is_dir() else path.stat().st_size
+    return (
+        sum(file.stat().st_size for file in files_in(path))
+        if path.is_dir()
+        else path.stat().st_size
+    )
 
 
 def _of_stream(file: Any) -> str:

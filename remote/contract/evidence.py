@@ -1,4 +1,5 @@
-"""What is known of a job around the moment that matters: its end, or now. Gathered where its files lie, told on the laptop."""
+"""What is known of a job around the moment that matters: its end, or now. Gathered where its files
+lie, told on the laptop."""
 
 import contextlib
 from collections.abc import Iterable
@@ -16,7 +17,8 @@ from remote.contract.timeline import Event
 TAIL_BYTES = 32 * 1024
 TAIL_LINES = 40
 AFTER_SECONDS = 120.0
-"""How long after the moment things are still told: the kernel and the watchdog may have spoken later."""
+"""How long after the moment things are still told: the kernel and the watchdog may have spoken
+later."""
 
 _LINE_CHARACTERS = 2000
 _METRICS = 300
@@ -28,9 +30,9 @@ _MOST_TOLD = 10_000
 
 @dataclass(frozen=True)
 class Evidence:
-    """A job and what surrounds its `moment` (seconds since the epoch, UTC): its end, or `now` while it goes on, or its last sign of
-    life where it was lost. `log` holds its last lines, the last of them written at `log_at` (0: not known). `source` says in words
-    where this comes from."""
+    """A job and what surrounds its `moment` (seconds since the epoch, UTC): its end, or `now` while
+    it goes on, or its last sign of life where it was lost. `log` holds its last lines, the last of
+    them written at `log_at` (0: not known). `source` says in words where this comes from."""
 
     state: JobState
     run_id: str
@@ -49,7 +51,8 @@ class Evidence:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Evidence":
-        """Read evidence; raises ValueError, KeyError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
+        """Read evidence; raises ValueError, KeyError or TypeError when it is none. Unknown keys of
+        a newer Windlass are left out."""
         for name in ("log", "metrics", "samples", "events"):
             if len(raw.get(name, ())) > _MOST_TOLD:
                 raise ValueError(f"{len(raw[name]):,} {name}; at most {_MOST_TOLD:,} are taken")
@@ -65,17 +68,45 @@ class Places:
     timeline: Path
 
 
-def gather(places: Places, state: JobState, now: float, minutes: float, more: Iterable[Event] = (), source: str = "") -> Evidence:
-    """The evidence of the job in that state, with the `minutes` before the moment; `more` are events told elsewhere."""
+def gather(
+    places: Places,
+    state: JobState,
+    now: float,
+    minutes: float,
+    more: Iterable[Event] = (),
+    source: str = "",
+) -> Evidence:
+    """The evidence of the job in that state, with the `minutes` before the moment; `more` are
+    events told elsewhere."""
     log, log_at = tail(places.job.folder)
     metrics = _metrics(places.job.metrics)
     moment = _moment(state, now, max([log_at, *(metric.time for metric in metrics[-1:])]))
     since = moment - minutes * 60
-    samples = telemetry.read(places.telemetry, max(since, state.started_at - AFTER_SECONDS), moment + AFTER_SECONDS)
-    told = [event for event in (*timeline.read(places.timeline, since), *more) if since <= event.time <= moment + AFTER_SECONDS]
-    events = sorted({(event.source, event.text, round(event.time)): event for event in told}.values(), key=lambda event: event.time)
+    samples = telemetry.read(
+        places.telemetry, max(since, state.started_at - AFTER_SECONDS), moment + AFTER_SECONDS
+    )
+    told = [
+        event
+        for event in (*timeline.read(places.timeline, since), *more)
+        if since <= event.time <= moment + AFTER_SECONDS
+    ]
+    events = sorted(
+        {(event.source, event.text, round(event.time)): event for event in told}.values(),
+        key=lambda event: event.time,
+    )
     recent = [metric for metric in metrics if metric.time >= since][-_METRICS:] or metrics[-1:]
-    return Evidence(state, _run_of(places.job), moment, now, log, log_at, recent, thinned(samples, _SAMPLES), events, source)
+    return Evidence(
+        state,
+        _run_of(places.job),
+        moment,
+        now,
+        log,
+        log_at,
+        recent,
+        thinned(samples, _SAMPLES),
+        events,
+        source,
+    )
 
 
 def telemetry_of(paths: JobPaths) -> Path:
@@ -89,11 +120,14 @@ def timeline_of(paths: JobPaths) -> Path:
 
 
 def tail(folder: Path) -> tuple[list[str], float]:
-    """The last lines of the log of the job in `folder`, and when the last of them was written (0: not known). What a progress bar wrote
-    over is left out."""
+    """The last lines of the log of the job in `folder`, and when the last of them was written (0:
+    not known). What a progress bar wrote over is left out."""
     end = job_log.parts(folder)[-1].end
     _, content = job_log.read(folder, max(0, end - TAIL_BYTES), TAIL_BYTES)
-    lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in content.decode(errors="replace").split("\n")]
+    lines = [
+        line.rstrip("\r").rpartition("\r")[2].rstrip()
+        for line in content.decode(errors="replace").split("\n")
+    ]
     if end > TAIL_BYTES:
         lines = lines[1:]  # the first is cut
     return [line[:_LINE_CHARACTERS] for line in lines if line][-TAIL_LINES:], _written_at(folder)
@@ -126,7 +160,9 @@ def _moment(state: JobState, now: float, last_sign: float) -> float:
 def _metrics(path: Path) -> list[Metric]:
     found = []
     with contextlib.suppress(OSError):
-        for line in regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines():
+        for line in (
+            regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines()
+        ):
             with contextlib.suppress(ValueError, TypeError):
                 found.append(Metric.from_line(line))
     return found

@@ -1,7 +1,8 @@
-"""What a file is by its first bytes: asked before any work, so that a file of another kind is named as what it is and not called damaged.
+"""What a file is by its first bytes: asked before any work, so that a file of another kind is named
+as what it is and not called damaged.
 
-A clone without Git LFS leaves pointers, a download that failed leaves an error page, an archive was never unpacked: each looks like a
-broken dataset or model to the parser that gets it.
+A clone without Git LFS leaves pointers, a download that failed leaves an error page, an archive was
+never unpacked: each looks like a broken dataset or model to the parser that gets it.
 """
 
 import os
@@ -43,14 +44,19 @@ _SIGNATURES = (
     (b"\xff\xfe", "UTF-16 text"),
     (b"\xfe\xff", "UTF-16 text"),
 )
-_OFFICE = {b"word/": "a Word document", b"xl/": "an Excel workbook", b"[Content_Types].xml": "a Microsoft Office file"}
+_OFFICE = {
+    b"word/": "a Word document",
+    b"xl/": "an Excel workbook",
+    b"[Content_Types].xml": "a Microsoft Office file",
+}
 _UTF8_MARK = b"\xef\xbb\xbf"
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body|title)[\s>]", re.IGNORECASE)
 _JSON_ARRAY = re.compile(rb"\[\s*[{\[\"\]]")
 
 
 def kind_of(first_bytes: bytes) -> str | None:
-    """A name such as `a Git LFS pointer`, `gzip`, `an HTML page`, `a pickle`; None for what shows no such sign, as JSON Lines.
+    """A name such as `a Git LFS pointer`, `gzip`, `an HTML page`, `a pickle`; None for what shows
+    no such sign, as JSON Lines.
 
     `first_bytes` are the first FIRST_BYTES of the file, or all of it where it has fewer.
     """
@@ -75,11 +81,14 @@ def _archive(head: bytes) -> str | None:
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name.endswith(b"/data.pkl"):
         return "a PyTorch checkpoint (a pickle in a ZIP archive)"
-    return next((office for start, office in _OFFICE.items() if name.startswith(start)), "a ZIP archive")
+    return next(
+        (office for start, office in _OFFICE.items() if name.startswith(start)), "a ZIP archive"
+    )
 
 
 def _serialised(head: bytes) -> str | None:
-    """Pickles of protocol 2 and later begin with the opcode PROTO and its number; earlier ones have no sign."""
+    """Pickles of protocol 2 and later begin with the opcode PROTO and its number; earlier ones have
+    no sign."""
     if len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5:
         return "a pickle"
     if len(head) > 9 and 2 <= int.from_bytes(head[:8], "little") <= 100 << 20 and head[8:9] == b"{":

@@ -1,4 +1,5 @@
-"""Files as another machine lists them: so many at most, each below one folder, none twice, none a file and a folder at once."""
+"""Files as another machine lists them: so many at most, each below one folder, none twice, none a
+file and a folder at once."""
 
 import os
 import re
@@ -17,11 +18,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def check_name(name: Any) -> str:
-    """A name below a folder: relative, with `/` between its parts. Raises ValueError for what is none, or leads out."""
+    """A name below a folder: relative, with `/` between its parts. Raises ValueError for what is
+    none, or leads out."""
     if not isinstance(name, str) or not 0 < len(encoded := os.fsencode(name)) <= _LONGEST_NAME:
         raise ValueError(f"a name of no possible length: {str(name)[:80]!r}")
     parts = encoded.split(b"/")
-    if b"\0" in encoded or any(part in (b"", b".", b"..") or len(part) > _LONGEST_PART for part in parts):
+    if b"\0" in encoded or any(
+        part in (b"", b".", b"..") or len(part) > _LONGEST_PART for part in parts
+    ):
         raise ValueError(f"a name that leads elsewhere, or that no file can have: {name[:200]!r}")
     return name
 

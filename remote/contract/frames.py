@@ -14,7 +14,8 @@ HEARTBEAT_SECONDS = 4.0
 MARK_BYTES = 4096
 MAX_HEADER_BYTES = 1 << 20
 MAX_CONTENT_BYTES = 64 << 20
-"""More than anybody sends at once: what claims to be larger is garbled, and would be waited for in memory."""
+"""More than anybody sends at once: what claims to be larger is garbled, and would be waited for in
+memory."""
 
 
 def encode(header: dict[str, Any], content: bytes = b"") -> bytes:
@@ -33,7 +34,8 @@ class FrameReader:
         self._header: dict[str, Any] | None = None
 
     def feed(self, chunk: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """The frames that `chunk` completes, as (header, content). Raises ValueError for what is no frame."""
+        """The frames that `chunk` completes, as (header, content). Raises ValueError for what is no
+        frame."""
         self._rest += chunk
         while True:
             if self._header is None and not self._take_header():
@@ -52,10 +54,14 @@ class FrameReader:
         end = self._rest.find(b"\n", self._looked_at)
         if end > MAX_HEADER_BYTES or (end < 0 and len(self._rest) > MAX_HEADER_BYTES):
             raise ValueError(f"a frame whose header does not end within {MAX_HEADER_BYTES:,} bytes")
-        self._looked_at = len(self._rest) if end < 0 else 0  # what comes byte by byte is looked at once
+        self._looked_at = (
+            len(self._rest) if end < 0 else 0
+        )  # what comes byte by byte is looked at once
         if end < 0:
             return False
-        self._header = untrusted_json.loads_object(bytes(self._rest[:end]), max_bytes=MAX_HEADER_BYTES)
+        self._header = untrusted_json.loads_object(
+            bytes(self._rest[:end]), max_bytes=MAX_HEADER_BYTES
+        )
         del self._rest[: end + 1]
         return True
 
@@ -68,7 +74,8 @@ def _size_in(header: dict[str, Any]) -> int:
 
 
 def mark(offset: int, before: bytes) -> str:
-    """Names a file by the bytes before an offset, as many as are given: another file, or a rewritten one, has another mark there."""
+    """Names a file by the bytes before an offset, as many as are given: another file, or a
+    rewritten one, has another mark there."""
     return f"{len(before)}:{hashlib.sha256(b'%d:' % offset + before).hexdigest()}"
 
 

@@ -1,7 +1,9 @@
-"""Reads the head of a GGUF file: its metadata and where its tensors lie. Bounded in time and memory, whatever the file holds.
+"""Reads the head of a GGUF file: its metadata and where its tensors lie. Bounded in time and
+memory, whatever the file holds.
 
-llama.cpp only says that it failed to load a file; this says what is wrong with it, by the rules that llama.cpp has. The layout, after
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md: magic, version, counts; key-value pairs; tensor infos; padding; data.
+llama.cpp only says that it failed to load a file; this says what is wrong with it, by the rules
+that llama.cpp has. The layout, after https://github.com/ggml-org/ggml/blob/master/docs/gguf.md:
+magic, version, counts; key-value pairs; tensor infos; padding; data.
 """
 
 import os
@@ -32,23 +34,64 @@ MAX_NAME_BYTES = 63
 _MAX_KEY_BYTES = 1 << 16
 _MAX_NESTING = 4
 _MAX_DIMENSIONS = 4
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 _STRING, _ARRAY = 8, 9
 U32 = 4
 
 BLOCKS = {
-    "F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q5_0": (6, 32, 22), "Q5_1": (7, 32, 24),
-    "Q8_0": (8, 32, 34), "Q8_1": (9, 32, 36), "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110), "Q4_K": (12, 256, 144),
-    "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "Q8_K": (15, 256, 292), "IQ2_XXS": (16, 256, 66), "IQ2_XS": (17, 256, 74),
-    "IQ3_XXS": (18, 256, 98), "IQ1_S": (19, 256, 50), "IQ4_NL": (20, 32, 18), "IQ3_S": (21, 256, 110), "IQ2_S": (22, 256, 82),
-    "IQ4_XS": (23, 256, 136), "I8": (24, 1, 1), "I16": (25, 1, 2), "I32": (26, 1, 4), "I64": (27, 1, 8), "F64": (28, 1, 8),
-    "IQ1_M": (29, 256, 56), "BF16": (30, 1, 2), "TQ1_0": (34, 256, 54), "TQ2_0": (35, 256, 66), "MXFP4": (39, 32, 17),
-    "NVFP4": (40, 64, 36), "Q1_0": (41, 128, 18), "Q2_0": (42, 64, 18),
-}  # fmt: skip
+    "F32": (0, 1, 4),
+    "F16": (1, 1, 2),
+    "Q4_0": (2, 32, 18),
+    "Q4_1": (3, 32, 20),
+    "Q5_0": (6, 32, 22),
+    "Q5_1": (7, 32, 24),
+    "Q8_0": (8, 32, 34),
+    "Q8_1": (9, 32, 36),
+    "Q2_K": (10, 256, 84),
+    "Q3_K": (11, 256, 110),
+    "Q4_K": (12, 256, 144),
+    "Q5_K": (13, 256, 176),
+    "Q6_K": (14, 256, 210),
+    "Q8_K": (15, 256, 292),
+    "IQ2_XXS": (16, 256, 66),
+    "IQ2_XS": (17, 256, 74),
+    "IQ3_XXS": (18, 256, 98),
+    "IQ1_S": (19, 256, 50),
+    "IQ4_NL": (20, 32, 18),
+    "IQ3_S": (21, 256, 110),
+    "IQ2_S": (22, 256, 82),
+    "IQ4_XS": (23, 256, 136),
+    "I8": (24, 1, 1),
+    "I16": (25, 1, 2),
+    "I32": (26, 1, 4),
+    "I64": (27, 1, 8),
+    "F64": (28, 1, 8),
+    "IQ1_M": (29, 256, 56),
+    "BF16": (30, 1, 2),
+    "TQ1_0": (34, 256, 54),
+    "TQ2_0": (35, 256, 66),
+    "MXFP4": (39, 32, 17),
+    "NVFP4": (40, 64, 36),
+    "Q1_0": (41, 128, 18),
+    "Q2_0": (42, 64, 18),
+}
 """Tensor type -> its number in ggml, values in a block, bytes in a block."""
 
 Quantization = Literal["q4_k_m", "q4_k_s", "q4_0", "q5_k_m", "q6_k", "q8_0", "f16"]
-"""What `export` makes: llama.cpp's names in small letters; `f16` stands for no quantised file beside the float16 one."""
+"""What `export` makes: llama.cpp's names in small letters; `f16` stands for no quantised file
+beside the float16 one."""
 
 QUANTIZATIONS: tuple[str, ...] = get_args(Quantization)
 DEFAULT_QUANTIZATION: Quantization = "q4_k_m"
@@ -56,7 +99,12 @@ DEFAULT_QUANTIZATION: Quantization = "q4_k_m"
 _TYPE_NAMES = {number: name for name, (number, _, _) in BLOCKS.items()}
 
 _TEXTS = ("general.architecture", "general.name", "tokenizer.ggml.model", "tokenizer.chat_template")
-_NUMBERS = ("general.file_type", "general.quantization_version", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id")
+_NUMBERS = (
+    "general.file_type",
+    "general.quantization_version",
+    "tokenizer.ggml.bos_token_id",
+    "tokenizer.ggml.eos_token_id",
+)
 _NUMBERS_OF_ARCHITECTURE = ("context_length", "block_count", "embedding_length")
 _LISTS = {
     "tokenizer.ggml.tokens": (str, "texts"),
@@ -68,12 +116,14 @@ _SHOWN = 60
 
 
 class NotGGUF(ValueError):
-    """The file is no GGUF, not whole, or breaks a rule of the format. The message is fit for a terminal."""
+    """The file is no GGUF, not whole, or breaks a rule of the format. The message is fit for a
+    terminal."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor: `dims` as the format has them (columns first), `offset` from the start of the file, `size` in bytes."""
+    """A tensor: `dims` as the format has them (columns first), `offset` from the start of the file,
+    `size` in bytes."""
 
     name: str
     type: str
@@ -93,7 +143,8 @@ class Head:
 
 
 def read_head(path: Path) -> Head:
-    """Read and check everything before the data, and that the data is all there. Raises NotGGUF, or OSError where it cannot be read."""
+    """Read and check everything before the data, and that the data is all there. Raises NotGGUF, or
+    OSError where it cannot be read."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         first = file.read(FIRST_BYTES)
@@ -130,7 +181,8 @@ def _what_it_is(first: bytes) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value from the file for a message: short, and without characters that a terminal would obey."""
+    """A value from the file for a message: short, and without characters that a terminal would
+    obey."""
     text = value if isinstance(value, str) and value.isprintable() else ascii(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
@@ -144,7 +196,10 @@ class _Cursor:
 
     def take(self, count: int) -> bytes:
         if count > self._size - self.at:
-            raise NotGGUF(f"it breaks off: {count:,} bytes were to follow at byte {self.at:,}, it has {self._size:,} in all")
+            raise NotGGUF(
+                f"it breaks off: {count:,} bytes were to follow at byte {self.at:,}, it has"
+                f" {self._size:,} in all"
+            )
         if self.at + count > MAX_HEAD_BYTES:
             raise NotGGUF(f"its head is larger than {MAX_HEAD_BYTES:,} bytes")
         raw = self._file.read(count)
@@ -164,7 +219,10 @@ class _Cursor:
     def text(self, limit: int = MAX_STRING_BYTES) -> str:
         at, length = self.at, self.number("Q")
         if length > self._size - self.at:
-            raise NotGGUF(f"it breaks off: a text of {length:,} bytes at byte {at:,}, it has {self._size:,} in all")
+            raise NotGGUF(
+                f"it breaks off: a text of {length:,} bytes at byte {at:,}, it has {self._size:,}"
+                " in all"
+            )
         if length > limit:
             raise NotGGUF(f"a text of {length:,} bytes at byte {at:,}; at most {limit:,} are read")
         try:
@@ -186,7 +244,10 @@ class _Cursor:
             raise NotGGUF(f"arrays are nested deeper than {_MAX_NESTING} levels")
         kind, count = self.number("I"), self.number("Q")
         if count > self._values_left:
-            raise NotGGUF(f"an array of {count:,} values at byte {self.at:,}; at most {MAX_VALUES:,} in all arrays are read")
+            raise NotGGUF(
+                f"an array of {count:,} values at byte {self.at:,}; at most {MAX_VALUES:,} in all"
+                " arrays are read"
+            )
         self._values_left -= count
         if kind not in _SCALARS:
             return [self.value(kind, depth) for _ in range(count)]
@@ -216,12 +277,20 @@ def _read(cursor: _Cursor, size: int) -> Head:
 def _counts(cursor: _Cursor) -> tuple[int, int]:
     version = cursor.number("I")
     if version & 0xFFFF == 0:
-        raise NotGGUF("it is of the other byte order (big-endian); convert it on the machine that it was made for")
+        raise NotGGUF(
+            "it is of the other byte order (big-endian); convert it on the machine that it was"
+            " made for"
+        )
     if version not in VERSIONS:
-        raise NotGGUF(f"it is of GGUF version {version}; {' and '.join(map(str, VERSIONS))} are known")
+        raise NotGGUF(
+            f"it is of GGUF version {version}; {' and '.join(map(str, VERSIONS))} are known"
+        )
     tensors, pairs = cursor.number("Q"), cursor.number("Q")
     if not 0 < tensors <= MAX_TENSORS or pairs > MAX_PAIRS:
-        raise NotGGUF(f"it claims {tensors:,} tensors and {pairs:,} properties; 1 to {MAX_TENSORS:,} and at most {MAX_PAIRS:,} are read")
+        raise NotGGUF(
+            f"it claims {tensors:,} tensors and {pairs:,} properties; 1 to {MAX_TENSORS:,} and at"
+            f" most {MAX_PAIRS:,} are read"
+        )
     return tensors, pairs
 
 
@@ -240,9 +309,13 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, size: int) -> tuple[Te
         infos[name] = _info(cursor, name)
     data, end, tensors = padded(cursor.at, alignment), 0, []
     for name, (kind, dims, offset) in infos.items():
-        # llama.cpp's rule, which leaves no room for overlaps, gaps and offsets out of line: each starts where the one before ends.
+        # llama.cpp's rule, which leaves no room for overlaps, gaps and offsets out of line: each
+        # starts where the one before ends.
         if offset != end:
-            raise NotGGUF(f"tensor {_shown(name)} begins at byte {offset:,} of the data, not at {end:,} where the one before it ends")
+            raise NotGGUF(
+                f"tensor {_shown(name)} begins at byte {offset:,} of the data, not at {end:,} where"
+                " the one before it ends"
+            )
         tensors.append(Tensor(name, kind, dims, data + offset, size_of(kind, dims)))
         end = padded(offset + tensors[-1].size, alignment)
     needed = tensors[-1].offset + tensors[-1].size
@@ -254,7 +327,9 @@ def _tensors(cursor: _Cursor, count: int, alignment: int, size: int) -> tuple[Te
 def _info(cursor: _Cursor, name: str) -> tuple[str, tuple[int, ...], int]:
     count = cursor.number("I")
     if not 0 < count <= _MAX_DIMENSIONS:
-        raise NotGGUF(f"tensor {_shown(name)} has {count} dimensions; 1 to {_MAX_DIMENSIONS} are possible")
+        raise NotGGUF(
+            f"tensor {_shown(name)} has {count} dimensions; 1 to {_MAX_DIMENSIONS} are possible"
+        )
     dims = tuple(cursor.number("Q") for _ in range(count))
     if 0 in dims or prod(dims) >= 1 << 60:
         raise NotGGUF(f"tensor {_shown(name)} has the impossible shape {list(dims)}")
@@ -268,20 +343,37 @@ def _check_metadata(metadata: dict[str, Any]) -> None:
     """The types of what Windlass reads, so that nobody who reads it need ask again."""
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or not _ARCHITECTURE.fullmatch(architecture):
-        raise NotGGUF(f"general.architecture is {'absent' if architecture is None else _shown(architecture)}, not the name of one")
+        raise NotGGUF(
+            f"general.architecture is {'absent' if architecture is None else _shown(architecture)},"
+            " not the name of one"
+        )
     for key in _TEXTS:
         _check(metadata, key, "a text", lambda value: isinstance(value, str))
     for key in (*_NUMBERS, *(f"{architecture}.{word}" for word in _NUMBERS_OF_ARCHITECTURE)):
-        _check(metadata, key, "a whole number below 2³¹", lambda value: type(value) is int and 0 <= value < 1 << 31)
+        _check(
+            metadata,
+            key,
+            "a whole number below 2³¹",
+            lambda value: type(value) is int and 0 <= value < 1 << 31,
+        )
     for key, (kind, items) in _LISTS.items():
-        _check(metadata, key, f"an array of {items}", lambda value, kind=kind: isinstance(value, list) and _all_are(kind, value))
+        _check(
+            metadata,
+            key,
+            f"an array of {items}",
+            lambda value, kind=kind: isinstance(value, list) and _all_are(kind, value),
+        )
     _check_vocabulary(metadata)
 
 
 def _check(metadata: dict[str, Any], key: str, expected: str, holds: Any) -> None:
     if key in metadata and not holds(metadata[key]):
         value = metadata[key]
-        found = f"an array that begins with {_shown(value[:2])}" if isinstance(value, list) else _shown(value)
+        found = (
+            f"an array that begins with {_shown(value[:2])}"
+            if isinstance(value, list)
+            else _shown(value)
+        )
         raise NotGGUF(f"{key} is {found}, not {expected}")
 
 
@@ -300,4 +392,7 @@ def _check_vocabulary(metadata: dict[str, Any]) -> None:
     for word in ("bos", "eos"):
         index = metadata.get(f"tokenizer.ggml.{word}_token_id")
         if index is not None and index >= len(tokens):
-            raise NotGGUF(f"tokenizer.ggml.{word}_token_id is {index:,}, the vocabulary has {len(tokens):,} tokens")
+            raise NotGGUF(
+                f"tokenizer.ggml.{word}_token_id is {index:,}, the vocabulary has {len(tokens):,}"
+                " tokens"
+            )

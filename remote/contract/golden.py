@@ -34,9 +34,12 @@ class Deviation:
 
 
 def deviations(recipe: dict[str, Any]) -> list[Deviation]:
-    """Every value of the composed recipe that differs from the golden configuration, in its order. A missing value differs."""
+    """Every value of the composed recipe that differs from the golden configuration, in its order.
+    A missing value differs."""
     found = ((key, _value(recipe, key), golden) for key, golden in GOLDEN.items())
-    return [Deviation(key, value, golden) for key, value, golden in found if not _same(value, golden)]
+    return [
+        Deviation(key, value, golden) for key, value, golden in found if not _same(value, golden)
+    ]
 
 
 def shown(value: Any) -> str:

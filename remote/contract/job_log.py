@@ -2,8 +2,9 @@
 
 ```
 log             the newest part
-log.000000000   older parts, each named by the offset of its first byte in the whole log; the oldest go when there are too many
-log.times       `OFFSET TIME`: when the byte at OFFSET was written, in seconds since the epoch, UTC; at most a few lines a second
+log.000000000   older parts, each named by the offset of its first byte in the whole log; the oldest
+go when there are too many log.times       `OFFSET TIME`: when the byte at OFFSET was written, in
+seconds since the epoch, UTC; at most a few lines a second
 ```
 An offset means the same byte for ever, whatever has been rotated or dropped.
 """
@@ -30,7 +31,8 @@ _TIMES_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes `start` to `end` of a log, in the file `path` with that inode (0: there is none yet)."""
+    """The bytes `start` to `end` of a log, in the file `path` with that inode (0: there is none
+    yet)."""
 
     start: int
     end: int
@@ -44,7 +46,8 @@ def part_name(start: int, name: str = NAME) -> str:
 
 
 def parts(folder: Path, name: str = NAME) -> list[Part]:
-    """What is kept of the log in `folder`, oldest first; the last is `log` itself, which may not exist yet."""
+    """What is kept of the log in `folder`, oldest first; the last is `log` itself, which may not
+    exist yet."""
     for _ in range(_TRIES):
         names = _older(folder, name)
         found = [*_stated(folder, names), _newest(folder, name)]
@@ -55,8 +58,8 @@ def parts(folder: Path, name: str = NAME) -> list[Part]:
 
 
 def times(folder: Path) -> Iterator[tuple[int, float]]:
-    """When which byte was written: (offset, seconds since the epoch), in the order of the offsets. Clocks jump: a time may be an earlier
-    one than that before."""
+    """When which byte was written: (offset, seconds since the epoch), in the order of the offsets.
+    Clocks jump: a time may be an earlier one than that before."""
     content = b""
     with suppress(OSError):
         content = regular_files.end_of(folder / TIMES, _TIMES_BYTES)
@@ -67,7 +70,8 @@ def times(folder: Path) -> Iterator[tuple[int, float]]:
 
 
 def note_time(folder: Path, offset: int) -> Path:
-    """Note that the byte at `offset`, and what follows it, is written now; returns the file that says so. Raises OSError."""
+    """Note that the byte at `offset`, and what follows it, is written now; returns the file that
+    says so. Raises OSError."""
     path = folder / TIMES
     with path.open("ab") as file:
         file.write(f"{offset} {time.time():.3f}\n".encode())
@@ -75,8 +79,8 @@ def note_time(folder: Path, offset: int) -> Path:
 
 
 def read(folder: Path, offset: int, size: int, name: str = NAME) -> tuple[int, bytes]:
-    """At most `size` bytes from `offset` on, and the offset that they begin at: later than asked where older parts were dropped. Empty at
-    the end of the log."""
+    """At most `size` bytes from `offset` on, and the offset that they begin at: later than asked
+    where older parts were dropped. Empty at the end of the log."""
     for _ in range(_TRIES):
         part = next((part for part in parts(folder, name) if offset < part.end), None)
         if part is None:
@@ -88,7 +92,8 @@ def read(folder: Path, offset: int, size: int, name: str = NAME) -> tuple[int, b
 
 
 def between(folder: Path, start: int, end: int, name: str = NAME) -> bytes | None:
-    """The bytes from `start` to `end`, all of them; None where some are not there, or not any more."""
+    """The bytes from `start` to `end`, all of them; None where some are not there, or not any
+    more."""
     found = bytearray()
     while start + len(found) < end:
         at, piece = read(folder, start + len(found), end - start - len(found), name)
@@ -107,7 +112,8 @@ def tail(folder: Path, size: int, name: str = NAME) -> bytes:
 
 @contextmanager
 def opened(part: Part) -> Iterator[int]:
-    """A file descriptor of the part. Raises FileNotFoundError where it was dropped or rotated since it was found: look again."""
+    """A file descriptor of the part. Raises FileNotFoundError where it was dropped or rotated since
+    it was found: look again."""
     descriptor = os.open(part.path, os.O_RDONLY)
     try:
         if os.fstat(descriptor).st_ino != part.inode:
@@ -122,7 +128,9 @@ def _older(folder: Path, name: str) -> list[str]:
         names = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         return []
-    return sorted(each for each in names if each.startswith(f"{name}.") and each[len(name) + 1 :].isdigit())
+    return sorted(
+        each for each in names if each.startswith(f"{name}.") and each[len(name) + 1 :].isdigit()
+    )
 
 
 def _stated(folder: Path, names: list[str]) -> Iterator[Part]:

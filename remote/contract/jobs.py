@@ -1,4 +1,5 @@
-"""A job as data: what to do (`JobSpec`) and how it stands (`JobState`). Plain JSON on the wire and on disk."""
+"""A job as data: what to do (`JobSpec`) and how it stands (`JobState`). Plain JSON on the wire and
+on disk."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,8 @@ _LARGEST_PID = 2**31 - 1
 
 
 class Status(str, Enum):
-    """Where a job stands. The first two can still change; LOST is what an observer calls RUNNING without a process."""
+    """Where a job stands. The first two can still change; LOST is what an observer calls RUNNING
+    without a process."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -65,7 +67,9 @@ class Cause(str, Enum):
     @classmethod
     def of_exit(cls, code: int) -> "Cause":
         """The cause behind a stage's exit code; `CODE` for any that is not ours."""
-        return next((cause for cause, exit_code in _EXIT_OF_CAUSE.items() if exit_code == code), cls.CODE)
+        return next(
+            (cause for cause, exit_code in _EXIT_OF_CAUSE.items() if exit_code == code), cls.CODE
+        )
 
 
 _EXIT_OF_CAUSE = {
@@ -90,10 +94,11 @@ _EXIT_OF_CAUSE = {
 class JobSpec:
     """One stage to run on a box.
 
-    `inputs` maps names to paths on the box, relative to the box's root (`jobs/<id>/artifacts/adapter`) or absolute;
-    `options` holds the plain values of `with:`; `recipe` is the composed recipe, or None; `release` is the digest
-    of the release whose code runs; `environment` names the requirements file of the Python environment
-    (`requirements.txt`), or is None for the system's Python. Of the `exclusive` jobs of a box one runs at a time.
+    `inputs` maps names to paths on the box, relative to the box's root
+    (`jobs/<id>/artifacts/adapter`) or absolute; `options` holds the plain values of `with:`;
+    `recipe` is the composed recipe, or None; `release` is the digest of the release whose code
+    runs; `environment` names the requirements file of the Python environment (`requirements.txt`),
+    or is None for the system's Python. Of the `exclusive` jobs of a box one runs at a time.
     """
 
     job_id: str
@@ -112,18 +117,24 @@ class JobSpec:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "JobSpec":
-        """Read a spec; raises ValueError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
-        return typed.read(cls, untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES))
+        """Read a spec; raises ValueError or TypeError when it is not one. Unknown keys of a newer
+        Windlass are left out."""
+        return typed.read(
+            cls, untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES)
+        )
 
     @classmethod
     def read(cls, path: Path) -> "JobSpec":
         """Read a specification file. Raises OSError, ValueError or TypeError."""
-        return typed.read(cls, untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES))
+        return typed.read(
+            cls, untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES)
+        )
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or folder that a stage made. `path` is relative to the box's root; `sha256` per `remote.contract.digest`."""
+    """A file or folder that a stage made. `path` is relative to the box's root; `sha256` per
+    `remote.contract.digest`."""
 
     path: str
     size: int
@@ -131,7 +142,8 @@ class Artifact:
     is_folder: bool = False
 
     def check(self) -> None:
-        """Raise ValueError for one that cannot be: its digest and the last part of its path become the names of files elsewhere.
+        """Raise ValueError for one that cannot be: its digest and the last part of its path become
+        the names of files elsewhere.
 
         A stage may leave an artifact outside of the box's root: its path begins with `..` then.
         """
@@ -145,11 +157,13 @@ class Artifact:
 
 @dataclass
 class JobState:
-    """How a job stands. Times are seconds since the epoch, UTC; start ticks are field 22 of /proc/PID/stat.
+    """How a job stands. Times are seconds since the epoch, UTC; start ticks are field 22 of
+    /proc/PID/stat.
 
-    `boot_id` with (`pid`, `start_ticks`) names a process for good: a reused pid is never mistaken for it. A PENDING job that waits in
-    line has one too, and its `place`: so many jobs are before it, the one that runs counted. `environment` is the SHA-256 of the lock
-    that the stage's Python environment was installed from; empty for the system's Python.
+    `boot_id` with (`pid`, `start_ticks`) names a process for good: a reused pid is never mistaken
+    for it. A PENDING job that waits in line has one too, and its `place`: so many jobs are before
+    it, the one that runs counted. `environment` is the SHA-256 of the lock that the stage's Python
+    environment was installed from; empty for the system's Python.
     """
 
     job_id: str
@@ -183,7 +197,8 @@ class JobState:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "JobState":
-        """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys of a newer Windlass are left out."""
+        """Read a state; raises ValueError, KeyError or TypeError when it is not one. Unknown keys
+        of a newer Windlass are left out."""
         return cls.of(untrusted_json.loads_object(text, max_bytes=untrusted_json.RECORD_BYTES))
 
     @classmethod
@@ -195,13 +210,22 @@ class JobState:
     def of(cls, told: dict[str, Any]) -> "JobState":
         """The state out of its JSON object. Raises ValueError, KeyError or TypeError."""
         if "status" not in told:
-            raise KeyError("status")  # it has a default, for who makes one; what was written must say it
+            raise KeyError(
+                "status"
+            )  # it has a default, for who makes one; what was written must say it
         state = typed.read(cls, {**told, "cause": told.get("cause") or None})
-        if "/" in state.job_id or "\0" in state.job_id or state.job_id in (".", "..") or len(state.job_id) > _LONGEST_ID:
+        if (
+            "/" in state.job_id
+            or "\0" in state.job_id
+            or state.job_id in (".", "..")
+            or len(state.job_id) > _LONGEST_ID
+        ):
             raise ValueError(f"{state.job_id[:80]!r} names no job")  # it becomes the name of files
         if not 0 <= state.pid <= _LARGEST_PID or state.start_ticks < 0:
             raise ValueError(f"{state.pid} is no process")
-        if not all(0 <= moment <= LATEST for moment in (state.queued_at, state.started_at, state.ended_at)):
+        if not all(
+            0 <= moment <= LATEST for moment in (state.queued_at, state.started_at, state.ended_at)
+        ):
             raise ValueError("a time that is on no calendar")
         state.check_artifacts()
         return state
@@ -209,6 +233,8 @@ class JobState:
     def check_artifacts(self) -> None:
         """Raise ValueError for more artifacts than a job has, or for one that can be none."""
         if len(self.artifacts) > MOST_ARTIFACTS:
-            raise ValueError(f"{len(self.artifacts):,} artifacts; at most {MOST_ARTIFACTS:,} are taken")
+            raise ValueError(
+                f"{len(self.artifacts):,} artifacts; at most {MOST_ARTIFACTS:,} are taken"
+            )
         for artifact in self.artifacts.values():
             artifact.check()

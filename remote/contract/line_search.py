@@ -1,7 +1,9 @@
-"""Searches lines by a regular expression that somebody typed, for no longer than a bound. Standard library only.
+"""Searches lines by a regular expression that somebody typed, for no longer than a bound. Standard
+library only.
 
-Python's expressions backtrack: `(a+)+$` takes years on a line of forty letters, holds up every thread of its process meanwhile, and on a
-box goes on when nobody listens any more. So one that repeats or chooses is searched for in a process of its own, which can be ended.
+Python's expressions backtrack: `(a+)+$` takes years on a line of forty letters, holds up every
+thread of its process meanwhile, and on a box goes on when nobody listens any more. So one that
+repeats or chooses is searched for in a process of its own, which can be ended.
 """
 
 import contextlib
@@ -12,7 +14,8 @@ import weakref
 from collections.abc import Sequence
 
 SECONDS = 10.0
-"""Of a processor, for the lines of one question: a megabyte of them takes a tenth of a second by what people type."""
+"""Of a processor, for the lines of one question: a megabyte of them takes a tenth of a second by
+what people type."""
 
 _MAY_TAKE_LONG = re.compile(r"[*+?{|(]")
 _CHILD = """
@@ -57,12 +60,16 @@ class LineSearch:
             answer = _exchange(child, "\n".join(lines), len(lines))
         if len(answer) < len(lines):
             self._child = None
-            raise TooSlow(f"{self._expression[:80]!r} takes more than {SECONDS:.0f} s on {len(lines):,} lines")
+            raise TooSlow(
+                f"{self._expression[:80]!r} takes more than {SECONDS:.0f} s on {len(lines):,} lines"
+            )
         return answer
 
     def _started(self) -> "subprocess.Popen[bytes]":
         words = [sys.executable, "-I", "-S", "-c", _CHILD]
-        child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         weakref.finalize(self, _end, child)
         for text in (str(SECONDS), self._expression):
             _exchange(child, text, 0)

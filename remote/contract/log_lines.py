@@ -1,4 +1,5 @@
-"""The lines of a log that are wanted, and when each was written. The box and the laptop read logs by the same words."""
+"""The lines of a log that are wanted, and when each was written. The box and the laptop read logs
+by the same words."""
 
 import itertools
 import math
@@ -22,11 +23,24 @@ LINE_BYTES = 4 * 1024 * 1024
 LOOK_BACK_BYTES = 8192
 
 _ERROR = re.compile(
-    r"\b(?:ERROR|CRITICAL|FATAL)\b|^Traceback \(most|^(?:[A-Za-z_][\w.]*)?(?:Error|Exception|Interrupt)\b(?::|$)|^error: "
+    r"\b(?:ERROR|CRITICAL|FATAL)\b|^Traceback"
+    r" \(most|^(?:[A-Za-z_][\w.]*)?(?:Error|Exception|Interrupt)\b(?::|$)|^error: "
     r"|^(?:oom|nan|disk_full|xid|spot|deadman|data|model_missing|artifact|config|code): \{"
 )
 _WARNING = re.compile(r"\bWARN(?:ING)?\b|Warning: |^warning: ")
-_HINTS = ("ERROR", "CRITICAL", "FATAL", "Error", "Exception", "Interrupt", "error: ", ": {", "WARN", "arning: ", "Traceback")
+_HINTS = (
+    "ERROR",
+    "CRITICAL",
+    "FATAL",
+    "Error",
+    "Exception",
+    "Interrupt",
+    "error: ",
+    ": {",
+    "WARN",
+    "arning: ",
+    "Traceback",
+)
 """A line without any of these weighs nothing: found ten times sooner than by the expressions."""
 _HINT_BYTES = tuple(hint.encode() for hint in _HINTS)
 _TRACEBACK = "Traceback (most recent call last)"
@@ -40,7 +54,8 @@ class Log(Protocol):
         ...
 
     def read(self, offset: int, size: int) -> tuple[int, bytes]:
-        """At most `size` bytes from `offset` on, and the offset that they begin at: a later one where bytes are gone."""
+        """At most `size` bytes from `offset` on, and the offset that they begin at: a later one
+        where bytes are gone."""
         ...
 
     def times(self) -> Iterable[tuple[int, float]]:
@@ -73,7 +88,10 @@ class Moments:
 
     def __init__(self, times: Iterable[tuple[int, float]]) -> None:
         pairs = list(times)
-        self._offsets, self._times = [offset for offset, _ in pairs], [moment for _, moment in pairs]
+        self._offsets, self._times = (
+            [offset for offset, _ in pairs],
+            [moment for _, moment in pairs],
+        )
 
     def of(self, offset: int) -> float:
         """Seconds since the epoch; 0 where that is not known."""
@@ -85,11 +103,20 @@ class Moments:
         return self._offsets[bisect_right(self._offsets, start) : bisect_left(self._offsets, end)]
 
     def since(self, moment: float, end: int) -> int:
-        """The first byte written at `moment` or later; `end` where there is none, 0 where no times are known.
+        """The first byte written at `moment` or later; `end` where there is none, 0 where no times
+        are known.
 
-        That is what follows the last one written before: what came ahead of a clock that was set back is older, whatever its time says.
+        That is what follows the last one written before: what came ahead of a clock that was set
+        back is older, whatever its time says.
         """
-        number = next((number for number in range(len(self._times), 0, -1) if self._times[number - 1] < moment), 0)
+        number = next(
+            (
+                number
+                for number in range(len(self._times), 0, -1)
+                if self._times[number - 1] < moment
+            ),
+            0,
+        )
         if number == len(self._times):
             return end if self._times else 0
         return self._offsets[number]
@@ -97,7 +124,8 @@ class Moments:
 
 @dataclass(frozen=True)
 class Piece:
-    """Whole lines written at the moment `at`; `next` is the byte to go on from. `dropped`: so many bytes are not there any more."""
+    """Whole lines written at the moment `at`; `next` is the byte to go on from. `dropped`: so many
+    bytes are not there any more."""
 
     at: float
     next: int
@@ -119,7 +147,10 @@ class Levels:
         """info, warning or error."""
         if not self._is_inside and not any(hint in line for hint in _HINTS):
             return "info"
-        was_inside, self._is_inside = self._is_inside, _TRACEBACK in line or (self._is_inside and line[:1] in (" ", "\t"))
+        was_inside, self._is_inside = (
+            self._is_inside,
+            _TRACEBACK in line or (self._is_inside and line[:1] in (" ", "\t")),
+        )
         if was_inside or self._is_inside or _ERROR.search(line):
             return "error"
         return "warning" if _WARNING.search(line) else "info"
@@ -141,10 +172,18 @@ class Filter:
     def which(self, lines: Sequence[bytes]) -> list[bool]:
         """Which of these lines are wanted. Raises TooSlow."""
         texts = [line.decode(errors="replace").rstrip("\n") for line in lines]
-        heavy = [LEVELS.index(self._levels.of(text)) >= self._least for text in texts] if self._least else [True] * len(texts)
+        heavy = (
+            [LEVELS.index(self._levels.of(text)) >= self._least for text in texts]
+            if self._least
+            else [True] * len(texts)
+        )
         if self._search is None:
             return heavy
-        found = iter(self._search.finds([text for text, is_heavy in zip(texts, heavy, strict=True) if is_heavy]))
+        found = iter(
+            self._search.finds(
+                [text for text, is_heavy in zip(texts, heavy, strict=True) if is_heavy]
+            )
+        )
         return [is_heavy and next(found) for is_heavy in heavy]
 
     def of(self, content: bytes) -> bytes:
@@ -165,7 +204,9 @@ class Filter:
     def takes_event(self, level: str, text: str) -> bool:
         """Whether something that happened to the box is wanted."""
         weight = LEVELS.index(level) if level in LEVELS else 0
-        return weight >= self._least and (self._search is None or any(self._search.finds(text.split("\n"))))
+        return weight >= self._least and (
+            self._search is None or any(self._search.finds(text.split("\n")))
+        )
 
 
 class Scan:
@@ -177,11 +218,14 @@ class Scan:
         self._log, self._wanted = log, wanted
         self._rest = bytearray()
         if not wanted.takes_all:  # whether a traceback is under way there
-            for _, content in _runs_between(log, line_start(log, max(log.bounds()[0], start - LOOK_BACK_BYTES)), start):
+            for _, content in _runs_between(
+                log, line_start(log, max(log.bounds()[0], start - LOOK_BACK_BYTES)), start
+            ):
                 wanted.of(content)
 
     def pieces(self, now: float | None = None, at_most: float = math.inf) -> Iterator[Piece]:
-        """All that is there by now, or about the next `at_most` bytes of it; `now` for what was written just now."""
+        """All that is there by now, or about the next `at_most` bytes of it; `now` for what was
+        written just now."""
         until = self.next + len(self._rest) + at_most
         while self.next + len(self._rest) < until:
             asked = self.next + len(self._rest)
@@ -230,8 +274,8 @@ class Scan:
 
 
 def scan_of(log: Log, query: LogQuery, now: float, start: int | None = None) -> Scan:
-    """Reads what a query wants of a log, at the moment `now` of the clock that wrote it; or on from `start`, where an
-    earlier answer broke off."""
+    """Reads what a query wants of a log, at the moment `now` of the clock that wrote it; or on from
+    `start`, where an earlier answer broke off."""
     wanted, moments = Filter(query.grep, query.level), Moments(log.times())
     if start is None:
         since = None if query.ago is None else now - query.ago
@@ -240,7 +284,8 @@ def scan_of(log: Log, query: LogQuery, now: float, start: int | None = None) -> 
 
 
 def continues(log: Log, offset: int, known: str) -> bool:
-    """Whether `log` is the one whose bytes before `offset` have the mark `known`; so it seems where they are gone."""
+    """Whether `log` is the one whose bytes before `offset` have the mark `known`; so it seems where
+    they are gone."""
     begin, end = log.bounds()
     count = marked_bytes(known) if known else 0
     if count < 0 or offset > end:
@@ -251,16 +296,22 @@ def continues(log: Log, offset: int, known: str) -> bool:
     return mark(offset, b"".join(content for _, content in runs)) == known
 
 
-def start_of(log: Log, moments: Moments, wanted: Filter, since: float | None, tail: int | None) -> int:
-    """Where to begin: the first line written at `since` or later, of these at most the last `tail` that are wanted."""
+def start_of(
+    log: Log, moments: Moments, wanted: Filter, since: float | None, tail: int | None
+) -> int:
+    """Where to begin: the first line written at `since` or later, of these at most the last `tail`
+    that are wanted."""
     begin, end = log.bounds()
     first = begin if since is None else min(max(begin, moments.since(since, end)), end)
-    start = line_start(log, first) if first < end else first  # of a line that is older than `since`, only what is to come
+    start = (
+        line_start(log, first) if first < end else first
+    )  # of a line that is older than `since`, only what is to come
     return start if tail is None else _tail_start(log, start, end, tail, wanted)
 
 
 def line_start(log: Log, offset: int) -> int:
-    """Where the line begins that holds the byte `offset`, or what a gap left of it; `offset` itself where that is too far back."""
+    """Where the line begins that holds the byte `offset`, or what a gap left of it; `offset` itself
+    where that is too far back."""
     begin, at = log.bounds()[0], offset
     while begin < at and offset - at < LINE_BYTES:
         start = max(begin, at - READ_BYTES // 16)
@@ -309,10 +360,13 @@ def _tail_start(log: Log, lowest: int, end: int, count: int, wanted: Filter) -> 
 def _wanted_starts(content: bytes, start: int, wanted: Filter) -> list[int]:
     lines = _lines_of(content)
     starts = itertools.accumulate((len(line) for line in lines[:-1]), initial=start)
-    return list(itertools.compress(starts, [True] * len(lines) if wanted.takes_all else wanted.which(lines)))
+    return list(
+        itertools.compress(starts, [True] * len(lines) if wanted.takes_all else wanted.which(lines))
+    )
 
 
 def _lines_of(content: bytes) -> list[bytes]:
-    """Its lines with their ends. Not `splitlines`: a progress bar's carriage returns end no line."""
+    """Its lines with their ends. Not `splitlines`: a progress bar's carriage returns end no
+    line."""
     *lines, rest = content.split(b"\n")
     return [*(line + b"\n" for line in lines), *([rest] if rest else [])]

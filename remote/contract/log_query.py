@@ -1,20 +1,23 @@
-"""What is asked of the logs of a box, and how the answer travels: frames of `remote.contract.frames`.
+"""What is asked of the logs of a box, and how the answer travels: frames of
+`remote.contract.frames`.
 
 ```
-{"now": 1.5, "jobs": [{"job", "run", "stage", "status", "next"}]}     first, and again when another job joins
-{"job": "...", "at": 1.5, "next": 120, "size": 20}\\n<20 bytes>        whole lines, written at `at`; go on from byte `next`
-{"job": "...", "at": 1.5, "next": 900, "dropped": 780}                so many bytes are not there any more
-{"job": "...", "at": 1.5, "partial": true, "size": 9}\\n<9 bytes>      the line without an end yet, as it stands
-{"job": "...", "next": 88, "file": "metrics", "size": 88}\\n<…>        lines of the job's measurements
-{"restart": "...", "file": "log"}                                     that file is another one now: it follows from its beginning
-{"event": {...}, "seen": {...}}                                       an `Event` of the box's timeline, or of its watchdog's log;
-                                                                      of which file, and where to go on there
-{"waiting": "...", "place": 1, "why": "..."}                          the job's place in line for the GPU has changed; 0: its turn
-{"live": true}                                                        what there was is sent; from here on as it comes
-{"ended": "...", "state": {...}}                                      all of that job is sent, and this is its state
-{"beat": true}                                                        nothing new, still here
-{"end": true}                                                         that was all
-{"error": {...}}                                                      it cannot be answered
+{"now": 1.5, "jobs": [{"job", "run", "stage", "status", "next"}]}     first, and again when another
+job joins {"job": "...", "at": 1.5, "next": 120, "size": 20}\\n<20 bytes>        whole lines,
+written at `at`; go on from byte `next` {"job": "...", "at": 1.5, "next": 900, "dropped": 780}
+so many bytes are not there any more {"job": "...", "at": 1.5, "partial": true, "size": 9}\\n<9
+bytes>      the line without an end yet, as it stands {"job": "...", "next": 88, "file": "metrics",
+"size": 88}\\n<…>        lines of the job's measurements {"restart": "...", "file": "log"}
+that file is another one now: it follows from its beginning {"event": {...}, "seen": {...}}
+an `Event` of the box's timeline, or of its watchdog's log;
+                                                                      of which file, and where to go
+                                                                      on there
+{"waiting": "...", "place": 1, "why": "..."}                          the job's place in line for
+the GPU has changed; 0: its turn {"live": true}
+what there was is sent; from here on as it comes {"ended": "...", "state": {...}}
+all of that job is sent, and this is its state {"beat": true}
+nothing new, still here {"end": true}                                                         that
+was all {"error": {...}}                                                      it cannot be answered
 ```
 """
 
@@ -75,7 +78,8 @@ class LogQuery:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """A job that will be sent: its id, its run (empty where it has none), its stage's label, how it stands, and from which byte on."""
+    """A job that will be sent: its id, its run (empty where it has none), its stage's label, how it
+    stands, and from which byte on."""
 
     job: str
     run: str = ""
@@ -85,6 +89,11 @@ class JobFacts:
 
 
 def label_of(job_id: str, run_id: str, stage: str) -> str:
-    """The label that a job's stage has in its run, out of its id, `RUN-LABEL-KEY`; `stage` where it has none."""
-    inner = re.fullmatch(r"(.+)-[0-9a-f]{8}", job_id.removeprefix(f"{run_id}-")) if run_id and job_id.startswith(f"{run_id}-") else None
+    """The label that a job's stage has in its run, out of its id, `RUN-LABEL-KEY`; `stage` where it
+    has none."""
+    inner = (
+        re.fullmatch(r"(.+)-[0-9a-f]{8}", job_id.removeprefix(f"{run_id}-"))
+        if run_id and job_id.startswith(f"{run_id}-")
+        else None
+    )
     return inner[1] if inner else stage

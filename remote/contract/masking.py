@@ -1,8 +1,10 @@
-"""Secrets are masked by their values, wherever they appear: in a stream cut anywhere, in a text, in a JSON value.
+"""Secrets are masked by their values, wherever they appear: in a stream cut anywhere, in a text, in
+a JSON value.
 
-Masked are a value itself and what it becomes in JSON, in Python's `repr`, in a URL, in base64 (in the midst of other bytes too) and in
-hexadecimal digits; of a value of several lines, such as a private key, each long line as well. A value spelled in any other way, or cut
-by a line break that it did not have, is not recognised.
+Masked are a value itself and what it becomes in JSON, in Python's `repr`, in a URL, in base64 (in
+the midst of other bytes too) and in hexadecimal digits; of a value of several lines, such as a
+private key, each long line as well. A value spelled in any other way, or cut by a line break that
+it did not have, is not recognised.
 """
 
 import base64
@@ -24,11 +26,18 @@ Span = tuple[int, int]
 
 
 class Masker:
-    """Masks a stream of bytes, piece by piece; also whole texts and JSON values. What may be the beginning of a secret is held back until
-    the next piece tells."""
+    """Masks a stream of bytes, piece by piece; also whole texts and JSON values. What may be the
+    beginning of a secret is held back until the next piece tells."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._forms = list({form for secret in secrets if len(secret.strip()) >= MIN_LENGTH for form in forms(secret)})
+        self._forms = list(
+            {
+                form
+                for secret in secrets
+                if len(secret.strip()) >= MIN_LENGTH
+                for form in forms(secret)
+            }
+        )
         self._reach = max(map(len, self._forms), default=1) - 1
         self._rest = b""
         self._masked = 0
@@ -71,7 +80,11 @@ class Masker:
 
     def _spans(self, content: bytes) -> list[Span]:
         """Where secrets are, in order; those that touch or overlap are one."""
-        found = sorted(chain.from_iterable(_occurrences(content, form) for form in self._forms if form in content))
+        found = sorted(
+            chain.from_iterable(
+                _occurrences(content, form) for form in self._forms if form in content
+            )
+        )
         merged: list[Span] = []
         for start, end in found:
             if merged and start < merged[-1][1]:
@@ -81,7 +94,8 @@ class Masker:
         return merged
 
     def _begun_at(self, content: bytes) -> int:
-        """Where the longest end of `content` begins that a secret might begin with; its length when none does."""
+        """Where the longest end of `content` begins that a secret might begin with; its length when
+        none does."""
         tail = content[max(0, len(content) - self._reach) :]
         longest = max((_begun(tail, form) for form in self._forms), default=0)
         return len(content) - longest
@@ -89,15 +103,32 @@ class Masker:
 
 def forms(secret: str) -> set[bytes]:
     """Every way in which a secret is recognised."""
-    spelled = {secret.strip(), *(line.strip() for line in secret.splitlines() if len(line.strip()) >= _LONG_LINE)}
-    return {form for each in spelled for form in chain(_as_text(each), _encoded(each.encode(errors="surrogateescape")))}
+    spelled = {
+        secret.strip(),
+        *(line.strip() for line in secret.splitlines() if len(line.strip()) >= _LONG_LINE),
+    }
+    return {
+        form
+        for each in spelled
+        for form in chain(_as_text(each), _encoded(each.encode(errors="surrogateescape")))
+    }
 
 
 def _as_text(secret: str) -> Iterator[bytes]:
-    ways = [(quote, safe) for quote in (urllib.parse.quote, urllib.parse.quote_plus) for safe in ("", "/")]
+    ways = [
+        (quote, safe)
+        for quote in (urllib.parse.quote, urllib.parse.quote_plus)
+        for safe in ("", "/")
+    ]
     quoted = [quote(secret, safe=safe, errors="surrogateescape") for quote, safe in ways]
     in_json = [json.dumps(secret, ensure_ascii=is_plain)[1:-1] for is_plain in (True, False)]
-    for text in (secret, repr(secret)[1:-1], *in_json, *quoted, *(re.sub("%..", lambda found: found[0].lower(), each) for each in quoted)):
+    for text in (
+        secret,
+        repr(secret)[1:-1],
+        *in_json,
+        *quoted,
+        *(re.sub("%..", lambda found: found[0].lower(), each) for each in quoted),
+    ):
         yield text.encode(errors="surrogateescape")
 
 
@@ -124,12 +155,19 @@ def _begun(tail: bytes, form: bytes) -> int:
         if form.startswith(tail[at:]):
             return len(tail) - at
         at = tail.find(form[:_SHORT_START], at + 1)
-    return next((size for size in range(min(_SHORT_START, len(form)) - 1, 0, -1) if tail.endswith(form[:size])), 0)
+    return next(
+        (
+            size
+            for size in range(min(_SHORT_START, len(form)) - 1, 0, -1)
+            if tail.endswith(form[:size])
+        ),
+        0,
+    )
 
 
 def _replaced(content: bytes, spans: list[Span], masked: int, until: int) -> tuple[bytes, int]:
-    """`content` up to `until` with its spans masked, where the first `masked` bytes have been told as a mask already; and how many bytes
-    after `until` have been told so now."""
+    """`content` up to `until` with its spans masked, where the first `masked` bytes have been told
+    as a mask already; and how many bytes after `until` have been told so now."""
     safe, at = [], masked
     for start, end in spans:
         if start >= until:

@@ -1,13 +1,15 @@
-"""Where things lie on a box. Everything is under one root, `~/windlass` unless the inventory says otherwise.
+"""Where things lie on a box. Everything is under one root, `~/windlass` unless the inventory says
+otherwise.
 
 ```
 <root>/releases/<digest>/   immutable        <root>/current -> releases/<digest>   swapped by rename
 <root>/blobs/<sha256>       contents of releases, whose files are hard links to them
 <root>/shared/              environments/<key>  models/<name>  datasets/<digest>  caches/<name>
-<root>/jobs/<job-id>/       spec.json  state.json  log  metrics.jsonl  outputs.json  failure.json  artifacts/  checkpoints/
-<root>/timeline.jsonl       what happened to the box: see `remote.contract.timeline`
-<root>/telemetry.jsonl      what the box had to do: see `remote.contract.telemetry`
-<root>/secrets/<job-id>     for its owner alone, removed at the job's end
+<root>/jobs/<job-id>/       spec.json  state.json  log  metrics.jsonl  outputs.json  failure.json
+artifacts/  checkpoints/ <root>/timeline.jsonl       what happened to the box: see
+`remote.contract.timeline` <root>/telemetry.jsonl      what the box had to do: see
+`remote.contract.telemetry` <root>/secrets/<job-id>     for its owner alone, removed at the job's
+end
 ```
 """
 
@@ -36,7 +38,8 @@ class JobPaths:
 
     @property
     def log(self) -> Path:
-        """Standard output and error of the stage, append-only: the newest part of it. See `remote.contract.job_log`."""
+        """Standard output and error of the stage, append-only: the newest part of it. See
+        `remote.contract.job_log`."""
         return self.folder / "log"
 
     @property
@@ -46,7 +49,8 @@ class JobPaths:
 
     @property
     def outputs(self) -> Path:
-        """What the stage made: output name -> `{"path": ...}` or a plain JSON value. See `remote.payload.job`."""
+        """What the stage made: output name -> `{"path": ...}` or a plain JSON value. See
+        `remote.payload.job`."""
         return self.folder / "outputs.json"
 
     @property
@@ -78,7 +82,8 @@ class BoxPaths:
 
     @classmethod
     def of_release(cls) -> "BoxPaths":
-        """The root that this very code was deployed under; the default place when it does not lie in a release."""
+        """The root that this very code was deployed under; the default place when it does not lie
+        in a release."""
         releases = Path(__file__).resolve().parents[3]
         return cls(releases.parent) if releases.name == "releases" else cls.of_home()
 
@@ -94,7 +99,8 @@ class BoxPaths:
 
     @property
     def shared(self) -> Path:
-        """What outlives releases and jobs. A symbolic link where the inventory puts it elsewhere, such as on a faster disk."""
+        """What outlives releases and jobs. A symbolic link where the inventory puts it elsewhere,
+        such as on a faster disk."""
         return self.root / "shared"
 
     @property
@@ -119,7 +125,8 @@ class BoxPaths:
 
     @property
     def timeline(self) -> Path:
-        """What happened to the box, one `remote.contract.timeline.Event` a line; older lines in `timeline.jsonl.1`."""
+        """What happened to the box, one `remote.contract.timeline.Event` a line; older lines in
+        `timeline.jsonl.1`."""
         return self.root / "timeline.jsonl"
 
     @property
@@ -129,7 +136,8 @@ class BoxPaths:
 
     @property
     def secrets(self) -> Path:
-        """What jobs may know and nobody else: one file a job, mode 0600, in a folder of mode 0700."""
+        """What jobs may know and nobody else: one file a job, mode 0600, in a folder of mode
+        0700."""
         return self.root / "secrets"
 
     def job(self, job_id: str) -> JobPaths:

@@ -1,6 +1,8 @@
-"""Reading a file that somebody else may have put there: a regular file, of which no more than a bound is read.
+"""Reading a file that somebody else may have put there: a regular file, of which no more than a
+bound is read.
 
-A named pipe would hold up whoever opens it, a device never ends, and a folder cannot be read: each is an OSError here, at once.
+A named pipe would hold up whoever opens it, a device never ends, and a folder cannot be read: each
+is an OSError here, at once.
 """
 
 import errno
@@ -11,8 +13,10 @@ from pathlib import Path
 
 
 def opened(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """The regular file at `path`, open for reading. Raises OSError, also where it is something else."""
-    # Without O_NONBLOCK a named pipe is waited for until somebody writes to it; a regular file does not know the flag.
+    """The regular file at `path`, open for reading. Raises OSError, also where it is something
+    else."""
+    # Without O_NONBLOCK a named pipe is waited for until somebody writes to it; a regular file does
+    # not know the flag.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -21,11 +25,15 @@ def opened(path: str | os.PathLike[str]) -> io.BufferedReader:
 
 
 def content_of(path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """All bytes of a regular file. Raises OSError, and ValueError for one that holds more than `max_bytes`."""
+    """All bytes of a regular file. Raises OSError, and ValueError for one that holds more than
+    `max_bytes`."""
     with opened(path) as file:
         content = file.read(max_bytes + 1) if os.fstat(file.fileno()).st_size <= max_bytes else b""
         if len(content) > max_bytes or os.fstat(file.fileno()).st_size > max_bytes:
-            raise ValueError(f"{Path(path).name} holds more than {max_bytes:,} bytes, the most that is read of it")
+            raise ValueError(
+                f"{Path(path).name} holds more than {max_bytes:,} bytes, the most that is read"
+                " of it"
+            )
     return content
 
 

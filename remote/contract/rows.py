@@ -1,4 +1,5 @@
-"""One row of a dataset: an instruction, what it works on, and the answer wanted. The words that both sides put in front of the model."""
+"""One row of a dataset: an instruction, what it works on, and the answer wanted. The words that
+both sides put in front of the model."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -7,10 +8,12 @@ from typing import Any
 from remote.contract import untrusted_json
 
 MAX_CHARACTERS = 200_000
-"""Longest row taken, over all fields: a longer one is a mistake of its maker (a whole file in a field), not a lesson."""
+"""Longest row taken, over all fields: a longer one is a mistake of its maker (a whole file in a
+field), not a lesson."""
 
 _MEANT = ("system", "history", "messages", "conversations", "tools", "images", "audios", "videos")
-"""Fields of other formats that belong to what the model is asked: a row without what they say would teach something else."""
+"""Fields of other formats that belong to what the model is asked: a row without what they say would
+teach something else."""
 
 
 class BadRow(ValueError):
@@ -23,7 +26,8 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One lesson. Rows of one `group` (a profile, a document) never stand on both sides of the split; without one the text is its own."""
+    """One lesson. Rows of one `group` (a profile, a document) never stand on both sides of the
+    split; without one the text is its own."""
 
     instruction: str
     output: str
@@ -42,14 +46,24 @@ def user_message(row: Row) -> str:
 
 
 def parse_row(line: bytes | str, file: str, number: int) -> Row:
-    """Read line `number` (from 1) of `file`; raises BadRow with the reason. Fields that say nothing to the model are dropped."""
+    """Read line `number` (from 1) of `file`; raises BadRow with the reason. Fields that say nothing
+    to the model are dropped."""
     raw = _object(line, file, number)
     if meant := next((name for name in _MEANT if raw.get(name)), None):
-        raise BadRow(file, number, f"has the field `{meant}`, which is not read: put what it says into `instruction` and `input`")
-    fields = {name: _text(raw, name, file, number) for name in ("instruction", "output", "input", "group")}
+        raise BadRow(
+            file,
+            number,
+            f"has the field `{meant}`, which is not read: put what it says into `instruction` and"
+            " `input`",
+        )
+    fields = {
+        name: _text(raw, name, file, number) for name in ("instruction", "output", "input", "group")
+    }
     for name in ("instruction", "output"):
         if not fields[name].strip():
-            raise BadRow(file, number, f"`{name}` is empty" if name in raw else f"lacks the field `{name}`")
+            raise BadRow(
+                file, number, f"`{name}` is empty" if name in raw else f"lacks the field `{name}`"
+            )
     length = sum(map(len, fields.values()))
     if length > MAX_CHARACTERS:
         raise BadRow(file, number, f"too long: {length:,} characters, at most {MAX_CHARACTERS:,}")
@@ -58,7 +72,9 @@ def parse_row(line: bytes | str, file: str, number: int) -> Row:
 
 def _object(line: bytes | str, file: str, number: int) -> dict[str, Any]:
     try:
-        raw = untrusted_json.loads(line.decode("utf-8-sig") if isinstance(line, bytes) else line, lone_surrogates=True)
+        raw = untrusted_json.loads(
+            line.decode("utf-8-sig") if isinstance(line, bytes) else line, lone_surrogates=True
+        )
     except UnicodeDecodeError as error:
         raise BadRow(file, number, f"invalid UTF-8 at byte {error.start}") from None
     except ValueError as error:
@@ -85,5 +101,13 @@ def _text(raw: dict[str, Any], name: str, file: str, number: int) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    names = {
+        type(None): "null",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
     return names[type(value)]

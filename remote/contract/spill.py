@@ -1,11 +1,15 @@
-"""What of a job is kept in a bucket, so that another box can go on with it. Written by the box, read by the laptop.
+"""What of a job is kept in a bucket, so that another box can go on with it. Written by the box,
+read by the laptop.
 
 ```
-s3://BUCKET/windlass/<project mark>/jobs/<job-id>/manifest.json           written last: what it names is there
-                                                /objects/<sha256>/<n>     a file's pieces, PIECE_BYTES each
+s3://BUCKET/windlass/<project mark>/jobs/<job-id>/manifest.json           written last: what it
+names is there
+                                                /objects/<sha256>/<n>     a file's pieces,
+                                                PIECE_BYTES each
 ```
-The right to write there is a `Grant` that the laptop leaves on the box: a presigned POST for the jobs of one run, good for some hours, or
-the name of the bucket alone where the box has an instance profile.
+The right to write there is a `Grant` that the laptop leaves on the box: a presigned POST for the
+jobs of one run, good for some hours, or the name of the bucket alone where the box has an instance
+profile.
 """
 
 import json
@@ -17,7 +21,8 @@ from typing import Any
 from remote.contract import files, typed, untrusted_json
 
 PIECE_BYTES = 32 * 1024 * 1024
-"""Files travel in pieces of this size: a presigned POST takes 5 GB at most, and several pieces travel side by side."""
+"""Files travel in pieces of this size: a presigned POST takes 5 GB at most, and several pieces
+travel side by side."""
 
 ON_ITS_WAY = "on its way to "
 """In a job's `kept`: its spill has begun and not ended yet."""
@@ -43,15 +48,20 @@ class Kept:
     size: int
 
     def pieces(self, folder: str) -> Iterator[Piece]:
-        """The objects that hold the file, in order; `folder` is the job's in the bucket, with a slash at its end."""
+        """The objects that hold the file, in order; `folder` is the job's in the bucket, with a
+        slash at its end."""
         for number, offset in enumerate(range(0, max(self.size, 1), PIECE_BYTES)):
-            yield Piece(f"{folder}objects/{self.sha256}/{number}", offset, min(PIECE_BYTES, self.size - offset))
+            yield Piece(
+                f"{folder}objects/{self.sha256}/{number}",
+                offset,
+                min(PIECE_BYTES, self.size - offset),
+            )
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What of a job lies in the bucket. `ended_at` is that of the job's state then (0 while it ran); `what` is for people;
-    `files` are by their paths relative to the box's root."""
+    """What of a job lies in the bucket. `ended_at` is that of the job's state then (0 while it
+    ran); `what` is for people; `files` are by their paths relative to the box's root."""
 
     job_id: str
     ended_at: float
@@ -69,8 +79,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """Read a manifest; raises ValueError, KeyError or TypeError when it is none, or names a place outside the box's root."""
-        manifest = typed.read(cls, untrusted_json.loads_object(text, max_bytes=MANIFEST_BYTES, lone_surrogates=True))
+        """Read a manifest; raises ValueError, KeyError or TypeError when it is none, or names a
+        place outside the box's root."""
+        manifest = typed.read(
+            cls, untrusted_json.loads_object(text, max_bytes=MANIFEST_BYTES, lone_surrogates=True)
+        )
         if "/" in files.check_name(manifest.job_id):
             raise ValueError(f"{manifest.job_id[:80]!r} names no job")
         files.check_names(manifest.files.keys())
@@ -86,8 +99,9 @@ class Manifest:
 class Grant:
     """The right to spill the jobs of the run `run_id` under `prefix` of `bucket`.
 
-    `url` and `fields` are a presigned POST that ends at `expires` (seconds since the epoch; 0: there is none); `profile` says that
-    the box has an instance profile of its own. `always`: every checkpoint is spilled as it comes, as on a spot box.
+    `url` and `fields` are a presigned POST that ends at `expires` (seconds since the epoch; 0:
+    there is none); `profile` says that the box has an instance profile of its own. `always`: every
+    checkpoint is spilled as it comes, as on a spot box.
     """
 
     run_id: str

@@ -1,7 +1,8 @@
 """What each stage takes and gives: the vocabulary after `uses:` in a playbook.
 
-`inv check` wires playbooks by this table before anything starts; the engine runs by it. A box stage NAME is the module
-`remote/payload/stages/NAME.py`; a laptop verb NAME is a function in `remote/control/runs/verbs.py`. A test keeps them alike.
+`inv check` wires playbooks by this table before anything starts; the engine runs by it. A box stage
+NAME is the module `remote/payload/stages/NAME.py`; a laptop verb NAME is a function in
+`remote/control/runs/verbs.py`. A test keeps them alike.
 """
 
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from typing import Any
 class Stage:
     """A stage's signature.
 
-    `inputs` name files or folders (of an earlier stage, on the laptop, or on the box); those in `optional` may be left
-    out. `options` name plain values. `outputs` name artifacts; `values` name measured numbers that gates may look at.
+    `inputs` name files or folders (of an earlier stage, on the laptop, or on the box); those in
+    `optional` may be left out. `options` name plain values. `outputs` name artifacts; `values` name
+    measured numbers that gates may look at.
     """
 
     name: str
@@ -31,7 +33,8 @@ class Stage:
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether it needs the box's GPU, or all of a box without one, to itself: whatever loads torch does."""
+        """Whether it needs the box's GPU, or all of a box without one, to itself: whatever loads
+        torch does."""
         return self.on_box and self.environment is not None
 
 
@@ -87,7 +90,15 @@ STAGES: dict[str, Stage] = {
             inputs=("base", "adapter", "val"),
             options=("max_rows", "max_new_tokens"),
             outputs=("report",),
-            values=("rows", "base_exact_match", "exact_match", "exact_match_gain", "base_f1", "f1", "f1_gain"),
+            values=(
+                "rows",
+                "base_exact_match",
+                "exact_match",
+                "exact_match_gain",
+                "base_f1",
+                "f1",
+                "f1_gain",
+            ),
             needs_recipe=True,
             environment=_ENVIRONMENT,
         ),
@@ -120,7 +131,16 @@ STAGES: dict[str, Stage] = {
             optional=("report",),
             options=("max_rows",),
             outputs=("answers",),
-            values=("rows", "exact_match", "f1", "exact_match_gain", "f1_gain", "stopped_share", "latency_p50", "latency_p95"),
+            values=(
+                "rows",
+                "exact_match",
+                "f1",
+                "exact_match_gain",
+                "f1_gain",
+                "stopped_share",
+                "latency_p50",
+                "latency_p95",
+            ),
         ),
     )
 }
@@ -128,6 +148,11 @@ STAGES: dict[str, Stage] = {
 
 
 def needs_base(uses: str, wiring: Mapping[str, Any]) -> bool:
-    """Whether a stage takes its base model by its name: it needs one, and nothing under `with:` gives it but a name."""
+    """Whether a stage takes its base model by its name: it needs one, and nothing under `with:`
+    gives it but a name."""
     stage, given = STAGES.get(uses), wiring.get("base")
-    return stage is not None and "base" in stage.inputs and (given is None or str(given).startswith("box:shared/models/"))
+    return (
+        stage is not None
+        and "base" in stage.inputs
+        and (given is None or str(given).startswith("box:shared/models/"))
+    )

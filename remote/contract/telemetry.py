@@ -13,9 +13,11 @@ KEPT_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: `busy` is the share of time with a kernel running (0 to 1), memory in GB (1e9 bytes), power in watts, temperature in
-    degrees Celsius; None where the driver does not tell. `slowed` says why its clocks are held back for its own good (heat, a power
-    brake), or is empty; `ecc_errors` counts the memory errors that could not be corrected since the driver was loaded."""
+    """One GPU: `busy` is the share of time with a kernel running (0 to 1), memory in GB (1e9
+    bytes), power in watts, temperature in degrees Celsius; None where the driver does not tell.
+    `slowed` says why its clocks are held back for its own good (heat, a power brake), or is empty;
+    `ecc_errors` counts the memory errors that could not be corrected since the driver was loaded.
+    """
 
     index: int
     name: str
@@ -30,8 +32,10 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Sample:
-    """The box at `time` (seconds since the epoch, UTC). `cpu` is the busy share of all processors (0 to 1) since the sample before;
-    memory and disk in GB (1e9 bytes), `disk_free_gb` where Windlass lies; network and disk traffic in bytes a second."""
+    """The box at `time` (seconds since the epoch, UTC). `cpu` is the busy share of all processors
+    (0 to 1) since the sample before; memory and disk in GB (1e9 bytes), `disk_free_gb` where
+    Windlass lies; network and disk traffic in bytes a second.
+    """
 
     time: float
     cpu: float
@@ -51,7 +55,8 @@ class Sample:
 
     @classmethod
     def from_line(cls, line: str) -> "Sample":
-        """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
+        """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer
+        Windlass are left out."""
         return typed.read(cls, untrusted_json.loads(line))
 
 
@@ -61,7 +66,8 @@ def append(path: Path, sample: Sample) -> None:
 
 
 def read(path: Path, since: float = 0.0, until: float = float("inf")) -> list[Sample]:
-    """The samples from `since` to `until` that are kept, oldest first; lines that are no samples are left out."""
+    """The samples from `since` to `until` that are kept, oldest first; lines that are no samples
+    are left out."""
     found = []
     for line in records.lines(path):
         with contextlib.suppress(ValueError, TypeError):

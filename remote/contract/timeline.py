@@ -1,4 +1,5 @@
-"""What happened to a box, beside what its jobs say themselves: one line of JSON an event, bounded in size."""
+"""What happened to a box, beside what its jobs say themselves: one line of JSON an event, bounded
+in size."""
 
 import contextlib
 import json
@@ -13,8 +14,9 @@ KEPT_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Event:
-    """`time` in seconds since the epoch, UTC, by the box's clock; `source`: kernel, gpu, watchdog, spot, job or windlass; `level`: info,
-    warning or error; `job`: the job's id where it is about one."""
+    """`time` in seconds since the epoch, UTC, by the box's clock; `source`: kernel, gpu, watchdog,
+    spot, job or windlass; `level`: info, warning or error; `job`: the job's id where it is about
+    one."""
 
     time: float
     source: str
@@ -28,17 +30,20 @@ class Event:
 
     @classmethod
     def from_line(cls, line: str) -> "Event":
-        """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer Windlass are left out."""
+        """Read a line; raises ValueError or TypeError when it is none. Unknown keys of a newer
+        Windlass are left out."""
         return typed.read(cls, untrusted_json.loads(line))
 
 
 def append(path: Path, event: Event) -> None:
-    """Add an event, whoever else writes. Never raises OSError: what happens must not fail for want of its record."""
+    """Add an event, whoever else writes. Never raises OSError: what happens must not fail for want
+    of its record."""
     records.append(path, event.to_line(), KEPT_BYTES)
 
 
 def read(path: Path, since: float = 0.0) -> list[Event]:
-    """All events at or after `since` that are kept, oldest first; lines that are no events are left out."""
+    """All events at or after `since` that are kept, oldest first; lines that are no events are left
+    out."""
     found = []
     for line in records.lines(path):
         with contextlib.suppress(ValueError, TypeError):

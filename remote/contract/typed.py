@@ -1,7 +1,8 @@
-"""What another machine tells, as dataclasses: each field is of its type, so that nothing of it surprises who works with it.
+"""What another machine tells, as dataclasses: each field is of its type, so that nothing of it
+surprises who works with it.
 
-A `float` is finite; a `float | None` may be NaN, as a loss may; an `int` has 64 bits. Keys that are not known are those of a newer
-Windlass, and left out.
+A `float` is finite; a `float | None` may be NaN, as a loss may; an `int` has 64 bits. Keys that are
+not known are those of a newer Windlass, and left out.
 """
 
 import math
@@ -16,14 +17,18 @@ _known: dict[type, dict[str, Any]] = {}
 
 
 def read(cls: type[T], raw: Any) -> T:
-    """An object of that dataclass out of one of JSON. Raises ValueError or TypeError when it is none."""
+    """An object of that dataclass out of one of JSON. Raises ValueError or TypeError when it is
+    none."""
     if not isinstance(raw, dict):
         raise TypeError(f"{cls.__name__} is {type(raw).__name__}")
-    return cls(**{name: value(hint, raw[name], name) for name, hint in _hints(cls).items() if name in raw})
+    return cls(
+        **{name: value(hint, raw[name], name) for name, hint in _hints(cls).items() if name in raw}
+    )
 
 
 def loosely(cls: type[T], raw: Any) -> tuple[T | None, bool]:
-    """What can be read of it, None where too little can; and whether that is all of it, with no field missing."""
+    """What can be read of it, None where too little can; and whether that is all of it, with no
+    field missing."""
     told = {}
     for name, hint in _hints(cls).items() if isinstance(raw, dict) else ():
         try:
@@ -43,11 +48,15 @@ def value(hint: Any, raw: Any, name: str) -> Any:
         return raw
     if origin in (Union, UnionType):
         (kind,) = (each for each in kinds if each is not type(None))
-        return None if raw is None else _number(raw, name) if kind is float else value(kind, raw, name)
+        return (
+            None if raw is None else _number(raw, name) if kind is float else value(kind, raw, name)
+        )
     if origin is list and isinstance(raw, list):
         return [value(kinds[0], each, name) for each in raw]
     if origin is dict and isinstance(raw, dict):
-        return {value(kinds[0], key, name): value(kinds[1], each, name) for key, each in raw.items()}
+        return {
+            value(kinds[0], key, name): value(kinds[1], each, name) for key, each in raw.items()
+        }
     if is_dataclass(hint):
         return read(hint, raw)  # type: ignore[arg-type]
     return _plain(hint, raw, name)
@@ -56,7 +65,11 @@ def value(hint: Any, raw: Any, name: str) -> Any:
 def _plain(hint: Any, raw: Any, name: str) -> Any:
     if hint is float and math.isfinite(number := _number(raw, name)):
         return number
-    if hint is int and not isinstance(raw, bool) and (isinstance(raw, int) or (isinstance(raw, float) and raw.is_integer())):
+    if (
+        hint is int
+        and not isinstance(raw, bool)
+        and (isinstance(raw, int) or (isinstance(raw, float) and raw.is_integer()))
+    ):
         return _integer(raw, name)
     if hint in (str, bool) and isinstance(raw, hint):
         return raw

@@ -1,6 +1,8 @@
-"""The one reader of JSON that another machine, a file or a client gave us: bounded in size and depth, and of the type that was asked for.
+"""The one reader of JSON that another machine, a file or a client gave us: bounded in size and
+depth, and of the type that was asked for.
 
-Whatever is wrong with it is a ValueError, so that a caller has one thing to catch. RFC 8259, section 9: a parser may set such limits.
+Whatever is wrong with it is a ValueError, so that a caller has one thing to catch. RFC 8259,
+section 9: a parser may set such limits.
 """
 
 import json
@@ -13,10 +15,12 @@ from remote.contract import regular_files
 
 MAX_BYTES = 64 << 20
 MAX_DEPTH = 64
-"""Nothing that Windlass writes nests deeper than ten; what does would end a later recursive walk in RecursionError."""
+"""Nothing that Windlass writes nests deeper than ten; what does would end a later recursive walk in
+RecursionError."""
 
 RECORD_BYTES = 4 << 20
-"""A record of one job or one process, such as its state. A reader that goes through all of a box's jobs has to come to the last of them."""
+"""A record of one job or one process, such as its state. A reader that goes through all of a box's
+jobs has to come to the last of them."""
 
 
 def loads(
@@ -28,11 +32,13 @@ def loads(
     unique: bool = False,
     parse_int: Callable[[str], Any] | None = None,
 ) -> Any:
-    """The value of one JSON text. Raises ValueError for what is no JSON in UTF-8, larger than `max_bytes`, or nested too deep.
+    """The value of one JSON text. Raises ValueError for what is no JSON in UTF-8, larger than
+    `max_bytes`, or nested too deep.
 
-    `max_bytes` counts characters where `data` is a string. `lone_surrogates`: halves of characters are let through, as they stand for
-    the bytes of a file name that is not UTF-8; nobody could print or encode them elsewhere. With `unique`, an object that names something
-    twice is refused. `parse_int` is as for `json.loads`.
+    `max_bytes` counts characters where `data` is a string. `lone_surrogates`: halves of characters
+    are let through, as they stand for the bytes of a file name that is not UTF-8; nobody could
+    print or encode them elsewhere. With `unique`, an object that names something twice is refused.
+    `parse_int` is as for `json.loads`.
     """
     if len(data) > max_bytes:
         raise ValueError(f"JSON of {len(data):,} bytes; at most {max_bytes:,} are read")
@@ -64,8 +70,11 @@ def loads_list(data: str | bytes, **bounds: Any) -> list[Any]:
     return value
 
 
-def read_object(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, **bounds: Any) -> dict[str, Any]:
-    """The object in a regular file, of which no more than `max_bytes` are read. Raises ValueError, and OSError where it cannot be read."""
+def read_object(
+    path: str | os.PathLike[str], max_bytes: int = MAX_BYTES, **bounds: Any
+) -> dict[str, Any]:
+    """The object in a regular file, of which no more than `max_bytes` are read. Raises ValueError,
+    and OSError where it cannot be read."""
     return loads_object(regular_files.content_of(path, max_bytes), **bounds)
 
 
@@ -82,12 +91,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _may_be_deep(text: str, max_depth: int) -> bool:
-    """Whether there are brackets enough: counting them costs far less than walking the value, and nearly all JSON has few."""
+    """Whether there are brackets enough: counting them costs far less than walking the value, and
+    nearly all JSON has few."""
     return text.count("[") + text.count("{") > max_depth
 
 
 def _holds_lone_surrogates(text: str, value: Any) -> bool:
-    """A pair of surrogates is how JSON in ASCII spells a character beyond the basic plane: only what was read tells a half from a whole."""
+    """A pair of surrogates is how JSON in ASCII spells a character beyond the basic plane: only
+    what was read tells a half from a whole."""
     try:
         if not text.isascii():
             text.encode()
@@ -101,7 +112,11 @@ def _holds_lone_surrogates(text: str, value: Any) -> bool:
 def _depth_is_within(value: Any, max_depth: int) -> bool:
     level = [value]
     for _ in range(max_depth + 1):
-        containers = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        containers = [
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        ]
         if not containers:
             return True
         level = list(chain.from_iterable(containers))

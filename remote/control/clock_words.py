@@ -20,7 +20,11 @@ def reading_of(transport: "Transport") -> "Reading":
     """How the clocks stand; raises BoxUnreachable where none were ever set."""
     reading = clocks.read(transport)
     if reading is None:
-        raise BoxUnreachable("the box has no clocks", where=transport.where, remedy=f"`./inv start {clocks.box_name(transport)}` sets them")
+        raise BoxUnreachable(
+            "the box has no clocks",
+            where=transport.where,
+            remedy=f"`./inv start {clocks.box_name(transport)}` sets them",
+        )
     return reading
 
 
@@ -30,19 +34,33 @@ def sentence(name: str, reading: "Reading") -> str:
     notice = f"; {reading.notice}" if reading.notice else ""
     when = f"{soon(reading.at + reading.stops_in)} UTC, in {length(reading.stops_in)}"
     if reading.state == "silent":
-        return f"{name}: its watchdog is silent{notice}; it stops by itself at {when} at the latest; `./inv start {name}` revives it"
+        return (
+            f"{name}: its watchdog is silent{notice}; it stops by itself at {when} at the latest;"
+            f" `./inv start {name}` revives it"
+        )
     if reading.state == "stopping":
-        return f"{name} is stopping, by its {reading.stops_by} clock{notice}: off in {length(reading.stops_in)} at the latest"
-    return f"{name} is {reading.state}{doing}{notice}; it stops at {when}, by its {reading.stops_by} clock"
+        return (
+            f"{name} is stopping, by its {reading.stops_by} clock{notice}: off in"
+            f" {length(reading.stops_in)} at the latest"
+        )
+    return (
+        f"{name} is {reading.state}{doing}{notice}; it stops at {when}, by its {reading.stops_by}"
+        " clock"
+    )
 
 
 def rows(reading: "Reading") -> list[tuple[str, str, str, str]]:
     """A row for each clock, with the heads `COLUMNS`."""
-    shown = [(clock.name, _amount(clock.used, clock), _amount(clock.limit, clock), _left(clock)) for clock in clocks.all_of(reading)]
+    shown = [
+        (clock.name, _amount(clock.used, clock), _amount(clock.limit, clock), _left(clock))
+        for clock in clocks.all_of(reading)
+    ]
     if reading.stuck_job:
         limit = reading.limits.stuck + reading.limits.stuck_grace
         left = length(max(0.0, limit - reading.stuck_for))
-        shown.append((f"stuck: {reading.stuck_job}", length(reading.stuck_for), length(limit), left))
+        shown.append(
+            (f"stuck: {reading.stuck_job}", length(reading.stuck_for), length(limit), left)
+        )
     return shown
 
 

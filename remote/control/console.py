@@ -1,8 +1,9 @@
 """How Windlass speaks.
 
-What a command was asked to tell is standard output: tables, lists, plans, findings, outcomes and what to type next (`tell`, `print_table`),
-or with `--json` one document (`print_json`), and then the rest is `aside`. Progress, warnings, questions and errors are standard error
-(`say`). All of it is masked, and nothing that anybody else wrote can play with the terminal, through a pipe neither.
+What a command was asked to tell is standard output: tables, lists, plans, findings, outcomes and
+what to type next (`tell`, `print_table`), or with `--json` one document (`print_json`), and then
+the rest is `aside`. Progress, warnings, questions and errors are standard error (`say`). All of it
+is masked, and nothing that anybody else wrote can play with the terminal, through a pipe neither.
 """
 
 import contextlib
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "bold red": "1;31", "bold green": "1;32"}
+_STYLES = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "bold red": "1;31",
+    "bold green": "1;32",
+}
 
 PROGRESS_SECONDS = 10.0
 """How often a line tells of progress where no terminal shows a bar."""
@@ -35,13 +44,17 @@ PROGRESS_SECONDS = 10.0
 @cache
 def console() -> "Console":
     """Standard error, for progress."""
-    return _plain_console()(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else 1000)
+    return _plain_console()(
+        stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else 1000
+    )
 
 
 @cache
 def output() -> "Console":
     """Standard output."""
-    return _plain_console()(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 1000)
+    return _plain_console()(
+        highlight=False, emoji=False, width=None if sys.stdout.isatty() else 1000
+    )
 
 
 _asides: list[None] = []
@@ -50,7 +63,8 @@ _asides: list[None] = []
 
 @contextlib.contextmanager
 def aside(yes: bool = True) -> Iterator[None]:
-    """What is told inside goes to standard error: a script reads a document, or the words belong to a question. Unless not `yes`."""
+    """What is told inside goes to standard error: a script reads a document, or the words belong to
+    a question. Unless not `yes`."""
     if yes:
         _asides.append(None)
     try:
@@ -66,7 +80,8 @@ def _plain_console() -> "type[Console]":
     from rich.segment import Segment
 
     class PlainConsole(Console):
-        """Whatever is shown, and whoever said it: no control sequence reaches the terminal but rich's own."""
+        """Whatever is shown, and whoever said it: no control sequence reaches the terminal but
+        rich's own."""
 
         def on_broken_pipe(self) -> None:
             """Nobody reads any more: that ends a command quietly, where rich would have it fail."""
@@ -85,7 +100,8 @@ def say(text: str = "", style: str | None = None) -> None:
 
 
 def tell(text: str = "", style: str | None = None, whole: bool = False) -> None:
-    """A line of what the command was asked for: on standard output, unless `aside`. One that is `whole` is there to be copied."""
+    """A line of what the command was asked for: on standard output, unless `aside`. One that is
+    `whole` is there to be copied."""
     _write_line(_told_on(), text, style, whole)
 
 
@@ -96,13 +112,15 @@ def tell_next(step: str) -> None:
 
 
 def write(text: str) -> None:
-    """A piece of what the command was asked for, without a line's end: on standard output, at once."""
+    """A piece of what the command was asked for, without a line's end: on standard output, at
+    once."""
     sys.stdout.write(plain(masked(text)))
     sys.stdout.flush()
 
 
 def complain(text: str) -> None:
-    """The lines of an error: on standard error. As quick as can be, for a command line that is off has loaded nothing else."""
+    """The lines of an error: on standard error. As quick as can be, for a command line that is off
+    has loaded nothing else."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
     sys.stderr.write(f"{folded(plain(masked(text)), width)}\n")
     sys.stderr.flush()
@@ -120,8 +138,11 @@ def print_json_line(value: Any) -> None:
     sys.stdout.flush()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False) -> None:
-    """A table on standard output, unless `aside`; with `lines` between rows that hold several. Off a terminal each row is one line."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False
+) -> None:
+    """A table on standard output, unless `aside`; with `lines` between rows that hold several. Off
+    a terminal each row is one line."""
     if _told_on().isatty():
         _console_told_on().print(_table(title, columns, rows, lines))
         return
@@ -152,7 +173,8 @@ def _console_told_on() -> "Console":
 
 
 def _write_line(stream: TextIO, text: str, style: str | None = None, whole: bool = False) -> None:
-    # Not by rich: it takes longer to load than many a command takes. What rich draws just then, it moves out of the line's way.
+    # Not by rich: it takes longer to load than many a command takes. What rich draws just then, it
+    # moves out of the line's way.
     words = plain(masked(text))
     if stream.isatty():
         words = words if whole else folded(words, shutil.get_terminal_size().columns)
@@ -162,32 +184,52 @@ def _write_line(stream: TextIO, text: str, style: str | None = None, whole: bool
     stream.flush()
 
 
-def _table(title: str, columns: "Sequence[str]", rows: "Iterable[Sequence[object]]", lines: bool) -> "Table":
+def _table(
+    title: str, columns: "Sequence[str]", rows: "Iterable[Sequence[object]]", lines: bool
+) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     shown = mask()
-    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold", show_lines=lines)
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        header_style="bold",
+        show_lines=lines,
+    )
     for column in columns:
-        table.add_column(Text(column), overflow="fold", no_wrap=column == "run")  # a run's id is there to be typed
+        table.add_column(
+            Text(column), overflow="fold", no_wrap=column == "run"
+        )  # a run's id is there to be typed
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row))
+        table.add_row(
+            *(cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row)
+        )
     if _needs(table) > _console_told_on().width:  # lines around cells take a third of 80 columns
         table.box, table.pad_edge = None, False
     return table
 
 
-def _in_lines(title: str, columns: "Sequence[str]", rows: "Iterable[Sequence[object]]") -> Iterator[str]:
-    """A table for a file or a pipe: no row is folded, and nothing but blanks stands between cells."""
+def _in_lines(
+    title: str, columns: "Sequence[str]", rows: "Iterable[Sequence[object]]"
+) -> Iterator[str]:
+    """A table for a file or a pipe: no row is folded, and nothing but blanks stands between
+    cells."""
     from rich.cells import cell_len
 
     shown = mask()
-    table = [list(columns), *([" ".join(shown.text(str(cell)).split()) for cell in row] for row in rows)]
+    table = [
+        list(columns),
+        *([" ".join(shown.text(str(cell)).split()) for cell in row] for row in rows),
+    ]
     widths = [max(map(cell_len, column), default=0) for column in zip(*table, strict=True)]
     if title.strip():
         yield title.strip()
     for row in table:
-        padded = (f"{cell}{' ' * (width - cell_len(cell))}" for cell, width in zip(row, widths, strict=True))
+        padded = (
+            f"{cell}{' ' * (width - cell_len(cell))}"
+            for cell, width in zip(row, widths, strict=True)
+        )
         if line := "  ".join(padded).rstrip():
             yield line
 
@@ -201,13 +243,19 @@ def _needs(table: "Table") -> int:
 
 @contextlib.contextmanager
 def ended_well() -> Iterator[None]:
-    """SIGTERM and SIGHUP end what is inside as Ctrl-C does: a terminal whose cursor, keys or screen were changed is given back as it was,
-    and processes that were started are ended too."""
+    """SIGTERM and SIGHUP end what is inside as Ctrl-C does: a terminal whose cursor, keys or screen
+    were changed is given back as it was, and processes that were started are ended too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
-    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in heard}
+    heard = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # as under nohup
+    before = {
+        number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in heard
+    }
     try:
         yield
     finally:
@@ -217,9 +265,11 @@ def ended_well() -> Iterator[None]:
 
 @contextlib.contextmanager
 def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None], None]]:
-    """One line for each name, kept up to date on a terminal; elsewhere a line for each change, and what ended well is told.
+    """One line for each name, kept up to date on a terminal; elsewhere a line for each change, and
+    what ended well is told.
 
-    Yields what takes name, text, and whether it ended well (None: it goes on). May be called from any thread.
+    Yields what takes name, text, and whether it ended well (None: it goes on). May be called from
+    any thread.
     """
     if not sys.stderr.isatty():
         width = max(map(len, names))
@@ -227,8 +277,15 @@ def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None],
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    texts = (TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[text]}"))
-    with Progress(SpinnerColumn(finished_text=" "), *texts, console=console(), redirect_stdout=sys.stdout.isatty()) as progress:
+    texts = (
+        TextColumn(form, markup=False) for form in ("{task.description}", "{task.fields[text]}")
+    )
+    with Progress(
+        SpinnerColumn(finished_text=" "),
+        *texts,
+        console=console(),
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
         tasks = {name: progress.add_task(name, total=1, text="") for name in names}
 
         def show(name: str, text: str, ended: bool | None) -> None:
@@ -240,24 +297,42 @@ def lines_of(names: Sequence[str]) -> Iterator[Callable[[str, str, bool | None],
 
 @contextlib.contextmanager
 def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """What takes the bytes moved so far, of `total`: a bar on a terminal, gone afterwards; elsewhere a line each ten seconds.
+    """What takes the bytes moved so far, of `total`: a bar on a terminal, gone afterwards;
+    elsewhere a line each ten seconds.
 
-    The first call tells what was there already: the rate is of what came since. May be called from any thread, one at a time.
+    The first call tells what was there already: the rate is of what came since. May be called from
+    any thread, one at a time.
     """
     if not sys.stderr.isatty():
         yield _Progress(title, total).tell
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     name = TextColumn("  {task.description}", markup=False)
-    columns = (name, *([BarColumn()] if total else []), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+    columns = (
+        name,
+        *([BarColumn()] if total else []),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console(), transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as progress:
         task = progress.add_task(title, total=total or None)
         yield lambda done: progress.update(task, completed=done)
 
 
 class _Progress:
-    """Lines about bytes that move, with the rate since the last line and what time is left at that."""
+    """Lines about bytes that move, with the rate since the last line and what time is left at
+    that."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total = title, total
@@ -273,13 +348,18 @@ class _Progress:
             return
         rate = (done - self._told) / seconds
         left = f", {timedelta(seconds=round((self._total - done) / rate))} left" if rate > 0 else ""
-        share = f"{100 * done / self._total:.0f} % of {sized(self._total)}" if self._total else sized(done)
+        share = (
+            f"{100 * done / self._total:.0f} % of {sized(self._total)}"
+            if self._total
+            else sized(done)
+        )
         say(f"  {self._title}: {share}, {sized(round(rate))}/s{left}")
         self._told_at, self._told = now, done
 
 
 def ask_yes(question: str, assume_yes: bool) -> bool:
-    """Whether to go on. Without a terminal the answer is `assume_yes`: nothing ever waits for a key that nobody can press."""
+    """Whether to go on. Without a terminal the answer is `assume_yes`: nothing ever waits for a key
+    that nobody can press."""
     if assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return assume_yes
     from rich.prompt import Confirm

@@ -1,7 +1,9 @@
-"""A background process of the project's own on this laptop: started once, found again, ended for sure.
+"""A background process of the project's own on this laptop: started once, found again, ended for
+sure.
 
-The embedded cloud and the embedded Ollama run this way. A record beside its log names the process by pid and start time,
-so that a reused pid is never mistaken for it; a lock keeps two commands from starting it twice.
+The embedded cloud and the embedded Ollama run this way. A record beside its log names the process
+by pid and start time, so that a reused pid is never mistaken for it; a lock keeps two commands from
+starting it twice.
 """
 
 import contextlib
@@ -27,10 +29,12 @@ _STRAY_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Daemon:
-    """One background process. `module` is run with `python -m module *arguments FOLDER`; it calls `announce` when it serves.
+    """One background process. `module` is run with `python -m module *arguments FOLDER`; it calls
+    `announce` when it serves.
 
-    `folder` holds `record.json`, `log` and whatever the process keeps; `variables` are the groups of `remote.contract.surroundings` that
-    it needs of the caller's environment beside the base: whoever starts it may have tokens there, and it lives on.
+    `folder` holds `record.json`, `log` and whatever the process keeps; `variables` are the groups
+    of `remote.contract.surroundings` that it needs of the caller's environment beside the base:
+    whoever starts it may have tokens there, and it lives on.
     """
 
     name: str
@@ -54,7 +58,8 @@ class Daemon:
         return record if started is not None and started == record.get("start_time") else None
 
     def start(self, patience_seconds: float = 60) -> dict[str, Any]:
-        """The living process's announcement, after starting it where needed. Raises LaptopError when it does not come up."""
+        """The living process's announcement, after starting it where needed. Raises LaptopError
+        when it does not come up."""
         with self._locked():
             if record := self.running():
                 return record
@@ -87,15 +92,22 @@ class Daemon:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record["pid"], signal.SIGTERM)
             deadline = time.monotonic() + patience_seconds
-            while start_time_of(record["pid"]) == record["start_time"] and time.monotonic() < deadline:
+            while (
+                start_time_of(record["pid"]) == record["start_time"] and time.monotonic() < deadline
+            ):
                 time.sleep(0.05)
             _end_group(record["pid"])
             self._forget()
             return True
 
     def _end_strays(self) -> bool:
-        """End what no record names, because it was damaged: two at once would write the same files. Returns whether there was one."""
-        found = [pid for pid, words in _processes() if self.module in words and words[-1] == str(self.folder)]
+        """End what no record names, because it was damaged: two at once would write the same files.
+        Returns whether there was one."""
+        found = [
+            pid
+            for pid, words in _processes()
+            if self.module in words and words[-1] == str(self.folder)
+        ]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -121,7 +133,12 @@ class Daemon:
                 break
             time.sleep(0.03)
         tail = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-5:]
-        raise LaptopError(f"{self.name} did not start", where="this laptop", why=" | ".join(tail), remedy=f"read {self.folder / 'log'}")
+        raise LaptopError(
+            f"{self.name} did not start",
+            where="this laptop",
+            why=" | ".join(tail),
+            remedy=f"read {self.folder / 'log'}",
+        )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -132,13 +149,17 @@ class Daemon:
 
 
 def announce(folder: Path, **facts: Any) -> None:
-    """Called by the process itself once it serves: leaves its pid, start time and `facts` (its `url` among them) for `Daemon`."""
+    """Called by the process itself once it serves: leaves its pid, start time and `facts` (its
+    `url` among them) for `Daemon`."""
     pid = os.getpid()
-    atomic.write_json(folder / "record.json", {"pid": pid, "start_time": start_time_of(pid), **facts})
+    atomic.write_json(
+        folder / "record.json", {"pid": pid, "start_time": start_time_of(pid), **facts}
+    )
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:
-    """The caller's own processes, with the words that each was started with. None where there is no /proc."""
+    """The caller's own processes, with the words that each was started with. None where there is no
+    /proc."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
@@ -152,12 +173,15 @@ def _end_group(group: int) -> None:
 
 
 def start_time_of(pid: int) -> str | None:
-    """An opaque mark of when the process started, or None when there is none (a zombie counts as none)."""
+    """An opaque mark of when the process started, or None when there is none (a zombie counts as
+    none)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return None if fields[0] == "Z" else fields[19]
     except (FileNotFoundError, ProcessLookupError):  # the second: it ended between open and read
         if Path("/proc/self").exists():
             return None
-    listing = subprocess.run(["ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        ["ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return listing.stdout.strip() or None

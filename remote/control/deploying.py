@@ -26,8 +26,14 @@ def deploy_to(entries: "Sequence[BoxEntry]", release: Release, show: bool) -> li
     def work(entry: "BoxEntry", tell: Callable[[str], None]) -> dict[str, Any]:
         started = time.monotonic()
         with connect(boxes.running(entry)) as transport:
-            deployed = deploy(transport, entry.root, release, tell, shared=entry.shared, progress=progress)
-        return {"box": entry.name, **asdict(deployed), "seconds": round(time.monotonic() - started, 2)}
+            deployed = deploy(
+                transport, entry.root, release, tell, shared=entry.shared, progress=progress
+            )
+        return {
+            "box": entry.name,
+            **asdict(deployed),
+            "seconds": round(time.monotonic() - started, 2),
+        }
 
     records = fleet.each(entries, work, _sentence)
     if show and len(records) == 1:
@@ -61,11 +67,21 @@ def show_releases(entry: "BoxEntry", releases: list[KeptRelease]) -> None:
         tell(f"nothing is deployed on box {entry.name} yet; `./inv deploy {entry.name}` does it")
         return
     rows = [
-        (each.digest[:12], "current" if each.is_current else "", moments.day(each.deployed_at),
-         each.files, sized(each.bytes), ", ".join(each.jobs))
+        (
+            each.digest[:12],
+            "current" if each.is_current else "",
+            moments.day(each.deployed_at),
+            each.files,
+            sized(each.bytes),
+            ", ".join(each.jobs),
+        )
         for each in releases
-    ]  # fmt: skip
-    print_table(f"releases on {entry.name}", ("release", "", "deployed (UTC)", "files", "size", "used by"), rows)
+    ]
+    print_table(
+        f"releases on {entry.name}",
+        ("release", "", "deployed (UTC)", "files", "size", "used by"),
+        rows,
+    )
 
 
 def roll_back(entry: "BoxEntry", to: str, dry_run: bool) -> dict[str, Any]:
@@ -73,24 +89,44 @@ def roll_back(entry: "BoxEntry", to: str, dry_run: bool) -> dict[str, Any]:
     with connect(boxes.running(entry)) as transport:
         releases = kept_releases(transport, entry.root)
         if not releases:
-            raise NotFound(f"nothing is deployed on box {entry.name} yet", where=f"box {entry.name}", remedy=f"`./inv deploy {entry.name}`")
+            raise NotFound(
+                f"nothing is deployed on box {entry.name} yet",
+                where=f"box {entry.name}",
+                remedy=f"`./inv deploy {entry.name}`",
+            )
         release = chosen(releases, to, entry.name)
         was = next((each.digest for each in releases if each.is_current), "")
         outcome = {"box": entry.name, "release": release.digest, "was": was, "jobs": release.jobs}
         if dry_run:
             return {**outcome, "dry_run": True}
-        environment = go_back(transport, Place(entry.root, entry.shared or ""), release, lambda line: say(f"  {line}", "dim"))
+        environment = go_back(
+            transport,
+            Place(entry.root, entry.shared or ""),
+            release,
+            lambda line: say(f"  {line}", "dim"),
+        )
         return {**outcome, "environment": environment}
 
 
 def _sentence(record: dict[str, Any]) -> str:
-    state = "was current" if record["was_current"] else f"is current now, {counted(record['sent_bytes'], 'byte')} sent"
+    state = (
+        "was current"
+        if record["was_current"]
+        else f"is current now, {counted(record['sent_bytes'], 'byte')} sent"
+    )
     return f"release {record['digest'][:12]} {state} ({record['seconds']} s)"
 
 
 def _rows(record: dict[str, Any]) -> list[tuple[str, object]]:
     state = "was current" if record["was_current"] else "now current"
-    sent = f"{counted(record['sent_bytes'], 'byte')} in {counted(record['round_trips'], 'round trip')}"
+    sent = (
+        f"{counted(record['sent_bytes'], 'byte')} in {counted(record['round_trips'], 'round trip')}"
+    )
     sent += f"; {record['lacking']:,} bytes of files were not there"
     release = f"{record['digest'][:12]} ({state})"
-    return [("release", release), ("sent", sent), ("environment", record["environment"]), ("seconds", record["seconds"])]
+    return [
+        ("release", release),
+        ("sent", sent),
+        ("environment", record["environment"]),
+        ("seconds", record["seconds"]),
+    ]

@@ -39,29 +39,47 @@ from remote.control.printable import counted, plain
 class WindlassError(Exception):
     """What failed, where, why as far as known, the command that fixes it, and what was kept.
 
-    Every argument is a plain sentence or fragment for a person; `remedy` holds the exact command where there is one.
+    Every argument is a plain sentence or fragment for a person; `remedy` holds the exact command
+    where there is one.
     """
 
     exit_code: Exit = Exit.UNEXPECTED
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", remedy: str = "", kept: str = "") -> None:
+    def __init__(
+        self, what: str, *, where: str = "", why: str = "", remedy: str = "", kept: str = ""
+    ) -> None:
         super().__init__(what)
         self.what, self.where, self.why, self.remedy, self.kept = what, where, why, remedy, kept
 
     def lines(self) -> list[str]:
         """The error as a person reads it, one labelled line each."""
-        labelled = (("where", self.where), ("why", self.why), ("kept", self.kept), ("fix", self.remedy))
-        return [f"error: {plain(self.what)}", *(f"{label:>5}: {plain(text)}" for label, text in labelled if text)]
+        labelled = (
+            ("where", self.where),
+            ("why", self.why),
+            ("kept", self.kept),
+            ("fix", self.remedy),
+        )
+        return [
+            f"error: {plain(self.what)}",
+            *(f"{label:>5}: {plain(text)}" for label, text in labelled if text),
+        ]
 
     def to_json(self) -> dict[str, object]:
         """The error for scripts."""
-        words = {"what": self.what, "where": self.where, "why": self.why, "remedy": self.remedy, "kept": self.kept}
+        words = {
+            "what": self.what,
+            "where": self.where,
+            "why": self.why,
+            "remedy": self.remedy,
+            "kept": self.kept,
+        }
         return {"error": type(self).__name__, "exit_code": int(self.exit_code), **words}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing wrong in a file of the user's: `inventory.yaml:12`, what was found, what was expected, the remedy."""
+    """One thing wrong in a file of the user's: `inventory.yaml:12`, what was found, what was
+    expected, the remedy."""
 
     where: str
     what: str
@@ -80,7 +98,10 @@ class ConfigError(WindlassError):
     def __init__(self, findings: Sequence[Finding], are_told: bool = False) -> None:
         """`are_told`: the findings stand on standard output already, for they were asked for."""
         count = len(findings)
-        super().__init__(f"{counted(count, 'finding')} in the configuration", remedy="edit the lines above, then `./inv check`")
+        super().__init__(
+            f"{counted(count, 'finding')} in the configuration",
+            remedy="edit the lines above, then `./inv check`",
+        )
         self.findings, self.are_told = tuple(findings), are_told
 
     def lines(self) -> list[str]:
@@ -109,13 +130,23 @@ class LaptopError(WindlassError):
 
     exit_code = Exit.LAPTOP
 
-    def __init__(self, what: str, *, where: str = "", why: str = "", remedy: str = "", kept: str = "", disk_full: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        why: str = "",
+        remedy: str = "",
+        kept: str = "",
+        disk_full: bool = False,
+    ) -> None:
         super().__init__(what, where=where, why=why, remedy=remedy, kept=kept)
         self.exit_code = Exit.DISK_FULL if disk_full else Exit.LAPTOP
 
 
 class CloudError(WindlassError):
-    """The cloud refused. `code` is its own word for it, such as `InsufficientInstanceCapacity`, or empty."""
+    """The cloud refused. `code` is its own word for it, such as `InsufficientInstanceCapacity`, or
+    empty."""
 
     exit_code = Exit.CLOUD
     code = ""
@@ -154,7 +185,8 @@ class RegionError(CloudError):
 class BoxUnreachable(WindlassError):
     """The box does not answer over SSH.
 
-    `until_back`, where it is known, waits up to so many seconds and returns early once the box can be reached again.
+    `until_back`, where it is known, waits up to so many seconds and returns early once the box can
+    be reached again.
     """
 
     exit_code = Exit.BOX_UNREACHABLE
@@ -192,7 +224,16 @@ class PreflightFailed(WindlassError):
 class JobFailed(WindlassError):
     """A job on a box ended badly."""
 
-    def __init__(self, what: str, *, cause: Cause, where: str = "", why: str = "", remedy: str = "", kept: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        cause: Cause,
+        where: str = "",
+        why: str = "",
+        remedy: str = "",
+        kept: str = "",
+    ) -> None:
         super().__init__(what, where=where, why=why, remedy=remedy, kept=kept)
         self.cause = cause
         self.exit_code = cause.exit_code
@@ -223,13 +264,17 @@ class OllamaError(WindlassError):
 
 
 class FleetFailed(WindlassError):
-    """Of several boxes some failed. Its exit code is the worst of theirs: UNEXPECTED before all, else the highest."""
+    """Of several boxes some failed. Its exit code is the worst of theirs: UNEXPECTED before all,
+    else the highest."""
 
     def __init__(self, errors: Mapping[str, WindlassError], results: Sequence[object]) -> None:
         """`errors` by box; `results` is what is told of every box, in order, as JSON."""
         count, names = len(errors), ", ".join(errors)
         kept = f"the other {len(results) - count} went well" if len(results) > count else ""
-        what, remedy = f"{count} of {counted(len(results), 'box')} failed: {names}", "the same command with those names alone"
+        what, remedy = (
+            f"{count} of {counted(len(results), 'box')} failed: {names}",
+            "the same command with those names alone",
+        )
         super().__init__(what, kept=kept, remedy=remedy)
         codes = [error.exit_code for error in errors.values()]
         self.exit_code = Exit.UNEXPECTED if Exit.UNEXPECTED in codes else max(codes)
@@ -239,9 +284,18 @@ class FleetFailed(WindlassError):
         """Each error once, wherever it struck, then the sum."""
         struck: dict[tuple[str, ...], list[WindlassError]] = {}
         for error in self.errors.values():
-            struck.setdefault(tuple(line for line in error.lines() if not line.startswith("where:")), []).append(error)
-        wheres = {lines: dict.fromkeys(error.where for error in errors) for lines, errors in struck.items()}
-        told = [each for (what, *rest), where in wheres.items() for each in (what, f"where: {'; '.join(where)}", *rest)]
+            struck.setdefault(
+                tuple(line for line in error.lines() if not line.startswith("where:")), []
+            ).append(error)
+        wheres = {
+            lines: dict.fromkeys(error.where for error in errors)
+            for lines, errors in struck.items()
+        }
+        told = [
+            each
+            for (what, *rest), where in wheres.items()
+            for each in (what, f"where: {'; '.join(where)}", *rest)
+        ]
         return [*told, *super().lines()]
 
     def to_json(self) -> dict[str, object]:

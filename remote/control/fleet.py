@@ -1,12 +1,13 @@
-"""Several boxes at once: the same work on each, side by side, and what came of it as one result or one error.
+"""Several boxes at once: the same work on each, side by side, and what came of it as one result or
+one error.
 
 A command that takes several names or groups:
 
     @verb(positional=["names"], help={"names": NAMES, ...})
     def extend(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
         inventory = load_inventory()
-        found = fleet.each(inventory.resolve(names), lambda entry, say: ..., shown=..., recorded=...)
-        if json:
+        found = fleet.each(inventory.resolve(names), lambda entry, say: ..., shown=...,
+        recorded=...) if json:
             console.print_json(fleet.as_one([recorded(each) for each in found], names, inventory))
 """
 
@@ -55,10 +56,12 @@ def each(
     shown: Callable[[Found], str],
     recorded: Callable[[Found], Any] = lambda found: found,
 ) -> list[Found]:
-    """What `work(one, say)` returns for each box, in order. `shown` is the result as a line, `recorded` as JSON.
+    """What `work(one, say)` returns for each box, in order. `shown` is the result as a line,
+    `recorded` as JSON.
 
-    One box: its progress as lines, its error as it is. Several: side by side, one line a box; when all have ended, the errors
-    together as FleetFailed, with `recorded` of those that went well. Work on the others goes on when one fails.
+    One box: its progress as lines, its error as it is. Several: side by side, one line a box; when
+    all have ended, the errors together as FleetFailed, with `recorded` of those that went well.
+    Work on the others goes on when one fails.
     """
     from remote.control import console
 
@@ -71,13 +74,20 @@ def each(
             ones,
             work,
             lambda one, text: line(one.name, text.removeprefix(f"{one.name}: "), None),
-            lambda done: line(done.one.name, done.error.what if done.error else shown(cast(Found, done.found)), done.error is None),
+            lambda done: line(
+                done.one.name,
+                done.error.what if done.error else shown(cast(Found, done.found)),
+                done.error is None,
+            ),
         )
     return or_raise(outcomes, recorded)
 
 
-def or_raise(outcomes: Sequence[Outcome[Any, Found]], recorded: Callable[[Any], Any] = lambda found: found) -> list[Found]:
-    """What was found for each box; raises the error of a single one, or FleetFailed with `recorded` of those that went well."""
+def or_raise(
+    outcomes: Sequence[Outcome[Any, Found]], recorded: Callable[[Any], Any] = lambda found: found
+) -> list[Found]:
+    """What was found for each box; raises the error of a single one, or FleetFailed with `recorded`
+    of those that went well."""
     errors = {outcome.one.name: outcome.error for outcome in outcomes if outcome.error}
     if errors and len(outcomes) == 1:
         raise next(iter(errors.values()))
@@ -87,13 +97,15 @@ def or_raise(outcomes: Sequence[Outcome[Any, Found]], recorded: Callable[[Any], 
 
 
 def found(ones: Sequence[One], look: Callable[[One], Found | None]) -> dict[str, Found]:
-    """What `look` finds for each box, by name, without those where it finds nothing; silent. Raises like `or_raise`."""
+    """What `look` finds for each box, by name, without those where it finds nothing; silent. Raises
+    like `or_raise`."""
     looked = or_raise(outcomes_of(ones, lambda one, _: look(one)))
     return {one.name: found for one, found in zip(ones, looked, strict=True) if found is not None}
 
 
 def as_one(records: list[Any], names: Sequence[str], inventory: Any) -> Any:
-    """What a command tells scripts: the record itself where one box was named, or none; a list for several names or a group."""
+    """What a command tells scripts: the record itself where one box was named, or none; a list for
+    several names or a group."""
     is_one = len(names) < 2 and not any(name in inventory.groups for name in names)
     return records[0] if is_one else records
 
@@ -129,9 +141,11 @@ def outcomes_of(
 
 
 def arm(entry: Any) -> "Callable[[Box], None]":
-    """What sets the clocks of a box of `entry` once SSH answers: for `boxes.ready(entry, on_progress, arm=fleet.arm(entry))`.
+    """What sets the clocks of a box of `entry` once SSH answers: for
+    `boxes.ready(entry, on_progress, arm=fleet.arm(entry))`.
 
-    Connects and sets the limits of this start. A host that stands has no clocks; nothing is done there.
+    Connects and sets the limits of this start. A host that stands has no clocks; nothing is done
+    there.
     """
 
     def set_clocks(box: "Box") -> None:
@@ -141,12 +155,16 @@ def arm(entry: Any) -> "Callable[[Box], None]":
         from remote.control.transport.connect import connect
 
         with connect(box) as transport:
-            clocks.arm(transport, clocks.limits_of(entry, box), entry.clocks.notify, entry.name, entry.root)
+            clocks.arm(
+                transport, clocks.limits_of(entry, box), entry.clocks.notify, entry.name, entry.root
+            )
 
     return set_clocks
 
 
-def _outcome(one: One, work: Callable[[One, Say], Found], on_progress: Callable[[One, str], None]) -> Outcome[One, Found]:
+def _outcome(
+    one: One, work: Callable[[One, Say], Found], on_progress: Callable[[One, str], None]
+) -> Outcome[One, Found]:
     try:
         return Outcome(one, work(one, lambda text: on_progress(one, text)))
     except Exception as error:
@@ -163,14 +181,23 @@ def _gathered(
     outcomes: dict[int, Outcome[One, Found]] = {}
     while len(outcomes) < len(ones):
         try:
-            number, outcome = done.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
+            number, outcome = done.get(
+                timeout=None if ends is None else max(0.0, ends - time.monotonic())
+            )
         except queue.Empty:
             break
         outcomes[number] = outcome
         on_end(outcome)
     late = f"no answer within {seconds or 0:g} s"
-    return [outcomes.get(number) or Outcome(one, None, BoxUnreachable(late, where=f"box {one.name}")) for number, one in enumerate(ones)]
+    return [
+        outcomes.get(number) or Outcome(one, None, BoxUnreachable(late, where=f"box {one.name}"))
+        for number, one in enumerate(ones)
+    ]
 
 
 def _record(outcome: Outcome[Any, Any], recorded: Callable[[Any], Any]) -> Any:
-    return {"box": outcome.one.name, **outcome.error.to_json()} if outcome.error else recorded(outcome.found)
+    return (
+        {"box": outcome.one.name, **outcome.error.to_json()}
+        if outcome.error
+        else recorded(outcome.found)
+    )

@@ -1,7 +1,9 @@
-"""JSON as scripts get it, whatever a box has told: masked, without what is no JSON, with times that say what they are.
+"""JSON as scripts get it, whatever a box has told: masked, without what is no JSON, with times that
+say what they are.
 
-NaN and Infinity become null. A moment (a number of seconds since the epoch, under `at`, `time`, `now`, `moment` or a name that ends in
-`_at`) becomes UTC in ISO 8601 with its offset, and null where it is 0, which stands for none.
+NaN and Infinity become null. A moment (a number of seconds since the epoch, under `at`, `time`,
+`now`, `moment` or a name that ends in `_at`) becomes UTC in ISO 8601 with its offset, and null
+where it is 0, which stands for none.
 """
 
 import json
@@ -18,7 +20,9 @@ _FIRST = 1e9
 
 def document(value: Any) -> str:
     """A value over several lines, to be read by people too."""
-    return _safe(json.dumps(_told(value), indent=1, sort_keys=True, default=lambda each: masked(str(each))))
+    return _safe(
+        json.dumps(_told(value), indent=1, sort_keys=True, default=lambda each: masked(str(each)))
+    )
 
 
 def text(words: str) -> str:
@@ -39,7 +43,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _moment(each) if _is_moment(key, each) else _plain(each) for key, each in value.items()}
+        return {
+            key: _moment(each) if _is_moment(key, each) else _plain(each)
+            for key, each in value.items()
+        }
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
@@ -54,4 +61,6 @@ def _moment(value: float) -> str | None:
 
 
 def _safe(text: str) -> str:
-    return text.replace("\x7f", "\\u007f")  # json escapes all that is not ASCII and every other control character
+    return text.replace(
+        "\x7f", "\\u007f"
+    )  # json escapes all that is not ASCII and every other control character

@@ -1,6 +1,8 @@
-"""Moments in words, for people and for scripts: always UTC, as boxes, what their jobs log, and the cloud tell theirs.
+"""Moments in words, for people and for scripts: always UTC, as boxes, what their jobs log, and the
+cloud tell theirs.
 
-A moment is in seconds since the epoch; 0 stands for none. Boxes tell moments: every number has words here, senseless ones too.
+A moment is in seconds since the epoch; 0 stands for none. Boxes tell moments: every number has
+words here, senseless ones too.
 """
 
 from datetime import UTC, datetime
@@ -29,7 +31,13 @@ def minute(at: float) -> str:
 def soon(at: float) -> str:
     """`14:03:07`, and `11-22 14:03` of another day than today."""
     then = _then(at)
-    return UNKNOWN if then is None else f"{then:%H:%M:%S}" if then.date() == datetime.now(UTC).date() else f"{then:%m-%d %H:%M}"
+    return (
+        UNKNOWN
+        if then is None
+        else (
+            f"{then:%H:%M:%S}" if then.date() == datetime.now(UTC).date() else f"{then:%m-%d %H:%M}"
+        )
+    )
 
 
 def iso(at: float | None) -> str | None:

@@ -1,8 +1,10 @@
-"""What boxes, clouds and models say, fit to be shown: it may hold sequences that move the cursor, rename the window or fill the clipboard.
+"""What boxes, clouds and models say, fit to be shown: it may hold sequences that move the cursor,
+rename the window or fill the clipboard.
 
-Harmful are control characters (C0 and C1, DEL), and of Unicode what reorders a line or hides in it: embeddings, overrides, isolates and
-marks of direction, line and paragraph separators, characters without a width, tags, and halves of surrogate pairs, which no output can
-encode. The joiners U+200C and U+200D stay: words of Persian and Hindi, and many emoji, are spelled with them.
+Harmful are control characters (C0 and C1, DEL), and of Unicode what reorders a line or hides in it:
+embeddings, overrides, isolates and marks of direction, line and paragraph separators, characters
+without a width, tags, and halves of surrogate pairs, which no output can encode. The joiners U+200C
+and U+200D stay: words of Persian and Hindi, and many emoji, are spelled with them.
 """
 
 import math
@@ -10,7 +12,8 @@ import re
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _HIDDEN = (
-    r"\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+    r"\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 _DISTURBING = re.compile(rf"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f{_HIDDEN}]")
 _LABEL = re.compile(r" *(?:error|where|why|kept|fix): | +")
@@ -41,16 +44,21 @@ def sized(count: int) -> str:
 
 
 def plain(text: str) -> str:
-    """A text without colours and carriage returns, and with a dot for every other harmful character; line ends and tabs stay."""
-    if text.isascii() and not text.encode().translate(None, _HARMLESS):  # most of a log: far faster than an expression
+    """A text without colours and carriage returns, and with a dot for every other harmful
+    character; line ends and tabs stay."""
+    if text.isascii() and not text.encode().translate(
+        None, _HARMLESS
+    ):  # most of a log: far faster than an expression
         return text
     return text if text.isprintable() else _DISTURBING.sub("·", _PASSED_OVER.sub("", text))
 
 
 def folded(text: str, width: int) -> str:
-    """Lines of at most so many characters, folded between words, never in a command that stands in backquotes; 0 folds nothing.
+    """Lines of at most so many characters, folded between words, never in a command that stands in
+    backquotes; 0 folds nothing.
 
-    What a line goes on with is indented like its beginning, of an error's lines like what stands behind the label.
+    What a line goes on with is indented like its beginning, of an error's lines like what stands
+    behind the label.
     """
     if not width or all(len(line) <= width for line in text.split("\n")):
         return text

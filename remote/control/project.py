@@ -1,4 +1,5 @@
-"""Where the user's project lies on the laptop: inventory, playbooks, runs, and Windlass's own state."""
+"""Where the user's project lies on the laptop: inventory, playbooks, runs, and Windlass's own
+state."""
 
 import contextlib
 import os
@@ -18,27 +19,34 @@ def root() -> Path:
 
 
 def state_folder() -> Path:
-    """Windlass's own files (known_hosts, keys, the embedded cloud, caches): private, never in git, one for each project."""
+    """Windlass's own files (known_hosts, keys, the embedded cloud, caches): private, never in git,
+    one for each project."""
     folder = root() / ".windlass"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return keep_private(folder)
 
 
 def mark_file() -> Path:
-    """What marks this project's boxes in the cloud, once something was asked of one: see `cloud.identity`."""
+    """What marks this project's boxes in the cloud, once something was asked of one: see
+    `cloud.identity`."""
     return state_folder() / "project"
 
 
 def runs_folder() -> Path:
-    """One folder a run: its ledger, logs and pulled artifacts; private, as are prompts, data and what they were made of."""
+    """One folder a run: its ledger, logs and pulled artifacts; private, as are prompts, data and
+    what they were made of."""
     folder = root() / "runs"
     return keep_private(folder) if folder.exists() else folder
 
 
 def keep_private(folder: Path, whole: bool = False) -> Path:
-    """The folder, its owner's alone whatever the umask was when it was made; `whole`: with all that is in it. A file of somebody else
-    stays as it is."""
-    inside = (Path(base) / name for base, folders, files in os.walk(folder) for name in folders + files) if whole else ()
+    """The folder, its owner's alone whatever the umask was when it was made; `whole`: with all that
+    is in it. A file of somebody else stays as it is."""
+    inside = (
+        (Path(base) / name for base, folders, files in os.walk(folder) for name in folders + files)
+        if whole
+        else ()
+    )
     for path in (folder, *inside):
         with contextlib.suppress(OSError):
             mode = path.lstat().st_mode
@@ -48,7 +56,8 @@ def keep_private(folder: Path, whole: bool = False) -> Path:
 
 
 def find_file(name: str | Path) -> Path:
-    """A file named by the user: as given, in the project, or among the shipped ones. Returns the first that exists, else the project's."""
+    """A file named by the user: as given, in the project, or among the shipped ones. Returns the
+    first that exists, else the project's."""
     given = _at_home(Path(name))
     candidates = [given] if given.is_absolute() else [root() / given, CODE / given]
     return next((path for path in candidates if is_there(path)), candidates[0])
@@ -75,12 +84,17 @@ def is_file(path: Path) -> bool:
 
 
 def typed(name: str) -> str:
-    """A path as a person typed it, for `find_file`: of what lies where that person stands, the way to it; else the word as it is."""
+    """A path as a person typed it, for `find_file`: of what lies where that person stands, the way
+    to it; else the word as it is."""
     try:
         here = Path.cwd() / Path(name).expanduser() if name else None
         if here is None or not is_there(here):
             return name
-    except (OSError, RuntimeError, ValueError):  # a folder that is gone, an unknown user's home, a name that no file can have
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # a folder that is gone, an unknown user's home, a name that no file can have
         return name
     path = here.absolute()
     within = os.path.relpath(path, root()) if path.is_relative_to(root()) else str(path)
@@ -88,7 +102,8 @@ def typed(name: str) -> str:
 
 
 def named_file(name: str | Path, folder: str) -> Path:
-    """A YAML file by its path, or by its bare name in that folder: `demo` of `playbooks` is `playbooks/demo.yaml`."""
+    """A YAML file by its path, or by its bare name in that folder: `demo` of `playbooks` is
+    `playbooks/demo.yaml`."""
     file, named = find_file(name), find_file(f"{folder}/{name}.yaml")
     return named if not is_file(file) and is_file(named) else file
 
@@ -102,7 +117,8 @@ _ELSEWHERE = "elsewhere"
 
 
 def name_of(path: Path) -> str:
-    """A laptop file's name in ledgers and releases: relative to the project, else to the checkout, else all of it under `elsewhere/`."""
+    """A laptop file's name in ledgers and releases: relative to the project, else to the checkout,
+    else all of it under `elsewhere/`."""
     resolved = path.resolve()
     for folder in (root(), CODE):
         if resolved.is_relative_to(folder):

@@ -27,10 +27,15 @@ Done = TypeVar("Done")
 
 
 def retry_while_unreachable(
-    attempt: Callable[[], Done], *, progress: Callable[[], object] = lambda: None,
-    notice: Callable[[str], None] = lambda line: None, patience_seconds: float = PATIENCE_SECONDS,
-    what: str = "", kept: str = "", remedy: str = "",
-) -> Done:  # fmt: skip
+    attempt: Callable[[], Done],
+    *,
+    progress: Callable[[], object] = lambda: None,
+    notice: Callable[[str], None] = lambda line: None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    what: str = "",
+    kept: str = "",
+    remedy: str = "",
+) -> Done:
     """What `attempt` returns; it is called again each time it raises BoxUnreachable.
 
     - `progress` gives a value that differs once something has arrived, such as an offset. Then the
@@ -59,9 +64,12 @@ def retry_while_unreachable(
             if lost > patience_seconds:
                 why = f"{why}; nothing came through for {lost:.0f} s"
                 raise BoxUnreachable(
-                    what or error.what, where=error.where, why=why,
-                    kept=kept or error.kept, remedy=remedy or error.remedy,
-                ) from None  # fmt: skip
+                    what or error.what,
+                    where=error.where,
+                    why=why,
+                    kept=kept or error.kept,
+                    remedy=remedy or error.remedy,
+                ) from None
             if why != noticed or now - noticed_at >= NOTICE_SECONDS:
                 left = f"trying again for {patience_seconds - lost:.0f} s"
                 notice(f"connection lost ({why}): {left}; nothing that arrived is lost")
@@ -70,9 +78,12 @@ def retry_while_unreachable(
 
 
 def retry_without_capacity(
-    attempt: Callable[[], Done], what: str, on_progress: Callable[[str], None],
-    wait_seconds: float, poll_seconds: float,
-) -> Done:  # fmt: skip
+    attempt: Callable[[], Done],
+    what: str,
+    on_progress: Callable[[str], None],
+    wait_seconds: float,
+    poll_seconds: float,
+) -> Done:
     """What `attempt` returns; it is called again each time it raises CapacityError, until
     `wait_seconds` have passed.
 

@@ -1,7 +1,9 @@
-"""What must never be shown: the secrets of jobs on their way to a box, and everything that this laptop knows and prints or records.
+"""What must never be shown: the secrets of jobs on their way to a box, and everything that this
+laptop knows and prints or records.
 
-Masked are, by value: the variables that `secrets:` of the inventory names, well-known ones of the environment (tokens, passwords, AWS's
-keys), and what a session has learned (`know`); by their form: signatures and session tokens of presigned addresses.
+Masked are, by value: the variables that `secrets:` of the inventory names, well-known ones of the
+environment (tokens, passwords, AWS's keys), and what a session has learned (`know`); by their form:
+signatures and session tokens of presigned addresses.
 """
 
 import os
@@ -22,7 +24,13 @@ _WELL_KNOWN = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|SECRET_ACCESS_K
 _WELL_KNOWN_LENGTH = 16
 """Shorter values of variables that nobody named are no keys, and words like any other."""
 
-_SIGNED_NAMES = ("Signature=", "x-amz-signature=", "X-Amz-Security-Token=", "x-amz-security-token=", "sig=")
+_SIGNED_NAMES = (
+    "Signature=",
+    "x-amz-signature=",
+    "X-Amz-Security-Token=",
+    "x-amz-security-token=",
+    "sig=",
+)
 _SIGNED_MARKS = ("ignature=", "ecurity-", "sig=")
 """One of these is in each of the names: few searches tell that a text has none."""
 _SIGNED = re.compile(rf"\b(?:{'|'.join(_SIGNED_NAMES)})([^&\s\"'\\]{{8,}})")
@@ -34,31 +42,52 @@ _lock = threading.Lock()
 
 
 def values(inventory: "Inventory") -> dict[str, str]:
-    """What jobs get of this laptop's environment. Raises ConfigError with a finding for each variable that is not set, or too short to
-    be masked."""
+    """What jobs get of this laptop's environment. Raises ConfigError with a finding for each
+    variable that is not set, or too short to be masked."""
     from remote.control.errors import ConfigError
 
     if lacking := findings(inventory):
         error = ConfigError(lacking)
-        error.what = f"{counted(len(lacking), 'variable')} of `secrets:` cannot be given to jobs; nothing was begun, and nothing is billed"
+        error.what = (
+            f"{counted(len(lacking), 'variable')} of `secrets:` cannot be given to jobs; nothing"
+            " was begun, and nothing is billed"
+        )
         error.remedy = "`export NAME=...` as the lines above say, then the same command"
         raise error
     return {name: os.environ[name] for name in inventory.secrets}
 
 
 def findings(inventory: "Inventory") -> "list[Finding]":
-    """What is wrong with the variables that `secrets:` of the inventory names: they are not set here, or too short to be masked."""
+    """What is wrong with the variables that `secrets:` of the inventory names: they are not set
+    here, or too short to be masked."""
     from remote.control.errors import Finding
 
     found = []
     for number, name in enumerate(inventory.secrets):
         value, where = os.environ.get(name, ""), inventory.where("secrets", number)
         if not value:
-            remedy = f"`export {name}=...` (`read -rs {name} && export {name}` keeps it off the screen), or remove the line"
-            found.append(Finding(where, f"`{name}` is not set in this environment", "the secret that jobs are to get", remedy))
+            remedy = (
+                f"`export {name}=...` (`read -rs {name} && export {name}` keeps it off the screen),"
+                " or remove the line"
+            )
+            found.append(
+                Finding(
+                    where,
+                    f"`{name}` is not set in this environment",
+                    "the secret that jobs are to get",
+                    remedy,
+                )
+            )
         elif len(value.strip()) < MIN_LENGTH:
             expected = f"{MIN_LENGTH} characters at least: a shorter one cannot be masked"
-            found.append(Finding(where, f"`{name}` is too short for a secret", expected, "take a longer one, or remove the line"))
+            found.append(
+                Finding(
+                    where,
+                    f"`{name}` is too short for a secret",
+                    expected,
+                    "take a longer one, or remove the line",
+                )
+            )
     return found
 
 
@@ -88,7 +117,9 @@ def mask() -> "Mask":
     """What masks all that is known now: for many texts at once."""
     with _lock:
         known, named = frozenset(_learned), frozenset(_named)
-    found = (value for name, value in os.environ.items() if name in named or _is_well_known(name, value))
+    found = (
+        value for name, value in os.environ.items() if name in named or _is_well_known(name, value)
+    )
     return _mask_of(known.union(found))
 
 
@@ -102,11 +133,16 @@ class Mask(Masker):
     def content(self, content: bytes) -> bytes:
         """A whole content, masked."""
         content = super().content(content)
-        # One character is found far sooner than a word, and words far sooner than an expression: logs are long, and hold no addresses.
+        # One character is found far sooner than a word, and words far sooner than an expression:
+        # logs are long, and hold no addresses.
         if b"=" not in content or not any(word.encode() in content for word in _SIGNED_MARKS):
             return content
         starts = sorted(at for name in _SIGNED_NAMES for at in _places(content, name.encode()))
-        return _without(content, (found.span(1) for at in starts if (found := _SIGNED_IN_BYTES.match(content, at))), MASK.encode())
+        return _without(
+            content,
+            (found.span(1) for at in starts if (found := _SIGNED_IN_BYTES.match(content, at))),
+            MASK.encode(),
+        )
 
     def text(self, text: str) -> str:
         """A whole text, masked."""
@@ -114,7 +150,9 @@ class Mask(Masker):
         if "=" not in text or not any(word in text for word in _SIGNED_MARKS):
             return text
         starts = sorted(at for name in _SIGNED_NAMES for at in _places(text, name))
-        return _without(text, (found.span(1) for at in starts if (found := _SIGNED.match(text, at))), MASK)
+        return _without(
+            text, (found.span(1) for at in starts if (found := _SIGNED.match(text, at))), MASK
+        )
 
 
 def _places(text: AnyStr, word: AnyStr) -> Iterator[int]:
@@ -125,7 +163,8 @@ def _places(text: AnyStr, word: AnyStr) -> Iterator[int]:
 
 
 def _without(text: AnyStr, spans: Iterable[tuple[int, int]], mask: AnyStr) -> AnyStr:
-    """The text with the spans masked, which come in their order; of those that overlap only the first."""
+    """The text with the spans masked, which come in their order; of those that overlap only the
+    first."""
     parts: list[AnyStr] = []
     done = 0
     for start, end in spans:

@@ -104,7 +104,7 @@ class JobTarget:
         return self.job_id.removeprefix(f"{self.run_id}-")
 
 
-# ---- runs of this laptop ---------------------------------------------------------------------
+# ---- runs of this laptop ----
 
 
 def find_run(word: str) -> Ledger:
@@ -123,17 +123,20 @@ def find_run(word: str) -> Ledger:
     if not matching:
         names = [name for run in runs for name in (run.run_id, *run.run_id.rsplit("-", 2)[1:])]
         raise NotFound(
-            f"no run `{word}`", where=str(runs_folder()),
+            f"no run `{word}`",
+            where=str(runs_folder()),
             why=f"there is {', '.join(run.run_id for run in runs[:_SHOWN])}",
             remedy=f"{suggestion(word, names)} `./inv runs` lists them".lstrip(),
-        )  # fmt: skip
+        )
     return matching[0]
 
 
 def run_of(
-    word: str, verb: str, fits: Callable[[RunState], bool] = lambda state: True,
+    word: str,
+    verb: str,
+    fits: Callable[[RunState], bool] = lambda state: True,
     to: Literal["show", "follow", "drive"] = "show",
-) -> Ledger:  # fmt: skip
+) -> Ledger:
     """The run that a command means. Without a word, of those that `fits`: the one that a command
     drives, else the one whose job may go on, else `to` show the newest, and to follow the only
     one; to drive, none that another command drives. Where several are left it asks which.
@@ -162,10 +165,11 @@ def _only(runs: list[Ledger], verb: str) -> Ledger:
             return shown[number]
     left = len(runs) - len(shown)
     raise NotFound(
-        f"{len(runs)} runs may be meant by `./inv {verb}`", where=str(runs_folder()),
+        f"{len(runs)} runs may be meant by `./inv {verb}`",
+        where=str(runs_folder()),
         why="; ".join(rows) + (f"; and {left} more, which `./inv runs` lists" if left else ""),
         remedy=" or ".join(f"`./inv {verb} {run.run_id}`" for run in shown),
-    )  # fmt: skip
+    )
 
 
 def _job_of_run(ledger: Ledger, label: str = "", lacks: str = "job") -> OfRun:
@@ -183,14 +187,17 @@ def _job_of_run(ledger: Ledger, label: str = "", lacks: str = "job") -> OfRun:
     if job.was_refused:
         raise NotFound(
             f"{job.label} of run {ledger.run_id} has no {lacks}: it never began",
-            where=f"box {job.box}", why=str(job.failure.get("what", "")),
-            remedy=f"`./inv resume {ledger.run_id} --queue` starts it as soon as the box is free; "
-            f"`./inv logs {job.box} -f` shows the other",
-        )  # fmt: skip
+            where=f"box {job.box}",
+            why=str(job.failure.get("what", "")),
+            remedy=(
+                f"`./inv resume {ledger.run_id} --queue` starts it as soon as the box is free; "
+                f"`./inv logs {job.box} -f` shows the other"
+            ),
+        )
     return OfRun(ledger, job)
 
 
-# ---- boxes -----------------------------------------------------------------------------------
+# ---- boxes ----
 
 
 def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
@@ -202,7 +209,7 @@ def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
     return [box for box in boxes.listing(inventory) if not wanted or box.name in wanted]
 
 
-# ---- jobs, wherever they are known -----------------------------------------------------------
+# ---- jobs, wherever they are known ----
 
 
 def logs_of(words: Sequence[str], stage: str, follow: bool) -> list[Source]:
@@ -258,8 +265,9 @@ def job_of(word: str, verb: str, surely: bool = False) -> JobTarget:
     if surely and search.not_asked and not word:
         raise NotFound(
             f"whether {target.job_id} on {target.box.name} is the only job under way is not known",
-            why=search.unasked(), remedy=f"where it is meant: `./inv {verb} {target.job_id}`",
-        )  # fmt: skip
+            why=search.unasked(),
+            remedy=f"where it is meant: `./inv {verb} {target.job_id}`",
+        )
     return target
 
 

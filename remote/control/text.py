@@ -1,4 +1,5 @@
-"""Every text rendered on its way out comes from `templates/`. An undefined name is an error, never an empty string.
+"""Every text rendered on its way out comes from `templates/`. An undefined name is an error, never
+an empty string.
 
 Filters: `shell` quotes a value as one word for a shell, `json` writes it as JSON."""
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def render(template: str, /, **names: Any) -> str:
-    """The text of `templates/<template>` with `names` filled in; raises jinja2.UndefinedError for a missing one."""
+    """The text of `templates/<template>` with `names` filled in; raises jinja2.UndefinedError for a
+    missing one."""
     return _environment().get_template(template).render(**names)
 
 

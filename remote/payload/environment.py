@@ -1,11 +1,13 @@
 """Python environments on the box, made once for each lock and kept. Standard library only.
 
-On a box `receive.py` makes them. Outside one `python3 -m remote.payload.environment make --into FOLDER requirements.txt` does, and prints
-the interpreter's path.
-An environment is `<shared>/environments/<key>/`: the key is of the lock's text (`remote.contract.locks`), Python's version and cpu or cuda,
-and `complete.json`, written last, says that it is whole, of which lock, and what is in it.
+On a box `receive.py` makes them. Outside one `python3 -m remote.payload.environment make --into
+FOLDER requirements.txt` does, and prints the interpreter's path.
+An environment is `<shared>/environments/<key>/`: the key is of the lock's text
+(`remote.contract.locks`), Python's version and cpu or cuda, and `complete.json`, written last, says
+that it is whole, of which lock, and what is in it.
 
-Every package comes as a wheel whose SHA-256 the lock names, and nothing is built. pip is the one that Python brings: none is fetched.
+Every package comes as a wheel whose SHA-256 the lock names, and nothing is built. pip is the one
+that Python brings: none is fetched.
 """
 
 import argparse
@@ -34,7 +36,10 @@ TELL_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
 _LARGE = re.compile(r"Downloading (\S+?)-\d\S* \((\d+\.\d [MG]B)\)")
 _CHECKED = ("--no-deps", "--require-hashes", "--only-binary", ":all:")
-_LIST = "import json; from importlib.metadata import distributions as d; print(json.dumps(sorted({f'{x.name}=={x.version}' for x in d()})))"
+_LIST = (
+    "import json; from importlib.metadata import distributions as d;"
+    " print(json.dumps(sorted({f'{x.name}=={x.version}' for x in d()})))"
+)
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -46,7 +51,13 @@ class Impossible(Exception):
 
     def __init__(self, cause: str, what: str, why: str = "", remedy: str = "") -> None:
         super().__init__(what)
-        self.words = {"cause": cause, "what": what, "why": why, "remedy": remedy, "kept": "other environments are untouched"}
+        self.words = {
+            "cause": cause,
+            "what": what,
+            "why": why,
+            "remedy": remedy,
+            "kept": "other environments are untouched",
+        }
 
 
 def requirements_file(name: str) -> Path:
@@ -60,7 +71,12 @@ def flavour() -> str:
     if Path("/proc/driver/nvidia/version").exists():
         return "cuda"
     tool = shutil.which("nvidia-smi")
-    works = tool and subprocess.run([tool, "-L"], capture_output=True, check=False, timeout=30).stdout.strip()
+    works = (
+        tool
+        and subprocess.run(
+            [tool, "-L"], capture_output=True, check=False, timeout=30
+        ).stdout.strip()
+    )
     return "cuda" if works else "cpu"
 
 
@@ -79,15 +95,21 @@ def find(requirements: Path, environments: Path) -> Path | None:
 
 
 def lock_digest(interpreter: Path) -> str:
-    """The SHA-256 of the lock that the environment of `interpreter` was installed from; empty where it is of none."""
+    """The SHA-256 of the lock that the environment of `interpreter` was installed from; empty where
+    it is of none."""
     try:
-        return str(untrusted_json.read_object(interpreter.parents[2] / MARKER).get("lock_sha256", ""))
+        return str(
+            untrusted_json.read_object(interpreter.parents[2] / MARKER).get("lock_sha256", "")
+        )
     except (OSError, ValueError, IndexError):
         return ""
 
 
-def make(requirements: Path, environments: Path, say: Say, progress: Progress | None = None) -> Path:
-    """The interpreter of the environment for `requirements`, made where it is missing or only half made. Raises Impossible."""
+def make(
+    requirements: Path, environments: Path, say: Say, progress: Progress | None = None
+) -> Path:
+    """The interpreter of the environment for `requirements`, made where it is missing or only half
+    made. Raises Impossible."""
     if found := find(requirements, environments):
         return found
     kind = flavour()
@@ -98,7 +120,9 @@ def make(requirements: Path, environments: Path, say: Say, progress: Progress | 
         _wait_for(lock, say)
         if found := find(requirements, environments):
             return found
-        return _build(locks.lock_of(requirements, kind), folder, kind, say, progress or _in_lines(say))
+        return _build(
+            locks.lock_of(requirements, kind), folder, kind, say, progress or _in_lines(say)
+        )
 
 
 def _folder(requirements: Path, environments: Path, kind: str) -> Path:
@@ -107,11 +131,20 @@ def _folder(requirements: Path, environments: Path, kind: str) -> Path:
 
 
 def _refuse_other_python(lock: Path) -> None:
-    if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON or "transformers" not in locks.versions(lock.read_text()):
+    if OLDEST_PYTHON <= sys.version_info[
+        :2
+    ] <= NEWEST_PYTHON or "transformers" not in locks.versions(lock.read_text()):
         return
-    found, oldest, newest = (".".join(map(str, version)) for version in (sys.version_info[:2], OLDEST_PYTHON, NEWEST_PYTHON))
+    found, oldest, newest = (
+        ".".join(map(str, version))
+        for version in (sys.version_info[:2], OLDEST_PYTHON, NEWEST_PYTHON)
+    )
     remedy = "use a box whose python3 is one of these, such as Ubuntu 24.04"
-    raise Impossible("config", f"the box's python3 is {found}; training needs {oldest} to {newest}", remedy=remedy)
+    raise Impossible(
+        "config",
+        f"the box's python3 is {found}; training needs {oldest} to {newest}",
+        remedy=remedy,
+    )
 
 
 def _wait_for(lock: object, say: Say) -> None:
@@ -134,8 +167,16 @@ def _build(lock: Path, folder: Path, kind: str, say: Say, progress: Progress) ->
     else:
         _with_pip(lock, interpreter, say, progress)
     seconds = time.monotonic() - started
-    facts = {"python": version, "flavour": kind, "lock": lock.name, "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest()}
-    atomic.write_json(folder / MARKER, {**facts, "installed": _installed(interpreter), "seconds": round(seconds, 1)})
+    facts = {
+        "python": version,
+        "flavour": kind,
+        "lock": lock.name,
+        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest(),
+    }
+    atomic.write_json(
+        folder / MARKER,
+        {**facts, "installed": _installed(interpreter), "seconds": round(seconds, 1)},
+    )
     say(f"environment {folder.name} is whole after {seconds:.0f} s")
     return interpreter
 
@@ -148,20 +189,31 @@ def _installed(interpreter: Path) -> list[str]:
 
 def _with_uv(lock: Path, interpreter: Path, say: Say) -> None:
     site = interpreter.parents[1] / "lib"
-    _phase("uv venv", ["uv", "venv", "--quiet", "--python", sys.executable, str(interpreter.parents[1])], say)
+    _phase(
+        "uv venv",
+        ["uv", "venv", "--quiet", "--python", sys.executable, str(interpreter.parents[1])],
+        say,
+    )
     with _repeating(TELL_SECONDS, lambda: say(f"installing: {_sized(_bytes_of(site))} so far")):
-        _phase("uv pip install", ["uv", "pip", "install", "--python", str(interpreter), *_CHECKED, "-r", str(lock)], say)
+        _phase(
+            "uv pip install",
+            ["uv", "pip", "install", "--python", str(interpreter), *_CHECKED, "-r", str(lock)],
+            say,
+        )
 
 
 def _with_pip(lock: Path, interpreter: Path, say: Say, progress: Progress) -> None:
-    """Fetch all wheels, then unpack them: so each half can tell how far it is, and of the second half nothing needs the network."""
+    """Fetch all wheels, then unpack them: so each half can tell how far it is, and of the second
+    half nothing needs the network."""
     folder = interpreter.parents[2]
     try:
         _phase("venv", [sys.executable, "-m", "venv", str(interpreter.parents[1])], say)
     except Impossible as failure:
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
         remedy = f"on the box: `sudo apt-get install -y {package}`, then `./inv deploy`"
-        raise Impossible("config", "the box's python3 cannot make environments", failure.words["why"], remedy) from None
+        raise Impossible(
+            "config", "the box's python3 cannot make environments", failure.words["why"], remedy
+        ) from None
     wheels = folder / "wheels"
     wheels.mkdir()
     started = time.monotonic()
@@ -175,7 +227,14 @@ def _fetch(lock: Path, interpreter: Path, wheels: Path, say: Say) -> None:
     """Every wheel of the lock into a folder, verified."""
     text, scratch = lock.read_text(), wheels.with_name("scratch")
     scratch.mkdir()  # pip's large files: /tmp may be small, or memory
-    download = [*_pip(interpreter, "download"), "--progress-bar", "off", *_CHECKED, "--dest", str(wheels)]
+    download = [
+        *_pip(interpreter, "download"),
+        "--progress-bar",
+        "off",
+        *_CHECKED,
+        "--dest",
+        str(wheels),
+    ]
     total, begun, here, most = len(locks.versions(text)), 0, 0, 0
 
     def count(line: str) -> None:
@@ -198,7 +257,8 @@ def _fetch(lock: Path, interpreter: Path, wheels: Path, say: Say) -> None:
 
 
 def _fetch_torch(entry: str, download: Sequence[str], wheels: Path, say: Say) -> None:
-    """torch without GPU packages: from where pip is set to look, if that has it, else from its own index."""
+    """torch without GPU packages: from where pip is set to look, if that has it, else from its own
+    index."""
     wanted, scratch = wheels.with_name("torch.lock"), str(wheels.with_name("scratch"))
     atomic.write_text(wanted, entry + "\n")
     try:
@@ -210,12 +270,26 @@ def _fetch_torch(entry: str, download: Sequence[str], wheels: Path, say: Say) ->
 
 
 def _unpack(lock: Path, interpreter: Path, wheels: Path, say: Say, progress: Progress) -> None:
-    """Install the wheels, and tell how much of what they hold is unpacked. What Python compiles of it meanwhile is not counted."""
-    site, title = interpreter.parents[1] / "lib", f"installing {len(list(wheels.iterdir()))} packages"
+    """Install the wheels, and tell how much of what they hold is unpacked. What Python compiles of
+    it meanwhile is not counted."""
+    site, title = (
+        interpreter.parents[1] / "lib",
+        f"installing {len(list(wheels.iterdir()))} packages",
+    )
     before, total = _bytes_of(site), sum(map(_unpacked, wheels.glob("*.whl")))
-    words = [*_pip(interpreter, "install"), *_CHECKED, "--no-index", "--find-links", str(wheels), "-r", str(lock)]
+    words = [
+        *_pip(interpreter, "install"),
+        *_CHECKED,
+        "--no-index",
+        "--find-links",
+        str(wheels),
+        "-r",
+        str(lock),
+    ]
     say(title)
-    with _repeating(_LOOK_SECONDS, lambda: progress(title, min(total, _bytes_of(site) - before), total)):
+    with _repeating(
+        _LOOK_SECONDS, lambda: progress(title, min(total, _bytes_of(site) - before), total)
+    ):
         _phase("pip install", words, say)
 
 
@@ -232,7 +306,8 @@ def _unpacked(wheel: Path) -> int:
 
 
 def _bytes_of(folder: Path) -> int:
-    """Bytes of the files below a folder but what Python compiled; those that go away meanwhile do not count."""
+    """Bytes of the files below a folder but what Python compiled; those that go away meanwhile do
+    not count."""
     total = 0
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
@@ -263,7 +338,8 @@ def _in_lines(say: Say) -> Progress:
 
 @contextlib.contextmanager
 def _repeating(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """Do something every so often beside what goes on inside. What takes long is done less often: it is to cost little."""
+    """Do something every so often beside what goes on inside. What takes long is done less often:
+    it is to cost little."""
     ended = threading.Event()
 
     def repeat() -> None:
@@ -289,13 +365,19 @@ def _phase(name: str, words: Sequence[str], say: Say) -> None:
 
 
 def _run(words: Sequence[str], say: Say, **more: str) -> list[str]:
-    """The lines of a command, each told to `say` as it comes; `more` goes into its environment. Raises Impossible when it fails."""
+    """The lines of a command, each told to `say` as it comes; `more` goes into its environment.
+    Raises Impossible when it fails."""
     lines: list[str] = []
     surroundings: Mapping[str, str] = {**os.environ, **more}
     with subprocess.Popen(
-        words, text=True, errors="replace", env=surroundings,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
+        words,
+        text=True,
+        errors="replace",
+        env=surroundings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         for line in process.stdout or ():
             lines.append(line.rstrip())
             say(line.strip())
@@ -315,19 +397,33 @@ def _failure(words: Sequence[str], lines: list[str]) -> Impossible:
     said = " | ".join([line for line in lines if line][-4:])
     if any("No space left on device" in line or "Disk quota exceeded" in line for line in lines):
         remedy = "on the box: `df -h`, free space, then `./inv deploy`"
-        return Impossible("disk_full", "the box's disk is full: the environment was not made", said, remedy)
+        return Impossible(
+            "disk_full", "the box's disk is full: the environment was not made", said, remedy
+        )
     if other := _other_file(lines):
         what = "a package is not the file that the lock names: nothing of it was installed"
-        remedy = "on the box: `python3 -m pip config list` names the index, which must give the published files; then `./inv deploy`"
+        remedy = (
+            "on the box: `python3 -m pip config list` names the index, which must give the"
+            " published files; then `./inv deploy`"
+        )
         return Impossible("artifact", what, other, remedy)
     name = " ".join(Path(word).name for word in words[:4])
     remedy = "fix what pip says above, then `./inv deploy`"
-    return Impossible("code", f"the Python environment was not made: `{name} ...` failed", said, remedy)
+    return Impossible(
+        "code", f"the Python environment was not made: `{name} ...` failed", said, remedy
+    )
 
 
 def _other_file(lines: list[str]) -> str:
     """What pip or uv says of a file with another hash; empty where it speaks of none."""
-    at = next((number for number, line in enumerate(lines) if "DO NOT MATCH THE HASHES" in line or "Hash mismatch for" in line), None)
+    at = next(
+        (
+            number
+            for number, line in enumerate(lines)
+            if "DO NOT MATCH THE HASHES" in line or "Hash mismatch for" in line
+        ),
+        None,
+    )
     told = [] if at is None else [line.strip() for line in lines[at:] if "DO NOT MATCH" not in line]
     return " | ".join(filter(None, told))[:600]
 
@@ -340,7 +436,13 @@ def main() -> None:
     parser.add_argument("--into", type=Path, required=True, help="the folder of environments")
     options = parser.parse_args()
     try:
-        print(make(requirements_file(options.requirements), options.into.absolute(), lambda line: print(line, file=sys.stderr, flush=True)))
+        print(
+            make(
+                requirements_file(options.requirements),
+                options.into.absolute(),
+                lambda line: print(line, file=sys.stderr, flush=True),
+            )
+        )
     except Impossible as failure:
         sys.exit("\n".join(text for text in failure.words.values() if text))
 

@@ -29,7 +29,9 @@ class Identity:
     def read(cls, path: Path) -> "Identity | None":
         """The one that `write` left there; None where nothing was."""
         try:
-            return typed.read(cls, untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES))
+            return typed.read(
+                cls, untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES)
+            )
         except (OSError, ValueError, TypeError):
             return None
 
@@ -42,7 +44,8 @@ class Identity:
         return process.is_alive(self.pid, self.ticks, self.boot)
 
     def kill_group(self, seconds: float = 10.0) -> None:
-        """Kill the group that it leads or led, and wait for its own end. Nothing where another process has its pid now."""
+        """Kill the group that it leads or led, and wait for its own end. Nothing where another
+        process has its pid now."""
         if self.boot != process.boot_id() or process.start_ticks(self.pid) not in (0, self.ticks):
             return
         process.signal_group(self.pid, signal.SIGKILL)

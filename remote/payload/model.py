@@ -1,7 +1,9 @@
-"""Base models in the box's shared place: fetched once and verified, or adopted where they lie. Standard library only.
+"""Base models in the box's shared place: fetched once and verified, or adopted where they lie.
+Standard library only.
 
-`python3 -m remote.payload.model find` answers `{name: manifest or null}` for a JSON list of names on standard input;
-`fetch` takes a `ModelFetch`, secrets and all, on standard input; `adopt NAME FOLDER` links a folder after a look at it.
+`python3 -m remote.payload.model find` answers `{name: manifest or null}` for a JSON list of names
+on standard input; `fetch` takes a `ModelFetch`, secrets and all, on standard input;
+`adopt NAME FOLDER` links a folder after a look at it.
 """
 
 import contextlib
@@ -42,14 +44,18 @@ def find(models: Path, name: str) -> Manifest | None:
     folder = models / base_models.folder_name(name)
     try:
         manifest: Manifest = untrusted_json.read_object(_manifest_path(folder))
-        whole = all((folder / path).stat().st_size == facts["size"] for path, facts in manifest["files"].items())
+        whole = all(
+            (folder / path).stat().st_size == facts["size"]
+            for path, facts in manifest["files"].items()
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return manifest if whole else None
 
 
 def fetch(asked: ModelFetch, models: Path, say: Say) -> Manifest:
-    """Bring a model into the shared place, whole or not at all; one that is there as asked is left as it is. Raises StageFailed."""
+    """Bring a model into the shared place, whole or not at all; one that is there as asked is left
+    as it is. Raises StageFailed."""
     folder = models / base_models.folder_name(asked.name)
     models.mkdir(parents=True, exist_ok=True)
     with _alone(models / f".{folder.name}.lock", say):
@@ -68,19 +74,37 @@ def fetch(asked: ModelFetch, models: Path, say: Say) -> Manifest:
 
 
 def adopt(name: str, folder: Path, models: Path) -> Manifest:
-    """Link a folder that lies on the box into the shared place, after a look at every header; nothing in it is changed."""
+    """Link a folder that lies on the box into the shared place, after a look at every header;
+    nothing in it is changed."""
     source = folder.expanduser().absolute()
     if not source.is_dir():
-        raise StageFailed(Cause.MODEL_MISSING, f"there is no folder {source} on the box", remedy="name a folder that is on the box")
+        raise StageFailed(
+            Cause.MODEL_MISSING,
+            f"there is no folder {source} on the box",
+            remedy="name a folder that is on the box",
+        )
     check(source, name)
     link = models / base_models.folder_name(name)
     if link.exists() and not link.is_symlink():
         what = f"{name} is in the shared place already, as a folder of its own"
-        raise StageFailed(Cause.CONFIG, what, str(link), f"on the box: `rm -r {link} {_manifest_path(link)}`, then adopt it")
+        raise StageFailed(
+            Cause.CONFIG,
+            what,
+            str(link),
+            f"on the box: `rm -r {link} {_manifest_path(link)}`, then adopt it",
+        )
     models.mkdir(parents=True, exist_ok=True)
-    files = [path for path in source.iterdir() if path.is_file() and base_models.is_wanted(path.name)]
+    files = [
+        path for path in source.iterdir() if path.is_file() and base_models.is_wanted(path.name)
+    ]
     sizes = {path.name: {"size": path.stat().st_size} for path in sorted(files)}
-    manifest = {"name": name, "asked": "", "source": str(source), "revision": fingerprint.of_model(source), "files": sizes}
+    manifest = {
+        "name": name,
+        "asked": "",
+        "source": str(source),
+        "revision": fingerprint.of_model(source),
+        "files": sizes,
+    }
     beside = link.with_name(f".{link.name}.link")
     beside.unlink(missing_ok=True)
     beside.symlink_to(source)
@@ -90,7 +114,8 @@ def adopt(name: str, folder: Path, models: Path) -> Manifest:
 
 
 def check(folder: Path, name: str) -> None:
-    """Prove that a folder holds a whole, unquantised model with its tokenizer. Raises StageFailed."""
+    """Prove that a folder holds a whole, unquantised model with its tokenizer. Raises
+    StageFailed."""
     fingerprint.require_base(folder)
     tokenizer = tokenizer_files(folder)
     if tokenizer.verdict is Verdict.FAIL:
@@ -112,13 +137,18 @@ class _Tally:
 
 def _bring_all(asked: ModelFetch, partial: Path, say: Say) -> None:
     todo: queue.SimpleQueue[ModelFile] = queue.SimpleQueue()
-    for file in sorted(asked.files, key=lambda file: file.size):  # what is refused is refused before the long ones begin
+    for file in sorted(
+        asked.files, key=lambda file: file.size
+    ):  # what is refused is refused before the long ones begin
         todo.put(file)
     ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
     tally, workers = _Tally(), min(AT_ONCE, len(asked.files))
     for _ in range(workers):
-        # Daemons: an error in one, or a laptop that went away, ends the process at once. Their parts stay, for the next time.
-        threading.Thread(target=_work, args=(asked, partial, todo, tally, ended), daemon=True).start()
+        # Daemons: an error in one, or a laptop that went away, ends the process at once. Their
+        # parts stay, for the next time.
+        threading.Thread(
+            target=_work, args=(asked, partial, todo, tally, ended), daemon=True
+        ).start()
     rate = _Rate(asked, tally, say)
     while workers:
         try:
@@ -152,7 +182,10 @@ class _Rate:
         now, done = time.monotonic(), self._tally.done
         speed = max(0, done - self._done) / (now - self._at) / 1e6
         self._at, self._done = now, done
-        self._say(f"{self._asked.name}: {done / 1e9:.2f} of {self._asked.size / 1e9:.2f} GB, {speed:.0f} MB/s")
+        self._say(
+            f"{self._asked.name}: {done / 1e9:.2f} of {self._asked.size / 1e9:.2f} GB, {speed:.0f}"
+            " MB/s"
+        )
 
 
 @contextlib.contextmanager
@@ -185,13 +218,30 @@ def _check_room(models: Path, asked: ModelFetch, there: int) -> None:
     if needed + SPARE_BYTES > free:
         coming, left, spare = disk.apart(needed, free, SPARE_BYTES)
         why = f"{coming} are to come, {left} are free, and {spare} must stay free"
-        remedy = f"free space on the box (`df -h {models}`), or launch it anew with a larger `disk_gb:`"
-        raise StageFailed(Cause.DISK_FULL, f"the box's disk has no room for {asked.name}", why, remedy, "nothing was fetched")
+        remedy = (
+            f"free space on the box (`df -h {models}`), or launch it anew with a larger `disk_gb:`"
+        )
+        raise StageFailed(
+            Cause.DISK_FULL,
+            f"the box's disk has no room for {asked.name}",
+            why,
+            remedy,
+            "nothing was fetched",
+        )
 
 
 def _manifest(asked: ModelFetch) -> Manifest:
-    files = {file.path: {"size": file.size, **({"sha256": file.sha256} if file.sha256 else {})} for file in asked.files}
-    return {"name": asked.name, "asked": asked.asked, "source": asked.source, "revision": asked.revision, "files": files}
+    files = {
+        file.path: {"size": file.size, **({"sha256": file.sha256} if file.sha256 else {})}
+        for file in asked.files
+    }
+    return {
+        "name": asked.name,
+        "asked": asked.asked,
+        "source": asked.source,
+        "revision": asked.revision,
+        "files": files,
+    }
 
 
 def _put_in_place(partial: Path, folder: Path, manifest: Manifest) -> None:
@@ -215,7 +265,11 @@ def _manifest_path(folder: Path) -> Path:
 def _do(words: list[str], models: Path) -> dict[str, Any]:
     match words:
         case ["find"]:
-            return {"models": {name: find(models, name) for name in untrusted_json.loads_list(sys.stdin.read())}}
+            return {
+                "models": {
+                    name: find(models, name) for name in untrusted_json.loads_list(sys.stdin.read())
+                }
+            }
         case ["fetch"]:
             return fetch(ModelFetch.from_json(sys.stdin.read()), models, command.say)
         case ["adopt", name, folder]:

@@ -1,4 +1,5 @@
-"""Processes on the box, named so that a reused pid is never mistaken for them. Linux, standard library only."""
+"""Processes on the box, named so that a reused pid is never mistaken for them. Linux, standard
+library only."""
 
 import contextlib
 import ctypes
@@ -15,10 +16,17 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> int:
-    """When the process started, in ticks since boot (field 22 of /proc/PID/stat); 0 when there is none. A zombie counts as none."""
+    """When the process started, in ticks since boot (field 22 of /proc/PID/stat); 0 when there is
+    none. A zombie counts as none."""
     try:
         # A process may give itself any name, text or not.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace").rsplit(")", 1)[1].split()
+        fields = (
+            Path(f"/proc/{pid}/stat")
+            .read_bytes()
+            .decode(errors="replace")
+            .rsplit(")", 1)[1]
+            .split()
+        )
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in "ZX" else int(fields[19])
@@ -37,13 +45,15 @@ def signal_group(group: int, number: int) -> None:
 
 
 def end_with_parent() -> None:
-    """In a child, before it becomes another program: take every signal again, and get SIGTERM should the parent die."""
+    """In a child, before it becomes another program: take every signal again, and get SIGTERM
+    should the parent die."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for memory: of our control group where it tells, else of the whole box."""
+    """How many processes the kernel has killed for memory: of our control group where it tells,
+    else of the whole box."""
     for path, field in _counters():
         with contextlib.suppress(OSError, ValueError, KeyError):
             return int(dict(line.split() for line in path.read_text().splitlines())[field])

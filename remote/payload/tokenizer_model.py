@@ -1,7 +1,9 @@
-"""The SentencePiece model of a tokenizer (`tokenizer.model`), read and held against the base's other files. Standard library only.
+"""The SentencePiece model of a tokenizer (`tokenizer.model`), read and held against the base's
+other files. Standard library only.
 
-Training reads tokenizer.json, llama.cpp's converter tokenizer.model. Where the two differ the GGUF answers nonsense, and nothing but the
-comparison at the end of an export would say so. The format is protobuf: https://github.com/google/sentencepiece, sentencepiece_model.proto.
+Training reads tokenizer.json, llama.cpp's converter tokenizer.model. Where the two differ the GGUF
+answers nonsense, and nothing but the comparison at the end of an export would say so. The format is
+protobuf: https://github.com/google/sentencepiece, sentencepiece_model.proto.
 """
 
 import struct
@@ -21,7 +23,8 @@ MAX_BYTES = 64 << 20
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _PIECES, _TEXT, _SCORE, _TYPE = 1, 1, 2, 3
 _MOST_DIFFERING = 0.01
-"""Share of pieces that may stand elsewhere in tokenizer.json: fine-tunes rename some that were reserved."""
+"""Share of pieces that may stand elsewhere in tokenizer.json: fine-tunes rename some that were
+reserved."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Piece:
 
 
 def read_pieces(path: Path) -> list[Piece]:
-    """The vocabulary in a file. Raises ValueError, saying what the file is instead, and OSError where it cannot be read."""
+    """The vocabulary in a file. Raises ValueError, saying what the file is instead, and OSError
+    where it cannot be read."""
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if kind := kind_of(raw):
@@ -46,29 +50,45 @@ def read_pieces(path: Path) -> list[Piece]:
     except (ValueError, TypeError, IndexError, struct.error):
         raise ValueError("it is damaged, or no SentencePiece model") from None
     if not pieces:
-        raise ValueError("it is empty" if not raw else "it holds no pieces, so it is no SentencePiece model")
+        raise ValueError(
+            "it is empty" if not raw else "it holds no pieces, so it is no SentencePiece model"
+        )
     return pieces
 
 
-def check_pieces(pieces: list[Piece], vocab_size: int | None, vocabulary: Mapping[str, int] | None) -> None:
-    """Raises ValueError unless the pieces have scores, fit the model's `vocab_size`, and stand where tokenizer.json's `vocabulary` says."""
+def check_pieces(
+    pieces: list[Piece], vocab_size: int | None, vocabulary: Mapping[str, int] | None
+) -> None:
+    """Raises ValueError unless the pieces have scores, fit the model's `vocab_size`, and stand
+    where tokenizer.json's `vocabulary` says."""
     if len({piece.score for piece in pieces if piece.type == NORMAL}) < 2:
         raise ValueError("its pieces all have the same score, so that the order of merges is lost")
-    if vocab_size is not None and (len(pieces) > vocab_size or (vocabulary is None and len(pieces) < vocab_size)):
-        raise ValueError(f"it has {len(pieces):,} pieces, the model {vocab_size:,} (`vocab_size` in config.json): it is of another model")
+    if vocab_size is not None and (
+        len(pieces) > vocab_size or (vocabulary is None and len(pieces) < vocab_size)
+    ):
+        raise ValueError(
+            f"it has {len(pieces):,} pieces, the model {vocab_size:,} (`vocab_size` in"
+            " config.json): it is of another model"
+        )
     if vocabulary is None:
         return
-    ordinary = [(index, piece.text) for index, piece in enumerate(pieces) if piece.type in (NORMAL, BYTE)]
+    ordinary = [
+        (index, piece.text) for index, piece in enumerate(pieces) if piece.type in (NORMAL, BYTE)
+    ]
     differing = [(index, text) for index, text in ordinary if vocabulary.get(text) != index]
     if len(differing) > _MOST_DIFFERING * len(ordinary):
         index, text = differing[0]
         there = f"at {vocabulary[text]}" if text in vocabulary else "absent"
-        why = f"{len(differing):,} of {len(ordinary):,} pieces, such as {text!r}: {index} here, {there} in tokenizer.json"
+        why = (
+            f"{len(differing):,} of {len(ordinary):,} pieces, such as {text!r}: {index} here,"
+            f" {there} in tokenizer.json"
+        )
         raise ValueError(f"it is of another tokenizer than tokenizer.json ({why})")
 
 
 def vocabulary_of(tokenizer_json: Path) -> dict[str, int]:
-    """Token -> id, with the added ones. Raises ValueError, saying what the file is instead, and OSError where it cannot be read."""
+    """Token -> id, with the added ones. Raises ValueError, saying what the file is instead, and
+    OSError where it cannot be read."""
     with tokenizer_json.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if (kind := kind_of(raw)) and not raw.lstrip().startswith(b"{"):
@@ -77,14 +97,24 @@ def vocabulary_of(tokenizer_json: Path) -> dict[str, int]:
     model, added = whole.get("model"), whole.get("added_tokens") or []
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, list):  # Unigram: pairs of piece and score
-        vocabulary = {str(pair[0]): index for index, pair in enumerate(vocabulary) if isinstance(pair, list) and pair}
+        vocabulary = {
+            str(pair[0]): index
+            for index, pair in enumerate(vocabulary)
+            if isinstance(pair, list) and pair
+        }
     if not isinstance(vocabulary, dict) or not isinstance(added, list):
         raise ValueError("it holds no vocabulary")
-    return {**vocabulary, **{str(token.get("content")): token.get("id") for token in added if isinstance(token, dict)}}
+    return {
+        **vocabulary,
+        **{
+            str(token.get("content")): token.get("id") for token in added if isinstance(token, dict)
+        },
+    }
 
 
 def check_folder(folder: Path, vocab_size: int | None, model: Path | None = None) -> None:
-    """Hold `model` (else the folder's own tokenizer.model) against the folder's tokenizer.json, where each is there.
+    """Hold `model` (else the folder's own tokenizer.model) against the folder's tokenizer.json,
+    where each is there.
 
     Raises ValueError that names the file and says what is wrong with it.
     """
@@ -111,7 +141,8 @@ def _piece(raw: Any) -> Piece:
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field of a protobuf message: a number for a varint, bytes for the others."""
+    """Number and value of each field of a protobuf message: a number for a varint, bytes for the
+    others."""
     at = 0
     while at < len(view):
         key, at = _varint(view, at)

@@ -31,7 +31,8 @@ def info(name, dims, kind, offset):
 
 
 def content(pairs, infos=None, data=bytes(32), version=3, counts=None):
-    """The file's bytes; `infos` are tensor infos as bytes, one float32 tensor of 4 x 2 where left out."""
+    """The file's bytes; `infos` are tensor infos as bytes, one float32 tensor of 4 x 2 where left
+    out."""
     infos = [info("t", (4, 2), 0, 0)] if infos is None else infos
     tensors, keys = counts or (len(infos), len(pairs))
     head = b"GGUF" + struct.pack("<IQQ", version, tensors, keys) + b"".join(pairs) + b"".join(infos)
@@ -47,7 +48,11 @@ PAIRS = [
     words("words", "a", "ü"),
     pair("nested", ARRAY, array(ARRAY, [array(U32, [struct.pack("<I", 1)]), array(U32, [])])),
     words("tokenizer.ggml.tokens", "<unk>", "<s>", "</s>"),
-    pair("tokenizer.ggml.scores", ARRAY, array(F32, [struct.pack("<f", x) for x in (0.0, -1.0, -2.0)])),
+    pair(
+        "tokenizer.ggml.scores",
+        ARRAY,
+        array(F32, [struct.pack("<f", x) for x in (0.0, -1.0, -2.0)]),
+    ),
     number("tokenizer.ggml.eos_token_id", 2),
     number("llama.context_length", 512),
 ]

@@ -8,8 +8,15 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text() | st.sampled_from(["\0", "x" * 5000, "../.."]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["\0", "x" * 5000, "../.."]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 """Any JSON value, senseless numbers and words among them."""
@@ -38,7 +45,9 @@ FILES: dict[str, Callable[[Path], object]] = {
     "a list": lambda path: path.write_text("[1, 2]"),
     "null": lambda path: path.write_text("null"),
     "a number of 5,000 digits": lambda path: path.write_text('{"pid": ' + "9" * 5000 + "}"),
-    "half a character": lambda path: path.write_text(json.dumps({"status": "\ud800", "job_id": "\udfff"})),
+    "half a character": lambda path: path.write_text(
+        json.dumps({"status": "\ud800", "job_id": "\udfff"})
+    ),
     "UTF-16": lambda path: path.write_bytes('{"status": "RUNNING"}'.encode("utf-16")),
     "a folder": lambda path: path.mkdir(),
     "a named pipe": _fifo,

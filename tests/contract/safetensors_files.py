@@ -9,5 +9,13 @@ def write_safetensors(path, tensors, header=None):
     for name, (dtype, shape, content) in tensors.items():
         honest[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(content)]}
         at += len(content)
-    text = json.dumps(honest if header is None else header).encode() if not isinstance(header, bytes) else header
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(content for _, _, content in tensors.values()))
+    text = (
+        json.dumps(honest if header is None else header).encode()
+        if not isinstance(header, bytes)
+        else header
+    )
+    path.write_bytes(
+        len(text).to_bytes(8, "little")
+        + text
+        + b"".join(content for _, _, content in tensors.values())
+    )

@@ -54,10 +54,16 @@ def test_a_folder_is_whole_or_absent_and_replaces_an_older_one(tmp_path):
 def test_what_a_killed_writer_left_goes_and_what_is_being_written_stays(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = [tmp_path / f".state.json.{ended.pid}.7.partial", tmp_path / ".a.b.partial", tmp_path / ".x.partial"]
+    left = [
+        tmp_path / f".state.json.{ended.pid}.7.partial",
+        tmp_path / ".a.b.partial",
+        tmp_path / ".x.partial",
+    ]
     for path in left:
         path.write_text("half")
     with atomic.writing(tmp_path / "state.json") as file:
         file.write(b"whole")
         atomic.remove_abandoned(tmp_path)
-    assert [path.exists() for path in left] == [False, True, True] and (tmp_path / "state.json").read_bytes() == b"whole"
+    assert [path.exists() for path in left] == [False, True, True] and (
+        tmp_path / "state.json"
+    ).read_bytes() == b"whole"

@@ -1,4 +1,5 @@
-"""A base model on the box by its name: the one that is there is found, and chosen where only one fits."""
+"""A base model on the box by its name: the one that is there is found, and chosen where only one
+fits."""
 
 import pytest
 
@@ -42,14 +43,21 @@ def test_a_name_is_the_one_model_that_fits(root, folders, asked, found):
     expected = box / "shared/models" / found if found else path
     assert base_models.found(path, box, None) == expected
     recipes = {"base": {"name": asked, "path": str(box / "nowhere")}}
-    assert base_models.found(box / "nowhere", box, recipes) == (expected if found else box / "nowhere")
-    assert base_models.found(box / "another", box, recipes) == box / "another", "what was asked for is never replaced"
+    assert base_models.found(box / "nowhere", box, recipes) == (
+        expected if found else box / "nowhere"
+    )
+    assert base_models.found(box / "another", box, recipes) == box / "another", (
+        "what was asked for is never replaced"
+    )
 
 
 def test_a_path_goes_before_a_name(root, tmp_path):
     box = root(TINY)
     (tmp_path / "mine").mkdir()
-    assert base_models.found(tmp_path / "mine", box, {"base": {"name": "tiny-mistral"}}) == tmp_path / "mine"
+    assert (
+        base_models.found(tmp_path / "mine", box, {"base": {"name": "tiny-mistral"}})
+        == tmp_path / "mine"
+    )
 
 
 def test_what_is_there_leaves_out_what_is_on_its_way(root):
@@ -57,12 +65,21 @@ def test_what_is_there_leaves_out_what_is_on_its_way(root):
     (box / "shared/models/.half.partial").mkdir()
     (box / "shared/models/empty").mkdir()
     (box / f"shared/models/{BIG}.json").write_text("{}")
-    assert base_models.there(box) == sorted([BIG, TINY]) and base_models.there(box / "nowhere") == []
+    assert (
+        base_models.there(box) == sorted([BIG, TINY]) and base_models.there(box / "nowhere") == []
+    )
 
 
-@pytest.mark.parametrize(("uses", "wiring", "needed"), [
-    ("train", {}, True), ("train", {"base": "base.model"}, False), ("train", {"base": "box:/models/x"}, False),
-    ("train", {"base": "box:shared/models/x"}, True), ("pull", {}, False), ("no-such-stage", {}, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("uses", "wiring", "needed"),
+    [
+        ("train", {}, True),
+        ("train", {"base": "base.model"}, False),
+        ("train", {"base": "box:/models/x"}, False),
+        ("train", {"base": "box:shared/models/x"}, True),
+        ("pull", {}, False),
+        ("no-such-stage", {}, False),
+    ],
+)
 def test_which_stages_take_a_base_by_its_name(uses, wiring, needed):
     assert needs_base(uses, wiring) is needed

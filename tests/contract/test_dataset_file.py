@@ -13,7 +13,10 @@ import pytest
 from remote.contract.dataset_file import first_refusal, refusal
 from remote.contract.rows import parse_row
 
-ROWS = [{"instruction": f"wie heißt {number}?", "output": f'ein, "zwei"; {number}'} for number in range(3)]
+ROWS = [
+    {"instruction": f"wie heißt {number}?", "output": f'ein, "zwei"; {number}'}
+    for number in range(3)
+]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 
 
@@ -39,7 +42,10 @@ KINDS = {
     "marked.csv": (b"\xef\xbb\xbf" + table(",").replace("\n", "\r\n").encode(), "CSV"),
     "semicolons.csv": (table(";").encode(), "CSV with semicolons"),
     "rows.tsv": (table("\t").encode(), "tab-separated values"),
-    "pretty.json": ("".join(json.dumps(row, indent=1) for row in ROWS).encode(), "a JSON object over many lines"),
+    "pretty.json": (
+        "".join(json.dumps(row, indent=1) for row in ROWS).encode(),
+        "a JSON object over many lines",
+    ),
 }
 
 
@@ -57,14 +63,21 @@ def test_the_command_offered_makes_rows_of_it(tmp_path, name):
     assert path.read_bytes() == content
     (made,) = [each for each in tmp_path.iterdir() if each != path]
     assert made.suffix == ".jsonl" and refusal(made) is None
-    rows = [parse_row(line, "made", number) for number, line in enumerate(made.read_bytes().splitlines(), 1)]
+    rows = [
+        parse_row(line, "made", number)
+        for number, line in enumerate(made.read_bytes().splitlines(), 1)
+    ]
     assert [{"instruction": row.instruction, "output": row.output} for row in rows] == ROWS
 
 
 @pytest.mark.parametrize(
     ("content", "kind", "remedy"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "a Git LFS pointer", "lfs pull --include rows.jsonl"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+            "a Git LFS pointer",
+            "lfs pull --include rows.jsonl",
+        ),
         (b"<!DOCTYPE html>\n<html>", "an HTML page", "download it again"),
         (b"PK\x03\x04" + b"\0" * 60, "a ZIP archive", "python3 -m zipfile -e"),
         (b"PAR1" + b"\0" * 20, "Parquet", "pandas.read_parquet"),
@@ -81,10 +94,17 @@ def test_what_is_no_text_is_named(tmp_path, content, kind, remedy):
 @pytest.mark.parametrize(
     "content",
     [
-        LINES.encode(), b"", b"\n\n", b"\xef\xbb\xbf" + LINES.encode(), b"not json at all\n" + LINES.encode(), b"# a, b\n" + LINES.encode(),
-        b"instruction,output\n" + LINES.encode(), b'{"instruction": "a, b",\n', b'{"instruction": {\n',
+        LINES.encode(),
+        b"",
+        b"\n\n",
+        b"\xef\xbb\xbf" + LINES.encode(),
+        b"not json at all\n" + LINES.encode(),
+        b"# a, b\n" + LINES.encode(),
+        b"instruction,output\n" + LINES.encode(),
+        b'{"instruction": "a, b",\n',
+        b'{"instruction": {\n',
     ],
-)  # fmt: skip
+)
 def test_rows_and_damaged_rows_are_left_to_their_reader(tmp_path, content):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)

@@ -19,7 +19,10 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize(("number", "is_full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False), (errno.ENOENT, False)])
+@pytest.mark.parametrize(
+    ("number", "is_full"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False), (errno.ENOENT, False)],
+)
 def test_which_errors_say_so(number, is_full):
     assert disk.is_full(OSError(number, "")) is is_full
     assert not disk.is_full(ValueError(number))
@@ -27,7 +30,8 @@ def test_which_errors_say_so(number, is_full):
 
 def test_a_limit_to_files_says_so_too(tmp_path):
     limited = subprocess.run(
-        [sys.executable, "-c", WRITES, str(tmp_path / "file")], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        [sys.executable, "-c", WRITES, str(tmp_path / "file")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
     )
     assert limited.returncode == 7
 

@@ -1,4 +1,5 @@
-"""A file's kind by its first bytes: real files of each kind, and nothing said of what is as it should be."""
+"""A file's kind by its first bytes: real files of each kind, and nothing said of what is as it
+should be."""
 
 import bz2
 import gzip
@@ -99,7 +100,14 @@ def test_nothing_is_said_of_plain_text_rows_and_a_sentencepiece_model(content: b
 
 @given(st.lists(st.fixed_dictionaries({"text": st.text()}), min_size=1))
 def test_json_lines_are_never_taken_for_something_else(rows: list[dict[str, str]]) -> None:
-    assert kind_of("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode("utf-8", "replace")[:FIRST_BYTES]) is None
+    assert (
+        kind_of(
+            "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode(
+                "utf-8", "replace"
+            )[:FIRST_BYTES]
+        )
+        is None
+    )
 
 
 @given(st.binary(max_size=600))

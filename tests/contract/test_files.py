@@ -1,4 +1,5 @@
-"""Names and sizes that another machine tells: what no folder can hold is refused, and all else is taken."""
+"""Names and sizes that another machine tells: what no folder can hold is refused, and all else is
+taken."""
 
 import time
 
@@ -11,14 +12,46 @@ from remote.contract import files
 SHA = "a" * 64
 
 
-@pytest.mark.parametrize("name", ["a", "a/b", "with space", "new\nline", "-dash", "größe", "caf\udce9", ".hidden", "..odd", "a" * 255])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        "a/b",
+        "with space",
+        "new\nline",
+        "-dash",
+        "größe",
+        "caf\udce9",
+        ".hidden",
+        "..odd",
+        "a" * 255,
+    ],
+)
 def test_a_name(name):
     assert files.check_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../a", "a/../b", "/a", "a/", "a//b", "./a", "a\0b", "a" * 256, "a/" * 2500 + "a", "\ud800", 7, None, ["a"], b"a"],
+    [
+        "",
+        ".",
+        "..",
+        "../a",
+        "a/../b",
+        "/a",
+        "a/",
+        "a//b",
+        "./a",
+        "a\0b",
+        "a" * 256,
+        "a/" * 2500 + "a",
+        "\ud800",
+        7,
+        None,
+        ["a"],
+        b"a",
+    ],
 )
 def test_no_name(name):
     with pytest.raises(ValueError, match=r"name|surrogates"):
@@ -39,19 +72,29 @@ def test_seventeen_million_files_are_refused_at_once():
     files.check_names([f"folder/{number}" for number in range(files.MOST_FILES)])
 
 
-@pytest.mark.parametrize("sha256", [SHA.upper(), SHA[1:], SHA + "a", f"{'../' * 21}a", SHA + "\n", 7, None])
+@pytest.mark.parametrize(
+    "sha256", [SHA.upper(), SHA[1:], SHA + "a", f"{'../' * 21}a", SHA + "\n", 7, None]
+)
 def test_no_digest(sha256):
     with pytest.raises(ValueError, match="SHA-256"):
         files.check_sha256(sha256)
 
 
-@pytest.mark.parametrize("size", [-1, 1.5, True, "1", None, files.LARGEST_BYTES + 1, float("inf"), 10**400])
+@pytest.mark.parametrize(
+    "size", [-1, 1.5, True, "1", None, files.LARGEST_BYTES + 1, float("inf"), 10**400]
+)
 def test_no_size(size):
     with pytest.raises(ValueError, match="a size of"):
         files.check_size(size)
 
 
-@given(st.lists(st.text(st.characters(blacklist_categories=[]), max_size=12) | st.text("a/.\0\n", max_size=8), max_size=8))
+@given(
+    st.lists(
+        st.text(st.characters(blacklist_categories=[]), max_size=12)
+        | st.text("a/.\0\n", max_size=8),
+        max_size=8,
+    )
+)
 def test_what_is_taken_can_be_made(tmp_path_factory, names):
     try:
         files.check_names(names)

@@ -1,4 +1,5 @@
-"""What a box or a bucket says, in any bytes: read, or one of the documented errors, soon and in little memory."""
+"""What a box or a bucket says, in any bytes: read, or one of the documented errors, soon and in
+little memory."""
 
 import json
 import time
@@ -19,19 +20,33 @@ SHA = "a" * 64
 at_leisure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=8,
-)  # fmt: skip
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
 DEEP = "[" * 50_000 + "]" * 50_000
 
-STATE = JobState("j", "train", Status.SUCCEEDED, artifacts={"a": Artifact("jobs/j/artifacts/a", 3, SHA)}, values={"x": 1})
+STATE = JobState(
+    "j",
+    "train",
+    Status.SUCCEEDED,
+    artifacts={"a": Artifact("jobs/j/artifacts/a", 3, SHA)},
+    values={"x": 1},
+)
 MANIFEST = Manifest("j", 1.0, "all", {"jobs/j/log": Kept(SHA, 3)})
 PARSERS = [
     (JobState.from_json, STATE.to_json()),
     (JobSpec.from_json, JobSpec("j", "train", SHA).to_json()),
     (Manifest.from_json, MANIFEST.to_json()),
-    (lambda text: Evidence.from_json(untrusted_json.loads_object(text)), json.dumps(Evidence(STATE, "r", 1.0, 2.0, ["line"]).to_json())),
+    (
+        lambda text: Evidence.from_json(untrusted_json.loads_object(text)),
+        json.dumps(Evidence(STATE, "r", 1.0, 2.0, ["line"]).to_json()),
+    ),
 ]
-parsers = pytest.mark.parametrize(("parse", "whole"), PARSERS, ids=["state", "spec", "manifest", "evidence"])
+parsers = pytest.mark.parametrize(
+    ("parse", "whole"), PARSERS, ids=["state", "spec", "manifest", "evidence"]
+)
 
 
 @parsers
@@ -77,18 +92,28 @@ def _reads_or_refuses(parse, text):
 @pytest.mark.parametrize(
     "artifact",
     [
-        Artifact("jobs/j/a", 3, "/etc/passwd"), Artifact("jobs/j/a", 3, f"{'../' * 21}a"), Artifact("/etc/passwd", 3, SHA),
-        Artifact("jobs/../../x", 3, SHA), Artifact("jobs/j/..", 3, SHA), Artifact("..", 3, SHA), Artifact("", 3, SHA),
-        Artifact("jobs/j/a\0b", 3, SHA), Artifact("jobs/j/a", -1, SHA), Artifact("jobs/j/a", 1 << 60, SHA), Artifact("a" * 5000, 3, SHA),
+        Artifact("jobs/j/a", 3, "/etc/passwd"),
+        Artifact("jobs/j/a", 3, f"{'../' * 21}a"),
+        Artifact("/etc/passwd", 3, SHA),
+        Artifact("jobs/../../x", 3, SHA),
+        Artifact("jobs/j/..", 3, SHA),
+        Artifact("..", 3, SHA),
+        Artifact("", 3, SHA),
+        Artifact("jobs/j/a\0b", 3, SHA),
+        Artifact("jobs/j/a", -1, SHA),
+        Artifact("jobs/j/a", 1 << 60, SHA),
+        Artifact("a" * 5000, 3, SHA),
     ],
-)  # fmt: skip
+)
 def test_an_artifact_that_cannot_be(artifact):
     with pytest.raises(ValueError, match=r"SHA-256|name|size"):
         JobState.from_json(JobState("j", "train", artifacts={"a": artifact}).to_json())
 
 
 def test_an_artifact_outside_of_the_root_is_one():
-    JobState.from_json(JobState("j", "train", artifacts={"a": Artifact("../../data/made", 3, SHA)}).to_json())
+    JobState.from_json(
+        JobState("j", "train", artifacts={"a": Artifact("../../data/made", 3, SHA)}).to_json()
+    )
 
 
 @pytest.mark.parametrize("job_id", ["", ".", "..", "a/b", "a\0b", "x" * 1000])
@@ -98,26 +123,39 @@ def test_a_manifest_of_no_job(job_id):
 
 
 @pytest.mark.parametrize(
-    "files", [{"jobs/j": Kept(SHA, 1), "jobs/j/log": Kept(SHA, 1)}, {f"jobs/j/{n}": Kept(SHA, 3 << 40) for n in range(2)}]
+    "files",
+    [
+        {"jobs/j": Kept(SHA, 1), "jobs/j/log": Kept(SHA, 1)},
+        {f"jobs/j/{n}": Kept(SHA, 3 << 40) for n in range(2)},
+    ],
 )
 def test_a_manifest_that_does_not_fit_together(files):
     with pytest.raises(ValueError, match=r"at once|a size of"):
         Manifest.from_json(Manifest("j", 0.0, "x", files).to_json())
 
 
-# ---- frames --------------------------------------------------------------------------------------------------------
+# ---- frames ----
 
 
 @at_leisure
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=5))
 def test_any_bytes_are_frames_or_a_value_error(content, cuts):
     """However they are cut, the same comes out."""
-    assert _frames([content]) == _frames([content[start:end] for start, end in _between(cuts, len(content))])
+    assert _frames([content]) == _frames(
+        [content[start:end] for start, end in _between(cuts, len(content))]
+    )
 
 
 @at_leisure
 @given(
-    st.lists(st.tuples(st.dictionaries(st.text(max_size=4).filter(lambda key: key != "size"), values, max_size=3), st.binary(max_size=50))),
+    st.lists(
+        st.tuples(
+            st.dictionaries(
+                st.text(max_size=4).filter(lambda key: key != "size"), values, max_size=3
+            ),
+            st.binary(max_size=50),
+        )
+    ),
     st.lists(st.integers(0, 400), max_size=5),
 )
 def test_what_was_encoded_comes_out(frames, cuts):
@@ -143,7 +181,16 @@ def _frames(chunks):
 
 
 @pytest.mark.parametrize(
-    "header", [DEEP.encode(), b"[]", b'{"size": true}', b'{"size": -1}', b'{"size": 1e99}', b'{"size": "1"}', b'{"size": 1099511627776}']
+    "header",
+    [
+        DEEP.encode(),
+        b"[]",
+        b'{"size": true}',
+        b'{"size": -1}',
+        b'{"size": 1e99}',
+        b'{"size": "1"}',
+        b'{"size": 1099511627776}',
+    ],
 )
 def test_a_frame_that_is_none(header):
     with pytest.raises(ValueError, match=r"JSON|a frame of"):
@@ -156,7 +203,9 @@ def test_a_header_without_an_end_is_bounded_however_slowly_it_comes():
     with pytest.raises(ValueError, match="does not end"):
         for _ in range(2 * MAX_HEADER_BYTES // 64):
             list(reader.feed(b"x" * 64))
-    assert tracemalloc.get_traced_memory()[1] < 4 * MAX_HEADER_BYTES and time.monotonic() - began < 10
+    assert (
+        tracemalloc.get_traced_memory()[1] < 4 * MAX_HEADER_BYTES and time.monotonic() - began < 10
+    )
     tracemalloc.stop()
 
 

@@ -5,7 +5,9 @@ import pytest
 from remote.contract.frames import MAX_CONTENT_BYTES, FrameReader, encode
 
 
-@pytest.mark.parametrize("size", ["-1", "-4096", '"12"', "1.5", "null", "[]", str(MAX_CONTENT_BYTES + 1), str(10**18)])
+@pytest.mark.parametrize(
+    "size", ["-1", "-4096", '"12"', "1.5", "null", "[]", str(MAX_CONTENT_BYTES + 1), str(10**18)]
+)
 def test_a_size_that_is_none_is_not_waited_for(size):
     reader = FrameReader()
     with pytest.raises(ValueError, match="a frame of"):
@@ -14,4 +16,6 @@ def test_a_size_that_is_none_is_not_waited_for(size):
 
 def test_the_largest_that_anybody_sends_passes():
     content = b"x" * (5 << 20)
-    assert list(FrameReader().feed(encode({"job": "a"}, content))) == [({"job": "a", "size": len(content)}, content)]
+    assert list(FrameReader().feed(encode({"job": "a"}, content))) == [
+        ({"job": "a", "size": len(content)}, content)
+    ]

@@ -1,4 +1,5 @@
-"""Each record of the other side is read, or one of three errors: whatever its values, and whatever lies in its file's place."""
+"""Each record of the other side is read, or one of three errors: whatever its values, and whatever
+lies in its file's place."""
 
 import json
 from dataclasses import asdict
@@ -19,8 +20,12 @@ from tests.contract.hostile import FILES, JSON, changed
 
 LIMITS = Limits(1, 2, 3, 4, 5, 6, 7)
 MADE = {"adapter": Artifact("jobs/j/a", 1, "0" * 64)}
-STATE = JobState("j-1", "train", Status.RUNNING, 12, 34, "boot", 1.0, 1, 2.0, 3.0, 0, artifacts=MADE)
-SPEC = JobSpec("j-1", "train", "r", "run", inputs={"train": "x"}, options={"a": 1}, recipe={"name": "r"})
+STATE = JobState(
+    "j-1", "train", Status.RUNNING, 12, 34, "boot", 1.0, 1, 2.0, 3.0, 0, artifacts=MADE
+)
+SPEC = JobSpec(
+    "j-1", "train", "r", "run", inputs={"train": "x"}, options={"a": 1}, recipe={"name": "r"}
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -41,13 +46,26 @@ def test_a_jobs_specification(raw):
         spec = JobSpec.from_json(json.dumps(raw))
     except (ValueError, TypeError):
         return
-    assert JobSpec.from_json(spec.to_json()) == spec and all(isinstance(path, str) for path in spec.inputs.values())
+    assert JobSpec.from_json(spec.to_json()) == spec and all(
+        isinstance(path, str) for path in spec.inputs.values()
+    )
 
 
 @settings(max_examples=150, deadline=None)
-@given(changed(asdict(Reading(1.0, "idle", LIMITS))) | changed(asdict(LIMITS)) | changed(asdict(Sample(1, 1, 1, 1, 1, 1))) | JSON)
+@given(
+    changed(asdict(Reading(1.0, "idle", LIMITS)))
+    | changed(asdict(LIMITS))
+    | changed(asdict(Sample(1, 1, 1, 1, 1, 1)))
+    | JSON
+)
 def test_clocks_samples_events_and_measurements(raw):
-    for read in (Reading.from_json, Limits.from_json, Sample.from_line, Event.from_line, Metric.from_line):
+    for read in (
+        Reading.from_json,
+        Limits.from_json,
+        Sample.from_line,
+        Event.from_line,
+        Metric.from_line,
+    ):
         try:
             read(json.dumps(raw))
         except (ValueError, TypeError):
@@ -86,7 +104,9 @@ def test_a_file_in_a_records_place_is_refused_at_once(kind, tmp_path):
     assert notices.read(tmp_path, 0.0) is None
 
 
-@pytest.mark.parametrize("kind", ["a folder", "a named pipe", "an endless device", "random bytes", "50,000 brackets"])
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a named pipe", "an endless device", "random bytes", "50,000 brackets"]
+)
 def test_a_file_of_records_holds_none(kind, tmp_path):
     FILES[kind](tmp_path / "timeline.jsonl")
     assert timeline.read(tmp_path / "timeline.jsonl") == []
@@ -96,6 +116,9 @@ def test_a_file_of_records_holds_none(kind, tmp_path):
 def test_a_regular_file_is_read_to_its_bound(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"0123456789")
-    assert regular_files.content_of(path, 10) == b"0123456789" and regular_files.end_of(path, 3) == b"789"
+    assert (
+        regular_files.content_of(path, 10) == b"0123456789"
+        and regular_files.end_of(path, 3) == b"789"
+    )
     with pytest.raises(ValueError, match="more than 9 bytes"):
         regular_files.content_of(path, 9)

@@ -22,7 +22,11 @@ def filled(folder, size, part_bytes, kept=job_log.KEPT_PARTS):
 def test_a_log_that_is_not_there_yet(tmp_path):
     (only,) = job_log.parts(tmp_path)
     assert (only.start, only.end, only.inode) == (0, 0, 0)
-    assert job_log.read(tmp_path, 0, 10) == (0, b"") and job_log.tail(tmp_path, 10) == b"" and list(job_log.times(tmp_path)) == []
+    assert (
+        job_log.read(tmp_path, 0, 10) == (0, b"")
+        and job_log.tail(tmp_path, 10) == b""
+        and list(job_log.times(tmp_path)) == []
+    )
     assert job_log.parts(tmp_path / "nowhere")[-1].end == 0
 
 
@@ -32,7 +36,11 @@ def test_any_stretch_is_found_again(tmp_path_factory, offset, size):
     content = filled(folder, 5000, part_bytes=1024)
     assert job_log.between(folder, min(offset, 5000), 5000) == content[offset:]
     start, piece = job_log.read(folder, offset, size)
-    assert start == offset and piece == content[offset : offset + len(piece)] and (piece or offset >= 5000)
+    assert (
+        start == offset
+        and piece == content[offset : offset + len(piece)]
+        and (piece or offset >= 5000)
+    )
     assert job_log.tail(folder, size) == content[-size:]
 
 
@@ -41,7 +49,10 @@ def test_what_was_dropped_is_a_hole(tmp_path):
     first = job_log.parts(tmp_path)[0].start
     assert first == 7000 and len(job_log.parts(tmp_path)) == 4
     assert job_log.read(tmp_path, 10, 50) == (7000, content[7000:7050])
-    assert job_log.between(tmp_path, 6999, 7500) is None and job_log.tail(tmp_path, 9000) == content[7000:]
+    assert (
+        job_log.between(tmp_path, 6999, 7500) is None
+        and job_log.tail(tmp_path, 9000) == content[7000:]
+    )
 
 
 def test_lines_that_are_no_times_are_left_out(tmp_path):

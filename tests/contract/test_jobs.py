@@ -7,7 +7,13 @@ import pytest
 
 from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
 
-STATE = JobState("run-1-train-ab", "train", Status.FAILED, cause=Cause.DISK_FULL, artifacts={"adapter": Artifact("jobs/a", 3, "ab" * 32)})
+STATE = JobState(
+    "run-1-train-ab",
+    "train",
+    Status.FAILED,
+    cause=Cause.DISK_FULL,
+    artifacts={"adapter": Artifact("jobs/a", 3, "ab" * 32)},
+)
 
 
 def test_a_state_comes_back_as_it_was():

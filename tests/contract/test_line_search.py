@@ -21,7 +21,9 @@ def test_one_that_would_take_years(expression: str, monkeypatch: pytest.MonkeyPa
     with pytest.raises(TooSlow, match="takes more than"):
         search.finds(["ok", "a" * 39 + "!" if "40" not in expression else "a" * 39 + "b"])
     assert time.monotonic() - began < 30
-    assert search.finds([]) == [] and search.finds(["A"]) == [re.search(expression, "A") is not None]  # goes on with a new one
+    assert search.finds([]) == [] and search.finds(["A"]) == [
+        re.search(expression, "A") is not None
+    ]  # goes on with a new one
 
 
 def test_a_job_that_is_made_to_hang_the_logs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +43,9 @@ LINES = st.lists(st.text(st.characters(exclude_characters="\n"), max_size=20), m
 def test_found_as_re_finds_it(lines: list[str]) -> None:
     for expression in ("a", "a+|^b", r"\d{2}", "", "^$", "é?x"):
         pattern = re.compile(expression)
-        assert LineSearch(expression).finds(lines) == [pattern.search(line) is not None for line in lines]
+        assert LineSearch(expression).finds(lines) == [
+            pattern.search(line) is not None for line in lines
+        ]
 
 
 def test_the_lines_that_weigh_enough() -> None:

@@ -21,9 +21,14 @@ SPELLED = {
     "repr": repr(TOKEN)[1:-1],
     "URL": urllib.parse.quote(TOKEN, safe=""),
     "form": urllib.parse.quote_plus(TOKEN),
-    "URL, small digits": re.sub("%..", lambda found: found[0].lower(), urllib.parse.quote(TOKEN, safe="")),
+    "URL, small digits": re.sub(
+        "%..", lambda found: found[0].lower(), urllib.parse.quote(TOKEN, safe="")
+    ),
     "hex": TOKEN.encode().hex(),
-    **{f"basic authorization {name}": base64.b64encode(f"{name}:{TOKEN}:{name}".encode()).decode() for name in ("a", "ab", "abc")},
+    **{
+        f"basic authorization {name}": base64.b64encode(f"{name}:{TOKEN}:{name}".encode()).decode()
+        for name in ("a", "ab", "abc")
+    },
     "base64 for URLs": base64.urlsafe_b64encode(f"x{TOKEN}".encode()).decode(),
 }
 
@@ -46,7 +51,9 @@ def test_short_values_are_left_alone():
 
 
 def test_values_keep_their_shape():
-    masked = Masker(["12345678", "secret-1"]).value({"n": 12345678, "secret-1": ["x secret-1", None, 0.5, True]})
+    masked = Masker(["12345678", "secret-1"]).value(
+        {"n": 12345678, "secret-1": ["x secret-1", None, 0.5, True]}
+    )
     assert masked == {"n": 12345678, MASK: [f"x {MASK}", None, 0.5, True]}
 
 
@@ -64,7 +71,9 @@ SECRETS = st.lists(st.text(LETTERS, min_size=6, max_size=9), min_size=1, max_siz
 @settings(max_examples=300)
 @given(data=st.data(), secrets=SECRETS, sizes=st.lists(st.integers(1, 9), min_size=1))
 def test_a_stream_is_masked_like_a_text_however_it_is_cut(data, secrets, sizes):
-    pieces = data.draw(st.lists(st.sampled_from(secrets) | st.text(LETTERS, max_size=8), max_size=6))
+    pieces = data.draw(
+        st.lists(st.sampled_from(secrets) | st.text(LETTERS, max_size=8), max_size=6)
+    )
     content = "".join(pieces).encode()
     masker, shown, at, number = Masker(secrets), b"", 0, 0
     while at < len(content):
@@ -79,4 +88,12 @@ def test_a_stream_is_masked_like_a_text_however_it_is_cut(data, secrets, sizes):
 @given(content=st.binary(max_size=200), size=st.integers(1, 20))
 def test_without_a_secret_every_byte_stays(content, size):
     masker = Masker(["no-such-secret"])
-    assert b"".join([*(masker.feed(content[at : at + size]) for at in range(0, len(content), size)), masker.end()]) == content
+    assert (
+        b"".join(
+            [
+                *(masker.feed(content[at : at + size]) for at in range(0, len(content), size)),
+                masker.end(),
+            ]
+        )
+        == content
+    )

@@ -1,4 +1,5 @@
-"""Files of lines that several processes write: bounded, never glued, and no reason for anybody to fail."""
+"""Files of lines that several processes write: bounded, never glued, and no reason for anybody to
+fail."""
 
 import os
 import resource
@@ -40,11 +41,15 @@ def test_a_disk_that_refuses_costs_the_line_alone(tmp_path):
 def test_many_writers_lose_nothing_and_turn_the_file_once(tmp_path):
     path = tmp_path / "lines"
     script = (
-        "import sys; from pathlib import Path; from remote.contract import records\n"
-        f"for number in range(200): records.append(Path({str(path)!r}), f'{{sys.argv[1]}} {{number:06}}' + '.' * 20 + '\\n', 15000)"
+        "import sys; from pathlib import Path; from remote.contract import records\nfor number in"
+        f" range(200): records.append(Path({str(path)!r}), f'{{sys.argv[1]}} {{number:06}}' + '.' *"
+        " 20 + '\\n', 15000)"
     )
     surroundings = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    writers = [subprocess.Popen([sys.executable, "-c", script, str(each)], env=surroundings) for each in range(4)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(each)], env=surroundings)
+        for each in range(4)
+    ]
     assert [writer.wait(60) for writer in writers] == [0] * 4
     told = list(records.lines(path))
     assert all(len(line) == 29 for line in told)
@@ -63,7 +68,16 @@ def test_a_limit_of_the_system_is_no_error(tmp_path):
         "from pathlib import Path; from remote.contract import records\n"
         f"records.append(Path({str(tmp_path / 'lines')!r}), 'longer than ten bytes\\n', 1000)"
     )
-    surroundings = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
-    assert subprocess.run([sys.executable, "-c", script], env=surroundings, preexec_fn=limited, check=False).returncode == 0
+    surroundings = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], env=surroundings, preexec_fn=limited, check=False
+        ).returncode
+        == 0
+    )
     records.append(tmp_path / "lines", "next\n", 1000)
     assert list(records.lines(tmp_path / "lines"))[-1] == "next\n"

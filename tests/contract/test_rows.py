@@ -24,7 +24,9 @@ def test_reads_the_known_fields_and_drops_the_others():
 
 def test_optional_fields_may_be_absent_or_null():
     assert parse_row('{"instruction": "a", "output": "b"}', "f", 1) == Row("a", "b")
-    assert parse_row('{"instruction": "a", "output": "b", "input": null, "group": null}', "f", 1) == Row("a", "b")
+    assert parse_row(
+        '{"instruction": "a", "output": "b", "input": null, "group": null}', "f", 1
+    ) == Row("a", "b")
 
 
 def test_a_number_may_name_a_group():
@@ -51,10 +53,19 @@ def test_takes_bytes_with_a_byte_order_mark():
         ('{"instruction": "a", "output": 3}', "`output` is a number, not text"),
         ('{"instruction": "a", "output": {"x": 1}}', "`output` is an object, not text"),
         ('{"instruction": "a", "input": [], "output": "b"}', "`input` is a list, not text"),
-        ('{"instruction": "a", "output": "b", "group": true}', "`group` is true or false, not text"),
-        ('{"instruction": "a", "output": "\\ud83d"}', "`output` holds half a character (a lone surrogate)"),
+        (
+            '{"instruction": "a", "output": "b", "group": true}',
+            "`group` is true or false, not text",
+        ),
+        (
+            '{"instruction": "a", "output": "\\ud83d"}',
+            "`output` holds half a character (a lone surrogate)",
+        ),
         (b'{"instruction": "\xff", "output": "b"}', "invalid UTF-8 at byte 17"),
-        (json.dumps({"instruction": "a", "output": "b" * MAX_CHARACTERS}), "too long: 200,001 characters, at most 200,000"),
+        (
+            json.dumps({"instruction": "a", "output": "b" * MAX_CHARACTERS}),
+            "too long: 200,001 characters, at most 200,000",
+        ),
     ],
 )
 def test_says_why_a_line_is_no_row(line, reason):
@@ -83,11 +94,19 @@ def test_any_line_is_a_row_or_a_bad_row(line):
         assert isinstance(parse_row(line, "f", 1), Row)
 
 
-@pytest.mark.parametrize("field", ["system", "history", "messages", "conversations", "tools", "images"])
+@pytest.mark.parametrize(
+    "field", ["system", "history", "messages", "conversations", "tools", "images"]
+)
 def test_a_field_that_belongs_to_the_question_is_refused_by_name(field):
     row = {"instruction": "a", "output": "b"}
-    with pytest.raises(BadRow, match=f"has the field `{field}`, which is not read: put what it says into `instruction`"):
+    with pytest.raises(
+        BadRow,
+        match=f"has the field `{field}`, which is not read: put what it says into `instruction`",
+    ):
         parse_row(json.dumps({**row, field: [["earlier", "said"]]}), "rows.jsonl", 1)
     for nothing in ("", [], None, {}):
         assert parse_row(json.dumps({**row, field: nothing}), "rows.jsonl", 1).instruction == "a"
-    assert parse_row(json.dumps({**row, "id": 7, "source": "x", "text": "y"}), "rows.jsonl", 1).output == "b"
+    assert (
+        parse_row(json.dumps({**row, "id": 7, "source": "x", "text": "y"}), "rows.jsonl", 1).output
+        == "b"
+    )

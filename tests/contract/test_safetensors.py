@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from remote.contract import safetensors
 from tests.contract.safetensors_files import write_safetensors
 
-GOOD = {"b": ("F32", [2, 1], b"12345678"), "a": ("BF16", [3], b"123456"), "scalar": ("U8", [], b"1"), "none": ("F16", [0], b"")}
+GOOD = {
+    "b": ("F32", [2, 1], b"12345678"),
+    "a": ("BF16", [3], b"123456"),
+    "scalar": ("U8", [], b"1"),
+    "none": ("F16", [0], b""),
+}
 
 
 @pytest.fixture
@@ -18,7 +23,11 @@ def path(tmp_path):
 def test_a_good_file_passes(path):
     write_safetensors(path, GOOD)
     assert safetensors.check(path) == 4
-    assert safetensors.read_header(path)["b"] == {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}
+    assert safetensors.read_header(path)["b"] == {
+        "dtype": "F32",
+        "shape": [2, 1],
+        "data_offsets": [0, 8],
+    }
 
 
 def test_metadata_is_no_tensor(path):
@@ -78,7 +87,10 @@ def test_what_is_off_is_named(path, header, says):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "it is a Git LFS pointer"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "it is a Git LFS pointer",
+        ),
         (b"<html><body>404</body></html>", "it is an HTML page"),
         (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00", "it is gzip"),
         (b"\x80\x02}q\x00(X\x04\x00\x00\x00", "it is a pickle"),
@@ -101,11 +113,15 @@ def outcome(path, raw):
     assert time.monotonic() - began < 2
 
 
-fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+fuzzed = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None
+)
 
 
 @fuzzed
-@given(changes=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), min_size=1, max_size=8))
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), min_size=1, max_size=8)
+)
 def test_a_file_with_other_bytes_here_and_there(path, changes):
     write_safetensors(path, GOOD)
     raw = bytearray(path.read_bytes())
@@ -115,14 +131,27 @@ def test_a_file_with_other_bytes_here_and_there(path, changes):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.sampled_from(["F32", "BF16", "F4"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets", "x"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["F32", "BF16", "F4"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["dtype", "shape", "data_offsets", "x"]), inner)
+    ),
     max_leaves=20,
 )
 
 
 @fuzzed
-@given(header=st.dictionaries(st.text(max_size=5), values, max_size=4) | st.binary(max_size=200) | values, data=st.binary(max_size=40))
+@given(
+    header=st.dictionaries(st.text(max_size=5), values, max_size=4)
+    | st.binary(max_size=200)
+    | values,
+    data=st.binary(max_size=40),
+)
 def test_any_header_is_read_or_a_value_error(path, header, data):
     write_safetensors(path, {"a": ("U8", [len(data)], data)}, header)
     outcome(path, path.read_bytes())

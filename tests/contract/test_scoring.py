@@ -49,7 +49,9 @@ def test_f1(answer: str, expected: str, value: float) -> None:
 
 
 @given(st.text(), st.text())
-def test_f1_is_a_symmetric_share_and_one_where_the_text_is_the_same(answer: str, expected: str) -> None:
+def test_f1_is_a_symmetric_share_and_one_where_the_text_is_the_same(
+    answer: str, expected: str
+) -> None:
     assert 0.0 <= f1(answer, expected) <= 1.0
     assert f1(answer, expected) == f1(expected, answer)
     if normalise(answer) == normalise(expected):
@@ -62,7 +64,12 @@ def test_order_of_the_rules() -> None:
 
 @pytest.mark.parametrize(
     ("values", "share", "expected"),
-    [([], 0.5, 0.0), ([3.0], 0.95, 3.0), ([4.0, 1.0, 3.0, 2.0], 0.5, 2.0), (list(range(1, 101)), 0.95, 95)],
+    [
+        ([], 0.5, 0.0),
+        ([3.0], 0.95, 3.0),
+        ([4.0, 1.0, 3.0, 2.0], 0.5, 2.0),
+        (list(range(1, 101)), 0.95, 95),
+    ],
 )
 def test_percentile(values: list[float], share: float, expected: float) -> None:
     assert percentile(values, share) == expected

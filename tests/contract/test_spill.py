@@ -8,22 +8,39 @@ SHA = "a" * 64
 
 
 @pytest.mark.parametrize(
-    ("size", "sizes"), [(0, [0]), (1, [1]), (PIECE_BYTES, [PIECE_BYTES]), (2 * PIECE_BYTES + 5, [PIECE_BYTES, PIECE_BYTES, 5])]
+    ("size", "sizes"),
+    [
+        (0, [0]),
+        (1, [1]),
+        (PIECE_BYTES, [PIECE_BYTES]),
+        (2 * PIECE_BYTES + 5, [PIECE_BYTES, PIECE_BYTES, 5]),
+    ],
 )
 def test_pieces_are_the_file_in_order(size, sizes):
     pieces = list(Kept(SHA, size).pieces("jobs/j/"))
     assert [piece.size for piece in pieces] == sizes and sum(sizes) == size
-    assert [piece.offset for piece in pieces] == [PIECE_BYTES * number for number in range(len(sizes))]
-    assert pieces[0].key == f"jobs/j/objects/{SHA}/0" and len({piece.key for piece in pieces}) == len(pieces)
+    assert [piece.offset for piece in pieces] == [
+        PIECE_BYTES * number for number in range(len(sizes))
+    ]
+    assert pieces[0].key == f"jobs/j/objects/{SHA}/0" and len(
+        {piece.key for piece in pieces}
+    ) == len(pieces)
 
 
 def test_a_manifest_survives_the_journey():
-    manifest = Manifest("j", 1.5, "checkpoint step-7", {"jobs/j/log": Kept(SHA, 3), "shared/models/m/config.json": Kept(SHA, 4)})
+    manifest = Manifest(
+        "j",
+        1.5,
+        "checkpoint step-7",
+        {"jobs/j/log": Kept(SHA, 3), "shared/models/m/config.json": Kept(SHA, 4)},
+    )
     assert Manifest.from_json(manifest.to_json()) == manifest
     assert manifest.size == 7
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "jobs/../../x", "releases/abc/x", "..", "jobs", "grant.json"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "jobs/../../x", "releases/abc/x", "..", "jobs", "grant.json"]
+)
 def test_a_manifest_that_leads_elsewhere_is_none(path):
     with pytest.raises(ValueError, match="leads elsewhere"):
         Manifest.from_json(Manifest("j", 0.0, "x", {path: Kept(SHA, 3)}).to_json())

@@ -27,7 +27,16 @@ def test_the_contract_and_the_payloads_own_frame_need_only_the_standard_library(
     import sys
 
     root = Path(__file__).parents[2]
-    modules = [f"remote.contract.{path.stem}" for path in (root / "remote" / "contract").glob("*.py") if path.stem != "__init__"]
-    program = f"import sys; sys.path.insert(0, {str(root)!r}); import {', '.join([*modules, 'remote.payload.job'])}"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+    modules = [
+        f"remote.contract.{path.stem}"
+        for path in (root / "remote" / "contract").glob("*.py")
+        if path.stem != "__init__"
+    ]
+    program = (
+        f"import sys; sys.path.insert(0, {str(root)!r}); import"
+        f" {', '.join([*modules, 'remote.payload.job'])}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

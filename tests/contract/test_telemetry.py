@@ -6,7 +6,15 @@ from remote.contract import telemetry, timeline
 from remote.contract.telemetry import Gpu, Sample
 from remote.contract.timeline import Event
 
-SAMPLE = Sample(100.0, 0.5, 4.0, 16.0, 50.0, 100.0, gpus=[Gpu(0, "A10G", 0.9, 20.0, 24.0, 250.0, 70.0, "heat", 2)])
+SAMPLE = Sample(
+    100.0,
+    0.5,
+    4.0,
+    16.0,
+    50.0,
+    100.0,
+    gpus=[Gpu(0, "A10G", 0.9, 20.0, 24.0, 250.0, 70.0, "heat", 2)],
+)
 
 
 def test_a_sample_comes_back_as_it_was(tmp_path):
@@ -18,7 +26,9 @@ def test_what_a_newer_windlass_adds_is_left_out():
     raw = {**json.loads(SAMPLE.to_line()), "novelty": 1}
     raw["gpus"][0]["fan"] = 30
     assert Sample.from_line(json.dumps(raw)) == SAMPLE
-    assert Event.from_line('{"time": 1.0, "source": "gpu", "level": "info", "text": "x", "novelty": 2}') == Event(1.0, "gpu", "info", "x")
+    assert Event.from_line(
+        '{"time": 1.0, "source": "gpu", "level": "info", "text": "x", "novelty": 2}'
+    ) == Event(1.0, "gpu", "info", "x")
 
 
 def test_damaged_lines_are_left_out_and_the_time_is_kept_to(tmp_path):

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from remote.contract import untrusted_json
 
 DOCUMENTS = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
@@ -21,7 +25,7 @@ def test_reads_what_json_writes(value):
     assert untrusted_json.loads(text) == untrusted_json.loads(text.encode()) == value
 
 
-@given(st.binary(max_size=200) | st.text("[]{}\",:0123456789.eE+-\\u truefalsn", max_size=200))
+@given(st.binary(max_size=200) | st.text('[]{}",:0123456789.eE+-\\u truefalsn', max_size=200))
 def test_bytes_of_any_kind_are_read_or_a_value_error(data):
     with contextlib.suppress(ValueError):
         untrusted_json.loads(data)

@@ -1,4 +1,5 @@
-"""What a box of an older, newer or hostile Windlass tells: an error for people at worst, and never a control character on the terminal."""
+"""What a box of an older, newer or hostile Windlass tells: an error for people at worst, and never
+a control character on the terminal."""
 
 import contextlib
 import copy
@@ -34,37 +35,98 @@ from remote.control.telemetry.live import View, Watcher
 NOW = 1795287672.25
 METRIC = Metric(3, 9, NOW, 1.25, 0.1, 100.0, 2.0, 60.0)
 SAMPLE = Sample(NOW, 0.5, 1.0, 2.0, 3.0, 4.0, gpus=[Gpu(0, "A10G", 0.5, 1.0, 2.0, 3.0, 4.0)])
-STATE = JobState("haul-1-train-01234567", "train", Status.FAILED, started_at=NOW - 90, ended_at=NOW, cause=Cause.OUT_OF_MEMORY, what="what",
-                 why="why", remedy="`./inv resume`", artifacts={"adapter": Artifact("a", 1, "0" * 64)})  # fmt: skip
+STATE = JobState(
+    "haul-1-train-01234567",
+    "train",
+    Status.FAILED,
+    started_at=NOW - 90,
+    ended_at=NOW,
+    cause=Cause.OUT_OF_MEMORY,
+    what="what",
+    why="why",
+    remedy="`./inv resume`",
+    artifacts={"adapter": Artifact("a", 1, "0" * 64)},
+)
 TOLD_STATE = json.loads(STATE.to_json())
 LIMITS = Limits(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 0.5)
 TOP = {
-    "at": NOW, "sample": asdict(SAMPLE), "gpu_silent": False,
+    "at": NOW,
+    "sample": asdict(SAMPLE),
+    "gpu_silent": False,
     "clocks": json.loads(Reading(NOW, "busy", LIMITS, stops_in=60.0, stops_by="idle").to_json()),
-    "jobs": [{"job_id": "haul-1-train-01234567", "run_id": "haul-1", "stage": "train", "status": "RUNNING", "started_at": NOW - 90,
-              "ended_at": 0.0, "what": "", "place": 0, "metric": asdict(METRIC), "line": "step 3"}],
-}  # fmt: skip
-WHY = Evidence(STATE, "haul-1", NOW, NOW + 5, ["a line"], NOW, [METRIC, METRIC], [SAMPLE, SAMPLE], [Event(NOW, "kernel", "error", "Xid")],
-               "the box").to_json()  # fmt: skip
+    "jobs": [
+        {
+            "job_id": "haul-1-train-01234567",
+            "run_id": "haul-1",
+            "stage": "train",
+            "status": "RUNNING",
+            "started_at": NOW - 90,
+            "ended_at": 0.0,
+            "what": "",
+            "place": 0,
+            "metric": asdict(METRIC),
+            "line": "step 3",
+        }
+    ],
+}
+WHY = Evidence(
+    STATE,
+    "haul-1",
+    NOW,
+    NOW + 5,
+    ["a line"],
+    NOW,
+    [METRIC, METRIC],
+    [SAMPLE, SAMPLE],
+    [Event(NOW, "kernel", "error", "Xid")],
+    "the box",
+).to_json()
 LOGS = [
-    {"now": NOW, "jobs": [{"job": "haul-1-train-01234567", "run": "haul-1", "stage": "train", "status": "RUNNING", "next": 0}]},
-    {"job": "haul-1-train-01234567", "at": NOW, "next": 6}, {"job": "haul-1-train-01234567", "at": NOW, "next": 9, "dropped": 3},
-    {"event": vars(Event(NOW, "kernel", "error", "Xid")), "seen": {"timeline.jsonl": [1, 2]}}, {"live": True},
+    {
+        "now": NOW,
+        "jobs": [
+            {
+                "job": "haul-1-train-01234567",
+                "run": "haul-1",
+                "stage": "train",
+                "status": "RUNNING",
+                "next": 0,
+            }
+        ],
+    },
+    {"job": "haul-1-train-01234567", "at": NOW, "next": 6},
+    {"job": "haul-1-train-01234567", "at": NOW, "next": 9, "dropped": 3},
+    {"event": vars(Event(NOW, "kernel", "error", "Xid")), "seen": {"timeline.jsonl": [1, 2]}},
+    {"live": True},
     {"job": "haul-1-train-01234567", "at": NOW, "partial": True},
-    {"job": "haul-1-train-01234567", "at": 0.0, "next": 6, "file": "metrics"}, {"restart": "haul-1-train-01234567", "file": "log"},
+    {"job": "haul-1-train-01234567", "at": 0.0, "next": 6, "file": "metrics"},
+    {"restart": "haul-1-train-01234567", "file": "log"},
     {"waiting": "haul-1-train-01234567", "place": 1, "why": "another"},
-    {"ended": "haul-1-train-01234567", "state": TOLD_STATE}, {"end": True},
-]  # fmt: skip
+    {"ended": "haul-1-train-01234567", "state": TOLD_STATE},
+    {"end": True},
+]
 
 JUNK = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.sampled_from([10**400, -1, 1e300, math.nan, math.inf, -math.inf]), st.floats(), st.text(),
-    st.sampled_from(["\x1b]0;title\x07", "\x1b[2J", "\x9b2J\x00\x7f", "a\nb\r"]), st.sampled_from([[], {}, [{}], {"a": [1]}]),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -1, 1e300, math.nan, math.inf, -math.inf]),
+    st.floats(),
+    st.text(),
+    st.sampled_from(["\x1b]0;title\x07", "\x1b[2J", "\x9b2J\x00\x7f", "a\nb\r"]),
+    st.sampled_from([[], {}, [{}], {"a": [1]}]),
+)
 
 
 def places(value, way=()):
     """Every way to something inside."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, each in inside:
         yield (*way, key)
         yield from places(each, (*way, key))
@@ -115,7 +177,23 @@ def done(value):
 
 
 def box(name="gpu"):
-    return Box(name, "ec2", "i-0", "running", "1.2.3.4", 22, "u", None, "a", "g5.xlarge", "us-east-1", "windlass", None, NOW - 7200, 1.0)
+    return Box(
+        name,
+        "ec2",
+        "i-0",
+        "running",
+        "1.2.3.4",
+        22,
+        "u",
+        None,
+        "a",
+        "g5.xlarge",
+        "us-east-1",
+        "windlass",
+        None,
+        NOW - 7200,
+        1.0,
+    )
 
 
 def require_tame(*texts):
@@ -192,7 +270,9 @@ def test_why_names_the_command_that_mends_it():
 def test_ps(told):
     jobs = in_people_s_words(lambda: state.jobs_on(done(told), "windlass", "gpu"))
     for job in jobs or ():
-        assert [str(cell) for cell in table.rows([job])[0]] and json.loads(json_text.document(table.record(job)))
+        assert [str(cell) for cell in table.rows([job])[0]] and json.loads(
+            json_text.document(table.record(job))
+        )
         require_tame(job.run_id, job.state.job_id)
 
 
@@ -213,7 +293,10 @@ class Paper(LogSink):
 @given(mangled(LOGS), st.sampled_from([b"a\x1b]0;t\x07b\n", b"\xff\x9b\x00\n"]))
 def test_logs(frames, content):
     frames = [frame if isinstance(frame, dict) else {"beat": True} for frame in frames]
-    sent = b"".join(encode(frame, content if "job" in frame and "dropped" not in frame else b"") for frame in frames)
+    sent = b"".join(
+        encode(frame, content if "job" in frame and "dropped" not in frame else b"")
+        for frame in frames
+    )
     paper = Paper()
     client = LogClient("gpu", "windlass", lambda: Saying(sent), LogQuery([]), paper)
     in_people_s_words(lambda: once(client))
@@ -233,5 +316,13 @@ def once(client):
 def test_a_job_that_is_followed(frame, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     sent = encode(LOGS[0]) + encode(frame)
-    words = (lambda: Saying(sent), "windlass", "job", folder / "logs" / "a.log", folder / "metrics" / "a.jsonl", None, print)
+    words = (
+        lambda: Saying(sent),
+        "windlass",
+        "job",
+        folder / "logs" / "a.log",
+        folder / "metrics" / "a.jsonl",
+        None,
+        print,
+    )
     in_people_s_words(lambda: follow.follow(*words, patience_seconds=-1.0))

@@ -1,4 +1,5 @@
-"""What is told and where: progress without a terminal, tables on a narrow one and in a pipe; and that nothing told can do harm."""
+"""What is told and where: progress without a terminal, tables on a narrow one and in a pipe; and
+that nothing told can do harm."""
 
 import ast
 import json
@@ -61,14 +62,30 @@ def test_a_runs_id_can_be_copied_from_a_narrow_table(monkeypatch, capsys, width)
     monkeypatch.setattr(console, "output", lambda: terminal)
     terminal = console._plain_console()(width=width, force_terminal=True, color_system=None)
     run = "20261121-201254-haul-e598"
-    row = ("sa", "base-32ef00a8", "pretrain", run, "PENDING, place 1 in line", "2026-11-21 20:16", "37 s", "waits for train of another run")
+    row = (
+        "sa",
+        "base-32ef00a8",
+        "pretrain",
+        run,
+        "PENDING, place 1 in line",
+        "2026-11-21 20:16",
+        "37 s",
+        "waits for train of another run",
+    )
     console.print_table("", ("box", "job", "stage", "run", "status", "began", "took", "why"), [row])
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= width and sum(run in line for line in lines) == 1 and len(lines) <= 7
+    assert (
+        max(map(len, lines)) <= width
+        and sum(run in line for line in lines) == 1
+        and len(lines) <= 7
+    )
 
 
 def test_a_table_off_a_terminal_is_one_line_a_row(capsys):
-    rows = [("a", "two\nlines", Text("red", style="red")), ("long-name", "漢字", f"{'x' * 3000}\x1b[2J end")]
+    rows = [
+        ("a", "two\nlines", Text("red", style="red")),
+        ("long-name", "漢字", f"{'x' * 3000}\x1b[2J end"),
+    ]
     console.print_table("title", ("box", "why", "what"), rows)
     out, err = capsys.readouterr()
     assert err == "" and out.splitlines() == [
@@ -120,7 +137,10 @@ def test_with_json_standard_output_is_one_document(capsys):
 HARM = "\x1b]0;mine\x07\x1b[2A\x9b2J\x7f\u202eabc\u2066\u200b\u2028\ud83d"
 
 
-@pytest.mark.parametrize("way", ["say", "tell", "write", "complain", "table", "title", "column", "progress", "log", "json"])
+@pytest.mark.parametrize(
+    "way",
+    ["say", "tell", "write", "complain", "table", "title", "column", "progress", "log", "json"],
+)
 def test_nothing_harmful_passes_through_a_pipe_either(capsys, way):
     ways = {
         "say": lambda: console.say(HARM),
@@ -131,7 +151,11 @@ def test_nothing_harmful_passes_through_a_pipe_either(capsys, way):
         "title": lambda: console.print_table(HARM, ("box",), [["x"]]),
         "column": lambda: console.print_table("", (HARM,), [["x"]]),
         "progress": lambda: lines(HARM),
-        "log": lambda: Printer("lines", 1).print(LogRecord(1.0, "gpu", content=HARM.encode(errors="replace"))),
+        "log": (
+            lambda: Printer("lines", 1).print(
+                LogRecord(1.0, "gpu", content=HARM.encode(errors="replace"))
+            )
+        ),
         "json": lambda: (console.print_json({HARM: HARM}), console.print_json_line([HARM])),
     }
 
@@ -143,7 +167,9 @@ def test_nothing_harmful_passes_through_a_pipe_either(capsys, way):
 
     ways[way]()
     told = "".join(capsys.readouterr())
-    assert "abc" in told and all(character.isprintable() or character in "\n\t" for character in told)
+    assert "abc" in told and all(
+        character.isprintable() or character in "\n\t" for character in told
+    )
 
 
 def test_what_looks_like_markup_or_a_picture_is_text(capsys, monkeypatch):
@@ -165,7 +191,12 @@ def test_a_question_shows_words_as_they_are(monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
     assert console.ask_yes(f"Remove [/x] {HARM}?", False) and asked
     told = capsys.readouterr().err
-    assert "Remove [/x] " in told and "\x1b]" not in told and "\x07" not in told and "\u202e" not in told
+    assert (
+        "Remove [/x] " in told
+        and "\x1b]" not in told
+        and "\x07" not in told
+        and "\u202e" not in told
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +204,11 @@ def test_a_question_shows_words_as_they_are(monkeypatch, capsys):
     [
         ("short", 20, ["short"]),
         ("  words that do not fit", 14, ["  words that", "  do not fit"]),
-        ("  fix: type `./inv resume a-long-run`, wait", 30, ["  fix: type", "       `./inv resume a-long-run`,", "       wait"]),
+        (
+            "  fix: type `./inv resume a-long-run`, wait",
+            30,
+            ["  fix: type", "       `./inv resume a-long-run`,", "       wait"],
+        ),
         ("x" * 50, 20, ["x" * 50]),
         ("one two", 0, ["one two"]),
     ],
@@ -182,20 +217,39 @@ def test_lines_fold_between_words_and_never_in_a_command(text, width, lines):
     assert folded(text, width).split("\n") == lines
 
 
-WRITERS = {"remote/control/console.py", "remote/control/logs/printing.py", "remote/control/commands/__main__.py"}
-"""Who writes to standard output or error itself: the rest says, tells or prints by these. (`printing` neutralises lines of logs by itself,
-or passes bytes on with --raw; `__main__` has a line of its own for Ctrl-C before anything is loaded.)"""
+WRITERS = {
+    "remote/control/console.py",
+    "remote/control/logs/printing.py",
+    "remote/control/commands/__main__.py",
+}
+"""Who writes to standard output or error itself: the rest says, tells or prints by these.
+(`printing` neutralises lines of logs by itself, or passes bytes on with --raw; `__main__` has a
+line of its own for Ctrl-C before anything is loaded.)"""
 DAEMONS = {
-    "remote/control/cloud/embedded/account.py", "remote/control/cloud/embedded/images.py", "remote/control/cloud/embedded/store.py",
-    "remote/control/cloud/embedded/server.py", "remote/control/cloud/embedded/guest/power.py", "remote/control/models/embedded/runner.py",
-}  # fmt: skip
-"""Processes without a reader at a terminal: their output is a log, or what another process reads."""
+    "remote/control/cloud/embedded/account.py",
+    "remote/control/cloud/embedded/images.py",
+    "remote/control/cloud/embedded/store.py",
+    "remote/control/cloud/embedded/server.py",
+    "remote/control/cloud/embedded/guest/power.py",
+    "remote/control/models/embedded/runner.py",
+}
+"""Processes without a reader at a terminal: their output is a log, or what another process
+reads."""
 
 
 def writes_of(tree: ast.AST) -> "list[int]":
     """The lines that write to standard output or error by themselves."""
-    called = [(node.lineno, ast.unparse(node.func)) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    sites = (r"p?print|rprint", r"(.*\.)?Console", r"sys\.(__)?std\w+(\.buffer)?\.write(lines)?", r".*(console|output)\(\)\.print")
+    called = [
+        (node.lineno, ast.unparse(node.func))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    ]
+    sites = (
+        r"p?print|rprint",
+        r"(.*\.)?Console",
+        r"sys\.(__)?std\w+(\.buffer)?\.write(lines)?",
+        r".*(console|output)\(\)\.print",
+    )
     writes = re.compile("|".join(sites))
     return [line for line, name in called if writes.fullmatch(name)]
 
@@ -203,9 +257,13 @@ def writes_of(tree: ast.AST) -> "list[int]":
 def test_nobody_else_writes_to_the_terminal():
     folder = CODE / "remote/control"
     found = {
-        str(path.relative_to(CODE)): lines for path in sorted(folder.rglob("*.py")) if (lines := writes_of(ast.parse(path.read_text())))
+        str(path.relative_to(CODE)): lines
+        for path in sorted(folder.rglob("*.py"))
+        if (lines := writes_of(ast.parse(path.read_text())))
     }
-    assert set(found) == WRITERS | DAEMONS, {name: lines for name, lines in found.items() if name not in WRITERS | DAEMONS}
+    assert set(found) == WRITERS | DAEMONS, {
+        name: lines for name, lines in found.items() if name not in WRITERS | DAEMONS
+    }
 
 
 def test_a_line_about_a_static_box_loads_neither_rich_nor_what_a_cloud_needs():
@@ -217,5 +275,11 @@ def test_a_line_about_a_static_box_loads_neither_rich_nor_what_a_cloud_needs():
         "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2')",
         "print([name for name in late if name in sys.modules])",
     )
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=CODE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=CODE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.stdout, done.stderr) == ("[]\n", "progress\n")

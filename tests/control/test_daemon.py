@@ -39,10 +39,16 @@ def test_one_that_ends_while_it_is_looked_at_counts_as_none(monkeypatch):
 TOKENS = {
     name: f"secret-{name}"
     for name in (
-        "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "MY_OWN_VARIABLE", "UV_PUBLISH_TOKEN",
-        "WINDLASS_API_TOKEN", "OPENAI_API_KEY",
+        "HF_TOKEN",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SESSION_TOKEN",
+        "MY_OWN_VARIABLE",
+        "UV_PUBLISH_TOKEN",
+        "WINDLASS_API_TOKEN",
+        "OPENAI_API_KEY",
     )
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -72,12 +78,16 @@ def children_of(pid: int) -> list[int]:
 def assert_clean(pid: int) -> None:
     told = environment_of(pid)
     assert told.get("PATH"), pid
-    assert TOKENS.keys() & told.keys() == set() and "secret" not in " ".join(told.values()), Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert TOKENS.keys() & told.keys() == set() and "secret" not in " ".join(told.values()), Path(
+        f"/proc/{pid}/cmdline"
+    ).read_bytes()
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_the_embedded_cloud_its_servers_and_its_guests_have_none_of_the_callers_tokens(with_tokens):
-    (with_tokens / "inventory.yaml").write_text("default_box: demo\nboxes:\n  demo: {provider: embedded}\n")
+    (with_tokens / "inventory.yaml").write_text(
+        "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
+    )
     from remote.control.cloud import boxes
     from remote.control.cloud.embedded import client
     from remote.control.config.inventory import load_inventory
@@ -121,13 +131,30 @@ def test_the_embedded_ollama_has_none_of_the_callers_tokens(with_tokens):
         client.daemon().stop()
 
 
-@pytest.mark.parametrize("group", [(), (surroundings.PACKAGES,), (surroundings.COMPUTE, surroundings.AWS_PLACES)])
+@pytest.mark.parametrize(
+    "group", [(), (surroundings.PACKAGES,), (surroundings.COMPUTE, surroundings.AWS_PLACES)]
+)
 def test_what_is_passed_on_is_named_and_never_a_secret(group):
-    given = {**TOKENS, "PATH": "/bin", "HOME": "/root", "LC_ALL": "C", "WINDLASS_PROJECT": "/p", "PIP_INDEX_URL": "u", "CUDA_HOME": "/c"}
-    told = surroundings.passed_on({**given, "AWS_PROFILE": "p", "AWS_SHARED_CREDENTIALS_FILE": "/f"}, *group)
-    assert TOKENS.keys() & told.keys() == set() and {"PATH", "HOME", "LC_ALL", "WINDLASS_PROJECT"} <= told.keys()
+    given = {
+        **TOKENS,
+        "PATH": "/bin",
+        "HOME": "/root",
+        "LC_ALL": "C",
+        "WINDLASS_PROJECT": "/p",
+        "PIP_INDEX_URL": "u",
+        "CUDA_HOME": "/c",
+    }
+    told = surroundings.passed_on(
+        {**given, "AWS_PROFILE": "p", "AWS_SHARED_CREDENTIALS_FILE": "/f"}, *group
+    )
+    assert (
+        TOKENS.keys() & told.keys() == set()
+        and {"PATH", "HOME", "LC_ALL", "WINDLASS_PROJECT"} <= told.keys()
+    )
     assert ("PIP_INDEX_URL" in told) == (surroundings.PACKAGES in group)
-    assert ({"AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"} <= told.keys()) == (surroundings.AWS_PLACES in group)
+    assert ({"AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"} <= told.keys()) == (
+        surroundings.AWS_PLACES in group
+    )
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -159,7 +186,13 @@ def test_a_daemon_whose_record_is_damaged_is_ended_all_the_same(kind, tmp_path, 
     def damage():
         record.unlink()
         if kind != "gone":
-            record.write_bytes({"without keys": b"{}", "another's pid": b'{"pid":1}', "random bytes": b"\x00\xff{"}[kind])
+            record.write_bytes(
+                {
+                    "without keys": b"{}",
+                    "another's pid": b'{"pid":1}',
+                    "random bytes": b"\x00\xff{",
+                }[kind]
+            )
 
     first = one.start()["pid"]
     damage()
@@ -170,7 +203,16 @@ def test_a_daemon_whose_record_is_damaged_is_ended_all_the_same(kind, tmp_path, 
     assert one.stop() is False
 
 
-@pytest.mark.parametrize("record", [{}, {"pid": "1"}, {"pid": -1}, {"pid": 1, "url": "x"}, {"pid": 2**70, "url": "x", "start_time": None}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"pid": "1"},
+        {"pid": -1},
+        {"pid": 1, "url": "x"},
+        {"pid": 2**70, "url": "x", "start_time": None},
+    ],
+)
 def test_a_record_that_lacks_a_key_names_no_process(record, tmp_path):
     (tmp_path / "record.json").write_text(json.dumps(record))
     daemon = Daemon("none", "none", tmp_path)

@@ -38,5 +38,9 @@ def test_a_fault_whose_report_cannot_be_written_is_told_in_full(tmp_path, monkey
         raise KeyError("label")
     except KeyError as error:
         told = as_error(error)
-    assert isinstance(told, Fault) and told.exit_code == Exit.UNEXPECTED and "KeyError: 'label'" in told.why
+    assert (
+        isinstance(told, Fault)
+        and told.exit_code == Exit.UNEXPECTED
+        and "KeyError: 'label'" in told.why
+    )
     assert "Traceback" in capsys.readouterr().err

@@ -15,8 +15,12 @@ from remote.control.printable import counted
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["at", "time", "ended_at", "x"]) | st.text(), inner), max_leaves=20,
-)  # fmt: skip
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.sampled_from(["at", "time", "ended_at", "x"]) | st.text(), inner)
+    ),
+    max_leaves=20,
+)
 
 
 def _refused(word):
@@ -31,29 +35,53 @@ def test_whatever_is_told_is_json_without_control_characters(value):
 
 
 def test_times_say_what_they_are():
-    told = {"at": 1795287672.25, "ended_at": 0.0, "stops_at": None, "time": 12.5, "steps": 1795287672, "jobs": [{"started_at": 1795287672}]}
+    told = {
+        "at": 1795287672.25,
+        "ended_at": 0.0,
+        "stops_at": None,
+        "time": 12.5,
+        "steps": 1795287672,
+        "jobs": [{"started_at": 1795287672}],
+    }
     assert json.loads(json_text.line(told)) == {
-        **told, "at": "2026-11-21T19:01:12.250+00:00", "ended_at": None, "jobs": [{"started_at": "2026-11-21T19:01:12.000+00:00"}],
-    }  # fmt: skip
+        **told,
+        "at": "2026-11-21T19:01:12.250+00:00",
+        "ended_at": None,
+        "jobs": [{"started_at": "2026-11-21T19:01:12.000+00:00"}],
+    }
 
 
 def test_scripts_get_null_for_what_is_no_number(capsys):
     console.print_json({"loss": math.nan, "eta": [math.inf]})
-    assert json.loads(capsys.readouterr().out, parse_constant=_refused) == {"loss": None, "eta": [None]}
+    assert json.loads(capsys.readouterr().out, parse_constant=_refused) == {
+        "loss": None,
+        "eta": [None],
+    }
 
 
 @given(st.floats() | st.integers())
 def test_every_number_has_words(at):
-    for words in (moments.clock(at), moments.day(at), moments.minute(at), moments.soon(at), moments.iso(at) or ""):
+    for words in (
+        moments.clock(at),
+        moments.day(at),
+        moments.minute(at),
+        moments.soon(at),
+        moments.iso(at) or "",
+    ):
         assert words.isprintable()
 
 
 def test_people_are_told_utc():
-    assert moments.day(1795287672.25) == "2026-11-21 19:01:12" and moments.clock(0) == moments.UNKNOWN and moments.minute(0) == ""
+    assert (
+        moments.day(1795287672.25) == "2026-11-21 19:01:12"
+        and moments.clock(0) == moments.UNKNOWN
+        and moments.minute(0) == ""
+    )
 
 
 @pytest.mark.parametrize(
-    ("number", "noun", "words"), [(1, "round trip", "1 round trip"), (0, "file", "0 files"), (2000, "box", "2,000 boxes")]
+    ("number", "noun", "words"),
+    [(1, "round trip", "1 round trip"), (0, "file", "0 files"), (2000, "box", "2,000 boxes")],
 )
 def test_counted(number, noun, words):
     assert counted(number, noun) == words

@@ -13,11 +13,27 @@ from remote.control.config.inventory import EmbeddedEntry
 LIMITS = Limits(1800.0, 43200.0, 25.0, 1209600.0, 1800.0, 3600.0, 600.0, hourly_usd=1.2)
 NOW = time.time()
 BOX = Box(
-    "gpu", "ec2", "i-1", "running", "192.0.2.1", 22, "ubuntu", None, "i-1", "g5.2xlarge", "us-east-1", "windlass", None,
-    NOW - 7500, 1.212, zone="us-east-1b",
-)  # fmt: skip
+    "gpu",
+    "ec2",
+    "i-1",
+    "running",
+    "192.0.2.1",
+    22,
+    "ubuntu",
+    None,
+    "i-1",
+    "g5.2xlarge",
+    "us-east-1",
+    "windlass",
+    None,
+    NOW - 7500,
+    1.212,
+    zone="us-east-1b",
+)
 READING = Reading(NOW, "busy", LIMITS, 7500.0, 2.64, 0.0, 35700.0, "lifetime", ["job train-1"])
-STOPPED = dataclasses.replace(BOX, name="old", state="stopped", host="", stopped_at=NOW - 86400, hourly_usd=None)
+STOPPED = dataclasses.replace(
+    BOX, name="old", state="stopped", host="", stopped_at=NOW - 86400, hourly_usd=None
+)
 ENTRY = EmbeddedEntry(name="gpu")
 
 
@@ -35,7 +51,11 @@ def row(view):
 def test_four_clocks_and_the_end_of_a_running_box():
     shown = row(overview.View(BOX, ENTRY, READING))
     assert (shown["up for"], shown["$/h"], shown["does"]) == ("2h05", "1.212", "busy, job train-1")
-    assert (shown["idle"], shown["lifetime"], shown["dollars"]) == ("0s / 30m", "2h05 / 12h00", "$2.64 / $25.00")
+    assert (shown["idle"], shown["lifetime"], shown["dollars"]) == (
+        "0s / 30m",
+        "2h05 / 12h00",
+        "$2.64 / $25.00",
+    )
     assert shown["stops (UTC), by"].endswith(" lifetime")
     assert "stuck" not in shown
 

@@ -25,14 +25,24 @@ def test_colours_of_a_log_stay_and_end_with_their_line():
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, "0 bytes"), (1, "1 byte"), (99_999, "99,999 bytes"), (100_000, "0.1 MB"), (170_000_000, "170.0 MB"), (4_000_000_000, "4.00 GB")],
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (99_999, "99,999 bytes"),
+        (100_000, "0.1 MB"),
+        (170_000_000, "170.0 MB"),
+        (4_000_000_000, "4.00 GB"),
+    ],
 )
 def test_an_amount_of_bytes(count, words):
     assert sized(count) == words
 
 
 def test_an_error_in_a_boxs_words():
-    assert WindlassError(f"what{UP}", why=f"why{TITLE}").lines() == ["error: what·[2A·[K", "  why: why·]0;mine·"]
+    assert WindlassError(f"what{UP}", why=f"why{TITLE}").lines() == [
+        "error: what·[2A·[K",
+        "  why: why·]0;mine·",
+    ]
 
 
 class Terminal(io.StringIO):
@@ -69,4 +79,8 @@ def test_a_live_screen(shown):
     table.add_row(Text(f"words{TITLE}{UP}"))
     with Live(table, console=console.console(), auto_refresh=False) as live:
         live.refresh()
-    assert "words·]0;mine" in shown.getvalue() and "\x1b]" not in shown.getvalue() and "\x1b[2A\x1b[K·" not in shown.getvalue()
+    assert (
+        "words·]0;mine" in shown.getvalue()
+        and "\x1b]" not in shown.getvalue()
+        and "\x1b[2A\x1b[K·" not in shown.getvalue()
+    )

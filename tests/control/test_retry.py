@@ -43,15 +43,28 @@ def failing(*errors):
 
 def test_pauses_double_and_one_line_tells_it(clock):
     told = []
-    assert retry_while_unreachable(failing(*[gone()] * 9), progress=lambda: 0, notice=told.append) == "done"
+    assert (
+        retry_while_unreachable(failing(*[gone()] * 9), progress=lambda: 0, notice=told.append)
+        == "done"
+    )
     assert clock.pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0]
-    assert told == ["connection lost (no route to host): trying again for 600 s; nothing that arrived is lost"]
+    assert told == [
+        "connection lost (no route to host): trying again for 600 s; nothing that arrived is lost"
+    ]
 
 
 def test_another_reason_is_told_and_so_is_a_minute(clock):
     told = []
-    retry_while_unreachable(failing(gone(), gone("refused"), *[gone("refused")] * 10), progress=lambda: 0, notice=told.append)
-    assert [line.split("(")[1].split(")")[0] for line in told] == ["no route to host", "refused", "refused"]
+    retry_while_unreachable(
+        failing(gone(), gone("refused"), *[gone("refused")] * 10),
+        progress=lambda: 0,
+        notice=told.append,
+    )
+    assert [line.split("(")[1].split(")")[0] for line in told] == [
+        "no route to host",
+        "refused",
+        "refused",
+    ]
 
 
 def test_progress_starts_pauses_and_patience_anew(clock):
@@ -66,17 +79,31 @@ def test_progress_starts_pauses_and_patience_anew(clock):
             raise gone()
         return "done"
 
-    assert retry_while_unreachable(attempt, progress=lambda: count[0], notice=lambda line: None, patience_seconds=5) == "done"
+    assert (
+        retry_while_unreachable(
+            attempt, progress=lambda: count[0], notice=lambda line: None, patience_seconds=5
+        )
+        == "done"
+    )
     assert max(clock.pauses) == 3.2 and clock.now > 200
 
 
 def test_patience_ends_and_the_error_says_what_the_caller_knows(clock):
     with pytest.raises(BoxUnreachable, match="lost sight of job 7") as caught:
         retry_while_unreachable(
-            failing(*[gone()] * 99), progress=lambda: 0, notice=lambda line: None, patience_seconds=20,
-            what="lost sight of job 7", kept="the job", remedy="`./inv ps`",
-        )  # fmt: skip
-    assert (caught.value.where, caught.value.kept, caught.value.remedy) == ("box demo", "the job", "`./inv ps`")
+            failing(*[gone()] * 99),
+            progress=lambda: 0,
+            notice=lambda line: None,
+            patience_seconds=20,
+            what="lost sight of job 7",
+            kept="the job",
+            remedy="`./inv ps`",
+        )
+    assert (caught.value.where, caught.value.kept, caught.value.remedy) == (
+        "box demo",
+        "the job",
+        "`./inv ps`",
+    )
     assert "no route to host; nothing came through for" in caught.value.why
     assert 20 < sum(clock.pauses) < 40
 
@@ -91,7 +118,12 @@ def test_an_attempt_that_was_connected_for_long_is_no_failure_to_get_through(clo
         clock.now += 90
         raise gone()
 
-    assert retry_while_unreachable(attempt, progress=lambda: 0, notice=lambda line: None, patience_seconds=20) == "done"
+    assert (
+        retry_while_unreachable(
+            attempt, progress=lambda: 0, notice=lambda line: None, patience_seconds=20
+        )
+        == "done"
+    )
     assert set(clock.pauses) == {0.2}
 
 
@@ -101,10 +133,15 @@ def test_a_pause_ends_when_the_error_finds_the_box_again(clock):
     assert looked == [0.2, 0.4] and clock.pauses == []
 
 
-@pytest.mark.parametrize("error", [LoginRefused("refused"), HostKeyMismatch("another"), ValueError("a bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [LoginRefused("refused"), HostKeyMismatch("another"), ValueError("a bug"), KeyboardInterrupt()],
+)
 def test_what_no_patience_mends_comes_out_at_once(clock, error):
     with pytest.raises(type(error)) as caught:
-        retry_while_unreachable(failing(gone(), error), progress=lambda: 0, notice=lambda line: None)
+        retry_while_unreachable(
+            failing(gone(), error), progress=lambda: 0, notice=lambda line: None
+        )
     assert caught.value is error and clock.pauses == [0.2]
 
 
@@ -125,7 +162,9 @@ def test_without_capacity_the_pauses_grow_and_the_last_error_comes_out_in_time(c
         raise full
 
     with pytest.raises(CapacityError) as caught:
-        retry_without_capacity(attempt, "box demo has no capacity", told.append, wait_seconds=100, poll_seconds=3)
+        retry_without_capacity(
+            attempt, "box demo has no capacity", told.append, wait_seconds=100, poll_seconds=3
+        )
     assert caught.value is full and clock.pauses == [15, 30, 55]
     assert told[0] == "box demo has no capacity; next try in 15 s, giving up in 1.7 min"
     assert retry_without_capacity(failing(full), "", told.append, 100, 3) == "done"

@@ -39,7 +39,9 @@ def inventory(tmp_path):
 def test_jobs_get_what_the_inventory_names(inventory, monkeypatch):
     monkeypatch.setenv("WORD", "tranquil")
     assert secrets.values(inventory) == {"HF_TOKEN": TOKEN, "WORD": "tranquil"}
-    assert secrets.masked("a tranquil sea") == "a *** sea", "one that the inventory names is masked, however much it is a word"
+    assert secrets.masked("a tranquil sea") == "a *** sea", (
+        "one that the inventory names is masked, however much it is a word"
+    )
 
 
 def test_what_is_not_set_is_a_finding_with_its_line(inventory, monkeypatch):
@@ -48,15 +50,28 @@ def test_what_is_not_set_is_a_finding_with_its_line(inventory, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         secrets.values(inventory)
     absent, short = map(str, caught.value.findings)
-    assert "inventory.yaml:5" in absent and "`HF_TOKEN` is not set" in absent and "export HF_TOKEN" in absent
-    assert "inventory.yaml:6" in short and "too short" in short and "short" not in short.replace("too short", "").replace("a shorter", "")
+    assert (
+        "inventory.yaml:5" in absent
+        and "`HF_TOKEN` is not set" in absent
+        and "export HF_TOKEN" in absent
+    )
+    assert (
+        "inventory.yaml:6" in short
+        and "too short" in short
+        and "short" not in short.replace("too short", "").replace("a shorter", "")
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "value", "is_masked"),
-    [("AWS_SECRET_ACCESS_KEY", "k" * 40, True), ("MY_API_KEY", "0123456789abcdef", True), ("DB_PASSWORD", "testing", False),
-     ("TOKENIZERS_PARALLELISM", "false-but-quite-long", False), ("AWS_ACCESS_KEY_ID", "AKIA0123456789ABCDEF", False)],
-)  # fmt: skip
+    [
+        ("AWS_SECRET_ACCESS_KEY", "k" * 40, True),
+        ("MY_API_KEY", "0123456789abcdef", True),
+        ("DB_PASSWORD", "testing", False),
+        ("TOKENIZERS_PARALLELISM", "false-but-quite-long", False),
+        ("AWS_ACCESS_KEY_ID", "AKIA0123456789ABCDEF", False),
+    ],
+)
 def test_which_variables_are_secrets_without_being_named(monkeypatch, name, value, is_masked):
     monkeypatch.setenv(name, value)
     assert (secrets.masked(f"<{value}>") == "<***>") is is_masked
@@ -70,7 +85,10 @@ def test_what_a_session_learns_is_masked_from_then_on():
 
 def test_signatures_of_addresses_are_masked():
     url = "https://b.s3/x?X-Amz-Credential=A%2F1&X-Amz-Signature=0123abcd0123abcd&X-Amz-Security-Token=FwoGZXIvYXdzE&x=1"
-    assert secrets.masked(url) == "https://b.s3/x?X-Amz-Credential=A%2F1&X-Amz-Signature=***&X-Amz-Security-Token=***&x=1"
+    assert (
+        secrets.masked(url)
+        == "https://b.s3/x?X-Amz-Credential=A%2F1&X-Amz-Signature=***&X-Amz-Security-Token=***&x=1"
+    )
     assert secrets.mask().content(b"\xff" + url.encode()) == b"\xff" + secrets.masked(url).encode()
     assert json.loads(json.dumps(secrets.masked_value({"url": [url], "size": 3})))["size"] == 3
 
@@ -82,7 +100,11 @@ def test_nothing_that_is_printed_holds_one(capsys):
     with console.lines_of(["name"]) as show:
         show("name", f"now {TOKEN}", None)
     said = capsys.readouterr()
-    assert TOKEN not in said.out + said.err and said.err.count("***") == 2 and said.out.count("***") == 5
+    assert (
+        TOKEN not in said.out + said.err
+        and said.err.count("***") == 2
+        and said.out.count("***") == 5
+    )
 
 
 def test_no_error_and_no_report_holds_one(capsys, tmp_path, monkeypatch):
@@ -96,7 +118,11 @@ def test_no_error_and_no_report_holds_one(capsys, tmp_path, monkeypatch):
     with pytest.raises(Exit):
         fails.body(Context(), json=True)
     said = capsys.readouterr()
-    assert TOKEN not in said.out + said.err and "what ***" in said.err and json.loads(said.out)["why"] == "***"
+    assert (
+        TOKEN not in said.out + said.err
+        and "what ***" in said.err
+        and json.loads(said.out)["why"] == "***"
+    )
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     faults.as_error(RuntimeError(f"with {TOKEN}"))
     (report,) = (tmp_path / ".windlass/faults").iterdir()
@@ -110,18 +136,22 @@ def test_no_ledger_holds_one(tmp_path):
 
 
 ADDRESSES = [
-    ("x?Signature=abcdefghij&y", "x?Signature=***&y"), ("mySignature=abcdefghij", "mySignature=abcdefghij"),
+    ("x?Signature=abcdefghij&y", "x?Signature=***&y"),
+    ("mySignature=abcdefghij", "mySignature=abcdefghij"),
     ("sig=abcdefgh sig=abcdefg design=abcdefgh", "sig=*** sig=abcdefg design=abcdefgh"),
-    ("Signature=sig=abcdefghi", "Signature=***"), ("token=abcdefghijkl loss=1", "token=abcdefghijkl loss=1"),
+    ("Signature=sig=abcdefghi", "Signature=***"),
+    ("token=abcdefghijkl loss=1", "token=abcdefghijkl loss=1"),
     ("x-amz-security-token=" + "t" * 900 + "\\", "x-amz-security-token=***\\"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "shown"), ADDRESSES)
 def test_signatures_are_found_by_their_whole_names(text, shown):
     around = "line=1\n" * 50
     assert secrets.mask().text(f"{around}{text}\n{around}") == f"{around}{shown}\n{around}"
-    assert secrets.mask().content(f"\u00e9{text}".encode()) == f"\u00e9{shown}".encode() or text.startswith("my")
+    assert secrets.mask().content(
+        f"\u00e9{text}".encode()
+    ) == f"\u00e9{shown}".encode() or text.startswith("my")
 
 
 @pytest.fixture
@@ -136,7 +166,12 @@ def test_nothing_is_begun_for_want_of_a_secret(project):
     with pytest.raises(ConfigError) as caught:
         prepare_run("demo", "a")
     told = "\n".join(caught.value.lines())
-    assert "1 variable of `secrets:`" in told and "export HF_TOKEN=..." in told and "the same command" in told and "inv check" not in told
+    assert (
+        "1 variable of `secrets:`" in told
+        and "export HF_TOKEN=..." in told
+        and "the same command" in told
+        and "inv check" not in told
+    )
     assert not (project / "runs").exists()
 
 

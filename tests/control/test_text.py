@@ -25,5 +25,5 @@ def test_a_name_that_nobody_fills_is_an_error(write):
 
 def test_filters_quote(write):
     write("{{ value | shell }}\n{{ value | json }}\n")
-    value = "it's $(here) \"é\""
-    assert text.render("some.j2", value=value) == f"{shlex.quote(value)}\n\"it's $(here) \\\"é\\\"\"\n"
+    value = 'it\'s $(here) "é"'
+    assert text.render("some.j2", value=value) == f'{shlex.quote(value)}\n"it\'s $(here) \\"é\\""\n'

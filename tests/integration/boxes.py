@@ -1,4 +1,5 @@
-"""Test boxes: a release with small stages of our own, deployed into a folder; and a real sshd on loopback."""
+"""Test boxes: a release with small stages of our own, deployed into a folder; and a real sshd on
+loopback."""
 
 import contextlib
 import os
@@ -25,7 +26,8 @@ from remote.control.transport.ssh import SshTransport
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin")
 
 STAGES = {
-    "count": """
+    "count": (
+        """
         import time
         for number in range(int(job.option("lines", 5))):
             print(f"line {number} äöü", flush=True)
@@ -35,8 +37,10 @@ STAGES = {
         whole.write_text("made\\n")
         job.output("made", whole)
         job.output("score", 0.75)
-    """,
-    "endless": """
+    """
+    ),
+    "endless": (
+        """
         import multiprocessing, signal, sys, time
         def stop(number, frame):
             if job.option("stubborn"):
@@ -49,8 +53,10 @@ STAGES = {
         print(f"worker {worker.pid}", flush=True)
         while True:
             time.sleep(0.05)
-    """,
-    "saving": """
+    """
+    ),
+    "saving": (
+        """
         import json, signal, sys, time
         from remote.contract import atomic, digest
         from remote.payload.training.interrupt import flush
@@ -68,8 +74,10 @@ STAGES = {
             time.sleep(0.02)
         save()
         sys.exit(143)
-    """,
-    "failing": """
+    """
+    ),
+    "failing": (
+        """
         how = job.option("how")
         if how == "told":
             from remote.payload.job import StageFailed
@@ -85,19 +93,25 @@ STAGES = {
             import time
             time.sleep(0.7)
         raise RuntimeError("a bug")
-    """,
-    "hoarding": """
+    """
+    ),
+    "hoarding": (
+        """
         with open(job.paths.folder / "hoard", "wb") as hoard:
             while True:
                 hoard.write(bytes(65536))
-    """,
-    "hungry": """
+    """
+    ),
+    "hungry": (
+        """
         import time
         while not (job.paths.folder / "go").exists():
             time.sleep(0.02)
         eaten = [bytearray(b"x" * 8_000_000) for _ in range(100)]
-    """,
-    "telling": """
+    """
+    ),
+    "telling": (
+        """
         import os, time
         from remote.payload.job import StageFailed
         from remote.contract.jobs import Cause
@@ -105,13 +119,16 @@ STAGES = {
         while job.option("patient") and not (job.paths.folder / "go").exists():
             time.sleep(0.02)
         raise StageFailed(Cause.DATA, "refused", "with " + os.environ["TOKEN"])
-    """,
+    """
+    ),
 }
 
 
 def code_tree(folder: Path) -> Path:
     """A copy of the box's code with the stages above."""
-    shutil.copytree(CODE / "remote", folder / "remote", ignore=shutil.ignore_patterns("__pycache__", "control"))
+    shutil.copytree(
+        CODE / "remote", folder / "remote", ignore=shutil.ignore_patterns("__pycache__", "control")
+    )
     for name, body in STAGES.items():
         write_stage(folder, name, body)
     return folder
@@ -120,7 +137,10 @@ def code_tree(folder: Path) -> Path:
 def write_stage(code: Path, name: str, body: str) -> None:
     """Add a stage to a copy of the code: the lines of its `main(job)`."""
     main = textwrap.indent(textwrap.dedent(body), "    ")
-    text = f'from remote.payload.job import run_stage\ndef main(job):{main}\nif __name__ == "__main__":\n    run_stage(main)\n'
+    text = (
+        f"from remote.payload.job import run_stage\ndef main(job):{main}\nif __name__ =="
+        ' "__main__":\n    run_stage(main)\n'
+    )
     (code / "remote/payload/stages" / f"{name}.py").write_text(text)
 
 
@@ -144,7 +164,8 @@ def deploy_stages(transport: Transport, code: Path, root: str = "windlass") -> s
 
 
 def mark_environment(transport: Transport, requirements: Path, root: str = "windlass") -> None:
-    """Let the box believe that the environment of `requirements` is made: seconds saved where a test is about something else."""
+    """Let the box believe that the environment of `requirements` is made: seconds saved where a
+    test is about something else."""
     script = f"""
 import sys
 sys.path.insert(0, {str(CODE)!r})
@@ -163,10 +184,14 @@ if not (folder / "venv/bin/python").exists():
 
 def folder_box(home: Path) -> FakeTransport:
     """A box in a folder, whose `python3` is the one that runs the tests."""
-    return FakeTransport(home, environment={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    return FakeTransport(
+        home, environment={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    )
 
 
-def spec(digest: str, stage: str, job_id: str = "job-1", run_id: str = "", **options: object) -> JobSpec:
+def spec(
+    digest: str, stage: str, job_id: str = "job-1", run_id: str = "", **options: object
+) -> JobSpec:
     """A job that runs one of the stages above with the box's own Python."""
     return JobSpec(job_id, stage, digest, run_id, environment=None, options=dict(options))
 
@@ -208,12 +233,23 @@ class Sshd:
                 free.bind(("127.0.0.1", 0))
                 self.port = free.getsockname()[1]
         config = self.folder / "config"
-        config.write_text("\n".join((
-            *self.options,  # sshd takes the first word on a matter
-            f"ListenAddress {self.host}:{self.port}", f"HostKey {self.folder}/host", f"AuthorizedKeysFile {self.folder}/authorized",
-            "StrictModes no", "UsePAM no", f"PidFile {self.folder}/pid", "MaxStartups 200:30:400", "MaxSessions 100",
-            f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}", "PasswordAuthentication no",
-        )))  # fmt: skip
+        config.write_text(
+            "\n".join(
+                (
+                    *self.options,  # sshd takes the first word on a matter
+                    f"ListenAddress {self.host}:{self.port}",
+                    f"HostKey {self.folder}/host",
+                    f"AuthorizedKeysFile {self.folder}/authorized",
+                    "StrictModes no",
+                    "UsePAM no",
+                    f"PidFile {self.folder}/pid",
+                    "MaxStartups 200:30:400",
+                    "MaxSessions 100",
+                    f"SetEnv HOME={self.home} WINDLASS_TEST_BOX={self.folder}",
+                    "PasswordAuthentication no",
+                )
+            )
+        )
         assert SSHD is not None
         with (self.folder / "sshd.log").open("ab") as log:
             words = [*self.inside, SSHD, "-D", "-e", "-f", str(config)]
@@ -242,8 +278,14 @@ class Sshd:
 
     def address(self, **changes: object) -> Address:
         facts: dict[str, object] = {
-            "name": "demo", "id": "i-0test", "host": self.host, "port": self.port, "user": _me(), "key": self.key, "alias": "i-0test",
-        }  # fmt: skip
+            "name": "demo",
+            "id": "i-0test",
+            "host": self.host,
+            "port": self.port,
+            "user": _me(),
+            "key": self.key,
+            "alias": "i-0test",
+        }
         return Address(**{**facts, **changes})  # type: ignore[arg-type]
 
     def transport(self, **changes: object) -> SshTransport:
@@ -252,7 +294,10 @@ class Sshd:
     def _await(self) -> None:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), timeout=1) as link:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((self.host, self.port), timeout=1) as link,
+            ):
                 if link.recv(4) == b"SSH-":
                     return
             time.sleep(0.02)
@@ -261,7 +306,8 @@ class Sshd:
 
 @contextlib.contextmanager
 def running_sshd(folder: Path, *options: str, **place: Any) -> Iterator[Sshd]:
-    """A real sshd for the length of a block; nothing of it is left. `place`: its `host`, and what runs it `inside`."""
+    """A real sshd for the length of a block; nothing of it is left. `place`: its `host`, and what
+    runs it `inside`."""
     box = Sshd(folder, options=options, **place).prepare().start()
     try:
         yield box

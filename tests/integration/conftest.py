@@ -14,7 +14,8 @@ boxes:
 
 @pytest.fixture(scope="module")
 def embedded_project(tmp_path_factory):
-    """A project folder of the module's own, with one embedded box `demo`. The cloud starts on demand, and is down afterwards."""
+    """A project folder of the module's own, with one embedded box `demo`. The cloud starts on
+    demand, and is down afterwards."""
     root = tmp_path_factory.mktemp("embedded")
     (root / "inventory.yaml").write_text(INVENTORY)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,9 +1,11 @@
-"""Links that fail on purpose, between a transport and a real sshd: a TCP proxy that needs no rights, and a wire of packets for root.
+"""Links that fail on purpose, between a transport and a real sshd: a TCP proxy that needs no
+rights, and a wire of packets for root.
 
-`Proxy`: resets, black holes, half-open connections, delay, a rate, a cut after so many bytes. It ends TCP on both its sides: who talks
-into a black hole of it is acknowledged by the kernel and told nothing, as by a frozen peer.
-`wire`: a network namespace behind two TUN devices; every packet is carried late, or not at all, so TCP itself feels the distance and the
-loss. `tc … netem` would do the same, but not every kernel has it. Skip with `why_no_wire()` where it says something.
+`Proxy`: resets, black holes, half-open connections, delay, a rate, a cut after so many bytes. It
+ends TCP on both its sides: who talks into a black hole of it is acknowledged by the kernel and told
+nothing, as by a frozen peer. `wire`: a network namespace behind two TUN devices; every packet is
+carried late, or not at all, so TCP itself feels the distance and the loss. `tc … netem` would do
+the same, but not every kernel has it. Skip with `why_no_wire()` where it says something.
 """
 
 import asyncio
@@ -33,11 +35,12 @@ FAULTS = ("reset", "black_hole", "half_open_up", "half_open_down", "box_gone", "
 CHUNK = 64 * 1024
 
 
-# ---- the proxy -------------------------------------------------------------------------------------------------------
+# ---- the proxy ----
 
 
 class Proxy:
-    """A TCP proxy on loopback, with a thread of its own. Faults strike the connections that are there, and those to come until `heal`.
+    """A TCP proxy on loopback, with a thread of its own. Faults strike the connections that are
+    there, and those to come until `heal`.
 
     `passed[UP]` and `passed[DOWN]` count bytes handed on; `accepted` counts connections.
     """
@@ -69,23 +72,28 @@ class Proxy:
         self.strike("reset")
 
     def black_hole(self) -> None:
-        """Nothing passes any more, and nobody is told: connections that are there and that come are silent."""
+        """Nothing passes any more, and nobody is told: connections that are there and that come are
+        silent."""
         self.strike("black_hole")
 
     def half_open(self, silent: str = DOWN) -> None:
-        """One direction is silent. With DOWN the box does what it is told, and the laptop never hears of it."""
+        """One direction is silent. With DOWN the box does what it is told, and the laptop never
+        hears of it."""
         self.strike("half_open_up" if silent == UP else "half_open_down")
 
     def box_gone(self) -> None:
-        """The box's ends are closed, the laptop's stay open and silent: a box that rebooted without a farewell."""
+        """The box's ends are closed, the laptop's stay open and silent: a box that rebooted without
+        a farewell."""
         self.strike("box_gone")
 
     def laptop_gone(self) -> None:
-        """The laptop's ends are reset, the box's stay open and silent: a laptop that changed its network."""
+        """The laptop's ends are reset, the box's stay open and silent: a laptop that changed its
+        network."""
         self.strike("laptop_gone")
 
     def cut_after(self, count: int, direction: str = DOWN) -> None:
-        """Reset everything, once, after `count` more bytes in one direction; they are handed on before."""
+        """Reset everything, once, after `count` more bytes in one direction; they are handed on
+        before."""
         self.strike_after("reset", count, direction)
 
     def strike(self, fault: str) -> None:
@@ -93,13 +101,14 @@ class Proxy:
         self._do(self._strike(fault))
 
     def strike_after(self, fault: str, count: int, direction: str = DOWN) -> None:
-        """One of FAULTS, or a word of your own that does nothing here, once, after `count` more bytes in one direction, which are handed on
-        before. `struck` tells when."""
+        """One of FAULTS, or a word of your own that does nothing here, once, after `count` more
+        bytes in one direction, which are handed on before. `struck` tells when."""
         self.struck.clear()
         self._do(self._arm(fault, count, direction))
 
     def heal(self, resume: bool = False) -> None:
-        """Connections to come are sound. Those that fell silent stay so, as with a router that forgot them, unless `resume`."""
+        """Connections to come are sound. Those that fell silent stay so, as with a router that
+        forgot them, unless `resume`."""
         self._do(self._heal(resume))
 
     def close(self) -> None:
@@ -127,7 +136,9 @@ class Proxy:
             link.start()
 
     async def _strike(self, fault: str) -> None:
-        stalled = {"black_hole": {UP, DOWN}, "half_open_up": {UP}, "half_open_down": {DOWN}}.get(fault, set())
+        stalled = {"black_hole": {UP, DOWN}, "half_open_up": {UP}, "half_open_down": {DOWN}}.get(
+            fault, set()
+        )
         self._stalled |= stalled
         for link in list(self._links):
             link.stalled |= stalled
@@ -176,7 +187,8 @@ class Proxy:
 
 
 class _Link:
-    """One connection through the proxy: a laptop's socket and a box's, and the bytes between them."""
+    """One connection through the proxy: a laptop's socket and a box's, and the bytes between
+    them."""
 
     def __init__(self, proxy: Proxy, laptop: socket.socket) -> None:
         self._proxy, self._laptop = proxy, laptop
@@ -190,7 +202,9 @@ class _Link:
         self._tasks.append(asyncio.get_running_loop().create_task(self._live()))
 
     async def _live(self) -> None:
-        while UP in self.stalled:  # a host that is not there answers no SYN; here the silence begins after it
+        while (
+            UP in self.stalled
+        ):  # a host that is not there answers no SYN; here the silence begins after it
             self.moved.clear()
             await self.moved.wait()
         loop = asyncio.get_running_loop()
@@ -203,7 +217,10 @@ class _Link:
             return
         for each in (self._laptop, box):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        ways = [loop.create_task(self._carry(UP, self._laptop, box)), loop.create_task(self._carry(DOWN, box, self._laptop))]
+        ways = [
+            loop.create_task(self._carry(UP, self._laptop, box)),
+            loop.create_task(self._carry(DOWN, box, self._laptop)),
+        ]
         self._tasks += ways
         await asyncio.gather(*ways, return_exceptions=True)
         self.end()
@@ -227,7 +244,9 @@ class _Link:
         finally:
             await writing
 
-    async def _hand_on(self, direction: str, target: socket.socket, under_way: "asyncio.Queue[tuple[float, bytes]]") -> None:
+    async def _hand_on(
+        self, direction: str, target: socket.socket, under_way: "asyncio.Queue[tuple[float, bytes]]"
+    ) -> None:
         loop, proxy = asyncio.get_running_loop(), self._proxy
         while True:
             due, content = await under_way.get()
@@ -280,7 +299,9 @@ def _close(end: socket.socket, abrupt: bool) -> None:
     if end.fileno() < 0:
         return
     loop = asyncio.get_running_loop()
-    loop.remove_reader(end.fileno())  # else what waits there is removed later, when the number may be another socket's
+    loop.remove_reader(
+        end.fileno()
+    )  # else what waits there is removed later, when the number may be another socket's
     loop.remove_writer(end.fileno())
     with contextlib.suppress(OSError):
         if abrupt:
@@ -298,7 +319,7 @@ def proxied(sshd: Sshd) -> Iterator[Proxy]:
         proxy.close()
 
 
-# ---- the wire --------------------------------------------------------------------------------------------------------
+# ---- the wire ----
 
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
@@ -315,12 +336,17 @@ def why_no_wire() -> str:
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "needs /dev/net/tun"
     probe = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-    return "" if probe.returncode == 0 else f"no network namespace may be made: {probe.stderr.decode().strip()}"
+    return (
+        ""
+        if probe.returncode == 0
+        else f"no network namespace may be made: {probe.stderr.decode().strip()}"
+    )
 
 
 @dataclass
 class Wire:
-    """A way of packets to a network namespace: this side has the address `here`, what runs in `namespace` has `there`."""
+    """A way of packets to a network namespace: this side has the address `here`, what runs in
+    `namespace` has `there`."""
 
     namespace: str
     here: str
@@ -368,9 +394,13 @@ def wire(round_trip: float = 0.0, rate: float = 0.0) -> Iterator[Wire]:
     """A wire for the length of a block; nothing of it is left. Needs root."""
     name = f"w{os.getpid()}x{os.urandom(2).hex()}"
     carrier = subprocess.Popen(
-        [sys.executable, str(Path(__file__).resolve()), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, str(Path(__file__).resolve()), name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        start_new_session=True,
+    )
     try:
         assert carrier.stdout is not None
         words = carrier.stdout.readline().split()
@@ -394,18 +424,22 @@ def sshd_behind(link: Wire, folder: Path, *options: str) -> Iterator[Sshd]:
 
 
 def _carry(name: str) -> None:
-    """The process that is the wire: it carries packets between two devices until its standard input ends."""
+    """The process that is the wire: it carries packets between two devices until its standard input
+    ends."""
     subnet = _free_subnet()
     here, there = f"{subnet}.1", f"{subnet}.2"
     near, far = _tun(f"{name}h"[-15:]), _tun(f"{name}t"[-15:])
     devices = [f"{name}h"[-15:], f"{name}t"[-15:]]
     try:
         for words in (
-            f"ip netns add {name}", f"ip link set {devices[1]} netns {name}",
-            f"ip addr add {here}/30 dev {devices[0]}", f"ip link set {devices[0]} txqueuelen 20000 up",
-            f"ip -n {name} addr add {there}/30 dev {devices[1]}", f"ip -n {name} link set {devices[1]} txqueuelen 20000 up",
+            f"ip netns add {name}",
+            f"ip link set {devices[1]} netns {name}",
+            f"ip addr add {here}/30 dev {devices[0]}",
+            f"ip link set {devices[0]} txqueuelen 20000 up",
+            f"ip -n {name} addr add {there}/30 dev {devices[1]}",
+            f"ip -n {name} link set {devices[1]} txqueuelen 20000 up",
             f"ip -n {name} link set lo up",
-        ):  # fmt: skip
+        ):
             subprocess.run(words.split(), check=True)
         print(here, there, flush=True)
         _Carrier(near, far).run()
@@ -416,16 +450,23 @@ def _carry(name: str) -> None:
 
 
 def _free_subnet() -> str:
-    used = subprocess.run(["ip", "-4", "-o", "addr"], capture_output=True, text=True, check=True).stdout
+    used = subprocess.run(
+        ["ip", "-4", "-o", "addr"], capture_output=True, text=True, check=True
+    ).stdout
     numbers = list(range(256))
     random.shuffle(numbers)
     return next(subnet for number in numbers if (subnet := f"10.213.{number}") + "." not in used)
 
 
 def _tun(name: str) -> int:
-    # Whole segments of TCP as its sender made them, up to 64 KB, pass with the header that says how to cut them: that makes it quick.
+    # Whole segments of TCP as its sender made them, up to 64 KB, pass with the header that says how
+    # to cut them: that makes it quick.
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR))
+    fcntl.ioctl(
+        device,
+        _TUNSETIFF,
+        struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR),
+    )
     fcntl.ioctl(device, _TUNSETOFFLOAD, _CSUM | _TSO4)
     return device
 
@@ -460,18 +501,24 @@ class _Carrier:
                 packet = os.read(device, _LARGEST)
             except OSError:  # nothing more
                 return
-            if self._names[device] in self._dropped or (self._loss and self._chance.random() < self._loss):
+            if self._names[device] in self._dropped or (
+                self._loss and self._chance.random() < self._loss
+            ):
                 continue
             due = time.monotonic()
             if self._rate:
-                due = self._free_at[device] = max(due, self._free_at[device]) + len(packet) / self._rate
+                due = self._free_at[device] = (
+                    max(due, self._free_at[device]) + len(packet) / self._rate
+                )
             self._under_way[device].append((due + self._delay, packet))
 
     def _deliver(self, device: int) -> None:
         line, now = self._under_way[device], time.monotonic()
         while line and line[0][0] <= now:
             packet = line.popleft()[1]
-            with contextlib.suppress(OSError):  # a device that is down loses it, as a real one would
+            with contextlib.suppress(
+                OSError
+            ):  # a device that is down loses it, as a real one would
                 os.write(self._other[device], packet)
 
     def _told(self, line: str) -> bool:

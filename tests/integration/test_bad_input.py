@@ -1,4 +1,5 @@
-"""What a clumsy user meets: one clear error, the exit code of the docs, a remedy that works when it is typed, and no traceback."""
+"""What a clumsy user meets: one clear error, the exit code of the docs, a remedy that works when it
+is typed, and no traceback."""
 
 import errno
 import json
@@ -23,7 +24,10 @@ from remote.control.transport.release import REQUIREMENTS
 from tests.integration.boxes import make_key, mark_environment
 from tests.integration.typed import command_of, ended, environment
 
-GOOD = [json.dumps({"instruction": f"question {number}", "output": f"answer {number}"}) for number in range(100)]
+GOOD = [
+    json.dumps({"instruction": f"question {number}", "output": f"answer {number}"})
+    for number in range(100)
+]
 PREPARE = "name: {name}\nstages:\n  prepare: {{uses: prepare, with: {{dataset: {name}.jsonl}}}}\n"
 
 
@@ -47,7 +51,9 @@ def refused(typed):
     def run(line, code):
         found, told, said = typed(line)
         assert found == code, said
-        if line.split()[0] == "check" and "--json" not in line:  # its findings are what it was asked for
+        if (
+            line.split()[0] == "check" and "--json" not in line
+        ):  # its findings are what it was asked for
             assert told and "\n ".join(told.splitlines()) not in said
             said = told + said
         assert re.search(r"^error: \S", said, re.M) and re.search(r"^  fix: \S", said, re.M), said
@@ -65,7 +71,9 @@ def remedy_in(said):
 def empty(tmp_path, monkeypatch):
     """A project of its own, with an inventory and nothing that runs."""
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
-    (tmp_path / "inventory.yaml").write_text("default_box: demo\nboxes:\n  demo: {provider: embedded}\n")
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
+    )
     yield tmp_path
     if client.running():  # a command that looked for its box has started it
         client.down()
@@ -81,13 +89,25 @@ def project(embedded_project):
 
 
 INVENTORIES = {
-    "a tab": ("default_box: demo\nboxes:\n\tdemo: {provider: embedded}\n", ["inventory.yaml:3: not YAML", "not tabs"]),
+    "a tab": (
+        "default_box: demo\nboxes:\n\tdemo: {provider: embedded}\n",
+        ["inventory.yaml:3: not YAML", "not tabs"],
+    ),
     "empty": ("", ["inventory.yaml:1: the file is empty"]),
     "a list": ("- demo\n", ["inventory.yaml:1:"]),
     "not text": (b"default_box: d\xe9mo\n", ["inventory.yaml:1: a byte that is not UTF-8"]),
     "several": (
-        "default_box: 3\nboxes:\n  demo: {provider: embeded}\n  gpu: {provider: ec2, region: us_east, disk_gb: 1}\nwat: 1\n",
-        ["inventory.yaml:1:", "did you mean `embedded`?", "inventory.yaml:4: `boxes.gpu.region`", "`boxes.gpu.disk_gb`", "key `wat`"],
+        (
+            "default_box: 3\nboxes:\n  demo: {provider: embeded}\n  gpu: {provider: ec2, region:"
+            " us_east, disk_gb: 1}\nwat: 1\n"
+        ),
+        [
+            "inventory.yaml:1:",
+            "did you mean `embedded`?",
+            "inventory.yaml:4: `boxes.gpu.region`",
+            "`boxes.gpu.disk_gb`",
+            "key `wat`",
+        ],
     ),
 }
 
@@ -96,7 +116,9 @@ INVENTORIES = {
 @pytest.mark.parametrize("line", ["check", "deploy"])
 def test_a_bad_inventory_is_told_by_line(name, line, empty, refused):
     content, told = INVENTORIES[name]
-    (empty / "inventory.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (empty / "inventory.yaml").write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
     said = refused(line, Exit.CONFIG)
     assert all(fragment in said for fragment in told), said
 
@@ -119,10 +141,20 @@ def test_everything_wrong_in_playbook_and_recipe_is_told_at_once(empty, typed):
     assert code == Exit.CONFIG
     findings = json.loads(out)["findings"]
     for where, what in (
-        ("bad.yaml:3", "nobody-makes-this.jsonl"), ("bad.yaml:4", "trian"), ("bad.yaml:5", "trane"), ("bad.yaml:5", "'high'"),
-        ("bad.yaml:6", "dance"), ("bad-recipe.yaml:1", "gpu"), ("bad-recipe.yaml:3", "lora.r"), ("bad-recipe.yaml:3", "aplha"),
-    ):  # fmt: skip
-        assert any(found["where"] == where and what in found["what"] for found in findings), (where, what, said)
+        ("bad.yaml:3", "nobody-makes-this.jsonl"),
+        ("bad.yaml:4", "trian"),
+        ("bad.yaml:5", "trane"),
+        ("bad.yaml:5", "'high'"),
+        ("bad.yaml:6", "dance"),
+        ("bad-recipe.yaml:1", "gpu"),
+        ("bad-recipe.yaml:3", "lora.r"),
+        ("bad-recipe.yaml:3", "aplha"),
+    ):
+        assert any(found["where"] == where and what in found["what"] for found in findings), (
+            where,
+            what,
+            said,
+        )
     assert all(found["expected"] and found["remedy"] for found in findings)
 
 
@@ -155,7 +187,16 @@ def test_what_is_not_there(line, code, empty, refused):
     refused(line, code)
 
 
-@pytest.mark.parametrize("host", ["http://127.0.0.1:9", "127.0.0.1:port", "http://[::1", "ftp://127.0.0.1", "http://127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://127.0.0.1:9",
+        "127.0.0.1:port",
+        "http://[::1",
+        "ftp://127.0.0.1",
+        "http://127.0.0.1:99999",
+    ],
+)
 def test_no_ollama_there(host, empty, refused, monkeypatch):
     monkeypatch.setenv("OLLAMA_HOST", host)
     assert "OLLAMA_HOST" in refused("model.list", Exit.OLLAMA)
@@ -167,7 +208,9 @@ def test_without_credentials_nothing_is_launched(empty, refused, monkeypatch, tm
     for name in ("HOME", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "nowhere"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    (empty / "inventory.yaml").write_text("default_box: gpu\nboxes:\n  gpu: {provider: ec2, region: us-east-1}\n")
+    (empty / "inventory.yaml").write_text(
+        "default_box: gpu\nboxes:\n  gpu: {provider: ec2, region: us-east-1}\n"
+    )
     assert "aws configure" in refused("launch", Exit.CREDENTIALS)
 
 
@@ -180,17 +223,35 @@ def test_a_stopped_box_is_started_by_its_remedy(project, typed, refused):
     assert typed("deploy")[0] == 0
 
 
-def test_a_standing_host_that_is_not_what_the_inventory_says(project, typed, refused, tmp_path, monkeypatch):
+def test_a_standing_host_that_is_not_what_the_inventory_says(
+    project, typed, refused, tmp_path, monkeypatch
+):
     box = boxes.running(load_inventory().box("demo"))
     make_key(tmp_path / "other")
-    shown, other = pinned(box.host_key_alias)[0], " ".join((tmp_path / "other.pub").read_text().split()[:2])
-    right = {"host": box.host, "port": box.port, "user": box.user, "ssh_key": box.key, "host_key": shown, "root": box.root}
+    shown, other = (
+        pinned(box.host_key_alias)[0],
+        " ".join((tmp_path / "other.pub").read_text().split()[:2]),
+    )
+    right = {
+        "host": box.host,
+        "port": box.port,
+        "user": box.user,
+        "ssh_key": box.key,
+        "host_key": shown,
+        "root": box.root,
+    }
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
 
     def is_told(code, *fragments, **changes):
-        facts = ", ".join(f"{key}: {json.dumps(str(value))}" for key, value in (right | changes).items() if value and key != "port")
+        facts = ", ".join(
+            f"{key}: {json.dumps(str(value))}"
+            for key, value in (right | changes).items()
+            if value and key != "port"
+        )
         port = changes.get("port", box.port)
-        (tmp_path / "inventory.yaml").write_text(f"default_box: lab\nboxes:\n  lab: {{provider: static, port: {port}, {facts}}}\n")
+        (tmp_path / "inventory.yaml").write_text(
+            f"default_box: lab\nboxes:\n  lab: {{provider: static, port: {port}, {facts}}}\n"
+        )
         if code == Exit.OK:
             assert typed("deploy")[0] == 0
             return
@@ -198,10 +259,17 @@ def test_a_standing_host_that_is_not_what_the_inventory_says(project, typed, ref
         assert all(fragment in said for fragment in fragments), said
 
     is_told(Exit.OK)
-    is_told(Exit.HOST_KEY_MISMATCH, "correct `host_key:` of lab", "nothing was sent", host_key=other)
+    is_told(
+        Exit.HOST_KEY_MISMATCH, "correct `host_key:` of lab", "nothing was sent", host_key=other
+    )
     is_told(Exit.CONFIG, "inventory.yaml:3: boxes.lab.host_key", "ssh-keyscan", host_key="")
     is_told(Exit.LOGIN_REFUSED, "`ssh_key` of lab", ssh_key=tmp_path / "other")
-    is_told(Exit.CONFIG, "inventory.yaml:3: boxes.lab.ssh_key", "correct the path", ssh_key=tmp_path / "nowhere")
+    is_told(
+        Exit.CONFIG,
+        "inventory.yaml:3: boxes.lab.ssh_key",
+        "correct the path",
+        ssh_key=tmp_path / "nowhere",
+    )
     is_told(Exit.CONFIG, "PRIVATE KEY", ssh_key=tmp_path / "inventory.yaml")
     is_told(Exit.BOX_UNREACHABLE, "correct `host:` and `port:`", port=9)
     is_told(Exit.BOX_UNREACHABLE, "correct `host:` and `port:`", host="no-such-host.invalid")
@@ -215,25 +283,49 @@ def playbook(project):
     def make(name, rows):
         (project / f"{name}.yaml").write_text(PREPARE.format(name=name))
         data = project / f"{name}.jsonl"
-        data.write_bytes(b"".join((row if isinstance(row, bytes) else row.encode()) + b"\n" for row in rows))
+        data.write_bytes(
+            b"".join((row if isinstance(row, bytes) else row.encode()) + b"\n" for row in rows)
+        )
         return f"{name}.yaml", data
 
     return make
 
 
 def test_a_few_bad_rows_are_set_aside_and_brought_home(playbook, typed):
-    name, _ = playbook("few", [*GOOD[:60], "{not json", *GOOD[60:], b'{"instruction": "\xe9", "output": "x"}'])
+    name, _ = playbook(
+        "few", [*GOOD[:60], "{not json", *GOOD[60:], b'{"instruction": "\xe9", "output": "x"}']
+    )
     code, _, said = typed(f"run {name}")
-    assert code == 0 and "few.jsonl:61: not JSON" in said and "few.jsonl:102:" in said and "rejected 2" in said
+    assert (
+        code == 0
+        and "few.jsonl:61: not JSON" in said
+        and "few.jsonl:102:" in said
+        and "rejected 2" in said
+    )
     assert typed(re.search(r"`\./inv (pull [^`]+)`", said)[1])[0] == 0
-    rejects = (find_run("").folder / "artifacts" / "prepare" / "rejects.jsonl").read_text().splitlines()
+    rejects = (
+        (find_run("").folder / "artifacts" / "prepare" / "rejects.jsonl").read_text().splitlines()
+    )
     assert [json.loads(line)["where"] for line in rejects] == ["few.jsonl:61", "few.jsonl:102"]
 
 
 def test_too_many_bad_rows_stop_and_a_resume_takes_the_mended_file(playbook, typed, refused):
-    name, data = playbook("many", [*GOOD, "[]", '{"instruction": "x"}', '{"instruction": "x", "output": ""}', '{"instruction": 3}'])
+    name, data = playbook(
+        "many",
+        [
+            *GOOD,
+            "[]",
+            '{"instruction": "x"}',
+            '{"instruction": "x", "output": ""}',
+            '{"instruction": 3}',
+        ],
+    )
     said = refused(f"run {name}", Exit.DATA)
-    assert "4 of 104 rows" in said and "many.jsonl:101: not an object" in said and "many.jsonl:103: `output` is empty" in said
+    assert (
+        "4 of 104 rows" in said
+        and "many.jsonl:101: not an object" in said
+        and "many.jsonl:103: `output` is empty" in said
+    )
     data.write_text("\n".join(GOOD) + "\n")
     assert typed(remedy_in(said))[0] == 0
 
@@ -245,12 +337,18 @@ def test_a_dataset_that_holds_nothing_is_named(rows, playbook, refused):
 
 def test_a_base_model_that_is_not_there_fails_preflight_in_one_document(project, playbook, typed):
     _, data = playbook("based", GOOD)
-    recipe = f"extends: {CODE}/playbooks/recipes/demo.yaml\nbase: {{name: x, path: /nowhere/base}}\npretraining: null\n"
+    recipe = (
+        f"extends: {CODE}/playbooks/recipes/demo.yaml\nbase: {{name: x, path:"
+        " /nowhere/base}\npretraining: null\n"
+    )
     (project / "recipe.yaml").write_text(recipe)
     code, out, _ = typed(f"preflight --recipe recipe.yaml --data {data.name} --json")
     checks = {check["name"]: check for check in json.loads(out)["checks"]}
     assert code == Exit.PREFLIGHT
-    assert checks["base model"]["verdict"] == "fail" and "/nowhere/base" in checks["base model"]["remedy"]
+    assert (
+        checks["base model"]["verdict"] == "fail"
+        and "/nowhere/base" in checks["base model"]["remedy"]
+    )
 
 
 @pytest.fixture
@@ -294,7 +392,14 @@ def test_damaged_lines_of_a_ledger_cost_no_more_than_themselves(done, typed, ref
     with done.path.open("ab") as file:
         file.write(b'garbage{\n\xff\xfe\n[]\n{"event": 3}\n{"event": "stage_finished"}\n')
         file.write(b'{"event": "run_finished", "status": "?", "time": 1}\n')
-    for line in (f"resume {done.run_id}", "runs", "status", f"receipt {done.run_id}", f"verify {done.run_id}", f"logs {done.run_id}"):
+    for line in (
+        f"resume {done.run_id}",
+        "runs",
+        "status",
+        f"receipt {done.run_id}",
+        f"verify {done.run_id}",
+        f"logs {done.run_id}",
+    ):
         assert typed(line)[0] == 0, line
     done.path.write_bytes(b"".join(done.path.read_bytes().splitlines(keepends=True)[1:]))
     assert "which holds the plan" in refused(f"resume {done.run_id}", Exit.ARTIFACT)
@@ -339,7 +444,11 @@ def test_ctrl_c_says_how_to_go_on(done, typed, monkeypatch):
 
     monkeypatch.setattr("remote.control.runs.engine.drive", interrupted)
     code, _, said = typed(f"resume {done.run_id}")
-    assert code == Exit.INTERRUPTED and f"./inv resume {done.run_id}" in said and "nothing was undone" in said
+    assert (
+        code == Exit.INTERRUPTED
+        and f"./inv resume {done.run_id}" in said
+        and "nothing was undone" in said
+    )
 
 
 def test_a_reader_that_leaves_is_no_error(empty):
@@ -347,5 +456,13 @@ def test_a_reader_that_leaves_is_no_error(empty):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as gone:
-        left = subprocess.run(words, stdout=gone, stderr=subprocess.PIPE, env=environment(), cwd=CODE, text=True, check=False)
+        left = subprocess.run(
+            words,
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd=CODE,
+            text=True,
+            check=False,
+        )
     assert (left.returncode, left.stderr) == (0, "")

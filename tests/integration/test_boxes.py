@@ -1,4 +1,5 @@
-"""The life of a box in the embedded cloud: real processes, a real SSH login, the same code as for AWS."""
+"""The life of a box in the embedded cloud: real processes, a real SSH login, the same code as for
+AWS."""
 
 import json
 import shutil
@@ -29,7 +30,13 @@ def entry(embedded_project):
 
 
 def on_box(box, command):
-    return subprocess.run([*openssh.command(box), command], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    return subprocess.run(
+        [*openssh.command(box), command],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
 
 
 def eventually(condition):
@@ -41,8 +48,15 @@ def eventually(condition):
 
 def ids(entry):
     there = endpoint.of_entry(entry).client("ec2")
-    found = there.describe_instances(Filters=[{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}])
-    return [each["InstanceId"] for group in found["Reservations"] for each in group["Instances"] if each["State"]["Name"] != "terminated"]
+    found = there.describe_instances(
+        Filters=[{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}]
+    )
+    return [
+        each["InstanceId"]
+        for group in found["Reservations"]
+        for each in group["Instances"]
+        if each["State"]["Name"] != "terminated"
+    ]
 
 
 def test_from_launch_to_terminate(entry, embedded_project):
@@ -89,7 +103,9 @@ boxes.ready(entry, print)
 
 @pytest.mark.parametrize("moment", ["before-send", "after-call"])
 def test_a_launch_that_was_killed_goes_on_where_it_was(entry, moment):
-    killed = subprocess.run([sys.executable, "-c", KILLED, moment], cwd=project.CODE, capture_output=True, text=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, moment], cwd=project.CODE, capture_output=True, text=True
+    )
     assert killed.returncode == 9, killed.stderr
     assert len(ids(entry)) == (1 if moment == "after-call" else 0)
     box = boxes.ready(entry, lambda line: None)
@@ -99,7 +115,8 @@ def test_a_launch_that_was_killed_goes_on_where_it_was(entry, moment):
 
 def test_the_cloud_itself_keeps_one_instance_for_a_token(entry, monkeypatch):
     box = boxes.ready(entry, lambda line: None)
-    # As seen by a laptop to which the new instance does not show yet: AWS answers so for some seconds.
+    # As seen by a laptop to which the new instance does not show yet: AWS answers so for some
+    # seconds.
     with monkeypatch.context() as patch:
         patch.setattr("remote.control.cloud.instances.of_box", lambda name, places: [])
         assert boxes.ready(entry, lambda line: None).id == box.id
@@ -177,10 +194,20 @@ def test_a_command_on_a_box_is_run_and_ends_with_its_code(entry):
     boxes.ready(entry, lambda line: None)
 
     def ssh(*words, given=""):
-        done = subprocess.run(command_of("ssh", *words), env=environment(), input=given, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command_of("ssh", *words),
+            env=environment(),
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return done.returncode, done.stdout
 
-    assert ssh("demo", "--", "printf", "%s|", "two  words", "$HOME", "-la") == (0, "two  words|$HOME|-la|")
+    assert ssh("demo", "--", "printf", "%s|", "two  words", "$HOME", "-la") == (
+        0,
+        "two  words|$HOME|-la|",
+    )
     assert ssh("demo", "printf", "%s", "--help") == (0, "--help")
     assert ssh("demo", "--", "echo a | tr a b; exit 7") == (7, "b\n")
     assert ssh("demo", "cat", given="through\n") == (0, "through\n")

@@ -1,4 +1,5 @@
-"""The clocks of boxes in the embedded cloud: armed before SSH exists, and what ends a box when nobody is looking."""
+"""The clocks of boxes in the embedded cloud: armed before SSH exists, and what ends a box when
+nobody is looking."""
 
 import contextlib
 import json
@@ -30,7 +31,9 @@ SILENT = lambda line: None  # noqa: E731
 @pytest.fixture
 def entry(embedded_project, request):
     keys = getattr(request, "param", "")
-    (embedded_project / "inventory.yaml").write_text(f"default_box: demo\nboxes:\n  demo: {{provider: embedded, {keys}}}\n")
+    (embedded_project / "inventory.yaml").write_text(
+        f"default_box: demo\nboxes:\n  demo: {{provider: embedded, {keys}}}\n"
+    )
     entry = load_inventory().box()
     yield entry
     client.clear(client.endpoint())
@@ -108,7 +111,9 @@ boxes.ready(entry, print)
 @pytest.mark.parametrize("entry", ["clocks: {idle: 3s}"], indirect=True)
 def test_a_launch_that_was_killed_leaves_a_box_whose_clocks_run(entry):
     client.endpoint()
-    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=project.CODE, capture_output=True, text=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=project.CODE, capture_output=True, text=True
+    )
     assert killed.returncode == 9, killed.stderr
     await_true(lambda: is_stopped(entry), 60)
     (box,) = [box for box in boxes.listing(load_inventory()) if box.name == "demo"]
@@ -143,7 +148,9 @@ def test_a_spot_notice_reaches_the_jobs_before_the_box_goes(entry, tmp_path):
     await_true(lambda: not is_running(state.pid), 60)
     told = (folder_of(box).parent / "windlass/notice.json").read_text()
     assert '"kind": "spot"' in told
-    assert "the cloud will terminate this spot instance" in client.console(client.endpoint(), box.id)
+    assert "the cloud will terminate this spot instance" in client.console(
+        client.endpoint(), box.id
+    )
     await_true(lambda: (folder_of(box).parent / "windlass/jobs/job-1/checkpoints/step-7").exists())
 
 
@@ -206,13 +213,18 @@ def test_the_commands(entry):
     ready(entry)
     shown = inv("box.clocks", "demo")
     assert shown.returncode == 0, shown.stderr
-    assert all(word in shown.stdout for word in ("demo is ", "idle", "lifetime", "12h00", "dollars", "stopped"))
+    assert all(
+        word in shown.stdout
+        for word in ("demo is ", "idle", "lifetime", "12h00", "dollars", "stopped")
+    )
     told = json.loads(inv("box.clocks", "--json").stdout)
     assert (told["box"], told["limits"]["idle"]) == ("demo", 300)
 
     rehearsed = inv("box.extend", "demo", "--lifetime", "2h", "--dry-run", "--json")
     assert json.loads(rehearsed.stdout)["limits"]["lifetime"] == 43200
-    extended = json.loads(inv("box.extend", "demo", "--lifetime", "2h", "--dollars", "3", "--json").stdout)
+    extended = json.loads(
+        inv("box.extend", "demo", "--lifetime", "2h", "--dollars", "3", "--json").stdout
+    )
     assert (extended["limits"]["lifetime"], extended["limits"]["dollars"]) == (50400, 28)
     for words in ((), ("--lifetime", "soon"), ("--dollars", "-1")):
         assert inv("box.extend", "demo", *words).returncode == 2

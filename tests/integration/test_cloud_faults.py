@@ -1,4 +1,5 @@
-"""Every fault of the embedded cloud, over the wire: what an AWS client, a box, or an SSH client then sees."""
+"""Every fault of the embedded cloud, over the wire: what an AWS client, a box, or an SSH client
+then sees."""
 
 import contextlib
 import email.utils
@@ -72,14 +73,16 @@ def terminate(cloud, *instances):
 
 
 def describe(cloud, instance):
-    return cloud.aws("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    return cloud.aws("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0][
+        "Instances"
+    ][0]
 
 
 def metadata(cloud, instance, path):
     return cloud.run(instance, ASK.replace("PATH", path))[1].decode().strip()
 
 
-# Refusals of a launch ---------------------------------------------------------------------------------------------------
+# ---- Refusals of a launch ----
 
 
 def test_capacity_by_zone_type_and_market(cloud):
@@ -88,8 +91,16 @@ def test_capacity_by_zone_type_and_market(cloud):
     inject(cloud, "capacity", zone="us-east-1b", type="t3.large", market="on-demand")
     assert code_of(cloud.launch, **zone) == "InsufficientInstanceCapacity"
     assert client.leaks(cloud.url) == before, "a refused launch leaves nothing"
-    launched = [cloud.launch(), cloud.launch(InstanceType="t3.small", **zone), cloud.launch(InstanceMarketOptions=SPOT, **zone)]
-    assert [describe(cloud, each)["Placement"]["AvailabilityZone"] for each in launched] == ["us-east-1a", "us-east-1b", "us-east-1b"]
+    launched = [
+        cloud.launch(),
+        cloud.launch(InstanceType="t3.small", **zone),
+        cloud.launch(InstanceMarketOptions=SPOT, **zone),
+    ]
+    assert [describe(cloud, each)["Placement"]["AvailabilityZone"] for each in launched] == [
+        "us-east-1a",
+        "us-east-1b",
+        "us-east-1b",
+    ]
     terminate(cloud, *launched)
 
 
@@ -136,20 +147,28 @@ def test_quota_and_spot_price_by_fault(cloud):
 def test_the_quota_counts_what_runs_in_each_market(cloud):
     quotas = cloud.aws("service-quotas")
     for quota, vcpus in (("L-DB2E81BA", 8), ("L-3819A6DF", 4)):
-        quotas.request_service_quota_increase(ServiceCode="ec2", QuotaCode=quota, DesiredValue=vcpus)
+        quotas.request_service_quota_increase(
+            ServiceCode="ec2", QuotaCode=quota, DesiredValue=vcpus
+        )
     first = cloud.launch(InstanceType="g5.xlarge")
     assert code_of(cloud.launch, InstanceType="g5.2xlarge") == "VcpuLimitExceeded"
     second = cloud.launch(InstanceType="g4dn.xlarge")
     assert code_of(cloud.launch, InstanceType="g5.xlarge") == "VcpuLimitExceeded"
     spot = cloud.launch(InstanceType="g5.xlarge", InstanceMarketOptions=SPOT)
-    assert code_of(cloud.launch, InstanceType="g5.xlarge", InstanceMarketOptions=SPOT) == "MaxSpotInstanceCountExceeded"
+    assert (
+        code_of(cloud.launch, InstanceType="g5.xlarge", InstanceMarketOptions=SPOT)
+        == "MaxSpotInstanceCountExceeded"
+    )
     terminate(cloud, first, second, spot)
     terminate(cloud, cloud.launch(InstanceType="g5.2xlarge"))
 
 
 def test_a_price_below_the_spot_markets_is_refused(cloud):
     options = {"MarketType": "spot", "SpotOptions": {"MaxPrice": "0.0001"}}
-    assert code_of(cloud.launch, InstanceType="g5.xlarge", InstanceMarketOptions=options) == "SpotMaxPriceTooLow"
+    assert (
+        code_of(cloud.launch, InstanceType="g5.xlarge", InstanceMarketOptions=options)
+        == "SpotMaxPriceTooLow"
+    )
 
 
 def test_user_data_may_be_16_kib(cloud):
@@ -157,7 +176,7 @@ def test_user_data_may_be_16_kib(cloud):
     terminate(cloud, cloud.launch(UserData="#" * 16384))
 
 
-# Answers to any request -------------------------------------------------------------------------------------------------
+# ---- Answers to any request ----
 
 ASKED = {
     "ec2": lambda aws: aws.describe_instances(),
@@ -172,13 +191,33 @@ ASKED = {
 @pytest.mark.parametrize(
     ("kind", "codes"),
     [
-        ("permission", "UnauthorizedOperation AccessDenied AccessDenied AccessDenied AccessDeniedException AccessDeniedException"),
-        ("throttle", "RequestLimitExceeded SlowDown Throttling Throttling ThrottlingException ThrottlingException"),
-        ("credentials", "ExpiredToken ExpiredToken ExpiredToken ExpiredToken ExpiredTokenException ExpiredTokenException"),
+        (
+            "permission",
+            (
+                "UnauthorizedOperation AccessDenied AccessDenied AccessDenied AccessDeniedException"
+                " AccessDeniedException"
+            ),
+        ),
+        (
+            "throttle",
+            (
+                "RequestLimitExceeded SlowDown Throttling Throttling ThrottlingException"
+                " ThrottlingException"
+            ),
+        ),
+        (
+            "credentials",
+            (
+                "ExpiredToken ExpiredToken ExpiredToken ExpiredToken ExpiredTokenException"
+                " ExpiredTokenException"
+            ),
+        ),
         (
             "clock-skew",
-            "RequestExpired RequestTimeTooSkewed SignatureDoesNotMatch SignatureDoesNotMatch InvalidSignatureException"
-            " InvalidSignatureException",
+            (
+                "RequestExpired RequestTimeTooSkewed SignatureDoesNotMatch SignatureDoesNotMatch"
+                " InvalidSignatureException InvalidSignatureException"
+            ),
         ),
     ],
 )
@@ -201,7 +240,10 @@ def test_a_permission_lacks_for_one_operation(cloud):
 def test_a_dry_run_tells_whether_one_may(cloud):
     before = client.leaks(cloud.url)
     assert code_of(cloud.launch, DryRun=True) == "DryRunOperation"
-    assert code_of(cloud.aws("ec2").create_security_group, GroupName="g", Description="g", DryRun=True) == "DryRunOperation"
+    assert (
+        code_of(cloud.aws("ec2").create_security_group, GroupName="g", Description="g", DryRun=True)
+        == "DryRunOperation"
+    )
     inject(cloud, "permission", operation="ec2:Run*")
     assert code_of(cloud.launch, DryRun=True) == "UnauthorizedOperation"
     assert client.leaks(cloud.url) == before
@@ -220,17 +262,29 @@ def test_a_throttled_client_gets_through_when_it_tries_again(cloud):
     assert "Reservations" in patient.describe_instances()
 
 
-# The spot market --------------------------------------------------------------------------------------------------------
+# ---- The spot market ----
 
 
 def test_a_spot_box_is_told_as_one_and_cannot_be_stopped(cloud):
     ec2 = cloud.aws("ec2")
-    tags = [*named("spot"), {"ResourceType": "spot-instances-request", "Tags": [{"Key": "windlass:box", "Value": "spot"}]}]
+    tags = [
+        *named("spot"),
+        {
+            "ResourceType": "spot-instances-request",
+            "Tags": [{"Key": "windlass:box", "Value": "spot"}],
+        },
+    ]
     instance = cloud.running(InstanceMarketOptions=SPOT, TagSpecifications=tags)
     told = describe(cloud, instance)
     assert told["InstanceLifecycle"] == "spot"
-    (request,) = ec2.describe_spot_instance_requests(SpotInstanceRequestIds=[told["SpotInstanceRequestId"]])["SpotInstanceRequests"]
-    assert (request["InstanceId"], request["State"], request["Status"]["Code"]) == (instance, "active", "fulfilled")
+    (request,) = ec2.describe_spot_instance_requests(
+        SpotInstanceRequestIds=[told["SpotInstanceRequestId"]]
+    )["SpotInstanceRequests"]
+    assert (request["InstanceId"], request["State"], request["Status"]["Code"]) == (
+        instance,
+        "active",
+        "fulfilled",
+    )
     assert request["Tags"] == [{"Key": "windlass:box", "Value": "spot"}]
     assert request["SpotInstanceRequestId"] in client.leaks(cloud.url)["spot_requests"]
     assert metadata(cloud, instance, "instance-life-cycle") == "spot"
@@ -257,7 +311,10 @@ def test_a_spot_notice_is_told_and_then_comes_true(cloud):
     cloud.until(instance, "terminated")
     assert describe(cloud, instance)["StateReason"]["Code"] == "Server.SpotInstanceTermination"
     (request,) = cloud.aws("ec2").describe_spot_instance_requests()["SpotInstanceRequests"][-1:]
-    assert (request["State"], request["Status"]["Code"]) == ("closed", "instance-terminated-no-capacity")
+    assert (request["State"], request["Status"]["Code"]) == (
+        "closed",
+        "instance-terminated-no-capacity",
+    )
     assert client.faults(cloud.url) == [], "the notice went with its instance"
 
 
@@ -287,12 +344,16 @@ def test_only_a_running_spot_box_can_be_given_notice(cloud, box):
     terminate(cloud, spot)
 
 
-# Events from outside ----------------------------------------------------------------------------------------------------
+# ---- Events from outside ----
 
 
 def test_reboot_stop_and_terminate_from_outside(cloud):
     instance = cloud.running(TagSpecifications=named("moved"))
-    started = cloud.run(instance, "setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $!")[1].decode().strip()
+    started = (
+        cloud.run(instance, "setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $!")[1]
+        .decode()
+        .strip()
+    )
     inject(cloud, "reboot", box="moved")
     until(lambda: not os.path.exists(f"/proc/{started}"))
     until(lambda: _speaks(cloud, instance))
@@ -310,7 +371,7 @@ def _speaks(cloud, instance):
     return False
 
 
-# States of a box --------------------------------------------------------------------------------------------------------
+# ---- States of a box ----
 
 
 def test_the_console_is_late(cloud):
@@ -323,7 +384,9 @@ def test_the_console_is_late(cloud):
 
 
 def test_another_host_key_is_shown_and_jobs_go_on(cloud, box):
-    job = cloud.run(box, "setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $!")[1].decode().strip()
+    job = (
+        cloud.run(box, "setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $!")[1].decode().strip()
+    )
     right = host_key(cloud, box)
     inject(cloud, "host-key", box="shared")
     until(lambda: host_key(cloud, box) not in (right, None))
@@ -335,7 +398,10 @@ def test_another_host_key_is_shown_and_jobs_go_on(cloud, box):
 
 
 def host_key(cloud, instance):
-    with contextlib.suppress(OSError, EOFError, paramiko.SSHException), cloud.ssh(instance) as transport:
+    with (
+        contextlib.suppress(OSError, EOFError, paramiko.SSHException),
+        cloud.ssh(instance) as transport,
+    ):
         return transport.get_remote_server_key().get_base64()
 
 
@@ -376,7 +442,9 @@ def test_a_full_disk_takes_nothing_and_keeps_everything(cloud, box):
     inject(cloud, "disk-full", box="shared")
     until(lambda: "the disk is full" in client.console(cloud.url, box))
     assert cloud.run(box, "cat ~/kept")[1] == b"kept\n"
-    code, _, errors = cloud.run(box, f"'{sys.executable}' -c \"open('new', 'w').write('x' * 100000)\"")
+    code, _, errors = cloud.run(
+        box, f"'{sys.executable}' -c \"open('new', 'w').write('x' * 100000)\""
+    )
     assert code != 0
     assert b"No space left on device" in errors or b"File too large" in errors
     assert cloud.run(box, "echo more >> ~/kept")[0] != 0
@@ -403,9 +471,13 @@ def test_a_full_disk_where_nothing_may_be_mounted(cloud, box, monkeypatch):
     monkeypatch.setattr(disk, "_cover", lambda disk: False)
     folder = client.folder() / "instances" / box / "disk"
     process = cloud.run(
-        box, "setsid sh -c 'while :; do echo x >> ~/grows || echo no > /dev/null; sleep 0.05; done' >/dev/null 2>&1 & echo $!"
+        box,
+        "setsid sh -c 'while :; do echo x >> ~/grows || echo no > /dev/null; sleep 0.05; done'"
+        " >/dev/null 2>&1 & echo $!",
     )
-    members = processes.members(processes.INSTANCE, box) - {machine.Record.read(folder.parent / "machine.json").server_pid}
+    members = processes.members(processes.INSTANCE, box) - {
+        machine.Record.read(folder.parent / "machine.json").server_pid
+    }
     assert int(process[1]) in members
     until(lambda: (folder / "grows").exists())
     disk.fill(folder, members)
@@ -418,14 +490,17 @@ def test_a_full_disk_where_nothing_may_be_mounted(cloud, box, monkeypatch):
     cloud.run(box, f"kill {process[1].decode()}")
 
 
-# The cloud itself -------------------------------------------------------------------------------------------------------
+# ---- The cloud itself ----
 
 
 def test_faults_outlive_the_clouds_process(cloud):
     fault = inject(cloud, "capacity", zone="us-east-1c", count=3)
     client.down()
     assert [each["id"] for each in client.faults(cloud.url)] == [fault]
-    assert code_of(cloud.launch, Placement={"AvailabilityZone": "us-east-1c"}) == "InsufficientInstanceCapacity"
+    assert (
+        code_of(cloud.launch, Placement={"AvailabilityZone": "us-east-1c"})
+        == "InsufficientInstanceCapacity"
+    )
     assert client.faults(cloud.url)[0]["count"] == 2
 
 
@@ -462,13 +537,25 @@ def test_leaks_counts_everything_that_is_left(cloud):
     now = client.leaks(cloud.url)
     found = {kind: [each for each in now[kind] if each not in before[kind]] for kind in now}
     assert {kind: ids for kind, ids in found.items() if ids} == {
-        "security_groups": [group], "volumes": [volume], "snapshots": [snapshot], "addresses": [address], "key_pairs": [elsewhere],
-    }  # fmt: skip
+        "security_groups": [group],
+        "volumes": [volume],
+        "snapshots": [snapshot],
+        "addresses": [address],
+        "key_pairs": [elsewhere],
+    }
 
 
 def test_an_instance_leaves_nothing(cloud):
     before = client.leaks(cloud.url)
-    disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 9, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}}
+    disk = {
+        "DeviceName": "/dev/sda1",
+        "Ebs": {
+            "VolumeSize": 9,
+            "VolumeType": "gp3",
+            "Encrypted": True,
+            "DeleteOnTermination": True,
+        },
+    }
     instance = cloud.launch(InstanceMarketOptions=SPOT, BlockDeviceMappings=[disk])
     grown = {kind for kind, ids in client.leaks(cloud.url).items() if len(ids) > len(before[kind])}
     assert grown == {"instances", "volumes", "network_interfaces", "spot_requests"}
@@ -478,9 +565,17 @@ def test_an_instance_leaves_nothing(cloud):
 
 def test_regions_lie_side_by_side(cloud):
     west = cloud.aws("ec2", region="us-west-2")
-    request = {"ImageId": cloud.image(), "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.large", "KeyName": "west"}
+    request = {
+        "ImageId": cloud.image(),
+        "MinCount": 1,
+        "MaxCount": 1,
+        "InstanceType": "t3.large",
+        "KeyName": "west",
+    }
     west.import_key_pair(KeyName="west", PublicKeyMaterial=cloud.public)
-    instance = west.run_instances(**request, Placement={"AvailabilityZone": "us-west-2b"})["Instances"][0]["InstanceId"]
+    instance = west.run_instances(**request, Placement={"AvailabilityZone": "us-west-2b"})[
+        "Instances"
+    ][0]["InstanceId"]
     until(lambda: client.describe(cloud.url, instance)["state"] == "running")
     assert metadata(cloud, instance, "placement/availability-zone") == "us-west-2b"
     assert cloud.run(instance, "echo $AWS_DEFAULT_REGION")[1] == b"us-west-2\n"

@@ -1,4 +1,5 @@
-"""`inv doctor` against the embedded cloud: what is well, and what each fault looks like in the table."""
+"""`inv doctor` against the embedded cloud: what is well, and what each fault looks like in the
+table."""
 
 import json
 import stat
@@ -50,7 +51,12 @@ def test_a_whole_account_is_well(inventory):
     assert {"quota L-3819A6DF", "quota L-DB2E81BA"} <= set(gpu)
     assert "8 more" in gpu["quota L-DB2E81BA"].expected
     assert gpu["bucket"].verdict is Verdict.OK
-    assert endpoint.of_entry(inventory.box()).client("s3").list_objects_v2(Bucket="the-bucket")["KeyCount"] == 0
+    assert (
+        endpoint.of_entry(inventory.box())
+        .client("s3")
+        .list_objects_v2(Bucket="the-bucket")["KeyCount"]
+        == 0
+    )
 
 
 def test_a_bucket_that_is_not_there(inventory):
@@ -61,7 +67,9 @@ def test_a_bucket_that_is_not_there(inventory):
 def test_an_open_state_folder(inventory):
     folder = project.root() / ".windlass"
     folder.chmod(0o755)
-    assert ".windlass" not in failed(inventory) and stat.S_IMODE(folder.stat().st_mode) == stat.S_IRWXU, "each command closes it"
+    assert (
+        ".windlass" not in failed(inventory) and stat.S_IMODE(folder.stat().st_mode) == stat.S_IRWXU
+    ), "each command closes it"
 
 
 @pytest.mark.parametrize(

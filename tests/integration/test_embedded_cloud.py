@@ -69,8 +69,12 @@ class Cloud:
 
     def __init__(self):
         private = Ed25519PrivateKey.generate()
-        pem = private.private_bytes(form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption())
-        self.public = private.public_key().public_bytes(form.Encoding.OpenSSH, form.PublicFormat.OpenSSH)
+        pem = private.private_bytes(
+            form.Encoding.PEM, form.PrivateFormat.OpenSSH, form.NoEncryption()
+        )
+        self.public = private.public_key().public_bytes(
+            form.Encoding.OpenSSH, form.PublicFormat.OpenSSH
+        )
         self.key = paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
         self.aws("ec2").import_key_pair(KeyName="test", PublicKeyMaterial=self.public)
 
@@ -79,19 +83,32 @@ class Cloud:
         return client.endpoint()
 
     def aws(self, service, region="us-east-1", tries=1):
-        config = Config(proxies={}, retries={"total_max_attempts": tries}, s3={"addressing_style": "path"})
+        config = Config(
+            proxies={}, retries={"total_max_attempts": tries}, s3={"addressing_style": "path"}
+        )
         secrets = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        return boto3.client(service, region_name=region, endpoint_url=self.url, config=config, **secrets)
+        return boto3.client(
+            service, region_name=region, endpoint_url=self.url, config=config, **secrets
+        )
 
     def image(self):
         return self.aws("ssm").get_parameter(Name=DEEP_LEARNING_AMI)["Parameter"]["Value"]
 
     def launch(self, **changes):
-        request = {"ImageId": self.image(), "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.large", "KeyName": "test", **changes}
+        request = {
+            "ImageId": self.image(),
+            "MinCount": 1,
+            "MaxCount": 1,
+            "InstanceType": "t3.large",
+            "KeyName": "test",
+            **changes,
+        }
         return self.aws("ec2").run_instances(**request)["Instances"][0]["InstanceId"]
 
     def state(self, instance_id):
-        return self.aws("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]["State"]["Name"]
+        return self.aws("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"][0][
+            "Instances"
+        ][0]["State"]["Name"]
 
     def until(self, instance_id, state):
         until(lambda: self.state(instance_id) == state)
@@ -106,7 +123,10 @@ class Cloud:
     @contextlib.contextmanager
     def ssh(self, instance_id):
         host, port, user = client.address_of(self.url, instance_id)
-        with socket.create_connection((host, port)) as connection, paramiko.Transport(connection) as transport:
+        with (
+            socket.create_connection((host, port)) as connection,
+            paramiko.Transport(connection) as transport,
+        ):
             transport.connect(username=user, pkey=self.key)
             yield transport
 
@@ -119,7 +139,10 @@ def execute(transport, command, stdin=b""):
     """Exit code, standard output, standard error."""
     channel = transport.open_session()
     channel.exec_command(command)
-    with contextlib.suppress(OSError), channel.makefile_stdin("wb") as feed:  # the command may end before it has read all
+    with (
+        contextlib.suppress(OSError),
+        channel.makefile_stdin("wb") as feed,
+    ):  # the command may end before it has read all
         feed.write(stdin)
     output = channel.makefile("rb").read()
     return channel.recv_exit_status(), output, channel.makefile_stderr("rb").read()
@@ -134,7 +157,8 @@ def until(condition):
 
 @pytest.fixture(scope="module", params=[pytest.param("openssh", marks=pytest.mark.sshd), "library"])
 def cloud(request, tmp_path_factory):
-    """A cloud of its own for each SSH server, in a folder with a blank in its name; down afterwards, with nothing left behind."""
+    """A cloud of its own for each SSH server, in a folder with a blank in its name; down
+    afterwards, with nothing left behind."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WINDLASS_PROJECT", str(tmp_path_factory.mktemp("my project")))
         patch.setenv(machine.SSH_SERVER, request.param)
@@ -160,7 +184,11 @@ def test_the_right_ssh_server_serves(cloud, box):
 
 
 def test_console_shows_the_host_key_that_ssh_shows(cloud, box):
-    block = cloud.console(box).partition("-----BEGIN SSH HOST KEY KEYS-----\n")[2].partition("-----END SSH HOST KEY KEYS-----")[0]
+    block = (
+        cloud.console(box)
+        .partition("-----BEGIN SSH HOST KEY KEYS-----\n")[2]
+        .partition("-----END SSH HOST KEY KEYS-----")[0]
+    )
     with cloud.ssh(box) as transport:
         key = transport.get_remote_server_key()
     assert block.split()[:2] == [key.get_name(), key.get_base64()]
@@ -175,14 +203,21 @@ def test_a_command_has_its_streams_its_exit_code_and_the_boxs_home(cloud, box):
 
 def test_megabytes_pass_unchanged_both_ways(cloud, box):
     content = os.urandom(6_000_000)
-    assert cloud.run(box, "tee upload | (sleep 0.1; sha256sum)", content)[1].split()[0].decode() == hashlib.sha256(content).hexdigest()
+    assert (
+        cloud.run(box, "tee upload | (sleep 0.1; sha256sum)", content)[1].split()[0].decode()
+        == hashlib.sha256(content).hexdigest()
+    )
     code, output, errors = cloud.run(box, "cat upload; echo done >&2")
     assert (code, errors, len(output)) == (0, b"done\n", len(content))
     assert output == content
 
 
 def test_what_a_command_does_not_read_does_not_block(cloud, box):
-    assert cloud.run(box, "head -c 3; exec <&-; sleep 0.1; exit 4", b"abc" + bytes(4_000_000)) == (4, b"abc", b"")
+    assert cloud.run(box, "head -c 3; exec <&-; sleep 0.1; exit 4", b"abc" + bytes(4_000_000)) == (
+        4,
+        b"abc",
+        b"",
+    )
 
 
 def test_a_command_ended_by_a_signal_does_not_look_like_success(cloud, box):
@@ -196,7 +231,9 @@ def test_many_commands_at_once(cloud, box):
             channel.exec_command(f"cat; echo {number}")
         for channel in reversed(channels):
             channel.shutdown_write()
-        assert [channel.makefile("rb").read().decode() for channel in channels] == [f"{number}\n" for number in range(12)]
+        assert [channel.makefile("rb").read().decode() for channel in channels] == [
+            f"{number}\n" for number in range(12)
+        ]
 
 
 def test_sftp(cloud, box):
@@ -231,7 +268,10 @@ def test_a_login_shell_finds_the_boxs_commands(cloud, box):
         channel.sendall(b"command -v shutdown; exit 5\n")
         shown = channel.makefile("rb").read()
         assert channel.recv_exit_status() == 5
-    assert os.fsencode(client.describe(cloud.url, box)["disk"].removesuffix("disk") + "bin/shutdown") in shown
+    assert (
+        os.fsencode(client.describe(cloud.url, box)["disk"].removesuffix("disk") + "bin/shutdown")
+        in shown
+    )
 
 
 def test_a_detached_process_survives_the_connection(cloud, box):
@@ -244,9 +284,12 @@ def test_a_detached_process_survives_the_connection(cloud, box):
 def test_another_key_is_refused(cloud, box):
     host, port, user = client.address_of(cloud.url, box)
     stranger = paramiko.RSAKey.generate(2048)
-    with socket.create_connection((host, port)) as connection, paramiko.Transport(connection) as transport:  # noqa: SIM117
-        with pytest.raises(paramiko.AuthenticationException):
-            transport.connect(username=user, pkey=stranger)
+    with (
+        socket.create_connection((host, port)) as connection,
+        paramiko.Transport(connection) as transport,
+        pytest.raises(paramiko.AuthenticationException),
+    ):
+        transport.connect(username=user, pkey=stranger)
 
 
 def test_user_data_runs_on_the_first_boot_alone_and_the_disk_stays(cloud):
@@ -309,7 +352,11 @@ def test_credentials_come_from_the_instance_profile_alone(cloud):
 
 def test_a_box_reboots(cloud):
     instance = cloud.running()
-    old = cloud.run(instance, "setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $!")[1].strip().decode()
+    old = (
+        cloud.run(instance, "setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $!")[1]
+        .strip()
+        .decode()
+    )
     cloud.aws("ec2").reboot_instances(InstanceIds=[instance])
     until(lambda: start_time_of(int(old)) is None)
     until(lambda: _logs_in(cloud, instance))
@@ -329,7 +376,9 @@ def test_shutdown_inside_the_box(cloud, behaviour, ends):
     with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
         cloud.run(instance, "sudo shutdown -h now")
     cloud.until(instance, ends)
-    told = cloud.aws("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    told = cloud.aws("ec2").describe_instances(InstanceIds=[instance])["Reservations"][0][
+        "Instances"
+    ][0]
     assert told["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
 
 
@@ -374,7 +423,9 @@ def test_quotas_and_images(cloud):
     name = "/aws/service/deeplearning/ami/arm64/oss-nvidia-driver-gpu-pytorch-2.9-ubuntu-24.04/latest/ami-id"
     asked = cloud.aws("ssm").get_parameters(Names=[name, "/aws/service/deeplearning/nothing"])
     assert asked["InvalidParameters"] == ["/aws/service/deeplearning/nothing"]
-    image = cloud.aws("ec2").describe_images(ImageIds=[asked["Parameters"][0]["Value"]])["Images"][0]
+    image = cloud.aws("ec2").describe_images(ImageIds=[asked["Parameters"][0]["Value"]])["Images"][
+        0
+    ]
     assert image["Architecture"] == "arm64"
 
 
@@ -399,7 +450,9 @@ def test_a_web_page_may_not_ask(cloud):
 def test_down_and_up_again_keeps_everything_but_the_power(cloud):
     ec2 = cloud.aws("ec2")
     group = ec2.create_security_group(GroupName="ours", Description="ours")["GroupId"]
-    ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="192.0.2.7/32")
+    ec2.authorize_security_group_ingress(
+        GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="192.0.2.7/32"
+    )
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "kept"}]}]
     instance = cloud.running(TagSpecifications=tags, SecurityGroupIds=[group])
     cloud.run(instance, "echo kept > ~/kept; setsid sleep 300 </dev/null >/dev/null 2>&1 &")
@@ -407,9 +460,13 @@ def test_down_and_up_again_keeps_everything_but_the_power(cloud):
     assert client.down() is True
     assert living(client.folder()) == set()
     ec2 = cloud.aws("ec2")
-    told = ec2.describe_instances(Filters=[{"Name": "tag:Name", "Values": ["kept"]}])["Reservations"][0]["Instances"][0]
+    told = ec2.describe_instances(Filters=[{"Name": "tag:Name", "Values": ["kept"]}])[
+        "Reservations"
+    ][0]["Instances"][0]
     assert (told["InstanceId"], told["State"]["Name"]) == (instance, "stopped")
-    rules = ec2.describe_security_groups(GroupIds=[told["SecurityGroups"][0]["GroupId"]])["SecurityGroups"][0]["IpPermissions"]
+    rules = ec2.describe_security_groups(GroupIds=[told["SecurityGroups"][0]["GroupId"]])[
+        "SecurityGroups"
+    ][0]["IpPermissions"]
     assert rules[0]["IpRanges"][0]["CidrIp"] == "192.0.2.7/32"
     assert ec2.describe_key_pairs()["KeyPairs"][0]["KeyName"] == "test"
     ec2.start_instances(InstanceIds=[instance])
@@ -449,7 +506,12 @@ def test_two_projects_do_not_meet(cloud, tmp_path):
         other = Cloud()
         second = other.running()
         assert other.url != url
-        assert json.dumps(other.aws("ec2").describe_instances()["Reservations"], default=str).count(instance) == 0
+        assert (
+            json.dumps(other.aws("ec2").describe_instances()["Reservations"], default=str).count(
+                instance
+            )
+            == 0
+        )
         assert other.run(second, "echo theirs")[1] == b"theirs\n"
         assert client.down() is True
         assert living(tmp_path / ".windlass" / "cloud") == set()

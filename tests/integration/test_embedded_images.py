@@ -25,20 +25,27 @@ class Cloud:
 
     def api(self, service="ec2", region="us-east-1"):
         config = Config(retries={"total_max_attempts": 1})
-        return boto3.session.Session("test", "test", region_name=region).client(service, endpoint_url=self.url, config=config)
+        return boto3.session.Session("test", "test", region_name=region).client(
+            service, endpoint_url=self.url, config=config
+        )
 
     def launch(self, image, region="us-east-1"):
         told = self.api(region=region).run_instances(
-            ImageId=image, InstanceType="t3.large", MinCount=1, MaxCount=1,
+            ImageId=image,
+            InstanceType="t3.large",
+            MinCount=1,
+            MaxCount=1,
             BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 31}}],
-        )  # fmt: skip
+        )
         instance = told["Instances"][0]["InstanceId"]
         self.wait(instance, "running", region)
         return instance
 
     def wait(self, instance, state, region="us-east-1"):
         def now():
-            return self.api(region=region).describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["State"]["Name"]
+            return self.api(region=region).describe_instances(InstanceIds=[instance])[
+                "Reservations"
+            ][0]["Instances"][0]["State"]["Name"]
 
         eventually(lambda: now() == state)
 
@@ -73,7 +80,9 @@ def old(cloud, base):
     (disk / "away").symlink_to("/usr/bin/env")
     cloud.api().stop_instances(InstanceIds=[instance])
     image = cloud.api().create_image(
-        InstanceId=instance, Name="carried", TagSpecifications=[{"ResourceType": kind, "Tags": TAGS} for kind in ("image", "snapshot")]
+        InstanceId=instance,
+        Name="carried",
+        TagSpecifications=[{"ResourceType": kind, "Tags": TAGS} for kind in ("image", "snapshot")],
     )["ImageId"]
     eventually(lambda: cloud.image(image)["State"] == "available")
     return instance, image
@@ -93,7 +102,10 @@ def test_a_box_launched_from_it_has_the_disk_and_keys_of_its_own(cloud, old):
     assert (disk / "absolute" / "weights").read_text() == "heavy"
     assert (disk / "absolute").readlink() == disk / "models"
     assert (disk / "away").readlink() == Path("/usr/bin/env")
-    keys = [(folder / ".host" / "ssh_host_ed25519_key.pub").read_text() for folder in (disk, cloud.disk(old[0]))]
+    keys = [
+        (folder / ".host" / "ssh_host_ed25519_key.pub").read_text()
+        for folder in (disk, cloud.disk(old[0]))
+    ]
     assert keys[0] != keys[1]
     (disk / "models" / "weights").write_text("changed")
     cloud.api().terminate_instances(InstanceIds=[new])
@@ -109,7 +121,9 @@ def test_the_same_name_twice_is_refused(cloud, old):
 def test_a_copy_in_another_region_carries_the_disk_and_a_deregistered_image_is_gone(cloud, old):
     tags = [{"ResourceType": kind, "Tags": TAGS} for kind in ("image", "snapshot")]
     west = cloud.api(region="us-west-2")
-    copied = west.copy_image(SourceImageId=old[1], SourceRegion="us-east-1", Name="there", TagSpecifications=tags)["ImageId"]
+    copied = west.copy_image(
+        SourceImageId=old[1], SourceRegion="us-east-1", Name="there", TagSpecifications=tags
+    )["ImageId"]
     assert cloud.image(copied, "us-west-2")["Tags"] == TAGS
     new = cloud.launch(copied, "us-west-2")
     assert (cloud.disk(new) / "models" / "weights").read_text() == "heavy"

@@ -1,4 +1,5 @@
-"""The engine on a real embedded box, with the one stage that needs no torch: what is skipped, what runs again, what is left alone."""
+"""The engine on a real embedded box, with the one stage that needs no torch: what is skipped, what
+runs again, what is left alone."""
 
 import json
 from pathlib import Path
@@ -43,7 +44,10 @@ def playbook(project):
     """A function that writes the playbook and the rows, and begins a run."""
 
     def write(rows: int = 12, gate: str = ">0", finally_: str = "[]", broken: int = 0) -> Ledger:
-        lines = [json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)}) for number in range(rows)]
+        lines = [
+            json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)})
+            for number in range(rows)
+        ]
         (project / "rows.jsonl").write_text("\n".join([*lines, *["{not json"] * broken]) + "\n")
         (project / "small.yaml").write_text(PLAYBOOK % (gate, finally_))
         return begin(*prepare_run("small.yaml"))
@@ -62,10 +66,15 @@ def test_a_run_ends_well_and_is_not_done_twice(playbook):
     assert drive(ledger, load_inventory(), "resume").status is Status.SUCCEEDED
     assert len(ledger.events()) == count
     (pulled,) = ledger.folder.glob("artifacts/prepare/train.jsonl")
-    assert len(pulled.read_text().splitlines()) == state_of(ledger).stages["prepare"].values["train_rows"]
+    assert (
+        len(pulled.read_text().splitlines())
+        == state_of(ledger).stages["prepare"].values["train_rows"]
+    )
 
 
-def test_a_ledger_that_lost_its_last_words_is_driven_to_the_same_end_without_working_twice(playbook):
+def test_a_ledger_that_lost_its_last_words_is_driven_to_the_same_end_without_working_twice(
+    playbook,
+):
     ledger = playbook()
     drive(ledger, load_inventory())
     whole, first = ledger.path.read_bytes().splitlines(keepends=True), state_of(ledger)
@@ -75,7 +84,16 @@ def test_a_ledger_that_lost_its_last_words_is_driven_to_the_same_end_without_wor
         assert again.status is Status.SUCCEEDED
         assert again.stages["prepare"].outputs == first.stages["prepare"].outputs
     (job,) = {stage["job_id"] for stage in events(ledger, "stage_started") if stage.get("job_id")}
-    assert len(list((ledger.folder.parents[1] / ".windlass/cloud/instances").glob(f"*/disk/windlass/jobs/{job}"))) == 1
+    assert (
+        len(
+            list(
+                (ledger.folder.parents[1] / ".windlass/cloud/instances").glob(
+                    f"*/disk/windlass/jobs/{job}"
+                )
+            )
+        )
+        == 1
+    )
 
 
 def test_a_gate_that_does_not_hold_ends_the_run_and_finally_is_still_done(playbook):
@@ -110,7 +128,11 @@ def test_what_a_lost_box_had_is_made_again(playbook, project):
     ledger = playbook()
     drive(ledger, load_inventory())
     whole = ledger.path.read_bytes().splitlines(keepends=True)
-    pull = next(number for number, line in enumerate(whole) if b'"label": "pull"' in line and b"stage_started" in line)
+    pull = next(
+        number
+        for number, line in enumerate(whole)
+        if b'"label": "pull"' in line and b"stage_started" in line
+    )
     ledger.path.write_bytes(b"".join(whole[:pull]))
     for path in ledger.folder.glob("artifacts/prepare/*"):
         path.unlink()
@@ -124,11 +146,17 @@ def test_what_a_lost_box_had_is_made_again(playbook, project):
     assert Path(ledger.folder / "artifacts/prepare/train.jsonl").exists()
 
 
-LAPTOP_FULL = JobFailed("this laptop's disk is full", cause=Cause.DISK_FULL, remedy="free space, then `./inv logs RUN -f`")
+LAPTOP_FULL = JobFailed(
+    "this laptop's disk is full",
+    cause=Cause.DISK_FULL,
+    remedy="free space, then `./inv logs RUN -f`",
+)
 
 
 @pytest.mark.parametrize("error", [BoxUnreachable("lost sight of the job"), LAPTOP_FULL])
-def test_a_box_whose_job_was_only_lost_sight_of_is_left_running_and_its_run_goes_on(playbook, monkeypatch, error):
+def test_a_box_whose_job_was_only_lost_sight_of_is_left_running_and_its_run_goes_on(
+    playbook, monkeypatch, error
+):
     ledger = playbook(finally_="[stop]")
     with monkeypatch.context() as broken:
         broken.setattr("remote.control.jobs.display.watch", _raising(error))
@@ -154,10 +182,16 @@ def test_what_nobody_foresaw_still_ends_the_run_and_stops_the_box(playbook, monk
 def test_pulling_by_hand_starts_no_box(playbook):
     ledger = playbook(finally_="[stop]")
     drive(ledger, load_inventory())
-    assert [name for name, path, _ in bring_all(ledger, "prepare", dry_run=True) if path.exists()] == ["prepare.train"]
-    with pytest.raises(BoxStopped, match=r"is stopped: prepare.rejects, prepare.val cannot be brought") as caught:
+    assert [
+        name for name, path, _ in bring_all(ledger, "prepare", dry_run=True) if path.exists()
+    ] == ["prepare.train"]
+    with pytest.raises(
+        BoxStopped, match=r"is stopped: prepare.rejects, prepare.val cannot be brought"
+    ) as caught:
         bring_all(ledger)
-    assert "`./inv start demo`" in caught.value.remedy and caught.value.kept.startswith("the other 1 of 3")
+    assert "`./inv start demo`" in caught.value.remedy and caught.value.kept.startswith(
+        "the other 1 of 3"
+    )
     assert boxes.find(load_inventory().box()).state == "stopped"
 
 

@@ -1,4 +1,5 @@
-"""Every fault of the embedded cloud by the commands a person types: the right exit code, a remedy, and nothing left behind."""
+"""Every fault of the embedded cloud by the commands a person types: the right exit code, a remedy,
+and nothing left behind."""
 
 import json
 import os
@@ -63,7 +64,9 @@ def left(url):
 
 
 def box(name):
-    (found,) = [each for each in json.loads(inv("status", "--json").out)["boxes"] if each["name"] == name]
+    (found,) = [
+        each for each in json.loads(inv("status", "--json").out)["boxes"] if each["name"] == name
+    ]
     return found
 
 
@@ -72,13 +75,33 @@ def box(name):
     [
         ("capacity", Exit.CAPACITY, "InsufficientInstanceCapacity", "./inv launch gpu --wait"),
         ("quota", Exit.QUOTA, "VcpuLimitExceeded", "--quota-code L-DB2E81BA"),
-        ("permission --operation RunInstances", Exit.PERMISSION, "ec2:RunInstances", "./inv doctor --policy user"),
-        ("permission --operation CreateSecurityGroup", Exit.PERMISSION, "ec2:CreateSecurityGroup", "./inv doctor --policy user"),
+        (
+            "permission --operation RunInstances",
+            Exit.PERMISSION,
+            "ec2:RunInstances",
+            "./inv doctor --policy user",
+        ),
+        (
+            "permission --operation CreateSecurityGroup",
+            Exit.PERMISSION,
+            "ec2:CreateSecurityGroup",
+            "./inv doctor --policy user",
+        ),
         ("credentials", Exit.CREDENTIALS, "ExpiredToken", "aws sso login"),
         ("clock-skew", Exit.CREDENTIALS, "RequestExpired", "set the laptop's clock"),
         ("throttle", Exit.CLOUD, "RequestLimitExceeded", "wait a minute"),
-        ("no-subnet", Exit.CLOUD, "MissingInput", "aws ec2 create-default-subnet --region us-east-1 --availability-zone us-east-1a"),
-        ("subnet-full", Exit.CLOUD, "InsufficientFreeAddressesInSubnet", "aws ec2 describe-subnets --region us-east-1"),
+        (
+            "no-subnet",
+            Exit.CLOUD,
+            "MissingInput",
+            "aws ec2 create-default-subnet --region us-east-1 --availability-zone us-east-1a",
+        ),
+        (
+            "subnet-full",
+            Exit.CLOUD,
+            "InsufficientFreeAddressesInSubnet",
+            "aws ec2 describe-subnets --region us-east-1",
+        ),
     ],
 )
 def test_a_launch_that_is_refused_makes_nothing(cloud, words, exit_code, why, remedy):
@@ -116,7 +139,16 @@ def test_capacity_price_and_network_move_on_to_the_next_offer(cloud, name, words
     fault(*words)
     told = inv("launch", name, "--yes")
     assert told.code == 0, told.err
-    assert len(re.findall(rf"^{name}: g5.2xlarge .*: (?:capacity|price|network|launched)", told.err, re.MULTILINE)) == attempts
+    assert (
+        len(
+            re.findall(
+                rf"^{name}: g5.2xlarge .*: (?:capacity|price|network|launched)",
+                told.err,
+                re.MULTILINE,
+            )
+        )
+        == attempts
+    )
     found = box(name)
     assert {key: found[key] for key in where} == where
     inv("terminate", name, "--yes")
@@ -138,11 +170,16 @@ def test_a_stopped_box_without_capacity_offers_three_ways_and_keeps_its_disk(clo
     fault("capacity")
     told = inv("start", "gpu")
     assert told.code == Exit.CAPACITY
-    assert all(way in told.err for way in ("./inv start gpu --wait", "./inv box.move gpu", "./inv launch gpu --fresh"))
+    assert all(
+        way in told.err
+        for way in ("./inv start gpu --wait", "./inv box.move gpu", "./inv launch gpu --fresh")
+    )
     assert (box("gpu")["id"], box("gpu")["state"]) == (before, "stopped")
 
 
-@pytest.mark.parametrize(("kind", "state"), [("stop", "stopped"), ("terminate", "absent"), ("reboot", "running")])
+@pytest.mark.parametrize(
+    ("kind", "state"), [("stop", "stopped"), ("terminate", "absent"), ("reboot", "running")]
+)
 def test_what_the_console_does_to_a_box_is_seen_as_what_it_is(cloud, kind, state):
     inv("launch", "gpu", "--yes")
     fault(kind, "--box", "gpu")
@@ -199,8 +236,12 @@ def test_a_box_whose_boot_never_ends_is_stopped_by_its_clocks(cloud):
 def test_a_launch_that_is_killed_leaves_nothing_or_a_box_whose_clocks_run(cloud, after):
     launch = subprocess.Popen(
         command_of("launch", "gpu", "--yes"),
-        cwd=project.CODE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        cwd=project.CODE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     time.sleep(after)
     os.killpg(launch.pid, signal.SIGKILL)
     launch.wait()

@@ -1,4 +1,5 @@
-"""Many boxes by the commands that a person types: more of them than are driven at once, two of which meet a fault.
+"""Many boxes by the commands that a person types: more of them than are driven at once, two of
+which meet a fault.
 
 `WINDLASS_BOXES=64` takes so many.
 """
@@ -61,8 +62,10 @@ def test_many_boxes_are_driven_as_one(cloud):
     left = client.leaks(cloud)
     assert sorted(left["instances"]) == sorted(first.values()) and len(first) == COUNT - 2
     assert {kind: len(left[kind]) for kind in ("volumes", "security_groups", "spot_requests")} == {
-        "volumes": COUNT - 2, "security_groups": COUNT - 2, "spot_requests": 0,
-    }  # fmt: skip
+        "volumes": COUNT - 2,
+        "security_groups": COUNT - 2,
+        "spot_requests": 0,
+    }
 
     client.clear(cloud)
     code, told, _ = inv("launch", "box", "--json")
@@ -71,7 +74,9 @@ def test_many_boxes_are_driven_as_one(cloud):
 
     code, told, _ = inv("status", "box", "--json")
     assert code == 0
-    assert [record["name"] for record in told["boxes"] if record["clocks"]] == [f"box-{number}" for number in range(1, COUNT + 1)]
+    assert [record["name"] for record in told["boxes"] if record["clocks"]] == [
+        f"box-{number}" for number in range(1, COUNT + 1)
+    ]
     assert not [record["unread"] for record in told["boxes"] if record["unread"]]
 
     code, told, _ = inv("stop", "box", "--json")
@@ -88,7 +93,9 @@ def test_boxes_alike_are_planned_once_and_their_costs_added_up(cloud):
     before = client.calls(cloud).get("user ec2:DescribeImages", 0)
     code, told, err = inv("launch", "box", "--dry-run", "--json")
     assert code == 0
-    assert [(record["box"], record["action"]) for record in told] == [(f"box-{number}", "launch it") for number in range(1, COUNT + 1)]
+    assert [(record["box"], record["action"]) for record in told] == [
+        (f"box-{number}", "launch it") for number in range(1, COUNT + 1)
+    ]
     assert len({record["why"] for record in told}) == COUNT  # each names its own box
     assert f"{COUNT} of {COUNT} boxes are new" in err
     assert client.calls(cloud)["user ec2:DescribeImages"] - before <= 2
@@ -110,7 +117,11 @@ def test_a_group_of_boxes_that_are_there_and_not(cloud):
     assert code == Exit.USAGE
     assert "pair-1" in err and "--yes" in err and "demo" not in err
     code, told, _ = inv("list", "mixed", "--json")
-    assert [(record["name"], record["state"]) for record in told] == [("demo", "absent"), ("pair-1", "running"), ("pair-2", "absent")]
+    assert [(record["name"], record["state"]) for record in told] == [
+        ("demo", "absent"),
+        ("pair-1", "running"),
+        ("pair-2", "absent"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +143,9 @@ def test_what_cannot_be_done_is_refused_in_words(cloud, words, code):
 def test_status_asks_the_cloud_alone_or_each_box_and_one_that_cannot_be_asked_says_so(cloud):
     inv("launch", "pair")
     code, told, _ = inv("status", "pair", "--quick", "--json")
-    assert [(record["state"], record["clocks"], record["unread"]) for record in told["boxes"]] == [("running", None, "")] * 2
+    assert [(record["state"], record["clocks"], record["unread"]) for record in told["boxes"]] == [
+        ("running", None, "")
+    ] * 2
     client.inject(cloud, {"kind": "host-key", "box": "pair-1"})
     code, told, _ = inv("status", "pair", "--json")
     assert (code, [record["clocks"] is None for record in told["boxes"]]) == (0, [True, False])

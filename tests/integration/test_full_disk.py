@@ -1,7 +1,9 @@
-"""A disk that is full at each write in turn: the work is tried with a little more room each time, on a small disk of its own.
+"""A disk that is full at each write in turn: the work is tried with a little more room each time,
+on a small disk of its own.
 
-`WINDLASS_ROOMS=1` tries every room, page by page, instead of a few: whatever is written, in some room it is the first that does not fit.
-In each: what was whole stays whole and current, nothing torn is taken for whole, and with room again the same command gets it done.
+`WINDLASS_ROOMS=1` tries every room, page by page, instead of a few: whatever is written, in some
+room it is the first that does not fit. In each: what was whole stays whole and current, nothing
+torn is taken for whole, and with room again the same command gets it done.
 """
 
 import contextlib
@@ -31,7 +33,9 @@ EVERY = bool(os.environ.get("WINDLASS_ROOMS"))
 
 def rooms(first: int, end: int, usual: int):
     """How many pages are left: every number up to where all fits for sure, or some of them."""
-    chosen = range(first, end) if EVERY else sorted(random.Random(end).sample(range(first, end), usual))
+    chosen = (
+        range(first, end) if EVERY else sorted(random.Random(end).sample(range(first, end), usual))
+    )
     return pytest.mark.parametrize("room", chosen)
 
 
@@ -60,7 +64,9 @@ def disk(tmp_path_factory):
     if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small disk")
     yield SmallDisk(place)
-    subprocess.run(["umount", "-l", str(place)], check=True)  # the sampler looks at it for some seconds more
+    subprocess.run(
+        ["umount", "-l", str(place)], check=True
+    )  # the sampler looks at it for some seconds more
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +87,9 @@ def release(box, code):
 def content_of(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): digest.of_file(path)
-        for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    }  # fmt: skip
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 @rooms(0, 40, usual=5)
@@ -94,7 +101,13 @@ def test_a_push(disk, box, code, release, room):
     before = content_of(current.resolve())
     with disk.left(room):
         try:
-            deploy(box, ROOT, build_release([new], code), lambda line: None, requirements=str(requirements))
+            deploy(
+                box,
+                ROOT,
+                build_release([new], code),
+                lambda line: None,
+                requirements=str(requirements),
+            )
         except JobFailed as full:
             assert full.cause is Cause.DISK_FULL and "df -h" in full.remedy
             assert content_of(current.resolve()) == before, "what was current stays so, whole"
@@ -120,7 +133,15 @@ def test_a_job(disk, box, release, tmp_path, room):
     start(box, ROOT, spec(release, "count", job_id, lines=40), again=True)
     lines: list[str] = []
     log = tmp_path / "job.log"
-    state = follow(lambda: box, ROOT, job_id, log, tmp_path / "job.metrics", each_line(lines.append), lambda metric: None)
+    state = follow(
+        lambda: box,
+        ROOT,
+        job_id,
+        log,
+        tmp_path / "job.metrics",
+        each_line(lines.append),
+        lambda metric: None,
+    )
     assert state.status is Status.SUCCEEDED
     made = state.artifacts["made"]
     assert digest.of_file(box.home / ROOT / made.path) == made.sha256
@@ -141,5 +162,7 @@ def test_a_pull(disk, box, release, tmp_path, room):
         except JobFailed as full:
             assert full.cause is Cause.DISK_FULL and not target.exists()
     pull(there, ROOT, artifact, target)
-    assert digest.of_file(target) == artifact.sha256 and [path.name for path in target.parent.iterdir()] == [target.name]
+    assert digest.of_file(target) == artifact.sha256 and [
+        path.name for path in target.parent.iterdir()
+    ] == [target.name]
     target.unlink()

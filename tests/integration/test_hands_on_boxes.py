@@ -1,4 +1,5 @@
-"""Boxes of the embedded cloud with other hands on them: the console, the cloud's own refusals, the market."""
+"""Boxes of the embedded cloud with other hands on them: the console, the cloud's own refusals, the
+market."""
 
 import threading
 import time
@@ -63,7 +64,9 @@ def test_a_box_ended_by_hand_while_it_is_waited_for(entry):
     def meanwhile(line):
         said.append(line)
         if line.startswith("starting"):
-            threading.Thread(target=lambda: aws(entry).terminate_instances(InstanceIds=[box.id])).start()
+            threading.Thread(
+                target=lambda: aws(entry).terminate_instances(InstanceIds=[box.id])
+            ).start()
 
     with pytest.raises((CloudError, BoxStopped)) as caught:
         boxes.start(entry, meanwhile)
@@ -90,8 +93,14 @@ def test_the_phases_are_told_and_kept(entry):
     said = []
     box = boxes.ready(entry, said.append, arm=lambda box: None)
     names = ["request", "running", "ssh", "host key", "arm"]
-    told = [line.split(" ", 1)[1].rsplit(" ", 2)[0] for line in said if line.endswith(" s") and line.startswith("demo: ")]
-    assert told == [name for name in names if name in told]  # those that took a moment alone, in their order
+    told = [
+        line.split(" ", 1)[1].rsplit(" ", 2)[0]
+        for line in said
+        if line.endswith(" s") and line.startswith("demo: ")
+    ]
+    assert told == [
+        name for name in names if name in told
+    ]  # those that took a moment alone, in their order
     kept = history.last("demo", "phases")
     assert (kept["action"], kept["id"], list(kept["seconds"])) == ("launch", box.id, sorted(names))
     assert all(seconds >= 0 for seconds in kept["seconds"].values())

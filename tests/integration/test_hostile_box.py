@@ -1,4 +1,5 @@
-"""Every command against a box that answers anything but what it was asked: one clear error each, within the bounds that the errors name."""
+"""Every command against a box that answers anything but what it was asked: one clear error each,
+within the bounds that the errors name."""
 
 import json
 import os
@@ -20,7 +21,10 @@ from remote.control.transport import base, download, payload, push, rollback
 from tests.integration import boxes
 from tests.integration.typed import in_process
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 
 HOSTILE = r"""
 import json, os, re, sys, time
@@ -95,16 +99,48 @@ if kind == "top": for_ever(json.dumps({"at": time.time(), "jobs": [{**STATE, "wh
 KINDS = [*dict.fromkeys(re.findall(r'kind == "([\w ]+)"', HOSTILE))]
 
 COMMANDS = [
-    "ps", "ps --all", "ps --all --json", "top --json", "why gpu", "why r-1", "logs gpu", "logs r-1", "logs gpu --tail 5",
-    "attach r-1", "attach gpu", "cancel r-1 --patience 1", "cancel gpu", "status", "deploy gpu", "rollback gpu --list",
-    "preflight --box gpu --recipe demo", "pull r-2", "bundle gpu",
-]  # fmt: skip
+    "ps",
+    "ps --all",
+    "ps --all --json",
+    "top --json",
+    "why gpu",
+    "why r-1",
+    "logs gpu",
+    "logs r-1",
+    "logs gpu --tail 5",
+    "attach r-1",
+    "attach gpu",
+    "cancel r-1 --patience 1",
+    "cancel gpu",
+    "status",
+    "deploy gpu",
+    "rollback gpu --list",
+    "preflight --box gpu --recipe demo",
+    "pull r-2",
+    "bundle gpu",
+]
 SMALL = {
-    "QUERY_SECONDS": 2.0, "SILENCE_SECONDS": 2.0, "ONCE_SECONDS": 3.0, "PATIENCE_SECONDS": 1.0, "ONCE_PATIENCE_SECONDS": 1.0,
-    "SNAPSHOT_SECONDS": 2.0, "FIRST_SECONDS": 0.5, "_SECONDS": 2.0, "_LOOK_SECONDS": 2.0, "_LINK_SECONDS": 1.0, "ATTEMPT_SECONDS": 3.0,
-    "FRAME_SECONDS": 2.0, "LIST_SECONDS": 2.0, "_OTHER_CHECKS_SECONDS": -178.0, "_SILENCE_SECONDS": 2.0,
-    "MOST_ANSWER_BYTES": 8 << 20, "MOST_LOG_BYTES": 8 << 20, "MOST_BYTES": 8 << 20, "MOST_LINES": 2000, "LONGEST_SAID": 400,
-}  # fmt: skip
+    "QUERY_SECONDS": 2.0,
+    "SILENCE_SECONDS": 2.0,
+    "ONCE_SECONDS": 3.0,
+    "PATIENCE_SECONDS": 1.0,
+    "ONCE_PATIENCE_SECONDS": 1.0,
+    "SNAPSHOT_SECONDS": 2.0,
+    "FIRST_SECONDS": 0.5,
+    "_SECONDS": 2.0,
+    "_LOOK_SECONDS": 2.0,
+    "_LINK_SECONDS": 1.0,
+    "ATTEMPT_SECONDS": 3.0,
+    "FRAME_SECONDS": 2.0,
+    "LIST_SECONDS": 2.0,
+    "_OTHER_CHECKS_SECONDS": -178.0,
+    "_SILENCE_SECONDS": 2.0,
+    "MOST_ANSWER_BYTES": 8 << 20,
+    "MOST_LOG_BYTES": 8 << 20,
+    "MOST_BYTES": 8 << 20,
+    "MOST_LINES": 2000,
+    "LONGEST_SAID": 400,
+}
 """The bounds, for a test."""
 
 ENDLESS = {"attach r-1": {"beats", "log", "metrics", "log line"}, "attach gpu": set()}
@@ -115,23 +151,42 @@ ENDLESS = {"attach r-1": {"beats", "log", "metrics", "log line"}, "attach gpu": 
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "hostile.py").write_text(HOSTILE)
-    with boxes.running_sshd(folder / "box", f"ForceCommand exec {sys.executable} {folder}/hostile.py") as running:
+    with boxes.running_sshd(
+        folder / "box", f"ForceCommand exec {sys.executable} {folder}/hostile.py"
+    ) as running:
         yield running
 
 
 @pytest.fixture
 def project(server, tmp_path, monkeypatch):
     key = " ".join(server.host_key_line.split()[:2])
-    facts = f"provider: static, host: 127.0.0.1, port: {server.port}, user: {boxes._me()}, ssh_key: {server.key}, host_key: '{key}'"
+    facts = (
+        f"provider: static, host: 127.0.0.1, port: {server.port}, user: {boxes._me()}, ssh_key:"
+        f" {server.key}, host_key: '{key}'"
+    )
     (tmp_path / "inventory.yaml").write_text(f"default_box: gpu\nboxes:\n  gpu: {{{facts}}}\n")
-    artifact = {"kind": "artifact", "box": "gpu", "path": "jobs/r-2-train-00000000/artifacts/it", "size": 4, "sha256": "0" * 64}
+    artifact = {
+        "kind": "artifact",
+        "box": "gpu",
+        "path": "jobs/r-2-train-00000000/artifacts/it",
+        "size": 4,
+        "sha256": "0" * 64,
+    }
     made = {"it": {**artifact, "is_folder": True}}
     write_run(tmp_path, "r-1")
-    write_run(tmp_path, "r-2", {"event": "stage_finished", "label": "train", "status": "SUCCEEDED", "outputs": made})
+    write_run(
+        tmp_path,
+        "r-2",
+        {"event": "stage_finished", "label": "train", "status": "SUCCEEDED", "outputs": made},
+    )
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     modules = [cancel, follow, state, table, client, targets, preflight, find, live, top]
     modules += [base, download, payload, push, retry, rollback]
-    monkeypatch.setattr(follow.follow, "__defaults__", tuple(1.0 if each == 600.0 else each for each in follow.follow.__defaults__))
+    monkeypatch.setattr(
+        follow.follow,
+        "__defaults__",
+        tuple(1.0 if each == 600.0 else each for each in follow.follow.__defaults__),
+    )
     for module in modules:
         for name, value in SMALL.items():
             if hasattr(module, name):
@@ -142,9 +197,16 @@ def project(server, tmp_path, monkeypatch):
 def write_run(project, run_id, *events):
     plan = {"name": "p", "stages": [{"label": "train", "uses": "train"}], "finally_": []}
     begun = [
-        {"event": "run_created", "plan": plan, "box": "gpu"}, {"event": "run_begun"},
-        {"event": "stage_started", "label": "train", "key": "0", "job_id": f"{run_id}-train-00000000", "box": "gpu"},
-    ]  # fmt: skip
+        {"event": "run_created", "plan": plan, "box": "gpu"},
+        {"event": "run_begun"},
+        {
+            "event": "stage_started",
+            "label": "train",
+            "key": "0",
+            "job_id": f"{run_id}-train-00000000",
+            "box": "gpu",
+        },
+    ]
     folder = project / "runs" / run_id
     folder.mkdir(parents=True)
     lines = [json.dumps({"time": time.time(), **event}) for event in (*begun, *events)]
@@ -160,9 +222,14 @@ def stuck(number, frame):
 
 
 def chosen():
-    """Every command with every answer where WINDLASS_HOSTILE is set; else every seventh, each command with others."""
+    """Every command with every answer where WINDLASS_HOSTILE is set; else every seventh, each
+    command with others."""
     step = 1 if os.environ.get("WINDLASS_HOSTILE") else 7
-    return [(command, kind) for number, command in enumerate(COMMANDS) for kind in KINDS[number % step :: step]]
+    return [
+        (command, kind)
+        for number, command in enumerate(COMMANDS)
+        for kind in KINDS[number % step :: step]
+    ]
 
 
 @pytest.mark.parametrize(("command", "kind"), chosen())

@@ -1,4 +1,5 @@
-"""A log of any kind, from the stage's mouth to the laptop's copy: over a real sshd, rotated on the way, cut on the way.
+"""A log of any kind, from the stage's mouth to the laptop's copy: over a real sshd, rotated on the
+way, cut on the way.
 
 `WINDLASS_LOG_MB` scales it: 5000 for the 5 GB log that nobody waits for in CI.
 """
@@ -17,9 +18,20 @@ from remote.contract.paths import BoxPaths
 from remote.control.jobs.start import start
 from remote.control.logs.follow import follow
 from remote.control.logs.mirror import holes
-from tests.integration.boxes import SSHD, code_tree, deploy_stages, each_line, spec, with_small_parts, write_stage
+from tests.integration.boxes import (
+    SSHD,
+    code_tree,
+    deploy_stages,
+    each_line,
+    spec,
+    with_small_parts,
+    write_stage,
+)
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 ROOT = "windlass"
 MEGABYTES = int(os.environ.get("WINDLASS_LOG_MB", "24"))
 SECRET = "hf_" + "Zq9Xw8" * 5
@@ -69,15 +81,29 @@ def is_exact(copy, sshd, job_id):
         with part.path.open("rb") as file:
             while content := file.read(1 << 20):
                 whole.update(content)
-    return digest.of_file(copy) == whole.hexdigest() and copy.stat().st_size == parts[-1].end and not holes(copy)
+    return (
+        digest.of_file(copy) == whole.hexdigest()
+        and copy.stat().st_size == parts[-1].end
+        and not holes(copy)
+    )
 
 
-@pytest.mark.parametrize(("kind", "share"), [("lines", 1.0), ("long", 0.5), ("binary", 0.5), ("bar", 0.05)])
+@pytest.mark.parametrize(
+    ("kind", "share"), [("lines", 1.0), ("long", 0.5), ("binary", 0.5), ("bar", 0.05)]
+)
 def test_every_byte_arrives_whatever_it_is(sshd, release, tmp_path, kind, share):
     lines, size = deque(maxlen=1000), int(MEGABYTES * 1_000_000 * share)
     with sshd.transport() as box:
         start(box, ROOT, spec(release, "shouting", f"shout-{kind}", kind=kind, size=size))
-    state = follow(sshd.transport, ROOT, f"shout-{kind}", tmp_path / "log", tmp_path / "metrics", each_line(lines.append), print)
+    state = follow(
+        sshd.transport,
+        ROOT,
+        f"shout-{kind}",
+        tmp_path / "log",
+        tmp_path / "metrics",
+        each_line(lines.append),
+        print,
+    )
     assert state.status is Status.SUCCEEDED and (tmp_path / "log").stat().st_size >= size
     assert is_exact(tmp_path / "log", sshd, f"shout-{kind}")
     assert len(job_log.parts(folder_of(sshd, f"shout-{kind}"))) > (1 if share > 0.1 else 0)
@@ -89,12 +115,19 @@ def test_every_byte_arrives_whatever_it_is(sshd, release, tmp_path, kind, share)
 
 def test_a_fast_log_is_exact_over_cut_connections(sshd, release, tmp_path):
     with sshd.transport() as box:
-        start(box, ROOT, spec(release, "shouting", "shout-cut", kind="lines", size=MEGABYTES * 1_000_000))
+        start(
+            box,
+            ROOT,
+            spec(release, "shouting", "shout-cut", kind="lines", size=MEGABYTES * 1_000_000),
+        )
     ended, notices = threading.Event(), []
 
     def cut():
         for share in (0.1, 0.3, 0.7):
-            while not ended.wait(0.005) and (tmp_path / "log").stat().st_size < share * MEGABYTES * 1_000_000:
+            while (
+                not ended.wait(0.005)
+                and (tmp_path / "log").stat().st_size < share * MEGABYTES * 1_000_000
+            ):
                 pass
             sshd.cut()
 
@@ -103,9 +136,15 @@ def test_a_fast_log_is_exact_over_cut_connections(sshd, release, tmp_path):
     cutting.start()
     try:
         follow(
-            sshd.transport, ROOT, "shout-cut", tmp_path / "log", tmp_path / "metrics", None, print,
+            sshd.transport,
+            ROOT,
+            "shout-cut",
+            tmp_path / "log",
+            tmp_path / "metrics",
+            None,
+            print,
             notice=notices.append,
-        )  # fmt: skip
+        )
     finally:
         ended.set()
         cutting.join()
@@ -116,9 +155,21 @@ def test_a_secret_of_the_laptop_is_known_to_the_stage_and_to_no_file(sshd, relea
     with sshd.transport() as box:
         start(box, ROOT, spec(release, "telling", "tell"), secrets={"HF_TOKEN": SECRET})
     lines = []
-    state = follow(sshd.transport, ROOT, "tell", tmp_path / "log", tmp_path / "metrics", each_line(lines.append), print)
+    state = follow(
+        sshd.transport,
+        ROOT,
+        "tell",
+        tmp_path / "log",
+        tmp_path / "metrics",
+        each_line(lines.append),
+        print,
+    )
     assert state.status is Status.FAILED and lines[:2] == ["***", "***"] and "with ***" in state.why
     root = sshd.home / ROOT
     assert list((root / "secrets").iterdir()) == []
-    holding = [path for path in root.rglob("*") if path.is_file() and re.search(SECRET.encode(), path.read_bytes())]
+    holding = [
+        path
+        for path in root.rglob("*")
+        if path.is_file() and re.search(SECRET.encode(), path.read_bytes())
+    ]
     assert holding == []

@@ -1,4 +1,5 @@
-"""Any login shell on a real sshd: a command comes through unchanged, or the error says why not, in time, with a remedy that helps."""
+"""Any login shell on a real sshd: a command comes through unchanged, or the error says why not, in
+time, with a remedy that helps."""
 
 import contextlib
 import hashlib
@@ -21,7 +22,10 @@ from remote.control.transport.pull import pull
 from tests.integration import boxes
 from tests.integration.boxes import await_true, is_running, spec
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 
 ROOT = "windlass"
 AWKWARD = """printf '%s|' "it's" 'back\\slash\\\\' '!bang!!' "a
@@ -38,13 +42,26 @@ def shell_at(name):
 
 
 def with_shell(folder, shell):
-    """A real sshd whose user has that login shell: in a view of /etc/passwd of its own where this machine lets us make one, else forced."""
+    """A real sshd whose user has that login shell: in a view of /etc/passwd of its own where this
+    machine lets us make one, else forced."""
     if not _may_mount():
         return boxes.running_sshd(folder, f'ForceCommand exec {shell} -c "$SSH_ORIGINAL_COMMAND"')
     view = folder.with_name(f"{folder.name}.passwd")
     lines = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
-    view.write_text("".join(":".join([*line[:6], shell] if line[0] == boxes._me() else line) + "\n" for line in lines))
-    inside = "unshare", "-m", "sh", "-c", f'mount --bind {shlex.quote(str(view))} /etc/passwd && exec "$@"', "sh"
+    view.write_text(
+        "".join(
+            ":".join([*line[:6], shell] if line[0] == boxes._me() else line) + "\n"
+            for line in lines
+        )
+    )
+    inside = (
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f'mount --bind {shlex.quote(str(view))} /etc/passwd && exec "$@"',
+        "sh",
+    )
     return boxes.running_sshd(folder, inside=inside)
 
 
@@ -57,7 +74,9 @@ def _may_mount():
 
 @pytest.fixture(scope="module", params=SHELLS)
 def server(request, tmp_path_factory):
-    with with_shell(tmp_path_factory.mktemp("box") / request.param, shell_at(request.param)) as running:
+    with with_shell(
+        tmp_path_factory.mktemp("box") / request.param, shell_at(request.param)
+    ) as running:
         yield running
 
 
@@ -69,7 +88,11 @@ def box(server):
 
 def test_a_command_comes_through_unchanged(box, server):
     expected = subprocess.run(
-        ["sh", "-c", AWKWARD], input=b"in\n", capture_output=True, env={**os.environ, "HOME": str(server.home)}, check=False
+        ["sh", "-c", AWKWARD],
+        input=b"in\n",
+        capture_output=True,
+        env={**os.environ, "HOME": str(server.home)},
+        check=False,
     )
     for _ in range(2):
         result = box.exec(AWKWARD, b"in\n")
@@ -87,7 +110,10 @@ def test_streams_are_exact_and_end_with_their_reader(box):
 
 def test_a_long_command_comes_whole(box):
     text = "äöü'!\\\n" * 1000
-    assert box.exec(f"printf %s {shlex.quote(text)} | sha256sum").text.split()[0] == hashlib.sha256(text.encode()).hexdigest()
+    assert (
+        box.exec(f"printf %s {shlex.quote(text)} | sha256sum").text.split()[0]
+        == hashlib.sha256(text.encode()).hexdigest()
+    )
 
 
 def test_jobs_start_are_told_and_come_home(server, tmp_path):
@@ -104,11 +130,13 @@ def test_jobs_start_are_told_and_come_home(server, tmp_path):
         path = server.home / ROOT / "jobs/outlives/artifacts/it's !bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        artifact = Artifact("jobs/outlives/artifacts/it's !bin", len(content), hashlib.sha256(content).hexdigest())
+        artifact = Artifact(
+            "jobs/outlives/artifacts/it's !bin", len(content), hashlib.sha256(content).hexdigest()
+        )
         assert pull(box, ROOT, artifact, tmp_path / "home").read_bytes() == content
 
 
-# ---- shells that do not --------------------------------------------------------------------------------------------
+# ---- shells that do not ----
 
 
 @pytest.fixture(autouse=True)
@@ -136,13 +164,21 @@ def rc_box(request, plain, tmp_path, monkeypatch):
 @pytest.mark.parametrize("stdin", [b"", b"in\n"])
 def test_an_account_without_a_shell(tmp_path, stdin, shell):
     with with_shell(tmp_path / "box", shell) as server, server.transport() as box:
-        with pytest.raises(ShellRefused, match=r"login shell of .* does not run commands") as caught:
+        with pytest.raises(
+            ShellRefused, match=r"login shell of .* does not run commands"
+        ) as caught:
             box.exec("touch ~/ran", stdin)
-        assert "nologin" in caught.value.why and "usermod -s /bin/bash" in caught.value.remedy and "demo" in caught.value.remedy
+        assert (
+            "nologin" in caught.value.why
+            and "usermod -s /bin/bash" in caught.value.remedy
+            and "demo" in caught.value.remedy
+        )
         assert not (server.home / "ran").exists()
 
 
-@pytest.mark.parametrize("text", ["Welcome!\n", "no line end", "{\"done\": {}}\n", "windlass:\n" * 100, "x" * 70_000])
+@pytest.mark.parametrize(
+    "text", ["Welcome!\n", "no line end", '{"done": {}}\n', "windlass:\n" * 100, "x" * 70_000]
+)
 def test_what_start_up_files_print_is_left_out(rc_box, text):
     box, write = rc_box
     write(f"printf %s {shlex.quote(text)}\n")
@@ -158,7 +194,11 @@ def test_another_shell_started_by_bashrc_is_named_and_runs_no_input(rc_box, plai
     write(f"exec {other}\n")
     with pytest.raises(ShellRefused) as caught:
         box.exec("touch ~/ran", stdin)
-    assert ".bashrc" in caught.value.remedy and "case $- in" in caught.value.remedy and "./inv ssh demo" in caught.value.remedy
+    assert (
+        ".bashrc" in caught.value.remedy
+        and "case $- in" in caught.value.remedy
+        and "./inv ssh demo" in caught.value.remedy
+    )
     assert not stdin or "exec fish" in caught.value.why
     assert not (plain.home / "ran").exists()
 
@@ -180,14 +220,21 @@ def test_a_bashrc_that_reads_the_input(rc_box, plain, reads):
     assert not (plain.home / "ran").exists()
 
 
-@pytest.mark.parametrize("endless", ["sleep 600", "cat", *(f"while :; do echo still; sleep 0.2; done{to}" for to in ("", " >&2"))])
+@pytest.mark.parametrize(
+    "endless",
+    ["sleep 600", "cat", *(f"while :; do echo still; sleep 0.2; done{to}" for to in ("", " >&2"))],
+)
 def test_a_bashrc_without_end_is_bounded(rc_box, endless):
     box, write = rc_box
     write(f"{endless}\n")
     began = time.monotonic()
     with pytest.raises(ShellRefused) as caught, box.open("true", _Never()) as stream:
         list(stream)
-    assert time.monotonic() - began < 8 and "ssh.dead_after" in caught.value.why and "~/.bashrc" in caught.value.remedy
+    assert (
+        time.monotonic() - began < 8
+        and "ssh.dead_after" in caught.value.why
+        and "~/.bashrc" in caught.value.remedy
+    )
 
 
 class _Never:
@@ -218,10 +265,15 @@ def test_a_box_that_ran_commands_before_is_tried_again(rc_box):
     assert not isinstance(caught.value, LoginRefused)
 
 
-@pytest.mark.parametrize("forced", ["echo $SSH_ORIGINAL_COMMAND", "internal-sftp", "/bin/true", "cat"])
+@pytest.mark.parametrize(
+    "forced", ["echo $SSH_ORIGINAL_COMMAND", "internal-sftp", "/bin/true", "cat"]
+)
 @pytest.mark.parametrize("stdin", [b"", b"in\n"])
 def test_a_forced_command_is_named(tmp_path, forced, stdin):
-    with boxes.running_sshd(tmp_path / "box", f"ForceCommand {forced}") as server, server.transport() as box:
+    with (
+        boxes.running_sshd(tmp_path / "box", f"ForceCommand {forced}") as server,
+        server.transport() as box,
+    ):
         with pytest.raises(ShellRefused) as caught:
             box.exec("true", stdin)
         assert "ForceCommand" in caught.value.remedy

@@ -1,4 +1,5 @@
-"""`inv logs` from a checkout that knows nothing but the inventory: a real sshd, a link that fails on purpose."""
+"""`inv logs` from a checkout that knows nothing but the inventory: a real sshd, a link that fails
+on purpose."""
 
 import json
 import os
@@ -38,7 +39,10 @@ default_box: one
 ssh: {{dead_after: 2s}}
 boxes:
 {boxes}"""
-BOX = "  {name}: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key}, host_key: '{host_key}', root: {root}}}\n"
+BOX = (
+    "  {name}: {{provider: static, host: 127.0.0.1, port: {port}, user: {user}, ssh_key: {key},"
+    " host_key: '{host_key}', root: {root}}}\n"
+)
 
 
 class Lab:
@@ -50,22 +54,42 @@ class Lab:
         with sshd.transport() as transport:
             for root in ("one", "two"):
                 self.release[root] = deploy_stages(transport, code, root)
-        rows = "".join(self.row(name, root, port) for name, root, port in (("one", "one", proxy.port), ("two", "two", sshd.port)))
+        rows = "".join(
+            self.row(name, root, port)
+            for name, root, port in (("one", "one", proxy.port), ("two", "two", sshd.port))
+        )
         (project / "inventory.yaml").write_text(INVENTORY.format(boxes=rows))
 
     def row(self, name, root, port):
         facts = self.sshd.address()
         key = " ".join(self.sshd.host_key_line.split()[:2])
-        return BOX.format(name=name, port=port, user=facts.user, key=self.sshd.key, host_key=key, root=root)
+        return BOX.format(
+            name=name, port=port, user=facts.user, key=self.sshd.key, host_key=key, root=root
+        )
 
-    def job(self, root, job_id, run_id, content, began, status=Status.SUCCEEDED, times=((0, 0.0),), stage="count"):
-        """A job that has ended, as its box keeps it; `times` are offsets and seconds after it began."""
+    def job(
+        self,
+        root,
+        job_id,
+        run_id,
+        content,
+        began,
+        status=Status.SUCCEEDED,
+        times=((0, 0.0),),
+        stage="count",
+    ):
+        """A job that has ended, as its box keeps it; `times` are offsets and seconds after it
+        began."""
         paths = BoxPaths(self.sshd.home / root).job(job_id)
         paths.folder.mkdir(parents=True)
         paths.spec.write_text(JobSpec(job_id, stage, "0" * 64, run_id).to_json())
-        paths.state.write_text(JobState(job_id, stage, status, started_at=began, ended_at=began + 100.0).to_json())
+        paths.state.write_text(
+            JobState(job_id, stage, status, started_at=began, ended_at=began + 100.0).to_json()
+        )
         paths.log.write_bytes(content)
-        (paths.folder / "log.times").write_text("".join(f"{offset} {began + after}\n" for offset, after in times))
+        (paths.folder / "log.times").write_text(
+            "".join(f"{offset} {began + after}\n" for offset, after in times)
+        )
         return paths
 
     def logs(self, *words, seconds=60):
@@ -73,9 +97,13 @@ class Lab:
 
     def began(self, *words):
         return subprocess.Popen(
-            command_of("logs", *words), env=environment(self.project), cwd=self.project, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            command_of("logs", *words),
+            env=environment(self.project),
+            cwd=self.project,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +120,35 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_runs(lab):
-    """A run on each box, an hour ago, their lines in turns; and what happened to the first box meanwhile."""
+    """A run on each box, an hour ago, their lines in turns; and what happened to the first box
+    meanwhile."""
     began = time.time() - 3600.0
     first = b"one 0\none 1 WARNING: warm\none 2\n"
-    lab.job("one", "haul-aa-train-0123abcd", "haul-aa", first, began, times=((0, 0.0), (6, 10.0), (26, 20.0)))
+    lab.job(
+        "one",
+        "haul-aa-train-0123abcd",
+        "haul-aa",
+        first,
+        began,
+        times=((0, 0.0), (6, 10.0), (26, 20.0)),
+    )
     second = b"two 0\ntwo 1 \xff\xfe\ntwo 2 ERROR: hot\n"
-    lab.job("two", "haul-bb-train-0123abcd", "haul-bb", second, began, times=((0, 5.0), (6, 15.0), (15, 25.0)))
+    lab.job(
+        "two",
+        "haul-bb-train-0123abcd",
+        "haul-bb",
+        second,
+        began,
+        times=((0, 5.0), (6, 15.0), (15, 25.0)),
+    )
     timeline = BoxPaths(lab.sshd.home / "one").timeline
     for event in (
-        Event(began + 12.0, "kernel", "error", "NVRM: Xid (PCI:0000:00:1e): 79, GPU has fallen off the bus"),
+        Event(
+            began + 12.0,
+            "kernel",
+            "error",
+            "NVRM: Xid (PCI:0000:00:1e): 79, GPU has fallen off the bus",
+        ),
         Event(began + 13.0, "job", "info", "another job's", "haul-xx-train-00000000"),
         Event(began + 5000.0, "gpu", "info", "long after"),
     ):
@@ -120,7 +168,15 @@ def test_boxes_are_merged_by_time_and_named(lab, two_runs):
     lines = lab.logs("one", "two").stdout.splitlines()
     said = [line.split("│ ", 1)[1] for line in lines]
     xid = "[kernel] NVRM: Xid (PCI:0000:00:1e): 79, GPU has fallen off the bus"
-    assert said == ["one 0", "two 0", "one 1 WARNING: warm", xid, "two 1 ��", "one 2", "two 2 ERROR: hot"]
+    assert said == [
+        "one 0",
+        "two 0",
+        "one 1 WARNING: warm",
+        xid,
+        "two 1 ��",
+        "one 2",
+        "two 2 ERROR: hot",
+    ]
     assert all(re.match(r"\d\d:\d\d:\d\d (one|two) +│ ", line) for line in lines)
 
 
@@ -139,7 +195,9 @@ def test_boxes_are_merged_by_time_and_named(lab, two_runs):
 )
 def test_only_what_is_wanted_is_told(lab, two_runs, words, texts):
     lines = lab.logs("haul-aa", *words).stdout.splitlines()
-    assert len(lines) == len(texts) and all(text in line for text, line in zip(texts, lines, strict=True))
+    assert len(lines) == len(texts) and all(
+        text in line for text, line in zip(texts, lines, strict=True)
+    )
 
 
 def test_since_a_while_ago(lab, two_runs):
@@ -152,35 +210,67 @@ def seconds(iso):
 
 
 def test_scripts_get_an_object_a_line(lab, two_runs):
-    told = [json.loads(line) for line in lab.logs("haul-aa", "haul-bb", "--json").stdout.splitlines()]
-    assert [seconds(each["time"]) - two_runs for each in told] == pytest.approx([0, 5, 10, 12, 15, 20, 25], abs=0.001)
-    facts = {"box": "one", "run": "haul-aa", "job": "haul-aa-train-0123abcd", "stage": "train", "source": "log", "level": "warning"}
-    assert told[2] | facts == told[2] and told[3]["source"] == "kernel" and told[-1]["level"] == "error"
+    told = [
+        json.loads(line) for line in lab.logs("haul-aa", "haul-bb", "--json").stdout.splitlines()
+    ]
+    assert [seconds(each["time"]) - two_runs for each in told] == pytest.approx(
+        [0, 5, 10, 12, 15, 20, 25], abs=0.001
+    )
+    facts = {
+        "box": "one",
+        "run": "haul-aa",
+        "job": "haul-aa-train-0123abcd",
+        "stage": "train",
+        "source": "log",
+        "level": "warning",
+    }
+    assert (
+        told[2] | facts == told[2]
+        and told[3]["source"] == "kernel"
+        and told[-1]["level"] == "error"
+    )
 
 
 def test_raw_is_the_bytes_themselves(lab, two_runs):
-    raw = subprocess.run(command_of("logs", "haul-bb", "--raw"), env=environment(lab.project), capture_output=True, check=True)
+    raw = subprocess.run(
+        command_of("logs", "haul-bb", "--raw"),
+        env=environment(lab.project),
+        capture_output=True,
+        check=True,
+    )
     assert raw.stdout == b"two 0\ntwo 1 \xff\xfe\ntwo 2 ERROR: hot\n"
 
 
 def test_a_box_that_does_not_answer_silences_no_other(lab, two_runs, tmp_path):
-    (tmp_path / "inventory.yaml").write_text(INVENTORY.format(boxes=lab.row("one", "one", 1) + lab.row("two", "two", lab.sshd.port)))
+    (tmp_path / "inventory.yaml").write_text(
+        INVENTORY.format(boxes=lab.row("one", "one", 1) + lab.row("two", "two", lab.sshd.port))
+    )
     told = typed("logs", "one", "two", project=tmp_path, seconds=60)
     assert "two 2 ERROR: hot" in told.stdout and told.returncode and "box one" in told.stderr
-    assert typed("logs", "haul-bb", project=tmp_path, seconds=60).stdout.endswith("two 2 ERROR: hot\n")
+    assert typed("logs", "haul-bb", project=tmp_path, seconds=60).stdout.endswith(
+        "two 2 ERROR: hot\n"
+    )
 
 
 def test_a_box_whose_code_is_older_or_missing_is_named_with_the_remedy(lab, two_runs, tmp_path):
-    (tmp_path / "inventory.yaml").write_text(INVENTORY.format(boxes=lab.row("one", "none", lab.sshd.port)))
+    (tmp_path / "inventory.yaml").write_text(
+        INVENTORY.format(boxes=lab.row("one", "none", lab.sshd.port))
+    )
     told = typed("logs", "one", project=tmp_path, seconds=60)
-    assert told.returncode and "nothing is deployed" in told.stderr and "`./inv deploy one`" in told.stderr
+    assert (
+        told.returncode
+        and "nothing is deployed" in told.stderr
+        and "`./inv deploy one`" in told.stderr
+    )
     module = lab.sshd.home / "two/current/remote/payload/logs/query.py"
     aside = module.rename(module.with_suffix(".aside"))
     try:
         told = lab.logs("two")
     finally:
         aside.rename(module)
-    assert told.returncode and "older Windlass" in told.stderr and "`./inv deploy two`" in told.stderr
+    assert (
+        told.returncode and "older Windlass" in told.stderr and "`./inv deploy two`" in told.stderr
+    )
 
 
 def test_a_clock_that_is_off_is_corrected_and_told(lab, two_runs):
@@ -198,10 +288,14 @@ def test_a_clock_that_is_off_is_corrected_and_told(lab, two_runs):
 
 def test_nothing_is_lost_or_doubled_over_drops_and_rotation(lab):
     """A writer that rotates, on a link that is cut again and again."""
-    paths = lab.job("one", "drops-cc-train-0123abcd", "drops-cc", b"", time.time(), Status.RUNNING, times=())
+    paths = lab.job(
+        "one", "drops-cc-train-0123abcd", "drops-cc", b"", time.time(), Status.RUNNING, times=()
+    )
     state = json.loads(paths.state.read_text())
     mine = {"pid": 0, "ended_at": 0.0}
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(paths.folder), json.dumps(state | mine), str(lab.code)])
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(paths.folder), json.dumps(state | mine), str(lab.code)]
+    )
     await_true(lambda: (paths.folder / "log").stat().st_size > 0)
     reader = lab.began("drops-cc", "-f", "--raw")
     stop = threading.Event()
@@ -249,12 +343,28 @@ atomic.write_json(folder / "state.json", state | {{"status": "SUCCEEDED", "ended
 """
 
 
-def test_a_box_that_goes_while_it_is_followed_is_told_on_from_what_it_left(lab, monkeypatch, capsys, tmp_path):
-    paths = lab.job("one", "gone-ee-train-0123abcd", "gone-ee", b"a\nb\n", time.time(), Status.RUNNING)
-    me = {"pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()), "boot_id": process.boot_id(), "ended_at": 0.0}
+def test_a_box_that_goes_while_it_is_followed_is_told_on_from_what_it_left(
+    lab, monkeypatch, capsys, tmp_path
+):
+    paths = lab.job(
+        "one", "gone-ee-train-0123abcd", "gone-ee", b"a\nb\n", time.time(), Status.RUNNING
+    )
+    me = {
+        "pid": os.getpid(),
+        "start_ticks": process.start_ticks(os.getpid()),
+        "boot_id": process.boot_id(),
+        "ended_at": 0.0,
+    }
     atomic.write_json(paths.state, json.loads(paths.state.read_text()) | me)
     (tmp_path / "left").write_bytes(b"a\nb\nc\nd")
-    left = ArchivedLog("gone-ee-train-0123abcd", FileLog(tmp_path / "left"), "s3://bucket/", "gone-ee", "train", JobState("j", "train"))
+    left = ArchivedLog(
+        "gone-ee-train-0123abcd",
+        FileLog(tmp_path / "left"),
+        "s3://bucket/",
+        "gone-ee",
+        "train",
+        JobState("j", "train"),
+    )
     is_gone, running, tell = threading.Event(), boxes.running, Printer.print
 
     def until_gone(entry):
@@ -273,15 +383,34 @@ def test_a_box_that_goes_while_it_is_followed_is_told_on_from_what_it_left(lab, 
     monkeypatch.setattr(archive, "of_box", lambda inventory, box, job_id: left)
     monkeypatch.setattr(Printer, "print", told)
     code, out, said = in_process(capsys, tasks.ns, "logs gone-ee -f --grep ^.$")
-    assert (code, out) == (0, "a\nb\nc\nd\n") and "left in s3://bucket/" in said and "train of gone-ee is LOST" in said
+    assert (
+        (code, out) == (0, "a\nb\nc\nd\n")
+        and "left in s3://bucket/" in said
+        and "train of gone-ee is LOST" in said
+    )
 
 
 def test_a_real_job_is_followed_to_its_end_and_a_box_into_its_next_job(lab):
     with lab.sshd.transport() as transport:
-        jobs.start(transport, "two", spec(lab.release["two"], "endless", "next-dd-train-0123abcd", "next-dd"))
+        jobs.start(
+            transport,
+            "two",
+            spec(lab.release["two"], "endless", "next-dd-train-0123abcd", "next-dd"),
+        )
         reader = lab.began("two", "-f", "--json")
         assert json.loads(reader.stdout.readline())["run"] == "next-dd"
-        jobs.start(transport, "two", spec(lab.release["two"], "count", "next-dd-prepare-0123abcd", "next-dd", lines=3, pause=0.1))
+        jobs.start(
+            transport,
+            "two",
+            spec(
+                lab.release["two"],
+                "count",
+                "next-dd-prepare-0123abcd",
+                "next-dd",
+                lines=3,
+                pause=0.1,
+            ),
+        )
         seen = []
         for line in reader.stdout:
             seen.append(json.loads(line))
@@ -289,8 +418,13 @@ def test_a_real_job_is_followed_to_its_end_and_a_box_into_its_next_job(lab):
                 break
         reader.send_signal(signal.SIGINT)
         _, said = reader.communicate(timeout=20)
-        assert {each["stage"] for each in seen} >= {"train", "prepare"} and "the jobs go on" in said.decode()
-        assert [each["text"] for each in seen if each["stage"] == "prepare"] == [f"line {number} äöü" for number in range(3)]
+        assert {each["stage"] for each in seen} >= {
+            "train",
+            "prepare",
+        } and "the jobs go on" in said.decode()
+        assert [each["text"] for each in seen if each["stage"] == "prepare"] == [
+            f"line {number} äöü" for number in range(3)
+        ]
         whole = lab.began("next-dd", "-f")
         assert b"began" in whole.stdout.readline() and whole.stdout.readline().startswith(b"worker")
         cancel(transport, "two", "next-dd-train-0123abcd", 10)
@@ -306,14 +440,30 @@ def test_a_followed_box_tells_jobs_that_are_over_in_no_time_and_that_begin_again
         return [each["text"] for each in found if each["source"] == "log"]
 
     with lab.sshd.transport() as transport:
-        again = spec(lab.release["two"], "failing", "over-ff-again-0123abcd", "over-ff", how="a bug in it")
+        again = spec(
+            lab.release["two"], "failing", "over-ff-again-0123abcd", "over-ff", how="a bug in it"
+        )
         jobs.start(transport, "two", again)
-        jobs.start(transport, "two", spec(lab.release["two"], "endless", "over-ff-train-0123abcd", "over-ff"))
+        jobs.start(
+            transport,
+            "two",
+            spec(lab.release["two"], "endless", "over-ff-train-0123abcd", "over-ff"),
+        )
         reader = lab.began("two", "-f", "--json")
         read_until("worker")
         try:
             for number in range(4):
-                jobs.start(transport, "two", spec(lab.release["two"], "count", f"over-ff-quick{number}-0123abcd", "over-ff", lines=1))
+                jobs.start(
+                    transport,
+                    "two",
+                    spec(
+                        lab.release["two"],
+                        "count",
+                        f"over-ff-quick{number}-0123abcd",
+                        "over-ff",
+                        lines=1,
+                    ),
+                )
                 assert read_until("line 0")[-1] == "line 0 äöü"
             for _ in range(2):
                 await_true(lambda: read_state(transport, "two", again.job_id).status.is_final)
@@ -329,14 +479,30 @@ def test_a_followed_box_tells_jobs_that_are_over_in_no_time_and_that_begin_again
 def test_a_stage_that_nobody_has_is_an_error_that_names_those_there_are(lab, two_runs):
     for words, whose in ((("one", "two"), "two"), (("one",), "one"), (("haul-aa",), "haul-aa")):
         told = lab.logs(*words, "--stage", "typo")
-        assert told.returncode == 12 and "one 0" not in told.stdout and "Traceback" not in told.stderr
-        assert f"{whose} has no job of a stage `typo`" in told.stderr and "stages with a job: train" in told.stderr
+        assert (
+            told.returncode == 12 and "one 0" not in told.stdout and "Traceback" not in told.stderr
+        )
+        assert (
+            f"{whose} has no job of a stage `typo`" in told.stderr
+            and "stages with a job: train" in told.stderr
+        )
 
 
 def test_a_stage_that_one_box_has_is_enough(lab, two_runs):
-    lab.job("two", "haul-cc-sift-0123abcd", "haul-cc", b"sifted\n", time.time() - 7200.0, stage="prepare")
+    lab.job(
+        "two",
+        "haul-cc-sift-0123abcd",
+        "haul-cc",
+        b"sifted\n",
+        time.time() - 7200.0,
+        stage="prepare",
+    )
     told = lab.logs("one", "two", "--stage", "sift")
-    assert told.returncode == 0 and "│ sifted\n" in told.stdout and "one has no job of a stage `sift`" in told.stderr
+    assert (
+        told.returncode == 0
+        and "│ sifted\n" in told.stdout
+        and "one has no job of a stage `sift`" in told.stderr
+    )
 
 
 SLOW = """
@@ -362,15 +528,36 @@ atomic.write_json(folder / "state.json", state | {"status": "SUCCEEDED", "ended_
 def test_a_box_that_is_silent_holds_up_no_other_and_what_it_missed_comes_in_when_it_is_back(lab):
     folders, writers = {}, []
     for root in ("one", "two"):
-        paths = lab.job(root, f"slow-{root}-train-0123abcd", f"slow-{root}", b"", time.time(), Status.RUNNING, times=())
+        paths = lab.job(
+            root,
+            f"slow-{root}-train-0123abcd",
+            f"slow-{root}",
+            b"",
+            time.time(),
+            Status.RUNNING,
+            times=(),
+        )
         folders[root] = paths.folder
-        writers.append(subprocess.Popen([sys.executable, "-c", SLOW, str(paths.folder), paths.state.read_text(), str(lab.code)]))
+        writers.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    SLOW,
+                    str(paths.folder),
+                    paths.state.read_text(),
+                    str(lab.code),
+                ]
+            )
+        )
     seen = {"one": [], "two": []}
 
     def take(stream):
         for line in stream:
             each = json.loads(line)
-            if each["source"] == "log" and each["run"] == f"slow-{each['box']}":  # other tests have left jobs there
+            if (
+                each["source"] == "log" and each["run"] == f"slow-{each['box']}"
+            ):  # other tests have left jobs there
                 seen[each["box"]].append(each["text"])
 
     def goes_on(box, beside):
@@ -411,5 +598,7 @@ def test_a_box_that_is_silent_holds_up_no_other_and_what_it_missed_comes_in_when
         for writer, folder in zip(writers, folders.values(), strict=True):
             (folder / "enough").touch()
             writer.wait(timeout=20)
-    assert seen == {box: [f"line {number}" for number in range(count)] for box, count in counts.items()}
+    assert seen == {
+        box: [f"line {number}" for number in range(count)] for box, count in counts.items()
+    }
     assert said.count("one: connection lost") == 2 and "two:" not in said and "error" not in said

@@ -1,4 +1,5 @@
-"""`inv logs` of a job whose box is gone: out of the bucket, by whoever knows the inventory, with the same words."""
+"""`inv logs` of a job whose box is gone: out of the bucket, by whoever knows the inventory, with
+the same words."""
 
 import json
 import re
@@ -36,22 +37,35 @@ def spilled(embedded_project):
     first = b"".join(b"line %d\n" % number for number in range(1000))
     second = b"line 1000 WARNING: near the end\nlast words"
     files = {
-        part_name(0): first, "log": second, "log.times": f"0 {began}\n{len(first)} {began + 60}\n".encode(),
+        part_name(0): first,
+        "log": second,
+        "log.times": f"0 {began}\n{len(first)} {began + 60}\n".encode(),
         "spec.json": JobSpec(JOB, "train", "0" * 64, RUN).to_json().encode(),
         "state.json": JobState(JOB, "train", Status.RUNNING, started_at=began).to_json().encode(),
-        "timeline.jsonl": Event(began + 61, "spot", "warning", "the cloud will terminate this spot instance").to_line().encode(),
-    }  # fmt: skip
+        "timeline.jsonl": (
+            Event(began + 61, "spot", "warning", "the cloud will terminate this spot instance")
+            .to_line()
+            .encode()
+        ),
+    }
     put(found, "elsewhere-00000000", files)
     return embedded_project, len(first)
 
 
 def put(found, mark, files):
     s3, folder = found._s3, f"windlass/{mark}/jobs/{JOB}/"
-    kept = {f"jobs/{JOB}/{name}": Kept(digest.of_bytes(content), len(content)) for name, content in files.items()}
+    kept = {
+        f"jobs/{JOB}/{name}": Kept(digest.of_bytes(content), len(content))
+        for name, content in files.items()
+    }
     for (_, each), content in zip(kept.items(), files.values(), strict=True):
         (piece,) = each.pieces(folder)
         s3.put_object(Bucket=found.name, Key=piece.key, Body=content)
-    s3.put_object(Bucket=found.name, Key=manifest_key(folder), Body=Manifest(JOB, 0.0, "its log", kept).to_json().encode())
+    s3.put_object(
+        Bucket=found.name,
+        Key=manifest_key(folder),
+        Body=Manifest(JOB, 0.0, "its log", kept).to_json().encode(),
+    )
 
 
 @pytest.fixture
@@ -62,9 +76,19 @@ def logs(capsys, spilled):
 def test_a_run_of_another_checkout_out_of_the_bucket(spilled):
     told = typed("logs", "ab12", seconds=60)
     lines = told.stdout.splitlines()
-    assert lines[:1001] == [*(f"line {number}" for number in range(1000)), "line 1000 WARNING: near the end"]
-    assert lines[1001] == "last words" and re.fullmatch(r"\[\d\d:\d\d:\d\d spot\] the cloud will .*", lines[1002]) and len(lines) == 1003
-    assert "s3://kept-logs/windlass/elsewhere-00000000/" in told.stderr and f"train of {RUN} is LOST" in told.stderr
+    assert lines[:1001] == [
+        *(f"line {number}" for number in range(1000)),
+        "line 1000 WARNING: near the end",
+    ]
+    assert (
+        lines[1001] == "last words"
+        and re.fullmatch(r"\[\d\d:\d\d:\d\d spot\] the cloud will .*", lines[1002])
+        and len(lines) == 1003
+    )
+    assert (
+        "s3://kept-logs/windlass/elsewhere-00000000/" in told.stderr
+        and f"train of {RUN} is LOST" in told.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,12 +103,19 @@ def test_a_run_of_another_checkout_out_of_the_bucket(spilled):
 )
 def test_the_same_words_mean_the_same(logs, words, texts):
     lines = logs(f"{RUN} {words}")[1].splitlines()
-    assert len(lines) == len(texts) and all(text in line for text, line in zip(texts, lines, strict=True))
+    assert len(lines) == len(texts) and all(
+        text in line for text, line in zip(texts, lines, strict=True)
+    )
 
 
 def test_scripts_get_the_same_objects(logs):
     (told,) = [json.loads(line) for line in logs(f"{RUN} --json --grep last")[1].splitlines()]
-    assert (told["run"], told["stage"], told["source"], told["text"]) == (RUN, "train", "log", "last words")
+    assert (told["run"], told["stage"], told["source"], told["text"]) == (
+        RUN,
+        "train",
+        "log",
+        "last words",
+    )
 
 
 def test_who_names_the_box_is_told_that_it_is_gone(logs):
@@ -96,7 +127,9 @@ def test_who_names_the_box_is_told_that_it_is_gone(logs):
 def test_what_does_not_verify_is_not_shown(logs):
     found = bucket.of_entry("kept-logs", load_inventory().box())
     folder = f"windlass/elsewhere-00000000/jobs/{JOB}/"
-    manifest = Manifest.from_json(found._s3.get_object(Bucket=found.name, Key=manifest_key(folder))["Body"].read())
+    manifest = Manifest.from_json(
+        found._s3.get_object(Bucket=found.name, Key=manifest_key(folder))["Body"].read()
+    )
     (piece,) = manifest.files[f"jobs/{JOB}/log"].pieces(folder)
     whole = found._s3.get_object(Bucket=found.name, Key=piece.key)["Body"].read()
     found._s3.put_object(Bucket=found.name, Key=piece.key, Body=b"X" + whole[1:])

@@ -1,4 +1,5 @@
-"""Baked images and boxes that move, by the typed commands: the disk comes along, nothing is lost and nothing is left."""
+"""Baked images and boxes that move, by the typed commands: the disk comes along, nothing is lost
+and nothing is left."""
 
 import json
 import os
@@ -59,7 +60,9 @@ def disk(box):
 
 def alive(region):
     ec2 = endpoint.of_entry(load_inventory().box()).in_region(region).client("ec2")
-    found = ec2.describe_instances(Filters=[{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}])
+    found = ec2.describe_instances(
+        Filters=[{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}]
+    )
     every = [each for group in found["Reservations"] for each in group["Instances"]]
     return [each["InstanceId"] for each in every if each["State"]["Name"] != "terminated"]
 
@@ -105,7 +108,12 @@ def test_a_stopped_box_stays_stopped_and_a_begun_image_is_waited_for(entry, caps
     box = boxes.ready(entry, silent)
     boxes.stop(entry)
     there = endpoint.of_entry(entry)
-    tags = {**identity.tags("demo", {}), images.KIND_TAG: images.BAKED, images.ENVIRONMENT_TAG: "older", "windlass:then": "stop"}
+    tags = {
+        **identity.tags("demo", {}),
+        images.KIND_TAG: images.BAKED,
+        images.ENVIRONMENT_TAG: "older",
+        "windlass:then": "stop",
+    }
     begun = images.create(there, box.id, tags)
     code, out, err = inv(capsys, "bake --json")
     assert code == 0, err
@@ -127,7 +135,9 @@ def test_images_are_listed_and_the_useless_pruned(entry, capsys):
     assert (code, "--yes" in err) == (2, True)
     there.client("ec2").deregister_image(ImageId=lost.id)
     code, out, _ = inv(capsys, "images --json")
-    assert json.loads(out)["snapshots_of_no_image"] == [{"region": "us-east-1", "id": lost.snapshots[0]}]
+    assert json.loads(out)["snapshots_of_no_image"] == [
+        {"region": "us-east-1", "id": lost.snapshots[0]}
+    ]
     assert inv(capsys, "images --prune --yes")[0] == 0
     assert left() == [made[1]]
     assert made[1] in inv(capsys, "images")[1]
@@ -190,11 +200,16 @@ def test_a_move_that_was_killed_goes_on_and_loses_nothing(entry, capsys, operati
     (disk(old) / "kept").write_text("whole")
     environment = {**os.environ, "PYTHONPATH": str(project.CODE)}
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, operation, moment], cwd=project.CODE, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", KILLED, operation, moment],
+        cwd=project.CODE,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert killed.returncode == 9, killed.stderr
     code, _, err = inv(capsys, "move --zone us-east-1b --yes")
-    # The deletion of the last snapshot is all that was left then: the box is there, and the snapshot is pruned.
+    # The deletion of the last snapshot is all that was left then: the box is there, and the
+    # snapshot is pruned.
     assert code == (20 if operation == "DeleteSnapshot" else 0), err
     new = boxes.running(entry)
     assert (new.zone, (disk(new) / "kept").read_text()) == ("us-east-1b", "whole")
@@ -208,7 +223,9 @@ def test_an_image_from_before_the_last_start_is_made_anew(entry, capsys):
     box = boxes.ready(entry, silent)
     boxes.stop(entry)
     there = endpoint.of_entry(entry)
-    stale = images.create(there, box.id, {**identity.tags("demo", {}), images.KIND_TAG: images.MOVE})
+    stale = images.create(
+        there, box.id, {**identity.tags("demo", {}), images.KIND_TAG: images.MOVE}
+    )
     images.wait(there, stale, silent)
     boxes.start(entry, silent)
     (disk(box) / "later").write_text("written after the image")
@@ -243,7 +260,9 @@ def test_where_the_type_is_not_offered_nothing_is_begun(entry, capsys):
 def test_an_adopted_instance_is_left_to_its_owner(entry, capsys, embedded_project):
     theirs = boxes.ready(load_inventory().box("like"), silent)
     ec2 = endpoint.of_entry(entry).client("ec2")
-    ec2.delete_tags(Resources=[theirs.id], Tags=[{"Key": identity.BOX_TAG}, {"Key": identity.PROJECT_TAG}])
+    ec2.delete_tags(
+        Resources=[theirs.id], Tags=[{"Key": identity.BOX_TAG}, {"Key": identity.PROJECT_TAG}]
+    )
     (disk(theirs) / "kept").write_text("whole")
     with_id = INVENTORY.replace("zone: us-east-1a", f"instance_id: {theirs.id}")
     (embedded_project / "inventory.yaml").write_text(with_id)
@@ -261,7 +280,9 @@ def test_an_adopted_instance_is_left_to_its_owner(entry, capsys, embedded_projec
 
 
 def test_a_host_that_stands_neither_bakes_nor_moves(entry, capsys, embedded_project):
-    (embedded_project / "inventory.yaml").write_text("default_box: lab\nboxes:\n  lab: {provider: static, host: 127.0.0.1, user: me}\n")
+    (embedded_project / "inventory.yaml").write_text(
+        "default_box: lab\nboxes:\n  lab: {provider: static, host: 127.0.0.1, user: me}\n"
+    )
     for words in ("bake", "move --zone us-east-1b"):
         code, _, err = inv(capsys, words)
         assert (code, "a host that stands" in err) == (20, True)

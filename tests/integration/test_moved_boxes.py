@@ -1,4 +1,5 @@
-"""A box that is stopped, started or terminated between two commands of one session: seen at its next deploy."""
+"""A box that is stopped, started or terminated between two commands of one session: seen at its
+next deploy."""
 
 import pytest
 
@@ -14,7 +15,8 @@ from tests.integration.boxes import mark_environment
 
 @pytest.fixture(params=["has answered", "was never asked"])
 def session(embedded_project, request):
-    """A session whose box runs, with code of no release on it yet, whether it was spoken to or not."""
+    """A session whose box runs, with code of no release on it yet, whether it was spoken to or
+    not."""
     entry = load_inventory().box()
     box = boxes.ready(entry, lambda line: None)
     with connect(box) as transport:
@@ -39,4 +41,6 @@ def test_a_deploy_goes_to_the_address_that_the_box_has_now(session):
     boxes.stop(session.entry)
     boxes.start(session.entry, lambda line: None)
     assert session.deploy() and session.box.address != was
-    assert session.transport.exec("readlink windlass/current").text.strip().endswith(session.deploy())
+    assert (
+        session.transport.exec("readlink windlass/current").text.strip().endswith(session.deploy())
+    )

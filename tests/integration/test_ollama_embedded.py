@@ -1,4 +1,5 @@
-"""The embedded Ollama as ollama-python and a plain HTTP client see it: a real process, real llama.cpp, models whose answers are known."""
+"""The embedded Ollama as ollama-python and a plain HTTP client see it: a real process, real
+llama.cpp, models whose answers are known."""
 
 import asyncio
 import hashlib
@@ -39,7 +40,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "hello": small.write_small_gguf(folder / "hello.gguf", small.HELLO),
         "endless": small.write_small_gguf(folder / "endless.gguf", small.ENDLESS, **patient),
-        "plain": small.write_small_gguf(folder / "plain.gguf", {"i": "▁one", "▁one": "</s>"}, template=None),
+        "plain": small.write_small_gguf(
+            folder / "plain.gguf", {"i": "▁one", "▁one": "</s>"}, template=None
+        ),
     }
 
 
@@ -74,7 +77,9 @@ def test_chat_streamed_one_token_at_a_time(api: ollama.Client) -> None:
     assert [piece.message.content for piece in pieces] == [" hello", " world", ""]
     assert [piece.done for piece in pieces] == [False, False, True]
     last = pieces[-1]
-    assert last.done_reason == "stop" and last.prompt_eval_count == 6 and last.eval_count == 3  # <s> once; </s> counts
+    assert (
+        last.done_reason == "stop" and last.prompt_eval_count == 6 and last.eval_count == 3
+    )  # <s> once; </s> counts
     assert last.total_duration and last.load_duration is not None and last.eval_duration
 
 
@@ -87,14 +92,21 @@ def test_chat_and_generate_whole(api: ollama.Client) -> None:
 
 def test_the_prompt_alone(api: ollama.Client, url: str) -> None:
     with Ollama(url) as client:
-        assert client.rendered("hello", [{"role": "system", "content": "be kind"}, *HI]) == "be kind\n\n[INST] hi[/INST]"
+        assert (
+            client.rendered("hello", [{"role": "system", "content": "be kind"}, *HI])
+            == "be kind\n\n[INST] hi[/INST]"
+        )
         reply = client.generate("hello", "hi", _debug_render_only=True)
     assert reply["_debug_info"] == {"rendered_template": "[INST] hi[/INST]"} and not reply["done"]
 
 
 def test_options(api: ollama.Client) -> None:
     cut = api.generate("endless", "hi", options={"num_predict": 5, "temperature": 0})
-    assert (cut.done_reason, cut.eval_count, cut.response) == ("length", 5, " one two three one two")
+    assert (cut.done_reason, cut.eval_count, cut.response) == (
+        "length",
+        5,
+        " one two three one two",
+    )
     stopped = api.generate("endless", "hi", options={"stop": ["three"], "temperature": 0})
     assert (stopped.done_reason, stopped.response.strip()) == ("stop", "one two")
     wild = {"num_predict": 12, "temperature": 50, "top_k": 0, "top_p": 1, "min_p": 0}
@@ -107,7 +119,11 @@ def test_an_answer_of_a_given_shape(api: ollama.Client) -> None:
     assert reply.message.content == '"abc"' and reply.done_reason == "stop"
 
 
-NEEDS_JSON = {"type": "object", "properties": {"b": {"enum": ["c"]}, "a": {"enum": ["d"]}}, "required": ["b", "a"]}
+NEEDS_JSON = {
+    "type": "object",
+    "properties": {"b": {"enum": ["c"]}, "a": {"enum": ["d"]}},
+    "required": ["b", "a"],
+}
 
 
 @pytest.mark.parametrize("shape", [NEEDS_JSON, "json"])
@@ -122,23 +138,48 @@ NEEDS_JSON = {"type": "object", "properties": {"b": {"enum": ["c"]}, "a": {"enum
 )
 @pytest.mark.parametrize("streamed", [True, False])
 def test_a_model_that_would_write_blank_lines_for_ever(
-    api: ollama.Client, url: str, tmp_path: Path, path: str, asked: dict[str, Any], shape: Any, streamed: bool
+    api: ollama.Client,
+    url: str,
+    tmp_path: Path,
+    path: str,
+    asked: dict[str, Any],
+    shape: Any,
+    streamed: bool,
 ) -> None:
     chain = {"[/INST]": "{", "{": "<0x0A>", "<0x0A>": "<0x0A>"}
     blob = api.create_blob(small.write_small_gguf(tmp_path / "blank.gguf", chain))
     api.create("blank", files={"blank.gguf": blob})
-    body = {"model": "blank", "format": shape, "stream": streamed, "options": {"temperature": 0, "num_predict": 200}, **asked}
-    lines = [json.loads(line) for line in httpx.post(f"{url}/api/{path}", json=body, timeout=60).text.splitlines()]
-    text = "".join(line["message"]["content"] if path == "chat" else line["response"] for line in lines)
-    assert list(json.loads(text).items()) == ([] if shape == "json" else [("a", "d"), ("b", "c")])  # by the alphabet, as Ollama has them
-    assert lines[-1]["done_reason"] == "stop" and lines[-1]["prompt_eval_count"] == 6 and lines[-1]["eval_count"] > 3
+    body = {
+        "model": "blank",
+        "format": shape,
+        "stream": streamed,
+        "options": {"temperature": 0, "num_predict": 200},
+        **asked,
+    }
+    lines = [
+        json.loads(line)
+        for line in httpx.post(f"{url}/api/{path}", json=body, timeout=60).text.splitlines()
+    ]
+    text = "".join(
+        line["message"]["content"] if path == "chat" else line["response"] for line in lines
+    )
+    assert list(json.loads(text).items()) == (
+        [] if shape == "json" else [("a", "d"), ("b", "c")]
+    )  # by the alphabet, as Ollama has them
+    assert (
+        lines[-1]["done_reason"] == "stop"
+        and lines[-1]["prompt_eval_count"] == 6
+        and lines[-1]["eval_count"] > 3
+    )
     assert lines[-1]["eval_duration"] > 0 and not [line for line in lines[:-1] if line["done"]]
 
 
 def test_greedy_answers_are_the_same_every_time(api: ollama.Client) -> None:
     options = {"temperature": 0, "num_predict": 40}
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: api.chat("endless", HI, options=options).message.content, range(8)))
+        answers = list(
+            pool.map(lambda _: api.chat("endless", HI, options=options).message.content, range(8))
+        )
     assert len(set(answers)) == 1 and str(answers[0]).startswith(" one two three one")
 
 
@@ -147,24 +188,41 @@ def test_list_show_ps(api: ollama.Client, files: dict[str, Path]) -> None:
     assert set(listed) == {"hello:latest", "endless:latest", "plain:latest"}
     assert listed["hello:latest"].size == files["hello"].stat().st_size
     shown = api.show("hello")
-    assert shown.modelinfo["general.architecture"] == "llama" and shown.modelinfo["tokenizer.ggml.tokens"] is None
-    assert shown.template == small.TEMPLATE and shown.details.quantization_level == "F16" and shown.capabilities == ["completion"]
+    assert (
+        shown.modelinfo["general.architecture"] == "llama"
+        and shown.modelinfo["tokenizer.ggml.tokens"] is None
+    )
+    assert (
+        shown.template == small.TEMPLATE
+        and shown.details.quantization_level == "F16"
+        and shown.capabilities == ["completion"]
+    )
     api.chat("hello", HI)
     loaded = {model.name: model for model in api.ps().models}
     assert loaded["hello:latest"].context_length == 512 and loaded["hello:latest"].expires_at
 
 
 def test_create_from_another_model_keeps_and_replaces(api: ollama.Client) -> None:
-    api.create("one", from_="hello", system="be kind", parameters={"temperature": 0, "stop": ["x", "y"]})
+    api.create(
+        "one", from_="hello", system="be kind", parameters={"temperature": 0, "stop": ["x", "y"]}
+    )
     api.create("two", from_="one", parameters={"num_predict": 1}, license="MIT")
     shown = api.show("two")
-    assert 'stop                           "y"' in str(shown.parameters) and "num_predict                    1" in str(shown.parameters)
+    assert 'stop                           "y"' in str(
+        shown.parameters
+    ) and "num_predict                    1" in str(shown.parameters)
     assert shown.license == "MIT" and api.chat("two", HI).done_reason == "length"
-    assert api.chat("two", HI).prompt_eval_count > api.chat("hello", HI).prompt_eval_count  # the system message came along
+    assert (
+        api.chat("two", HI).prompt_eval_count > api.chat("hello", HI).prompt_eval_count
+    )  # the system message came along
 
 
 def test_a_modelfiles_template_goes_before_the_files(api: ollama.Client, url: str) -> None:
-    api.create("mine", from_="hello", template="{{ if .System }}<{{ .System }}>{{ end }}Q: {{ .Prompt }} A:{{ .Response }}")
+    api.create(
+        "mine",
+        from_="hello",
+        template="{{ if .System }}<{{ .System }}>{{ end }}Q: {{ .Prompt }} A:{{ .Response }}",
+    )
     with Ollama(url) as client:
         assert client.rendered("mine", HI) == "Q: hi A:"
         assert client.rendered("plain", HI) == "hi"  # no template anywhere: the prompt itself
@@ -206,19 +264,79 @@ def test_both_shapes_of_errors(api: ollama.Client, tmp_path: Path) -> None:
         ("POST", "/api/chat", b"{", 400, "invalid JSON"),
         ("POST", "/api/chat", b"[]", 400, "not an object"),
         ("POST", "/api/chat", b"{}", 400, "model is required"),
-        ("POST", "/api/chat", b'{"model": "hello", "messages": [{"role": "robot"}]}', 400, "invalid message"),
+        (
+            "POST",
+            "/api/chat",
+            b'{"model": "hello", "messages": [{"role": "robot"}]}',
+            400,
+            "invalid message",
+        ),
         ("POST", "/api/chat", b'{"model": "hello", "messages": 3}', 400, "expected a list"),
         ("POST", "/api/chat", b'{"model": "hello", "tools": [1]}', 400, "does not support 'tools'"),
-        ("POST", "/api/chat", b'{"model": "hello", "keep_alive": "soon"}', 400, "invalid keep_alive"),
-        ("POST", "/api/generate", b'{"model": "hello", "prompt": "hi", "options": {"temperature": "warm"}}', 400, ""),
-        ("POST", "/api/generate", b'{"model": "hello", "prompt": "hi", "format": 3}', 400, "invalid format"),
-        ("POST", "/api/generate", b'{"model": "../etc", "prompt": "hi"}', 400, "invalid model name"),
+        (
+            "POST",
+            "/api/chat",
+            b'{"model": "hello", "keep_alive": "soon"}',
+            400,
+            "invalid keep_alive",
+        ),
+        (
+            "POST",
+            "/api/generate",
+            b'{"model": "hello", "prompt": "hi", "options": {"temperature": "warm"}}',
+            400,
+            "",
+        ),
+        (
+            "POST",
+            "/api/generate",
+            b'{"model": "hello", "prompt": "hi", "format": 3}',
+            400,
+            "invalid format",
+        ),
+        (
+            "POST",
+            "/api/generate",
+            b'{"model": "../etc", "prompt": "hi"}',
+            400,
+            "invalid model name",
+        ),
         ("POST", "/api/create", b'{"model": "new"}', 400, "neither 'from' or 'files'"),
-        ("POST", "/api/create", b'{"model": "new", "from": "nobody", "stream": false}', 404, "not found"),
-        ("POST", "/api/create", b'{"model": "new", "files": {"../x": "sha256:0"}, "stream": false}', 400, "invalid file path"),
-        ("POST", "/api/create", b'{"model": "new", "files": {"x": "sha256:0"}, "stream": false}', 400, "invalid digest"),
-        ("POST", "/api/create", b'{"model": "new", "from": "hello", "quantize": "q4_k_m", "stream": false}', 400, "does not quantize"),
-        ("POST", "/api/create", b'{"model": "new", "from": "hello", "adapters": {"a": "b"}, "stream": false}', 400, "merged models only"),
+        (
+            "POST",
+            "/api/create",
+            b'{"model": "new", "from": "nobody", "stream": false}',
+            404,
+            "not found",
+        ),
+        (
+            "POST",
+            "/api/create",
+            b'{"model": "new", "files": {"../x": "sha256:0"}, "stream": false}',
+            400,
+            "invalid file path",
+        ),
+        (
+            "POST",
+            "/api/create",
+            b'{"model": "new", "files": {"x": "sha256:0"}, "stream": false}',
+            400,
+            "invalid digest",
+        ),
+        (
+            "POST",
+            "/api/create",
+            b'{"model": "new", "from": "hello", "quantize": "q4_k_m", "stream": false}',
+            400,
+            "does not quantize",
+        ),
+        (
+            "POST",
+            "/api/create",
+            b'{"model": "new", "from": "hello", "adapters": {"a": "b"}, "stream": false}',
+            400,
+            "merged models only",
+        ),
         ("POST", "/api/copy", b'{"source": "nobody", "destination": "x"}', 404, "not found"),
         ("DELETE", "/api/delete", b'{"model": "nobody"}', 404, "not found"),
         ("POST", f"/api/blobs/sha256:{'0' * 64}", b"x", 400, "digest mismatch"),
@@ -226,7 +344,9 @@ def test_both_shapes_of_errors(api: ollama.Client, tmp_path: Path) -> None:
         ("GET", "/api/chat", b"", 405, "Method Not Allowed"),
     ],
 )
-def test_what_it_refuses(api: ollama.Client, url: str, method: str, path: str, body: bytes, status: int, words: str) -> None:
+def test_what_it_refuses(
+    api: ollama.Client, url: str, method: str, path: str, body: bytes, status: int, words: str
+) -> None:
     reply = httpx.request(method, url + path, content=body)
     assert reply.status_code == status, reply.text
     assert words in reply.json()["error"]
@@ -240,13 +360,22 @@ def test_a_prompt_longer_than_the_context_is_refused(api: ollama.Client) -> None
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example:80"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example:80"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
 )
 def test_only_this_machine_may_ask(url: str, headers: dict[str, str]) -> None:
     assert httpx.get(f"{url}/api/tags", headers=headers).status_code == 403
 
 
-@pytest.mark.parametrize("headers", [{}, {"Host": "localhost:1"}, {"Host": "localhost:1", "Origin": "http://localhost:1"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Host": "localhost:1"}, {"Host": "localhost:1", "Origin": "http://localhost:1"}],
+)
 def test_this_machine_may(url: str, headers: dict[str, str]) -> None:
     assert httpx.get(f"{url}/api/version", headers=headers).status_code == 200
     assert httpx.get(url, headers=headers).text == "Ollama is running"
@@ -264,14 +393,24 @@ def test_loading_and_unloading(api: ollama.Client) -> None:
 def test_the_longest_unused_makes_room(api: ollama.Client) -> None:
     for name in ("hello", "endless", "plain"):
         api.generate(name, "hi", options={"num_predict": 1, "temperature": 0})
-    assert sorted(str(model.name) for model in api.ps().models) == ["endless:latest", "plain:latest"]
+    assert sorted(str(model.name) for model in api.ps().models) == [
+        "endless:latest",
+        "plain:latest",
+    ]
     assert len(runners()) == 2
 
 
 def test_more_models_than_places_at_once(api: ollama.Client) -> None:
     wanted = ["hello", "plain", "endless"] * 4
     with ThreadPoolExecutor(6) as pool:
-        replies = list(pool.map(lambda name: api.generate(name, "hi", options={"num_predict": 1, "temperature": 0}).response, wanted))
+        replies = list(
+            pool.map(
+                lambda name: (
+                    api.generate(name, "hi", options={"num_predict": 1, "temperature": 0}).response
+                ),
+                wanted,
+            )
+        )
     assert replies == [" hello", " one", " one"] * 4
 
 
@@ -290,7 +429,8 @@ def test_a_crashed_model_is_loaded_again(api: ollama.Client) -> None:
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_hanging_up_stops_the_work(api: ollama.Client, url: str, streamed: bool) -> None:
-    """Left alone, this answer would go on for 200,000 tokens: many minutes. A request after hanging up is served at once."""
+    """Left alone, this answer would go on for 200,000 tokens: many minutes. A request after hanging
+    up is served at once."""
     body = {"model": "endless", "messages": HI, "stream": streamed, "options": {"num_ctx": 200000}}
     if streamed:
         with httpx.stream("POST", f"{url}/api/chat", json=body, timeout=90) as reply:
@@ -309,7 +449,10 @@ def test_an_upload_that_breaks_off_leaves_nothing(url: str, files: dict[str, Pat
     async def broken() -> None:
         host, port = url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
-        head = f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = (
+            f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length:"
+            f" {len(content)}\r\n\r\n"
+        )
         writer.write(head.encode() + content[:-1])
         await writer.drain()
         writer.close()
@@ -331,7 +474,10 @@ def test_two_upload_the_same_at_once(url: str, files: dict[str, Path], tmp_path:
 
 
 def test_the_client_names_what_is_wrong(url: str) -> None:
-    with Ollama("http://127.0.0.1:9") as nobody, pytest.raises(OllamaError, match=r"does not answer at http://127\.0\.0\.1:9") as caught:
+    with (
+        Ollama("http://127.0.0.1:9") as nobody,
+        pytest.raises(OllamaError, match=r"does not answer at http://127\.0\.0\.1:9") as caught,
+    ):
         nobody.version()
     assert "model.up" in caught.value.remedy
     with Ollama(f"{url}/elsewhere") as other, pytest.raises(OllamaError, match="refused"):

@@ -1,4 +1,5 @@
-"""What a hostile model, client or neighbour gets from the embedded Ollama: a refusal, and no more of the machine than is theirs."""
+"""What a hostile model, client or neighbour gets from the embedded Ollama: a refusal, and no more
+of the machine than is theirs."""
 
 import asyncio
 import hashlib
@@ -24,7 +25,10 @@ from tests.control.models import small_gguf as small
 
 HI = [{"role": "user", "content": "hi"}]
 ENDLESS = "{% for i in range(1000000) %}{% for j in range(1000000) %}{% endfor %}{% endfor %}"
-HUGE = "{% set box = namespace(x='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}{% set box.x = box.x + box.x %}{% endfor %}"
+HUGE = (
+    "{% set box = namespace(x='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}{% set box.x = box.x +"
+    " box.x %}{% endfor %}"
+)
 ONLY_ON = "{{% if messages[0]['content'] == 'now' %}}{}{{% endif %}}"
 
 
@@ -35,7 +39,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         address = embedded.endpoint(origins=["http://localhost:3000"])
         folder = tmp_path_factory.mktemp("models")
         with Ollama(address) as client:
-            client.create("hello", files={"m": client.upload(small.write_small_gguf(folder / "hello.gguf", small.HELLO))})
+            client.create(
+                "hello",
+                files={
+                    "m": client.upload(small.write_small_gguf(folder / "hello.gguf", small.HELLO))
+                },
+            )
         yield address
         assert embedded.daemon().stop()
 
@@ -63,7 +72,9 @@ def rendered(folder: Path, template: str, said: str) -> str:
     return asyncio.run(asked())
 
 
-def test_a_template_of_a_gguf_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_of_a_gguf_that_never_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_RENDER_SECONDS", 2.0)
     template = f"{small.TEMPLATE}{ONLY_ON.format(ENDLESS)}"
     assert rendered(tmp_path, template, "hi") == "[INST] hi[/INST]"
@@ -71,7 +82,9 @@ def test_a_template_of_a_gguf_that_never_ends(tmp_path: Path, monkeypatch: pytes
         rendered(tmp_path, template, "now")
 
 
-def test_one_that_never_ends_while_the_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_never_ends_while_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_LOAD_SECONDS", 6.0)
     with pytest.raises(Refusal, match="did not load"):
         rendered(tmp_path, ENDLESS + small.TEMPLATE, "hi")
@@ -116,7 +129,14 @@ def test_a_schema_whose_grammar_never_ends(tmp_path: Path, monkeypatch: pytest.M
 )
 @pytest.mark.parametrize("more", [{}, {"template": "{{ .Prompt }}"}])
 def test_a_shape_that_is_none(url: str, given: Any, words: str, more: dict[str, str]) -> None:
-    body = {"model": "hello", "messages": HI, "format": given, "stream": False, "options": {"num_predict": 5}, **more}
+    body = {
+        "model": "hello",
+        "messages": HI,
+        "format": given,
+        "stream": False,
+        "options": {"num_predict": 5},
+        **more,
+    }
     reply = httpx.post(f"{url}/api/chat", json=body, timeout=60)
     assert reply.status_code in (400, 500) and re.search(words, reply.json()["error"])
 
@@ -132,7 +152,9 @@ print(s.recv(4096).split(b" ")[1].decode())
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("header", ["", "X-Forwarded-For: 127.0.0.1\r\n", "Forwarded: for=127.0.0.1\r\n"])
+@pytest.mark.parametrize(
+    "header", ["", "X-Forwarded-For: 127.0.0.1\r\n", "Forwarded: for=127.0.0.1\r\n"]
+)
 def test_another_user_of_this_machine(url: str, header: str) -> None:
     words = [sys.executable, "-I", "-S", "-c", _AS_NOBODY, url.rpartition(":")[2], header]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "403\n"
@@ -140,23 +162,45 @@ def test_another_user_of_this_machine(url: str, header: str) -> None:
 
 def test_pages_of_an_origin_that_was_named(url: str) -> None:
     named, other = {"Origin": "http://localhost:3000"}, {"Origin": "http://localhost:3001"}
-    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
     reply = httpx.options(f"{url}/api/chat", headers={**named, **preflight})
-    assert reply.status_code == 200 and reply.headers["access-control-allow-origin"] == named["Origin"]
-    assert httpx.get(f"{url}/api/tags", headers=named).headers["access-control-allow-origin"] == named["Origin"]
+    assert (
+        reply.status_code == 200 and reply.headers["access-control-allow-origin"] == named["Origin"]
+    )
+    assert (
+        httpx.get(f"{url}/api/tags", headers=named).headers["access-control-allow-origin"]
+        == named["Origin"]
+    )
     assert httpx.get(f"{url}/api/tags", headers=other).status_code == 403
     assert httpx.options(f"{url}/api/chat", headers={**other, **preflight}).status_code == 403
 
 
 def test_more_context_than_the_model_has(url: str) -> None:
     body = {"model": "hello", "messages": HI, "stream": False, "options": {"num_ctx": 2**31 - 1}}
-    assert httpx.post(f"{url}/api/chat", json=body, timeout=60).json()["message"]["content"] == " hello world"
+    assert (
+        httpx.post(f"{url}/api/chat", json=body, timeout=60).json()["message"]["content"]
+        == " hello world"
+    )
     assert httpx.get(f"{url}/api/ps").json()["models"][0]["context_length"] == 512
 
 
 def test_a_template_is_never_code(url: str) -> None:
-    payload = "\x01{ cycler.__init__.__globals__.os.system('touch /tmp/windlass-was-here') }\x01{{ .Prompt }}"
-    for path, body in (("create", {"from": "hello"}), ("generate", {"prompt": "x"}), ("chat", {"messages": HI})):
-        reply = httpx.post(f"{url}/api/{path}", json={"model": "hello", "template": payload, "stream": False, **body}, timeout=60)
+    payload = (
+        "\x01{ cycler.__init__.__globals__.os.system('touch /tmp/windlass-was-here') }\x01{{"
+        " .Prompt }}"
+    )
+    for path, body in (
+        ("create", {"from": "hello"}),
+        ("generate", {"prompt": "x"}),
+        ("chat", {"messages": HI}),
+    ):
+        reply = httpx.post(
+            f"{url}/api/{path}",
+            json={"model": "hello", "template": payload, "stream": False, **body},
+            timeout=60,
+        )
         assert reply.status_code == 400 and "control character" in reply.json()["error"]
     assert not Path("/tmp/windlass-was-here").exists()

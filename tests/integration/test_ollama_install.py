@@ -1,4 +1,5 @@
-"""Install, roll back, validate: against the embedded Ollama, with real models of half a megabyte whose answers are known."""
+"""Install, roll back, validate: against the embedded Ollama, with real models of half a megabyte
+whose answers are known."""
 
 import json
 import os
@@ -74,12 +75,28 @@ def names_in(client: Ollama) -> list[str]:
 
 def test_install_makes_it_answer_and_leaves_a_modelfile(client: Ollama, tmp_path: Path) -> None:
     said: list[str] = []
-    facts = install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path / "out", said.append)
-    assert (facts["model"], facts["done_reason"], facts["answer_differs"], facts["reused"]) == ("haul:latest", "stop", True, False)
+    facts = install(
+        client,
+        write_model(tmp_path, small.HELLO),
+        write_parity(tmp_path),
+        "haul",
+        tmp_path / "out",
+        said.append,
+    )
+    assert (facts["model"], facts["done_reason"], facts["answer_differs"], facts["reused"]) == (
+        "haul:latest",
+        "stop",
+        True,
+        False,
+    )
     assert facts["answer"].strip() == answer_of(client, "haul") == "hello world"
     assert facts["url"] == client.url and names_in(client) == ["haul:latest"]
     modelfile = (tmp_path / "out" / "Modelfile").read_text()
-    assert "FROM ../model.gguf\n" in modelfile and 'PARAMETER stop "</s>"\n' in modelfile and "TEMPLATE" not in modelfile
+    assert (
+        "FROM ../model.gguf\n" in modelfile
+        and 'PARAMETER stop "</s>"\n' in modelfile
+        and "TEMPLATE" not in modelfile
+    )
     assert "PARAMETER num_ctx 512\n" in modelfile and "PARAMETER temperature 0\n" in modelfile
     assert any("sending model.gguf" in line for line in said)
 
@@ -88,14 +105,23 @@ def test_what_was_tried_leaves_the_memory(client: Ollama, tmp_path: Path) -> Non
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     assert client.loaded() == []
     with pytest.raises(OllamaError, match="does not stop"):
-        install(client, write_model(tmp_path, small.ENDLESS), write_parity(tmp_path), "haul", tmp_path)
+        install(
+            client, write_model(tmp_path, small.ENDLESS), write_parity(tmp_path), "haul", tmp_path
+        )
     assert client.loaded() == []
 
 
 @pytest.mark.parametrize("version", ["0.0.0", "0.0.0-dev", "main"])
-def test_a_server_built_from_source_is_not_too_old(client: Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_a_server_built_from_source_is_not_too_old(
+    client: Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
     monkeypatch.setattr(Ollama, "version", lambda self: version)
-    assert install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)["done_reason"] == "stop"
+    assert (
+        install(
+            client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path
+        )["done_reason"]
+        == "stop"
+    )
     assert "TEMPLATE" not in (tmp_path / "Modelfile").read_text()
 
 
@@ -104,17 +130,26 @@ def test_a_second_time_only_the_smoke_test_runs(client: Ollama, tmp_path: Path) 
     first = install(client, gguf, parity, "haul", tmp_path)
     said: list[str] = []
     second = install(client, gguf, parity, "haul", tmp_path, said.append)
-    assert second["reused"] and second["digest"] == first["digest"] and second["answer"] == first["answer"]
+    assert (
+        second["reused"]
+        and second["digest"] == first["digest"]
+        and second["answer"] == first["answer"]
+    )
     assert said == ["haul:latest holds this GGUF already"] and names_in(client) == ["haul:latest"]
 
 
 def test_the_one_before_is_kept_and_comes_back(client: Ollama, tmp_path: Path) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     install(client, write_model(tmp_path, AGAIN), write_parity(tmp_path), "haul", tmp_path)
-    assert names_in(client) == ["haul:latest", "haul:previous"] and answer_of(client, "haul") == "hello world again"
+    assert (
+        names_in(client) == ["haul:latest", "haul:previous"]
+        and answer_of(client, "haul") == "hello world again"
+    )
     assert rollback(client, "haul")["changed"] and answer_of(client, "haul") == "hello world"
     assert not rollback(client, "haul")["changed"]
-    assert not install(client, tmp_path / "model.gguf", tmp_path / "parity.json", "haul", tmp_path)["reused"]
+    assert not install(client, tmp_path / "model.gguf", tmp_path / "parity.json", "haul", tmp_path)[
+        "reused"
+    ]
     assert answer_of(client, "haul") == "hello world again"
 
 
@@ -122,7 +157,10 @@ def test_nothing_to_roll_back_to(client: Ollama, tmp_path: Path) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     with pytest.raises(OllamaError, match="no earlier version") as caught:
         rollback(client, "haul")
-    assert "./inv model.remove haul" in caught.value.remedy and answer_of(client, "haul") == "hello world"
+    assert (
+        "./inv model.remove haul" in caught.value.remedy
+        and answer_of(client, "haul") == "hello world"
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,8 +178,13 @@ def test_a_model_that_fails_leaves_the_old_one(
 ) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     with pytest.raises(OllamaError, match=words) as caught:
-        install(client, write_model(tmp_path, chain), write_parity(tmp_path, **parity), "haul", tmp_path)
-    assert caught.value.kept == "haul:latest is the earlier model, untouched" and caught.value.remedy.startswith("`./inv")
+        install(
+            client, write_model(tmp_path, chain), write_parity(tmp_path, **parity), "haul", tmp_path
+        )
+    assert (
+        caught.value.kept == "haul:latest is the earlier model, untouched"
+        and caught.value.remedy.startswith("`./inv")
+    )
     assert names_in(client) == ["haul:latest"] and answer_of(client, "haul") == "hello world"
 
 
@@ -153,24 +196,34 @@ def test_a_damaged_file_never_reaches_the_server(client: Ollama, tmp_path: Path)
     assert "cut off" in caught.value.why and names_in(client) == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"prompts": []}', '{"prompts": [{"rendered": "x"}]}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"prompts": []}', '{"prompts": [{"rendered": "x"}]}']
+)
 def test_a_parity_file_that_is_none(client: Ollama, tmp_path: Path, content: str) -> None:
     (tmp_path / "parity.json").write_text(content)
     with pytest.raises(ArtifactCorrupt, match=r"parity\.json"):
-        install(client, write_model(tmp_path, small.HELLO), tmp_path / "parity.json", "haul", tmp_path)
+        install(
+            client, write_model(tmp_path, small.HELLO), tmp_path / "parity.json", "haul", tmp_path
+        )
 
 
 def test_an_impossible_name(client: Ollama, tmp_path: Path) -> None:
     with pytest.raises(OllamaError, match="not a model name"):
-        install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "../haul", tmp_path)
+        install(
+            client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "../haul", tmp_path
+        )
 
 
 def test_two_at_once(client: Ollama, tmp_path: Path) -> None:
     with install_module._alone(client, "haul:latest"), pytest.raises(Busy):
-        install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
+        install(
+            client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path
+        )
 
 
-def test_an_older_server_gets_a_template_that_says_the_same(client: Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_server_gets_a_template_that_says_the_same(
+    client: Ollama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Ollama, "version", lambda self: "0.12.3")
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     assert client.show("haul")["template"].startswith("[INST] {{ if .System }}")
@@ -181,7 +234,8 @@ def test_an_older_server_gets_a_template_that_says_the_same(client: Ollama, tmp_
 
 
 class _Killed(BaseException):
-    """Raised by every call from the chosen one on: nothing that runs on the way out reaches the server any more, as after SIGKILL."""
+    """Raised by every call from the chosen one on: nothing that runs on the way out reaches the
+    server any more, as after SIGKILL."""
 
 
 def install_dying(client: Ollama, folder: Path, step: int) -> bool:
@@ -199,7 +253,16 @@ def install_dying(client: Ollama, folder: Path, step: int) -> bool:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("digest_of", "upload", "create", "rendered", "chat", "copy", "unload", "delete"):
+        for name in (
+            "digest_of",
+            "upload",
+            "create",
+            "rendered",
+            "chat",
+            "copy",
+            "unload",
+            "delete",
+        ):
             patch.setattr(Ollama, name, dying(getattr(Ollama, name)))
         try:
             install(client, folder / "model.gguf", folder / "parity.json", "haul", folder)
@@ -208,7 +271,9 @@ def install_dying(client: Ollama, folder: Path, step: int) -> bool:
     return False
 
 
-def test_killed_at_each_step_the_name_stands_for_the_old_or_the_new(client: Ollama, tmp_path: Path) -> None:
+def test_killed_at_each_step_the_name_stands_for_the_old_or_the_new(
+    client: Ollama, tmp_path: Path
+) -> None:
     old, new = small.HELLO, AGAIN
     seen, step = set(), 0
     install(client, write_model(tmp_path, old), write_parity(tmp_path), "haul", tmp_path)
@@ -242,22 +307,36 @@ install(Ollama(sys.argv[1]), folder / "model.gguf", folder / "parity.json", "hau
 def test_really_killed_before_the_swap(client: Ollama, tmp_path: Path) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     write_model(tmp_path, AGAIN)
-    done = subprocess.run([sys.executable, "-c", _DYING, client.url, str(tmp_path)], cwd=project.CODE, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _DYING, client.url, str(tmp_path)], cwd=project.CODE, check=False
+    )
     assert done.returncode == -signal.SIGKILL
-    assert names_in(client) == ["haul:installing", "haul:latest"] and answer_of(client, "haul") == "hello world"
+    assert (
+        names_in(client) == ["haul:installing", "haul:latest"]
+        and answer_of(client, "haul") == "hello world"
+    )
     install(client, tmp_path / "model.gguf", tmp_path / "parity.json", "haul", tmp_path)
-    assert names_in(client) == ["haul:latest", "haul:previous"] and answer_of(client, "haul") == "hello world again"
+    assert (
+        names_in(client) == ["haul:latest", "haul:previous"]
+        and answer_of(client, "haul") == "hello world again"
+    )
 
 
 def write_rows(folder: Path, *outputs: str) -> Path:
-    rows = [{"instruction": "say", "input": letter, "output": output} for letter, output in zip("abcdef", outputs, strict=False)]
+    rows = [
+        {"instruction": "say", "input": letter, "output": output}
+        for letter, output in zip("abcdef", outputs, strict=False)
+    ]
     path = folder / "val.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def write_report(folder: Path, *answers: tuple[str, str, str]) -> Path:
-    listed = [{"instruction": "say", "input": letter, "expected": expected, "base": base} for letter, expected, base in answers]
+    listed = [
+        {"instruction": "say", "input": letter, "expected": expected, "base": base}
+        for letter, expected, base in answers
+    ]
     path = folder / "report.json"
     path.write_text(json.dumps({"base": {"exact_match": 0.25, "f1": 0.5}, "answers": listed}))
     return path
@@ -266,33 +345,59 @@ def write_report(folder: Path, *answers: tuple[str, str, str]) -> Path:
 def test_validate_scores_what_it_is_told(client: Ollama, tmp_path: Path) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     rows = write_rows(tmp_path, "Hello, world!", "hello there", "else")
-    report = write_report(tmp_path, ("a", "Hello, world!", "the world"), ("b", "hello there", "hello there"), ("c", "else", "?"))
+    report = write_report(
+        tmp_path,
+        ("a", "Hello, world!", "the world"),
+        ("b", "hello there", "hello there"),
+        ("c", "else", "?"),
+    )
     values = validate(client, "haul", rows, report, 2, tmp_path)
-    assert values["rows"] == 2 and values["exact_match"] == 0.5 and values["f1"] == pytest.approx(0.75)
-    assert values["exact_match_gain"] == 0.0 and values["f1_gain"] == pytest.approx(0.75 - (2 / 3 + 1) / 2)
+    assert (
+        values["rows"] == 2 and values["exact_match"] == 0.5 and values["f1"] == pytest.approx(0.75)
+    )
+    assert values["exact_match_gain"] == 0.0 and values["f1_gain"] == pytest.approx(
+        0.75 - (2 / 3 + 1) / 2
+    )
     assert values["stopped_share"] == 1.0 and 0 < values["latency_p50"] <= values["latency_p95"]
     answers = json.loads((tmp_path / "answers.json").read_text())["answers"]
-    assert [(row["input"], row["expected"], row["base"], row["tuned"], row["exact"]) for row in answers] == [
+    assert [
+        (row["input"], row["expected"], row["base"], row["tuned"], row["exact"]) for row in answers
+    ] == [
         ("a", "Hello, world!", "the world", "hello world", True),
         ("b", "hello there", "hello there", "hello world", False),
     ]
 
 
-def test_validate_without_all_base_answers_takes_the_reports_figures(client: Ollama, tmp_path: Path) -> None:
+def test_validate_without_all_base_answers_takes_the_reports_figures(
+    client: Ollama, tmp_path: Path
+) -> None:
     install(client, write_model(tmp_path, small.HELLO), write_parity(tmp_path), "haul", tmp_path)
     rows = write_rows(tmp_path, "hello world")
-    assert validate(client, "haul", rows, write_report(tmp_path), None, tmp_path)["exact_match_gain"] == 0.75
+    assert (
+        validate(client, "haul", rows, write_report(tmp_path), None, tmp_path)["exact_match_gain"]
+        == 0.75
+    )
     assert validate(client, "haul", rows, None, None, tmp_path)["f1_gain"] is None
 
 
 def test_validate_counts_what_never_stops(client: Ollama, tmp_path: Path) -> None:
     blob = client.upload(write_model(tmp_path, small.ENDLESS))
     client.create("endless", files={"model.gguf": blob})
-    assert validate(client, "endless", write_rows(tmp_path, "x"), None, None, tmp_path)["stopped_share"] == 0.0
+    assert (
+        validate(client, "endless", write_rows(tmp_path, "x"), None, None, tmp_path)[
+            "stopped_share"
+        ]
+        == 0.0
+    )
 
 
-@pytest.mark.parametrize(("content", "words"), [("", "no held-out row"), ('{"instruction": "a"}\n', "unusable"), ("{\n", "unusable")])
-def test_validate_refuses_bad_rows(client: Ollama, tmp_path: Path, content: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("", "no held-out row"), ('{"instruction": "a"}\n', "unusable"), ("{\n", "unusable")],
+)
+def test_validate_refuses_bad_rows(
+    client: Ollama, tmp_path: Path, content: str, words: str
+) -> None:
     (tmp_path / "val.jsonl").write_text(content)
     with pytest.raises(DataError, match=words) as caught:
         validate(client, "haul", tmp_path / "val.jsonl", None, None, tmp_path)
@@ -312,8 +417,12 @@ def test_the_server_survives_its_death(client: Ollama, tmp_path: Path) -> None:
     assert record
     children = Path(f"/proc/{record['pid']}/task/{record['pid']}/children").read_text().split()
     os.kill(record["pid"], signal.SIGKILL)
-    while embedded.daemon().running() or any(Path(f"/proc/{pid}/cmdline").exists() for pid in children):
+    while embedded.daemon().running() or any(
+        Path(f"/proc/{pid}/cmdline").exists() for pid in children
+    ):
         time.sleep(0.01)
     assert children  # the processes that held the models went with it
-    assert embedded.endpoint() == client.url  # the same port, so that a printed command line stays valid
+    assert (
+        embedded.endpoint() == client.url
+    )  # the same port, so that a printed command line stays valid
     assert answer_of(client, "haul") == "hello world"

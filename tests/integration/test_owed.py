@@ -1,4 +1,5 @@
-"""A `finally` that could not be done is owed: it stands in the ledger over errors and kills, and the next command on the run does it."""
+"""A `finally` that could not be done is owed: it stands in the ledger over errors and kills, and
+the next command on the run does it."""
 
 import json
 import os
@@ -22,16 +23,23 @@ from remote.control.runs.state import state_of
 from remote.control.transport.connect import connect
 from tests.integration.boxes import mark_environment
 
-PLAYBOOK = "name: small\nstages:\n  prepare: {uses: prepare, with: {dataset: rows.jsonl}}\nfinally: [stop]\n"
+PLAYBOOK = (
+    "name: small\nstages:\n  prepare: {uses: prepare, with: {dataset: rows.jsonl}}\nfinally:"
+    " [stop]\n"
+)
 
 
 @pytest.fixture(scope="module")
 def project(embedded_project):
-    """An embedded box that believes to have its environment, and a playbook that stops it at the end."""
+    """An embedded box that believes to have its environment, and a playbook that stops it at the
+    end."""
     box = boxes.ready(load_inventory().box(), lambda line: None)
     with connect(box) as transport:
         mark_environment(transport, CODE / "remote/payload/requirements.txt")
-    rows = [json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)}) for number in range(12)]
+    rows = [
+        json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)})
+        for number in range(12)
+    ]
     (embedded_project / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (embedded_project / "small.yaml").write_text(PLAYBOOK)
     return embedded_project
@@ -45,7 +53,15 @@ def run(project):
 
 def inv(project, *words: str) -> "subprocess.CompletedProcess[str]":
     surroundings = {**os.environ, "WINDLASS_PROJECT": str(project)}
-    return subprocess.run([CODE / "inv", *words], cwd=project, env=surroundings, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [CODE / "inv", *words],
+        cwd=project,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 def box_state() -> str:
@@ -53,7 +69,10 @@ def box_state() -> str:
 
 
 def no_stop(count: int | None = None) -> None:
-    client.inject(client.endpoint(), {"kind": "permission", "operation": "StopInstances", **({"count": count} if count else {})})
+    client.inject(
+        client.endpoint(),
+        {"kind": "permission", "operation": "StopInstances", **({"count": count} if count else {})},
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +87,11 @@ def test_a_stop_that_failed_is_owed_told_and_done_again(project, run):
         drive(run, load_inventory())
     assert f"`./inv resume {run.run_id}` does `finally: stop` again" in caught.value.remedy
     state = state_of(run)
-    assert state.status is Status.SUCCEEDED and list(state.owed) == ["stop"] and state.owed["stop"]["why"]
+    assert (
+        state.status is Status.SUCCEEDED
+        and list(state.owed) == ["stop"]
+        and state.owed["stop"]["why"]
+    )
     assert box_state() == "running"
     told = inv(project, "status", "--quick")
     assert f"owed by run {run.run_id}: stop of box demo" in told.stdout + told.stderr
@@ -85,7 +108,8 @@ def test_a_stop_that_failed_is_owed_told_and_done_again(project, run):
 
 
 def test_after_a_kill_within_finally_the_stop_is_owed(project, run):
-    """Killed by SIGKILL while it stops the box: a stop that hangs, as the cloud does not let it through."""
+    """Killed by SIGKILL while it stops the box: a stop that hangs, as the cloud does not let it
+    through."""
     code = (
         "import os, signal\n"
         "from remote.control.cloud import boxes\n"
@@ -96,7 +120,13 @@ def test_after_a_kill_within_finally_the_stop_is_owed(project, run):
         f"drive(find_run({run.run_id!r}), load_inventory())\n"
     )
     surroundings = {**os.environ, "WINDLASS_PROJECT": str(project), "PYTHONPATH": str(CODE)}
-    done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=surroundings,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(state_of(run).owed) == ["stop"] and box_state() == "running"
     assert drive(run, load_inventory(), "resume").owed == {}
@@ -128,7 +158,13 @@ def test_one_jobs_file_stops_neither_list_nor_run_nor_its_stop(project, run):
     (places[2] / "state.json").mkdir()
     os.mkfifo(places[3] / "state.json")
     (places[4] / "state.json").symlink_to("/dev/zero")
-    senseless = {"job_id": "bad-5", "stage": "x", "status": "RUNNING", "pid": 10**30, "started_at": 1e300}
+    senseless = {
+        "job_id": "bad-5",
+        "stage": "x",
+        "status": "RUNNING",
+        "pid": 10**30,
+        "started_at": 1e300,
+    }
     (places[5] / "state.json").write_text(json.dumps(senseless))
     began = time.monotonic()
     assert drive(run, load_inventory()).status is Status.SUCCEEDED

@@ -1,7 +1,8 @@
-"""The IAM policies against what is really called: the typed commands on the embedded cloud, and boxes that spill on their own.
+"""The IAM policies against what is really called: the typed commands on the embedded cloud, and
+boxes that spill on their own.
 
-Each request is held against the policy at the moment when it is made, with the tags that its resources bear then; what other
-processes and boxes ask is counted by the cloud.
+Each request is held against the policy at the moment when it is made, with the tags that its
+resources bear then; what other processes and boxes ask is counted by the cloud.
 """
 
 import json
@@ -28,7 +29,9 @@ from tests.integration.boxes import make_key, mark_environment
 from tests.integration.typed import ended
 
 NOT_CALLED = {
-    "iam:CreateServiceLinkedRole": "EC2 asks for it in the user's name, at the first spot request of an account",
+    "iam:CreateServiceLinkedRole": (
+        "EC2 asks for it in the user's name, at the first spot request of an account"
+    ),
     "ssm:ResumeSession": "AWS's session-manager-plugin asks, when a connection breaks",
     "ssm:TerminateSession": "AWS's session-manager-plugin asks, when it is told to end",
     "ssmmessages:OpenDataChannel": "AWS's session-manager-plugin asks, for the stream itself",
@@ -36,7 +39,8 @@ NOT_CALLED = {
 """What the user's policy allows though nothing here can call it."""
 
 A_FORM = "CreateBucket"
-"""Under this name botocore signs the form by which a box writes; what is written so is looked at in the bucket."""
+"""Under this name botocore signs the form by which a box writes; what is written so is looked at in
+the bucket."""
 
 INVENTORY = """\
 default_box: lab
@@ -61,7 +65,8 @@ finally: [stop]
 
 @dataclass
 class Watch:
-    """What the commands ask from this process, the demands that the policy refuses, and the statements that alone grant one."""
+    """What the commands ask from this process, the demands that the policy refuses, and the
+    statements that alone grant one."""
 
     policy: dict = field(default_factory=dict)
     called: Counter = field(default_factory=Counter)
@@ -75,7 +80,9 @@ class Watch:
             service, region = model.service_model.service_name, made.meta.region_name
             if model.name == A_FORM:
                 return
-            for demand in iam.demands(service, model.name, params, region, lambda name: tags_of(region, name)):
+            for demand in iam.demands(
+                service, model.name, params, region, lambda name: tags_of(region, name)
+            ):
                 self.called[demand.action] += 1
                 granting = iam.granting(self.policy, demand)
                 if not granting:
@@ -90,7 +97,9 @@ def tags_of(region, name):
     """The tags in the cloud now, asked by nobody."""
     others = OTHERS[region]
     if iam._kind(name) == "key-pair":
-        found = others.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [name]}])["KeyPairs"]
+        found = others.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [name]}])[
+            "KeyPairs"
+        ]
         return {tag["Key"]: tag["Value"] for pair in found for tag in pair["Tags"]}
     found = others.describe_tags(Filters=[{"Name": "resource-id", "Values": [name]}])["Tags"]
     return {tag["Key"]: tag["Value"] for tag in found}
@@ -118,19 +127,32 @@ def life(root, tmp_path_factory):
 
     def other(service, region="us-east-1"):
         made = make(client.endpoint(), region, service)
-        made.meta.events.register("before-call", lambda model, **_: strange.update([iam.action_of(service, model.name)]))
+        made.meta.events.register(
+            "before-call", lambda model, **_: strange.update([iam.action_of(service, model.name)])
+        )
         return made
 
     OTHERS.update({region: other("ec2", region) for region in ("us-east-1", "us-west-2")})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(endpoint, "_embedded_client", lambda *place: watched.get(place) or watched.setdefault(place, watch.of(make(*place))))
+        patch.setattr(
+            endpoint,
+            "_embedded_client",
+            lambda *place: watched.get(place) or watched.setdefault(place, watch.of(make(*place))),
+        )
         inventory = prepare(root, tmp_path_factory.mktemp("shared"), other)
         watch.policy = policy.document("user", inventory)
         for scene in (a_box, set_up, entered, spilled, baked, moved, adopted, left_over):
             scene(root, other, patch)
     told = client.calls(client.endpoint())
-    written = [each["Key"] for each in other("s3").list_objects_v2(Bucket="kept").get("Contents", ())]
-    return SimpleNamespace(inventory=inventory, watch=watch, told=Counter(told) - named("user", strange), written=written)
+    written = [
+        each["Key"] for each in other("s3").list_objects_v2(Bucket="kept").get("Contents", ())
+    ]
+    return SimpleNamespace(
+        inventory=inventory,
+        watch=watch,
+        told=Counter(told) - named("user", strange),
+        written=written,
+    )
 
 
 def named(who, counts):
@@ -138,7 +160,8 @@ def named(who, counts):
 
 
 def prepare(root, shared, other):
-    """What is there before Windlass: buckets with a model, a profile, an image's parameter, an instance of somebody else's."""
+    """What is there before Windlass: buckets with a model, a profile, an image's parameter, an
+    instance of somebody else's."""
     s3, roles, parameters, ec2 = (other(service) for service in ("s3", "iam", "ssm", "ec2"))
     for bucket in ("kept", "models"):
         s3.create_bucket(Bucket=bucket)
@@ -149,15 +172,29 @@ def prepare(root, shared, other):
     roles.add_role_to_instance_profile(InstanceProfileName="windlass", RoleName="windlass")
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
     parameters.put_parameter(Name="/mine/image", Value=image, Type="String")
-    subnet = ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": ["us-east-1a"]}])["Subnets"][0]["SubnetId"]
+    subnet = ec2.describe_subnets(
+        Filters=[{"Name": "availability-zone", "Values": ["us-east-1a"]}]
+    )["Subnets"][0]["SubnetId"]
     make_key(root / "anna.pem")
     ec2.import_key_pair(KeyName="anna", PublicKeyMaterial=(root / "anna.pem.pub").read_bytes())
     group = ec2.create_security_group(GroupName="the office", Description="anna's")["GroupId"]
-    asked = {"ImageId": image, "InstanceType": "t3.large", "MinCount": 1, "MaxCount": 1, "KeyName": "anna", "SecurityGroupIds": [group]}
+    asked = {
+        "ImageId": image,
+        "InstanceType": "t3.large",
+        "MinCount": 1,
+        "MaxCount": 1,
+        "KeyName": "anna",
+        "SecurityGroupIds": [group],
+    }
     theirs = ec2.run_instances(**asked)["Instances"][0]["InstanceId"]
-    (root / "inventory.yaml").write_text(INVENTORY.format(subnet=subnet, shared=shared, theirs=theirs))
+    (root / "inventory.yaml").write_text(
+        INVENTORY.format(subnet=subnet, shared=shared, theirs=theirs)
+    )
     (root / "small.yaml").write_text(PLAYBOOK)
-    rows = [json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)}) for number in range(12)]
+    rows = [
+        json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)})
+        for number in range(12)
+    ]
     (root / "rows.jsonl").write_text("\n".join(rows) + "\n")
     return load_inventory()
 
@@ -171,10 +208,19 @@ def typed(*words, code=0):
 def a_box(_root, _other, patch):
     typed("doctor", "own", code=None)
     typed("launch", "lab", "--yes")
-    for words in (("list",), ("status",), ("cost",), ("doctor", "lab"), ("box.clocks", "lab"), ("stop", "lab")):
+    for words in (
+        ("list",),
+        ("status",),
+        ("cost",),
+        ("doctor", "lab"),
+        ("box.clocks", "lab"),
+        ("stop", "lab"),
+    ):
         typed(*words, code=None if words[0] == "doctor" else 0)
     with patch.context() as few:
-        few.setattr(costs, "_enabled", lambda home, enabled=costs._enabled: enabled(home)[:1])  # clients for all of them take long
+        few.setattr(
+            costs, "_enabled", lambda home, enabled=costs._enabled: enabled(home)[:1]
+        )  # clients for all of them take long
         typed("cost", "--everywhere")
     with patch.context() as moved:
         moved.setattr(endpoint.EmbeddedEndpoint, "caller_cidr", lambda self: "198.51.100.7/32")
@@ -232,7 +278,9 @@ def entered(_root, _other, _patch):
 def spilled(root, _other, _patch):
     for name in ("spot", "own"):
         text = (root / "inventory.yaml").read_text()
-        (root / "inventory.yaml").write_text(text.replace(text.splitlines()[0], f"default_box: {name}"))
+        (root / "inventory.yaml").write_text(
+            text.replace(text.splitlines()[0], f"default_box: {name}")
+        )
         drive(begin(*prepare_run("small.yaml")), load_inventory())
 
 
@@ -253,11 +301,16 @@ def left_over(_root, other, patch):
     def bearing(kind):
         return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags}]}
 
-    volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, **bearing("volume"))["VolumeId"]
+    volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=1, **bearing("volume"))[
+        "VolumeId"
+    ]
     ec2.create_snapshot(VolumeId=volume, **bearing("snapshot"))
     ec2.allocate_address(Domain="vpc", **bearing("elastic-ip"))
     image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
-    ec2.request_spot_instances(LaunchSpecification={"ImageId": image, "InstanceType": "t3.large"}, **bearing("spot-instances-request"))
+    ec2.request_spot_instances(
+        LaunchSpecification={"ImageId": image, "InstanceType": "t3.large"},
+        **bearing("spot-instances-request"),
+    )
     patch.setattr(reap, "_MARGIN", timedelta(days=-1))
     typed("reap", "--yes")
     typed("reap", "--everything", "--yes")
@@ -270,9 +323,17 @@ def box_of(name):
 
 
 def asked_by(who, told):
-    """The actions that the cloud was asked for. What is not signed is a box's POST, by a form that the laptop signed."""
-    operations = [name.partition(" ")[2].partition(":") for name, count in told.items() if name.startswith(f"{who} ") and count > 0]
-    return {iam.action_of(service or "s3", operation or "PutObject") for service, _, operation in operations} - {None}
+    """The actions that the cloud was asked for. What is not signed is a box's POST, by a form that
+    the laptop signed."""
+    operations = [
+        name.partition(" ")[2].partition(":")
+        for name, count in told.items()
+        if name.startswith(f"{who} ") and count > 0
+    ]
+    return {
+        iam.action_of(service or "s3", operation or "PutObject")
+        for service, _, operation in operations
+    } - {None}
 
 
 def test_what_the_commands_ask_is_allowed_with_its_resources_and_tags(life):
@@ -283,7 +344,10 @@ def test_what_the_commands_ask_is_allowed_with_its_resources_and_tags(life):
 def test_what_other_processes_and_boxes_ask_in_the_users_name_is_allowed(life):
     asked = asked_by("user", life.told)
     assert asked - iam.actions_of(life.watch.policy) == set()
-    assert set(life.watch.called) - asked == {"iam:PassRole", "s3:AbortMultipartUpload"}  # EC2 asks the one, the other is a DELETE
+    assert set(life.watch.called) - asked == {
+        "iam:PassRole",
+        "s3:AbortMultipartUpload",
+    }  # EC2 asks the one, the other is a DELETE
 
 
 def test_nothing_is_allowed_that_nobody_asks(life):
@@ -310,19 +374,34 @@ REFUSED = [
     ("ec2", "TerminateInstances", {"InstanceIds": ["i-0"]}, {}),
     ("ec2", "GetConsoleOutput", {"InstanceId": "i-0"}, {"Name": "anna's"}),
     ("ec2", "RunInstances", {"ImageId": "ami-0"}, {}),
-    ("ec2", "CreateTags", {"Resources": ["vol-0"], "Tags": [{"Key": identity.PROJECT_TAG, "Value": "x"}]}, {}),
+    (
+        "ec2",
+        "CreateTags",
+        {"Resources": ["vol-0"], "Tags": [{"Key": identity.PROJECT_TAG, "Value": "x"}]},
+        {},
+    ),
     ("ec2", "AuthorizeSecurityGroupIngress", {"GroupId": "sg-0"}, {}),
     ("ec2", "ModifyInstanceAttribute", {"InstanceId": "i-0", "Groups": ["sg-0"]}, {}),
     ("ec2", "CreateImage", {"InstanceId": "i-0"}, {identity.PROJECT_TAG: "x"}),
     ("ec2", "DeregisterImage", {"ImageId": "ami-0"}, {}),
     ("ec2-instance-connect", "SendSSHPublicKey", {"InstanceId": "i-0"}, {}),
     ("ssm", "StartSession", {"Target": "i-0", "DocumentName": "AWS-StartSSHSession"}, {}),
-    ("ssm", "StartSession", {"Target": "i-0", "DocumentName": "AWS-RunShellScript"}, {identity.PROJECT_TAG: "x"}),
+    (
+        "ssm",
+        "StartSession",
+        {"Target": "i-0", "DocumentName": "AWS-RunShellScript"},
+        {identity.PROJECT_TAG: "x"},
+    ),
     ("ssm", "GetParameter", {"Name": "/the/password"}, {}),
     ("iam", "GetInstanceProfile", {"InstanceProfileName": "admin"}, {}),
     ("s3", "GetObject", {"Bucket": "kept", "Key": "payroll"}, {}),
     ("s3", "PutObject", {"Bucket": "models", "Key": "tiny/config.json"}, {}),
-    ("s3", "DeleteObjects", {"Bucket": "kept", "Delete": {"Objects": [{"Key": "windlass/x"}, {"Key": "payroll"}]}}, {}),
+    (
+        "s3",
+        "DeleteObjects",
+        {"Bucket": "kept", "Delete": {"Objects": [{"Key": "windlass/x"}, {"Key": "payroll"}]}},
+        {},
+    ),
 ]
 
 
@@ -334,5 +413,10 @@ def test_what_is_not_ours_is_refused(life, service, operation, asked, tags):
 
 def test_no_role_but_the_inventorys_is_given_to_a_box(life):
     to_ec2 = {"iam:PassedToService": "ec2.amazonaws.com"}
-    given = {name: iam.Demand("iam:PassRole", f"arn:aws:iam::1:role/{name}", to_ec2) for name in ("windlass", "admin")}
-    assert [name for name, demand in given.items() if iam.allows(life.watch.policy, demand)] == ["windlass"]
+    given = {
+        name: iam.Demand("iam:PassRole", f"arn:aws:iam::1:role/{name}", to_ec2)
+        for name in ("windlass", "admin")
+    }
+    assert [name for name, demand in given.items() if iam.allows(life.watch.policy, demand)] == [
+        "windlass"
+    ]

@@ -13,7 +13,10 @@ from remote.control.transport.connect import connect
 from .boxes import code_tree, deploy_stages, make_key, spec
 from .typed import typed
 
-INVENTORY = "default_box: one\nboxes:\n  one: {provider: embedded}\n  two: {provider: embedded}\n  none: {provider: embedded}\n"
+INVENTORY = (
+    "default_box: one\nboxes:\n  one: {provider: embedded}\n  two: {provider: embedded}\n  none:"
+    " {provider: embedded}\n"
+)
 
 
 @pytest.fixture
@@ -38,12 +41,19 @@ def test_jobs_are_told_by_the_boxes_that_run(entries, embedded_project, tmp_path
         jobs.start(transport, "windlass", spec(release, "count", "haul-7-prepare", "haul-7"))
         cancel(transport, "windlass", "haul-7-prepare", 10)
         (told,) = json.loads(ps("--json").stdout)
-        assert (told["box"], told["run_id"], told["job_id"], told["status"]) == ("one", "haul-7", "haul-7-train", "RUNNING")
+        assert (told["box"], told["run_id"], told["job_id"], told["status"]) == (
+            "one",
+            "haul-7",
+            "haul-7-train",
+            "RUNNING",
+        )
         assert json.loads(ps("two", "--json").stdout) == []
         assert len(json.loads(ps("one", "--all", "--json").stdout)) == 2
         assert "haul-7" in ps("--all").stdout
         cancel(transport, "windlass", "haul-7-train", 10)
-    (embedded_project / "inventory.yaml").write_text(INVENTORY + "  off: {provider: static, host: 127.0.0.1, host_key: ssh-ed25519 AAAA}\n")
+    (embedded_project / "inventory.yaml").write_text(
+        INVENTORY + "  off: {provider: static, host: 127.0.0.1, host_key: ssh-ed25519 AAAA}\n"
+    )
     told = ps()
     assert told.returncode == 0 and "not asked: off: not a public host key" in told.stderr
     assert "of the boxes that were asked: no job is under way" in told.stdout
@@ -56,12 +66,23 @@ def test_boxes_that_cannot_be_asked_are_no_empty_list(tmp_path):
     make_key(tmp_path / "host")
     key = " ".join((tmp_path / "host.pub").read_text().split()[:2])
     (tmp_path / "inventory.yaml").write_text(
-        "default_box: down\nboxes:\n  lost: {provider: static, host: 127.0.0.1, host_key: ssh-ed25519 AAAA}\n"
-        f"  down: {{provider: static, host: 127.0.0.1, port: 1, user: me, host_key: {key}}}\n"
+        "default_box: down\nboxes:\n  lost: {provider: static, host: 127.0.0.1, host_key:"
+        " ssh-ed25519 AAAA}\n  down: {provider: static, host: 127.0.0.1, port: 1, user: me,"
+        f" host_key: {key}}}\n"
     )
     told = typed("ps", "--json", project=tmp_path, seconds=60)
     assert (told.returncode, json.loads(told.stdout)["error"]) == (30, "BoxUnreachable")
-    assert "lost: not a public host key" in told.stderr and "down: box down (127.0.0.1:1) does not answer" in told.stderr
+    assert (
+        "lost: not a public host key" in told.stderr
+        and "down: box down (127.0.0.1:1) does not answer" in told.stderr
+    )
     told = typed("logs", project=tmp_path, seconds=60)
-    assert told.returncode == 12 and "lost: not a public host key" in told.stderr and "`./inv doctor`" in told.stderr
-    assert "not asked: lost: not a public host key" in typed("why", project=tmp_path, seconds=60).stderr
+    assert (
+        told.returncode == 12
+        and "lost: not a public host key" in told.stderr
+        and "`./inv doctor`" in told.stderr
+    )
+    assert (
+        "not asked: lost: not a public host key"
+        in typed("why", project=tmp_path, seconds=60).stderr
+    )

@@ -14,7 +14,10 @@ from remote.control.transport.pull import pull
 from tests.integration import boxes, links
 from tests.integration.boxes import await_true
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 ROOT = "windlass"
 SIZE = 12 << 20
 
@@ -46,7 +49,9 @@ def test_a_box_that_is_far_gets_more(sshd, artifact, proxy, tmp_path):
     proxy.delay_seconds, proxy.bytes_per_second = 0.03, 40e6
     with proxy.transport_of(sshd) as box:
         pull(box, ROOT, artifact, tmp_path / "a")
-    assert digest.of_path(tmp_path / "a") == artifact.sha256 and proxy.accepted == download.CONNECTIONS
+    assert (
+        digest.of_path(tmp_path / "a") == artifact.sha256 and proxy.accepted == download.CONNECTIONS
+    )
     assert proxy.passed[links.DOWN] < SIZE * 1.1, "hardly a byte came twice"
 
 
@@ -57,7 +62,11 @@ def test_all_connections_break_and_come_back(sshd, artifact, proxy, tmp_path, fa
 
     def strike(done):
         if done > SIZE // 3 and not fixing:
-            fixing.append(threading.Thread(target=lambda: (proxy.strike(fault), time.sleep(1.0), proxy.heal())))
+            fixing.append(
+                threading.Thread(
+                    target=lambda: (proxy.strike(fault), time.sleep(1.0), proxy.heal())
+                )
+            )
             fixing[0].start()
 
     with proxy.transport_of(sshd, dead_after=2.0) as box:
@@ -69,16 +78,21 @@ def test_all_connections_break_and_come_back(sshd, artifact, proxy, tmp_path, fa
 
 @pytest.fixture
 def two_ways(sshd, proxy, monkeypatch):
-    """A box whose first connection goes through one proxy, all others through a second one; the proxies."""
+    """A box whose first connection goes through one proxy, all others through a second one; the
+    proxies."""
     monkeypatch.setattr(download, "FAR_SECONDS", 0.0)
     proxy.bytes_per_second = 5e6
     with links.proxied(sshd) as beside, proxy.transport_of(sshd, dead_after=2.0) as box:
         monkeypatch.setattr(box, "another", lambda: beside.transport_of(sshd, dead_after=2.0))
         yield box, proxy, beside
-    await_true(lambda: not [thread for thread in threading.enumerate() if thread.name == "download"])
+    await_true(
+        lambda: not [thread for thread in threading.enumerate() if thread.name == "download"]
+    )
 
 
-def test_a_connection_that_falls_silent_costs_only_what_it_was_asked_for(artifact, two_ways, tmp_path):
+def test_a_connection_that_falls_silent_costs_only_what_it_was_asked_for(
+    artifact, two_ways, tmp_path
+):
     box, first, beside = two_ways
     beside.strike_after("black_hole", 2_000_000, links.DOWN)
     told = []
@@ -99,14 +113,18 @@ def test_the_others_go_on_where_the_first_connection_is_lost(artifact, two_ways,
 
 
 @pytest.mark.parametrize("how", ["refused", "silent"])
-def test_a_server_that_takes_no_further_connections(sshd, artifact, two_ways, tmp_path, monkeypatch, how):
+def test_a_server_that_takes_no_further_connections(
+    sshd, artifact, two_ways, tmp_path, monkeypatch, how
+):
     box, _, beside = two_ways
     tried, told, began = [], [], time.monotonic()
     beside.black_hole()
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed_port = server.getsockname()[1]
     port = beside.port if how == "silent" else closed_port
-    monkeypatch.setattr(box, "another", lambda: tried.append(1) or sshd.transport(port=port, dead_after=2.0))
+    monkeypatch.setattr(
+        box, "another", lambda: tried.append(1) or sshd.transport(port=port, dead_after=2.0)
+    )
     pull(box, ROOT, artifact, tmp_path / "a", notice=told.append)
     assert tried and told == [] and digest.of_path(tmp_path / "a") == artifact.sha256
     assert time.monotonic() - began < 5

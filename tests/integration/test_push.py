@@ -1,4 +1,5 @@
-"""Pushes over a real sshd: what a lost connection costs, what the box holds meanwhile, and the way back."""
+"""Pushes over a real sshd: what a lost connection costs, what the box holds meanwhile, and the way
+back."""
 
 import hashlib
 import json
@@ -25,7 +26,10 @@ from tests.integration import boxes
 from tests.integration.links import UP, proxied
 from tests.integration.typed import in_process
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 ROOT = "windlass"
 MB = 1 << 20
 
@@ -63,7 +67,8 @@ def noise(path, size):
 
 
 def whole(folder):
-    """The release that is current, seen to be whole: its digest is its manifest's, and each entry is there as it says."""
+    """The release that is current, seen to be whole: its digest is its manifest's, and each entry
+    is there as it says."""
     current = (folder / "current").resolve()
     text = (current / "manifest.json").read_text()
     assert hashlib.sha256(text.encode()).hexdigest() == current.name
@@ -72,7 +77,10 @@ def whole(folder):
         if kind == "l":
             assert os.readlink(path) == value and path.exists()
         else:
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == value and path.stat().st_size == size
+            assert (
+                hashlib.sha256(path.read_bytes()).hexdigest() == value
+                and path.stat().st_size == size
+            )
             assert bool(path.stat().st_mode & 0o100) == (kind == "x")
     return current
 
@@ -83,7 +91,17 @@ def leftovers(folder):
 
 def test_names_modes_and_links_survive(push, project):
     data = project / "data"
-    names = ["plain", "with space", "new\nline", "-dash", "größe", "n" * 255, "quo'te\"s", "$HOME", "*"]
+    names = [
+        "plain",
+        "with space",
+        "new\nline",
+        "-dash",
+        "größe",
+        "n" * 255,
+        "quo'te\"s",
+        "$HOME",
+        "*",
+    ]
     names += [unicodedata.normalize("NFD", "größe"), os.fsdecode(b"\xff\xfe")]
     for name in names:
         noise(data / name, 100)
@@ -105,7 +123,12 @@ def test_only_what_is_new_is_sent(push, project):
     first = push(large, small)
     small.write_bytes(b"other")
     second = push(large, small)
-    assert first.lacking > 4 * MB and second.lacking == 5 and second.sent_bytes < 100_000 and second.round_trips == 2
+    assert (
+        first.lacking > 4 * MB
+        and second.lacking == 5
+        and second.sent_bytes < 100_000
+        and second.round_trips == 2
+    )
     (project / "moved").mkdir()
     large.rename(project / "moved/again")
     (project / "twice").write_bytes((project / "moved/again").read_bytes())
@@ -113,7 +136,9 @@ def test_only_what_is_new_is_sent(push, project):
     assert (third.lacking, third.round_trips) == (0, 1)
     there = whole(push.folder)
     assert (there / "files/twice").stat().st_size == 4 * MB
-    assert (there / "files/moved/again").stat().st_ino == (there / "files/twice").stat().st_ino, "one content lies there once"
+    assert (there / "files/moved/again").stat().st_ino == (there / "files/twice").stat().st_ino, (
+        "one content lies there once"
+    )
 
 
 def test_a_file_that_was_spoilt_on_the_box_is_sent_again(push, project):
@@ -134,27 +159,39 @@ def test_a_release_that_lost_files_is_made_whole(push, project):
     assert whole(push.folder).name == first.digest and not leftovers(push.folder)
 
 
-@pytest.mark.parametrize("fault", ["reset", "black_hole", "half_open_down", "box_gone", "laptop_gone"])
+@pytest.mark.parametrize(
+    "fault", ["reset", "black_hole", "half_open_down", "box_gone", "laptop_gone"]
+)
 def test_a_lost_connection_costs_no_byte_that_arrived(sshd, push, project, fault):
     push(noise(project / "first", 10))
-    files = [noise(project / "large", 8 * MB), *(noise(project / f"small-{number}", 1000) for number in range(20))]
+    files = [
+        noise(project / "large", 8 * MB),
+        *(noise(project / f"small-{number}", 1000) for number in range(20)),
+    ]
     told = []
     with proxied(sshd) as proxy, proxy.transport_of(sshd, dead_after=2) as box:
         box.exec("true")
         proxy.strike_after(fault, 6 * MB, UP)
-        healer = threading.Thread(target=lambda: (proxy.struck.wait(20), time.sleep(0.2), proxy.heal()))
+        healer = threading.Thread(
+            target=lambda: (proxy.struck.wait(20), time.sleep(0.2), proxy.heal())
+        )
         healer.start()
         done = push(*files, transport=box, on_line=told.append)
         healer.join()
         assert proxy.passed[UP] < 12 * MB, "the beginning of the large file was not sent again"
     assert not done.was_current and any("connection lost" in line for line in told)
     whole(push.folder)
-    boxes.await_true(lambda: push(*files).was_current and (push(files[0]), not leftovers(push.folder))[1], 5)
+    boxes.await_true(
+        lambda: push(*files).was_current and (push(files[0]), not leftovers(push.folder))[1], 5
+    )
 
 
 def test_cut_anywhere_the_current_release_is_whole(sshd, push, project):
     chance = random.Random(4)
-    files = [noise(project / f"file-{number}", chance.choice((0, 10, 5000, 300_000))) for number in range(60)]
+    files = [
+        noise(project / f"file-{number}", chance.choice((0, 10, 5000, 300_000)))
+        for number in range(60)
+    ]
     push(files[0])
     for number in range(6):
         files[0].write_bytes(b"%d" % number)
@@ -174,9 +211,12 @@ def test_who_never_answers_is_not_waited_for_and_who_did_is(sshd, push, project,
         push(release=release, transport=never)
     assert not caught.value.kept
     monkeypatch.setattr(
-        releases, "retry_while_unreachable",
-        lambda attempt, **more: retry_while_unreachable(attempt, **(more | {"patience_seconds": 0.5})),
-    )  # fmt: skip
+        releases,
+        "retry_while_unreachable",
+        lambda attempt, **more: retry_while_unreachable(
+            attempt, **(more | {"patience_seconds": 0.5})
+        ),
+    )
     with pytest.raises(BoxUnreachable) as caught:
         push(release=release, transport=box)
     assert "still is" in caught.value.kept
@@ -201,7 +241,10 @@ print(deploy(box, {push.place.root!r}, build_release([Path({str(project / "large
         with proxied(sshd) as proxy:
             proxy.bytes_per_second = 30 * MB
             proxy.strike_after("nothing", 5 * MB, UP)
-            laptop = subprocess.Popen([sys.executable, "-c", script.replace("PORT", str(proxy.port))], stdout=subprocess.DEVNULL)
+            laptop = subprocess.Popen(
+                [sys.executable, "-c", script.replace("PORT", str(proxy.port))],
+                stdout=subprocess.DEVNULL,
+            )
             assert proxy.struck.wait(20)
             laptop.send_signal(signal.SIGKILL)
             laptop.wait()
@@ -228,9 +271,13 @@ def test_a_file_that_changes_while_it_is_sent_is_told(push, project):
 
 def test_two_laptops_push_the_same_and_different_things(push, project):
     shared = noise(project / "large", 3 * MB)
-    made = [build_release([shared, noise(project / f"own-{number}", 100)]) for number in (0, 0, 1, 2)]
+    made = [
+        build_release([shared, noise(project / f"own-{number}", 100)]) for number in (0, 0, 1, 2)
+    ]
     done = []
-    threads = [threading.Thread(target=lambda each=each: done.append(push(release=each))) for each in made]
+    threads = [
+        threading.Thread(target=lambda each=each: done.append(push(release=each))) for each in made
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -241,7 +288,11 @@ def test_two_laptops_push_the_same_and_different_things(push, project):
 
 def test_a_silent_receiver_gives_up_and_holds_nobody_up(sshd, push, project, monkeypatch):
     push(noise(project / "first", 10))
-    receiver = (CODE / "remote/payload/transfer/receive.py").read_text().replace("SILENCE_SECONDS = 60", "SILENCE_SECONDS = 1")
+    receiver = (
+        (CODE / "remote/payload/transfer/receive.py")
+        .read_text()
+        .replace("SILENCE_SECONDS = 60", "SILENCE_SECONDS = 1")
+    )
     (project / "remote/payload/transfer").mkdir(parents=True)
     (project / "remote/payload/transfer/receive.py").write_text(receiver)
     monkeypatch.setattr("remote.control.transport.push.CODE", project)
@@ -251,7 +302,11 @@ def test_a_silent_receiver_gives_up_and_holds_nobody_up(sshd, push, project, mon
         yield b"the beginning"
         hold.wait(20)
 
-    with monkeypatch.context() as patch, sshd.transport(dead_after=2) as box, pytest.raises(JobFailed, match="broke off") as caught:
+    with (
+        monkeypatch.context() as patch,
+        sshd.transport(dead_after=2) as box,
+        pytest.raises(JobFailed, match="broke off") as caught,
+    ):
         patch.setattr(releases.Release, "tar", slow)
         push(large, transport=box)
     hold.set()
@@ -276,7 +331,9 @@ def test_back_to_an_older_release_and_forth(sshd, push, project):
         for to in ("0000000", "", made[0].digest[:3]):
             with pytest.raises(NotFound):
                 chosen(kept, to, "demo")
-        assert box.exec(f"cat $HOME/{push.place.root}/.ready").text.splitlines()[0] == push.place.token(made[0].digest)
+        assert box.exec(f"cat $HOME/{push.place.root}/.ready").text.splitlines()[
+            0
+        ] == push.place.token(made[0].digest)
     again = push(project / "file-2")
     assert (again.was_current, again.lacking) == (False, 0) and push(project / "file-2").was_current
 
@@ -285,15 +342,22 @@ def test_a_release_whose_environment_cannot_be_made_does_not_become_current(sshd
     push(noise(project / "first", 10))
     before = whole(push.folder)
     with sshd.transport() as box, pytest.raises(JobFailed):
-        deploy(box, push.place.root, build_release([noise(project / "second", 10)]), print, requirements=str(project / "absent.txt"))
+        deploy(
+            box,
+            push.place.root,
+            build_release([noise(project / "second", 10)]),
+            print,
+            requirements=str(project / "absent.txt"),
+        )
     assert whole(push.folder) == before and push(project / "first").was_current
 
 
 def test_typed(sshd, project, capsys):
     (project / "inventory.yaml").write_text(
-        f"default_box: lab\nboxes:\n  lab:\n    provider: static\n    host: 127.0.0.1\n    port: {sshd.port}\n"
-        f"    user: {sshd.address().user}\n    ssh_key: {sshd.key}\n    host_key: {' '.join(sshd.host_key_line.split()[:2])}\n"
-        f"    root: typed\npush: {{include: [extra/**]}}\n"
+        "default_box: lab\nboxes:\n  lab:\n    provider: static\n    host: 127.0.0.1\n    port:"
+        f" {sshd.port}\n    user: {sshd.address().user}\n    ssh_key: {sshd.key}\n    host_key:"
+        f" {' '.join(sshd.host_key_line.split()[:2])}\n    root: typed\npush: {{include:"
+        " [extra/**]}\n"
     )
     with sshd.transport() as box:
         boxes.mark_environment(box, CODE / "remote/payload/requirements.txt", "typed")
@@ -309,12 +373,21 @@ def test_typed(sshd, project, capsys):
     assert inv("deploy", "--dry-run", "--json")["release"] == plan["release"]
     assert inv("rollback", "--json", code=12)["error"] == "NotFound"
     assert inv("rollback", "--list", "--json") == []
-    assert "nothing is deployed on box lab yet; `./inv deploy lab`" in in_process(capsys, tasks.ns, "rollback --list")[1]
+    assert (
+        "nothing is deployed on box lab yet; `./inv deploy lab`"
+        in in_process(capsys, tasks.ns, "rollback --list")[1]
+    )
     first = inv("deploy", "--json")
-    assert (first["digest"], first["was_current"]) == (plan["release"], False) and inv("deploy", "--json")["was_current"]
+    assert (first["digest"], first["was_current"]) == (plan["release"], False) and inv(
+        "deploy", "--json"
+    )["was_current"]
     noise(project / "extra/b", 100)
     second = inv("deploy", "--json")
     assert second["lacking"] == 100
-    assert inv("rollback", "--dry-run", "--json")["release"] == first["digest"] == inv("rollback", "--json")["release"]
+    assert (
+        inv("rollback", "--dry-run", "--json")["release"]
+        == first["digest"]
+        == inv("rollback", "--json")["release"]
+    )
     assert [each["is_current"] for each in inv("rollback", "--list", "--json")] == [False, True]
     assert inv("rollback", "--to", second["digest"][:10], "--json")["was"] == first["digest"]

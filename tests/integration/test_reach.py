@@ -1,4 +1,5 @@
-"""Boxes that are not simply there: behind a real bastion, through Session Manager, entered by EC2 Instance Connect or an agent's key."""
+"""Boxes that are not simply there: behind a real bastion, through Session Manager, entered by EC2
+Instance Connect or an agent's key."""
 
 import os
 import subprocess
@@ -22,7 +23,10 @@ from tests.integration import boxes
 from tests.integration.boxes import await_true, make_key
 from tests.integration.typed import command_of, environment
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,9 @@ def entry(project):
 
     def make(name="far", **keys):
         lines = "".join(f"    {key}: {value}\n" for key, value in keys.items())
-        (project / "inventory.yaml").write_text(f"default_box: {name}\nboxes:\n  {name}:\n    provider: embedded\n{lines}")
+        (project / "inventory.yaml").write_text(
+            f"default_box: {name}\nboxes:\n  {name}:\n    provider: embedded\n{lines}"
+        )
         made.append(load_inventory().box())
         return made[-1]
 
@@ -59,7 +65,13 @@ def entry(project):
 def of(bastion, **changes):
     """The `bastion:` of an inventory, for that sshd."""
     key = " ".join(bastion.host_key_line.split()[:2])
-    facts = {"host": "127.0.0.1", "port": bastion.port, "user": boxes._me(), "ssh_key": bastion.key, "host_key": f'"{key}"'} | changes
+    facts = {
+        "host": "127.0.0.1",
+        "port": bastion.port,
+        "user": boxes._me(),
+        "ssh_key": bastion.key,
+        "host_key": f'"{key}"',
+    } | changes
     return "{" + ", ".join(f"{name}: {value}" for name, value in facts.items()) + "}"
 
 
@@ -69,7 +81,13 @@ def says(box, command="echo $WINDLASS_INSTANCE"):
 
 
 def ssh_says(box, command="echo $WINDLASS_INSTANCE"):
-    done = subprocess.run([*openssh.command(box), command], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(
+        [*openssh.command(box), command],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -77,7 +95,9 @@ def ssh_says(box, command="echo $WINDLASS_INSTANCE"):
 def block_says(box, tmp_path, command="echo $WINDLASS_INSTANCE"):
     (tmp_path / "config").write_text(openssh.config_block(box))
     words = ["ssh", "-F", str(tmp_path / "config"), f"windlass-{box.name}", command]
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, cwd=tmp_path)
+    done = subprocess.run(
+        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -87,8 +107,13 @@ def test_behind_a_bastion(entry, bastion, tmp_path):
     before = (bastion.folder / "sshd.log").read_text().count("Accepted publickey")
     assert says(box) == box.id
     with connect(box) as one, connect(box) as other:
-        assert one.exec("echo $SSH_CONNECTION").text.split()[1] != other.exec("echo $SSH_CONNECTION").text.split()[1]
-    assert (bastion.folder / "sshd.log").read_text().count("Accepted publickey") == before + 2, "two boxes' links share one login"
+        assert (
+            one.exec("echo $SSH_CONNECTION").text.split()[1]
+            != other.exec("echo $SSH_CONNECTION").text.split()[1]
+        )
+    assert (bastion.folder / "sshd.log").read_text().count("Accepted publickey") == before + 2, (
+        "two boxes' links share one login"
+    )
     assert ssh_says(box) == block_says(box, tmp_path) == box.id
     await_true(lambda: not boxes.children(bastion.process.pid))
 
@@ -97,14 +122,24 @@ def test_a_bastion_with_another_host_key_is_no_bastion(entry, bastion, tmp_path)
     make_key(tmp_path / "other")
     box = cloud.ready(entry(reach="bastion", bastion=of(bastion)), lambda line: None)
     key = " ".join((tmp_path / "other.pub").read_text().split()[:2])
-    changed = load_inventory().box().model_copy(update={"bastion": box.bastion.model_copy(update={"host_key": key})})
+    changed = (
+        load_inventory()
+        .box()
+        .model_copy(update={"bastion": box.bastion.model_copy(update={"host_key": key})})
+    )
     impostor = cloud.running(changed)
     with pytest.raises(HostKeyMismatch) as caught:
         says(impostor)
     assert "bastion of box far" in caught.value.where and "`bastion:` of far" in caught.value.remedy
     with pytest.raises(HostKeyMismatch):
         reach.answers(impostor)
-    refused = subprocess.run([*openssh.command(impostor), "true"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    refused = subprocess.run(
+        [*openssh.command(impostor), "true"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     assert refused.returncode == 255 and "Host key verification failed" in refused.stderr
 
 
@@ -113,10 +148,23 @@ def test_a_bastion_that_refuses_or_is_down_is_told_apart_from_the_box(entry, bas
     box = cloud.ready(entry(reach="bastion", bastion=of(bastion)), lambda line: None)
     update = box.bastion.model_copy
     with pytest.raises(LoginRefused, match="bastion of box far") as caught:
-        says(cloud.running(load_inventory().box().model_copy(update={"bastion": update(update={"ssh_key": tmp_path / "stranger"})})))
-    assert "under `bastion:` of far" in caught.value.remedy and str(tmp_path / "stranger") in caught.value.why
+        says(
+            cloud.running(
+                load_inventory()
+                .box()
+                .model_copy(update={"bastion": update(update={"ssh_key": tmp_path / "stranger"})})
+            )
+        )
+    assert (
+        "under `bastion:` of far" in caught.value.remedy
+        and str(tmp_path / "stranger") in caught.value.why
+    )
     with pytest.raises(BoxUnreachable, match="bastion of box far") as caught:
-        says(cloud.running(load_inventory().box().model_copy(update={"bastion": update(update={"port": 9})})))
+        says(
+            cloud.running(
+                load_inventory().box().model_copy(update={"bastion": update(update={"port": 9})})
+            )
+        )
     assert "`bastion:` of far" in caught.value.remedy
 
 
@@ -142,8 +190,14 @@ def test_through_session_manager(entry, tmp_path):
         client_ends = transport.exec("echo $SSH_CONNECTION").text.split()
     assert client_ends[0].startswith("127.")
     await_true(lambda: not plugins(box.id))
-    groups = endpoint.of_entry(load_inventory().box()).client("ec2").describe_security_groups()["SecurityGroups"]
-    assert not [group for group in groups if group["GroupName"] != "default" and group["IpPermissions"]], "nobody is let in at port 22"
+    groups = (
+        endpoint.of_entry(load_inventory().box())
+        .client("ec2")
+        .describe_security_groups()["SecurityGroups"]
+    )
+    assert not [
+        group for group in groups if group["GroupName"] != "default" and group["IpPermissions"]
+    ], "nobody is let in at port 22"
 
 
 def test_bulk_goes_by_the_bucket(entry, project, tmp_path):
@@ -156,11 +210,19 @@ def test_bulk_goes_by_the_bucket(entry, project, tmp_path):
         release = build_release([tmp_path / "large.bin"])
         boxes.mark_environment(transport, CODE / "remote/payload/requirements.txt", box.root)
         done = deploy(transport, box.root, release, lambda line: None)
-        assert done.sent_bytes < 100_000 and deploy(transport, box.root, release, lambda line: None).was_current
+        assert (
+            done.sent_bytes < 100_000
+            and deploy(transport, box.root, release, lambda line: None).was_current
+        )
         on_box = f"releases/{release.digest}/files/elsewhere{tmp_path}/large.bin"
         artifact = Artifact(on_box, len(content), digest.of_bytes(content))
         assert pull(transport, box.root, artifact, tmp_path / "back.bin").read_bytes() == content
-    assert not endpoint.of_box(box).client("s3").list_objects_v2(Bucket="shared", Prefix="windlass/").get("Contents")
+    assert (
+        not endpoint.of_box(box)
+        .client("s3")
+        .list_objects_v2(Bucket="shared", Prefix="windlass/")
+        .get("Contents")
+    )
 
 
 def test_a_box_that_session_manager_does_not_know(entry):
@@ -180,7 +242,10 @@ def plugins(instance_id):
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"remote.control.cloud.embedded.session_plugin" in words and instance_id.encode() in b" ".join(words):
+        if (
+            b"remote.control.cloud.embedded.session_plugin" in words
+            and instance_id.encode() in b" ".join(words)
+        ):
             found.append(path.parent.name)
     return found
 
@@ -189,16 +254,31 @@ def test_instance_connect_admits_the_key_for_a_login(entry, tmp_path, project):
     box = cloud.ready(entry(instance_connect="true"), lambda line: None)
     folder = project / ".windlass/cloud/instances" / box.id
     assert Record.read(folder / "machine.json").port == box.port
-    assert (folder / "disk/.ssh/authorized_keys").read_text().strip() == "", "no key pair was needed"
+    assert (folder / "disk/.ssh/authorized_keys").read_text().strip() == "", (
+        "no key pair was needed"
+    )
     assert not endpoint.of_box(box).client("ec2").describe_key_pairs()["KeyPairs"]
     assert says(box) == box.id
     instance_connect.keys_file(folder).unlink()
-    refused = subprocess.run([*openssh.command(box), "true"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    refused = subprocess.run(
+        [*openssh.command(box), "true"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     assert refused.returncode == 255 and "Permission denied" in refused.stderr
     assert block_says(box, tmp_path) == box.id
     instance_connect.keys_file(folder).unlink()
     place = {"env": environment(), "cwd": CODE, "timeout": 60}
-    typed = subprocess.run(command_of("ssh"), input="echo $WINDLASS_INSTANCE\n", capture_output=True, text=True, check=False, **place)
+    typed = subprocess.run(
+        command_of("ssh"),
+        input="echo $WINDLASS_INSTANCE\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        **place,
+    )
     assert box.id in typed.stdout, typed.stderr
 
 
@@ -210,7 +290,9 @@ def test_an_admitted_key_is_forgotten(tmp_path):
 @pytest.fixture
 def agent(tmp_path, monkeypatch):
     """A real SSH agent; `agent(key, passphrase)` hands it a key."""
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL
+    )
     await_true((tmp_path / "agent").exists)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
 
@@ -219,7 +301,9 @@ def agent(tmp_path, monkeypatch):
         ask.write_text(f"#!/bin/sh\necho '{passphrase}'\n")
         ask.chmod(0o755)
         surroundings = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
-        subprocess.run(["ssh-add", "-q", str(key)], env=surroundings, check=True, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            ["ssh-add", "-q", str(key)], env=surroundings, check=True, stdin=subprocess.DEVNULL
+        )
 
     yield add
     process.terminate()
@@ -232,7 +316,10 @@ def test_a_key_with_a_passphrase_from_launch_to_login(entry, agent, tmp_path):
     made = entry(ssh_key=tmp_path / "mine")
     with pytest.raises(LoginRefused) as caught:
         says(cloud.ready(made, lambda line: None))
-    assert f"ssh-add {tmp_path / 'mine'}" in caught.value.remedy and "the agent holds no key" in caught.value.why
+    assert (
+        f"ssh-add {tmp_path / 'mine'}" in caught.value.remedy
+        and "the agent holds no key" in caught.value.why
+    )
     agent(tmp_path / "mine", "secret words")
     box = cloud.running(made)
     assert says(box) == ssh_says(box) == box.id

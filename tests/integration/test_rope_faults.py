@@ -1,7 +1,9 @@
-"""Seeded fault schedules on the rope: each work is done over a link that fails at random bytes, and must come out as if it never had.
+"""Seeded fault schedules on the rope: each work is done over a link that fails at random bytes, and
+must come out as if it never had.
 
-`WINDLASS_SCHEDULES=200` runs so many seeds of each work instead of a few, `WINDLASS_SCHEDULES=17-18` those; a seed always draws the same
-faults at the same bytes. In each: no line lost or doubled, no torn release active, no job started twice, none lost.
+`WINDLASS_SCHEDULES=200` runs so many seeds of each work instead of a few,
+`WINDLASS_SCHEDULES=17-18` those; a seed always draws the same faults at the same bytes. In each: no
+line lost or doubled, no torn release active, no job started twice, none lost.
 """
 
 import contextlib
@@ -33,8 +35,10 @@ from tests.integration import boxes, links
 from tests.integration.boxes import Sshd, await_true, children, each_line, marked, spec
 
 pytestmark = [
-    pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"), pytest.mark.timeout(180),
-]  # fmt: skip
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+    pytest.mark.timeout(180),
+]
 ROOT = "windlass"
 DEAD_AFTER_SECONDS = 1.0
 PATIENCE_SECONDS = 90.0
@@ -53,7 +57,8 @@ def seeds(usual: int = 2) -> Any:
 
 
 STAGES = {
-    "torrent": """
+    "torrent": (
+        """
         import os, random
         chance = random.Random(job.option("seed"))
         for _ in range(int(job.option("pieces"))):
@@ -66,7 +71,8 @@ STAGES = {
                 os.write(1, b"".join(b"\\r%d %%" % share for share in range(100)))
             else:
                 os.write(1, b"a line\\n" * (size // 7))
-    """,
+    """
+    )
 }
 
 
@@ -86,7 +92,7 @@ def torrent(seed: int, pieces: int) -> bytes:
     return bytes(said)
 
 
-# ---- the box, the laptops, the trouble -------------------------------------------------------------------------------
+# ---- the box, the laptops, the trouble ----
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +127,23 @@ class Laptop:
             with self.transport() as transport:
                 return work(transport)
 
-        return retry_while_unreachable(attempt, progress=lambda: 0, notice=self.told.append, patience_seconds=PATIENCE_SECONDS)
+        return retry_while_unreachable(
+            attempt, progress=lambda: 0, notice=self.told.append, patience_seconds=PATIENCE_SECONDS
+        )
 
     def follow(self, job_id: str, folder: Path, lines: list[str]) -> Any:
         log, metrics = folder / "logs/job.log", folder / "logs/job.metrics"
         return follow(
-            self.transport, ROOT, job_id, log, metrics, each_line(lines.append), lambda metric: None, notice=self.told.append,
+            self.transport,
+            ROOT,
+            job_id,
+            log,
+            metrics,
+            each_line(lines.append),
+            lambda metric: None,
+            notice=self.told.append,
             patience_seconds=PATIENCE_SECONDS,
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture
@@ -139,16 +154,28 @@ def laptop(sshd):
 
 @contextlib.contextmanager
 def trouble(laptop: Laptop, seed: int, up: int, down: int) -> Iterator[list[str]]:
-    """Strikes the laptop's link one to three times while a block runs: at a random byte of the first `up` and `down` ones, or at a random
-    moment. The first fault goes round with the seed, so that a few seeds differ. Yields what struck."""
+    """Strikes the laptop's link one to three times while a block runs: at a random byte of the
+    first `up` and `down` ones, or at a random moment. The first fault goes round with the seed, so
+    that a few seeds differ. Yields what struck.
+    """
     chance, over, struck = random.Random(seed), threading.Event(), []
 
     def strike_all() -> None:
         for number in range(chance.randint(1, 3)):
             fault = FAULTS[seed % len(FAULTS)] if number == 0 else chance.choice(FAULTS)
-            direction, down_for, resume = chance.choice((links.UP, links.DOWN)), chance.uniform(0, 1.0), chance.random() < 0.3
+            direction, down_for, resume = (
+                chance.choice((links.UP, links.DOWN)),
+                chance.uniform(0, 1.0),
+                chance.random() < 0.3,
+            )
             if chance.random() < 0.75:
-                _at_a_byte(laptop.proxy, fault, chance.randrange(up if direction == links.UP else down), direction, over)
+                _at_a_byte(
+                    laptop.proxy,
+                    fault,
+                    chance.randrange(up if direction == links.UP else down),
+                    direction,
+                    over,
+                )
             else:
                 over.wait(chance.uniform(0, 1.0))
                 laptop.proxy.strike(fault)
@@ -168,7 +195,9 @@ def trouble(laptop: Laptop, seed: int, up: int, down: int) -> Iterator[list[str]
         laptop.proxy.heal()
 
 
-def _at_a_byte(proxy: links.Proxy, fault: str, count: int, direction: str, over: threading.Event) -> None:
+def _at_a_byte(
+    proxy: links.Proxy, fault: str, count: int, direction: str, over: threading.Event
+) -> None:
     proxy.strike_after(fault, count, direction)
     while not proxy.struck.wait(0.02) and not over.is_set():
         pass
@@ -200,11 +229,12 @@ def kill_sessions(sshd: Sshd) -> None:
         sshd.cut()
 
 
-# ---- push ------------------------------------------------------------------------------------------------------------
+# ---- push ----
 
 
 class Watcher:
-    """Looks at the current release of a root again and again: it is always one of those known, whole."""
+    """Looks at the current release of a root again and again: it is always one of those known,
+    whole."""
 
     def __init__(self, root: Path, known: list[Release]) -> None:
         self._root, self._known = root, {each.digest: each for each in known}
@@ -235,12 +265,17 @@ class Watcher:
             return f"current is {name}"
         wanted = {member.name: look(member.source) for member in self._known[name].members}
         folder = self._root / "releases" / name
-        found = {path.relative_to(folder).as_posix(): look(path) for path in folder.rglob("*") if path.is_file() and is_of_it(path)}
+        found = {
+            path.relative_to(folder).as_posix(): look(path)
+            for path in folder.rglob("*")
+            if path.is_file() and is_of_it(path)
+        }
         return "" if found == wanted else f"{name[:12]}: {set(wanted.items()) ^ set(found.items())}"
 
 
 def is_of_it(path: Path) -> bool:
-    """Whether a file is one of the release: not what Python leaves, nor what the box notes about it."""
+    """Whether a file is one of the release: not what Python leaves, nor what the box notes about
+    it."""
     return "__pycache__" not in path.parts and path.name not in NOTES
 
 
@@ -258,14 +293,19 @@ def test_push(sshd, laptop, code, tmp_path, seed):
         if chance.random() < 0.5:
             deploy(transport, root, before, print, requirements=str(requirements))
     there = sshd.home / root
-    with Watcher(there, [before, after]) as watcher, trouble(laptop, seed, up=100_000 + large.stat().st_size, down=3_500) as struck:
-        laptop.persistently(lambda transport: deploy(transport, root, after, print, requirements=str(requirements)))
+    with (
+        Watcher(there, [before, after]) as watcher,
+        trouble(laptop, seed, up=100_000 + large.stat().st_size, down=3_500) as struck,
+    ):
+        laptop.persistently(
+            lambda transport: deploy(transport, root, after, print, requirements=str(requirements))
+        )
     assert watcher.torn == [], struck
     assert (there / "current").readlink().name == after.digest
     assert watcher.problem(digest.of_file) == "", struck
 
 
-# ---- pull ------------------------------------------------------------------------------------------------------------
+# ---- pull ----
 
 
 @seeds()
@@ -289,10 +329,17 @@ def made(sshd: Sshd, seed: int, size: int = 6_000_000) -> tuple[Artifact, bytes]
     path = sshd.home / ROOT / f"jobs/pull-{seed}/artifacts/large.bin"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    return Artifact(f"jobs/pull-{seed}/artifacts/large.bin", len(content), hashlib.sha256(content).hexdigest()), content
+    return (
+        Artifact(
+            f"jobs/pull-{seed}/artifacts/large.bin",
+            len(content),
+            hashlib.sha256(content).hexdigest(),
+        ),
+        content,
+    )
 
 
-# ---- logs ------------------------------------------------------------------------------------------------------------
+# ---- logs ----
 
 
 @seeds()
@@ -331,13 +378,22 @@ def test_packets_are_late_and_vanish(code, tmp_path):
         losing.start()
         open_box = lambda: far.transport(dead_after=DEAD_AFTER_SECONDS)  # noqa: E731
         state = follow(
-            open_box, ROOT, "late", tmp_path / "logs/log", tmp_path / "logs/metrics", each_line(lines.append), lambda metric: None
+            open_box,
+            ROOT,
+            "late",
+            tmp_path / "logs/log",
+            tmp_path / "logs/metrics",
+            each_line(lines.append),
+            lambda metric: None,
         )
         losing.join()
         wire.loss(0.01)
         with far.transport() as transport:
             pull(transport, ROOT, artifact, tmp_path / "got.bin")
-    assert (state.status, lines) == (Status.SUCCEEDED, [f"line {number} äöü" for number in range(300)])
+    assert (state.status, lines) == (
+        Status.SUCCEEDED,
+        [f"line {number} äöü" for number in range(300)],
+    )
     assert (tmp_path / "got.bin").read_bytes() == content
 
 
@@ -350,14 +406,16 @@ def lose_packets(wire: links.Wire) -> None:
         wire.heal()
 
 
-# ---- jobs ------------------------------------------------------------------------------------------------------------
+# ---- jobs ----
 
 
 @seeds()
 def test_start(sshd, release, laptop, seed):
     job_id = f"start-{seed}"
     with trouble(laptop, seed, up=2_600, down=2_800) as struck:
-        state = laptop.persistently(lambda transport: start(transport, ROOT, spec(release, "endless", job_id)))
+        state = laptop.persistently(
+            lambda transport: start(transport, ROOT, spec(release, "endless", job_id))
+        )
     assert state.status is Status.RUNNING, struck
     assert_runs_once(sshd, job_id)
     with sshd.transport() as transport:
@@ -401,10 +459,12 @@ def assert_runs_once(sshd: Sshd, job_id: str) -> None:
 
 
 def assert_nothing_runs(sshd: Sshd, job_id: str) -> None:
-    await_true(lambda: not processes(sshd, job_id))  # the supervisor itself may take a moment longer than its job
+    await_true(
+        lambda: not processes(sshd, job_id)
+    )  # the supervisor itself may take a moment longer than its job
 
 
-# ---- a laptop that dies, and a second one ----------------------------------------------------------------------------
+# ---- a laptop that dies, and a second one ----
 
 SCRIPT = """
 import sys
@@ -429,14 +489,17 @@ with open_box() as box:
 
 
 def killed_again_and_again(sshd: Sshd, seed: int, *words: object) -> None:
-    """Run a laptop's work in a process of its own, kill it twice at random moments of its life, then let it end."""
+    """Run a laptop's work in a process of its own, kill it twice at random moments of its life,
+    then let it end."""
     chance = random.Random(seed)
     address = sshd.address()
     facts = [address.port, address.user, address.key, sshd.host_key_line, *words]
     command = [sys.executable, "-c", SCRIPT, *map(str, facts)]
     surroundings = {**os.environ, "PYTHONPATH": str(CODE)}
     for _ in range(2):
-        client = subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        client = subprocess.Popen(
+            command, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         with contextlib.suppress(subprocess.TimeoutExpired):
             client.wait(chance.uniform(0.2, 1.2))
         client.kill()
@@ -457,7 +520,9 @@ def test_the_laptop_is_killed_while_it_follows(sshd, release, tmp_path, seed):
 @seeds(1)
 def test_the_laptop_is_killed_while_it_pulls(sshd, release, tmp_path, seed):
     artifact, content = made(sshd, seed, 60_000_000)
-    killed_again_and_again(sshd, seed, "pull", ROOT, tmp_path, artifact.path, artifact.size, artifact.sha256)
+    killed_again_and_again(
+        sshd, seed, "pull", ROOT, tmp_path, artifact.path, artifact.size, artifact.sha256
+    )
     assert (tmp_path / "got.bin").read_bytes() == content
     assert os.listdir(tmp_path) == ["got.bin"]
 
@@ -482,15 +547,31 @@ def test_two_laptops_start_and_cancel_one_job(sshd, release, laptop, seed):
     job_id = f"two-{seed}"
     with links.proxied(sshd) as proxy:
         both = [laptop, Laptop(sshd, proxy)]
-        with trouble(both[0], seed, up=2_600, down=2_800), trouble(both[1], seed + 1, up=2_600, down=2_800):
+        with (
+            trouble(both[0], seed, up=2_600, down=2_800),
+            trouble(both[1], seed + 1, up=2_600, down=2_800),
+        ):
             states = at_once(
-                [lambda each=each: each.persistently(lambda box: start(box, ROOT, spec(release, "endless", job_id))) for each in both]
+                [
+                    lambda each=each: each.persistently(
+                        lambda box: start(box, ROOT, spec(release, "endless", job_id))
+                    )
+                    for each in both
+                ]
             )
         assert {state.status for state in states} == {Status.RUNNING}
         assert len({(state.pid, state.start_ticks) for state in states}) == 1
         assert_runs_once(sshd, job_id)
-        with trouble(both[0], seed + 2, up=2_600, down=2_800), trouble(both[1], seed + 3, up=2_600, down=2_800):
-            states = at_once([lambda each=each: each.persistently(lambda box: cancel(box, ROOT, job_id, 20)) for each in both])
+        with (
+            trouble(both[0], seed + 2, up=2_600, down=2_800),
+            trouble(both[1], seed + 3, up=2_600, down=2_800),
+        ):
+            states = at_once(
+                [
+                    lambda each=each: each.persistently(lambda box: cancel(box, ROOT, job_id, 20))
+                    for each in both
+                ]
+            )
     assert {state.status for state in states} == {Status.CANCELLED}
     assert_nothing_runs(sshd, job_id)
 
@@ -508,11 +589,18 @@ def test_two_laptops_push_two_releases(sshd, code, laptop, tmp_path, seed):
     there = sshd.home / root
     with links.proxied(sshd) as proxy, Watcher(there, releases) as watcher:
         both = [laptop, Laptop(sshd, proxy)]
-        with trouble(both[0], seed, up=700_000, down=3_500), trouble(both[1], seed + 1, up=700_000, down=3_500):
-            at_once([
-                lambda each=each, one=one: each.persistently(lambda box: deploy(box, root, one, print, requirements=str(requirements)))
-                for each, one in zip(both, releases, strict=True)
-            ])  # fmt: skip
+        with (
+            trouble(both[0], seed, up=700_000, down=3_500),
+            trouble(both[1], seed + 1, up=700_000, down=3_500),
+        ):
+            at_once(
+                [
+                    lambda each=each, one=one: each.persistently(
+                        lambda box: deploy(box, root, one, print, requirements=str(requirements))
+                    )
+                    for each, one in zip(both, releases, strict=True)
+                ]
+            )
     assert watcher.torn == []
     assert (there / "current").readlink().name in {one.digest for one in releases}
     assert watcher.problem(digest.of_file) == ""

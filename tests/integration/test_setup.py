@@ -1,4 +1,5 @@
-"""A box set up by the typed command: code, base models from a hub and a bucket, adoption; over real SSH and real HTTP."""
+"""A box set up by the typed command: code, base models from a hub and a bucket, adoption; over real
+SSH and real HTTP."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Boxes that go away under a run: taken back by the spot market, ended by somebody, or by their own clocks. No torch: small stages."""
+"""Boxes that go away under a run: taken back by the spot market, ended by somebody, or by their own
+clocks. No torch: small stages."""
 
 import json
 from dataclasses import replace
@@ -59,7 +60,10 @@ def begun(embedded_project, shared):
 
     def write(storage=BUCKET, market="spot", finally_="[]"):
         (embedded_project / "inventory.yaml").write_text(INVENTORY % (storage, market, shared))
-        lines = [json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)}) for number in range(12)]
+        lines = [
+            json.dumps({"instruction": f"Add {number} and 1.", "output": str(number + 1)})
+            for number in range(12)
+        ]
         (embedded_project / "rows.jsonl").write_text("\n".join(lines) + "\n")
         (embedded_project / "small.yaml").write_text(PLAYBOOK % finally_)
         return begin(*prepare_run("small.yaml"))
@@ -85,7 +89,9 @@ def taken_back(times=1, how="spot-notice"):
             if bucket := task.session.bucket:  # what a job made follows its end by a moment
                 await_true(lambda: bucket.manifest(state_of(task.ledger).stages["prepare"].job_id))
             url = client.endpoint()
-            client.inject(url, {"kind": how, "box": "gpu"} | ({"seconds": 0} if how == "spot-notice" else {}))
+            client.inject(
+                url, {"kind": how, "box": "gpu"} | ({"seconds": 0} if how == "spot-notice" else {})
+            )
             raise_unreachable(task.session.box)
         return real(task)
 
@@ -103,17 +109,29 @@ def test_what_was_made_comes_from_the_bucket_onto_the_next_box(begun, monkeypatc
     assert drive(ledger, load_inventory()).status is Status.SUCCEEDED
     assert len({event["id"] for event in events(ledger, "box_ready")}) == 2
     assert [event["why"][:5] for event in events(ledger, "box_lost")] == ["spot:"]
-    assert [event["label"] for event in events(ledger, "stage_started")] == ["prepare", "pull", "pull"]
+    assert [event["label"] for event in events(ledger, "stage_started")] == [
+        "prepare",
+        "pull",
+        "pull",
+    ]
     assert len(write_receipt(ledger)["boxes"]) == 2
     said = capsys.readouterr().err
-    assert "move 1 of 5: looking for another one" in said and "bringing rejects, train, val from s3://kept-jobs/" in said
+    assert (
+        "move 1 of 5: looking for another one" in said
+        and "bringing rejects, train, val from s3://kept-jobs/" in said
+    )
 
 
 def test_without_a_bucket_it_is_said_before_and_made_again_after(begun, monkeypatch, capsys):
     ledger = begun(storage="")
     monkeypatch.setitem(VERBS, "pull", taken_back())
     assert drive(ledger, load_inventory()).status is Status.SUCCEEDED
-    assert [event["label"] for event in events(ledger, "stage_started")] == ["prepare", "pull", "prepare", "pull"]
+    assert [event["label"] for event in events(ledger, "stage_started")] == [
+        "prepare",
+        "pull",
+        "prepare",
+        "pull",
+    ]
     assert "a spot box without `storage.bucket`" in capsys.readouterr().err
 
 
@@ -122,7 +140,10 @@ def test_a_box_that_somebody_terminated_is_not_replaced_behind_his_back(begun, m
     monkeypatch.setitem(VERBS, "pull", taken_back(how="terminate"))
     with pytest.raises(BoxStopped, match="is gone") as caught:
         drive(ledger, load_inventory())
-    assert caught.value.why.startswith("user:") and f"`./inv resume {ledger.run_id}`" in caught.value.remedy
+    assert (
+        caught.value.why.startswith("user:")
+        and f"`./inv resume {ledger.run_id}`" in caught.value.remedy
+    )
     assert boxes.find(load_inventory().box()) is None and state_of(ledger).status is Status.FAILED
     monkeypatch.undo()
     assert drive(ledger, load_inventory(), "resume").status is Status.SUCCEEDED
@@ -150,8 +171,12 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun, capsys):
     pulled = ledger.folder / "artifacts/prepare"
     before = (pulled / "train.jsonl").read_bytes()
     (pulled / "train.jsonl").unlink()
-    assert all(path.exists() for _, path, _ in bring_all(ledger)), "what the box held is brought from the bucket"
-    assert (pulled / "train.jsonl").read_bytes() == before and boxes.find(load_inventory().box()) is None
+    assert all(path.exists() for _, path, _ in bring_all(ledger)), (
+        "what the box held is brought from the bucket"
+    )
+    assert (pulled / "train.jsonl").read_bytes() == before and boxes.find(
+        load_inventory().box()
+    ) is None
     log = ledger.folder / "logs/prepare.log"
     whole = log.read_text()
     assert whole.startswith("12 rows")
@@ -159,10 +184,15 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun, capsys):
     capsys.readouterr()
     logs_commands.logs(Context(), [ledger.run_id], "prepare")
     told = capsys.readouterr()
-    assert (told.out, log.read_text()) == (whole, whole) and "what is left in s3://kept-jobs/" in told.err
+    assert (told.out, log.read_text()) == (
+        whole,
+        whole,
+    ) and "what is left in s3://kept-jobs/" in told.err
 
 
-def test_a_spot_box_is_left_to_its_clocks_where_its_end_would_lose_something(begun, monkeypatch, capsys):
+def test_a_spot_box_is_left_to_its_clocks_where_its_end_would_lose_something(
+    begun, monkeypatch, capsys
+):
     ledger = begun(storage="", finally_="[stop]")
     monkeypatch.setitem(VERBS, "pull", failing)
     with pytest.raises(JobFailed):
@@ -182,7 +212,13 @@ def test_a_job_that_a_clock_ended_says_which_and_how_to_get_more(begun, monkeypa
 
     def ended_by_a_clock(self, stage, job):
         done = watch(self, stage, job)
-        return replace(done, status=Status.INTERRUPTED, cause=Cause.DEADMAN, what="prepare was interrupted", why="lifetime clock: 12 h")
+        return replace(
+            done,
+            status=Status.INTERRUPTED,
+            cause=Cause.DEADMAN,
+            what="prepare was interrupted",
+            why="lifetime clock: 12 h",
+        )
 
     monkeypatch.setattr(engine._Drive, "_follow", ended_by_a_clock)
     with pytest.raises(JobFailed) as caught:

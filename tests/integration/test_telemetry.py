@@ -1,4 +1,5 @@
-"""`inv top`, `inv why` and `inv bundle` against a box of the embedded cloud, from a laptop that knows nothing but the inventory."""
+"""`inv top`, `inv why` and `inv bundle` against a box of the embedded cloud, from a laptop that
+knows nothing but the inventory."""
 
 import json
 import os
@@ -47,9 +48,15 @@ def box(embedded_project, tmp_path_factory):
     (embedded_project / "inventory.yaml").write_text(INVENTORY)
     box = boxes.ready(load_inventory().box("one"), lambda line: None)
     with connect(box) as transport:
-        release = deploy_stages(transport, code_tree(tmp_path_factory.mktemp("code") / "code"), box.root)
+        release = deploy_stages(
+            transport, code_tree(tmp_path_factory.mktemp("code") / "code"), box.root
+        )
         jobs.start(transport, box.root, spec(release, "failing", "haul-7-train", "haul-7"))
-        jobs.start(transport, box.root, spec(release, "count", "haul-8-count", "haul-8", lines=100000, pause=0.1))
+        jobs.start(
+            transport,
+            box.root,
+            spec(release, "count", "haul-8-count", "haul-8", lines=100000, pause=0.1),
+        )
         _until(lambda: read_state(transport, box.root, "haul-7-train").status.is_final)
         yield box
         cancel(transport, box.root, "haul-8-count", 5)
@@ -69,7 +76,10 @@ def test_a_box_is_sampled_while_a_job_runs(box):
         root = BoxPaths(Path(transport.exec(f"cd {box.root} && pwd -P").text.strip()))
         samples = _until(lambda: telemetry.read(root.telemetry))
         assert samples[-1].memory_total_gb > 0 and 0 <= samples[-1].cpu <= 1
-        assert {event.job for event in timeline.read(root.timeline)} >= {"haul-7-train", "haul-8-count"}
+        assert {event.job for event in timeline.read(root.timeline)} >= {
+            "haul-7-train",
+            "haul-8-count",
+        }
 
 
 def test_why_tells_cause_log_curves_and_the_way_on(box):
@@ -100,50 +110,95 @@ def test_why_of_a_box_that_is_gone_comes_out_of_the_bucket(box, tmp_path):
     with connect(gone) as transport:
         release = deploy_stages(transport, code_tree(tmp_path / "code"), gone.root)
         grant = bucket.of_entry("kept-jobs", entry).grant("haul-9", 600, always=True)
-        call(transport, payload_command(gone.root, "transfer.spill", "grant"), json.dumps(asdict(grant)).encode())
+        call(
+            transport,
+            payload_command(gone.root, "transfer.spill", "grant"),
+            json.dumps(asdict(grant)).encode(),
+        )
         job = f"haul-9-talk-{'0' * 8}"
         jobs.start(transport, gone.root, spec(release, "count", job, "haul-9", lines=30, pause=0.1))
         _until(lambda: read_state(transport, gone.root, job).status.is_final)
         _until(lambda: bucket.of_entry("kept-jobs", entry).manifest(job))
     boxes.terminate(entry)
     told = json.loads(typed("why", "haul-9", "--json", seconds=60).stdout)
-    assert (told["stage"], told["state"]["status"]) == ("talk", "SUCCEEDED") and told["source"].startswith("s3://kept-jobs/")
-    assert told["log"][-1] == "line 29 äöü" and told["samples"] and job in {event["job"] for event in told["events"]}
+    assert (told["stage"], told["state"]["status"]) == ("talk", "SUCCEEDED") and told[
+        "source"
+    ].startswith("s3://kept-jobs/")
+    assert (
+        told["log"][-1] == "line 29 äöü"
+        and told["samples"]
+        and job in {event["job"] for event in told["events"]}
+    )
 
 
 def test_why_of_what_only_this_laptop_knows(box, embedded_project):
     ledger = Ledger.create("alone")
-    plan = Plan("alone", (PlannedStage("train", "train", {}), PlannedStage("install", "install", {})))
+    plan = Plan(
+        "alone", (PlannedStage("train", "train", {}), PlannedStage("install", "install", {}))
+    )
     ledger.append("run_created", plan=plan.to_json(), box="none")
     told = typed("why", ledger.run_id, seconds=60)
-    assert told.stdout.startswith(f"train of {ledger.run_id} has not begun\n") and "1970" not in told.stdout
-    ledger.append("stage_started", label="train", key="k", job_id=f"{ledger.run_id}-train-k", box="none")
+    assert (
+        told.stdout.startswith(f"train of {ledger.run_id} has not begun\n")
+        and "1970" not in told.stdout
+    )
+    ledger.append(
+        "stage_started", label="train", key="k", job_id=f"{ledger.run_id}-train-k", box="none"
+    )
     log = ledger.folder / "logs" / "train.log"
     log.parent.mkdir()
     log.write_text("the last words\n")
     told = typed("why", ledger.run_id, seconds=60)
-    assert "the last words" in told.stdout and "this laptop's record alone" in told.stdout and "there is no box none" in told.stderr
+    assert (
+        "the last words" in told.stdout
+        and "this laptop's record alone" in told.stdout
+        and "there is no box none" in told.stderr
+    )
     assert "was under way when this laptop heard of it last" in told.stdout
     ledger.append("stage_finished", label="train", status="SUCCEEDED")
     ledger.append("stage_started", label="install", key="k")
-    failure = {"what": "Ollama does not answer", "why": "refused", "remedy": "start it", "kept": "all", "exit_code": 3}
+    failure = {
+        "what": "Ollama does not answer",
+        "why": "refused",
+        "remedy": "start it",
+        "kept": "all",
+        "exit_code": 3,
+    }
     ledger.append("stage_finished", label="install", status="FAILED", failure=failure)
     told = typed("why", "alone", seconds=60)
     assert told.returncode != 0, "no run ends or begins so"
     told = typed("why", seconds=60)
-    assert told.stdout.startswith(f"install of {ledger.run_id} FAILED") and "Ollama does not answer" in told.stdout
+    assert (
+        told.stdout.startswith(f"install of {ledger.run_id} FAILED")
+        and "Ollama does not answer" in told.stdout
+    )
     assert f"start it; then `./inv resume {ledger.run_id}` goes on" in told.stdout
 
 
 def test_why_of_a_job_that_was_refused_asks_nobody_and_blames_no_code(box, embedded_project):
     ledger = Ledger.create("refused")
-    ledger.append("run_created", plan=Plan("refused", (PlannedStage("train", "train", {}),)).to_json(), box="one")
-    ledger.append("stage_started", label="train", key="k", job_id=f"{ledger.run_id}-train-k", box="one")
-    failure = {"what": "the box works for another job", "remedy": "`./inv resume --queue` waits in line for it", "exit_code": 75}
+    ledger.append(
+        "run_created",
+        plan=Plan("refused", (PlannedStage("train", "train", {}),)).to_json(),
+        box="one",
+    )
+    ledger.append(
+        "stage_started", label="train", key="k", job_id=f"{ledger.run_id}-train-k", box="one"
+    )
+    failure = {
+        "what": "the box works for another job",
+        "remedy": "`./inv resume --queue` waits in line for it",
+        "exit_code": 75,
+    }
     ledger.append("stage_finished", label="train", status="FAILED", failure=failure)
     told = typed("why", ledger.run_id, seconds=60)
-    assert told.stdout.startswith(f"train of {ledger.run_id} FAILED after 0s on box one\n"), told.stdout
-    assert f"go on: `./inv resume {ledger.run_id} --queue` waits in line for it" in told.stdout and "does not tell" not in told.stderr
+    assert told.stdout.startswith(f"train of {ledger.run_id} FAILED after 0s on box one\n"), (
+        told.stdout
+    )
+    assert (
+        f"go on: `./inv resume {ledger.run_id} --queue` waits in line for it" in told.stdout
+        and "does not tell" not in told.stderr
+    )
 
 
 def test_top_once_shows_the_box_its_job_and_the_box_that_is_not_there(box):
@@ -162,7 +217,14 @@ def test_top_is_live_until_its_end_and_leaves_the_terminal_as_it_was(box, end, c
     leader, follower = pty.openpty()
     words = command_of("top", "one")
     surroundings = {**environment(), "TERM": "xterm", "COLUMNS": "160", "LINES": "40"}
-    with subprocess.Popen(words, stdin=follower, stdout=follower, stderr=follower, env=surroundings, start_new_session=True) as process:
+    with subprocess.Popen(
+        words,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=surroundings,
+        start_new_session=True,
+    ) as process:
         os.close(follower)
         said = _read_until(leader, b"haul-8")
         if end:
@@ -189,25 +251,56 @@ def _read_until(leader, wanted, seconds=40.0):
 
 def test_a_bundle_holds_everything_and_no_secret(box, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secretsecretsecret42")
-    told = json.loads(typed("bundle", "haul-7", "--to", str(tmp_path / "b.tar.gz"), "--json", seconds=60).stdout)
+    told = json.loads(
+        typed("bundle", "haul-7", "--to", str(tmp_path / "b.tar.gz"), "--json", seconds=60).stdout
+    )
     with tarfile.open(told["path"]) as archive:
-        contents = {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
+        contents = {
+            member.name: archive.extractfile(member).read() for member in archive.getmembers()
+        }
     assert {name.split("/", 1)[1] for name in contents} == set(told["files"])
-    names = {"README.txt", "versions.json", "inventory.yaml", "jobs/failing/why.txt", "jobs/failing/evidence.json", "box/one.txt"}
+    names = {
+        "README.txt",
+        "versions.json",
+        "inventory.yaml",
+        "jobs/failing/why.txt",
+        "jobs/failing/evidence.json",
+        "box/one.txt",
+    }
     assert names <= set(told["files"])
     whole = b"".join(contents.values())
     assert TOKEN.encode() not in whole and b"PRIVATE KEY" not in whole
-    assert b"RuntimeError: a bug" in whole and (tmp_path / "b.tar.gz").stat().st_mode & 0o777 == 0o600
+    assert (
+        b"RuntimeError: a bug" in whole and (tmp_path / "b.tar.gz").stat().st_mode & 0o777 == 0o600
+    )
 
 
 @pytest.mark.sshd
-def test_a_connection_that_breaks_is_made_anew_and_none_is_kept_to_an_idle_box(tmp_path, monkeypatch):
+def test_a_connection_that_breaks_is_made_anew_and_none_is_kept_to_an_idle_box(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(live, "AGAIN_SECONDS", 0.1)
     with running_sshd(tmp_path / "sshd") as server:
         with server.transport() as transport:
             release = deploy_stages(transport, code_tree(tmp_path / "code"))
             jobs.start(transport, "windlass", spec(release, "count", lines=100000, pause=0.1))
-        here = Box("demo", "static", "", "running", server.host, server.port, "me", None, "", "", "", "windlass", None, None, None)
+        here = Box(
+            "demo",
+            "static",
+            "",
+            "running",
+            server.host,
+            server.port,
+            "me",
+            None,
+            "",
+            "",
+            "",
+            "windlass",
+            None,
+            None,
+            None,
+        )
         watcher = Watcher([here], lambda box: server.transport(), 0.2)
         first = _until(lambda: watcher.views()[0].has_job and watcher.views()[0])
         _until(lambda: len(watcher.views()[0].past) > 2)

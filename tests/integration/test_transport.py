@@ -24,7 +24,10 @@ from remote.control.transport.ssh import SshTransport
 from tests.integration import boxes
 from tests.integration.boxes import await_true, each_line, is_running, make_key, spec
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 ROOT = "windlass"
 
 
@@ -49,7 +52,12 @@ def test_exec(box, capfd):
 
 def test_one_connection_many_commands_at_once(box, sshd):
     found = []
-    threads = [threading.Thread(target=lambda n=n: found.append(box.exec(f"sleep 0.1; echo {n} $PPID").text.split())) for n in range(8)]
+    threads = [
+        threading.Thread(
+            target=lambda n=n: found.append(box.exec(f"sleep 0.1; echo {n} $PPID").text.split())
+        )
+        for n in range(8)
+    ]
     box.exec("true")
     for thread in threads:
         thread.start()
@@ -84,7 +92,9 @@ with SshTransport(address, lambda alias: [{sshd.host_key_line!r}]) as box:
     with open({str(tmp_path / "large")!r}, "rb") as file:
         print(box.exec("wc -c", file).text.strip(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     sent, grown_kb = map(int, answer.stdout.split())
     assert sent == size and grown_kb < 40_000
 
@@ -100,7 +110,10 @@ def test_leaving_early_ends_the_command(box):
 
 
 def test_a_lost_connection_is_told_and_the_next_command_connects_anew(box, sshd):
-    with pytest.raises(BoxUnreachable, match="was lost") as caught, box.open("echo first; sleep 600") as stream:
+    with (
+        pytest.raises(BoxUnreachable, match="was lost") as caught,
+        box.open("echo first; sleep 600") as stream,
+    ):
         for chunk in stream:
             assert chunk == b"first\n"
             sshd.cut()
@@ -109,7 +122,10 @@ def test_a_lost_connection_is_told_and_the_next_command_connects_anew(box, sshd)
 
 
 def test_silence_and_time_limits(box):
-    with pytest.raises(BoxUnreachable, match="was lost") as caught, box.open("echo a; sleep 600", silence=0.2) as stream:
+    with (
+        pytest.raises(BoxUnreachable, match="was lost") as caught,
+        box.open("echo a; sleep 600", silence=0.2) as stream,
+    ):
         list(stream)
     assert "within 0.2 s" in caught.value.why
     with pytest.raises(BoxUnreachable) as caught:
@@ -120,7 +136,11 @@ def test_silence_and_time_limits(box):
 def test_nobody_answers(sshd):
     with pytest.raises(BoxUnreachable, match="does not answer") as caught:
         sshd.transport(port=1).exec("true")
-    assert type(caught.value) is BoxUnreachable and "refused" in caught.value.why and "./inv start demo" in caught.value.remedy
+    assert (
+        type(caught.value) is BoxUnreachable
+        and "refused" in caught.value.why
+        and "./inv start demo" in caught.value.remedy
+    )
 
 
 def test_something_answers_that_is_no_ssh():
@@ -144,8 +164,12 @@ def test_another_host_key_is_refused_before_anything_is_sent(sshd, tmp_path):
     transport = SshTransport(sshd.address(), lambda alias: [(tmp_path / "other.pub").read_text()])
     with pytest.raises(HostKeyMismatch) as caught:
         transport.exec("true")
-    prints = [subprocess.run(["ssh-keygen", "-lf", str(path)], capture_output=True, text=True, check=True).stdout.split()[1]
-              for path in (tmp_path / "other.pub", sshd.folder / "host.pub")]  # fmt: skip
+    prints = [
+        subprocess.run(
+            ["ssh-keygen", "-lf", str(path)], capture_output=True, text=True, check=True
+        ).stdout.split()[1]
+        for path in (tmp_path / "other.pub", sshd.folder / "host.pub")
+    ]
     assert all(fingerprint in caught.value.why for fingerprint in prints)
     assert "./inv box.forget demo" in caught.value.remedy
     assert "publickey" not in (sshd.folder / "sshd.log").read_text()[len(log) :]
@@ -187,7 +211,9 @@ def test_a_key_with_a_passphrase_needs_the_agent(sshd, tmp_path, monkeypatch):
     with pytest.raises(LoginRefused, match="passphrase") as caught:
         sshd.transport(key=tmp_path / "key").exec("true")
     assert f"ssh-add {tmp_path / 'key'}" in caught.value.remedy
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
+    agent = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL
+    )
     try:
         await_true((tmp_path / "agent").exists)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
@@ -195,7 +221,12 @@ def test_a_key_with_a_passphrase_needs_the_agent(sshd, tmp_path, monkeypatch):
         ask.write_text("#!/bin/sh\necho secret words\n")
         ask.chmod(0o755)
         surroundings = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
-        subprocess.run(["ssh-add", "-q", str(tmp_path / "key")], env=surroundings, check=True, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            ["ssh-add", "-q", str(tmp_path / "key")],
+            env=surroundings,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
         assert says_in(sshd, tmp_path / "key")
         assert says_in(sshd, None), "without a key in the inventory, the agent's are tried"
     finally:
@@ -220,7 +251,9 @@ def test_deploy_is_one_round_trip_when_nothing_changed(sshd, digest, tmp_path):
     with sshd.transport() as box:
         boxes.mark_environment(box, requirements)
         first = deploy(box, ROOT, release, print, requirements=str(requirements))
-        assert (first.round_trips, first.lacking) == (1, 0), "another release is there, with all that this one has"
+        assert (first.round_trips, first.lacking) == (1, 0), (
+            "another release is there, with all that this one has"
+        )
     with sshd.transport() as box:
         again = deploy(box, ROOT, release, print, requirements=str(requirements))
         assert again.was_current and again.round_trips == box.round_trips == 1
@@ -249,7 +282,15 @@ def test_the_log_is_exact_though_the_connection_is_cut_again_and_again(sshd, dig
     cutting.start()
     try:
         metric = lambda metric: steps.append(metric.step)  # noqa: E731
-        state = follow(sshd.transport, ROOT, "cut", tmp_path / "log", tmp_path / "metrics", each_line(lines.append), metric)
+        state = follow(
+            sshd.transport,
+            ROOT,
+            "cut",
+            tmp_path / "log",
+            tmp_path / "metrics",
+            each_line(lines.append),
+            metric,
+        )
     finally:
         ended.set()
         cutting.join()
@@ -275,12 +316,23 @@ print(follow(box, {ROOT!r}, "killed", folder / "log", folder / "metrics", lambda
 """
     for size in (200, 700, 1100):
         client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
-        await_true(lambda size=size: (tmp_path / "log").exists() and (tmp_path / "log").stat().st_size > size)
+        await_true(
+            lambda size=size: (
+                (tmp_path / "log").exists() and (tmp_path / "log").stat().st_size > size
+            )
+        )
         client.send_signal(signal.SIGKILL)
         client.wait()
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "SUCCEEDED\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        ).stdout
+        == "SUCCEEDED\n"
+    )
     assert (tmp_path / "log").read_bytes() == (sshd.home / ROOT / "jobs/killed/log").read_bytes()
-    assert (tmp_path / "metrics").read_bytes() == (sshd.home / ROOT / "jobs/killed/metrics.jsonl").read_bytes()
+    assert (tmp_path / "metrics").read_bytes() == (
+        sshd.home / ROOT / "jobs/killed/metrics.jsonl"
+    ).read_bytes()
 
 
 def test_a_cut_pull_goes_on(sshd, digest, tmp_path):
@@ -288,7 +340,9 @@ def test_a_cut_pull_goes_on(sshd, digest, tmp_path):
     path = sshd.home / ROOT / "jobs/p/artifacts/large.bin"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    artifact = Artifact("jobs/p/artifacts/large.bin", len(content), hashlib.sha256(content).hexdigest())
+    artifact = Artifact(
+        "jobs/p/artifacts/large.bin", len(content), hashlib.sha256(content).hexdigest()
+    )
 
     seen, told, cuts = [], [], []
 

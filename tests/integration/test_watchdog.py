@@ -1,4 +1,5 @@
-"""The real watchdog on a box that is a folder: real processes, real jobs, a stand-in for the power switch alone."""
+"""The real watchdog on a box that is a folder: real processes, real jobs, a stand-in for the power
+switch alone."""
 
 import contextlib
 import os
@@ -25,25 +26,41 @@ from remote.control.transport.fake import FakeTransport
 from .boxes import await_true, code_tree, deploy_stages, is_running, spec
 
 LIMITS = Limits(
-    idle=300, lifetime=600, dollars=25, stopped=86400, stuck=300, stuck_grace=300, grace=20, session="1000", tick=0.1, ahead=900
-)  # fmt: skip
+    idle=300,
+    lifetime=600,
+    dollars=25,
+    stopped=86400,
+    stuck=300,
+    stuck_grace=300,
+    grace=20,
+    session="1000",
+    tick=0.1,
+    ahead=900,
+)
 SYSTEM = ("shutdown", "poweroff", "systemctl")
 
 
 class FolderBox(FakeTransport):
-    """A box in a folder. What would touch this machine is a stand-in, which writes down how it was called."""
+    """A box in a folder. What would touch this machine is a stand-in, which writes down how it was
+    called."""
 
     def __init__(self, home: Path, commands: Path) -> None:
         commands.mkdir()
         self.calls_file = home / "calls"
         for name in SYSTEM:
             stand_in = commands / name
-            stand_in.write_text(f'#!/bin/sh\necho "{name} $*" >> "{self.calls_file}"\nexit {int(name == "systemctl")}\n')
+            stand_in.write_text(
+                f'#!/bin/sh\necho "{name} $*" >> "{self.calls_file}"\nexit'
+                f" {int(name == 'systemctl')}\n"
+            )
             stand_in.chmod(0o755)
         (commands / "sudo").write_text('#!/bin/sh\nshift\nexec "$@"\n')
         (commands / "sudo").chmod(0o755)
         path = f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        surroundings = {"WINDLASS_IMDS": "http://127.0.0.1:9", "SSH_CONNECTION": "1.2.3.4 5 127.99.0.1 9"}
+        surroundings = {
+            "WINDLASS_IMDS": "http://127.0.0.1:9",
+            "SSH_CONNECTION": "1.2.3.4 5 127.99.0.1 9",
+        }
         super().__init__(home, environment={"PATH": path, **surroundings})
 
     @property
@@ -138,9 +155,13 @@ class TestClocks:
         assert clocks.extend(box, "lifetime", 60).limits.lifetime == 660
         assert clocks.extend(box, "lifetime", 60).limits.lifetime == 720
         assert clocks.extend(box, "dollars", 2.5).limits.dollars == 27.5
-        assert clocks.arm(box, LIMITS).limits.lifetime == 720  # set anew by the next command, what was added stays
+        assert (
+            clocks.arm(box, LIMITS).limits.lifetime == 720
+        )  # set anew by the next command, what was added stays
         another = clocks.arm(box, replace(LIMITS, session="2000"))
-        await_true(lambda: box.reading().limits.session == "2000" and box.reading().limits.lifetime == 600)
+        await_true(
+            lambda: box.reading().limits.session == "2000" and box.reading().limits.lifetime == 600
+        )
         assert another.limits.session == "2000"
 
     def test_a_box_without_clocks(self, box):
@@ -199,7 +220,9 @@ class TestAFailingWatchdog:
         (box.folder / "reading.json").write_text(replace(reading, at=reading.at - 40).to_json())
         told = clocks.read(box)
         assert (told.state, told.stops_by, told.stops_in) == ("silent", "watchdog", 0)
-        assert all(call.startswith("--no-wall +") for call in box.calls())  # there is a plan, and nobody to push it forward
+        assert all(
+            call.startswith("--no-wall +") for call in box.calls()
+        )  # there is a plan, and nobody to push it forward
         with pytest.raises(BoxUnreachable):
             clocks.extend(box, "idle", 1)
 
@@ -226,7 +249,9 @@ class TestAFailingWatchdog:
         (box.folder / "version").write_text("older")
         elapsed = clocks.arm(box, LIMITS).elapsed
         await_true(lambda: box.log.count("watching:") == 2)
-        await_true(lambda: box.pid == pid or not is_running(pid))  # without systemd the one that arms may be the quicker
+        await_true(
+            lambda: box.pid == pid or not is_running(pid)
+        )  # without systemd the one that arms may be the quicker
         assert is_running(box.pid)
         assert clocks.read(box).elapsed >= elapsed
 
@@ -271,7 +296,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         await_true(lambda: box.is_off)
         box.kill()
         (box.home / "windlass").mkdir(exist_ok=True)
-        notices.write(box.home / "windlass", notices.Notice("deadman", time.time() + 60, "of the last start"))
+        notices.write(
+            box.home / "windlass", notices.Notice("deadman", time.time() + 60, "of the last start")
+        )
         reading = clocks.arm(box, replace(LIMITS, session="2000"))
         assert reading.state == "idle"
         assert reading.elapsed < 60
@@ -288,7 +315,10 @@ class TestJobs:
         state = box.state("job-1")
         assert (state.status, state.kept) == (Status.INTERRUPTED, "checkpoint step-7")
         notice = notices.read(box.home / "windlass", time.time())
-        assert (notice.kind, notice.why) == ("deadman", "lifetime clock: it has run for 3 s since its last start")
+        assert (notice.kind, notice.why) == (
+            "deadman",
+            "lifetime clock: it has run for 3 s since its last start",
+        )
         assert "jobs told: 1, still running: 0" in box.log
 
     def test_a_job_that_ends_leaves_an_idle_box(self, box, release):
@@ -308,14 +338,22 @@ class TestJobs:
             os.kill(supervisor, signal.SIGCONT)
 
     def test_what_is_finished_is_brought_to_safety_before_the_end(self, box, release):
-        spill(box, "import pathlib, sys\npathlib.Path('../../spilled').write_text(' '.join(sys.argv[1:]))\n")
+        spill(
+            box,
+            "import pathlib, sys\npathlib.Path('../../spilled').write_text('"
+            " '.join(sys.argv[1:]))\n",
+        )
         expire(box, idle=1)
         await_true(lambda: box.is_off)
         assert (box.home / "windlass/spilled").read_text() == "all"
         assert "spill: exit code 0" in box.log
 
     def test_a_spill_that_hangs_is_ended(self, box, release):
-        spill(box, "import os, time\nopen('../../spilling', 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+        spill(
+            box,
+            "import os, time\nopen('../../spilling',"
+            " 'w').write(str(os.getpid()))\ntime.sleep(600)\n",
+        )
         expire(box, idle=1, grace=2)
         await_true(lambda: box.is_off)
         assert "spill: not done in time" in box.log
@@ -325,13 +363,17 @@ class TestJobs:
 class TestStuck:
     def test_a_silent_job_alerts_and_then_stops_the_box(self, box, release, heard):
         started(box, release)
-        reading = clocks.arm(box, replace(LIMITS, stuck=1, stuck_grace=2), heard.url, "demo", "windlass")
+        reading = clocks.arm(
+            box, replace(LIMITS, stuck=1, stuck_grace=2), heard.url, "demo", "windlass"
+        )
         assert reading.state == "busy"
         await_true(lambda: box.reading().state == "stuck")
         assert (box.reading().stuck_job, box.reading().stops_by) == ("job-1", "stuck")
         await_true(lambda: box.is_off)
         assert [title for title, _ in heard.told] == ["box demo is stuck", "box demo stops"]
-        assert heard.told[0][1].startswith("job job-1 runs, but has shown no sign of life for 1 s; the box stops in ")
+        assert heard.told[0][1].startswith(
+            "job job-1 runs, but has shown no sign of life for 1 s; the box stops in "
+        )
         assert box.state("job-1").status is Status.INTERRUPTED
 
     def test_a_sign_of_life_ends_it(self, box, release):
@@ -357,9 +399,15 @@ class TestStuck:
 
     def test_the_address_that_is_told_stays_its_owners_secret(self, box, heard):
         clocks.arm(box, LIMITS, f"{heard.url}/hush-hush", "demo", "windlass")
-        assert [path.name for path in box.folder.iterdir() if b"/hush-hush" in path.read_bytes()] == ["notify"]
+        assert [
+            path.name for path in box.folder.iterdir() if b"/hush-hush" in path.read_bytes()
+        ] == ["notify"]
         assert (box.folder / "notify").stat().st_mode & 0o777 == 0o600
-        assert b"hush-hush" not in Path(f"/proc/{box.pid}/cmdline").read_bytes() + Path(f"/proc/{box.pid}/environ").read_bytes()
+        assert (
+            b"hush-hush"
+            not in Path(f"/proc/{box.pid}/cmdline").read_bytes()
+            + Path(f"/proc/{box.pid}/environ").read_bytes()
+        )
         assert not any("hush-hush" in command for command in box.commands)
         clocks.arm(box, LIMITS)
         assert not (box.folder / "notify").exists()

@@ -25,10 +25,19 @@ def environment(project: Path | None = None) -> dict[str, str]:
     return os.environ | named | {"PYTHONPATH": str(CODE), "PYTHONWARNINGS": "default"}
 
 
-def typed(*words: str, project: Path | None = None, seconds: float | None = None) -> "subprocess.CompletedProcess[str]":
+def typed(
+    *words: str, project: Path | None = None, seconds: float | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run it to its end, without a terminal."""
     streams: Any = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
-    done = subprocess.run(command_of(*words), env=environment(project), cwd=CODE, timeout=seconds, check=False, **streams)
+    done = subprocess.run(
+        command_of(*words),
+        env=environment(project),
+        cwd=CODE,
+        timeout=seconds,
+        check=False,
+        **streams,
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -36,7 +45,9 @@ def typed(*words: str, project: Path | None = None, seconds: float | None = None
 def ended(commands: Collection, *words: str) -> int:
     """Run it here; its exit code."""
     try:
-        program.run(words, deepcopy(commands))  # Invoke takes the helps out of the tasks as it reads them
+        program.run(
+            words, deepcopy(commands)
+        )  # Invoke takes the helps out of the tasks as it reads them
     except (SystemExit, Exit) as leave:
         return int(leave.code or 0)
     return 0

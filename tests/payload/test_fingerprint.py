@@ -10,7 +10,10 @@ from remote.payload.job import StageFailed
 
 def write_weights(path, content):
     header = json.dumps(
-        {"__metadata__": {"format": "pt"}, "w": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]}}
+        {
+            "__metadata__": {"format": "pt"},
+            "w": {"dtype": "U8", "shape": [len(content)], "data_offsets": [0, len(content)]},
+        }
     ).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + content)
 
@@ -26,7 +29,9 @@ def base(tmp_path):
 
 def test_a_copy_has_the_same_fingerprint(base, tmp_path):
     copy = shutil.copytree(base, tmp_path / "copy")
-    (copy / "config.json").write_text('{"transformers_version": "5.1", "_name_or_path": "x", "hidden_size": 4}')
+    (copy / "config.json").write_text(
+        '{"transformers_version": "5.1", "_name_or_path": "x", "hidden_size": 4}'
+    )
     assert fingerprint.of_model(copy) == fingerprint.of_model(base)
 
 
@@ -41,8 +46,13 @@ def test_other_weights_or_another_config_have_another(base):
 def test_shards_are_found_through_their_index(base):
     (base / "model.safetensors").rename(base / "a.safetensors")
     write_weights(base / "b.safetensors", b"b" * 10)
-    (base / "model.safetensors.index.json").write_text('{"weight_map": {"x": "b.safetensors", "w": "a.safetensors", "y": "b.safetensors"}}')
-    assert [path.name for path in fingerprint.weight_files(base)] == ["a.safetensors", "b.safetensors"]
+    (base / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"x": "b.safetensors", "w": "a.safetensors", "y": "b.safetensors"}}'
+    )
+    assert [path.name for path in fingerprint.weight_files(base)] == [
+        "a.safetensors",
+        "b.safetensors",
+    ]
     assert len(fingerprint.of_model(base)) == 64
 
 
@@ -54,13 +64,21 @@ def cut_weights(base):
 DAMAGES = {
     "config.json": lambda base: (base / "config.json").unlink(),
     "Expecting": lambda base: (base / "config.json").write_text("{"),
-    "already quantised": lambda base: (base / "config.json").write_text('{"quantization_config": {}}'),
+    "already quantised": (
+        lambda base: (base / "config.json").write_text('{"quantization_config": {}}')
+    ),
     "not there: model.safetensors": lambda base: (base / "model.safetensors").unlink(),
     "bytes": cut_weights,
-    "it is a Git LFS pointer": lambda base: (base / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1"),
+    "it is a Git LFS pointer": (
+        lambda base: (base / "model.safetensors").write_bytes(
+            b"version https://git-lfs.github.com/spec/v1"
+        )
+    ),
     "is damaged": lambda base: (base / "model.safetensors.index.json").write_text("{}"),
-    "not there: gone.safetensors": lambda base: (base / "model.safetensors.index.json").write_text(
-        '{"weight_map": {"x": "gone.safetensors"}}'
+    "not there: gone.safetensors": (
+        lambda base: (base / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"x": "gone.safetensors"}}'
+        )
     ),
 }
 

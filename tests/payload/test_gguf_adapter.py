@@ -15,16 +15,29 @@ from remote.payload.gguf.tensor_file import header_bytes
 from remote.payload.job import StageFailed
 
 MODULE = "model.layers.0.self_attn.q_proj"
-CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}}
+CONFIG = {
+    "peft_type": "LORA",
+    "r": 4,
+    "lora_alpha": 8,
+    "bias": "none",
+    "use_rslora": False,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+}
 
 
 def write(folder, config=(), names=None, rank=4):
     folder.mkdir(exist_ok=True)
     (folder / adapter.CONFIG).write_text(json.dumps({**CONFIG, **dict(config)}))
     if names is None:
-        names = [f"base_model.model.{MODULE}.lora_A.weight", f"base_model.model.{MODULE}.lora_B.weight"]
+        names = [
+            f"base_model.model.{MODULE}.lora_A.weight",
+            f"base_model.model.{MODULE}.lora_B.weight",
+        ]
     shapes = {name: ("F32", [rank, 6] if "lora_A" in name else [10, rank]) for name in names}
-    (folder / adapter.WEIGHTS).write_bytes(header_bytes(shapes) + bytes(sum(4 * a * b for _, (a, b) in shapes.values())))
+    (folder / adapter.WEIGHTS).write_bytes(
+        header_bytes(shapes) + bytes(sum(4 * a * b for _, (a, b) in shapes.values()))
+    )
     return folder
 
 
@@ -167,10 +180,16 @@ def test_a_pickle_comes_with_the_command_that_converts_it_without_running_it(tmp
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "a Git LFS pointer",
+        ),
         (b"<!doctype html><html></html>", "an HTML page"),
         (b"\x80\x02}q\x00.", "a pickle"),
-        (b"PK\x03\x04" + bytes(22) + b"\x16\x00\x00\x00adapter_model/data.pkl", "a PyTorch checkpoint"),
+        (
+            b"PK\x03\x04" + bytes(22) + b"\x16\x00\x00\x00adapter_model/data.pkl",
+            "a PyTorch checkpoint",
+        ),
     ],
 )
 def test_a_file_that_only_has_the_name_is_named_by_its_first_bytes(tmp_path, content, says):
@@ -183,8 +202,14 @@ def test_a_file_that_only_has_the_name_is_named_by_its_first_bytes(tmp_path, con
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        ([name.replace(".weight", ".default.weight") for name in NAMES], "the adapter's name in them"),
-        ([name.replace(".weight", ".my_adapter.weight") for name in NAMES], "the adapter's name in them"),
+        (
+            [name.replace(".weight", ".default.weight") for name in NAMES],
+            "the adapter's name in them",
+        ),
+        (
+            [name.replace(".weight", ".my_adapter.weight") for name in NAMES],
+            "the adapter's name in them",
+        ),
         ([f"lora_unet_{half}.lora_{half}.weight" for half in ("down", "up")], "kohya"),
         ([f"model.layers.0.self_attn.q_proj.lora_{half}" for half in "ab"], "MLX"),
     ],
@@ -192,15 +217,28 @@ def test_a_file_that_only_has_the_name_is_named_by_its_first_bytes(tmp_path, con
 def test_tensor_names_of_other_programs_are_named(tmp_path, names, says):
     folder = write(tmp_path / "a", names=names)
     failure = refusal(folder)
-    assert "of another format" in failure.what and says in failure.why and names[0] in failure.why and failure.remedy
+    assert (
+        "of another format" in failure.what
+        and says in failure.why
+        and names[0] in failure.why
+        and failure.remedy
+    )
 
 
 @pytest.mark.parametrize(
     "content",
-    ["[" * 50_000, "[]", "{", "{}", "version https://git-lfs.github.com/spec/v1",
-     json.dumps({**CONFIG, "r": None}), json.dumps({**CONFIG, "r": 0, "rank_pattern": {"(": 4}}),
-     json.dumps({**CONFIG, "rank_pattern": ["q_proj"]}), json.dumps({**CONFIG, "alpha_pattern": {"q_proj": "8"}})],
-)  # fmt: skip
+    [
+        "[" * 50_000,
+        "[]",
+        "{",
+        "{}",
+        "version https://git-lfs.github.com/spec/v1",
+        json.dumps({**CONFIG, "r": None}),
+        json.dumps({**CONFIG, "r": 0, "rank_pattern": {"(": 4}}),
+        json.dumps({**CONFIG, "rank_pattern": ["q_proj"]}),
+        json.dumps({**CONFIG, "alpha_pattern": {"q_proj": "8"}}),
+    ],
+)
 def test_a_config_that_is_wrong_is_damaged_and_nothing_else(tmp_path, content):
     folder = write(tmp_path / "a")
     (folder / adapter.CONFIG).write_text(content)

@@ -19,7 +19,9 @@ MORE_BITS = [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
 
 def test_layers_that_deserve_more_bits():
     for part in ("attn_v", "ffn_down"):
-        assert [layer for layer in range(32) if typed("q4_k_m", f"blk.{layer}.{part}.weight") == "Q6_K"] == MORE_BITS
+        assert [
+            layer for layer in range(32) if typed("q4_k_m", f"blk.{layer}.{part}.weight") == "Q6_K"
+        ] == MORE_BITS
         assert typed("q5_k_m", f"blk.4.{part}.weight") == "Q5_K"
 
 
@@ -51,7 +53,9 @@ def test_types_by_name(mixture, name, kind):
 
 def test_every_quantisation_on_offer_can_be_made_and_is_bounded():
     assert set(QUANTIZATIONS) == {*MIXTURES, "f16"} == {*MOST_KL, "f16"}
-    assert {mixture.file_type: name.upper() for name, mixture in MIXTURES.items()}.items() <= FILE_TYPES.items()
+    assert {
+        mixture.file_type: name.upper() for name, mixture in MIXTURES.items()
+    }.items() <= FILE_TYPES.items()
 
 
 def test_tied_embeddings_are_typed_as_the_output():
@@ -78,7 +82,10 @@ def test_columns_that_fill_no_block_get_another_type(mixture, columns, name, kin
 
 
 def test_vectors_stay_as_they_are():
-    assert tensor_type("q4_k_m", Tensor("blk.0.attn_q.weight", "F32", (4096,), 0, 0), 32, False) == "F32"
+    assert (
+        tensor_type("q4_k_m", Tensor("blk.0.attn_q.weight", "F32", (4096,), 0, 0), 32, False)
+        == "F32"
+    )
 
 
 CONFIG = {
@@ -129,7 +136,10 @@ def test_each_condition_can_fail(key, value, name):
 
 
 def test_scores_of_special_tokens_do_not_count():
-    data = {"tokenizer.ggml.scores": [0.0, -1000.0, -1000.0], "tokenizer.ggml.token_type": [3, 1, 1]}
+    data = {
+        "tokenizer.ggml.scores": [0.0, -1000.0, -1000.0],
+        "tokenizer.ggml.token_type": [3, 1, 1],
+    }
     assert distinct_scores(data) == 1
 
 

@@ -17,7 +17,13 @@ def rows(path, count):
 
 
 def test_questions_are_spread_over_the_rows_and_never_repeat(tmp_path):
-    assert questions(rows(tmp_path / "v.jsonl", 20), 5) == ["ask 0", "ask 4", "ask 8", "ask 12", "ask 16"]
+    assert questions(rows(tmp_path / "v.jsonl", 20), 5) == [
+        "ask 0",
+        "ask 4",
+        "ask 8",
+        "ask 12",
+        "ask 16",
+    ]
     assert questions(rows(tmp_path / "v.jsonl", 2), 5) == ["ask 0", "ask 1"]
 
 

@@ -1,4 +1,5 @@
-"""The converter's source: which indexes are asked, what is taken out of the archive, and what a failure says."""
+"""The converter's source: which indexes are asked, what is taken out of the archive, and what a
+failure says."""
 
 import contextlib
 import functools
@@ -34,7 +35,8 @@ def archive_of(path, members):
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    """A small archive of the same form, whose digests are the expected ones, and pip set to reach nothing."""
+    """A small archive of the same form, whose digests are the expected ones, and pip set to reach
+    nothing."""
     path = archive_of(
         tmp_path / llama_cpp_source.ARCHIVE,
         {
@@ -55,7 +57,12 @@ def archive(tmp_path, monkeypatch):
     monkeypatch.setattr(llama_cpp_source, "TREE_SHA256", llama_cpp_source.tree_digest(unpacked))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", llama_cpp_source.LOCAL_ARCHIVE):
+    for name in (
+        "PIP_EXTRA_INDEX_URL",
+        "PIP_FIND_LINKS",
+        "PIP_NO_INDEX",
+        llama_cpp_source.LOCAL_ARCHIVE,
+    ):
         monkeypatch.delenv(name, raising=False)
     return path
 
@@ -74,9 +81,16 @@ class Index(http.server.SimpleHTTPRequestHandler):
         if self.path.endswith(".tar.gz"):
             return self.answer("application/gzip", self.archive.read_bytes())
         if self.path.startswith("/json/"):
-            files = {"files": [{"filename": self.archive.name, "url": f"../../files/{self.archive.name}"}]}
+            files = {
+                "files": [
+                    {"filename": self.archive.name, "url": f"../../files/{self.archive.name}"}
+                ]
+            }
             return self.answer("application/vnd.pypi.simple.v1+json", json.dumps(files).encode())
-        return self.answer("text/html", f'<a href="/files/{self.archive.name}#sha256=0">{self.archive.name}</a>'.encode())
+        return self.answer(
+            "text/html",
+            f'<a href="/files/{self.archive.name}#sha256=0">{self.archive.name}</a>'.encode(),
+        )
 
     def answer(self, kind, content):
         self.send_response(200)
@@ -91,7 +105,9 @@ class Index(http.server.SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def index_of(archive):
     asked = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Index, archive, asked)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Index, archive, asked)
+    ) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -108,11 +124,18 @@ def test_fetched_from_an_index_once(archive, tmp_path, monkeypatch, form):
         folder = llama_cpp_source.ensure(tmp_path / "caches")
         assert llama_cpp_source.ensure(tmp_path / "caches") == folder
     files = "files" if form == "html" else "json/files"
-    assert [path for path, _ in asked] == [f"/{form}/simple/llama-cpp-python/", f"/{files}/{archive.name}"]
+    assert [path for path, _ in asked] == [
+        f"/{form}/simple/llama-cpp-python/",
+        f"/{files}/{archive.name}",
+    ]
     assert {credentials for _, credentials in asked} == {"Basic dTpw"}
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
     assert files == ["conversion/base.py", "convert_hf_to_gguf.py", "gguf-py/gguf/__init__.py"]
-    assert [path.name for path in (tmp_path / "caches").iterdir() if not path.name.endswith(".lock")] == [folder.name]
+    assert [
+        path.name for path in (tmp_path / "caches").iterdir() if not path.name.endswith(".lock")
+    ] == [folder.name]
     assert not (tmp_path / "evil.py").exists()
 
 
@@ -159,7 +182,13 @@ def test_another_archive_under_its_name_is_refused(archive, tmp_path, monkeypatc
         llama_cpp_source.ensure(tmp_path / "caches")
     assert "SHA-256" in failure.value.why
     with index_of(wrong) as (index, _), pytest.raises(Unreachable, match="SHA-256"):
-        package_index.fetch("p", "wrong.tar.gz", llama_cpp_source.SHA256, tmp_path / "got", Sources((f"{index}/simple",)))
+        package_index.fetch(
+            "p",
+            "wrong.tar.gz",
+            llama_cpp_source.SHA256,
+            tmp_path / "got",
+            Sources((f"{index}/simple",)),
+        )
     assert not (tmp_path / "got").exists()
 
 
@@ -172,7 +201,9 @@ def test_an_archive_that_unpacks_to_something_else_is_refused(archive, tmp_path,
     assert [path for path in (tmp_path / "caches").iterdir() if path.is_dir()] == []
 
 
-def test_unreachable_says_what_was_tried_and_where_to_put_the_file_but_no_password(archive, tmp_path, monkeypatch):
+def test_unreachable_says_what_was_tried_and_where_to_put_the_file_but_no_password(
+    archive, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     archive.unlink()
@@ -182,18 +213,36 @@ def test_unreachable_says_what_was_tried_and_where_to_put_the_file_but_no_passwo
     assert str(tmp_path) in failure.value.why
     assert str(tmp_path / "caches" / llama_cpp_source.ARCHIVE) in failure.value.remedy
     assert "secret" not in failure.value.why + failure.value.remedy
-    assert [path.name for path in (tmp_path / "caches").iterdir() if not path.name.endswith(".lock")] == []
+    assert [
+        path.name for path in (tmp_path / "caches").iterdir() if not path.name.endswith(".lock")
+    ] == []
 
 
 def test_settings_are_read_as_pip_reads_them(tmp_path):
     first, second = tmp_path / "a.conf", tmp_path / "b.conf"
-    first.write_text("[global]\nindex-url = https://one/simple\nextra-index-url = https://x/simple\n  https://y/simple\ncert = /c.pem\n")
-    second.write_text("[global]\nfind-links = /wheels /more\n[install]\nindex-url = https://two/simple\n[broken\n")
-    assert configured_sources({}, [first]) == Sources(("https://one/simple", "https://x/simple", "https://y/simple"), (), "/c.pem")
-    assert configured_sources({}, [first, second]).indexes[0] == "https://one/simple", "a broken file is passed over"
-    second.write_text("[global]\nfind_links = /wheels /more\n[install]\nindex-url = https://two/simple\n")
+    first.write_text(
+        "[global]\nindex-url = https://one/simple\nextra-index-url = https://x/simple\n "
+        " https://y/simple\ncert = /c.pem\n"
+    )
+    second.write_text(
+        "[global]\nfind-links = /wheels /more\n[install]\nindex-url = https://two/simple\n[broken\n"
+    )
+    assert configured_sources({}, [first]) == Sources(
+        ("https://one/simple", "https://x/simple", "https://y/simple"), (), "/c.pem"
+    )
+    assert configured_sources({}, [first, second]).indexes[0] == "https://one/simple", (
+        "a broken file is passed over"
+    )
+    second.write_text(
+        "[global]\nfind_links = /wheels /more\n[install]\nindex-url = https://two/simple\n"
+    )
     assert configured_sources({}, [first, second]).indexes[0] == "https://two/simple"
     assert configured_sources({}, [first, second]).links == ("/wheels", "/more")
-    assert configured_sources({"PIP_INDEX_URL": "https://three/simple"}, [first]).indexes[0] == "https://three/simple"
-    assert configured_sources({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/w"}, [first]) == Sources((), ("/w",), "/c.pem")
+    assert (
+        configured_sources({"PIP_INDEX_URL": "https://three/simple"}, [first]).indexes[0]
+        == "https://three/simple"
+    )
+    assert configured_sources({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/w"}, [first]) == Sources(
+        (), ("/w",), "/c.pem"
+    )
     assert configured_sources({}, []) == Sources(("https://pypi.org/simple",))

@@ -32,7 +32,11 @@ def models(tmp_path):
 
 
 def asked(hub, revision="a" * 40, authorization=""):
-    files = [_file(hub, name, content) for name, content in hub.repos[REPO].items() if base_models.is_wanted(name)]
+    files = [
+        _file(hub, name, content)
+        for name, content in hub.repos[REPO].items()
+        if base_models.is_wanted(name)
+    ]
     return ModelFetch(REPO, REPO, f"{hub.url}/{REPO}", revision, tuple(files), authorization)
 
 
@@ -40,7 +44,12 @@ def _file(hub, name, content):
     url = f"{hub.url}/{REPO}/resolve/{'a' * 40}/{name}"
     if name.endswith((".safetensors", ".model")):
         return ModelFile(name, len(content), url, sha256=hashlib.sha256(content).hexdigest())
-    return ModelFile(name, len(content), url, git_sha1=hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest())
+    return ModelFile(
+        name,
+        len(content),
+        url,
+        git_sha1=hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+    )
 
 
 def fetch(wanted, models):
@@ -55,7 +64,9 @@ def test_a_model_is_fetched_whole_and_only_what_is_needed(hub, models):
     assert (folder / "model.safetensors").read_bytes() == hub.repos[REPO]["model.safetensors"]
     assert manifest["fetched_bytes"] == sum(len(hub.repos[REPO][name]) for name in WANTED)
     assert model.find(models, REPO)["revision"] == "a" * 40
-    assert [path.name for path in models.iterdir() if path.name.startswith(".")] == [".mistralai--Tiny.lock"]
+    assert [path.name for path in models.iterdir() if path.name.startswith(".")] == [
+        ".mistralai--Tiny.lock"
+    ]
 
 
 def test_what_is_there_is_left_as_it_is(hub, models):
@@ -81,7 +92,9 @@ def test_a_fetch_that_was_killed_goes_on_with_what_lies_there(hub, models):
     partial = models / ".mistralai--Tiny.partial"
     partial.mkdir(parents=True)
     wanted = asked(hub)
-    (models / ".mistralai--Tiny.partial.json").write_text(json.dumps({"source": wanted.source, "revision": wanted.revision}))
+    (models / ".mistralai--Tiny.partial.json").write_text(
+        json.dumps({"source": wanted.source, "revision": wanted.revision})
+    )
     (partial / "model.safetensors.part").write_bytes(content[:77])
     manifest, _ = fetch(wanted, models)
     assert hub.sent("model.safetensors") == ["bytes=77-"]
@@ -93,7 +106,9 @@ def test_parts_of_another_revision_are_thrown_away(hub, models):
     partial = models / ".mistralai--Tiny.partial"
     partial.mkdir(parents=True)
     (partial / "model.safetensors.part").write_bytes(b"of another revision")
-    (models / ".mistralai--Tiny.partial.json").write_text(json.dumps({"source": "elsewhere", "revision": "b" * 40}))
+    (models / ".mistralai--Tiny.partial.json").write_text(
+        json.dumps({"source": "elsewhere", "revision": "b" * 40})
+    )
     fetch(asked(hub), models)
     assert hub.sent("model.safetensors") == [""]
 
@@ -121,13 +136,19 @@ def test_a_whole_download_that_is_no_model_is_refused(hub, models):
     hub.repos[REPO]["config.json"] = json.dumps({"quantization_config": {}}).encode()
     with pytest.raises(StageFailed, match="no whole, unquantised base model"):
         fetch(asked(hub), models)
-    hub.repos[REPO] = {name: content for name, content in tiny_model().items() if not name.startswith("tokenizer")}
+    hub.repos[REPO] = {
+        name: content for name, content in tiny_model().items() if not name.startswith("tokenizer")
+    }
     with pytest.raises(StageFailed, match="lacks its tokenizer"):
         fetch(asked(hub, "b" * 40), models)
 
 
 def test_a_disk_without_room_is_said_before_a_byte_is_fetched(hub, models, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, model.SPARE_BYTES))
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: shutil._ntuple_diskusage(1 << 40, 1 << 40, model.SPARE_BYTES),
+    )
     with pytest.raises(StageFailed, match="no room") as failed:
         fetch(asked(hub), models)
     assert (failed.value.cause, hub.requests) == (Cause.DISK_FULL, [])
@@ -138,7 +159,9 @@ def test_the_token_goes_to_the_hub_and_never_to_its_store(hub, models):
     fetch(asked(hub, authorization="Bearer hf_secret"), models)
     shown = {(request["origin"], request["authorization"]) for request in hub.requests}
     assert shown == {("hub", "Bearer hf_secret"), ("store", "")}
-    assert not [path for path in models.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()]
+    assert not [
+        path for path in models.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()
+    ]
     assert "hf_secret" not in repr(asked(hub, authorization="Bearer hf_secret"))
 
 
@@ -206,8 +229,12 @@ def test_a_recipes_base_is_found_under_its_name_where_its_path_leads_nowhere(tmp
     assert base_models.found(named, tmp_path, recipe) == named
 
 
-@pytest.mark.parametrize("asked", ["shared/models/nosuch", "nosuch", "shared/models/mistralai--Nosuch"])
-def test_a_base_that_was_asked_for_and_is_not_there_is_never_replaced_by_the_recipes(tmp_path, asked):
+@pytest.mark.parametrize(
+    "asked", ["shared/models/nosuch", "nosuch", "shared/models/mistralai--Nosuch"]
+)
+def test_a_base_that_was_asked_for_and_is_not_there_is_never_replaced_by_the_recipes(
+    tmp_path, asked
+):
     place = tmp_path / base_models.place(REPO)
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")

@@ -1,4 +1,5 @@
-"""The pinned Ollama: never without its checksum, unpacked whole or not at all; over real HTTP, from a real archive."""
+"""The pinned Ollama: never without its checksum, unpacked whole or not at all; over real HTTP, from
+a real archive."""
 
 import hashlib
 import io
@@ -27,7 +28,9 @@ def archive(kind):
         tar.addfile(entry, io.BytesIO(BINARY))
     if kind == "tar":
         return packed.getvalue()
-    return subprocess.run(["zstd", "-q", "-c"], input=packed.getvalue(), capture_output=True, check=True).stdout
+    return subprocess.run(
+        ["zstd", "-q", "-c"], input=packed.getvalue(), capture_output=True, check=True
+    ).stdout
 
 
 @pytest.fixture
@@ -46,10 +49,20 @@ def release(hub, kind="tar"):
     content = archive(kind)
     hub.repos["releases/v1"] = {f"ollama.{'tar.zst' if kind == 'zstd' else 'tar'}": content}
     (name,) = hub.repos["releases/v1"]
-    return ollama.Release("1.2.3", f"{hub.store}/releases/v1/{name}", hashlib.sha256(content).hexdigest())
+    return ollama.Release(
+        "1.2.3", f"{hub.store}/releases/v1/{name}", hashlib.sha256(content).hexdigest()
+    )
 
 
-@pytest.mark.parametrize("kind", ["tar", pytest.param("zstd", marks=pytest.mark.skipif(not shutil.which("zstd"), reason="needs zstd"))])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "tar",
+        pytest.param(
+            "zstd", marks=pytest.mark.skipif(not shutil.which("zstd"), reason="needs zstd")
+        ),
+    ],
+)
 def test_it_is_installed_once(hub, tmp_path, kind):
     wanted = release(hub, kind)
     done = ollama.install(wanted, tmp_path, "", lambda line: None)
@@ -60,7 +73,11 @@ def test_it_is_installed_once(hub, tmp_path, kind):
     hub.requests.clear()
     assert ollama.install(wanted, tmp_path, "", lambda line: None)["was_there"]
     assert hub.requests == []
-    assert sorted(path.name for path in (tmp_path / "shared/ollama").iterdir()) == ["1.2.3", "current", "models"]
+    assert sorted(path.name for path in (tmp_path / "shared/ollama").iterdir()) == [
+        "1.2.3",
+        "current",
+        "models",
+    ]
 
 
 def test_another_archive_than_the_pinned_one_is_not_unpacked(hub, tmp_path):
@@ -72,14 +89,21 @@ def test_another_archive_than_the_pinned_one_is_not_unpacked(hub, tmp_path):
 
 def test_a_release_without_a_checksum_is_refused(hub, tmp_path):
     with pytest.raises(StageFailed, match="no checksum"):
-        ollama.install(ollama.Release("1.2.3", f"{hub.store}/releases/v1/ollama.tar", ""), tmp_path, "", lambda line: None)
+        ollama.install(
+            ollama.Release("1.2.3", f"{hub.store}/releases/v1/ollama.tar", ""),
+            tmp_path,
+            "",
+            lambda line: None,
+        )
     assert hub.requests == []
 
 
 def test_a_newer_pin_takes_the_link(hub, tmp_path):
     first = release(hub)
     ollama.install(first, tmp_path, "", lambda line: None)
-    ollama.install(ollama.Release("1.2.4", first.url, first.sha256), tmp_path, "", lambda line: None)
+    ollama.install(
+        ollama.Release("1.2.4", first.url, first.sha256), tmp_path, "", lambda line: None
+    )
     assert (tmp_path / "shared/ollama/current").readlink().name == "1.2.4"
 
 
@@ -101,5 +125,7 @@ def test_the_unit_listens_on_loopback_and_runs_as_the_boxs_user(tmp_path):
         binary.write_bytes(BINARY)
         binary.chmod(0o755)
         path.write_text(unit.replace("@ROOT@", str(tmp_path)).replace("User=ubuntu", "User=root"))
-        done = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True)
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(path)], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr

@@ -12,7 +12,9 @@ from remote.payload.preflight.request import Request
 
 
 def _line(number, group=""):
-    return json.dumps({"instruction": "Say it.", "input": "", "output": f"It {number}.", "group": group})
+    return json.dumps(
+        {"instruction": "Say it.", "input": "", "output": f"It {number}.", "group": group}
+    )
 
 
 def _write(path, *lines):
@@ -33,7 +35,12 @@ def test_good_rows(tmp_path):
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
-    pointer = _write(tmp_path / "train.jsonl", "version https://git-lfs.github.com/spec/v1", "oid sha256:00", "size 7")
+    pointer = _write(
+        tmp_path / "train.jsonl",
+        "version https://git-lfs.github.com/spec/v1",
+        "oid sha256:00",
+        "size 7",
+    )
     check = _checks(train=pointer)["dataset"]
     assert (check.verdict, check.measured) == (Verdict.FAIL, "train.jsonl is a Git LFS pointer")
     assert "lfs pull --include train.jsonl" in check.remedy and "JSON Lines" in check.expected
@@ -41,7 +48,9 @@ def test_a_file_of_another_kind_is_named(tmp_path):
 
 @pytest.mark.parametrize(("good", "verdict"), [(5, Verdict.FAIL), (100, Verdict.WARN)])
 def test_bad_rows_are_named_by_line(tmp_path, good, verdict):
-    train = _write(tmp_path / "train.jsonl", *(_line(number) for number in range(good)), '{"instruction": "x"}')
+    train = _write(
+        tmp_path / "train.jsonl", *(_line(number) for number in range(good)), '{"instruction": "x"}'
+    )
     check = _checks(train=train)["dataset"]
     assert check.verdict is verdict
     assert f"train.jsonl:{good + 1}: lacks the field `output`" in check.measured
@@ -88,7 +97,10 @@ def bucket():
     server.server_close()
 
 
-@pytest.mark.parametrize(("status", "verdict"), [(200, Verdict.OK), (403, Verdict.OK), (404, Verdict.FAIL), (503, Verdict.WARN)])
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(200, Verdict.OK), (403, Verdict.OK), (404, Verdict.FAIL), (503, Verdict.WARN)],
+)
 def test_the_bucket_answers(bucket, status, verdict):
     assert storage.reach(f"{bucket}/{status}").verdict is verdict
 

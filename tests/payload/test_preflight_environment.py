@@ -19,7 +19,9 @@ def interpreter(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def put(text):
-        folder = BoxPaths.of_release().environments / environments.key_of(REQUIREMENTS, environments.flavour())
+        folder = BoxPaths.of_release().environments / environments.key_of(
+            REQUIREMENTS, environments.flavour()
+        )
         python = folder / "venv" / "bin" / "python"
         python.parent.mkdir(parents=True)
         python.write_text(f"#!/bin/sh\n{text}\n")
@@ -36,7 +38,10 @@ def _checks(**words):
 def test_no_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (check,) = _checks()
-    assert (check.name, check.verdict) == ("environment", Verdict.FAIL) and "./inv deploy" in check.remedy
+    assert (check.name, check.verdict) == (
+        "environment",
+        Verdict.FAIL,
+    ) and "./inv deploy" in check.remedy
 
 
 def test_an_interpreter_that_does_not_run(interpreter):
@@ -52,21 +57,32 @@ def test_a_probe_that_hangs_is_ended_and_named(interpreter):
 
 
 def test_a_probe_that_dies_keeps_what_came_before(interpreter):
-    good = '{"check": {"name": "torch", "measured": "1", "expected": "1", "verdict": "ok", "remedy": ""}}'
-    interpreter(f"""echo '{{"begin": "versions"}}'; echo '{good}'; echo '{{"begin": "4-bit matmul"}}'; kill -SEGV $$""")
+    good = (
+        '{"check": {"name": "torch", "measured": "1", "expected": "1", "verdict": "ok", "remedy":'
+        ' ""}}'
+    )
+    interpreter(
+        f"""echo '{{"begin": "versions"}}'; echo '{good}'; echo '{{"begin": "4-bit matmul"}}'; kill -SEGV $$"""
+    )
     first, second = _checks()
     assert (first.name, first.verdict) == ("torch", Verdict.OK)
-    assert (second.name, second.verdict) == ("4-bit matmul", Verdict.FAIL) and "SIGSEGV" in second.measured
+    assert (second.name, second.verdict) == (
+        "4-bit matmul",
+        Verdict.FAIL,
+    ) and "SIGSEGV" in second.measured
 
 
 def test_an_environment_without_torch(interpreter):
     code = (
-        f"import runpy, sys; sys.path.insert(0, {str(REQUIREMENTS.parents[2])!r}); sys.modules['torch'] = None; "
-        "runpy.run_module('remote.payload.preflight.probe', run_name='__main__')"
+        f"import runpy, sys; sys.path.insert(0, {str(REQUIREMENTS.parents[2])!r});"
+        " sys.modules['torch'] = None; runpy.run_module('remote.payload.preflight.probe',"
+        " run_name='__main__')"
     )
     interpreter(f'exec {sys.executable} -I -c "{code}"')
     found = {check.name: check for check in _checks()}
-    assert found["4-bit matmul"].verdict is Verdict.FAIL and "torch" in found["4-bit matmul"].measured
+    assert (
+        found["4-bit matmul"].verdict is Verdict.FAIL and "torch" in found["4-bit matmul"].measured
+    )
     assert found["cuda"].verdict in (Verdict.FAIL, Verdict.SKIP)
     assert set(locked(REQUIREMENTS)) <= set(found)
 

@@ -56,7 +56,14 @@ def test_a_gpu_without_an_estimate_and_one_that_is_not_needed(smi):
     assert _verdicts(Request(recipe=CPU)) == {"gpu": "ok"}
 
 
-@pytest.mark.parametrize("text", ["echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18", "echo '[N/A], x'", "true"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+        "echo '[N/A], x'",
+        "true",
+    ],
+)
 def test_a_broken_driver_is_no_gpu(smi, text):
     smi(text)
     (check,) = host.gpu(Request(recipe=CUDA))
@@ -66,7 +73,10 @@ def test_a_broken_driver_is_no_gpu(smi, text):
 def test_disk_and_memory_against_their_thresholds(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "windlass").mkdir()
-    small, huge = Request(thresholds={"disk_gb": 0.001, "host_gb": 0.001}), Request(thresholds={"disk_gb": 1e9, "host_gb": 1e9})
+    small, huge = (
+        Request(thresholds={"disk_gb": 0.001, "host_gb": 0.001}),
+        Request(thresholds={"disk_gb": 1e9, "host_gb": 1e9}),
+    )
     assert [host.disk(small).verdict, host.memory(small).verdict] == [Verdict.OK, Verdict.OK]
     assert [host.disk(huge).verdict, host.memory(huge).verdict] == [Verdict.FAIL, Verdict.FAIL]
     assert host.python().verdict is Verdict.OK

@@ -60,13 +60,21 @@ def test_no_base_and_no_folder(tmp_path):
     ("damage", "words"),
     [
         (lambda folder: (folder / "model-2.safetensors").unlink(), "model-2.safetensors"),
-        (lambda folder: (folder / "model-1.safetensors").write_bytes((folder / "model-1.safetensors").read_bytes()[:-1]), "bytes"),
+        (
+            lambda folder: (folder / "model-1.safetensors").write_bytes(
+                (folder / "model-1.safetensors").read_bytes()[:-1]
+            ),
+            "bytes",
+        ),
         (lambda folder: (folder / "model-1.safetensors").write_bytes(b"\x05"), "header"),
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
         (lambda folder: (folder / "model.safetensors.index.json").write_text("[]"), "index"),
         (lambda folder: _safetensors(folder / "model-1.safetensors", {EMBED: [8, 4]}), NORM),
-        (lambda folder: (folder / "config.json").write_text('{"quantization_config": {}}'), "quantised"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"quantization_config": {}}'),
+            "quantised",
+        ),
     ],
 )
 def test_a_damaged_model_fails_and_says_where(base, damage, words):
@@ -81,12 +89,32 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:37f0\nsize 58
 @pytest.mark.parametrize(
     ("damage", "verdict", "words"),
     [
-        (lambda folder: (folder / "tokenizer.json").unlink(), Verdict.FAIL, "tokenizer_config.json, tokenizer.model"),
-        (lambda folder: (folder / "tokenizer_config.json").unlink(), Verdict.FAIL, "tokenizer.json"),
+        (
+            lambda folder: (folder / "tokenizer.json").unlink(),
+            Verdict.FAIL,
+            "tokenizer_config.json, tokenizer.model",
+        ),
+        (
+            lambda folder: (folder / "tokenizer_config.json").unlink(),
+            Verdict.FAIL,
+            "tokenizer.json",
+        ),
         (lambda folder: (folder / "tokenizer.model").unlink(), Verdict.WARN, "tokenizer.json"),
-        (lambda folder: (folder / "tokenizer.model").write_bytes(POINTER), Verdict.FAIL, "tokenizer.model: it is a Git LFS pointer"),
-        (lambda folder: (folder / "tokenizer.json").write_bytes(POINTER), Verdict.FAIL, "tokenizer.json: it is a Git LFS pointer"),
-        (lambda folder: (folder / "tokenizer.model").write_bytes(sentencepiece(words(9))), Verdict.FAIL, "9 pieces, the model 8"),
+        (
+            lambda folder: (folder / "tokenizer.model").write_bytes(POINTER),
+            Verdict.FAIL,
+            "tokenizer.model: it is a Git LFS pointer",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.json").write_bytes(POINTER),
+            Verdict.FAIL,
+            "tokenizer.json: it is a Git LFS pointer",
+        ),
+        (
+            lambda folder: (folder / "tokenizer.model").write_bytes(sentencepiece(words(9))),
+            Verdict.FAIL,
+            "9 pieces, the model 8",
+        ),
     ],
 )
 def test_tokenizer_files_that_are_missing_or_wrong(base, damage, verdict, words):
@@ -103,4 +131,7 @@ def test_shards_that_were_never_fetched_are_named_as_pointers(base):
 def test_another_vocabulary_and_another_architecture(base):
     (base / "config.json").write_text('{"model_type": "llama", "vocab_size": 9}')
     found = _checks(base)
-    assert (found["embedding"].verdict, found["architecture"].verdict) == (Verdict.FAIL, Verdict.WARN)
+    assert (found["embedding"].verdict, found["architecture"].verdict) == (
+        Verdict.FAIL,
+        Verdict.WARN,
+    )

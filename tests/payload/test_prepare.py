@@ -17,13 +17,21 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def row(number, group=None, **changes):
-    made = {"instruction": "Add.", "input": f"{number} 1", "output": str(number + 1), **({"group": group} if group else {}), **changes}
+    made = {
+        "instruction": "Add.",
+        "input": f"{number} 1",
+        "output": str(number + 1),
+        **({"group": group} if group else {}),
+        **changes,
+    }
     return json.dumps(made)
 
 
 def write(path, lines):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(line if isinstance(line, bytes) else line.encode() + b"\n" for line in lines))
+    path.write_bytes(
+        b"".join(line if isinstance(line, bytes) else line.encode() + b"\n" for line in lines)
+    )
     return path
 
 
@@ -33,7 +41,10 @@ def job(tmp_path):
         dataset = source or write(tmp_path / "data" / "rows.jsonl", lines)
         inputs = {"dataset": str(dataset), **({"held_out": str(held_out)} if held_out else {})}
         folder = tmp_path / "windlass" / "jobs" / name
-        atomic.write_text(folder / "spec.json", JobSpec(name, "prepare", "r", inputs=inputs, options=options).to_json())
+        atomic.write_text(
+            folder / "spec.json",
+            JobSpec(name, "prepare", "r", inputs=inputs, options=options).to_json(),
+        )
         return Job(folder)
 
     return make
@@ -43,7 +54,11 @@ def run(job):
     prepare.main(job)
     outputs = json.loads(job.paths.outputs.read_text())
     rows = {name: read(job.artifact(f"{name}.jsonl")) for name in ("train", "val")}
-    return rows["train"], rows["val"], {name: item["value"] for name, item in outputs.items() if "value" in item}
+    return (
+        rows["train"],
+        rows["val"],
+        {name: item["value"] for name, item in outputs.items() if "value" in item},
+    )
 
 
 def read(path):
@@ -55,7 +70,10 @@ def test_splits_off_the_share_and_loses_no_row(job):
     assert values == {"rows": 200, "rejected": 0, "train_rows": 180, "val_rows": 20}
     assert (len(train), len(val)) == (180, 20)
     assert {item["input"] for item in train + val} == {f"{number} 1" for number in range(200)}
-    assert all(set(item) == {"instruction", "input", "output", "group"} and item["group"] for item in train + val)
+    assert all(
+        set(item) == {"instruction", "input", "output", "group"} and item["group"]
+        for item in train + val
+    )
 
 
 def test_a_group_stays_on_one_side(job):
@@ -118,7 +136,9 @@ def test_too_many_bad_rows_stop_and_the_first_are_named(job):
     failure = caught.value
     assert failure.cause is Cause.DATA
     assert failure.what == "8 of 58 rows are unusable; at most 2.0% may be"
-    assert failure.why.startswith("rows.jsonl:51: not JSON") and failure.why.endswith("; and 3 more")
+    assert failure.why.startswith("rows.jsonl:51: not JSON") and failure.why.endswith(
+        "; and 3 more"
+    )
     assert str(made.artifact("rejects.jsonl")) in failure.kept
     assert len(read(made.artifact("rejects.jsonl"))) == 8
     assert not made.paths.outputs.exists()
@@ -149,7 +169,10 @@ def test_held_out_rows_validate_and_never_train(job, tmp_path):
     assert [item["input"] for item in val] == ["1 1", "900 1"]
     assert [item["input"] for item in train] == ["3 1", "4 1"]
     assert values == {"rows": 6, "rejected": 2, "train_rows": 2, "val_rows": 2}
-    assert [item["reason"] for item in read(made.artifact("rejects.jsonl"))] == ["repeats held.jsonl:1", "its group is held out"]
+    assert [item["reason"] for item in read(made.artifact("rejects.jsonl"))] == [
+        "repeats held.jsonl:1",
+        "its group is held out",
+    ]
 
 
 def test_one_group_alone_trains(job):
@@ -183,19 +206,28 @@ def test_as_a_process_it_ends_with_the_code_for_data(job):
     command = [sys.executable, "-m", "remote.payload.stages.prepare", str(made.paths.folder)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == Exit.DATA
-    assert json.loads(made.paths.failure.read_text())["why"] == "rows.jsonl:1: not JSON: Expecting value"
+    assert (
+        json.loads(made.paths.failure.read_text())["why"]
+        == "rows.jsonl:1: not JSON: Expecting value"
+    )
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["dataset", "held_out"])
 def test_a_file_of_another_kind_is_named_before_a_row_is_read(job, tmp_path, name):
-    packed, rows = tmp_path / "packed.jsonl", write(tmp_path / "rows.jsonl", [row(number) for number in range(4)])
+    packed, rows = (
+        tmp_path / "packed.jsonl",
+        write(tmp_path / "rows.jsonl", [row(number) for number in range(4)]),
+    )
     packed.write_bytes(gzip.compress(rows.read_bytes()))
     wired = {"source": packed} if name == "dataset" else {"source": rows, "held_out": packed}
     with pytest.raises(StageFailed) as caught:
         prepare.main(job(**wired, max_reject_share=1))
     assert caught.value.cause is Cause.DATA and caught.value.what == f"{name}: packed.jsonl is gzip"
-    assert f"gzip -dc {packed} >" in caught.value.remedy and not job(**wired).artifact("rejects.jsonl").exists()
+    assert (
+        f"gzip -dc {packed} >" in caught.value.remedy
+        and not job(**wired).artifact("rejects.jsonl").exists()
+    )
 
 
 def test_rows_with_a_system_message_are_refused_by_name(job):

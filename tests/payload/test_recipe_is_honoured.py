@@ -11,28 +11,57 @@ from remote.payload.demo.pretraining import Shape
 from remote.payload.training.settings import Settings
 
 PAYLOAD = Path(__file__).parents[2] / "remote" / "payload"
-SOURCE = "\n".join(path.read_text() for folder in ("stages", "training", "demo") for path in (PAYLOAD / folder).glob("*.py"))
+SOURCE = "\n".join(
+    path.read_text()
+    for folder in ("stages", "training", "demo")
+    for path in (PAYLOAD / folder).glob("*.py")
+)
 
 
 def test_the_trainer_knows_every_key_of_a_recipe():
-    assert set(Recipe.model_fields) == {"device", "base", "quantization", "lora", "training", "pretraining"}
+    assert set(Recipe.model_fields) == {
+        "device",
+        "base",
+        "quantization",
+        "lora",
+        "training",
+        "pretraining",
+    }
     assert set(Base.model_fields) == {"name", "path", "chat_template"}
     assert set(Quantization.model_fields) == {"type", "double", "compute_dtype"}
-    keys = {*Lora.model_fields, *Training.model_fields, "device", "base_name", "chat_template", "quantization", "double", "compute_dtype"}
+    keys = {
+        *Lora.model_fields,
+        *Training.model_fields,
+        "device",
+        "base_name",
+        "chat_template",
+        "quantization",
+        "double",
+        "compute_dtype",
+    }
     assert set(Settings.__dataclass_fields__) == keys
     assert set(Shape.__dataclass_fields__) == set(Pretraining.model_fields)
 
 
-USES = [f"{of}.{name}" for of, kind in (("settings", Settings), ("shape", Shape)) for name in kind.__dataclass_fields__]
+USES = [
+    f"{of}.{name}"
+    for of, kind in (("settings", Settings), ("shape", Shape))
+    for name in kind.__dataclass_fields__
+]
 
 
 @pytest.mark.parametrize("name", USES)
 def test_every_setting_is_used(name):
     of, _, field = name.partition(".")
-    assert re.search(rf"\b{of}\.{field}\b" + (rf"|self\.batch \* self\.{field}\b" if of == "settings" else ""), SOURCE)
+    assert re.search(
+        rf"\b{of}\.{field}\b" + (rf"|self\.batch \* self\.{field}\b" if of == "settings" else ""),
+        SOURCE,
+    )
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES.values() if stage.on_box], ids=lambda stage: stage.name)
+@pytest.mark.parametrize(
+    "stage", [stage for stage in STAGES.values() if stage.on_box], ids=lambda stage: stage.name
+)
 def test_a_stage_reads_every_input_and_option_it_offers(stage):
     source = (PAYLOAD / "stages" / f"{stage.name}.py").read_text()
     offered = {*stage.inputs, *stage.optional, *stage.options}

@@ -45,14 +45,24 @@ FLAT = [(text, -1000.0, kind) for text, _, kind in WORDS]
 @pytest.mark.parametrize(
     ("name", "content", "vocab_size", "says"),
     [
-        ("tokenizer.model", POINTER, 40, "tokenizer.model: it is a Git LFS pointer, not a SentencePiece model"),
+        (
+            "tokenizer.model",
+            POINTER,
+            40,
+            "tokenizer.model: it is a Git LFS pointer, not a SentencePiece model",
+        ),
         ("tokenizer.model", b"<!doctype html><html>", 40, "tokenizer.model: it is an HTML page"),
         ("tokenizer.model", b"\x1f\x8b\x08", 40, "gzip"),
         ("tokenizer.model", b"", 40, "it is empty"),
         ("tokenizer.model", b"IQ== 0\nIg== 1\n", 40, "no SentencePiece model"),
         ("tokenizer.model", MODEL[: len(MODEL) // 2], 40, "damaged"),
         ("tokenizer.model", sentencepiece(FLAT), 40, "the same score"),
-        ("tokenizer.model", sentencepiece(SHIFTED), 40, "of another tokenizer than tokenizer.json (36 of 36"),
+        (
+            "tokenizer.model",
+            sentencepiece(SHIFTED),
+            40,
+            "of another tokenizer than tokenizer.json (36 of 36",
+        ),
         ("tokenizer.model", sentencepiece(words(41)), 40, "it has 41 pieces, the model 40"),
         ("tokenizer.json", POINTER, 40, "tokenizer.json: it is a Git LFS pointer"),
         ("tokenizer.json", b"{", 40, "tokenizer.json: "),
@@ -61,7 +71,9 @@ FLAT = [(text, -1000.0, kind) for text, _, kind in WORDS]
         ("tokenizer.json", b'{"model": {"vocab": 7}}', 40, "holds no vocabulary"),
     ],
 )
-def test_what_is_wrong_is_said_of_the_file_that_it_is_wrong_with(folder, name, content, vocab_size, says):
+def test_what_is_wrong_is_said_of_the_file_that_it_is_wrong_with(
+    folder, name, content, vocab_size, says
+):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=name) as caught:
         check_folder(folder, vocab_size)
@@ -78,18 +90,26 @@ def put_in(at, raw):
     return MODEL[:at] + raw + MODEL[at:]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
-@given(st.binary(max_size=200) | st.builds(put_in, st.integers(0, len(MODEL)), st.binary(max_size=9)))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None
+)
+@given(
+    st.binary(max_size=200) | st.builds(put_in, st.integers(0, len(MODEL)), st.binary(max_size=9))
+)
 def test_any_bytes_are_pieces_or_a_value_error(tmp_path, raw):
     (tmp_path / "tokenizer.model").write_bytes(raw)
     with contextlib.suppress(ValueError):
-        assert all(isinstance(piece.text, str) for piece in read_pieces(tmp_path / "tokenizer.model"))
+        assert all(
+            isinstance(piece.text, str) for piece in read_pieces(tmp_path / "tokenizer.model")
+        )
 
 
 def test_bytes_are_ordinary_pieces(tmp_path):
     pieces = [*WORDS, *((f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256))]
     (tmp_path / "tokenizer.model").write_bytes(sentencepiece(pieces))
-    (tmp_path / "tokenizer.json").write_bytes(tokenizer_json(pieces[:3] + pieces[40:] + pieces[3:40]))
+    (tmp_path / "tokenizer.json").write_bytes(
+        tokenizer_json(pieces[:3] + pieces[40:] + pieces[3:40])
+    )
     assert sum(piece.type == NORMAL for piece in read_pieces(tmp_path / "tokenizer.model")) == 37
     with pytest.raises(ValueError, match="293 of 293"):
         check_folder(tmp_path, None)

@@ -5,27 +5,52 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from remote.control.cloud.offers import Offer
-from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
+from remote.control.errors import (
+    CapacityError,
+    CloudError,
+    CredentialsMissing,
+    PermissionDenied,
+    QuotaError,
+    RegionError,
+)
 from remote.control.printable import counted
 
-Category = Literal["capacity", "quota", "price", "network", "permission", "configuration", "cloud", "ok"]
-"""`cloud`: it did not answer, or asks for fewer requests: nothing is wrong with what was asked for."""
+Category = Literal[
+    "capacity", "quota", "price", "network", "permission", "configuration", "cloud", "ok"
+]
+"""`cloud`: it did not answer, or asks for fewer requests: nothing is wrong with what was asked
+for."""
 
 MOVES_ON = ("capacity", "price", "network")
-"""With these the next offer is tried. The others would meet every offer, or need a person: they end the walk."""
+"""With these the next offer is tried. The others would meet every offer, or need a person: they end
+the walk."""
 
-_NETWORK_CODES = ("InsufficientFreeAddressesInSubnet", "VPCIdNotSpecified", "DefaultVpcDoesNotExist", "MissingInput")
+_NETWORK_CODES = (
+    "InsufficientFreeAddressesInSubnet",
+    "VPCIdNotSpecified",
+    "DefaultVpcDoesNotExist",
+    "MissingInput",
+)
 """A zone or a region has no room in its network, or none at all: another one may."""
 
 _CLOUD_CODES = (
-    "RequestLimitExceeded", "EC2ThrottledException", "Throttling", "ThrottlingException", "TooManyRequestsException",
-    "InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable", "",
-)  # fmt: skip
+    "RequestLimitExceeded",
+    "EC2ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "InternalError",
+    "InternalFailure",
+    "ServiceUnavailable",
+    "Unavailable",
+    "",
+)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request for an offer. `at` is seconds since the epoch, UTC; `code` is the cloud's own word; `remedy` is for people."""
+    """One request for an offer. `at` is seconds since the epoch, UTC; `code` is the cloud's own
+    word; `remedy` is for people."""
 
     offer: Offer
     category: Category
@@ -56,9 +81,12 @@ def category_of(error: CloudError) -> Category:
     if error.code in _NETWORK_CODES:
         return "network"
     kinds: tuple[tuple[type[CloudError], Category], ...] = (
-        (CapacityError, "capacity"), (QuotaError, "quota"), (PermissionDenied, "permission"), (CredentialsMissing, "permission"),
+        (CapacityError, "capacity"),
+        (QuotaError, "quota"),
+        (PermissionDenied, "permission"),
+        (CredentialsMissing, "permission"),
         (RegionError, "configuration"),
-    )  # fmt: skip
+    )
     found = next((category for kind, category in kinds if isinstance(error, kind)), None)
     return found or ("cloud" if error.code in _CLOUD_CODES else "configuration")
 
@@ -69,9 +97,14 @@ def exhausted(name: str, tried: list[Attempt], last: CloudError) -> CloudError:
         return last
     is_out = tried[-1].category in MOVES_ON
     lacks_room = any(attempt.category in ("capacity", "price") for attempt in tried)
-    what = f"none of the {counted(len(tried), 'offer')} for box {name} can be had just now" if is_out else last.what
+    what = (
+        f"none of the {counted(len(tried), 'offer')} for box {name} can be had just now"
+        if is_out
+        else last.what
+    )
     fixes = [
-        f"`./inv launch {name} --wait 30m` tries again and again for so long; or add to `fallbacks:` of {name} in inventory.yaml"
+        f"`./inv launch {name} --wait 30m` tries again and again for so long; or add to"
+        f" `fallbacks:` of {name} in inventory.yaml"
     ] * lacks_room
     fixes += dict.fromkeys(attempt.remedy for attempt in tried if attempt.category == "network")
     error = (CapacityError if is_out and lacks_room else type(last))(

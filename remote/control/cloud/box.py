@@ -1,4 +1,5 @@
-"""A box as the rest of Windlass sees it: an address, a login, a pinned host key. Nothing in it tells providers apart."""
+"""A box as the rest of Windlass sees it: an address, a login, a pinned host key. Nothing in it
+tells providers apart."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +10,24 @@ if TYPE_CHECKING:
     from remote.control.transport.ssh_config import HostConfig
 
 State = Literal["pending", "running", "stopping", "stopped", "terminated", "unknown"]
-"""EC2's own words. `terminated` also stands for a box that was never launched; `unknown` when the provider could not be asked."""
+"""EC2's own words. `terminated` also stands for a box that was never launched; `unknown` when the
+provider could not be asked."""
 
 
 @dataclass(frozen=True)
 class Box:
     """One box at one moment.
 
-    `id` is the instance id, or the empty string where there is none; `host` and `port` are set while it runs;
-    `key` is the private key on the laptop (None: the SSH agent and the user's default keys); `host_key_alias` is the name
-    of its host keys in Windlass's known_hosts; `root` and `shared` are folders on the box; `launched_at` is seconds since
-    the epoch, UTC, of the last start, `stopped_at` of the last stop while it is stopped; `hourly_usd` is the list price while it
-    runs, or None where nothing is billed or the price is not known; `note` says what a reader of a listing should know besides;
-    `market` is on-demand or spot; `reach` is how SSH gets there: public, private, ssm or bastion; `bastion` is the host in between, for
-    `bastion`; `instance_connect`: the key is admitted through EC2 Instance Connect before each login; `host_config` is
-    what the user's ssh_config says about the way there.
+    `id` is the instance id, or the empty string where there is none; `host` and `port` are set
+    while it runs; `key` is the private key on the laptop (None: the SSH agent and the user's
+    default keys); `host_key_alias` is the name of its host keys in Windlass's known_hosts; `root`
+    and `shared` are folders on the box; `launched_at` is seconds since the epoch, UTC, of the last
+    start, `stopped_at` of the last stop while it is stopped; `hourly_usd` is the list price while
+    it runs, or None where nothing is billed or the price is not known; `note` says what a reader of
+    a listing should know besides; `market` is on-demand or spot; `reach` is how SSH gets there:
+    public, private, ssm or bastion; `bastion` is the host in between, for `bastion`;
+    `instance_connect`: the key is admitted through EC2 Instance Connect before each login;
+    `host_config` is what the user's ssh_config says about the way there.
     """
 
     name: str

@@ -18,16 +18,39 @@ from remote.control.transport import known_hosts
 if TYPE_CHECKING:
     from remote.control.cloud.ec2 import Ec2
 
-COLUMNS = ("name", "provider", "id", "state", "type", "region", "address", "up since (UTC)", "$/h", "note")
+COLUMNS = (
+    "name",
+    "provider",
+    "id",
+    "state",
+    "type",
+    "region",
+    "address",
+    "up since (UTC)",
+    "$/h",
+    "note",
+)
 """What the cells of a row of `report` are."""
 
-_KEYS = ("name", "provider", "id", "state", "type", "region", "address", "up_since", "usd_per_hour", "note")
+_KEYS = (
+    "name",
+    "provider",
+    "id",
+    "state",
+    "type",
+    "region",
+    "address",
+    "up_since",
+    "usd_per_hour",
+    "note",
+)
 
 _STATE_SHOWN = {"terminated": "absent"}
 
 
 def find(entry: Any) -> Box | None:
-    """The box of an entry as it stands, in whichever region, or None when it was never launched or is terminated."""
+    """The box of an entry as it stands, in whichever region, or None when it was never launched or
+    is terminated."""
     return _provider(entry).find()
 
 
@@ -44,42 +67,65 @@ def ready(
     arm: Callable[[Box], None] | None = None,
     replace: str = "",
 ) -> Box:
-    """The box, launched or started where needed, with SSH answering and its host key pinned. `plan` tells what this would do.
+    """The box, launched or started where needed, with SSH answering and its host key pinned. `plan`
+    tells what this would do.
 
-    Without capacity it is tried again for `wait_seconds`. `arm` is called once SSH answers, to set the clocks. `mode="fresh"` where a
-    box exists needs `replace`, the instance id of `plan(...).replaces` whose loss was agreed to: it ends once the new one is up.
+    Without capacity it is tried again for `wait_seconds`. `arm` is called once SSH answers, to set
+    the clocks. `mode="fresh"` where a box exists needs `replace`, the instance id of
+    `plan(...).replaces` whose loss was agreed to: it ends once the new one is up.
     """
     keys.private_key(entry)
     return _provider(entry).ready(on_progress, Wanted(mode, wait_seconds, arm, replace))
 
 
 def running(entry: Any) -> Box:
-    """The box, if it runs and its host key is pinned. Raises BoxStopped, BoxUnreachable or ConfigError with what fixes it."""
+    """The box, if it runs and its host key is pinned. Raises BoxStopped, BoxUnreachable or
+    ConfigError with what fixes it."""
     keys.private_key(entry)
     box = find(entry)
     if box is None:
         raise _never_launched(entry)
     if box.state != "running":
         remedy = f"`./inv start {entry.name}`"
-        raise BoxStopped(f"box {entry.name} is {box.state}", where=box.where, remedy=remedy, kept="its disk, with all jobs on it")
+        raise BoxStopped(
+            f"box {entry.name} is {box.state}",
+            where=box.where,
+            remedy=remedy,
+            kept="its disk, with all jobs on it",
+        )
     if not known_hosts.pinned(box.host_key_alias):
-        what, why = f"the host key of box {entry.name} is not known here", "it was never pinned on this laptop"
-        raise BoxUnreachable(what, where=box.where, why=why, remedy=f"`./inv start {entry.name}` reads it from the console and pins it")
+        what, why = (
+            f"the host key of box {entry.name} is not known here",
+            "it was never pinned on this laptop",
+        )
+        raise BoxUnreachable(
+            what,
+            where=box.where,
+            why=why,
+            remedy=f"`./inv start {entry.name}` reads it from the console and pins it",
+        )
     return box
 
 
-def start(entry: Any, on_progress: Progress, wait_seconds: float = 0.0, arm: Callable[[Box], None] | None = None) -> Box:
+def start(
+    entry: Any,
+    on_progress: Progress,
+    wait_seconds: float = 0.0,
+    arm: Callable[[Box], None] | None = None,
+) -> Box:
     """Like `ready`, but raises BoxStopped instead of launching a new box."""
     return ready(entry, on_progress, "reuse", wait_seconds, arm)
 
 
 def stop(entry: Any, on_progress: Progress = lambda line: None) -> Box | None:
-    """Stop the box and wait; None when there is none. A host that stands is left running; a spot box raises CloudError."""
+    """Stop the box and wait; None when there is none. A host that stands is left running; a spot
+    box raises CloudError."""
     return _provider(entry).stop(on_progress)
 
 
 def reboot(entry: Any, on_progress: Progress = lambda line: None) -> Box:
-    """Restart a running box and wait until SSH answers again. Raises BoxStopped when it does not run."""
+    """Restart a running box and wait until SSH answers again. Raises BoxStopped when it does not
+    run."""
     keys.private_key(entry)
     return _provider(entry).reboot(on_progress)
 
@@ -90,8 +136,11 @@ def admit(entry: Any, on_progress: Progress = lambda line: None) -> None:
 
 
 def terminate(
-    entry: Any, on_progress: Progress = lambda line: None, instance_id: str | None = None, is_agreed: bool = False
-) -> Box | None:  # fmt: skip
+    entry: Any,
+    on_progress: Progress = lambda line: None,
+    instance_id: str | None = None,
+    is_agreed: bool = False,
+) -> Box | None:
     """Remove the box for good, with its disk and its pinned key, and wait; None when there is none.
 
     An adopted instance is only ended when somebody agreed to that: else CloudError.
@@ -100,60 +149,98 @@ def terminate(
 
 
 def ended_by(box: Box) -> str:
-    """Why the box stopped or ended: `WHO: what (the cloud's code)`, WHO being spot, itself, user, capacity, cloud or unknown.
+    """Why the box stopped or ended: `WHO: what (the cloud's code)`, WHO being spot, itself, user,
+    capacity, cloud or unknown.
 
-    Empty while it lives, and for a host that stands. `unknown` when the cloud no longer remembers the instance (AWS: after an hour).
+    Empty while it lives, and for a host that stands. `unknown` when the cloud no longer remembers
+    the instance (AWS: after an hour).
     """
     if not box.id:
         return ""
     instance = instances.by_id(endpoint.of_box(box), box.id, box.name)
-    return transitions.in_words(instance) if instance else f"unknown: the cloud no longer remembers {box.id}"
+    return (
+        transitions.in_words(instance)
+        if instance
+        else f"unknown: the cloud no longer remembers {box.id}"
+    )
 
 
 def forget_host_key(entry: Any) -> bool:
-    """Unpin the box's host key; the next start reads it anew from the console. Returns whether one was pinned."""
+    """Unpin the box's host key; the next start reads it anew from the console. Returns whether one
+    was pinned."""
     box = find(entry)
     return known_hosts.forget(box.host_key_alias) if box else False
 
 
 def listing(inventory: Any) -> list[Box]:
-    """Every box of the inventory, in its order, then every instance of this project that the inventory does not name.
+    """Every box of the inventory, in its order, then every instance of this project that the
+    inventory does not name.
 
-    All regions are asked at once, with one request each. A box that is not there has the state `terminated`; one whose provider
-    can't be asked is `unknown`, its note says why.
+    All regions are asked at once, with one request each. A box that is not there has the state
+    `terminated`; one whose provider can't be asked is `unknown`, its note says why.
     """
     entries = list(inventory.boxes.values())
     forgotten = history.forgotten(inventory)
-    providers = dict.fromkeys(entry.provider for entry in (*entries, *forgotten) if entry.provider != "static")
+    providers = dict.fromkeys(
+        entry.provider for entry in (*entries, *forgotten) if entry.provider != "static"
+    )
     if providers:
-        identity.project_mark()  # damaged, it is the error of the whole listing, not a note on each box
+        # damaged, it is the error of the whole listing, not a note on each box
+        identity.project_mark()
     clouds = {provider: _Cloud.asked(provider, entries, forgotten) for provider in providers}
-    shown = instances.side_by_side(lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries)
-    return [*(box for some in shown for box in some), *(stray for cloud in clouds.values() for stray in cloud.strays())]
+    shown = instances.side_by_side(
+        lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries
+    )
+    return [
+        *(box for some in shown for box in some),
+        *(stray for cloud in clouds.values() for stray in cloud.strays()),
+    ]
 
 
 def unknown(boxes: Iterable[Box]) -> list[str]:
-    """In words, those of which nobody says whether they run: expired credentials, a host whose key is not known."""
+    """In words, those of which nobody says whether they run: expired credentials, a host whose key
+    is not known."""
     return [f"{box.name}: {box.note}" for box in boxes if box.state == "unknown"]
 
 
 def report(boxes: Iterable[Box]) -> list[list[str]]:
     """Rows for a table with the heads `COLUMNS`."""
-    return [["" if fact is None else _shown(fact) for fact in record(box).values()] for box in boxes]
+    return [
+        ["" if fact is None else _shown(fact) for fact in record(box).values()] for box in boxes
+    ]
 
 
 def record(box: Box) -> dict[str, Any]:
-    """A box as JSON. `up_since` is ISO 8601 in UTC; it and `usd_per_hour` are None while it does not run."""
+    """A box as JSON. `up_since` is ISO 8601 in UTC; it and `usd_per_hour` are None while it does
+    not run."""
     is_up = box.state in ("pending", "running")
-    up_since = datetime.fromtimestamp(box.launched_at, UTC).isoformat(timespec="seconds") if box.launched_at and is_up else None
+    up_since = (
+        datetime.fromtimestamp(box.launched_at, UTC).isoformat(timespec="seconds")
+        if box.launched_at and is_up
+        else None
+    )
     state = _STATE_SHOWN.get(box.state, box.state)
-    facts = (box.name, box.provider, box.id, state, box.instance_type, box.region, box.address, up_since)
+    facts = (
+        box.name,
+        box.provider,
+        box.id,
+        state,
+        box.instance_type,
+        box.region,
+        box.address,
+        up_since,
+    )
     return dict(zip(_KEYS, (*facts, box.hourly_usd if is_up else None, box.note), strict=True))
 
 
 def _never_launched(entry: Any) -> BoxStopped:
     why = "it was never launched, or is terminated"
-    return BoxStopped(f"there is no box {entry.name}", where=f"box {entry.name}", why=why, remedy=f"`./inv launch {entry.name}`")
+    return BoxStopped(
+        f"there is no box {entry.name}",
+        where=f"box {entry.name}",
+        why=why,
+        remedy=f"`./inv launch {entry.name}`",
+    )
 
 
 def _provider(entry: Any) -> Provider:
@@ -161,15 +248,17 @@ def _provider(entry: Any) -> Provider:
 
 
 def _ec2(entry: Any, there: endpoint.Endpoint) -> "Ec2":
-    from remote.control.cloud.ec2 import Ec2  # all that launches belongs to it, and no static box needs that
+    from remote.control.cloud.ec2 import (
+        Ec2,
+    )  # all that launches belongs to it, and no static box needs that
 
     return Ec2(entry, there)
 
 
 @dataclass(frozen=True)
 class _Cloud:
-    """What one provider told, region by region: the instances, or the error. `entries` are its boxes in the inventory; `any_entry` is
-    one of them, or of those that only the history knows."""
+    """What one provider told, region by region: the instances, or the error. `entries` are its
+    boxes in the inventory; `any_entry` is one of them, or of those that only the history knows."""
 
     entries: list[Any]
     any_entry: Any
@@ -192,10 +281,23 @@ class _Cloud:
     def of_entry(self, entry: Any) -> list[Box]:
         """The box of an entry; several, where several instances bear its name."""
         known = [each for region in _regions(entry) for each in self._known(region)]
-        mine = [each for each in known if (each.id == entry.instance_id if entry.instance_id else each.tag(identity.BOX_TAG) == entry.name)]
+        mine = [
+            each
+            for each in known
+            if (
+                each.id == entry.instance_id
+                if entry.instance_id
+                else each.tag(identity.BOX_TAG) == entry.name
+            )
+        ]
         fresh = [each for each in mine if not each.is_replaced]
         doubled = "more than one instance is this box" if len(fresh or mine) > 1 else ""
-        notes = {each.id: "being replaced: `./inv launch` ends it" if fresh and each.is_replaced else doubled for each in mine}
+        notes = {
+            each.id: (
+                "being replaced: `./inv launch` ends it" if fresh and each.is_replaced else doubled
+            )
+            for each in mine
+        }
         notes |= {each.id: note for each in mine if (note := self._lost(each))}
         if mine:
             return [_ec2(entry, each.there).box_of(each, notes[each.id]) for each in mine]
@@ -205,17 +307,31 @@ class _Cloud:
 
     def strays(self) -> list[Box]:
         """Instances of this project that no entry names: they cost money all the same."""
-        names, ids = {entry.name for entry in self.entries}, {entry.instance_id for entry in self.entries}
+        names, ids = (
+            {entry.name for entry in self.entries},
+            {entry.instance_id for entry in self.entries},
+        )
         found = [each for region in self.told for each in self._known(region)]
-        strays = [each for each in found if each.tag(identity.BOX_TAG) not in names and each.id not in ids]
-        note = "not in inventory.yaml: add it there, or `./inv reap --everything` once its time is over"
-        shown = [(each, _ec2(self.any_entry, each.there).box_of(each, self._lost(each) or note)) for each in strays]
+        strays = [
+            each for each in found if each.tag(identity.BOX_TAG) not in names and each.id not in ids
+        ]
+        note = (
+            "not in inventory.yaml: add it there, or `./inv reap --everything` once its time is"
+            " over"
+        )
+        shown = [
+            (each, _ec2(self.any_entry, each.there).box_of(each, self._lost(each) or note))
+            for each in strays
+        ]
         return [replace(box, name=each.tag(identity.BOX_TAG), key=None) for each, box in shown]
 
     def _lost(self, each: Instance) -> str:
-        """What is wrong with an instance that this checkout launched and its mark does not find any more; else nothing."""
+        """What is wrong with an instance that this checkout launched and its mark does not find any
+        more; else nothing."""
         mark = each.tag(identity.PROJECT_TAG)
-        if mark == identity.project_mark() or each.id in {entry.instance_id for entry in self.entries}:
+        if mark == identity.project_mark() or each.id in {
+            entry.instance_id for entry in self.entries
+        }:
             return ""
         why, command = identity.lost_sight_of(mark, each.id, each.there.region)
         return f"{why}: `{command}`"
@@ -241,11 +357,16 @@ def _look(there: endpoint.Endpoint, ids: list[str]) -> list[Instance] | Windlass
 
 
 def _shown_of(clouds: dict[str, _Cloud], entry: Any) -> list[Box]:
-    return [Static(entry).find()] if entry.provider == "static" else clouds[entry.provider].of_entry(entry)
+    return (
+        [Static(entry).find()]
+        if entry.provider == "static"
+        else clouds[entry.provider].of_entry(entry)
+    )
 
 
 def _or_unknown(entry: Any, look: Callable[[Any], list[Box]]) -> list[Box]:
-    """What `look` finds; an error, such as a key file that is not there, becomes a note on this one box."""
+    """What `look` finds; an error, such as a key file that is not there, becomes a note on this one
+    box."""
     try:
         return look(entry)
     except WindlassError as error:
@@ -254,7 +375,9 @@ def _or_unknown(entry: Any, look: Callable[[Any], list[Box]]) -> list[Box]:
 
 def _absent(entry: Any, state: State = "terminated", error: WindlassError | None = None) -> Box:
     findings = getattr(error, "findings", ())
-    note = "; ".join(finding.what for finding in findings) if findings else error.what if error else ""
+    note = (
+        "; ".join(finding.what for finding in findings) if findings else error.what if error else ""
+    )
     return Box(
         name=entry.name,
         provider=entry.provider,
@@ -278,4 +401,8 @@ def _absent(entry: Any, state: State = "terminated", error: WindlassError | None
 def _shown(fact: Any) -> str:
     if isinstance(fact, float):
         return f"{fact:.3f}"
-    return str(fact).replace("T", " ").removesuffix("+00:00") if str(fact).endswith("+00:00") else str(fact)
+    return (
+        str(fact).replace("T", " ").removesuffix("+00:00")
+        if str(fact).endswith("+00:00")
+        else str(fact)
+    )

@@ -1,4 +1,5 @@
-"""The bucket of the inventory, for one run: the right to write there, what boxes have spilled, and the way back."""
+"""The bucket of the inventory, for one run: the right to write there, what boxes have spilled, and
+the way back."""
 
 import io
 import time
@@ -10,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract import atomic
-from remote.contract.spill import MANIFEST_BYTES, PIECE_BYTES, Grant, Kept, Manifest, Piece, manifest_key, prefix_of
+from remote.contract.spill import (
+    MANIFEST_BYTES,
+    PIECE_BYTES,
+    Grant,
+    Kept,
+    Manifest,
+    Piece,
+    manifest_key,
+    prefix_of,
+)
 from remote.control.cloud import endpoint, identity, refusals
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.errors import CloudError
@@ -24,7 +34,8 @@ RANGE_BYTES, RANGES_AT_ONCE = 4 << 20, 4
 
 
 class BrokenOff(Exception):
-    """The connection to the bucket is lost; says why. Whoever asks again for the rest may well get it."""
+    """The connection to the bucket is lost; says why. Whoever asks again for the rest may well get
+    it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,8 @@ class Spilled:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, asked in its own region. Every method raises CloudError where it is not there or may not be used.
+    """A bucket, asked in its own region. Every method raises CloudError where it is not there or
+    may not be used.
 
     `mark` is that of the project whose jobs are meant; empty: of this one.
     """
@@ -55,16 +67,31 @@ class Bucket:
         jobs = f"{self.prefix}{run_id}-"
         with self._explained():
             post = self._s3.generate_presigned_post(
-                self.name, f"{jobs}${{filename}}", Conditions=[["content-length-range", 0, PIECE_BYTES + 1024]], ExpiresIn=int(seconds)
+                self.name,
+                f"{jobs}${{filename}}",
+                Conditions=[["content-length-range", 0, PIECE_BYTES + 1024]],
+                ExpiresIn=int(seconds),
             )
         expires = time.time() + seconds
-        return Grant(run_id, self.name, self.at.region, self.prefix, post["url"], post["fields"], expires, self.profile, always)
+        return Grant(
+            run_id,
+            self.name,
+            self.at.region,
+            self.prefix,
+            post["url"],
+            post["fields"],
+            expires,
+            self.profile,
+            always,
+        )
 
     def manifest(self, job_id: str) -> Manifest | None:
         """What lies there of a job, or None."""
         with self._explained():
             try:
-                answer = self._s3.get_object(Bucket=self.name, Key=manifest_key(self._folder(job_id)))
+                answer = self._s3.get_object(
+                    Bucket=self.name, Key=manifest_key(self._folder(job_id))
+                )
             except self._s3.exceptions.NoSuchKey:
                 return None
             content = answer["Body"].read(MANIFEST_BYTES + 1)
@@ -79,36 +106,51 @@ class Bucket:
         folder = self._folder(manifest.job_id)
         keys = [piece.key for kept in manifest.files.values() for piece in kept.pieces(folder)]
         with self._explained():
-            urls = {key: self._s3.generate_presigned_url("get_object", {"Bucket": self.name, "Key": key}, FETCH_SECONDS) for key in keys}
+            urls = {
+                key: self._s3.generate_presigned_url(
+                    "get_object", {"Bucket": self.name, "Key": key}, FETCH_SECONDS
+                )
+                for key in keys
+            }
         return {"manifest": asdict(manifest), "folder": folder, "urls": urls}
 
     def download(self, manifest: Manifest, path: str, destination: Path) -> None:
-        """Write the file that stood under `path` of the box's root to `destination`, whole or not at all; the caller verifies."""
+        """Write the file that stood under `path` of the box's root to `destination`, whole or not
+        at all; the caller verifies."""
         try:
             with atomic.writing(destination) as file:
                 pieces = self.pieces(manifest.job_id, manifest.files[path])
                 file.writelines(map(self.fetch, pieces))
         except BrokenOff as error:
             where = self.place(manifest.job_id)
-            raise CloudError("the bucket broke off", where=where, why=str(error), remedy="run the same command again") from None
+            raise CloudError(
+                "the bucket broke off",
+                where=where,
+                why=str(error),
+                remedy="run the same command again",
+            ) from None
 
     def pieces(self, job_id: str, kept: Kept) -> Iterator[Piece]:
         """The objects that hold a job's file, in order."""
         return kept.pieces(self._folder(job_id))
 
     def fetch(self, piece: Piece) -> bytes:
-        """The content of an object. Raises BrokenOff, CloudError where it is not there as it was."""
+        """The content of an object. Raises BrokenOff, CloudError where it is not there as it
+        was."""
         with self._explained():
             return fetch(self._s3, self.name, piece.key, piece.size)
 
     def sweep(self, run_id: str) -> int:
-        """Remove what no manifest of the run's jobs names any more, such as older checkpoints; returns how many objects went."""
+        """Remove what no manifest of the run's jobs names any more, such as older checkpoints;
+        returns how many objects went."""
         with self._explained():
             keys = [each["Key"] for each in objects(self._s3, self.name, f"{self.prefix}{run_id}-")]
             named: set[str] = set()
             for job_id in {key.removeprefix(self.prefix).split("/")[0] for key in keys}:
                 manifest, folder = self.manifest(job_id), self._folder(job_id)
-                pieces = (kept.pieces(folder) for kept in manifest.files.values()) if manifest else ()
+                pieces = (
+                    (kept.pieces(folder) for kept in manifest.files.values()) if manifest else ()
+                )
                 named |= {manifest_key(folder), *(piece.key for each in pieces for piece in each)}
             stale = [key for key in keys if key not in named]
             delete(self._s3, self.name, stale)
@@ -121,22 +163,37 @@ class Bucket:
             for each in objects(self._s3, self.name, self.prefix):
                 job_id = each["Key"].removeprefix(self.prefix).split("/")[0]
                 before = found.get(job_id, Spilled(job_id, 0, each["LastModified"]))
-                found[job_id] = Spilled(job_id, before.size + each["Size"], max(before.at, each["LastModified"]))
+                found[job_id] = Spilled(
+                    job_id, before.size + each["Size"], max(before.at, each["LastModified"])
+                )
         return list(found.values())
 
     def of_projects(self) -> "list[Bucket]":
-        """The bucket as each project sees it that has put jobs there, this one first: another checkout is another project."""
+        """The bucket as each project sees it that has put jobs there, this one first: another
+        checkout is another project."""
         with self._explained():
-            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix="windlass/", Delimiter="/")
-            marks = [each["Prefix"].split("/")[1] for page in pages for each in page.get("CommonPrefixes", ())]
-        return [self, *(replace(self, mark=mark) for mark in marks if mark != identity.project_mark())]
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix="windlass/", Delimiter="/"
+            )
+            marks = [
+                each["Prefix"].split("/")[1]
+                for page in pages
+                for each in page.get("CommonPrefixes", ())
+            ]
+        return [
+            self,
+            *(replace(self, mark=mark) for mark in marks if mark != identity.project_mark()),
+        ]
 
     def remove(self, job_id: str) -> None:
-        """Remove all that lies there of a job: first its manifest, without which the rest is nothing."""
+        """Remove all that lies there of a job: first its manifest, without which the rest is
+        nothing."""
         folder = self._folder(job_id)
         with self._explained():
             delete(self._s3, self.name, [manifest_key(folder)])
-            delete(self._s3, self.name, [each["Key"] for each in objects(self._s3, self.name, folder)])
+            delete(
+                self._s3, self.name, [each["Key"] for each in objects(self._s3, self.name, folder)]
+            )
 
     @property
     def prefix(self) -> str:
@@ -155,7 +212,9 @@ class Bucket:
         return self.at.client("s3")
 
     def _explained(self) -> AbstractContextManager[None]:
-        return refusals.explained(refusals.Context(self.box, self.at.region, regions=self.at.regions))
+        return refusals.explained(
+            refusals.Context(self.box, self.at.region, regions=self.at.regions)
+        )
 
 
 def fetch(s3: Any, bucket: str, key: str, size: int) -> bytes:
@@ -169,9 +228,11 @@ def fetch(s3: Any, bucket: str, key: str, size: int) -> bytes:
 
     content = _Bounded(size)
     config = TransferConfig(
-        multipart_threshold=RANGE_BYTES, multipart_chunksize=RANGE_BYTES, max_concurrency=RANGES_AT_ONCE,
+        multipart_threshold=RANGE_BYTES,
+        multipart_chunksize=RANGE_BYTES,
+        max_concurrency=RANGES_AT_ONCE,
         preferred_transfer_client="classic",
-    )  # fmt: skip
+    )
     try:
         s3.download_fileobj(bucket, key, content, Config=config)
     except RetriesExceededError as error:
@@ -211,9 +272,11 @@ def delete(s3: Any, bucket: str, keys: list[str]) -> None:
 
 
 def of_entry(name: str | None, entry: Any) -> Bucket | None:
-    """The inventory's bucket as a box of that entry uses it; None where there is no bucket, or the box is no cloud's.
+    """The inventory's bucket as a box of that entry uses it; None where there is no bucket, or the
+    box is no cloud's.
 
-    Raises CloudError for a bucket that is not there; in the embedded cloud, which forgets, it is made.
+    Raises CloudError for a bucket that is not there; in the embedded cloud, which forgets, it is
+    made.
     """
     if name is None or entry.provider == "static":
         return None
@@ -232,18 +295,36 @@ def _region_of(name: str, there: Endpoint) -> str:
     except ClientError as error:
         answer = error.response
         if answer["Error"]["Code"] == "403":  # HEAD has no body that could say more
-            raise refusals.of_code("AccessDenied", f"the bucket {name}: 403", refusals.Context("", there.region)) from None
-        if region := answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region"):
+            raise refusals.of_code(
+                "AccessDenied", f"the bucket {name}: 403", refusals.Context("", there.region)
+            ) from None
+        if (
+            region := answer.get("ResponseMetadata", {})
+            .get("HTTPHeaders", {})
+            .get("x-amz-bucket-region")
+        ):
             return str(region)  # another region's: it may well be used there
         if answer["Error"]["Code"] not in ("404", "NoSuchBucket"):
             raise
         if there.is_billed:
             raise _no_bucket(name, there) from None
-    outside = {} if there.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": there.region}}
+    outside = (
+        {}
+        if there.region == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": there.region}}
+    )
     s3.create_bucket(Bucket=name, **outside)
     return there.region
 
 
 def _no_bucket(name: str, there: Endpoint) -> CloudError:
-    remedy = f"`aws s3 mb s3://{name} --region {there.region}`, or correct `storage.bucket` in inventory.yaml"
-    return CloudError(f"there is no bucket {name}", where=f"s3://{name}", why="it is named in inventory.yaml", remedy=remedy)
+    remedy = (
+        f"`aws s3 mb s3://{name} --region {there.region}`, or correct `storage.bucket` in"
+        " inventory.yaml"
+    )
+    return CloudError(
+        f"there is no bucket {name}",
+        where=f"s3://{name}",
+        why="it is named in inventory.yaml",
+        remedy=remedy,
+    )

@@ -1,4 +1,5 @@
-"""A box's clocks, seen and set from the laptop: each of these is one round trip, and needs nothing deployed on the box."""
+"""A box's clocks, seen and set from the laptop: each of these is one round trip, and needs nothing
+deployed on the box."""
 
 import json
 import time
@@ -17,7 +18,8 @@ CLOCKS = ("lifetime", "idle", "dollars", "stuck")
 
 TICK_SECONDS = 30.0
 AHEAD_SECONDS = 900.0
-"""How long a box outlives its watchdog. More than systemd's five minutes without logins before a planned shutdown."""
+"""How long a box outlives its watchdog. More than systemd's five minutes without logins before a
+planned shutdown."""
 
 _ANSWER_SECONDS = 90.0
 _SILENT_TICKS = 4
@@ -40,50 +42,80 @@ class Clock:
 
 
 def limits_at_launch(entry: Any, offer: Offer) -> Limits:
-    """The limits with which a box begins its life, before anything can be asked of it. Prices as far as known without asking."""
-    compute = prices.hourly(offer.instance_type, offer.region) if entry.provider != "embedded" else None
+    """The limits with which a box begins its life, before anything can be asked of it. Prices as
+    far as known without asking."""
+    compute = (
+        prices.hourly(offer.instance_type, offer.region) if entry.provider != "embedded" else None
+    )
     return _limits(entry, _running(compute, entry, offer.region), "")
 
 
 def limits_of(entry: Any, box: Box) -> Limits:
     """The limits of an entry of the inventory for this start of its box."""
-    return _limits(entry, _running(box.hourly_usd, entry, box.region), str(int(box.launched_at)) if box.launched_at else "")
+    return _limits(
+        entry,
+        _running(box.hourly_usd, entry, box.region),
+        str(int(box.launched_at)) if box.launched_at else "",
+    )
 
 
 def _limits(entry: Any, hourly_usd: float, session: str) -> Limits:
     clocks = entry.clocks
     shortest = min(clocks.idle, clocks.lifetime, clocks.stuck)
     return Limits(
-        clocks.idle, clocks.lifetime, clocks.dollars, clocks.stopped, clocks.stuck, clocks.stuck_grace, clocks.grace,
-        hourly_usd, session, tick=min(TICK_SECONDS, max(0.2, shortest / 20)), ahead=AHEAD_SECONDS,
-    )  # fmt: skip
+        clocks.idle,
+        clocks.lifetime,
+        clocks.dollars,
+        clocks.stopped,
+        clocks.stuck,
+        clocks.stuck_grace,
+        clocks.grace,
+        hourly_usd,
+        session,
+        tick=min(TICK_SECONDS, max(0.2, shortest / 20)),
+        ahead=AHEAD_SECONDS,
+    )
 
 
-def arm(transport: Transport, limits: Limits, notify: str | None = None, name: str = "", root: str | None = None) -> Reading:
-    """Set a box's clocks, install or renew its watchdog, and start it where it does not run. Returns how the clocks stand.
+def arm(
+    transport: Transport,
+    limits: Limits,
+    notify: str | None = None,
+    name: str = "",
+    root: str | None = None,
+) -> Reading:
+    """Set a box's clocks, install or renew its watchdog, and start it where it does not run.
+    Returns how the clocks stand.
 
-    Raises BoxStopped for a box that is just stopping itself, BoxUnreachable where the clocks cannot be set.
-    `name` and `root` (Windlass's folder there) are for a box whose user-data was not ours.
+    Raises BoxStopped for a box that is just stopping itself, BoxUnreachable where the clocks cannot
+    be set. `name` and `root` (Windlass's folder there) are for a box whose user-data was not ours.
     """
     script = user_data.arming(limits, notify, name or box_name(transport), root)
     surroundings = 'WINDLASS_LOGIN="$(id -un)" WINDLASS_SSH="$(set -- $SSH_CONNECTION; echo $3 $4)"'
-    answer = transport.exec(f"{_AS_ROOT}; exec $r env {surroundings} sh -s", script.encode(), _ANSWER_SECONDS)
+    answer = transport.exec(
+        f"{_AS_ROOT}; exec $r env {surroundings} sh -s", script.encode(), _ANSWER_SECONDS
+    )
     return _reading(transport, answer, "the clocks of the box could not be set")
 
 
 def extend(transport: Transport, clock: str, amount: float) -> Reading:
-    """Add `amount` (seconds, or dollars) to one of `CLOCKS`, for this start of the box alone. Returns how the clocks then stand;
-    raises like `arm`."""
-    look = f'{_FOLDER}; [ -e "$f/watchdog.pyz" ] || exit {_NO_WATCHDOG}; {_AS_ROOT}; [ -w "$f" ] && r='
+    """Add `amount` (seconds, or dollars) to one of `CLOCKS`, for this start of the box alone.
+    Returns how the clocks then stand; raises like `arm`."""
+    look = (
+        f'{_FOLDER}; [ -e "$f/watchdog.pyz" ] || exit {_NO_WATCHDOG}; {_AS_ROOT}; [ -w "$f" ] && r='
+    )
     command = f'{look}; exec $r python3 -I "$f/watchdog.pyz" extend {clock} {amount:g}'
     answer = transport.exec(command, timeout=_ANSWER_SECONDS)
     return _reading(transport, answer, f"the {clock} clock could not be moved")
 
 
 def read(transport: Transport) -> Reading | None:
-    """How the clocks stand; None where no watchdog ever was. One that has failed is told by the state `silent`."""
+    """How the clocks stand; None where no watchdog ever was. One that has failed is told by the
+    state `silent`."""
     began = time.monotonic()
-    answer = transport.exec(f'{_FOLDER}; date +%s; cat "$f/reading.json" 2>/dev/null', timeout=_ANSWER_SECONDS)
+    answer = transport.exec(
+        f'{_FOLDER}; date +%s; cat "$f/reading.json" 2>/dev/null', timeout=_ANSWER_SECONDS
+    )
     now, _, told = answer.text.partition("\n")
     try:
         reading = Reading.from_json(told)
@@ -106,7 +138,8 @@ def all_of(reading: Reading, stopped_for: float = 0.0) -> list[Clock]:
 
 
 def box_name(transport: Transport) -> str:
-    """The name of the box that a transport leads to, out of `box demo (i-0abc at 127.0.0.1:40123)`."""
+    """The name of the box that a transport leads to, out of `box demo (i-0abc at
+    127.0.0.1:40123)`."""
     return transport.where.removeprefix("box ").partition(" (")[0]
 
 
@@ -119,11 +152,17 @@ def _running(compute: float | None, entry: Any, region: str) -> float:
 
 
 def _judged(reading: Reading, age: float) -> Reading:
-    """A reading so old that its watchdog must have failed: then the box goes as the last plan has it."""
+    """A reading so old that its watchdog must have failed: then the box goes as the last plan has
+    it."""
     limits = reading.limits
-    if age <= max(_SILENT_TICKS * limits.tick, _SLACK_SECONDS) + _SLACK_SECONDS or reading.state == "stopping":
+    if (
+        age <= max(_SILENT_TICKS * limits.tick, _SLACK_SECONDS) + _SLACK_SECONDS
+        or reading.state == "stopping"
+    ):
         return reading
-    return replace(reading, state="silent", stops_by="watchdog", stops_in=max(0.0, limits.ahead - age))
+    return replace(
+        reading, state="silent", stops_by="watchdog", stops_in=max(0.0, limits.ahead - age)
+    )
 
 
 def _reading(transport: Transport, answer: Result, what: str) -> Reading:
@@ -142,13 +181,22 @@ def _reading(transport: Transport, answer: Result, what: str) -> Reading:
 def _stopping(transport: Transport, reading: Reading) -> BoxStopped:
     why = f"its {reading.stops_by} clock ran out; jobs get {reading.stops_in:.0f} s more at most"
     remedy = f"then `./inv start {box_name(transport)}`"
-    return BoxStopped("the box is just stopping itself", where=transport.where, why=why, kept="its disk", remedy=remedy)
+    return BoxStopped(
+        "the box is just stopping itself",
+        where=transport.where,
+        why=why,
+        kept="its disk",
+        remedy=remedy,
+    )
 
 
 def _failed(transport: Transport, answer: Result, what: str) -> WindlassError:
     why = last_lines(answer.stderr) or last_lines(answer.stdout) or f"exit code {answer.exit_code}"
     if answer.exit_code == _NO_WATCHDOG:
         why = "no watchdog was ever set up there"
-    remedy = f"`./inv start {box_name(transport)}` sets the clocks anew; the box's user must be allowed `sudo`, and the box needs python3"
+    remedy = (
+        f"`./inv start {box_name(transport)}` sets the clocks anew; the box's user must be allowed"
+        " `sudo`, and the box needs python3"
+    )
     kept = "the box is as it was; without a watchdog it stops by itself within 15 minutes"
     return BoxUnreachable(what, where=transport.where, why=why, kept=kept, remedy=remedy)

@@ -1,6 +1,8 @@
-"""Everything of this project that costs money, over all regions, by its tags: what each thing is, and what it costs.
+"""Everything of this project that costs money, over all regions, by its tags: what each thing is,
+and what it costs.
 
-List prices, as `prices` tells them. AWS is the truth: a box that no inventory names any more is found as well.
+List prices, as `prices` tells them. AWS is the truth: a box that no inventory names any more is
+found as well.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +11,16 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from remote.control.cloud import bucket, endpoint, history, identity, instances, prices, refusals, spot_prices
+from remote.control.cloud import (
+    bucket,
+    endpoint,
+    history,
+    identity,
+    instances,
+    prices,
+    refusals,
+    spot_prices,
+)
 from remote.control.cloud.bucket import Bucket, Spilled
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.instances import Instance
@@ -22,8 +33,10 @@ COLUMNS = ("what", "id", "box", "where", "state", "$/h now", "$/month so", "this
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that costs, or may. `hourly_usd` is what it costs an hour as it stands now (None: the price is not known);
-    `so_far_usd` is what a running instance with its disks has cost since its last start, `since`."""
+    """One thing that costs, or may. `hourly_usd` is what it costs an hour as it stands now (None:
+    the price is not known); `so_far_usd` is what a running instance with its disks has cost since
+    its last start, `since`.
+    """
 
     kind: str
     id: str
@@ -44,7 +57,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found. `errors` tells the places that could not be asked: what is there is not in the sums."""
+    """What was found. `errors` tells the places that could not be asked: what is there is not in
+    the sums."""
 
     items: list[Item]
     errors: list[str]
@@ -76,29 +90,46 @@ class Place:
 
     @cached_property
     def instances(self) -> list[Instance]:
-        """Every instance of the project that is not terminated, those that the inventory names by id, and those that were launched here."""
+        """Every instance of the project that is not terminated, those that the inventory names by
+        id, and those that were launched here."""
         tagged = instances.of_project(self.there)
-        named = instances.by_ids(self.there, [each for each in self.ids if each not in {one.id for one in tagged}])
+        named = instances.by_ids(
+            self.there, [each for each in self.ids if each not in {one.id for one in tagged}]
+        )
         lost = instances.lost_sight_of(None, [self.there], [*tagged, *named])
         return [each for each in (*tagged, *named, *lost) if not each.is_gone]
 
     def is_lost(self, instance: Instance) -> bool:
         """Whether this checkout launched it and its mark does not find it any more."""
-        return instance.tag(identity.PROJECT_TAG) != identity.project_mark() and instance.id not in self.ids
+        return (
+            instance.tag(identity.PROJECT_TAG) != identity.project_mark()
+            and instance.id not in self.ids
+        )
 
     @cached_property
     def volumes(self) -> list[dict[str, Any]]:
-        """Volumes with the project's tag, and those of instances that others made: they bear no tag of ours."""
+        """Volumes with the project's tag, and those of instances that others made: they bear no tag
+        of ours."""
         found = self._pages("describe_volumes", "Volumes", self.tagged)
-        if ids := [each.id for each in self.instances if each.is_adopted or self.is_lost(each) or each.id in self.ids]:
-            found += self._pages("describe_volumes", "Volumes", [{"Name": "attachment.instance-id", "Values": ids}])
+        if ids := [
+            each.id
+            for each in self.instances
+            if each.is_adopted or self.is_lost(each) or each.id in self.ids
+        ]:
+            found += self._pages(
+                "describe_volumes", "Volumes", [{"Name": "attachment.instance-id", "Values": ids}]
+            )
         return list({volume["VolumeId"]: volume for volume in found}.values())
 
     @cached_property
     def images(self) -> list[dict[str, Any]]:
         """Images of the project."""
         with self._explained():
-            return list(self.there.client("ec2").describe_images(Owners=["self"], Filters=self.tagged)["Images"])
+            return list(
+                self.there.client("ec2").describe_images(Owners=["self"], Filters=self.tagged)[
+                    "Images"
+                ]
+            )
 
     @cached_property
     def snapshots(self) -> list[dict[str, Any]]:
@@ -106,14 +137,21 @@ class Place:
         found = self._pages("describe_snapshots", "Snapshots", self.tagged, OwnerIds=["self"])
         known = {snapshot["SnapshotId"] for snapshot in found}
         if missing := sorted(snapshots_of(self.images) - known):
-            found += self._pages("describe_snapshots", "Snapshots", [{"Name": "snapshot-id", "Values": missing}], OwnerIds=["self"])
+            found += self._pages(
+                "describe_snapshots",
+                "Snapshots",
+                [{"Name": "snapshot-id", "Values": missing}],
+                OwnerIds=["self"],
+            )
         return found
 
     @cached_property
     def addresses(self) -> list[dict[str, Any]]:
         """Elastic addresses with the project's tag. Windlass makes none."""
         with self._explained():
-            return list(self.there.client("ec2").describe_addresses(Filters=self.tagged)["Addresses"])
+            return list(
+                self.there.client("ec2").describe_addresses(Filters=self.tagged)["Addresses"]
+            )
 
     def usd(self, item: str) -> float | None:
         """The list price of an item of `prices.quote` here."""
@@ -124,17 +162,24 @@ class Place:
         """The filter for what bears the project's tag."""
         return [{"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]}]
 
-    def _pages(self, operation: str, key: str, filters: list[dict[str, Any]], **asked: Any) -> list[dict[str, Any]]:
+    def _pages(
+        self, operation: str, key: str, filters: list[dict[str, Any]], **asked: Any
+    ) -> list[dict[str, Any]]:
         with self._explained():
-            pages = self.there.client("ec2").get_paginator(operation).paginate(Filters=filters, **asked)
+            pages = (
+                self.there.client("ec2").get_paginator(operation).paginate(Filters=filters, **asked)
+            )
             return [each for page in pages for each in page[key]]
 
     def _explained(self) -> Any:
-        return refusals.explained(refusals.Context("", self.there.region, regions=self.there.regions))
+        return refusals.explained(
+            refusals.Context("", self.there.region, regions=self.there.regions)
+        )
 
 
 def survey(inventory: Any, everywhere: bool = False) -> Survey:
-    """All that the project has, in all regions of the inventory and of the history; with `everywhere` in all that the account has.
+    """All that the project has, in all regions of the inventory and of the history; with
+    `everywhere` in all that the account has.
 
     Raises the error of the first place when no place can be asked.
     """
@@ -148,9 +193,17 @@ def survey(inventory: Any, everywhere: bool = False) -> Survey:
 
 
 def spilled(inventory: Any) -> tuple[tuple[Bucket, list[Spilled]] | None, list[str]]:
-    """The inventory's bucket with what boxes have spilled there, None where there is none; and in words why it could not be asked."""
+    """The inventory's bucket with what boxes have spilled there, None where there is none; and in
+    words why it could not be asked."""
     name, entries = inventory.storage.bucket, inventory.boxes.values()
-    entry = next((each for each in entries if each.provider == "ec2" or (each.provider == "embedded" and _is_up(each))), None)
+    entry = next(
+        (
+            each
+            for each in entries
+            if each.provider == "ec2" or (each.provider == "embedded" and _is_up(each))
+        ),
+        None,
+    )
     if entry is None or name is None:
         return None, []
     try:
@@ -161,12 +214,19 @@ def spilled(inventory: Any) -> tuple[tuple[Bucket, list[Spilled]] | None, list[s
 
 
 def places(inventory: Any, everywhere: bool = False) -> list[Place]:
-    """Every region where boxes of the inventory may be. A cloud that is down holds nothing that costs, and is left out."""
+    """Every region where boxes of the inventory may be. A cloud that is down holds nothing that
+    costs, and is left out."""
     found: list[Place] = []
     entries = [*inventory.boxes.values(), *history.forgotten(inventory)]
-    for provider in dict.fromkeys(entry.provider for entry in entries if entry.provider != "static"):
+    for provider in dict.fromkeys(
+        entry.provider for entry in entries if entry.provider != "static"
+    ):
         mine = [entry for entry in entries if entry.provider == provider]
-        regions = [region for entry in mine for region in (*regions_of(entry), *history.regions(entry.name))]
+        regions = [
+            region
+            for entry in mine
+            for region in (*regions_of(entry), *history.regions(entry.name))
+        ]
         ids = tuple(entry.instance_id for entry in mine if entry.instance_id)
         if provider == "embedded" and not _is_up(mine[0]):
             continue
@@ -176,8 +236,11 @@ def places(inventory: Any, everywhere: bool = False) -> list[Place]:
     return found
 
 
-def looked(where: Iterable[Place], look: Callable[[Place], list[Any]]) -> tuple[list[tuple[Place, list[Any]]], list[str]]:
-    """What `look` finds in each place, asked side by side, and in words the places that could not be asked. Raises when none could."""
+def looked(
+    where: Iterable[Place], look: Callable[[Place], list[Any]]
+) -> tuple[list[tuple[Place, list[Any]]], list[str]]:
+    """What `look` finds in each place, asked side by side, and in words the places that could not
+    be asked. Raises when none could."""
 
     def asked(place: Place) -> list[Any] | WindlassError:
         try:
@@ -195,7 +258,11 @@ def looked(where: Iterable[Place], look: Callable[[Place], list[Any]]) -> tuple[
 
 def snapshots_of(images: Iterable[dict[str, Any]]) -> set[str]:
     """The ids of the snapshots of which the images are made."""
-    disks = (mapping.get("Ebs", {}) for image in images for mapping in image.get("BlockDeviceMappings", ()))
+    disks = (
+        mapping.get("Ebs", {})
+        for image in images
+        for mapping in image.get("BlockDeviceMappings", ())
+    )
     return {str(disk["SnapshotId"]) for disk in disks if disk.get("SnapshotId")}
 
 
@@ -208,42 +275,74 @@ def report(found: Survey) -> list[list[str]]:
     """Rows for a table with the heads `COLUMNS`."""
     return [
         [
-            f"{item.kind}: {item.what}", item.id, item.box, item.region, item.state,
-            "?" if item.hourly_usd is None else f"{item.hourly_usd:.3f}", "?" if item.monthly_usd is None else f"{item.monthly_usd:.2f}",
-            "" if item.so_far_usd is None else f"{item.so_far_usd:.2f}", item.note,
+            f"{item.kind}: {item.what}",
+            item.id,
+            item.box,
+            item.region,
+            item.state,
+            "?" if item.hourly_usd is None else f"{item.hourly_usd:.3f}",
+            "?" if item.monthly_usd is None else f"{item.monthly_usd:.2f}",
+            "" if item.so_far_usd is None else f"{item.so_far_usd:.2f}",
+            item.note,
         ]
         for item in found.items
-    ]  # fmt: skip
+    ]
 
 
 def record(found: Survey) -> dict[str, Any]:
     """The survey as JSON. US dollars."""
     items = [
-        {**vars(item), "since": item.since.isoformat(timespec="seconds") if item.since else None, "monthly_usd": item.monthly_usd}
+        {
+            **vars(item),
+            "since": item.since.isoformat(timespec="seconds") if item.since else None,
+            "monthly_usd": item.monthly_usd,
+        }
         for item in found.items
     ]
-    sums = {"hourly_usd": found.hourly_usd, "monthly_usd": found.hourly_usd * prices.HOURS_PER_MONTH, "so_far_usd": found.so_far_usd}
-    return {"items": items, **sums, "unpriced": found.unpriced, "not_asked": found.errors, "is_billed": found.is_billed}
+    sums = {
+        "hourly_usd": found.hourly_usd,
+        "monthly_usd": found.hourly_usd * prices.HOURS_PER_MONTH,
+        "so_far_usd": found.so_far_usd,
+    }
+    return {
+        "items": items,
+        **sums,
+        "unpriced": found.unpriced,
+        "not_asked": found.errors,
+        "is_billed": found.is_billed,
+    }
 
 
 def sentences(found: Survey) -> list[str]:
     """The sums as a person reads them."""
     if not found.items:
-        return [*(f"not asked: {error}" for error in found.errors), "nothing of this project costs anything"]
-    running = sum(item.kind == "instance" and item.state in ("pending", "running") for item in found.items)
+        return [
+            *(f"not asked: {error}" for error in found.errors),
+            "nothing of this project costs anything",
+        ]
+    running = sum(
+        item.kind == "instance" and item.state in ("pending", "running") for item in found.items
+    )
     least = "at least " if found.unpriced or found.errors else ""
     told = [
-        f"now: {least}${found.hourly_usd:.3f} an hour, {running} box{'es' if running != 1 else ''} running; "
-        f"left as it is, {least}${found.hourly_usd * prices.HOURS_PER_MONTH:.2f} a month",
+        (
+            f"now: {least}${found.hourly_usd:.3f} an hour, {running}"
+            f" box{'es' if running != 1 else ''} running; left as it is,"
+            f" {least}${found.hourly_usd * prices.HOURS_PER_MONTH:.2f} a month"
+        ),
         f"since the last start of each box that runs: {least}${found.so_far_usd:.2f}",
     ]
     if found.unpriced:
         told.append(f"no price is known for {', '.join(found.unpriced)}")
     told += [f"not asked: {error}" for error in found.errors]
-    return told if found.is_billed else [*told, "the embedded cloud bills nothing: these are the prices that AWS would ask"]
+    return (
+        told
+        if found.is_billed
+        else [*told, "the embedded cloud bills nothing: these are the prices that AWS would ask"]
+    )
 
 
-# Items ------------------------------------------------------------------------------------------------------------------
+# ---- Items ----
 
 
 def _items(place: Place) -> Iterator[Item]:
@@ -255,15 +354,42 @@ def _items(place: Place) -> Iterator[Item]:
     for address in place.addresses:
         usd = 0.0 if address.get("InstanceId") else place.usd("address")
         state = "in use" if address.get("InstanceId") else "idle"
-        yield Item("address", address["AllocationId"], tag(address, identity.BOX_TAG), region, address["PublicIp"], state, usd)
+        yield Item(
+            "address",
+            address["AllocationId"],
+            tag(address, identity.BOX_TAG),
+            region,
+            address["PublicIp"],
+            state,
+            usd,
+        )
     for image in place.images:
         note = "its snapshots are listed by themselves"
-        yield Item("image", image["ImageId"], tag(image, identity.BOX_TAG), region, image.get("Name", ""), image["State"], 0.0, note=note)
+        yield Item(
+            "image",
+            image["ImageId"],
+            tag(image, identity.BOX_TAG),
+            region,
+            image.get("Name", ""),
+            image["State"],
+            0.0,
+            note=note,
+        )
     for snapshot in place.snapshots:
         usd = _by_month(place.usd("snapshot"), snapshot["VolumeSize"])
         what, box = f"of {snapshot['VolumeSize']} GB", tag(snapshot, identity.BOX_TAG)
         note = "at most: only blocks in use are billed"
-        yield Item("snapshot", snapshot["SnapshotId"], box, region, what, snapshot["State"], usd, snapshot.get("StartTime"), note=note)
+        yield Item(
+            "snapshot",
+            snapshot["SnapshotId"],
+            box,
+            region,
+            what,
+            snapshot["State"],
+            usd,
+            snapshot.get("StartTime"),
+            note=note,
+        )
 
 
 def _kept_in(where: Bucket, jobs: list[Spilled]) -> Item:
@@ -271,26 +397,46 @@ def _kept_in(where: Bucket, jobs: list[Spilled]) -> Item:
     what = f"{gb:.1f} GB of {counted(len(jobs), 'job')}"
     note = "what boxes spilled; `./inv reap` removes it when its time is over"
     hourly = _by_month(prices.tabled("s3", where.at.region).usd, gb)
-    return Item("bucket", where.name, "", where.at.region, what, "kept", hourly, min(job.at for job in jobs), note=note)
+    return Item(
+        "bucket",
+        where.name,
+        "",
+        where.at.region,
+        what,
+        "kept",
+        hourly,
+        min(job.at for job in jobs),
+        note=note,
+    )
 
 
 def _instance(each: Instance, place: Place) -> Item:
     box, what = each.tag(identity.BOX_TAG), f"{each.facts['InstanceType']} {each.market}"
     lost = ""
     if place.is_lost(each):
-        why, command = identity.lost_sight_of(each.tag(identity.PROJECT_TAG), each.id, place.there.region)
+        why, command = identity.lost_sight_of(
+            each.tag(identity.PROJECT_TAG), each.id, place.there.region
+        )
         lost = f"{why}: `{command}`"
     since = each.facts.get("LaunchTime")
     if each.state not in ("pending", "running"):
-        return Item("instance", each.id, box, place.there.region, what, each.state, 0.0, since, note=lost)
+        return Item(
+            "instance", each.id, box, place.there.region, what, each.state, 0.0, since, note=lost
+        )
     compute = _compute(each, place)
     address = (place.usd("address") or 0) if each.facts.get("PublicIpAddress") else 0
     hourly = None if compute is None else compute + address
-    disks = sum(_volume(volume, place).hourly_usd or 0 for volume in place.volumes if holder(volume) == each.id)
+    disks = sum(
+        _volume(volume, place).hourly_usd or 0
+        for volume in place.volumes
+        if holder(volume) == each.id
+    )
     hours = (place.now - since).total_seconds() / 3600 if since else 0
     so_far = None if hourly is None else (hourly + disks) * hours
     note = lost or ("with its public address" if address else "")
-    return Item("instance", each.id, box, place.there.region, what, each.state, hourly, since, so_far, note)
+    return Item(
+        "instance", each.id, box, place.there.region, what, each.state, hourly, since, so_far, note
+    )
 
 
 def _compute(each: Instance, place: Place) -> float | None:
@@ -306,15 +452,34 @@ def _volume(volume: dict[str, Any], place: Place) -> Item:
     kind = volume["VolumeType"]
     usd = _by_month(place.usd(f"disk {kind}"), volume["Size"])
     owner = holder(volume)
-    box = tag(volume, identity.BOX_TAG) or next((each.tag(identity.BOX_TAG) for each in place.instances if each.id == owner), "")
+    box = tag(volume, identity.BOX_TAG) or next(
+        (each.tag(identity.BOX_TAG) for each in place.instances if each.id == owner), ""
+    )
     note = f"of {owner}" if owner else "attached to nothing"
     made = volume.get("CreateTime")
-    return Item("volume", volume["VolumeId"], box, place.there.region, f"{volume['Size']} GB {kind}", volume["State"], usd, made, note=note)
+    return Item(
+        "volume",
+        volume["VolumeId"],
+        box,
+        place.there.region,
+        f"{volume['Size']} GB {kind}",
+        volume["State"],
+        usd,
+        made,
+        note=note,
+    )
 
 
 def holder(volume: dict[str, Any]) -> str:
     """The instance to which a volume is attached, or the empty string."""
-    return next((str(each["InstanceId"]) for each in volume.get("Attachments", ()) if each.get("InstanceId")), "")
+    return next(
+        (
+            str(each["InstanceId"])
+            for each in volume.get("Attachments", ())
+            if each.get("InstanceId")
+        ),
+        "",
+    )
 
 
 def _by_month(usd: float | None, gb: float) -> float | None:
@@ -332,4 +497,6 @@ def _is_up(entry: Any) -> bool:
 def _enabled(home: Endpoint) -> list[str]:
     """Every region that the account may use."""
     with refusals.explained(refusals.Context("", home.region, regions=home.regions)):
-        return sorted(each["RegionName"] for each in home.client("ec2").describe_regions()["Regions"])
+        return sorted(
+            each["RegionName"] for each in home.client("ec2").describe_regions()["Regions"]
+        )

@@ -1,23 +1,43 @@
-"""What a launch would cost, before it does: the offers side by side, the moment it stops, the worst case in dollars."""
+"""What a launch would cost, before it does: the offers side by side, the moment it stops, the worst
+case in dollars."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from remote.control.cloud import identity, instances, prices, quotas, refusals, remembered, request, spot_prices
+from remote.control.cloud import (
+    identity,
+    instances,
+    prices,
+    quotas,
+    refusals,
+    remembered,
+    request,
+    spot_prices,
+)
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer, offers_of
 from remote.control.cloud.prices import Price
 from remote.control.errors import CloudError
 from remote.control.printable import counted
 
-COLUMNS = ("offer", "$/h compute", "$/h disk", "$/h address", "$/h in all", "spot, 7 days", "vCPUs", "note")
+COLUMNS = (
+    "offer",
+    "$/h compute",
+    "$/h disk",
+    "$/h address",
+    "$/h in all",
+    "spot, 7 days",
+    "vCPUs",
+    "note",
+)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One offer with its price. `spot_low` and `spot_high` are the extremes of a week; `room` is None where it cannot be told."""
+    """One offer with its price. `spot_low` and `spot_high` are the extremes of a week; `room` is
+    None where it cannot be told."""
 
     offer: Offer
     price: Price
@@ -29,8 +49,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Worst:
-    """The most that one start can cost: dollars (None where the price is not known), the moment at which the clock `by` (`lifetime` or
-    `dollars`) stops the box, UTC, and whether it then is gone, disk and all."""
+    """The most that one start can cost: dollars (None where the price is not known), the moment at
+    which the clock `by` (`lifetime` or `dollars`) stops the box, UTC, and whether it then is gone,
+    disk and all."""
 
     usd: float | None
     stops_at: datetime
@@ -38,17 +59,21 @@ class Worst:
 
 
 def compare(entry: Any, there: Endpoint) -> list[Line]:
-    """Every offer of an entry, in the order in which they are tried. Only reads; what cannot be asked is left out, and noted."""
+    """Every offer of an entry, in the order in which they are tried. Only reads; what cannot be
+    asked is left out, and noted."""
     return instances.side_by_side(lambda offer: _line(offer, entry, there), offers_of(entry))
 
 
 def worst_case(entry: Any, price: Price, now: datetime) -> Worst:
-    """The most that a start at `now` can cost: until its clock and a whole grace have run out, spot at its highest."""
+    """The most that a start at `now` can cost: until its clock and a whole grace have run out, spot
+    at its highest."""
     clocks = entry.clocks
     seconds, by, hourly = clocks.lifetime, "lifetime", price.running_hourly
     if hourly and clocks.dollars / hourly * 3600 < seconds:
         seconds, by = clocks.dollars / hourly * 3600, "dollars"
-    usd = None if hourly is None else (hourly + _rise(entry, price)) * (seconds + clocks.grace) / 3600
+    usd = (
+        None if hourly is None else (hourly + _rise(entry, price)) * (seconds + clocks.grace) / 3600
+    )
     return Worst(usd, now + timedelta(seconds=seconds), by)
 
 
@@ -61,26 +86,44 @@ def record(line: Line) -> dict[str, Any]:
     """A line as JSON. Dollars an hour."""
     price, room = line.price, line.room
     return {
-        "region": line.offer.region, "zone": line.offer.zone, "instance_type": line.offer.instance_type, "market": line.offer.market,
-        "compute_usd_per_hour": price.compute_hourly, "disk_usd_per_hour": price.disk_hourly,
-        "address_usd_per_hour": price.address_hourly, "source": price.source, "as_of": price.as_of,
-        "spot_low": line.spot_low, "spot_high": line.spot_high, "note": line.note,
+        "region": line.offer.region,
+        "zone": line.offer.zone,
+        "instance_type": line.offer.instance_type,
+        "market": line.offer.market,
+        "compute_usd_per_hour": price.compute_hourly,
+        "disk_usd_per_hour": price.disk_hourly,
+        "address_usd_per_hour": price.address_hourly,
+        "source": price.source,
+        "as_of": price.as_of,
+        "spot_low": line.spot_low,
+        "spot_high": line.spot_high,
+        "note": line.note,
         "quota": {**vars(room), "lacks": room.lacks} if room else None,
-    }  # fmt: skip
+    }
 
 
 def sentences(entry: Any, line: Line, worst: Worst, is_billed: bool = True) -> list[str]:
     """What a person should know before saying yes."""
     price = line.price
+    most = "the worst case is not known, as the price is not"
+    if worst.usd is not None:
+        most = f"worst case ${worst.usd:.2f}"
     told = [
-        f"at the latest it stops at {worst.stops_at:%Y-%m-%d %H:%M} UTC, by its clock `{worst.by}`"
-        f"{f'; worst case ${worst.usd:.2f}' if worst.usd is not None else '; the worst case is not known, as the price is not'}",
+        f"at the latest it stops at {worst.stops_at:%Y-%m-%d %H:%M} UTC, by its clock"
+        f" `{worst.by}`; {most}",
         _afterwards(entry, line, price),
         f"prices: {price.source}, {price.as_of}; list prices without tax, discounts and transfer",
     ]
     if line.room and line.room.lacks:
-        told.append(f"quota {line.room.code} lacks {counted(line.room.lacks, 'vCPU')} ({line.room}): {line.room.request_command}")
-    return told if is_billed else [*told, "the embedded cloud bills nothing: these are the prices that AWS would ask"]
+        told.append(
+            f"quota {line.room.code} lacks {counted(line.room.lacks, 'vCPU')} ({line.room}):"
+            f" {line.room.request_command}"
+        )
+    return (
+        told
+        if is_billed
+        else [*told, "the embedded cloud bills nothing: these are the prices that AWS would ask"]
+    )
 
 
 def span(length: timedelta) -> str:
@@ -92,14 +135,23 @@ def span(length: timedelta) -> str:
 
 
 def permitted(entry: Any, there: Endpoint) -> str | None:
-    """None when EC2 would let these credentials launch the box; else its refusal in words. Starts nothing (EC2's DryRun)."""
+    """None when EC2 would let these credentials launch the box; else its refusal in words. Starts
+    nothing (EC2's DryRun)."""
     from botocore.exceptions import ClientError
 
     offer = offers_of(entry)[0]
-    with refusals.explained(refusals.Context(entry.name, there.region, entry.instance_type, there.regions)):
-        image = request.image(entry, there, refusals.Context(entry.name, there.region, entry.instance_type, there.regions))
+    with refusals.explained(
+        refusals.Context(entry.name, there.region, entry.instance_type, there.regions)
+    ):
+        image = request.image(
+            entry,
+            there,
+            refusals.Context(entry.name, there.region, entry.instance_type, there.regions),
+        )
         try:
-            there.client("ec2").run_instances(**_rehearsed(entry, offer, image["ImageId"]), DryRun=True)
+            there.client("ec2").run_instances(
+                **_rehearsed(entry, offer, image["ImageId"]), DryRun=True
+            )
         except ClientError as error:
             code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
             return None if code == "DryRunOperation" else f"{code}: {message}"
@@ -108,13 +160,24 @@ def permitted(entry: Any, there: Endpoint) -> str | None:
 
 def _rehearsed(entry: Any, offer: Offer, image_id: str) -> dict[str, Any]:
     """What of a launch needs a permission of its own: the tags, the spot request, the role."""
-    tags = [{"Key": key, "Value": value} for key, value in identity.tags(entry.name, entry.tags).items()]
+    tags = [
+        {"Key": key, "Value": value} for key, value in identity.tags(entry.name, entry.tags).items()
+    ]
     return {
-        "ImageId": image_id, "InstanceType": offer.instance_type, "MinCount": 1, "MaxCount": 1,
-        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")],
+        "ImageId": image_id,
+        "InstanceType": offer.instance_type,
+        "MinCount": 1,
+        "MaxCount": 1,
+        "TagSpecifications": [
+            {"ResourceType": kind, "Tags": tags} for kind in ("instance", "volume")
+        ],
         **({"InstanceMarketOptions": {"MarketType": "spot"}} if offer.market == "spot" else {}),
-        **({"IamInstanceProfile": {"Name": entry.instance_profile}} if entry.instance_profile else {}),
-    }  # fmt: skip
+        **(
+            {"IamInstanceProfile": {"Name": entry.instance_profile}}
+            if entry.instance_profile
+            else {}
+        ),
+    }
 
 
 def _line(offer: Offer, entry: Any, there: Endpoint) -> Line:
@@ -127,12 +190,24 @@ def _line(offer: Offer, entry: Any, there: Endpoint) -> Line:
         _refused(offer, entry, price),
         _not_offered(offer, there.in_region(offer.region)),
     ]
-    return Line(offer, price, spot.low if spot else None, spot.high if spot else None, room, "; ".join(filter(None, notes)))
+    return Line(
+        offer,
+        price,
+        spot.low if spot else None,
+        spot.high if spot else None,
+        room,
+        "; ".join(filter(None, notes)),
+    )
 
 
 def _refused(offer: Offer, entry: Any, price: Price) -> str:
     most = entry.max_spot_usd
-    is_above = offer.market == "spot" and most and price.compute_hourly is not None and price.compute_hourly > most
+    is_above = (
+        offer.market == "spot"
+        and most
+        and price.compute_hourly is not None
+        and price.compute_hourly > most
+    )
     return f"above `max_spot_usd`, ${most:g}: it would be refused" if is_above else ""
 
 
@@ -155,7 +230,9 @@ def _zones(instance_type: str, there: Endpoint) -> frozenset[str]:
     with refusals.explained(refusals.Context("", there.region, instance_type, there.regions)):
         pages = there.client("ec2").get_paginator("describe_instance_type_offerings")
         told = pages.paginate(LocationType="availability-zone", Filters=asked)
-        return frozenset(each["Location"] for page in told for each in page["InstanceTypeOfferings"])
+        return frozenset(
+            each["Location"] for page in told for each in page["InstanceTypeOfferings"]
+        )
 
 
 def _rise(entry: Any, price: Price) -> float:
@@ -168,11 +245,23 @@ def _row(line: Line) -> list[str]:
     price = line.price
     spot = "" if line.spot_low is None else f"{line.spot_low:.3f} - {line.spot_high:.3f}"
     dollars = (price.compute_hourly, price.disk_hourly, price.address_hourly, price.running_hourly)
-    return [str(line.offer), *("?" if usd is None else f"{usd:.3f}" for usd in dollars), spot, str(line.room or "?"), line.note]
+    return [
+        str(line.offer),
+        *("?" if usd is None else f"{usd:.3f}" for usd in dollars),
+        spot,
+        str(line.room or "?"),
+        line.note,
+    ]
 
 
 def _afterwards(entry: Any, line: Line, price: Price) -> str:
     if line.offer.market == "spot":
-        return "a spot box is terminated when it stops: its disk goes with it, after what is finished was spilled to the bucket"
+        return (
+            "a spot box is terminated when it stops: its disk goes with it, after what is finished"
+            " was spilled to the bucket"
+        )
     after = span(timedelta(seconds=entry.clocks.stopped))
-    return f"stopped, its disk goes on costing ${price.disk_monthly:.2f} a month; after {after} stopped `./inv reap` terminates it"
+    return (
+        f"stopped, its disk goes on costing ${price.disk_monthly:.2f} a month; after {after}"
+        " stopped `./inv reap` terminates it"
+    )

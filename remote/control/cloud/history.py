@@ -1,8 +1,10 @@
-"""What happened to the boxes of this project, as this laptop saw it: `.windlass/history.jsonl`, one JSON object a line.
+"""What happened to the boxes of this project, as this laptop saw it: `.windlass/history.jsonl`, one
+JSON object a line.
 
-A memory, never the truth, which is the cloud's: it tells where to look for a box besides its offers, what was asked for when a
-launch was cut off, and how long each phase took. Every entry has `box`, `kind` and `at` (seconds since the epoch, UTC); a line
-that a full disk cut short is passed over.
+A memory, never the truth, which is the cloud's: it tells where to look for a box besides its
+offers, what was asked for when a launch was cut off, and how long each phase took. Every entry has
+`box`, `kind` and `at` (seconds since the epoch, UTC); a line that a full disk cut short is passed
+over.
 """
 
 import contextlib
@@ -23,7 +25,8 @@ from remote.control import project
 
 @dataclass(frozen=True)
 class Launched:
-    """An instance that this checkout launched: for which box, where, and under which mark of the project; the last two may be empty."""
+    """An instance that this checkout launched: for which box, where, and under which mark of the
+    project; the last two may be empty."""
 
     box: str
     id: str
@@ -33,7 +36,8 @@ class Launched:
 
 
 def append(box_name: str, kind: str, **facts: Any) -> None:
-    """Remember that `kind` happened to a box: adopted, asking, attempt, launched, moved, phases, started, stopped, terminated …"""
+    """Remember that `kind` happened to a box: adopted, asking, attempt, launched, moved, phases,
+    started, stopped, terminated …"""
     line = json.dumps({"at": time.time(), "box": box_name, "kind": kind, **facts}, sort_keys=True)
     with open(_path(), "ab+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -55,37 +59,59 @@ def last(box_name: str, kind: str) -> dict[str, Any] | None:
 
 
 def regions(box_name: str) -> list[str]:
-    """Where the box was launched, adopted or moved to since it was last terminated: it may be there, whatever the inventory says now."""
+    """Where the box was launched, adopted or moved to since it was last terminated: it may be
+    there, whatever the inventory says now."""
     found: dict[str, None] = {}
     for entry in read(box_name):
         if entry["kind"] == "terminated":
             found.clear()
         elif entry["kind"] in ("asking", "launched", "adopted", "moved") and _text(entry, "region"):
             found[entry["region"]] = None
-    return list(dict.fromkeys([*found, *(each.region for each in launched([box_name]) if each.region)]))
+    return list(
+        dict.fromkeys([*found, *(each.region for each in launched([box_name]) if each.region)])
+    )
 
 
 def launched(names: Sequence[str] | None = None) -> list[Launched]:
-    """The instances that this checkout launched and is not known to have ended, oldest first; those of `names`, or of every box.
+    """The instances that this checkout launched and is not known to have ended, oldest first; those
+    of `names`, or of every box.
 
     Whether they still are, the cloud knows.
     """
     by_box = _by_box()
-    return [each for name in (by_box if names is None else names) for each in _launched(name, by_box.get(name, []))]
+    return [
+        each
+        for name in (by_box if names is None else names)
+        for each in _launched(name, by_box.get(name, []))
+    ]
 
 
 def forgotten(inventory: Any) -> list[Any]:
-    """An entry for each of them whose box the inventory does not name any more, or names as another provider's."""
+    """An entry for each of them whose box the inventory does not name any more, or names as another
+    provider's."""
     from remote.control.config.inventory import Ec2Entry, EmbeddedEntry
 
     kinds: dict[str, Any] = {"ec2": Ec2Entry, "embedded": EmbeddedEntry}
-    missing = [each for each in launched() if getattr(inventory.boxes.get(each.box), "provider", "") != each.provider]
-    return [kinds[each.provider].model_construct(name=each.box, region=each.region) for each in missing if each.provider in kinds]
+    missing = [
+        each
+        for each in launched()
+        if getattr(inventory.boxes.get(each.box), "provider", "") != each.provider
+    ]
+    return [
+        kinds[each.provider].model_construct(name=each.box, region=each.region)
+        for each in missing
+        if each.provider in kinds
+    ]
 
 
 def marks() -> list[str]:
     """Every mark under which this checkout asked for a box, oldest first."""
-    found = sorted((entry["at"], entry["project"]) for entries in _by_box().values() for entry in entries if _text(entry, "project"))
+    found = sorted(
+        (entry["at"], entry["project"])
+        for entries in _by_box().values()
+        for entry in entries
+        if _text(entry, "project")
+    )
     return [mark for _, mark in found]
 
 
@@ -99,7 +125,13 @@ def _launched(name: str, entries: list[dict[str, Any]]) -> list[Launched]:
     for entry in entries:
         found = _text(entry, "id")
         if entry["kind"] == "launched" and found:
-            alive[found] = Launched(name, found, _text(entry, "region"), _text(entry, "project"), _text(entry, "provider"))
+            alive[found] = Launched(
+                name,
+                found,
+                _text(entry, "region"),
+                _text(entry, "project"),
+                _text(entry, "provider"),
+            )
         elif entry["kind"] in ("terminated", "replaced"):
             alive.pop(found, None)
     return list(alive.values())
@@ -128,6 +160,10 @@ def _read(path: Path, _mtime: int, _size: int) -> dict[str, list[dict[str, Any]]
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(ValueError):
             entry = untrusted_json.loads_object(line)
-            if _text(entry, "box") and _text(entry, "kind") and isinstance(entry.get("at"), int | float):
+            if (
+                _text(entry, "box")
+                and _text(entry, "kind")
+                and isinstance(entry.get("at"), int | float)
+            ):
                 by_box.setdefault(entry["box"], []).append(entry)
     return by_box

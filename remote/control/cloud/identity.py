@@ -20,50 +20,67 @@ REPLACED_TAG = "windlass:replaced"
 """On an instance that a newer one is to replace: since when. Its loss was agreed to."""
 
 UNUSED_TAG = "windlass:unused"
-"""On a stopped instance or a disk attached to nothing: since when it has been so, as far as `reap` knows. EC2 does not always tell."""
+"""On a stopped instance or a disk attached to nothing: since when it has been so, as far as `reap`
+knows. EC2 does not always tell."""
 
 
 def project_mark() -> str:
-    """`<folder>-<8 hexadecimal digits>`: the value of the tag `windlass:project`. Drawn once, kept in `.windlass/project`.
+    """`<folder>-<8 hexadecimal digits>`: the value of the tag `windlass:project`. Drawn once, kept
+    in `.windlass/project`.
 
-    Drawn, not derived from the path: two people with a folder of the same name share no boxes, and a moved folder keeps its own. Where
-    the inventory names one, it is that: so checkouts on several laptops see the same boxes. Raises LaptopError for a mark that is
-    damaged, or gone although this checkout has launched boxes: under another one they would be lost sight of, and launched twice.
+    Drawn, not derived from the path: two people with a folder of the same name share no boxes, and
+    a moved folder keeps its own. Where the inventory names one, it is that: so checkouts on several
+    laptops see the same boxes. Raises LaptopError for a mark that is damaged, or gone although this
+    checkout has launched boxes: under another one they would be lost sight of, and launched twice.
     """
     if mark := kept_mark():
         return mark
     known, shared = history.launched(), _shared_mark()
     if any(not shared or each.mark != shared for each in known):
         raise _unusable(project.mark_file(), "is gone", "there is no such file")
-    atomic.create(project.mark_file(), f"{shared or history.last_mark() or _drawn_mark()}\n".encode())
+    atomic.create(
+        project.mark_file(), f"{shared or history.last_mark() or _drawn_mark()}\n".encode()
+    )
     return kept_mark()
 
 
 def kept_mark() -> str:
-    """What `.windlass/project` says; empty where there is no such file. Raises LaptopError for anything but a whole mark."""
+    """What `.windlass/project` says; empty where there is no such file. Raises LaptopError for
+    anything but a whole mark."""
     path = project.mark_file()
     try:
         text = path.read_bytes()[:200].decode()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, "cannot be read", getattr(error, "strerror", None) or "it is no text") from None
+        raise _unusable(
+            path, "cannot be read", getattr(error, "strerror", None) or "it is no text"
+        ) from None
     mark = text.strip()
     if not re.fullmatch(project.MARK_PATTERN, mark):
         raise _unusable(path, "is damaged", "it is empty" if not mark else f"it says {mark[:60]!r}")
     if not text.endswith("\n") and mark not in history.marks():
-        raise _unusable(path, "is damaged", f"it ends within its line, {mark!r}: the rest may be cut off")
+        raise _unusable(
+            path, "is damaged", f"it ends within its line, {mark!r}: the rest may be cut off"
+        )
     return mark
 
 
 def lost_sight_of(mark: str, instance_id: str, region: str) -> tuple[str, str]:
-    """For an instance that this checkout launched and that does not bear its mark: what is wrong in words, and the command that fixes it.
+    """For an instance that this checkout launched and that does not bear its mark: what is wrong in
+    words, and the command that fixes it.
 
     `mark` is the one that the instance bears, empty for none.
     """
     if mark:
-        return f"launched here under the mark {mark}, and this checkout's is {project_mark()}", restoring(mark)
-    command = f"aws ec2 create-tags --region {region} --resources {instance_id} --tags Key={PROJECT_TAG},Value={project_mark()}"
+        return (
+            f"launched here under the mark {mark}, and this checkout's is {project_mark()}",
+            restoring(mark),
+        )
+    command = (
+        f"aws ec2 create-tags --region {region} --resources {instance_id} --tags"
+        f" Key={PROJECT_TAG},Value={project_mark()}"
+    )
     return f"launched here, and its tag {PROJECT_TAG} is gone", command
 
 
@@ -81,10 +98,16 @@ def _unusable(path: Path, what: str, why: str) -> LaptopError:
     if mark := history.last_mark():
         remedy = f"`{restoring(mark)}`"
     elif known:
-        tags = f"aws ec2 describe-tags --region {known[-1].region} --filters Name=resource-id,Values={known[-1].id}"
+        tags = (
+            f"aws ec2 describe-tags --region {known[-1].region} --filters"
+            f" Name=resource-id,Values={known[-1].id}"
+        )
         remedy = f"`{tags}` shows the mark as the tag {PROJECT_TAG}; then `{restoring('MARK')}`"
     else:
-        remedy = f"`{restoring('MARK')}` with that of another checkout, or where it has no box: `rm -r {shlex.quote(str(path))}`"
+        remedy = (
+            f"`{restoring('MARK')}` with that of another checkout, or where it has no box: `rm -r"
+            f" {shlex.quote(str(path))}`"
+        )
     return LaptopError(
         f"the mark of this project {what}: without it no box of it can be found",
         where=str(path),
@@ -106,13 +129,19 @@ def _drawn_mark() -> str:
 
 
 def client_token(box_name: str, generation: int, offer: str) -> str:
-    """What makes a repeated RunInstances find its first result: 64 characters, the same for one offer in one life of a box."""
+    """What makes a repeated RunInstances find its first result: 64 characters, the same for one
+    offer in one life of a box."""
     return digest.of_value([project_mark(), box_name, generation, offer])
 
 
 def tags(box_name: str, further: dict[str, str]) -> dict[str, str]:
     """The tags on all that is made for a box. Windlass's own win over the inventory's."""
-    return {**further, "Name": f"windlass-{box_name}", BOX_TAG: box_name, PROJECT_TAG: project_mark()}
+    return {
+        **further,
+        "Name": f"windlass-{box_name}",
+        BOX_TAG: box_name,
+        PROJECT_TAG: project_mark(),
+    }
 
 
 def shared_tags() -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""Images of boxes: baked ones, from which the next box starts ready, and those of a box on the move. AWS is the truth, by tags."""
+"""Images of boxes: baked ones, from which the next box starts ready, and those of a box on the
+move. AWS is the truth, by tags."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ _PATIENCE = 12
 
 @dataclass(frozen=True)
 class Image:
-    """One image of this project. `gb` is the size of its disk; `made_at` ISO 8601 in UTC; `state` is EC2's word."""
+    """One image of this project. `gb` is the size of its disk; `made_at` ISO 8601 in UTC; `state`
+    is EC2's word."""
 
     id: str
     name: str
@@ -53,19 +55,29 @@ class Image:
 
 
 def baked(entry: Any, endpoint: Endpoint) -> str | None:
-    """The id of the newest baked image of the endpoint's region that fits the entry's instance type, disk and environments; or None."""
-    with refusals.explained(refusals.Context(entry.name, endpoint.region, entry.instance_type, endpoint.regions)):
+    """The id of the newest baked image of the endpoint's region that fits the entry's instance
+    type, disk and environments; or None."""
+    with refusals.explained(
+        refusals.Context(entry.name, endpoint.region, entry.instance_type, endpoint.regions)
+    ):
         return newest_fitting(listing(endpoint, BAKED), entry, endpoint)
 
 
 def newest_fitting(images: list[Image], entry: Any, endpoint: Endpoint) -> str | None:
-    """Of these images the newest that fits. The type is only looked up when there is something to choose from."""
+    """Of these images the newest that fits. The type is only looked up when there is something to
+    choose from."""
     wanted = environment_digest(entry.root, entry.shared, entry.instance_type)
-    fitting = [image for image in images if image.is_ready and image.environment == wanted and image.gb <= entry.disk_gb]
+    fitting = [
+        image
+        for image in images
+        if image.is_ready and image.environment == wanted and image.gb <= entry.disk_gb
+    ]
     if not fitting:
         return None
     architecture = architecture_of(endpoint, entry.instance_type)
-    return next((image.id for image in reversed(fitting) if image.architecture == architecture), None)
+    return next(
+        (image.id for image in reversed(fitting) if image.architecture == architecture), None
+    )
 
 
 def listing(endpoint: Endpoint, kind: str | None = None) -> list[Image]:
@@ -74,19 +86,27 @@ def listing(endpoint: Endpoint, kind: str | None = None) -> list[Image]:
     if kind:
         filters.append({"Name": f"tag:{KIND_TAG}", "Values": [kind]})
     found = endpoint.client("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]
-    return sorted((_image_of(each, endpoint.region) for each in found), key=lambda image: (image.made_at, image.name))
+    return sorted(
+        (_image_of(each, endpoint.region) for each in found),
+        key=lambda image: (image.made_at, image.name),
+    )
 
 
 def environment_digest(root: str, shared: str | None, instance_type: str) -> str:
-    """What a baked image must have alike to be of use: the lock of the environment, Windlass's folders, GPU or none."""
+    """What a baked image must have alike to be of use: the lock of the environment, Windlass's
+    folders, GPU or none."""
     known = machine(instance_type)
     flavour = "cuda" if known and known.gpu else "cpu"
-    return digest.of_value([locks.lock_of(CODE / _REQUIREMENTS, flavour).read_text(), root, shared or "", flavour])
+    return digest.of_value(
+        [locks.lock_of(CODE / _REQUIREMENTS, flavour).read_text(), root, shared or "", flavour]
+    )
 
 
 def architecture_of(endpoint: Endpoint, instance_type: str) -> str:
     """`x86_64` or `arm64`."""
-    told = endpoint.client("ec2").describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
+    told = endpoint.client("ec2").describe_instance_types(InstanceTypes=[instance_type])[
+        "InstanceTypes"
+    ]
     supported = told[0].get("ProcessorInfo", {}).get("SupportedArchitectures", []) if told else []
     return "arm64" if "arm64" in supported else "x86_64"
 
@@ -95,7 +115,11 @@ def create(endpoint: Endpoint, instance_id: str, tags: dict[str, str]) -> str:
     """Begin an image of a stopped instance, its snapshots tagged alike; returns its id at once."""
     marked = {**tags, identity.PROJECT_TAG: identity.project_mark(), FROM_TAG: instance_id}
     made = endpoint.client("ec2").create_image(
-        InstanceId=instance_id, Name=_name(marked), Description="made by Windlass", NoReboot=True, TagSpecifications=_specifications(marked)
+        InstanceId=instance_id,
+        Name=_name(marked),
+        Description="made by Windlass",
+        NoReboot=True,
+        TagSpecifications=_specifications(marked),
     )
     return str(made["ImageId"])
 
@@ -104,34 +128,48 @@ def copy(image: Image, target: Endpoint) -> str:
     """Begin a copy of an image in another region, tagged alike; returns its id at once."""
     tags = {**image.tags, identity.PROJECT_TAG: identity.project_mark()}
     made = target.client("ec2").copy_image(
-        SourceImageId=image.id, SourceRegion=image.region, Name=_name(tags), Encrypted=True, TagSpecifications=_specifications(tags)
+        SourceImageId=image.id,
+        SourceRegion=image.region,
+        Name=_name(tags),
+        Encrypted=True,
+        TagSpecifications=_specifications(tags),
     )
     return str(made["ImageId"])
 
 
 def wait(endpoint: Endpoint, image_id: str, on_progress: Progress) -> Image:
-    """The image once a box can be launched from it. Raises CloudError when it fails, or takes too long."""
+    """The image once a box can be launched from it. Raises CloudError when it fails, or takes too
+    long."""
     patience, where = endpoint.patience, f"image {image_id} in {endpoint.region}"
 
     def look() -> Image | None:
         told = _told(endpoint, image_id)
         if told and told.get("State") in ("failed", "error", "invalid", "deregistered"):
             why = told.get("StateReason", {}).get("Message", "")
-            remedy = "repeat the command: it makes another; `./inv box.images --prune` takes this one away"
+            remedy = (
+                "repeat the command: it makes another; `./inv box.images --prune` takes this one"
+                " away"
+            )
             raise CloudError(f"the image is {told['State']}", where=where, why=why, remedy=remedy)
-        return _image_of(told, endpoint.region) if told and told.get("State") == "available" else None
+        return (
+            _image_of(told, endpoint.region) if told and told.get("State") == "available" else None
+        )
 
     seconds, poll = patience.state * _PATIENCE, 2 * patience.poll
     found = waiting.until(look, f"waiting until {where} is made", on_progress, seconds, poll)
     if found is None:
         raise CloudError(
-            "the image is not made yet", where=where, why=f"not within {seconds:.0f} s", remedy="repeat the command: it waits on"
+            "the image is not made yet",
+            where=where,
+            why=f"not within {seconds:.0f} s",
+            remedy="repeat the command: it waits on",
         )
     return found
 
 
 def remove(endpoint: Endpoint, image: Image) -> None:
-    """Take an image and its snapshots away. Repeatable after a kill: snapshots left over are `orphans`."""
+    """Take an image and its snapshots away. Repeatable after a kill: snapshots left over are
+    `orphans`."""
     ec2 = endpoint.client("ec2")
     ec2.deregister_image(ImageId=image.id)
     remove_snapshots(endpoint, image.snapshots)
@@ -155,14 +193,21 @@ def orphans(endpoint: Endpoint) -> list[str]:
         {"Name": f"tag:{identity.PROJECT_TAG}", "Values": [identity.project_mark()]},
         {"Name": f"tag:{KIND_TAG}", "Values": [BAKED, MOVE]},
     ]
-    found = endpoint.client("ec2").describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+    found = endpoint.client("ec2").describe_snapshots(OwnerIds=["self"], Filters=filters)[
+        "Snapshots"
+    ]
     used = {snapshot for image in listing(endpoint) for snapshot in image.snapshots}
     # A snapshot that is still being made belongs to an image that may not show it yet.
-    return [str(each["SnapshotId"]) for each in found if each["SnapshotId"] not in used and each["State"] == "completed"]
+    return [
+        str(each["SnapshotId"])
+        for each in found
+        if each["SnapshotId"] not in used and each["State"] == "completed"
+    ]
 
 
 def moment(seconds: float) -> str:
-    """A moment as `made_at` holds it: of two, the later one compares as greater. `seconds` since the epoch, UTC."""
+    """A moment as `made_at` holds it: of two, the later one compares as greater. `seconds` since
+    the epoch, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
@@ -181,7 +226,9 @@ def _told(endpoint: Endpoint, image_id: str) -> dict[str, Any] | None:
 
 def _name(tags: dict[str, str]) -> str:
     moment = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    return f"windlass-{tags[identity.PROJECT_TAG]}-{tags[identity.BOX_TAG]}-{tags[KIND_TAG]}-{moment}"
+    return (
+        f"windlass-{tags[identity.PROJECT_TAG]}-{tags[identity.BOX_TAG]}-{tags[KIND_TAG]}-{moment}"
+    )
 
 
 def _specifications(tags: dict[str, str]) -> list[dict[str, Any]]:
@@ -193,7 +240,13 @@ def _image_of(told: dict[str, Any], region: str) -> Image:
     tags = {str(tag["Key"]): str(tag["Value"]) for tag in told.get("Tags", ())}
     disks = [mapping["Ebs"] for mapping in told.get("BlockDeviceMappings", ()) if "Ebs" in mapping]
     made = told.get("CreationDate", "")
-    made_at = made if isinstance(made, datetime) else datetime.fromisoformat(made) if made else datetime.fromtimestamp(0, UTC)
+    made_at = (
+        made
+        if isinstance(made, datetime)
+        else datetime.fromisoformat(made)
+        if made
+        else datetime.fromtimestamp(0, UTC)
+    )
     return Image(
         id=told["ImageId"],
         name=told.get("Name", ""),

@@ -1,6 +1,8 @@
-"""EC2 Instance Connect for the system's ssh: admits a public key for a minute, just before ssh uses it.
+"""EC2 Instance Connect for the system's ssh: admits a public key for a minute, just before ssh uses
+it.
 
-    python -m remote.control.cloud.instance_connect PROVIDER REGION USER INSTANCE ZONE [PUBLIC-KEY-FILE]
+    python -m remote.control.cloud.instance_connect PROVIDER REGION USER INSTANCE ZONE
+    [PUBLIC-KEY-FILE]
 
 Without a file every key of the SSH agent is admitted.
 """
@@ -26,7 +28,8 @@ def main(provider: str, region: str, user: str, instance_id: str, zone: str, *fi
 
 
 def admit(box: Box) -> None:
-    """Admit the key of a box, or the agent's where it has none, for the login that follows at once."""
+    """Admit the key of a box, or the agent's where it has none, for the login that follows at
+    once."""
     from remote.control.cloud import keys
 
     there = endpoint.of_box(box)

@@ -19,7 +19,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance at one moment: `facts` as DescribeInstances tells them, `there` is the cloud in its region."""
+    """One instance at one moment: `facts` as DescribeInstances tells them, `there` is the cloud in
+    its region."""
 
     facts: dict[str, Any]
     there: Endpoint
@@ -72,11 +73,15 @@ class Instance:
 
     @property
     def stopped_at(self) -> float | None:
-        """When it was stopped, in seconds since the epoch, UTC; None while it is not, or where neither the cloud nor `reap` knows."""
+        """When it was stopped, in seconds since the epoch, UTC; None while it is not, or where
+        neither the cloud nor `reap` knows."""
         if self.state != "stopped":
             return None
         # EC2 leaves the moment out where the instance shut itself down.
-        told = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \w+\)", self.facts.get("StateTransitionReason") or "")
+        told = re.search(
+            r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) \w+\)",
+            self.facts.get("StateTransitionReason") or "",
+        )
         if told:
             return datetime.fromisoformat(f"{told[1]}+00:00").timestamp()
         marked = self.tag(identity.UNUSED_TAG)
@@ -91,26 +96,36 @@ class Instance:
 
     def tag(self, key: str) -> str:
         """The value of a tag, or the empty string."""
-        return next((str(each["Value"]) for each in self.facts.get("Tags", ()) if each["Key"] == key), "")
+        return next(
+            (str(each["Value"]) for each in self.facts.get("Tags", ()) if each["Key"] == key), ""
+        )
 
     def __str__(self) -> str:
-        return f"{self.id} ({self.state} in {self.zone or self.there.region}, since {self.facts['LaunchTime']:%Y-%m-%d %H:%M})"
+        return (
+            f"{self.id} ({self.state} in {self.zone or self.there.region}, since"
+            f" {self.facts['LaunchTime']:%Y-%m-%d %H:%M})"
+        )
 
 
 def of_project(there: Endpoint) -> list[Instance]:
-    """Every instance of one region with this project's tag, terminated ones included while the cloud remembers them; oldest first."""
+    """Every instance of one region with this project's tag, terminated ones included while the
+    cloud remembers them; oldest first."""
     return described(there, {f"tag:{identity.PROJECT_TAG}": [identity.project_mark()]})
 
 
 def of_box(name: str, places: Sequence[Endpoint]) -> list[Instance]:
     """Every instance with the box's tags, over all those regions; oldest first."""
-    tags = {f"tag:{identity.PROJECT_TAG}": [identity.project_mark()], f"tag:{identity.BOX_TAG}": [name]}
+    tags = {
+        f"tag:{identity.PROJECT_TAG}": [identity.project_mark()],
+        f"tag:{identity.BOX_TAG}": [name],
+    }
     found = side_by_side(lambda there: described(there, tags, name), places)
     return sorted((each for some in found for each in some), key=_age)
 
 
 def by_id(there: Endpoint, instance_id: str, name: str = "") -> Instance | None:
-    """The instance of that id in one region, or None: a new one may be unknown to the next request for some seconds."""
+    """The instance of that id in one region, or None: a new one may be unknown to the next request
+    for some seconds."""
     return next(iter(described(there, {"instance-id": [instance_id]}, name)), None)
 
 
@@ -119,24 +134,41 @@ def by_ids(there: Endpoint, instance_ids: Sequence[str]) -> list[Instance]:
     return described(there, {"instance-id": list(instance_ids)}) if instance_ids else []
 
 
-def lost_sight_of(names: Sequence[str] | None, places: Sequence[Endpoint], found: Iterable[Instance]) -> list[Instance]:
-    """Those that this checkout launched for boxes of these names (None: of any), that still are, and that are not among the `found`.
+def lost_sight_of(
+    names: Sequence[str] | None, places: Sequence[Endpoint], found: Iterable[Instance]
+) -> list[Instance]:
+    """Those that this checkout launched for boxes of these names (None: of any), that still are,
+    and that are not among the `found`.
 
-    They bear another mark than the project's, or none. Costs no request where everything is in sight.
+    They bear another mark than the project's, or none. Costs no request where everything is in
+    sight.
     """
     seen = {each.id for each in found}
     wanted = [each for each in history.launched(names) if each.id not in seen]
-    asked = [(there, [each.id for each in wanted if each.region == there.region]) for there in places]
+    asked = [
+        (there, [each.id for each in wanted if each.region == there.region]) for there in places
+    ]
     answers = side_by_side(lambda each: by_ids(*each), [each for each in asked if each[1]])
-    return [each for some in answers for each in some if not each.is_gone and each.tag(identity.PROJECT_TAG) != identity.project_mark()]
+    return [
+        each
+        for some in answers
+        for each in some
+        if not each.is_gone and each.tag(identity.PROJECT_TAG) != identity.project_mark()
+    ]
 
 
 def described(there: Endpoint, filters: dict[str, list[str]], name: str = "") -> list[Instance]:
-    """The instances of one region that pass the filters; oldest first. Raises the errors of `refusals`."""
+    """The instances of one region that pass the filters; oldest first. Raises the errors of
+    `refusals`."""
     with refusals.explained(refusals.Context(name, there.region, regions=there.regions)):
         asked = [{"Name": key, "Values": values} for key, values in filters.items()]
         pages = there.client("ec2").get_paginator("describe_instances").paginate(Filters=asked)
-        found = [facts for page in pages for reservation in page["Reservations"] for facts in reservation["Instances"]]
+        found = [
+            facts
+            for page in pages
+            for reservation in page["Reservations"]
+            for facts in reservation["Instances"]
+        ]
     return sorted((Instance(facts, there) for facts in found), key=_age)
 
 

@@ -15,8 +15,9 @@ from remote.control.errors import ConfigError, Finding
 
 @dataclass(frozen=True)
 class Identity:
-    """A login. `key` is the private key (None: the SSH agent); `name` is its EC2 key pair, empty where EC2 Instance Connect admits the
-    key; `public` is what to import under that name, or None where there is nothing to import."""
+    """A login. `key` is the private key (None: the SSH agent); `name` is its EC2 key pair, empty
+    where EC2 Instance Connect admits the key; `public` is what to import under that name, or None
+    where there is nothing to import."""
 
     key: Path | None
     name: str
@@ -24,7 +25,8 @@ class Identity:
 
 
 def identity_of(entry: Any) -> Identity:
-    """The login of an entry of the inventory. Makes Windlass's own key where it is needed. Raises ConfigError for a bad key file."""
+    """The login of an entry of the inventory. Makes Windlass's own key where it is needed. Raises
+    ConfigError for a bad key file."""
     key = private_key(entry)
     key_name = getattr(entry, "key_name", None)
     if key_name:
@@ -37,7 +39,8 @@ def identity_of(entry: Any) -> Identity:
 
 
 def private_key(entry: Any) -> Path | None:
-    """Like `key_path`, checked: raises ConfigError when the file is missing, unreadable, open to others, or no private key."""
+    """Like `key_path`, checked: raises ConfigError when the file is missing, unreadable, open to
+    others, or no private key."""
     path = key_path(entry)
     if path and (finding := _finding(path, entry.name)):
         raise ConfigError([finding])
@@ -45,7 +48,8 @@ def private_key(entry: Any) -> Path | None:
 
 
 def key_path(entry: Any) -> Path | None:
-    """The private key that the inventory names, or Windlass's own where it exists; None: the SSH agent. Not looked into."""
+    """The private key that the inventory names, or Windlass's own where it exists; None: the SSH
+    agent. Not looked into."""
     if named := getattr(entry, "ssh_key", None):
         return project.find_file(named)
     own = own_key_path()
@@ -69,9 +73,15 @@ def own_key() -> Path:
 
 
 def public_line(key: Path, box_name: str) -> str:
-    """The public half as `ssh-ed25519 AAAA…`. Raises ConfigError when a passphrase hides it and no `.pub` lies beside."""
+    """The public half as `ssh-ed25519 AAAA…`. Raises ConfigError when a passphrase hides it and no
+    `.pub` lies beside."""
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_ssh_private_key
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+        load_ssh_private_key,
+    )
 
     beside = key if key.suffix == ".pub" else key.with_name(f"{key.name}.pub")
     if beside.exists():
@@ -95,9 +105,21 @@ def _written_line(public: Path, key: Path, box_name: str) -> str:
         return normal(public.read_text())
     except (ValueError, OSError) as error:
         why = getattr(error, "strerror", None) or "it holds no public key, or half of one"
-        makes = f"`ssh-keygen -y -f {shlex.quote(str(key))} > {shlex.quote(str(public))}` writes it anew"
+        makes = (
+            f"`ssh-keygen -y -f {shlex.quote(str(key))} > {shlex.quote(str(public))}` writes it"
+            " anew"
+        )
         remedy = "name the private half, or a public key that is whole" if public == key else makes
-        raise ConfigError([Finding(_place_of(box_name), f"{public} cannot be used: {why}", "a public SSH key", remedy)]) from None
+        raise ConfigError(
+            [
+                Finding(
+                    _place_of(box_name),
+                    f"{public} cannot be used: {why}",
+                    "a public SSH key",
+                    remedy,
+                )
+            ]
+        ) from None
 
 
 def _hidden_line(key: Path, beside: Path, box_name: str) -> str:
@@ -107,8 +129,19 @@ def _hidden_line(key: Path, beside: Path, box_name: str) -> str:
     if blob := public_part(key):
         kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode(errors="replace")
         return f"{kind} {base64.b64encode(blob).decode()}"
-    remedy = f"`ssh-keygen -y -f {key} > {beside}` writes it; `ssh-add {key}` opens the key for Windlass"
-    raise ConfigError([Finding(_place_of(box_name), f"{key} has a passphrase", f"its public half in {beside.name}", remedy)])
+    remedy = (
+        f"`ssh-keygen -y -f {key} > {beside}` writes it; `ssh-add {key}` opens the key for Windlass"
+    )
+    raise ConfigError(
+        [
+            Finding(
+                _place_of(box_name),
+                f"{key} has a passphrase",
+                f"its public half in {beside.name}",
+                remedy,
+            )
+        ]
+    )
 
 
 def ensure_pair(ec2: Any, login: Identity, tags: dict[str, str]) -> None:
@@ -117,9 +150,18 @@ def ensure_pair(ec2: Any, login: Identity, tags: dict[str, str]) -> None:
 
     if login.public is None:
         return
-    specification = [{"ResourceType": "key-pair", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}]
+    specification = [
+        {
+            "ResourceType": "key-pair",
+            "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        }
+    ]
     try:
-        ec2.import_key_pair(KeyName=login.name, PublicKeyMaterial=login.public.encode(), TagSpecifications=specification)
+        ec2.import_key_pair(
+            KeyName=login.name,
+            PublicKeyMaterial=login.public.encode(),
+            TagSpecifications=specification,
+        )
     except ClientError as error:
         # The name holds the key's own hash: a pair of that name is this key.
         if error.response["Error"]["Code"] != "InvalidKeyPair.Duplicate":
@@ -142,38 +184,72 @@ def _new_key() -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+    )
 
 
 def _finding(path: Path, box_name: str) -> Finding | None:
     where = _place_of(box_name)
     if not path.is_file():
-        remedy = _own_remedy(path, box_name) or "correct the path, or remove the line: Windlass then makes a key of its own"
+        remedy = (
+            _own_remedy(path, box_name)
+            or "correct the path, or remove the line: Windlass then makes a key of its own"
+        )
         return Finding(where, f"no file {path}", "a private SSH key", remedy)
     try:
         content = path.read_bytes()
     except PermissionError:
-        return Finding(where, f"{path} can't be read", "a private SSH key that you may read", f"`sudo chown $USER {path}`")
-    if path.suffix == ".pub" and not path.with_suffix("").exists() and content.startswith((b"ssh-", b"ecdsa-", b"sk-")):
-        return None  # the private half is where only the SSH agent gets at it: a hardware key, a password manager
+        return Finding(
+            where,
+            f"{path} can't be read",
+            "a private SSH key that you may read",
+            f"`sudo chown $USER {path}`",
+        )
+    if (
+        path.suffix == ".pub"
+        and not path.with_suffix("").exists()
+        and content.startswith((b"ssh-", b"ecdsa-", b"sk-"))
+    ):
+        # the private half is where only the SSH agent gets at it: a hardware key, a password
+        # manager
+        return None
     if b"PRIVATE KEY-----" not in content:
-        return _no_key(path, box_name, "it is a public key" if path.suffix == ".pub" else "it has no PRIVATE KEY line")
+        return _no_key(
+            path,
+            box_name,
+            "it is a public key" if path.suffix == ".pub" else "it has no PRIVATE KEY line",
+        )
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return Finding(where, f"{path} is open to others", "a key that only you may read", f"`chmod 600 {path}`")
+        return Finding(
+            where,
+            f"{path} is open to others",
+            "a key that only you may read",
+            f"`chmod 600 {path}`",
+        )
     return None
 
 
 def _no_key(path: Path, box_name: str, why: str) -> Finding:
     remedy = _own_remedy(path, box_name) or "name the private half, or remove the line"
-    return Finding(_place_of(box_name), f"{path} is no private key: {why}", "a private SSH key", remedy)
+    return Finding(
+        _place_of(box_name), f"{path} is no private key: {why}", "a private SSH key", remedy
+    )
 
 
 def _own_remedy(path: Path, box_name: str) -> str:
-    """What to do about Windlass's own key where it is damaged: no line of the inventory names it."""
+    """What to do about Windlass's own key where it is damaged: no line of the inventory names
+    it."""
     if path != own_key_path():
         return ""
-    anew = f"`rm -r {shlex.quote(str(path))}`, `./inv terminate {box_name}` and `./inv launch {box_name}`"
-    return f"bring it back from a backup, for it opens the boxes that were launched with it; without one {anew}, which makes a new key"
+    anew = (
+        f"`rm -r {shlex.quote(str(path))}`, `./inv terminate {box_name}` and `./inv launch"
+        f" {box_name}`"
+    )
+    return (
+        "bring it back from a backup, for it opens the boxes that were launched with it; without"
+        f" one {anew}, which makes a new key"
+    )
 
 
 def _place_of(box_name: str) -> str:

@@ -1,10 +1,21 @@
-"""Making an instance: the offers of a box tried in turn, each attempt told and remembered, nothing left behind by those that fail."""
+"""Making an instance: the offers of a box tried in turn, each attempt told and remembered, nothing
+left behind by those that fail."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.cloud import attempts, clearing, history, identity, quotas, refusals, request, transitions, waiting
+from remote.control.cloud import (
+    attempts,
+    clearing,
+    history,
+    identity,
+    quotas,
+    refusals,
+    request,
+    transitions,
+    waiting,
+)
 from remote.control.cloud.attempts import Attempt
 from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.instances import Instance
@@ -21,7 +32,8 @@ _TAKEN_AWAY = ("InvalidKeyPair.NotFound", "InvalidGroup.NotFound")
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of a box. `generation` counts its earlier instances; `look` finds the box by its tags."""
+    """One launch of a box. `generation` counts its earlier instances; `look` finds the box by its
+    tags."""
 
     entry: Any
     home: Endpoint
@@ -31,14 +43,17 @@ class Launch:
     on_progress: Progress
 
     def run(self, wait_seconds: float = 0.0) -> Instance:
-        """A running instance by the first offer that gives one; without capacity all are tried again for `wait_seconds`.
+        """A running instance by the first offer that gives one; without capacity all are tried
+        again for `wait_seconds`.
 
         Raises the error of the last attempt; one that names all of them where there were several.
         """
         offers = list(_in_order(self.entry))
         out = f"no offer of {self.entry.name} has capacity"
         poll = self.home.patience.poll
-        return retry_without_capacity(lambda: self._walk(offers), out, self.on_progress, wait_seconds, poll)
+        return retry_without_capacity(
+            lambda: self._walk(offers), out, self.on_progress, wait_seconds, poll
+        )
 
     def _walk(self, offers: list[Offer]) -> Instance:
         tried: list[Attempt] = []
@@ -62,7 +77,9 @@ class Launch:
     def _take(self, offer: Offer) -> Instance:
         """The instance that an offer gives, once it runs. What a failure leaves is taken away."""
         there = self.home.in_region(offer.region)
-        context = refusals.Context(self.entry.name, there.region, offer.instance_type, there.regions, offer.zone or "")
+        context = refusals.Context(
+            self.entry.name, there.region, offer.instance_type, there.regions, offer.zone or ""
+        )
         instance = None
         try:
             with refusals.explained(context):
@@ -79,19 +96,32 @@ class Launch:
             raise
 
     def _ask(self, offer: Offer, there: Endpoint, context: refusals.Context) -> Instance:
-        asked = {"offer": str(offer), "region": offer.region, "project": identity.project_mark(), "provider": self.entry.provider}
+        asked = {
+            "offer": str(offer),
+            "region": offer.region,
+            "project": identity.project_mark(),
+            "provider": self.entry.provider,
+        }
         history.append(self.entry.name, "asking", generation=self.generation, **asked)
         self.on_progress(f"launching {self.entry.name}: {offer}")
         for generation in range(self.generation, self.generation + _GENERATIONS):
             token = identity.client_token(self.entry.name, generation, str(offer))
             instance = self._run(offer, there, context, token)
             if instance and not instance.is_gone:
-                history.append(self.entry.name, "launched", id=instance.id, zone=instance.zone, **asked)
+                history.append(
+                    self.entry.name, "launched", id=instance.id, zone=instance.zone, **asked
+                )
                 return instance
-        raise CloudError(f"box {self.entry.name} was terminated as often as it was launched", remedy="look at it in the AWS console")
+        raise CloudError(
+            f"box {self.entry.name} was terminated as often as it was launched",
+            remedy="look at it in the AWS console",
+        )
 
-    def _run(self, offer: Offer, there: Endpoint, context: refusals.Context, token: str) -> Instance | None:
-        """The instance behind the request's token; None when the token is used up and the next one is due."""
+    def _run(
+        self, offer: Offer, there: Endpoint, context: refusals.Context, token: str
+    ) -> Instance | None:
+        """The instance behind the request's token; None when the token is used up and the next one
+        is due."""
         from botocore.exceptions import ClientError
 
         try:
@@ -102,28 +132,49 @@ class Launch:
                 return None
             if code != "IdempotentParameterMismatch":
                 raise
-            # An earlier launch was cut off before its answer and the inventory changed since: its instance is the box, once it shows.
+            # An earlier launch was cut off before its answer and the inventory changed since: its
+            # instance is the box, once it shows.
             poll = there.patience.poll
-            return waiting.until(self.look, "looking for an earlier launch", lambda line: None, 10 * poll, poll)
+            return waiting.until(
+                self.look, "looking for an earlier launch", lambda line: None, 10 * poll, poll
+            )
 
-    def _sent(self, offer: Offer, there: Endpoint, context: refusals.Context, token: str) -> Instance:
-        """RunInstances, with all that it names made before; again where another box's end took it away in between. It may be
-        repeated, here and by botocore, because of its token: AWS answers a second request with the first one's instance."""
+    def _sent(
+        self, offer: Offer, there: Endpoint, context: refusals.Context, token: str
+    ) -> Instance:
+        """RunInstances, with all that it names made before; again where another box's end took it
+        away in between. It may be repeated, here and by botocore, because of its token: AWS answers
+        a second request with the first one's instance.
+        """
         from botocore.exceptions import ClientError
 
         for is_last in (*[False] * _RACES, True):
             asked = request.prepare(self.entry, offer, there, context, self.on_progress)
             try:
-                return Instance(dict(there.client("ec2").run_instances(**asked, ClientToken=token)["Instances"][0]), there)
+                return Instance(
+                    dict(
+                        there.client("ec2").run_instances(**asked, ClientToken=token)["Instances"][
+                            0
+                        ]
+                    ),
+                    there,
+                )
             except ClientError as error:
-                if is_last or self.entry.key_name or error.response["Error"]["Code"] not in _TAKEN_AWAY:
+                if (
+                    is_last
+                    or self.entry.key_name
+                    or error.response["Error"]["Code"] not in _TAKEN_AWAY
+                ):
                     raise
         raise AssertionError("the last one returns or raises")
 
 
 def _in_order(entry: Any) -> Iterator[Offer]:
-    """The offers, first of all the one that a cut-off launch was asking for: its instance may not show by its tags yet."""
+    """The offers, first of all the one that a cut-off launch was asking for: its instance may not
+    show by its tags yet."""
     offers = offers_of(entry)
     remembered = history.read(entry.name)
-    unanswered = remembered[-1].get("offer") if remembered and remembered[-1]["kind"] == "asking" else None
+    unanswered = (
+        remembered[-1].get("offer") if remembered and remembered[-1]["kind"] == "asking" else None
+    )
     yield from sorted(offers, key=lambda offer: str(offer) != unanswered)

@@ -7,7 +7,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Offer:
-    """One way to get a box. `zone` and `subnet` are None where the cloud chooses; `market` is on-demand or spot."""
+    """One way to get a box. `zone` and `subnet` are None where the cloud chooses; `market` is
+    on-demand or spot."""
 
     region: str
     zone: str | None

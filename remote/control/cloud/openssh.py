@@ -30,16 +30,31 @@ def options(box: Box) -> dict[str, str]:
     """ssh_config keywords for a box, over the road that leads there."""
     proxy = reach.proxy_command(box)
     road = {"ProxyCommand": proxy.replace("%", "%%")} if proxy else {}
-    return login_options(box.host, box.port, box.user, box.key, box.host_key_alias) | _identities(box) | road
+    return (
+        login_options(box.host, box.port, box.user, box.key, box.host_key_alias)
+        | _identities(box)
+        | road
+    )
 
 
 def command(box: Box, line: str = "", terminal: bool = False) -> list[str]:
-    """The argument list of an interactive session, or of one that runs `line` there, with a terminal of its own on request.
+    """The argument list of an interactive session, or of one that runs `line` there, with a
+    terminal of its own on request.
 
     The user's own ssh configuration is left out: it could loosen these.
     """
-    words = [word for keyword, value in settings(box).items() for word in ("-o", f"{keyword}={value}")]
-    return ["ssh", *(["-t"] if terminal else []), "-F", "none", *words, f"windlass-{box.name}", *(["--", line] if line else [])]
+    words = [
+        word for keyword, value in settings(box).items() for word in ("-o", f"{keyword}={value}")
+    ]
+    return [
+        "ssh",
+        *(["-t"] if terminal else []),
+        "-F",
+        "none",
+        *words,
+        f"windlass-{box.name}",
+        *(["--", line] if line else []),
+    ]
 
 
 def settings(box: Box) -> dict[str, str]:
@@ -58,11 +73,15 @@ def _identities(box: Box) -> dict[str, str]:
     told = box.host_config if not box.key else None
     if told is None or not told.identities:
         return {}
-    return {"IdentityFile": _literal(str(told.identities[0])), "IdentitiesOnly": "yes" if told.identities_only else "no"}
+    return {
+        "IdentityFile": _literal(str(told.identities[0])),
+        "IdentitiesOnly": "yes" if told.identities_only else "no",
+    }
 
 
 def _literal(value: str) -> str:
-    """A value in which ssh reads `%h` and the like: the scope of an IPv6 address, and a folder's name, are none."""
+    """A value in which ssh reads `%h` and the like: the scope of an IPv6 address, and a folder's
+    name, are none."""
     return value.replace("%", "%%")
 
 
@@ -72,7 +91,9 @@ def quoted(value: str) -> str:
 
 
 def _value(keyword: str, value: str) -> str:
-    return value if keyword == "ProxyCommand" else quoted(value)  # ssh hands that line to a shell as it stands
+    return (
+        value if keyword == "ProxyCommand" else quoted(value)
+    )  # ssh hands that line to a shell as it stands
 
 
 def _admission(box: Box) -> list[str]:
@@ -81,7 +102,11 @@ def _admission(box: Box) -> list[str]:
         return []
     files = [str(_public_file(box.key, box.name))] if box.key else []
     words = (box.provider, box.region, box.user, box.id, box.zone, *files)
-    told = reach.own_command("remote.control.cloud.instance_connect", *words).replace("%", "%%").replace('"', '\\"')
+    told = (
+        reach.own_command("remote.control.cloud.instance_connect", *words)
+        .replace("%", "%%")
+        .replace('"', '\\"')
+    )
     return [f'Match originalhost windlass-{box.name} exec "{told}"']
 
 

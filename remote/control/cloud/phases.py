@@ -11,7 +11,8 @@ _WORTH_TELLING_SECONDS = 0.5
 
 
 class Phases:
-    """The phases of one launch or start: request, running, ssh, host key, arm. A phase entered twice adds up."""
+    """The phases of one launch or start: request, running, ssh, host key, arm. A phase entered
+    twice adds up."""
 
     def __init__(self, box_name: str, on_progress: Progress) -> None:
         self._box_name = box_name
@@ -31,4 +32,10 @@ class Phases:
 
     def keep(self, action: str, instance_id: str) -> None:
         """Remember the phases of this launch or start."""
-        history.append(self._box_name, "phases", action=action, id=instance_id, seconds={k: round(v, 3) for k, v in self.seconds.items()})
+        history.append(
+            self._box_name,
+            "phases",
+            action=action,
+            id=instance_id,
+            seconds={k: round(v, 3) for k, v in self.seconds.items()},
+        )

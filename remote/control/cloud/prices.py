@@ -1,7 +1,9 @@
-"""What a box costs: from AWS's Price List, kept for a day, and from a dated table in the repository where that cannot be asked.
+"""What a box costs: from AWS's Price List, kept for a day, and from a dated table in the repository
+where that cannot be asked.
 
-List prices, on-demand, Linux, shared tenancy, US dollars; no taxes, discounts, credits or transfer. Enough to know the order of a
-bill before it is made; never an invoice. Billing is by the second. `price_table.json` says where its own figures come from.
+List prices, on-demand, Linux, shared tenancy, US dollars; no taxes, discounts, credits or transfer.
+Enough to know the order of a bill before it is made; never an invoice. Billing is by the second.
+`price_table.json` says where its own figures come from.
 """
 
 import json
@@ -32,9 +34,10 @@ _FAILED: dict[Endpoint, tuple[float, CloudError]] = {}
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour. `compute_hourly` is None where nobody knows it; the disk is paid while the box is stopped too, the public address
-    only while it runs. `source` says who told (`Price List`, `spot price`, `table`), `as_of` when. A spot price moves: it never
-    exceeds `ceiling_hourly`, the on-demand price."""
+    """Dollars an hour. `compute_hourly` is None where nobody knows it; the disk is paid while the
+    box is stopped too, the public address only while it runs. `source` says who told (`Price List`,
+    `spot price`, `table`), `as_of` when. A spot price moves: it never exceeds `ceiling_hourly`, the
+    on-demand price."""
 
     compute_hourly: float | None
     disk_hourly: float
@@ -46,7 +49,11 @@ class Price:
     @property
     def running_hourly(self) -> float | None:
         """Everything that an hour costs while the box runs."""
-        return None if self.compute_hourly is None else self.compute_hourly + self.disk_hourly + self.address_hourly
+        return (
+            None
+            if self.compute_hourly is None
+            else self.compute_hourly + self.disk_hourly + self.address_hourly
+        )
 
     @property
     def disk_monthly(self) -> float:
@@ -56,7 +63,8 @@ class Price:
 
 @dataclass(frozen=True)
 class Quote:
-    """One list price: dollars by the unit in which it is sold (an hour, or a GB for a month), who told it, and when."""
+    """One list price: dollars by the unit in which it is sold (an hour, or a GB for a month), who
+    told it, and when."""
 
     usd: float | None
     source: str
@@ -64,7 +72,8 @@ class Quote:
 
 
 def of_offer(offer: Offer, disk_gb: int, there: Endpoint, has_address: bool = True) -> Price:
-    """What a box of that offer costs. Never raises: what cannot be asked comes from the table, and `source` says so."""
+    """What a box of that offer costs. Never raises: what cannot be asked comes from the table, and
+    `source` says so."""
     compute = quote(f"compute {offer.instance_type}", offer.region, there)
     disk = disk_gb * (quote("disk gp3", offer.region, there).usd or 0) / HOURS_PER_MONTH
     address = (quote("address", offer.region, there).usd or 0) if has_address else 0.0
@@ -78,7 +87,8 @@ def of_offer(offer: Offer, disk_gb: int, there: Endpoint, has_address: bool = Tr
 
 
 def quote(item: str, region: str, there: Endpoint) -> Quote:
-    """One list price: of `compute TYPE` and `address` for an hour, of `disk TYPE` and `snapshot` for a GB and month. Never raises."""
+    """One list price: of `compute TYPE` and `address` for an hour, of `disk TYPE` and `snapshot`
+    for a GB and month. Never raises."""
     with _LOCK:
         kept = _kept()
         key = f"{'aws' if there.is_billed else 'embedded'} {region} {item}"
@@ -88,8 +98,17 @@ def quote(item: str, region: str, there: Endpoint) -> Quote:
         try:
             usd = _asked(item, region, there.in_region(_PRICE_LIST_REGION))
         except CloudError as error:
-            told = Quote(known["usd"], "Price List", known["at"][:10]) if known else tabled(item, region)
-            return replace(told, source=f"{told.source}, as the Price List cannot be asked ({error.code or error.what})")
+            told = (
+                Quote(known["usd"], "Price List", known["at"][:10])
+                if known
+                else tabled(item, region)
+            )
+            return replace(
+                told,
+                source=(
+                    f"{told.source}, as the Price List cannot be asked ({error.code or error.what})"
+                ),
+            )
         if usd is None:
             return tabled(item, region)
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -103,12 +122,18 @@ def tabled(item: str, region: str) -> Quote:
     held = table()
     if kind == "address":
         return Quote(held["address_hourly_usd"], "table", held["as_of"])
-    home = held["hourly_usd"].get(name) if kind == "compute" else held["per_gb_month_usd"].get(name or kind)
+    home = (
+        held["hourly_usd"].get(name)
+        if kind == "compute"
+        else held["per_gb_month_usd"].get(name or kind)
+    )
     factor = held["compute_factors" if kind == "compute" else "disk_factors"].get(region)
     if home is None:
         return Quote(None, "not known", held["as_of"])
     if factor is None:
-        return Quote(home, f"table of {held['home_region']}, {region} may differ by half", held["as_of"])
+        return Quote(
+            home, f"table of {held['home_region']}, {region} may differ by half", held["as_of"]
+        )
     return Quote(round(home * factor, 5), "table", held["as_of"])
 
 
@@ -120,13 +145,15 @@ def table() -> dict[str, Any]:
 
 
 def hourly(instance_type: str, region: str = "us-east-1") -> float | None:
-    """Dollars for an hour of a running instance without its disk, on-demand, as far as known without asking; None where it is not."""
+    """Dollars for an hour of a running instance without its disk, on-demand, as far as known
+    without asking; None where it is not."""
     known = _kept().get(f"aws {region} compute {instance_type}")
     return float(known["usd"]) if known else tabled(f"compute {instance_type}", region).usd
 
 
 def disk_monthly(disk_gb: int, region: str = "us-east-1") -> float:
-    """Dollars a month for a gp3 disk, whether its instance runs or not, as far as known without asking."""
+    """Dollars a month for a gp3 disk, whether its instance runs or not, as far as known without
+    asking."""
     known = _kept().get(f"aws {region} disk gp3")
     return disk_gb * float(known["usd"] if known else tabled("disk gp3", region).usd or 0)
 
@@ -141,33 +168,58 @@ def in_words(instance_type: str, region: str, disk_gb: int) -> str:
     return f"${price:.3f}/h {disk} (list prices, {told.source}, {told.as_of})"
 
 
-# The Price List ---------------------------------------------------------------------------------------------------------
+# ---- The Price List ----
 
 
 def _asked(item: str, region: str, there: Endpoint) -> float | None:
-    """The Price List's word, None when it has none. Raises CloudError, and again at once for a while when it could not be asked."""
+    """The Price List's word, None when it has none. Raises CloudError, and again at once for a
+    while when it could not be asked."""
     if there in _FAILED and time.monotonic() - _FAILED[there][0] < _NOT_AGAIN_SECONDS:
         raise _FAILED[there][1]
     service, wanted, usage = _search(item)
-    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in {**wanted, "regionCode": region}.items()]
+    filters = [
+        {"Type": "TERM_MATCH", "Field": field, "Value": value}
+        for field, value in {**wanted, "regionCode": region}.items()
+    ]
     try:
         with refusals.explained(refusals.Context("", there.region, regions=there.regions)):
             pages = there.client("pricing").get_paginator("get_products")
-            answers = [page["PriceList"] for page in pages.paginate(ServiceCode=service, Filters=filters, FormatVersion="aws_v1")]
+            answers = [
+                page["PriceList"]
+                for page in pages.paginate(
+                    ServiceCode=service, Filters=filters, FormatVersion="aws_v1"
+                )
+            ]
     except CloudError as error:
         _FAILED[there] = (time.monotonic(), error)
         raise
     products = [untrusted_json.loads(text) for answer in answers for text in answer]
-    found = [usd for product in products if _fits(product, usage) for usd in _on_demand(product) if usd > 0]
+    found = [
+        usd
+        for product in products
+        if _fits(product, usage)
+        for usd in _on_demand(product)
+        if usd > 0
+    ]
     return min(found, default=None)
 
 
 def _search(item: str) -> tuple[str, dict[str, str], str]:
-    """The service, the attributes and the end of the usage type under which the Price List holds an item."""
+    """The service, the attributes and the end of the usage type under which the Price List holds an
+    item."""
     kind, _, name = item.partition(" ")
     if kind == "compute":
-        plain = {"operatingSystem": "Linux", "tenancy": "Shared", "preInstalledSw": "NA", "capacitystatus": "Used"}
-        return "AmazonEC2", {"productFamily": "Compute Instance", "instanceType": name, **plain}, f":{name}"
+        plain = {
+            "operatingSystem": "Linux",
+            "tenancy": "Shared",
+            "preInstalledSw": "NA",
+            "capacitystatus": "Used",
+        }
+        return (
+            "AmazonEC2",
+            {"productFamily": "Compute Instance", "instanceType": name, **plain},
+            f":{name}",
+        )
     if kind == "disk":
         return "AmazonEC2", {"productFamily": "Storage", "volumeApiName": name}, ""
     if kind == "snapshot":
@@ -178,7 +230,10 @@ def _search(item: str) -> tuple[str, dict[str, str], str]:
 def _fits(product: dict[str, Any], usage: str) -> bool:
     told = product["product"]["attributes"]
     # Capacity blocks of the large GPU types stand there as well, under the same attributes.
-    return str(told.get("usagetype", "")).endswith(usage) and told.get("marketoption", "OnDemand") == "OnDemand"
+    return (
+        str(told.get("usagetype", "")).endswith(usage)
+        and told.get("marketoption", "OnDemand") == "OnDemand"
+    )
 
 
 def _on_demand(product: dict[str, Any]) -> Iterator[float]:
@@ -207,6 +262,10 @@ def _is_price(known: Any) -> bool:
     """Whether it is what `quote` keeps: what else stands in the cache is asked for again."""
     try:
         at = datetime.fromisoformat(known["at"])
-        return at.tzinfo is not None and 0 <= float(known["usd"]) < _DEAREST and not isinstance(known["usd"], str | bool)
+        return (
+            at.tzinfo is not None
+            and 0 <= float(known["usd"]) < _DEAREST
+            and not isinstance(known["usd"], str | bool)
+        )
     except (KeyError, TypeError, ValueError, OverflowError):
         return False

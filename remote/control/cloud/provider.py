@@ -12,15 +12,18 @@ Progress = Callable[[str], None]
 
 
 Mode = Literal["auto", "fresh", "reuse"]
-"""`auto` takes the box that is there, else makes one; `reuse` never makes one; `fresh` always does, and replaces the one that is there."""
+"""`auto` takes the box that is there, else makes one; `reuse` never makes one; `fresh` always does,
+and replaces the one that is there."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `launch` would do, and why. `existing` is the box of that name that already is; `facts` are label and value of what would be
-    made; `offers` in the order in which they would be tried; `replaces` is the box that a fresh one would end, with its disk.
+    """What `launch` would do, and why. `existing` is the box of that name that already is; `facts`
+    are label and value of what would be made; `offers` in the order in which they would be tried;
+    `replaces` is the box that a fresh one would end, with its disk.
 
-    `lines` compares the offers' prices and `worst` is the most that this start can cost (`estimate`); None where nothing is billed.
+    `lines` compares the offers' prices and `worst` is the most that this start can cost
+    (`estimate`); None where nothing is billed.
     """
 
     action: str
@@ -39,8 +42,9 @@ class Plan:
 class Wanted:
     """How to get a box ready.
 
-    `mode` as above; without capacity it is tried again for `wait_seconds`; `arm` sets the box's clocks once SSH answers; `replace` is
-    the id of the instance whose loss was agreed to, which a fresh box needs where one exists.
+    `mode` as above; without capacity it is tried again for `wait_seconds`; `arm` sets the box's
+    clocks once SSH answers; `replace` is the id of the instance whose loss was agreed to, which a
+    fresh box needs where one exists.
     """
 
     mode: Mode = "auto"
@@ -70,5 +74,7 @@ class Provider(Protocol):
     def admit(self, on_progress: Progress) -> None:
         """Let the caller's present address reach port 22."""
 
-    def terminate(self, on_progress: Progress, instance_id: str | None = None, is_agreed: bool = False) -> Box | None:
+    def terminate(
+        self, on_progress: Progress, instance_id: str | None = None, is_agreed: bool = False
+    ) -> Box | None:
         """Remove it for good and wait; forgets its host key. `instance_id` picks one of several."""

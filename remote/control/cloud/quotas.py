@@ -1,6 +1,8 @@
-"""How many vCPUs the account may have, how many it uses, and whether a box fits in between: on-demand and spot apart.
+"""How many vCPUs the account may have, how many it uses, and whether a box fits in between:
+on-demand and spot apart.
 
-AWS counts vCPUs by family of instance types, in each region for itself. Spot counts requests that are open or running.
+AWS counts vCPUs by family of instance types, in each region for itself. Spot counts requests that
+are open or running.
 """
 
 import contextlib
@@ -79,8 +81,9 @@ class Room:
     def request_command(self) -> str:
         """The command that asks AWS for enough."""
         return (
-            f"aws service-quotas request-service-quota-increase --region {self.region} --service-code ec2 "
-            f"--quota-code {self.code} --desired-value {self.used + self.needed}"
+            f"aws service-quotas request-service-quota-increase --region {self.region}"
+            f" --service-code ec2 --quota-code {self.code} --desired-value"
+            f" {self.used + self.needed}"
         )
 
     def __str__(self) -> str:
@@ -101,21 +104,28 @@ def quota_of(instance_type: str, market: str) -> Quota | None:
 
 
 def room(offer: Offer, there: Endpoint) -> Room | None:
-    """The quota behind an offer, what is used of it, what a box needs; None when it cannot be told (no permission, unknown type)."""
+    """The quota behind an offer, what is used of it, what a box needs; None when it cannot be told
+    (no permission, unknown type)."""
     try:
         return _room(offer.instance_type, offer.market, there.in_region(offer.region))
     except CloudError:
         return None
 
 
-def spell(error: CloudError, box_name: str, instance_type: str, market: str, there: Endpoint) -> None:
-    """Put the command that asks for enough into a refusal for want of vCPUs, where it can be told what is in use."""
+def spell(
+    error: CloudError, box_name: str, instance_type: str, market: str, there: Endpoint
+) -> None:
+    """Put the command that asks for enough into a refusal for want of vCPUs, where it can be told
+    what is in use."""
     if error.code not in _NO_VCPUS:
         return
     with contextlib.suppress(CloudError):
         found = _room(instance_type, market, there)
         if found and found.lacks:
-            error.remedy = f"ask for more: `{found.request_command}` ({found}), then `./inv launch {box_name}`; see docs/aws.md"
+            error.remedy = (
+                f"ask for more: `{found.request_command}` ({found}), then `./inv launch"
+                f" {box_name}`; see docs/aws.md"
+            )
 
 
 @remembered.for_seconds(2)
@@ -129,15 +139,24 @@ def _room(instance_type: str, market: str, there: Endpoint) -> Room | None:
         counted = [kind for kind in _types_in_use(ec2, market) if quota_of(kind, market) == quota]
         sizes = vcpus({instance_type, *counted}, ec2)
     used = sum(sizes.get(kind, 0) for kind in counted)
-    return Room(quota.code, quota.name, applied, used, sizes[instance_type], market, there.region) if instance_type in sizes else None
+    return (
+        Room(quota.code, quota.name, applied, used, sizes[instance_type], market, there.region)
+        if instance_type in sizes
+        else None
+    )
 
 
 def vcpus(types: set[str], ec2: Any) -> dict[str, int]:
-    """How many vCPUs each type has: by our own table, and by the cloud's for those that it does not hold."""
+    """How many vCPUs each type has: by our own table, and by the cloud's for those that it does not
+    hold."""
     known = {kind: machine.vcpus for kind in types if (machine := machines.machine(kind))}
     if unknown := sorted(types - set(known)):
         pages = ec2.get_paginator("describe_instance_types").paginate(InstanceTypes=unknown)
-        known |= {told["InstanceType"]: told["VCpuInfo"]["DefaultVCpus"] for page in pages for told in page["InstanceTypes"]}
+        known |= {
+            told["InstanceType"]: told["VCpuInfo"]["DefaultVCpus"]
+            for page in pages
+            for told in page["InstanceTypes"]
+        }
     return known
 
 
@@ -149,5 +168,14 @@ def _types_in_use(ec2: Any, market: str) -> list[str]:
     """The type of each instance of the account that counts, whoever made it."""
     filters = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
     pages = ec2.get_paginator("describe_instances").paginate(Filters=filters)
-    instances = [instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]]
-    return [each["InstanceType"] for each in instances if (each.get("InstanceLifecycle") == "spot") == (market == "spot")]
+    instances = [
+        instance
+        for page in pages
+        for reservation in page["Reservations"]
+        for instance in reservation["Instances"]
+    ]
+    return [
+        each["InstanceType"]
+        for each in instances
+        if (each.get("InstanceLifecycle") == "spot") == (market == "spot")
+    ]

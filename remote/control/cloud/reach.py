@@ -1,4 +1,5 @@
-"""How SSH gets to a box: straight, or where this laptop cannot, through Session Manager or a bastion; and who is let in.
+"""How SSH gets to a box: straight, or where this laptop cannot, through Session Manager or a
+bastion; and who is let in.
 
 The bytes may pass through others; the host key that is checked is the box's own, always.
 """
@@ -15,7 +16,14 @@ from remote.control import project
 from remote.control.cloud import endpoint, refusals, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.endpoint import Endpoint
-from remote.control.errors import BoxUnreachable, ConfigError, Finding, HostKeyMismatch, LoginRefused, WindlassError
+from remote.control.errors import (
+    BoxUnreachable,
+    ConfigError,
+    Finding,
+    HostKeyMismatch,
+    LoginRefused,
+    WindlassError,
+)
 from remote.control.transport import known_hosts, ssh_config
 
 if TYPE_CHECKING:
@@ -25,11 +33,13 @@ if TYPE_CHECKING:
 _GREETING_BYTES = 4096
 _GREETING_SECONDS = 15.0
 _SESSION = "AWS_SSM_START_SESSION_RESPONSE"
-"""The variable in which AWS's session-manager-plugin takes the session, its token included: never in an argument."""
+"""The variable in which AWS's session-manager-plugin takes the session, its token included: never
+in an argument."""
 
 
 def entrance(entry: Any, there: Endpoint, vpc_id: str) -> str | None:
-    """Who must be let in at port 22: this laptop; the box's own network, where the bastion or the private road comes from; or nobody."""
+    """Who must be let in at port 22: this laptop; the box's own network, where the bastion or the
+    private road comes from; or nobody."""
     if entry.reach == "ssm":
         return None
     if entry.reach == "public":
@@ -40,7 +50,8 @@ def entrance(entry: Any, there: Endpoint, vpc_id: str) -> str | None:
 def answers(box: Box) -> bool:
     """Whether the SSH server of the box greets, over whatever road leads there.
 
-    Raises LoginRefused, HostKeyMismatch, ConfigError or LaptopError where the road itself is in the wrong hands or not set up.
+    Raises LoginRefused, HostKeyMismatch, ConfigError or LaptopError where the road itself is in the
+    wrong hands or not set up.
     """
     proxy = proxy_of(box)
     if proxy is None:
@@ -67,9 +78,12 @@ def proxy_of(box: Box) -> "Callable[[], Link] | None":
 
 
 def proxy_command(box: Box) -> str:
-    """The same road for the system's ssh: a shell command whose standard input and output are the link. Empty where none is needed."""
+    """The same road for the system's ssh: a shell command whose standard input and output are the
+    link. Empty where none is needed."""
     if box.reach == "ssm":
-        return own_command("remote.control.cloud.tunnel", box.provider, box.region, box.user, box.id)
+        return own_command(
+            "remote.control.cloud.tunnel", box.provider, box.region, box.user, box.id
+        )
     if box.reach == "bastion":
         return _ssh_to_bastion(box)
     told = _told(box)
@@ -83,14 +97,20 @@ def own_command(module: str, *words: str) -> str:
 
 
 def open_session(there: Endpoint, instance_id: str, where: str) -> tuple[list[str], dict[str, str]]:
-    """Start a Session Manager session to port 22: the program that carries it, and its further environment.
+    """Start a Session Manager session to port 22: the program that carries it, and its further
+    environment.
 
-    Raises BoxUnreachable while Session Manager does not know the instance, LaptopError without the plugin.
+    Raises BoxUnreachable while Session Manager does not know the instance, LaptopError without the
+    plugin.
     """
     from botocore.exceptions import ClientError
 
     plugin = there.session_plugin()
-    asked = {"Target": instance_id, "DocumentName": "AWS-StartSSHSession", "Parameters": {"portNumber": ["22"]}}
+    asked = {
+        "Target": instance_id,
+        "DocumentName": "AWS-StartSSHSession",
+        "Parameters": {"portNumber": ["22"]},
+    }
     ssm = there.client("ssm")
     with refusals.explained(refusals.Context(where, there.region, regions=there.regions)):
         try:
@@ -100,15 +120,28 @@ def open_session(there: Endpoint, instance_id: str, where: str) -> tuple[list[st
                 raise
             raise _not_connected(instance_id, where, error) from None
     session = json.dumps({key: told[key] for key in ("SessionId", "TokenValue", "StreamUrl")})
-    return [*plugin, _SESSION, there.region, "StartSession", "", json.dumps(asked), ssm.meta.endpoint_url], {_SESSION: session}
+    return [
+        *plugin,
+        _SESSION,
+        there.region,
+        "StartSession",
+        "",
+        json.dumps(asked),
+        ssm.meta.endpoint_url,
+    ], {_SESSION: session}
 
 
-def send_key(there: Endpoint, instance_id: str, zone: str, user: str, public_line: str, where: str = "") -> None:
-    """Have EC2 Instance Connect admit a public key for a minute. Raises the errors of `refusals`."""
+def send_key(
+    there: Endpoint, instance_id: str, zone: str, user: str, public_line: str, where: str = ""
+) -> None:
+    """Have EC2 Instance Connect admit a public key for a minute. Raises the errors of
+    `refusals`."""
     place = {"AvailabilityZone": zone} if zone else {}
     with refusals.explained(refusals.Context(where, there.region, regions=there.regions)):
         client = there.client("ec2-instance-connect")
-        client.send_ssh_public_key(InstanceId=instance_id, InstanceOSUser=user, SSHPublicKey=public_line, **place)
+        client.send_ssh_public_key(
+            InstanceId=instance_id, InstanceOSUser=user, SSHPublicKey=public_line, **place
+        )
 
 
 def admission(box: Box) -> Callable[[str], None] | None:
@@ -120,22 +153,41 @@ def admission(box: Box) -> Callable[[str], None] | None:
 
 
 def bastion_of(box: Box) -> "Address":
-    """The bastion of a box, its host key pinned from the inventory. Raises ConfigError where it is not all there."""
+    """The bastion of a box, its host key pinned from the inventory. Raises ConfigError where it is
+    not all there."""
     from remote.control.transport.connection import Address
 
     bastion = box.bastion
     if bastion is None:
-        raise ConfigError([_finding(box.name, "`reach` is bastion, and no bastion is named", "`bastion:` with host, user and host_key")])
+        raise ConfigError(
+            [
+                _finding(
+                    box.name,
+                    "`reach` is bastion, and no bastion is named",
+                    "`bastion:` with host, user and host_key",
+                )
+            ]
+        )
     alias = f"bastion-{bastion.host}-{bastion.port}"
     try:
         key = known_hosts.normal(bastion.host_key)
     except ValueError as error:
-        raise ConfigError([_finding(box.name, str(error), "`host_key:` as `ssh-keyscan` prints it, without the host's name")]) from None
+        raise ConfigError(
+            [
+                _finding(
+                    box.name,
+                    str(error),
+                    "`host_key:` as `ssh-keyscan` prints it, without the host's name",
+                )
+            ]
+        ) from None
     if known_hosts.pinned(alias) != [key]:  # the inventory is the truth about a host that stands
         known_hosts.forget(alias)
         known_hosts.pin(alias, key)
     path = project.find_file(bastion.ssh_key) if bastion.ssh_key else None
-    return Address(box.name, "", bastion.host, bastion.port, bastion.user, path, alias, is_bastion=True)
+    return Address(
+        box.name, "", bastion.host, bastion.port, bastion.user, path, alias, is_bastion=True
+    )
 
 
 def _greets(link: "Link") -> bool:
@@ -157,7 +209,13 @@ def _through_session(box: Box) -> "Link":
     from remote.control.transport.proxy import ProgramLink
 
     words, further = open_session(endpoint.of_box(box), box.id, box.name)
-    return ProgramLink(words, {**further, "PYTHONPATH": os.pathsep.join([str(project.CODE), os.environ.get("PYTHONPATH", "")])})
+    return ProgramLink(
+        words,
+        {
+            **further,
+            "PYTHONPATH": os.pathsep.join([str(project.CODE), os.environ.get("PYTHONPATH", "")]),
+        },
+    )
 
 
 def _through_bastion(box: Box) -> "Link":
@@ -195,21 +253,38 @@ def _ssh_to_bastion(box: Box) -> str:
     from remote.control.cloud import openssh
 
     bastion = bastion_of(box)
-    settings = openssh.login_options(bastion.host, bastion.port, bastion.user, bastion.key, bastion.alias)
-    words = [word for keyword, value in settings.items() for word in ("-o", f"{keyword}={openssh.quoted(value)}")]
-    return shlex.join(["ssh", "-F", "none", *words, "-W", f"[{box.host}]:{box.port}", bastion.alias])
+    settings = openssh.login_options(
+        bastion.host, bastion.port, bastion.user, bastion.key, bastion.alias
+    )
+    words = [
+        word
+        for keyword, value in settings.items()
+        for word in ("-o", f"{keyword}={openssh.quoted(value)}")
+    ]
+    return shlex.join(
+        ["ssh", "-F", "none", *words, "-W", f"[{box.host}]:{box.port}", bastion.alias]
+    )
 
 
-def _not_connected(instance_id: str, where: str, error: WindlassError | Exception) -> BoxUnreachable:
+def _not_connected(
+    instance_id: str, where: str, error: WindlassError | Exception
+) -> BoxUnreachable:
     again = f"; then `./inv start {where}`" if where else ""
     return BoxUnreachable(
-        f"Session Manager has no connection to {instance_id}", where=f"box {where}" if where else instance_id, why=str(error),
-        remedy="its agent needs a minute after the start, an instance profile with AmazonSSMManagedInstanceCore (`instance_profile:`), "
-        f"and a way to AWS (NAT, or endpoints for ssm, ssmmessages and ec2messages){again}",
-    )  # fmt: skip
+        f"Session Manager has no connection to {instance_id}",
+        where=f"box {where}" if where else instance_id,
+        why=str(error),
+        remedy=(
+            "its agent needs a minute after the start, an instance profile with"
+            " AmazonSSMManagedInstanceCore (`instance_profile:`), and a way to AWS (NAT, or"
+            f" endpoints for ssm, ssmmessages and ec2messages){again}"
+        ),
+    )
 
 
 def _finding(box_name: str, what: str, expected: str) -> Finding:
     from remote.control.config.inventory import place
 
-    return Finding(place("boxes", box_name, "bastion"), what, expected, "docs/reach.md shows a whole entry")
+    return Finding(
+        place("boxes", box_name, "bastion"), what, expected, "docs/reach.md shows a whole entry"
+    )

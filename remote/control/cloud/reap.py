@@ -1,10 +1,12 @@
-"""What should not be there any more: boxes beyond their clocks, and what was left over. Found by the project's tags, over all regions.
+"""What should not be there any more: boxes beyond their clocks, and what was left over. Found by
+the project's tags, over all regions.
 
-A box within its clocks is never touched, nor is an instance that somebody else made. What a person should decide is only told, unless
-it is asked for with `everything`: instances that the inventory does not name, running spot boxes, and disks before their time.
+A box within its clocks is never touched, nor is an instance that somebody else made. What a person
+should decide is only told, unless it is asked for with `everything`: instances that the inventory
+does not name, running spot boxes, and disks before their time.
 
-EC2 does not always tell since when a thing has been unused. Then the first look writes that moment into the tag `windlass:unused`, and
-the time counts from there.
+EC2 does not always tell since when a thing has been unused. Then the first look writes that moment
+into the tag `windlass:unused`, and the time counts from there.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +16,18 @@ from functools import partial
 from typing import Any
 
 from remote.contract.clocks import Reading
-from remote.control.cloud import boxes, clearing, costs, history, identity, images, instances, prices, refusals, transitions
+from remote.control.cloud import (
+    boxes,
+    clearing,
+    costs,
+    history,
+    identity,
+    images,
+    instances,
+    prices,
+    refusals,
+    transitions,
+)
 from remote.control.cloud.bucket import Bucket, Spilled
 from remote.control.cloud.costs import Place
 from remote.control.cloud.estimate import span
@@ -31,7 +44,8 @@ _MARGIN = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Find:
-    """One thing that should not be there. `action` is what would be done now, empty where it is only told; `until` is when it is due."""
+    """One thing that should not be there. `action` is what would be done now, empty where it is
+    only told; `until` is when it is due."""
 
     kind: str
     id: str
@@ -51,23 +65,31 @@ class Find:
 
 @dataclass(frozen=True)
 class Judge:
-    """One look at everything. `read` tells how the clocks of a running box of the inventory stand, None where they can't be read."""
+    """One look at everything. `read` tells how the clocks of a running box of the inventory stand,
+    None where they can't be read."""
 
     inventory: Any
     read: Callable[[Any], Reading | None]
     everything: bool = False
 
     def finds(self) -> tuple[list[Find], list[str]]:
-        """What should not be there, and in words the places that could not be asked. Changes nothing."""
-        found, errors = costs.looked(costs.places(self.inventory), lambda place: list(self._of(place)))
+        """What should not be there, and in words the places that could not be asked. Changes
+        nothing."""
+        found, errors = costs.looked(
+            costs.places(self.inventory), lambda place: list(self._of(place))
+        )
         kept, complaint = costs.spilled(self.inventory)
         spills = list(self._spills(*kept)) if kept else []
         return [*(find for _, finds in found for find in finds), *spills], [*errors, *complaint]
 
     def _of(self, place: Place) -> Iterator[Find]:
         for each in place.instances:
-            yield from self._lost(each, place) if place.is_lost(each) else self._instance(each, place)
-        with refusals.explained(refusals.Context("", place.there.region, regions=place.there.regions)):
+            yield from (
+                self._lost(each, place) if place.is_lost(each) else self._instance(each, place)
+            )
+        with refusals.explained(
+            refusals.Context("", place.there.region, regions=place.there.regions)
+        ):
             yield from self._requests(place)
             yield from self._volumes(place)
             yield from self._images(place)
@@ -76,14 +98,32 @@ class Judge:
         for address in place.addresses:
             if not address.get("AssociationId") and not address.get("InstanceId"):
                 monthly = (place.usd("address") or 0) * prices.HOURS_PER_MONTH
-                yield Find("address", address["AllocationId"], _box(address), place, "attached to nothing", "release", monthly)
+                yield Find(
+                    "address",
+                    address["AllocationId"],
+                    _box(address),
+                    place,
+                    "attached to nothing",
+                    "release",
+                    monthly,
+                )
 
-    # Instances ----------------------------------------------------------------------------------------------------------
+    # ---- Instances ----
 
     def _lost(self, each: Instance, place: Place) -> Iterator[Find]:
-        """What this checkout launched and its mark does not find any more is told, whatever its clocks say, and left alone."""
-        why, command = identity.lost_sight_of(each.tag(identity.PROJECT_TAG), each.id, place.there.region)
-        yield Find("instance", each.id, each.tag(identity.BOX_TAG), place, f"{each.state}, {why}: `{command}`", "")
+        """What this checkout launched and its mark does not find any more is told, whatever its
+        clocks say, and left alone."""
+        why, command = identity.lost_sight_of(
+            each.tag(identity.PROJECT_TAG), each.id, place.there.region
+        )
+        yield Find(
+            "instance",
+            each.id,
+            each.tag(identity.BOX_TAG),
+            place,
+            f"{each.state}, {why}: `{command}`",
+            "",
+        )
 
     def _instance(self, each: Instance, place: Place) -> Iterator[Find]:
         entry = self._entry_of(each)
@@ -95,7 +135,14 @@ class Judge:
         judged = self._running if each.state in ("pending", "running") else self._stopped
         for find in judged(each, entry, clocks, place):
             if each.is_adopted or each.id in place.ids:
-                yield _only_told(find, f"; it was adopted: `./inv terminate {find.box}` if you mean it" if entry else "; it was adopted")
+                yield _only_told(
+                    find,
+                    (
+                        f"; it was adopted: `./inv terminate {find.box}` if you mean it"
+                        if entry
+                        else "; it was adopted"
+                    ),
+                )
             elif entry is None and not self.everything:
                 yield _only_told(find, "; not in inventory.yaml: `./inv reap --everything`")
             else:
@@ -107,14 +154,29 @@ class Judge:
         if up < due or (entry and _is_watched(self.read(entry))):
             return
         hourly = place.usd(f"compute {each.facts['InstanceType']}") or 0.0
-        why = f"runs for {span(up)}, beyond its lifetime of {span(timedelta(seconds=clocks.lifetime))}, and its clocks do not answer"
-        find = Find("instance", each.id, each.tag(identity.BOX_TAG), place, why, "stop", hourly * prices.HOURS_PER_MONTH)
+        why = (
+            f"runs for {span(up)}, beyond its lifetime of"
+            f" {span(timedelta(seconds=clocks.lifetime))}, and its clocks do not answer"
+        )
+        find = Find(
+            "instance",
+            each.id,
+            each.tag(identity.BOX_TAG),
+            place,
+            why,
+            "stop",
+            hourly * prices.HOURS_PER_MONTH,
+        )
         if each.market != "spot":
             yield find
         elif self.everything:
             yield _changed(find, action="terminate")
         else:
-            yield _only_told(find, "; a spot box cannot be stopped, only ended with its disk: `./inv reap --everything`")
+            yield _only_told(
+                find,
+                "; a spot box cannot be stopped, only ended with its disk: `./inv reap"
+                " --everything`",
+            )
 
     def _stopped(self, each: Instance, _entry: Any, clocks: Clocks, place: Place) -> Iterator[Find]:
         since = datetime.fromtimestamp(each.stopped_at, UTC) if each.stopped_at else None
@@ -125,68 +187,136 @@ class Judge:
 
     def _entry_of(self, each: Instance) -> Any:
         named = self.inventory.boxes.get(each.tag(identity.BOX_TAG))
-        return named or next((one for one in self.inventory.boxes.values() if getattr(one, "instance_id", None) == each.id), None)
+        return named or next(
+            (
+                one
+                for one in self.inventory.boxes.values()
+                if getattr(one, "instance_id", None) == each.id
+            ),
+            None,
+        )
 
-    # What was left over ---------------------------------------------------------------------------------------------------
+    # ---- What was left over ----
 
     def _requests(self, place: Place) -> Iterator[Find]:
         asked = [*place.tagged, {"Name": "state", "Values": ["open", "active"]}]
-        for request in place.there.client("ec2").describe_spot_instance_requests(Filters=asked)["SpotInstanceRequests"]:
+        for request in place.there.client("ec2").describe_spot_instance_requests(Filters=asked)[
+            "SpotInstanceRequests"
+        ]:
             is_old = place.now - _utc(request.get("CreateTime"), place.now) > _MARGIN
             if is_old and request.get("InstanceId") not in {each.id for each in place.instances}:
                 why = f"{request['State']}, and its instance is gone: it may be served again"
-                yield Find("spot request", request["SpotInstanceRequestId"], _box(request), place, why, "cancel")
+                yield Find(
+                    "spot request",
+                    request["SpotInstanceRequestId"],
+                    _box(request),
+                    place,
+                    why,
+                    "cancel",
+                )
 
     def _volumes(self, place: Place) -> Iterator[Find]:
         for volume in place.volumes:
             if volume["State"] != "available":
                 continue
             monthly = (place.usd(f"disk {volume['VolumeType']}") or 0) * volume["Size"]
-            find = Find("volume", volume["VolumeId"], _box(volume), place, "attached to nothing", "", monthly)
+            find = Find(
+                "volume",
+                volume["VolumeId"],
+                _box(volume),
+                place,
+                "attached to nothing",
+                "",
+                monthly,
+            )
             since = _moment(costs.tag(volume, identity.UNUSED_TAG))
-            yield from self._at_once(find, "delete") or _in_time(find, since, self._keep(find.box), place.now, "delete")
+            yield from self._at_once(find, "delete") or _in_time(
+                find, since, self._keep(find.box), place.now, "delete"
+            )
 
     def _images(self, place: Place) -> Iterator[Find]:
-        """Images of a move that never ended, and snapshots of no image. Baked images stay until `box.images` prunes them."""
+        """Images of a move that never ended, and snapshots of no image. Baked images stay until
+        `box.images` prunes them."""
         snapshot = (place.usd("snapshot") or 0) if place.snapshots else 0
         sizes = {each["SnapshotId"]: each["VolumeSize"] for each in place.snapshots}
         for image in place.images:
             if costs.tag(image, images.KIND_TAG) != images.MOVE:
                 continue
             monthly = snapshot * sum(sizes.get(each, 0) for each in costs.snapshots_of([image]))
-            find = Find("image", image["ImageId"], _box(image), place, "of a move that did not end", "", monthly)
+            find = Find(
+                "image",
+                image["ImageId"],
+                _box(image),
+                place,
+                "of a move that did not end",
+                "",
+                monthly,
+            )
             made = _utc(image.get("CreationDate"), place.now)
-            yield from self._at_once(find, "deregister") or _in_time(find, made, self._keep(find.box), place.now, "deregister")
+            yield from self._at_once(find, "deregister") or _in_time(
+                find, made, self._keep(find.box), place.now, "deregister"
+            )
         of_images = costs.snapshots_of(place.images)
         for each in place.snapshots:
             if each["SnapshotId"] in of_images:
                 continue
-            find = Find("snapshot", each["SnapshotId"], _box(each), place, "of no image", "", snapshot * each["VolumeSize"])
+            find = Find(
+                "snapshot",
+                each["SnapshotId"],
+                _box(each),
+                place,
+                "of no image",
+                "",
+                snapshot * each["VolumeSize"],
+            )
             made = _utc(each.get("StartTime"), place.now)
-            yield from self._at_once(find, "delete") or _in_time(find, made, self._keep(find.box), place.now, "delete")
+            yield from self._at_once(find, "delete") or _in_time(
+                find, made, self._keep(find.box), place.now, "delete"
+            )
 
     def _groups(self, place: Place) -> Iterator[Find]:
-        pages = place.there.client("ec2").get_paginator("describe_security_groups").paginate(Filters=place.tagged)
-        used = {group["GroupId"] for each in place.instances for group in each.facts.get("SecurityGroups", ())}
+        pages = (
+            place.there.client("ec2")
+            .get_paginator("describe_security_groups")
+            .paginate(Filters=place.tagged)
+        )
+        used = {
+            group["GroupId"]
+            for each in place.instances
+            for group in each.facts.get("SecurityGroups", ())
+        }
         for group in (group for page in pages for group in page["SecurityGroups"]):
             box = _box(group)
             if group["GroupId"] not in used and not _is_in_the_making(box, place.now):
-                yield Find("security group", group["GroupId"], box, place, "no instance uses it", "delete")
+                yield Find(
+                    "security group", group["GroupId"], box, place, "no instance uses it", "delete"
+                )
 
     def _pairs(self, place: Place) -> Iterator[Find]:
         used = {str(each.facts.get("KeyName", "")) for each in place.instances}
         for pair in place.there.client("ec2").describe_key_pairs(Filters=place.tagged)["KeyPairs"]:
             is_old = place.now - _utc(pair.get("CreateTime"), place.now) > _IN_THE_MAKING
             if is_old and pair["KeyName"] not in used:
-                yield Find("key pair", pair["KeyName"], _box(pair), place, "no instance uses it", "delete")
+                yield Find(
+                    "key pair", pair["KeyName"], _box(pair), place, "no instance uses it", "delete"
+                )
 
     def _spills(self, bucket: Bucket, jobs: list[Spilled]) -> Iterator[Find]:
-        """What a box put into the bucket is kept as long as the disk of the box that stays longest would be."""
+        """What a box put into the bucket is kept as long as the disk of the box that stays longest
+        would be."""
         place = Place(bucket.at)
         keep = max((self._keep(name) for name in self.inventory.boxes), default=self._keep(""))
         for job in jobs:
             monthly = (prices.tabled("s3", bucket.at.region).usd or 0) * job.size / 1e9
-            find = Find("spill", job.job_id, "", place, f"in s3://{bucket.name}, not written to", "", monthly)
+            find = Find(
+                "spill",
+                job.job_id,
+                "",
+                place,
+                f"in s3://{bucket.name}, not written to",
+                "",
+                monthly,
+            )
             yield from _in_time(find, job.at, keep, place.now, "delete")
 
     def _at_once(self, find: Find, action: str) -> list[Find]:
@@ -194,24 +324,39 @@ class Judge:
 
     def _keep(self, box: str) -> timedelta:
         entry = self.inventory.boxes.get(box)
-        return timedelta(seconds=(entry.clocks if entry and entry.provider != "static" else Clocks()).stopped)
+        return timedelta(
+            seconds=(entry.clocks if entry and entry.provider != "static" else Clocks()).stopped
+        )
 
 
 def take(find: Find, inventory: Any, on_progress: Progress) -> None:
-    """Do what a find asks for, or write down since when it has been unused. Repeatable; raises the errors of `refusals`."""
+    """Do what a find asks for, or write down since when it has been unused. Repeatable; raises the
+    errors of `refusals`."""
     ec2 = find.place.there.client("ec2")
-    with refusals.explained(refusals.Context(find.box, find.place.there.region, regions=find.place.there.regions)):
+    with refusals.explained(
+        refusals.Context(find.box, find.place.there.region, regions=find.place.there.regions)
+    ):
         if find.mark:
-            wanted = {identity.UNUSED_TAG: find.place.now.isoformat(timespec="seconds"), identity.PROJECT_TAG: identity.project_mark()}
-            ec2.create_tags(Resources=[find.id], Tags=[{"Key": key, "Value": value} for key, value in wanted.items()])
+            wanted = {
+                identity.UNUSED_TAG: find.place.now.isoformat(timespec="seconds"),
+                identity.PROJECT_TAG: identity.project_mark(),
+            }
+            ec2.create_tags(
+                Resources=[find.id],
+                Tags=[{"Key": key, "Value": value} for key, value in wanted.items()],
+            )
         if not find.action:
             return
-        on_progress(f"{find.action}: {find.name} of {find.box or 'no box'} in {find.place.there.region}")
+        on_progress(
+            f"{find.action}: {find.name} of {find.box or 'no box'} in {find.place.there.region}"
+        )
         if find.kind == "instance":
             _end(find, inventory, on_progress)
             return
         undo: dict[str, Callable[[], Any]] = {
-            "spot request": partial(ec2.cancel_spot_instance_requests, SpotInstanceRequestIds=[find.id]),
+            "spot request": partial(
+                ec2.cancel_spot_instance_requests, SpotInstanceRequestIds=[find.id]
+            ),
             "volume": partial(ec2.delete_volume, VolumeId=find.id),
             "image": partial(_deregister, find, ec2),
             "snapshot": partial(ec2.delete_snapshot, SnapshotId=find.id),
@@ -226,7 +371,15 @@ def take(find: Find, inventory: Any, on_progress: Progress) -> None:
 def report(finds: list[Find]) -> list[list[str]]:
     """Rows for a table with the heads `COLUMNS`."""
     return [
-        [find.kind, find.id, find.box, find.place.there.region, f"{find.monthly_usd:.2f}", find.why, find.action or _later(find)]
+        [
+            find.kind,
+            find.id,
+            find.box,
+            find.place.there.region,
+            f"{find.monthly_usd:.2f}",
+            find.why,
+            find.action or _later(find),
+        ]
         for find in finds
     ]
 
@@ -234,14 +387,20 @@ def report(finds: list[Find]) -> list[list[str]]:
 def record(find: Find) -> dict[str, Any]:
     """A find as JSON."""
     return {
-        "kind": find.kind, "id": find.id, "box": find.box, "region": find.place.there.region, "why": find.why,
-        "action": find.action or None, "monthly_usd": round(find.monthly_usd, 4),
+        "kind": find.kind,
+        "id": find.id,
+        "box": find.box,
+        "region": find.place.there.region,
+        "why": find.why,
+        "action": find.action or None,
+        "monthly_usd": round(find.monthly_usd, 4),
         "due": find.until.isoformat(timespec="seconds") if find.until else None,
-    }  # fmt: skip
+    }
 
 
 def _end(find: Find, inventory: Any, on_progress: Progress) -> None:
-    """Stop or end an instance. The present state counts, not that of the first look: a box started meanwhile stays."""
+    """Stop or end an instance. The present state counts, not that of the first look: a box started
+    meanwhile stays."""
     now = instances.by_id(find.place.there, find.id, find.box)
     before = next((each for each in find.place.instances if each.id == find.id), None)
     if now is None or now.is_gone or before is None or now.launched_at != before.launched_at:
@@ -272,21 +431,34 @@ def _remove_spill(find: Find, inventory: Any) -> None:
         kept[0].remove(find.id)
 
 
-def _in_time(find: Find, since: datetime | None, keep: timedelta, now: datetime, action: str) -> Iterator[Find]:
-    """What is due when it has been unused for `keep`: from its own mark where nobody knows since when."""
+def _in_time(
+    find: Find, since: datetime | None, keep: timedelta, now: datetime, action: str
+) -> Iterator[Find]:
+    """What is due when it has been unused for `keep`: from its own mark where nobody knows since
+    when."""
     if since is None:
         why = f"{find.why}; since when is not known: counted from now"
         yield _changed(find, why=why, until=now + keep, mark=True)
     elif now - since >= keep:
-        yield _changed(find, why=f"{find.why} for {span(now - since)}, longer than {span(keep)}", action=action, until=since + keep)
+        yield _changed(
+            find,
+            why=f"{find.why} for {span(now - since)}, longer than {span(keep)}",
+            action=action,
+            until=since + keep,
+        )
     else:
         yield _changed(find, why=f"{find.why} for {span(now - since)}", until=since + keep)
 
 
 def _has_successor(each: Instance, place: Place) -> bool:
-    """Whether a fresh one took its place, and whoever made it was cut off before ending this one."""
+    """Whether a fresh one took its place, and whoever made it was cut off before ending this
+    one."""
     name = each.tag(identity.BOX_TAG)
-    others = (other for other in place.instances if other.tag(identity.BOX_TAG) == name and not other.is_replaced)
+    others = (
+        other
+        for other in place.instances
+        if other.tag(identity.BOX_TAG) == name and not other.is_replaced
+    )
     return each.is_replaced and any(other.state == "running" for other in others)
 
 
@@ -309,7 +481,11 @@ def _changed(find: Find, **facts: Any) -> Find:
 
 
 def _later(find: Find) -> str:
-    return f"stays until {find.until:%Y-%m-%d %H:%M} UTC" if find.until and find.until > find.place.now else "only told"
+    return (
+        f"stays until {find.until:%Y-%m-%d %H:%M} UTC"
+        if find.until and find.until > find.place.now
+        else "only told"
+    )
 
 
 def _box(thing: dict[str, Any]) -> str:
@@ -327,12 +503,17 @@ def _utc(given: Any, otherwise: datetime) -> datetime:
     """A moment as boto3 or a tag tells it: a datetime, or ISO 8601."""
     if not given:
         return otherwise
-    told = given if isinstance(given, datetime) else datetime.fromisoformat(str(given).replace("Z", "+00:00"))
+    told = (
+        given
+        if isinstance(given, datetime)
+        else datetime.fromisoformat(str(given).replace("Z", "+00:00"))
+    )
     return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
 def all_taken(finds: list[Find], inventory: Any, on_progress: Progress) -> dict[str, WindlassError]:
-    """Take every find, the instances first, as what they hold is free only then. Returns the errors by name; the others go on."""
+    """Take every find, the instances first, as what they hold is free only then. Returns the errors
+    by name; the others go on."""
     errors: dict[str, WindlassError] = {}
     for find in sorted(finds, key=lambda find: find.kind != "instance"):
         try:

@@ -1,4 +1,5 @@
-"""What a cloud's refusal means for its reader: one table from error code to error class and remedy."""
+"""What a cloud's refusal means for its reader: one table from error code to error class and
+remedy."""
 
 import contextlib
 import re
@@ -7,12 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from remote.control.cloud import credentials
-from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
+from remote.control.errors import (
+    CapacityError,
+    CloudError,
+    CredentialsMissing,
+    PermissionDenied,
+    QuotaError,
+    RegionError,
+)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One kind of refusal. `what` and `remedy` may name {name}, {region}, {zone} and {kind}, the instance type."""
+    """One kind of refusal. `what` and `remedy` may name {name}, {region}, {zone} and {kind}, the
+    instance type."""
 
     error: type[CloudError]
     what: str
@@ -20,122 +29,176 @@ class Refusal:
 
 
 _CAPACITY = Refusal(
-    CapacityError, "{region} has no {kind} to give just now",
-    "`./inv launch {name} --wait 30m` tries again and again for so long; or name other zones, regions, types or markets as `fallbacks:` of "
-    "{name} in inventory.yaml, then `./inv launch {name}`",
-)  # fmt: skip
+    CapacityError,
+    "{region} has no {kind} to give just now",
+    "`./inv launch {name} --wait 30m` tries again and again for so long; or name other zones,"
+    " regions, types or markets as `fallbacks:` of {name} in inventory.yaml, then `./inv launch"
+    " {name}`",
+)
 _NOT_OFFERED = Refusal(
-    CapacityError, "{kind} is not offered in that zone",
-    "set another `zone:`, `subnet:` or `instance_type:` of {name} in inventory.yaml, or add `fallbacks:`, then `./inv launch {name}`",
-)  # fmt: skip
+    CapacityError,
+    "{kind} is not offered in that zone",
+    "set another `zone:`, `subnet:` or `instance_type:` of {name} in inventory.yaml, or add"
+    " `fallbacks:`, then `./inv launch {name}`",
+)
 _UNSUPPORTED = Refusal(
-    CloudError, "{region} does not support that configuration of {kind}",
-    "correct `instance_type:`, `ami:` or `market:` of {name} in inventory.yaml, as the reason above says, then `./inv launch {name}`",
-)  # fmt: skip
+    CloudError,
+    "{region} does not support that configuration of {kind}",
+    "correct `instance_type:`, `ami:` or `market:` of {name} in inventory.yaml, as the reason above"
+    " says, then `./inv launch {name}`",
+)
 _PRICE = Refusal(
-    CapacityError, "a spot {kind} in {region} costs more than `max_spot_usd` allows just now",
-    "raise `max_spot_usd:` of {name} in inventory.yaml (`./inv launch {name} --dry-run` shows prices), or add a fallback with "
-    "`market: on-demand`",
-)  # fmt: skip
+    CapacityError,
+    "a spot {kind} in {region} costs more than `max_spot_usd` allows just now",
+    "raise `max_spot_usd:` of {name} in inventory.yaml (`./inv launch {name} --dry-run` shows"
+    " prices), or add a fallback with `market: on-demand`",
+)
 _VCPUS = Refusal(
-    QuotaError, "the account's vCPU quota in {region} is too small for {kind}",
-    "ask for more: `aws service-quotas request-service-quota-increase --region {region} --service-code ec2 "
-    "--quota-code L-DB2E81BA --desired-value 8` (G and VT types; g5.2xlarge needs 8 vCPUs), then `./inv launch {name}`; see docs/aws.md",
-)  # fmt: skip
+    QuotaError,
+    "the account's vCPU quota in {region} is too small for {kind}",
+    "ask for more: `aws service-quotas request-service-quota-increase --region {region}"
+    " --service-code ec2 --quota-code L-DB2E81BA --desired-value 8` (G and VT types; g5.2xlarge"
+    " needs 8 vCPUs), then `./inv launch {name}`; see docs/aws.md",
+)
 _SPOT_VCPUS = Refusal(
-    QuotaError, "the account's quota of spot vCPUs in {region} is too small for {kind}",
-    "ask for more: `aws service-quotas request-service-quota-increase --region {region} --service-code ec2 "
-    "--quota-code L-3819A6DF --desired-value 8` (G and VT types; g5.2xlarge needs 8 vCPUs), or set `market: on-demand`, then "
-    "`./inv launch {name}`; see docs/aws.md",
-)  # fmt: skip
+    QuotaError,
+    "the account's quota of spot vCPUs in {region} is too small for {kind}",
+    "ask for more: `aws service-quotas request-service-quota-increase --region {region}"
+    " --service-code ec2 --quota-code L-3819A6DF --desired-value 8` (G and VT types; g5.2xlarge"
+    " needs 8 vCPUs), or set `market: on-demand`, then `./inv launch {name}`; see docs/aws.md",
+)
 _OTHER_QUOTA = Refusal(
-    QuotaError, "a quota of the account in {region} is used up",
-    "free something, or ask for more in the Service Quotas console of {region}, then repeat the command",
-)  # fmt: skip
+    QuotaError,
+    "a quota of the account in {region} is used up",
+    "free something, or ask for more in the Service Quotas console of {region}, then repeat the"
+    " command",
+)
 _PERMISSION = Refusal(
-    PermissionDenied, "the credentials may not do that",
-    "give them the policy that `./inv doctor --policy user` prints, or use others (`export AWS_PROFILE=...`), then repeat the command",
-)  # fmt: skip
+    PermissionDenied,
+    "the credentials may not do that",
+    "give them the policy that `./inv doctor --policy user` prints, or use others (`export"
+    " AWS_PROFILE=...`), then repeat the command",
+)
 _CREDENTIALS = Refusal(
-    CredentialsMissing, "AWS does not accept the credentials",
-    "log in again (`aws sso login`, or new keys with `aws configure`), try `aws sts get-caller-identity`, then repeat the command",
-)  # fmt: skip
+    CredentialsMissing,
+    "AWS does not accept the credentials",
+    "log in again (`aws sso login`, or new keys with `aws configure`), try `aws sts"
+    " get-caller-identity`, then repeat the command",
+)
 _CLOCK = Refusal(
-    CredentialsMissing, "AWS refuses the signature as too old: the laptop's clock is off",
-    "set the laptop's clock: `sudo timedatectl set-ntp true`, then repeat the command; `./inv doctor` tells by how much it is off",
-)  # fmt: skip
+    CredentialsMissing,
+    "AWS refuses the signature as too old: the laptop's clock is off",
+    "set the laptop's clock: `sudo timedatectl set-ntp true`, then repeat the command; `./inv"
+    " doctor` tells by how much it is off",
+)
 _NO_CREDENTIALS = Refusal(
-    CredentialsMissing, "no AWS credentials were found",
-    "`aws configure sso` or `aws configure`, or export AWS_PROFILE, then repeat the command; see docs/aws.md",
-)  # fmt: skip
-_THROTTLED = Refusal(CloudError, "AWS asks for fewer requests, also after several tries", "wait a minute, then repeat the command")
+    CredentialsMissing,
+    "no AWS credentials were found",
+    "`aws configure sso` or `aws configure`, or export AWS_PROFILE, then repeat the command; see"
+    " docs/aws.md",
+)
+_THROTTLED = Refusal(
+    CloudError,
+    "AWS asks for fewer requests, also after several tries",
+    "wait a minute, then repeat the command",
+)
 _IMAGE = Refusal(
-    CloudError, "the machine image is not to be had in {region}",
-    "find one with `aws ssm get-parameters-by-path --region {region} --path /aws/service/deeplearning/ami/x86_64 "
-    "--recursive --query 'Parameters[].Name'` and name it as `ami:` of {name} in inventory.yaml",
-)  # fmt: skip
+    CloudError,
+    "the machine image is not to be had in {region}",
+    "find one with `aws ssm get-parameters-by-path --region {region} --path"
+    " /aws/service/deeplearning/ami/x86_64 --recursive --query 'Parameters[].Name'` and name it as"
+    " `ami:` of {name} in inventory.yaml",
+)
 _NETWORK_NAME = Refusal(
-    CloudError, "a subnet or VPC of the inventory does not exist in {region}",
+    CloudError,
+    "a subnet or VPC of the inventory does not exist in {region}",
     "correct `subnet:` of {name} in inventory.yaml (`aws ec2 describe-subnets --region {region}`)",
-)  # fmt: skip
+)
 _NO_NETWORK = Refusal(
-    CloudError, "{region} has no default VPC",
-    "`aws ec2 create-default-vpc --region {region}`, or name a `subnet:` of {name} in inventory.yaml",
-)  # fmt: skip
+    CloudError,
+    "{region} has no default VPC",
+    "`aws ec2 create-default-vpc --region {region}`, or name a `subnet:` of {name} in"
+    " inventory.yaml",
+)
 _NO_SUBNET = Refusal(
-    CloudError, "zone {zone} has no default subnet",
-    "`aws ec2 create-default-subnet --region {region} --availability-zone {zone}`, or name another `zone:`, a `subnet:` or `fallbacks:` "
-    "of {name} in inventory.yaml, then `./inv launch {name}`",
-)  # fmt: skip
+    CloudError,
+    "zone {zone} has no default subnet",
+    "`aws ec2 create-default-subnet --region {region} --availability-zone {zone}`, or name another"
+    " `zone:`, a `subnet:` or `fallbacks:` of {name} in inventory.yaml, then `./inv launch {name}`",
+)
 _SUBNET_FULL = Refusal(
-    CloudError, "the subnet in {zone} has no free address",
-    "`aws ec2 describe-subnets --region {region} --query 'Subnets[].[SubnetId,AvailabilityZone,AvailableIpAddressCount]'` shows those that "
-    "have: name one as `subnet:` of {name} in inventory.yaml, or another `zone:`, then `./inv launch {name}`",
-)  # fmt: skip
+    CloudError,
+    "the subnet in {zone} has no free address",
+    "`aws ec2 describe-subnets --region {region} --query"
+    " 'Subnets[].[SubnetId,AvailabilityZone,AvailableIpAddressCount]'` shows those that have: name"
+    " one as `subnet:` of {name} in inventory.yaml, or another `zone:`, then `./inv launch {name}`",
+)
 _OTHER_NETWORK = Refusal(
-    CloudError, "the box's security group lies in another network than its subnet",
-    "`./inv terminate {name}` takes the group away where no instance has it, and `./inv launch {name}` makes it in the network of "
-    "`subnet:`",
-)  # fmt: skip
+    CloudError,
+    "the box's security group lies in another network than its subnet",
+    "`./inv terminate {name}` takes the group away where no instance has it, and `./inv launch"
+    " {name}` makes it in the network of `subnet:`",
+)
 _ZONE = Refusal(
-    CloudError, "{region} has no such zone, or none for this account",
-    "correct `zone:` of {name} in inventory.yaml (`aws ec2 describe-availability-zones --region {region} "
-    "--query 'AvailabilityZones[].ZoneName'`)",
-)  # fmt: skip
+    CloudError,
+    "{region} has no such zone, or none for this account",
+    "correct `zone:` of {name} in inventory.yaml (`aws ec2 describe-availability-zones --region"
+    " {region} --query 'AvailabilityZones[].ZoneName'`)",
+)
 _TYPE = Refusal(
-    CloudError, "there is no instance type {kind} in {region}",
-    "correct `instance_type:` of {name} in inventory.yaml (`aws ec2 describe-instance-type-offerings --region {region} "
-    "--filters Name=instance-type,Values='g*' --query 'InstanceTypeOfferings[].InstanceType'`)",
-)  # fmt: skip
+    CloudError,
+    "there is no instance type {kind} in {region}",
+    "correct `instance_type:` of {name} in inventory.yaml (`aws ec2"
+    " describe-instance-type-offerings --region {region} --filters Name=instance-type,Values='g*'"
+    " --query 'InstanceTypeOfferings[].InstanceType'`)",
+)
 _PROFILE = Refusal(
-    CloudError, "there is no instance profile of that name",
-    "make it, as docs/aws.md has it, or correct `instance_profile:` of {name} in inventory.yaml (`aws iam list-instance-profiles`)",
-)  # fmt: skip
+    CloudError,
+    "there is no instance profile of that name",
+    "make it, as docs/aws.md has it, or correct `instance_profile:` of {name} in inventory.yaml"
+    " (`aws iam list-instance-profiles`)",
+)
 _KMS = Refusal(
-    CloudError, "the key that encrypts the account's disks in {region} cannot be used",
-    "`aws ec2 get-ebs-default-kms-key-id --region {region}` names it: enable it, or give the credentials kms:CreateGrant on it, then "
-    "`./inv launch {name}`",
-)  # fmt: skip
+    CloudError,
+    "the key that encrypts the account's disks in {region} cannot be used",
+    "`aws ec2 get-ebs-default-kms-key-id --region {region}` names it: enable it, or give the"
+    " credentials kms:CreateGrant on it, then `./inv launch {name}`",
+)
 _STATE = Refusal(
-    CloudError, "the instance is between two states, or still in use",
+    CloudError,
+    "the instance is between two states, or still in use",
     "`./inv status {name}` shows its state; wait a minute, then repeat the command",
-)  # fmt: skip
+)
 _AWS_FAULT = Refusal(
-    CloudError, "AWS has a fault of its own just now", "wait a minute, then repeat the command; https://health.aws.amazon.com tells"
+    CloudError,
+    "AWS has a fault of its own just now",
+    "wait a minute, then repeat the command; https://health.aws.amazon.com tells",
 )
 _KEY_NAME = Refusal(
-    CloudError, "the EC2 key pair of the inventory does not exist in {region}",
-    "correct `key_name:` of {name} in inventory.yaml, or remove it: Windlass then imports the key itself",
-)  # fmt: skip
-_DISK = Refusal(CloudError, "the disk does not fit the image", "raise `disk_gb:` of {name} in inventory.yaml, then `./inv launch {name}`")
+    CloudError,
+    "the EC2 key pair of the inventory does not exist in {region}",
+    "correct `key_name:` of {name} in inventory.yaml, or remove it: Windlass then imports the key"
+    " itself",
+)
+_DISK = Refusal(
+    CloudError,
+    "the disk does not fit the image",
+    "raise `disk_gb:` of {name} in inventory.yaml, then `./inv launch {name}`",
+)
 _REGION = Refusal(
-    RegionError, "region {region} is unknown, or not enabled for the account",
-    "correct `region:` of {name} in inventory.yaml (`aws ec2 describe-regions --query 'Regions[].RegionName'`)",
-)  # fmt: skip
+    RegionError,
+    "region {region} is unknown, or not enabled for the account",
+    "correct `region:` of {name} in inventory.yaml (`aws ec2 describe-regions --query"
+    " 'Regions[].RegionName'`)",
+)
 _UNREACHABLE = Refusal(
-    CloudError, "the cloud's endpoint does not answer", "check the laptop's network, proxy and clock, then repeat the command",
-)  # fmt: skip
-_OTHER = Refusal(CloudError, "the cloud refused", "see the reason above; docs/aws.md lists what Windlass needs")
+    CloudError,
+    "the cloud's endpoint does not answer",
+    "check the laptop's network, proxy and clock, then repeat the command",
+)
+_OTHER = Refusal(
+    CloudError, "the cloud refused", "see the reason above; docs/aws.md lists what Windlass needs"
+)
 
 _BY_CODE = {
     "InsufficientInstanceCapacity": _CAPACITY,
@@ -219,23 +282,47 @@ _BY_MESSAGE = (
     ("InvalidParameterValue", "InstanceType", _TYPE),
     ("InvalidParameterCombination", "different networks", _OTHER_NETWORK),
 )
-"""Codes that say many things: the code, what the message has in it, the refusal. These go before the table by code alone."""
+"""Codes that say many things: the code, what the message has in it, the refusal. These go before
+the table by code alone."""
 
 _ONLY_WITH = {"MissingInput": "subnet", "InvalidParameter": "different networks"}
 """Codes that are known for one message alone."""
 
 _OF_THE_USER = (
-    "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError", "MetadataRetrievalError", "NoAuthTokenError",
-    "TokenRetrievalError", "SSOError", "LoginError", "RefreshWithMFAUnsupportedError", "MissingDependencyException",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "CredentialRetrievalError",
+    "MetadataRetrievalError",
+    "NoAuthTokenError",
+    "TokenRetrievalError",
+    "SSOError",
+    "LoginError",
+    "RefreshWithMFAUnsupportedError",
+    "MissingDependencyException",
     "UnknownCredentialError",
-    "UnknownTokenProviderError", "ConfigParseError", "ConfigNotFound", "InvalidConfigError", "InvalidIMDSEndpointError",
-    "InvalidIMDSEndpointModeError", "InvalidRetryConfigurationError", "InvalidDefaultsMode", "InvalidSTSRegionalEndpointsConfigError",
-    "InvalidS3UsEast1RegionalEndpointConfigError", "InvalidS3AddressingStyleError", "InvalidProxiesConfigError",
+    "UnknownTokenProviderError",
+    "ConfigParseError",
+    "ConfigNotFound",
+    "InvalidConfigError",
+    "InvalidIMDSEndpointError",
+    "InvalidIMDSEndpointModeError",
+    "InvalidRetryConfigurationError",
+    "InvalidDefaultsMode",
+    "InvalidSTSRegionalEndpointsConfigError",
+    "InvalidS3UsEast1RegionalEndpointConfigError",
+    "InvalidS3AddressingStyleError",
+    "InvalidProxiesConfigError",
     "InvalidChecksumConfigError",
-    "InvalidEndpointConfigurationError", "InvalidEndpointDiscoveryConfigurationError", "EndpointVariantError", "UnknownFIPSEndpointError",
-    "UnknownSignatureVersionError", "UnsupportedSignatureVersionError", "UnsupportedServiceProtocolsError",
-)  # fmt: skip
-"""What botocore raises for the user's own credentials, files and variables: `credentials` tells it by profile and way."""
+    "InvalidEndpointConfigurationError",
+    "InvalidEndpointDiscoveryConfigurationError",
+    "EndpointVariantError",
+    "UnknownFIPSEndpointError",
+    "UnknownSignatureVersionError",
+    "UnsupportedSignatureVersionError",
+    "UnsupportedServiceProtocolsError",
+)
+"""What botocore raises for the user's own credentials, files and variables: `credentials` tells it
+by profile and way."""
 
 _BY_EXCEPTION = {
     "NoCredentialsError": _NO_CREDENTIALS,
@@ -251,7 +338,8 @@ _BY_EXCEPTION = {
 
 @dataclass(frozen=True)
 class Context:
-    """What the sentences of a refusal may name. `regions` tells those that exist; empty where that means nothing."""
+    """What the sentences of a refusal may name. `regions` tells those that exist; empty where that
+    means nothing."""
 
     name: str
     region: str
@@ -289,13 +377,18 @@ def of_code(code: str, message: str, context: Context) -> CloudError:
     # A request for no zone is told of the zone that was chosen.
     named = re.search(r"\b[a-z]{2}(-[a-z]+)+-\d[a-z]\b", message)
     place = replace(context, zone=named[0]) if named else context
-    error = _error(_refusal_of_code(plain, message), f"{code}: {_without_ciphertext(message)}", place)
+    error = _error(
+        _refusal_of_code(plain, message), f"{code}: {_without_ciphertext(message)}", place
+    )
     error.code = plain
     return error
 
 
 def _refusal_of_code(code: str, message: str) -> Refusal:
-    if found := next((refusal for known, words, refusal in _BY_MESSAGE if known == code and words in message), None):
+    if found := next(
+        (refusal for known, words, refusal in _BY_MESSAGE if known == code and words in message),
+        None,
+    ):
         return found
     return _BY_CODE.get(code, _OTHER) if _ONLY_WITH.get(code, "") in message.lower() else _OTHER
 
@@ -308,7 +401,8 @@ def _code_and_message(error: Any) -> tuple[str, str]:
 def _refusal_of(error: Exception, context: Context) -> Refusal:
     names = _names(error)
     refusal = next((_BY_EXCEPTION[name] for name in names if name in _BY_EXCEPTION), _OTHER)
-    # A region that does not exist has an endpoint name that does not resolve: the same exception as a laptop off the network.
+    # A region that does not exist has an endpoint name that does not resolve: the same exception as
+    # a laptop off the network.
     if refusal is _UNREACHABLE and (known := context.regions()) and context.region not in known:
         return _REGION
     return refusal
@@ -320,7 +414,12 @@ def _names(error: Exception) -> list[str]:
 
 def _error(refusal: Refusal, why: str, context: Context) -> CloudError:
     zone = context.zone or f"{context.region}a"
-    facts = {"name": context.name or "NAME", "region": context.region, "kind": context.kind, "zone": zone}
+    facts = {
+        "name": context.name or "NAME",
+        "region": context.region,
+        "kind": context.kind,
+        "zone": zone,
+    }
     remedy = refusal.remedy.format(**facts)
     if refusal in (_CREDENTIALS, _NO_CREDENTIALS):
         why, remedy = credentials.refused(why) or (why, remedy)

@@ -1,4 +1,5 @@
-"""One question for many who ask the same at the same moment: 64 boxes of one type want one quota."""
+"""One question for many who ask the same at the same moment: 64 boxes of one type want one
+quota."""
 
 import functools
 import threading
@@ -11,7 +12,8 @@ Answer = TypeVar("Answer")
 
 
 def for_seconds(seconds: float) -> Callable[[Callable[Asked, Answer]], Callable[Asked, Answer]]:
-    """An answer holds for so long, for the same (hashable) arguments; who asks meanwhile waits for it. Errors are not kept."""
+    """An answer holds for so long, for the same (hashable) arguments; who asks meanwhile waits for
+    it. Errors are not kept."""
 
     def remember(ask: Callable[Asked, Answer]) -> Callable[Asked, Answer]:
         answers: dict[Hashable, tuple[float, Answer]] = {}

@@ -1,4 +1,5 @@
-"""What RunInstances is asked for, and what must be there before: image, key pair, security group."""
+"""What RunInstances is asked for, and what must be there before: image, key pair, security
+group."""
 
 from typing import Any
 
@@ -7,12 +8,19 @@ from remote.control.cloud.endpoint import Endpoint
 from remote.control.cloud.offers import Offer
 from remote.control.cloud.provider import Progress
 
-DEFAULT_IMAGE = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.10-ubuntu-24.04/latest/ami-id"
-"""Public SSM parameter of the Deep Learning AMI: Ubuntu with NVIDIA's driver. AWS keeps it pointing at the newest build."""
+DEFAULT_IMAGE = (
+    "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.10-ubuntu-24.04"
+    "/latest/ami-id"
+)
+"""Public SSM parameter of the Deep Learning AMI: Ubuntu with NVIDIA's driver. AWS keeps it pointing
+at the newest build."""
 
 
-def prepare(entry: Any, offer: Offer, there: Endpoint, context: refusals.Context, on_progress: Progress) -> dict[str, Any]:
-    """The parameters of RunInstances for an offer, less the client token. Makes the key pair and the security group they name."""
+def prepare(
+    entry: Any, offer: Offer, there: Endpoint, context: refusals.Context, on_progress: Progress
+) -> dict[str, Any]:
+    """The parameters of RunInstances for an offer, less the client token. Makes the key pair and
+    the security group they name."""
     ec2 = there.client("ec2")
     found = image(entry.model_copy(update={"instance_type": offer.instance_type}), there, context)
     login = keys.identity_of(entry)
@@ -24,9 +32,16 @@ def prepare(entry: Any, offer: Offer, there: Endpoint, context: refusals.Context
     return parameters(entry, offer, found, login.name, group, tags)
 
 
-def parameters(entry: Any, offer: Offer, found: dict[str, Any], key_name: str, group: str, tags: dict[str, str]) -> dict[str, Any]:
+def parameters(
+    entry: Any, offer: Offer, found: dict[str, Any], key_name: str, group: str, tags: dict[str, str]
+) -> dict[str, Any]:
     """The parameters themselves: a pure function of what was found."""
-    disk = {"VolumeType": "gp3", "VolumeSize": entry.disk_gb, "Encrypted": True, "DeleteOnTermination": True}
+    disk = {
+        "VolumeType": "gp3",
+        "VolumeSize": entry.disk_gb,
+        "Encrypted": True,
+        "DeleteOnTermination": True,
+    }
     tag_list = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
     is_spot = offer.market == "spot"
     tagged = ("instance", "volume", "spot-instances-request") if is_spot else ("instance", "volume")
@@ -39,10 +54,18 @@ def parameters(entry: Any, offer: Offer, found: dict[str, Any], key_name: str, g
         "SecurityGroupIds": [group],
         **_placement(offer),
         **(_spot(entry) if is_spot else {}),
-        **({"IamInstanceProfile": {"Name": entry.instance_profile}} if entry.instance_profile else {}),
+        **(
+            {"IamInstanceProfile": {"Name": entry.instance_profile}}
+            if entry.instance_profile
+            else {}
+        ),
         "UserData": user_data.render(entry, clocks.limits_at_launch(entry, offer)),
         "InstanceInitiatedShutdownBehavior": "terminate" if is_spot else "stop",
-        "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+        },
         "BlockDeviceMappings": [{"DeviceName": found["RootDeviceName"], "Ebs": disk}],
         "TagSpecifications": [{"ResourceType": kind, "Tags": tag_list} for kind in tagged],
     }
@@ -56,21 +79,24 @@ def _placement(offer: Offer) -> dict[str, Any]:
 
 
 def _spot(entry: Any) -> dict[str, Any]:
-    """One-time and terminated when taken back: a persistent request would launch again behind everybody's back."""
+    """One-time and terminated when taken back: a persistent request would launch again behind
+    everybody's back."""
     price = {"MaxPrice": f"{entry.max_spot_usd:g}"} if entry.max_spot_usd else {}
     options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate", **price}
     return {"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": options}}
 
 
 def image(entry: Any, there: Endpoint, context: refusals.Context) -> dict[str, Any]:
-    """The machine image of an entry, as `describe_images` tells it: the one it names by id or SSM parameter, else the newest baked one
-    that fits, else the Deep Learning AMI."""
+    """The machine image of an entry, as `describe_images` tells it: the one it names by id or SSM
+    parameter, else the newest baked one that fits, else the Deep Learning AMI."""
     wanted = entry.ami or images.baked(entry, there) or DEFAULT_IMAGE
     if wanted.startswith("/"):
         wanted = there.client("ssm").get_parameter(Name=wanted)["Parameter"]["Value"]
     found = there.client("ec2").describe_images(ImageIds=[wanted])["Images"]
     if not found:
-        raise refusals.of_code("InvalidAMIID.NotFound", f"the image {wanted} does not exist", context)
+        raise refusals.of_code(
+            "InvalidAMIID.NotFound", f"the image {wanted} does not exist", context
+        )
     return dict(found[0])
 
 

@@ -24,17 +24,22 @@ class Spot:
 
 
 def history(offer: Offer, there: Endpoint) -> Spot | None:
-    """Of the offer's zone; where the cloud chooses, of the zone that is cheapest now. None when it is not told."""
+    """Of the offer's zone; where the cloud chooses, of the zone that is cheapest now. None when it
+    is not told."""
     return min(zones(offer, there), key=lambda spot: (spot.current, spot.zone), default=None)
 
 
 def zones(offer: Offer, there: Endpoint) -> list[Spot]:
-    """Every zone that the offer allows and that has a price. Never raises: an empty list when EC2 cannot be asked."""
+    """Every zone that the offer allows and that has a price. Never raises: an empty list when EC2
+    cannot be asked."""
     try:
         found = _points(offer.instance_type, offer.zone, there.in_region(offer.region))
     except CloudError:
         return []
-    return [_spot(zone, [point for point in found if point["AvailabilityZone"] == zone]) for zone in sorted(_zones(found))]
+    return [
+        _spot(zone, [point for point in found if point["AvailabilityZone"] == zone])
+        for zone in sorted(_zones(found))
+    ]
 
 
 @remembered.for_seconds(2)
@@ -43,7 +48,12 @@ def _points(instance_type: str, zone: str | None, there: Endpoint) -> list[dict[
     since = datetime.now(UTC) - timedelta(days=DAYS)
     with refusals.explained(refusals.Context("", there.region, instance_type, there.regions)):
         pages = there.client("ec2").get_paginator("describe_spot_price_history")
-        told = pages.paginate(InstanceTypes=[instance_type], ProductDescriptions=["Linux/UNIX"], StartTime=since, **asked)
+        told = pages.paginate(
+            InstanceTypes=[instance_type],
+            ProductDescriptions=["Linux/UNIX"],
+            StartTime=since,
+            **asked,
+        )
         return [point for page in told for point in page["SpotPriceHistory"]]
 
 
@@ -54,4 +64,10 @@ def _zones(points: list[dict[str, Any]]) -> set[str]:
 def _spot(zone: str, points: list[dict[str, Any]]) -> Spot:
     newest = max(points, key=lambda point: point["Timestamp"])
     prices = [float(point["SpotPrice"]) for point in points]
-    return Spot(zone, float(newest["SpotPrice"]), min(prices), max(prices), f"{newest['Timestamp']:%Y-%m-%d %H:%M} UTC")
+    return Spot(
+        zone,
+        float(newest["SpotPrice"]),
+        min(prices),
+        max(prices),
+        f"{newest['Timestamp']:%Y-%m-%d %H:%M} UTC",
+    )

@@ -23,8 +23,8 @@ class Static:
     def find(self) -> Box:
         """The box, as the inventory has it, and where that is silent, the user's ssh_config.
 
-        Its host key is pinned from the inventory, else from the user's known_hosts; never from the network. Raises ConfigError when
-        there is none.
+        Its host key is pinned from the inventory, else from the user's known_hosts; never from the
+        network. Raises ConfigError when there is none.
         """
         told = self._told()
         alias, port = f"static-{self.entry.name}", told.port or self.entry.port
@@ -59,9 +59,19 @@ class Static:
         self._check_mode(wanted.mode)
         box = self.find()
         what = f"waiting for SSH of {box.name} at {box.address}"
-        if not waiting.until(lambda: reach.answers(box) or None, what, on_progress, _PATIENCE_SECONDS, 1):
-            remedy = f"start the host, or correct `host:` and `port:` of {box.name} in inventory.yaml, then `./inv start {box.name}`"
-            raise BoxUnreachable("no SSH server answers", where=box.where, why=f"no greeting within {_PATIENCE_SECONDS} s", remedy=remedy)
+        if not waiting.until(
+            lambda: reach.answers(box) or None, what, on_progress, _PATIENCE_SECONDS, 1
+        ):
+            remedy = (
+                f"start the host, or correct `host:` and `port:` of {box.name} in inventory.yaml,"
+                f" then `./inv start {box.name}`"
+            )
+            raise BoxUnreachable(
+                "no SSH server answers",
+                where=box.where,
+                why=f"no greeting within {_PATIENCE_SECONDS} s",
+                remedy=remedy,
+            )
         return box
 
     def stop(self, on_progress: Progress) -> Box:
@@ -72,20 +82,34 @@ class Static:
     def reboot(self, on_progress: Progress) -> Box:
         """Raises CloudError: no cloud can restart it."""
         remedy = f"`./inv ssh {self.entry.name}`, then `sudo reboot` there"
-        raise CloudError("a host that stands is never restarted by Windlass", where=f"box {self.entry.name}", remedy=remedy)
+        raise CloudError(
+            "a host that stands is never restarted by Windlass",
+            where=f"box {self.entry.name}",
+            remedy=remedy,
+        )
 
     def admit(self, on_progress: Progress) -> None:
         """Nothing: who may reach the host is its owner's to say."""
 
-    def terminate(self, on_progress: Progress, instance_id: str | None = None, is_agreed: bool = False) -> Box:
+    def terminate(
+        self, on_progress: Progress, instance_id: str | None = None, is_agreed: bool = False
+    ) -> Box:
         """Raises CloudError: it is not Windlass's to remove."""
         remedy = f"remove `{self.entry.name}:` from inventory.yaml to be rid of it here"
-        raise CloudError("a host that stands is never terminated by Windlass", where=f"box {self.entry.name}", remedy=remedy)
+        raise CloudError(
+            "a host that stands is never terminated by Windlass",
+            where=f"box {self.entry.name}",
+            remedy=remedy,
+        )
 
     def _check_mode(self, mode: Mode) -> None:
         if mode == "fresh":
             remedy = f"`./inv start {self.entry.name}`"
-            raise CloudError("a host that stands is never launched", where=f"box {self.entry.name}", remedy=remedy)
+            raise CloudError(
+                "a host that stands is never launched",
+                where=f"box {self.entry.name}",
+                remedy=remedy,
+            )
 
     def _told(self) -> ssh_config.HostConfig:
         port = self.entry.port if "port" in self.entry.model_fields_set else None
@@ -106,10 +130,19 @@ class Static:
             raise ConfigError([self._no_host_key()])
 
     def _no_host_key(self) -> Finding:
-        what = "there is no `host_key`, and none in your known_hosts, so nothing would prove that it is the host that answers"
+        what = (
+            "there is no `host_key`, and none in your known_hosts, so nothing would prove that it"
+            " is the host that answers"
+        )
         scan = f"ssh-keyscan -t ed25519 -p {self.entry.port} {self.entry.host}"
         remedy = (
-            f"Run `{scan}`, compare its fingerprint (`{scan} | ssh-keygen -lf -`) with what the host's owner says, "
-            f"then paste the two words after the host's name as `host_key:` of {self.entry.name}"
+            f"Run `{scan}`, compare its fingerprint (`{scan} | ssh-keygen -lf -`) with what the"
+            " host's owner says, then paste the two words after the host's name as `host_key:` of"
+            f" {self.entry.name}"
         )
-        return Finding(place("boxes", self.entry.name, "host_key"), what, "`host_key: ssh-ed25519 AAAA…`", remedy)
+        return Finding(
+            place("boxes", self.entry.name, "host_key"),
+            what,
+            "`host_key: ssh-ed25519 AAAA…`",
+            remedy,
+        )

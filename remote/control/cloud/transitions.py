@@ -1,4 +1,5 @@
-"""From one state of an instance to another, whoever else has a hand on it: another command, the box's own clocks, the AWS console."""
+"""From one state of an instance to another, whoever else has a hand on it: another command, the
+box's own clocks, the AWS console."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,8 @@ _WORDS = {
 
 
 def in_words(instance: Instance) -> str:
-    """Why an instance stopped or ended, `WHO: what (code)`, with WHO one of spot, itself, user, cloud, capacity; empty while it lives."""
+    """Why an instance stopped or ended, `WHO: what (code)`, with WHO one of spot, itself, user,
+    cloud, capacity; empty while it lives."""
     code, message = instance.reason
     if instance.state in ("pending", "running"):
         return ""
@@ -34,7 +36,8 @@ def in_words(instance: Instance) -> str:
 
 
 def until_running(instance: Instance, name: str, on_progress: Progress) -> Instance:
-    """Start it where needed and wait until it runs. Raises CapacityError when there is none for it, CloudError when it ends instead."""
+    """Start it where needed and wait until it runs. Raises CapacityError when there is none for it,
+    CloudError when it ends instead."""
     was_up = instance.state == "pending"
     started = False
 
@@ -43,7 +46,9 @@ def until_running(instance: Instance, name: str, on_progress: Progress) -> Insta
         if now.state == "running":
             return now
         # What an earlier stop left is still told for a moment after the start.
-        is_news = was_up or (started and (now.launched_at, now.reason) != (instance.launched_at, instance.reason))
+        is_news = was_up or (
+            started and (now.launched_at, now.reason) != (instance.launched_at, instance.reason)
+        )
         if now.is_gone or (is_news and now.state in ("stopping", "stopped")):
             raise _died(now, name)
         if now.state == "stopped" and not started:
@@ -51,11 +56,14 @@ def until_running(instance: Instance, name: str, on_progress: Progress) -> Insta
             started = _asked(now, "start_instances")
         return None
 
-    return _until(instance, look, f"waiting until {name} ({instance.id}) is running", name, on_progress)
+    return _until(
+        instance, look, f"waiting until {name} ({instance.id}) is running", name, on_progress
+    )
 
 
 def until_stopped(instance: Instance, name: str, on_progress: Progress) -> Instance:
-    """Stop it where needed and wait until it is; one that ends instead is told as it is. A start by another hand meanwhile is an error."""
+    """Stop it where needed and wait until it is; one that ends instead is told as it is. A start by
+    another hand meanwhile is an error."""
     asked = False
 
     def look(now: Instance) -> Instance | None:
@@ -68,7 +76,9 @@ def until_stopped(instance: Instance, name: str, on_progress: Progress) -> Insta
             asked = _asked(now, "stop_instances")
         return None
 
-    return _until(instance, look, f"waiting until {name} ({instance.id}) is stopped", name, on_progress)
+    return _until(
+        instance, look, f"waiting until {name} ({instance.id}) is stopped", name, on_progress
+    )
 
 
 def until_terminated(instance: Instance, name: str, on_progress: Progress) -> Instance:
@@ -79,12 +89,18 @@ def until_terminated(instance: Instance, name: str, on_progress: Progress) -> In
     def look(now: Instance) -> Instance | None:
         return now if now.state == "terminated" else None
 
-    return _until(instance, look, f"waiting until {name} ({instance.id}) is terminated", name, on_progress)
+    return _until(
+        instance, look, f"waiting until {name} ({instance.id}) is terminated", name, on_progress
+    )
 
 
 def _until(
-    instance: Instance, look: Callable[[Instance], Instance | None], what: str, name: str, on_progress: Progress
-) -> Instance:  # fmt: skip
+    instance: Instance,
+    look: Callable[[Instance], Instance | None],
+    what: str,
+    name: str,
+    on_progress: Progress,
+) -> Instance:
     """Look at the instance now and then until `look` is content. Patience counts from here."""
     patience = instance.there.patience
     latest = [instance]
@@ -95,10 +111,17 @@ def _until(
         return look(now) if now else None
 
     with refusals.explained(context_of(instance, name)):
-        found = look(instance) or waiting.until(again, what, on_progress, patience.state, patience.poll)
+        found = look(instance) or waiting.until(
+            again, what, on_progress, patience.state, patience.poll
+        )
     if found is None:
         why = f"{what}: it is {latest[0].state} after {patience.state:.0f} s"
-        raise CloudError(f"box {name} does not move on", where=_where(instance, name), why=why, remedy="repeat the command: it waits on")
+        raise CloudError(
+            f"box {name} does not move on",
+            where=_where(instance, name),
+            why=why,
+            remedy="repeat the command: it waits on",
+        )
     return found
 
 
@@ -124,7 +147,11 @@ def context_of(instance: Instance, name: str) -> refusals.Context:
 
 def _died(now: Instance, name: str) -> CloudError:
     code, message = now.reason
-    if code.startswith("Server.") or code in ("Client.VolumeLimitExceeded", "Client.InternalError", "Client.InvalidSnapshot.NotFound"):
+    if code.startswith("Server.") or code in (
+        "Client.VolumeLimitExceeded",
+        "Client.InternalError",
+        "Client.InvalidSnapshot.NotFound",
+    ):
         return refusals.of_code(code, message or now.state, context_of(now, name))
     return CloudError(
         f"box {name} is {now.state} instead of running",
@@ -136,8 +163,13 @@ def _died(now: Instance, name: str) -> CloudError:
 
 
 def _started_again(now: Instance, name: str) -> CloudError:
-    what, why = f"box {name} was started again while it was being stopped", "by another command, or by hand in the AWS console"
-    return CloudError(what, where=_where(now, name), why=why, remedy=f"`./inv stop {name}`", kept="the box runs")
+    what, why = (
+        f"box {name} was started again while it was being stopped",
+        "by another command, or by hand in the AWS console",
+    )
+    return CloudError(
+        what, where=_where(now, name), why=why, remedy=f"`./inv stop {name}`", kept="the box runs"
+    )
 
 
 def _where(instance: Instance, name: str) -> str:

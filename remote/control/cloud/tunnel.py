@@ -1,6 +1,7 @@
-"""A Session Manager session to a box as the ProxyCommand of the system's ssh: its standard input and output are the connection.
+"""A Session Manager session to a box as the ProxyCommand of the system's ssh: its standard input
+and output are the connection.
 
-    python -m remote.control.cloud.tunnel PROVIDER REGION USER INSTANCE
+python -m remote.control.cloud.tunnel PROVIDER REGION USER INSTANCE
 """
 
 import os

@@ -12,10 +12,17 @@ Found = TypeVar("Found")
 _REPEAT_SECONDS = 15
 
 
-def until(look: Callable[[], Found | None], what: str, on_progress: Progress, patience_seconds: float, poll_seconds: float) -> Found | None:
+def until(
+    look: Callable[[], Found | None],
+    what: str,
+    on_progress: Progress,
+    patience_seconds: float,
+    poll_seconds: float,
+) -> Found | None:
     """Call `look` until it finds something; None when patience runs out.
 
-    Says `what` when the first look finds nothing, and again with the seconds that passed every now and then.
+    Says `what` when the first look finds nothing, and again with the seconds that passed every now
+    and then.
     """
     begun = time.monotonic()
     said = None

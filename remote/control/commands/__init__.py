@@ -1,1 +1,2 @@
-"""The command tree. A verb reads as prose, calls what owns the logic, and prints. Imports stay inside functions: `inv --list` is quick."""
+"""The command tree. A verb reads as prose, calls what owns the logic, and prints. Imports stay
+inside functions: `inv --list` is quick."""

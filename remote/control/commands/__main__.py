@@ -1,4 +1,5 @@
-"""`./inv WORDS...`. The wrapper blocks Ctrl-C until it can be answered in one line, not by a traceback from the midst of an import."""
+"""`./inv WORDS...`. The wrapper blocks Ctrl-C until it can be answered in one line, not by a
+traceback from the midst of an import."""
 
 import gc
 import signal
@@ -10,12 +11,15 @@ _INTERRUPTED = 130
 def main() -> int:
     """Run what was typed; the exit code."""
     try:
-        # What a command loads (EC2's model alone is 80 000 objects) stays to its end: searching it for garbage took a tenth of the time.
+        # What a command loads (EC2's model alone is 80 000 objects) stays to its end: searching it
+        # for garbage took a tenth of the time.
         gc.set_threshold(100_000, 20, 20)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         return _run()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever presses it again does not want to wait for a clean end
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # whoever presses it again does not want to wait for a clean end
         sys.stderr.write("interrupted; nothing was undone\n")
         return _INTERRUPTED
 

@@ -1,4 +1,5 @@
-"""The life of boxes: launch, start, stop, reboot, terminate, list. Each takes several names or groups."""
+"""The life of boxes: launch, start, stop, reboot, terminate, list. Each takes several names or
+groups."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,15 +22,34 @@ _WAIT = {"wait": "without capacity, try again for so long: 90s, 30m, 2h"}
 _YES = {"yes": "do not ask before something that costs money or loses data"}
 
 
-@verb(positional=["names"], help={
-    **NAMES, **JSON, **_WAIT, **_YES, "fresh": "make a new box, and end the one that is there", "reuse": "never make a new box",
-    "dry-run": "show what would be made, with prices, quota and the latest moment at which it stops",
-})  # fmt: skip
+@verb(
+    positional=["names"],
+    help={
+        **NAMES,
+        **JSON,
+        **_WAIT,
+        **_YES,
+        "fresh": "make a new box, and end the one that is there",
+        "reuse": "never make a new box",
+        "dry-run": (
+            "show what would be made, with prices, quota and the latest moment at which it stops"
+        ),
+    },
+)
 def launch(
-    _context: Any, names: Sequence[str] = (), fresh: bool = False, reuse: bool = False, wait: str = "", yes: bool = False,
-    dry_run: bool = False, json: bool = False,
-) -> None:  # fmt: skip
-    """Launches boxes, or starts those that are stopped, and waits until SSH answers and their clocks run."""
+    _context: Any,
+    names: Sequence[str] = (),
+    fresh: bool = False,
+    reuse: bool = False,
+    wait: str = "",
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Launch boxes, or start those that are stopped.
+
+    Waits until SSH answers and the clocks of each box run.
+    """
     from remote.control import console, launches
     from remote.control.cloud import boxes
     from remote.control.fleet import arm
@@ -44,21 +64,46 @@ def launch(
         _print(json, [intent.record() for intent in wanted], names, inventory)
         return
     if launches.loses_data(wanted):
-        agree(f"End {_these([intent for intent in wanted if intent.plan.replaces])} with its disk?", yes, needs_terminal=True)
+        agree(
+            f"End {_these([intent for intent in wanted if intent.plan.replaces])} with its disk?",
+            yes,
+            needs_terminal=True,
+        )
     if launches.costs_money(wanted):
-        agree(f"Launch {_these([intent for intent in wanted if intent.is_new])}?", yes, needs_terminal=False)
-    losses = {intent.name: intent.plan.replaces.id if intent.plan.replaces else "" for intent in wanted}
+        agree(
+            f"Launch {_these([intent for intent in wanted if intent.is_new])}?",
+            yes,
+            needs_terminal=False,
+        )
+    losses = {
+        intent.name: intent.plan.replaces.id if intent.plan.replaces else "" for intent in wanted
+    }
     _each(
-        names, inventory, entries,
+        names,
+        inventory,
+        entries,
         lambda entry, say: boxes.ready(entry, say, mode, seconds, arm(entry), losses[entry.name]),
-        lambda box: f"{box.name} is up: {box.user}@{box.address}; its host key is pinned; log in: `./inv ssh {box.name}`", json,
-    )  # fmt: skip
+        lambda box: (
+            f"{box.name} is up: {box.user}@{box.address}; its host key is pinned; log in: `./inv"
+            f" ssh {box.name}`"
+        ),
+        json,
+    )
     tell_next_of(entries, names)
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY, **_WAIT})
-def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Starts stopped boxes; running ones get port 22 opened for this laptop, the host key checked, the clocks set."""
+def start(
+    _context: Any,
+    names: Sequence[str] = (),
+    wait: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Start stopped boxes, or make running ones reachable again.
+
+    A running box gets port 22 opened for this laptop, its host key checked and its clocks set.
+    """
     from remote.control import launches
     from remote.control.cloud import boxes
     from remote.control.fleet import arm
@@ -71,56 +116,113 @@ def start(_context: Any, names: Sequence[str] = (), wait: str = "", dry_run: boo
         _print(json, [intent.record() for intent in wanted], names, inventory)
         return
     _each(
-        names, inventory, entries, lambda entry, say: boxes.start(entry, say, seconds, arm(entry)),
-        lambda box: f"{box.name} is up: {box.user}@{box.address}", json,
-    )  # fmt: skip
+        names,
+        inventory,
+        entries,
+        lambda entry, say: boxes.start(entry, say, seconds, arm(entry)),
+        lambda box: f"{box.name} is up: {box.user}@{box.address}",
+        json,
+    )
     tell_next_of(entries, names)
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY})
-def stop(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False) -> None:
-    """Stops boxes and waits; their disks stay."""
+def stop(
+    _context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False
+) -> None:
+    """Stop boxes and wait; their disks stay."""
     from remote.control.cloud import boxes
 
     inventory, entries = boxes_of(names)
     if dry_run:
-        _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would stop {_named(box)}", json)
+        _each(
+            names,
+            inventory,
+            entries,
+            lambda entry, _: boxes.find(entry),
+            lambda box: f"would stop {_named(box)}",
+            json,
+        )
         return
     done = "{0.name} is {0.state}; its disk stays. `./inv start {0.name}` starts it again"
-    _each(names, inventory, entries, boxes.stop, lambda box: done.format(box) if box else _NOT_THERE, json)
+    _each(
+        names,
+        inventory,
+        entries,
+        boxes.stop,
+        lambda box: done.format(box) if box else _NOT_THERE,
+        json,
+    )
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY})
-def reboot(_context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False) -> None:
-    """Restarts running boxes and waits until SSH answers again; their clocks go on counting."""
+def reboot(
+    _context: Any, names: Sequence[str] = (), dry_run: bool = False, json: bool = False
+) -> None:
+    """Restart running boxes and wait until SSH answers.
+
+    Their clocks go on counting.
+    """
     from remote.control.cloud import boxes
 
     inventory, entries = boxes_of(names)
     if dry_run:
-        _each(names, inventory, entries, lambda entry, _: boxes.find(entry), lambda box: f"would restart {_named(box)}", json)
+        _each(
+            names,
+            inventory,
+            entries,
+            lambda entry, _: boxes.find(entry),
+            lambda box: f"would restart {_named(box)}",
+            json,
+        )
         return
-    _each(names, inventory, entries, boxes.reboot, lambda box: f"{box.name} is up again: {box.user}@{box.address}", json)
+    _each(
+        names,
+        inventory,
+        entries,
+        boxes.reboot,
+        lambda box: f"{box.name} is up again: {box.user}@{box.address}",
+        json,
+    )
 
 
-@verb(positional=["names"], help={
-    **NAMES, **JSON, "yes": "do not ask; needed where there is no terminal", "id": "the instance, where several are that box",
-    "dry-run": "only show what would be lost",
-})  # fmt: skip
-def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Removes boxes for good, with their disks and all jobs on them."""
+@verb(
+    positional=["names"],
+    help={
+        **NAMES,
+        **JSON,
+        "yes": "do not ask; needed where there is no terminal",
+        "id": "the instance, where several are that box",
+        "dry-run": "only show what would be lost",
+    },
+)
+def terminate(
+    _context: Any,
+    names: Sequence[str] = (),
+    yes: bool = False,
+    id: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Delete boxes for good, with their disks and all jobs on them."""
     from remote.control import console, fleet
     from remote.control.cloud import boxes
 
     inventory, entries = boxes_of(names)
     if id and len(entries) > 1:
-        raise Leave("error: --id is one instance, and several boxes are named", code=int(Exit.USAGE))
+        raise Leave(
+            "error: --id is one instance, and several boxes are named", code=int(Exit.USAGE)
+        )
     there = {} if id else fleet.found(entries, boxes.find)
     doomed = [entry for entry in entries if id or entry.name in there]
     with console.aside(not dry_run):  # then the words belong to the question
         for entry in doomed:
             _tell_loss(entry, there.get(entry.name), id)
         if doomed:
-            console.tell("all on them goes: every job, checkpoint, artifact not yet pulled, model and environment")
+            console.tell(
+                "all on them goes: every job, checkpoint, artifact not yet pulled, model and"
+                " environment"
+            )
     if dry_run:
         found = [there.get(entry.name) for entry in entries]
         _print(json, [boxes.record(box) if box else None for box in found], names, inventory)
@@ -128,14 +230,27 @@ def terminate(_context: Any, names: Sequence[str] = (), yes: bool = False, id: s
     if doomed:
         agree(f"Terminate {_these(doomed)}?", yes, needs_terminal=True)
     _each(
-        names, inventory, entries, lambda entry, say: boxes.terminate(entry, say, id or None, is_agreed=True),
-        lambda box: f"{box.name} is terminated; nothing of it is billed any more" if box else _NOT_THERE, json,
-    )  # fmt: skip
+        names,
+        inventory,
+        entries,
+        lambda entry, say: boxes.terminate(entry, say, id or None, is_agreed=True),
+        lambda box: (
+            f"{box.name} is terminated; nothing of it is billed any more" if box else _NOT_THERE
+        ),
+        json,
+    )
 
 
-@verb(name="list", positional=["names"], help={**NAMES, **JSON, "names": "boxes or groups (default: all, and what runs besides)"})
+@verb(
+    name="list",
+    positional=["names"],
+    help={**NAMES, **JSON, "names": "boxes or groups (default: all, and what runs besides)"},
+)
 def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
-    """Lists boxes as the cloud tells them, and without names also what runs besides in this project's name."""
+    """List boxes as the cloud reports them.
+
+    Without names, also what else runs in this project's name.
+    """
     from remote.control import console, targets
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
@@ -162,8 +277,13 @@ def boxes_of(names: Sequence[str]) -> "tuple[Inventory, list[BoxEntry]]":
 
 
 def _each(
-    names: Sequence[str], inventory: "Inventory", entries: "list[BoxEntry]", work: Any, shown: "Callable[[Any], str]", as_json: bool
-) -> None:  # fmt: skip
+    names: Sequence[str],
+    inventory: "Inventory",
+    entries: "list[BoxEntry]",
+    work: Any,
+    shown: "Callable[[Any], str]",
+    as_json: bool,
+) -> None:
     from remote.control import fleet
     from remote.control.cloud import boxes
 
@@ -194,11 +314,14 @@ def seconds_of(wait: str) -> float:
     try:
         return float(seconds(wait)) if wait else 0.0
     except ValueError as error:
-        raise Leave(f"error: --wait is {wait!r}; it should be {error}", code=int(Exit.USAGE)) from None
+        raise Leave(
+            f"error: --wait is {wait!r}; it should be {error}", code=int(Exit.USAGE)
+        ) from None
 
 
 def agree(question: str, yes: bool, needs_terminal: bool) -> None:
-    """Go on when the user agrees, or said so with --yes; else leave. Without a terminal only what loses data needs that."""
+    """Go on when the user agrees, or said so with --yes; else leave. Without a terminal only what
+    loses data needs that."""
     import sys
 
     from remote.control import console
@@ -207,7 +330,14 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
     if not has_terminal and not needs_terminal:
         return
     if not console.ask_yes(question, yes):
-        raise Leave("nothing was done" if has_terminal else "nothing was done: without a terminal this needs --yes", code=int(Exit.USAGE))
+        raise Leave(
+            (
+                "nothing was done"
+                if has_terminal
+                else "nothing was done: without a terminal this needs --yes"
+            ),
+            code=int(Exit.USAGE),
+        )
 
 
 def tell_next_of(entries: "Sequence[BoxEntry]", names: Sequence[str]) -> None:
@@ -215,7 +345,11 @@ def tell_next_of(entries: "Sequence[BoxEntry]", names: Sequence[str]) -> None:
     from remote.control import console
     from remote.control.runs import next_step
 
-    console.tell_next(next_step.on_box(entries[0]) if len(entries) == 1 else f"`./inv status {' '.join(names)}` shows their clocks")
+    console.tell_next(
+        next_step.on_box(entries[0])
+        if len(entries) == 1
+        else f"`./inv status {' '.join(names)}` shows their clocks"
+    )
 
 
 def _these(boxes: Sequence[Any]) -> str:
@@ -231,7 +365,9 @@ def _tell_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
 
     what = f"{box.where}, {box.state}" if box else f"box {entry.name} ({instance_id})"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"
-    adopted = "; it was adopted, not made by Windlass" if getattr(entry, "instance_id", None) else ""
+    adopted = (
+        "; it was adopted, not made by Windlass" if getattr(entry, "instance_id", None) else ""
+    )
     console.tell(f"{what}: will be lost with {disk}{adopted}")
 
 

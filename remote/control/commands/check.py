@@ -8,13 +8,18 @@ from remote.control.commands.verb import verb
 @verb(
     positional=["playbook"],
     help={
-        "playbook": "a playbook, by path or name (`demo`); without it every playbook is checked for itself",
+        "playbook": (
+            "a playbook, by path or name (`demo`); without it every playbook is checked for itself"
+        ),
         "box": "the box it should run on; else the playbook's own, else the default one",
         "json": "print the findings as JSON",
     },
 )
 def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -> None:
-    """Find everything wrong in inventory, playbooks and recipes, by file and line, before anything starts."""
+    """Find every error in inventory, playbooks and recipes.
+
+    Each finding has its file and line. Nothing is started.
+    """
     from remote.control import project
     from remote.control.config.survey import survey
     from remote.control.console import print_json, tell, tell_next
@@ -26,7 +31,9 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     if found.findings:
         raise ConfigError(found.findings, are_told=True)
     if json:
-        print_json({"ok": True, "findings": [], "checked": found.checked, "steps": list(found.steps)})
+        print_json(
+            {"ok": True, "findings": [], "checked": found.checked, "steps": list(found.steps)}
+        )
     tell(f"ok: {found.summary}", "green")
     for step in found.steps:
         tell(step, "yellow")
@@ -35,9 +42,14 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
         tell_next(f"`./inv run {playbook}{on_box}` runs it")
 
 
-@verb(help={"json": "print it as JSON", "docs": "print docs/configuration.md, made from the descriptions in the code"})
+@verb(
+    help={
+        "json": "print it as JSON",
+        "docs": "print docs/configuration.md, made from the descriptions in the code",
+    }
+)
 def config(context: Any, json: bool = False, docs: bool = False) -> None:
-    """Show the inventory as it is understood, defaults filled in."""
+    """Show the inventory with its defaults filled in."""
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, print_table, write
 
@@ -54,6 +66,11 @@ def config(context: Any, json: bool = False, docs: bool = False) -> None:
 
     rows = [(name, *row) for name, box in inventory.boxes.items() for row in values_of(box)]
     print_table(f"boxes (default: {inventory.default_box})", ("box", "key", "value"), rows)
-    named = {"ollama": inventory.ollama, "storage": inventory.storage, "ssh": inventory.ssh, "push": inventory.push}
+    named = {
+        "ollama": inventory.ollama,
+        "storage": inventory.storage,
+        "ssh": inventory.ssh,
+        "push": inventory.push,
+    }
     elsewhere = [(section, *row) for section, value in named.items() for row in values_of(value)]
     print_table("elsewhere", ("section", "key", "value"), elsewhere)

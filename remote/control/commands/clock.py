@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from remote.contract.clocks import Reading
     from remote.control.transport.base import Transport
 
-_JSON = {"json": "tell the result as JSON on standard output: a list where several boxes were named"}
+_JSON = {
+    "json": "tell the result as JSON on standard output: a list where several boxes were named"
+}
 
 
 @verb(positional=["names"], help={**NAMES, **_JSON})
 def clocks(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
-    """Shows the clocks of running boxes: what each has counted, what is left, and which one stops the box first."""
+    """Show the clocks of running boxes, and which one stops each first."""
     from remote.control import clock_words
 
     readings = _each(names, clock_words.reading_of, json)
@@ -26,23 +28,47 @@ def clocks(_context: Any, names: Sequence[str] = (), json: bool = False) -> None
         clock_words.show(name, reading)
 
 
-@verb(positional=["names"], help={
-    **NAMES, **_JSON, "lifetime": "run so much longer, whatever it does: 30m, 2h", "idle": "so much longer without work: 30m, 2h",
-    "stuck": "so much longer without a sign of life of a job: 30m, 2h", "dollars": "cost so much more",
-    "dry-run": "only show how the clocks stand",
-})  # fmt: skip
+@verb(
+    positional=["names"],
+    help={
+        **NAMES,
+        **_JSON,
+        "lifetime": "run so much longer, whatever it does: 30m, 2h",
+        "idle": "so much longer without work: 30m, 2h",
+        "stuck": "so much longer without a sign of life of a job: 30m, 2h",
+        "dollars": "cost so much more",
+        "dry-run": "only show how the clocks stand",
+    },
+)
 def extend(
-    _context: Any, names: Sequence[str] = (), lifetime: str = "", idle: str = "", stuck: str = "", dollars: float = 0.0,
-    dry_run: bool = False, json: bool = False,
-) -> None:  # fmt: skip
-    """Gives running boxes more time or money before they stop by themselves; for this start alone."""
+    _context: Any,
+    names: Sequence[str] = (),
+    lifetime: str = "",
+    idle: str = "",
+    stuck: str = "",
+    dollars: float = 0.0,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Give running boxes more time or money before they stop.
+
+    Holds for this start alone.
+    """
     from remote.control import clock_words
     from remote.control.cloud import clocks as of_box
 
-    amounts = {"lifetime": _seconds("lifetime", lifetime), "idle": _seconds("idle", idle), "stuck": _seconds("stuck", stuck)}
+    amounts = {
+        "lifetime": _seconds("lifetime", lifetime),
+        "idle": _seconds("idle", idle),
+        "stuck": _seconds("stuck", stuck),
+    }
     wanted = {clock: amount for clock, amount in {**amounts, "dollars": dollars}.items() if amount}
     if not wanted or dollars < 0:
-        raise Leave("error: say what to add, such as `--lifetime 2h`, `--idle 1h`, `--stuck 1h` or `--dollars 10`", code=int(Exit.USAGE))
+        raise Leave(
+            "error: say what to add, such as `--lifetime 2h`, `--idle 1h`, `--stuck 1h` or"
+            " `--dollars 10`",
+            code=int(Exit.USAGE),
+        )
 
     def work(transport: "Transport") -> "Reading":
         reading = clock_words.reading_of(transport)
@@ -54,7 +80,9 @@ def extend(
         clock_words.show(name, reading)
 
 
-def _each(names: Sequence[str], work: "Callable[[Transport], Reading]", as_json: bool) -> "list[tuple[str, Reading]]":
+def _each(
+    names: Sequence[str], work: "Callable[[Transport], Reading]", as_json: bool
+) -> "list[tuple[str, Reading]]":
     """The readings of boxes by name, told as JSON where that is wanted."""
     from dataclasses import asdict
 
@@ -71,7 +99,9 @@ def _each(names: Sequence[str], work: "Callable[[Transport], Reading]", as_json:
         return {"box": found[0], **asdict(found[1])}
 
     inventory = load_inventory()
-    found = fleet.each(inventory.resolve(names), of_entry, lambda each: clock_words.sentence(*each), recorded)
+    found = fleet.each(
+        inventory.resolve(names), of_entry, lambda each: clock_words.sentence(*each), recorded
+    )
     if as_json:
         console.print_json(fleet.as_one([recorded(each) for each in found], names, inventory))
     return found
@@ -83,4 +113,6 @@ def _seconds(flag: str, given: str) -> float:
     try:
         return float(seconds(given)) if given else 0.0
     except ValueError as error:
-        raise Leave(f"error: --{flag} is {given!r}; it should be {error}", code=int(Exit.USAGE)) from None
+        raise Leave(
+            f"error: --{flag} is {given!r}; it should be {error}", code=int(Exit.USAGE)
+        ) from None

@@ -11,7 +11,10 @@ _JSON = {"json": "tell the result as JSON on standard output"}
 
 @verb(help=_JSON)
 def up(_context: Any, json: bool = False) -> None:
-    """Starts the embedded cloud, unless it runs. Commands that need it do so by themselves."""
+    """Start the embedded cloud.
+
+    Commands that need it start it by themselves.
+    """
     from remote.control import console
     from remote.control.cloud.embedded import client
 
@@ -23,7 +26,7 @@ def up(_context: Any, json: bool = False) -> None:
 
 @verb(help={**_JSON, "dry-run": "only show what would be stopped"})
 def down(_context: Any, dry_run: bool = False, json: bool = False) -> None:
-    """Stops every embedded box and ends the cloud; their disks stay."""
+    """Stop every embedded box and the embedded cloud; disks stay."""
     from remote.control import console
     from remote.control.cloud.embedded import client
 
@@ -33,18 +36,28 @@ def down(_context: Any, dry_run: bool = False, json: bool = False) -> None:
     was_up = client.down()
     if json:
         console.print_json({"up": False, "was_up": was_up})
-    console.tell("the embedded cloud is down; the disks of its boxes stay" if was_up else "the embedded cloud was not up")
+    console.tell(
+        "the embedded cloud is down; the disks of its boxes stay"
+        if was_up
+        else "the embedded cloud was not up"
+    )
 
 
 @verb(help=_JSON)
 def status(_context: Any, json: bool = False) -> None:
-    """Shows whether the embedded cloud is up, and its instances."""
+    """Show whether the embedded cloud is up, and its instances."""
     _show(json)
 
 
-@verb(positional=["name"], help={"name": "the box, by its name in inventory.yaml (default: its default_box)"})
+@verb(
+    positional=["name"],
+    help={"name": "the box, by its name in inventory.yaml (default: its default_box)"},
+)
 def console(_context: Any, name: str = "") -> None:
-    """Prints the console of an embedded box: its boots, its user-data's output, its host key."""
+    """Print the console of an embedded box.
+
+    It holds its boots, its user-data's output and its host key.
+    """
     from remote.control.cloud import boxes
     from remote.control.cloud.embedded import client
     from remote.control.config.inventory import load_inventory
@@ -53,19 +66,28 @@ def console(_context: Any, name: str = "") -> None:
 
     entry = load_inventory().box(name or None)
     if entry.provider != "embedded":
-        raise CloudError(f"box {entry.name} is not in the embedded cloud", where="inventory.yaml", why=f"its provider is {entry.provider}")
+        raise CloudError(
+            f"box {entry.name} is not in the embedded cloud",
+            where="inventory.yaml",
+            why=f"its provider is {entry.provider}",
+        )
     box = boxes.find(entry)
     if box is None:
-        raise BoxStopped(f"box {entry.name} was never launched", remedy=f"./inv launch {entry.name}")
+        raise BoxStopped(
+            f"box {entry.name} was never launched", remedy=f"./inv launch {entry.name}"
+        )
     write(client.console(client.endpoint(), box.id))
 
 
 @verb(
     positional=["kind"],
     help={
-        "kind": "what goes wrong: capacity, quota, spot-price, no-subnet, subnet-full, permission, throttle, credentials, clock-skew, "
-        "console-late, disk-full, "
-        "hang-user-data, host-key, imds, reboot, stop, terminate, rebalance, spot-notice (without it: shows the faults that stand)",
+        "kind": (
+            "what goes wrong: capacity, quota, spot-price, no-subnet, subnet-full, permission,"
+            " throttle, credentials, clock-skew, console-late, disk-full, hang-user-data, host-key,"
+            " imds, reboot, stop, terminate, rebalance, spot-notice (without it: shows the faults"
+            " that stand)"
+        ),
         "box": "only for this box, by its name or instance id",
         "zone": "only in this availability zone",
         "region": "only in this region",
@@ -80,19 +102,45 @@ def console(_context: Any, name: str = "") -> None:
     },
 )
 def fault(
-    _context: Any, kind: str = "", box: str | None = None, zone: str | None = None, region: str | None = None,
-    type: str | None = None, market: str | None = None, operation: str | None = None, count: str | None = None,
-    seconds: str | None = None, clear: bool = False, dry_run: bool = False, json: bool = False,
-) -> None:  # fmt: skip
-    """Has something go wrong in the embedded cloud, shows what does, or takes it back."""
+    _context: Any,
+    kind: str = "",
+    box: str | None = None,
+    zone: str | None = None,
+    region: str | None = None,
+    type: str | None = None,
+    market: str | None = None,
+    operation: str | None = None,
+    count: str | None = None,
+    seconds: str | None = None,
+    clear: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Inject a fault into the embedded cloud, list faults, or remove one."""
     from remote.control import console
     from remote.control.cloud.embedded import client
 
     url = client.endpoint()
-    asked = {"kind": kind, "box": box, "zone": zone, "region": region, "type": type, "market": market, "operation": operation}
-    given = {name: value for name, value in {**asked, "count": count, "seconds": seconds}.items() if value}
+    asked = {
+        "kind": kind,
+        "box": box,
+        "zone": zone,
+        "region": region,
+        "type": type,
+        "market": market,
+        "operation": operation,
+    }
+    given = {
+        name: value
+        for name, value in {**asked, "count": count, "seconds": seconds}.items()
+        if value
+    }
     if clear:
-        told = [each for each in client.faults(url) if all(each[name] == value for name, value in given.items())]
+        told = [
+            each
+            for each in client.faults(url)
+            if all(each[name] == value for name, value in given.items())
+        ]
         for each in () if dry_run else told:
             client.clear(url, each["id"])
     elif kind:
@@ -104,11 +152,18 @@ def fault(
         console.print_json(told)
     would = "would be " if dry_run else ""
     done = f"{would}taken back" if clear else f"{would}injected" if kind else "standing"
-    console.tell(f"{len(told)} fault{'' if len(told) == 1 else 's'} {done}{''.join(f'; {_in_words(each)}' for each in told)}")
+    console.tell(
+        f"{len(told)} fault{'' if len(told) == 1 else 's'}"
+        f" {done}{''.join(f'; {_in_words(each)}' for each in told)}"
+    )
 
 
 def _in_words(fault: dict[str, Any]) -> str:
-    told = {name: value for name, value in fault.items() if value not in ("", None, 0) and name not in ("kind", "id", "at")}
+    told = {
+        name: value
+        for name, value in fault.items()
+        if value not in ("", None, 0) and name not in ("kind", "id", "at")
+    }
     return " ".join((fault["kind"], *(f"{name} {value}" for name, value in told.items())))
 
 
@@ -121,10 +176,16 @@ def _show(as_json: bool) -> None:
     if as_json:
         console.print_json({"up": record is not None, **(record or {}), "instances": instances})
         return
-    console.tell(f"the embedded cloud is up at {record['url']} (process {record['pid']})" if record else "the embedded cloud is down")
+    console.tell(
+        f"the embedded cloud is up at {record['url']} (process {record['pid']})"
+        if record
+        else "the embedded cloud is down"
+    )
     if instances:
         columns = ("id", "name", "type", "market", "zone", "state", "host", "port", "user", "disk")
-        console.print_table("", columns, [[instance[column] for column in columns] for instance in instances])
+        console.print_table(
+            "", columns, [[instance[column] for column in columns] for instance in instances]
+        )
 
 
 collection = Collection(up, down, status, console, fault)

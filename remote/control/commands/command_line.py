@@ -1,7 +1,9 @@
-"""What a person typed after `./inv`, understood before Invoke sees it: a function of the words and the commands there are.
+"""What a person typed after `./inv`, understood before Invoke sees it: a function of the words and
+the commands there are.
 
-It refuses what is off with the words that were meant, spells groups and help as Invoke does (`cloud down` is `cloud.down`, `logs --help` is
-`--help logs`), and hands all that follows a box's name after `ssh` on as one line for the box's shell.
+It refuses what is off with the words that were meant, spells groups and help as Invoke does
+(`cloud down` is `cloud.down`, `logs --help` is `--help logs`), and hands all that follows a box's
+name after `ssh` on as one line for the box's shell.
 """
 
 import shlex
@@ -17,7 +19,14 @@ OVERVIEW, VERSION, INVOKE = "overview", "version", "invoke"
 
 _HELP = ("--help", "-h")
 _OF_ALL = ("--list", "--help", "--version")
-_INVOKES_OWN = ("--list", "-l", "--list-depth", "--list-format", "--complete", "--print-completion-script")
+_INVOKES_OWN = (
+    "--list",
+    "-l",
+    "--list-depth",
+    "--list-format",
+    "--complete",
+    "--print-completion-script",
+)
 
 
 class CommandLineError(WindlassError):
@@ -28,7 +37,8 @@ class CommandLineError(WindlassError):
 
 @dataclass(frozen=True)
 class Command:
-    """What may stand behind a command: `flags` as they are typed, with whether each takes a value (`None`: it may)."""
+    """What may stand behind a command: `flags` as they are typed, with whether each takes a value
+    (`None`: it may)."""
 
     name: str
     words: tuple[str, ...] = ()
@@ -61,8 +71,16 @@ def understood(typed: Sequence[str], commands: Mapping[str, Command]) -> Request
     if words[0].partition("=")[0] in _INVOKES_OWN:
         return Request(INVOKE, _checked_list(words, commands))
     if words[0].startswith("-"):
-        raise _no_flag(f"there is no flag {words[0]} before a command", words[0], _OF_ALL, "`./inv --list` shows the commands")
-    return Request(INVOKE, ["--list", words[0]] if words[0] in _groups(commands) else _all_read(words, commands))
+        raise _no_flag(
+            f"there is no flag {words[0]} before a command",
+            words[0],
+            _OF_ALL,
+            "`./inv --list` shows the commands",
+        )
+    return Request(
+        INVOKE,
+        ["--list", words[0]] if words[0] in _groups(commands) else _all_read(words, commands),
+    )
 
 
 def _checked_list(words: list[str], commands: Mapping[str, Command]) -> list[str]:
@@ -91,11 +109,16 @@ def commands_of(tree: Any) -> dict[str, Command]:
 
 def usage(command: Command) -> str:
     """`Usage: ./inv ssh [NAME] [-- COMMAND ...] [FLAGS]`."""
-    words = [_placeholder(name) if number < command.needed else f"[{_placeholder(name)}]" for number, name in enumerate(command.words)]
+    words = [
+        _placeholder(name) if number < command.needed else f"[{_placeholder(name)}]"
+        for number, name in enumerate(command.words)
+    ]
     if command.takes_many:
         words[-1] = f"{words[-1][:-1]} ...]"
     rest = ["[-- COMMAND ...]"] if command.rest else []
-    return " ".join(["Usage: ./inv", command.name, *words, *rest, *(["[FLAGS]"] if command.flags else [])])
+    return " ".join(
+        ["Usage: ./inv", command.name, *words, *rest, *(["[FLAGS]"] if command.flags else [])]
+    )
 
 
 def _of_task(name: str, task: Any) -> Command:
@@ -108,8 +131,14 @@ def _of_task(name: str, task: Any) -> Command:
         flags |= {f"--{word}" if len(word) > 1 else f"-{word}": takes for word in argument.names}
         if argument.kind is bool and argument.default is True:
             flags[f"--no-{argument.names[0]}"] = False
-    numbers = {f"--{argument.names[0]}": argument.kind for argument in arguments if argument.kind in (int, float)}
-    takes_many = any(argument.kind is list for argument in arguments if argument.name in task.words[-1:])
+    numbers = {
+        f"--{argument.names[0]}": argument.kind
+        for argument in arguments
+        if argument.kind in (int, float)
+    }
+    takes_many = any(
+        argument.kind is list for argument in arguments if argument.name in task.words[-1:]
+    )
     return Command(name, task.words, len(task.positional), takes_many, flags, numbers, task.rest)
 
 
@@ -134,17 +163,22 @@ def _command(words: Sequence[str], commands: Mapping[str, Command]) -> Command:
     else:
         known, where = list(commands), "`./inv --list` shows the commands"
     by_last = {name.split(".")[-1]: name for name in known}
-    meant = suggestion(word, known, most=3) or (f"did you mean `{by_last[word]}`?" if word in by_last else "")
+    meant = suggestion(word, known, most=3) or (
+        f"did you mean `{by_last[word]}`?" if word in by_last else ""
+    )
     raise CommandLineError(f"there is no command `{word}`", remedy=f"{meant} {where}".strip())
 
 
 def _no_flag(what: str, flag: str, known: Iterable[str], where: str) -> CommandLineError:
-    meant = suggestion(flag.partition("=")[0], [name for name in known if name.startswith("--")], most=2)
+    meant = suggestion(
+        flag.partition("=")[0], [name for name in known if name.startswith("--")], most=2
+    )
     return CommandLineError(what, remedy=f"{meant} {where}".strip())
 
 
 class _Reading:
-    """One command with its words and flags: `told` is for Invoke, `left` the words of the next command."""
+    """One command with its words and flags: `told` is for Invoke, `left` the words of the next
+    command."""
 
     def __init__(self, command: Command, words: list[str], commands: Mapping[str, Command]) -> None:
         self.command, self.told, self.left = command, list[str](), list(words)
@@ -156,8 +190,11 @@ class _Reading:
             self._require_all()
 
     def _takes(self, word: str) -> bool:
-        """Take the next word, with its value where it has one; False where it begins the next command."""
-        if self.command.rest and (word == "--" or (self._count and word not in (*self.command.flags, *_HELP))):
+        """Take the next word, with its value where it has one; False where it begins the next
+        command."""
+        if self.command.rest and (
+            word == "--" or (self._count and word not in (*self.command.flags, *_HELP))
+        ):
             self._take_rest()
         elif word in _HELP:
             self.wants_help = True
@@ -178,9 +215,12 @@ class _Reading:
         del self.left[:count]
 
     def _take_word(self) -> None:
-        """A word that has a default stands behind its flag: Invoke would take it for another command."""
+        """A word that has a default stands behind its flag: Invoke would take it for another
+        command."""
         if self._count >= self.command.needed:
-            self.told.append(f"--{self.command.words[min(self._count, len(self.command.words) - 1)]}")
+            self.told.append(
+                f"--{self.command.words[min(self._count, len(self.command.words) - 1)]}"
+            )
         self._count += 1
         self._take(1)
 
@@ -188,7 +228,8 @@ class _Reading:
         words = self.left[1:] if self.left[0] == "--" else self.left
         self.left = []
         if words:
-            # One word is a line as the box's shell takes it, `df -h | tail -1`; several are a program and its words, each kept whole.
+            # One word is a line as the box's shell takes it, `df -h | tail -1`; several are a
+            # program and its words, each kept whole.
             self.told += [self.command.rest, words[0] if len(words) == 1 else shlex.join(words)]
 
     def _take_flag(self, word: str) -> None:
@@ -196,14 +237,18 @@ class _Reading:
         self._given.add(name)
         takes = self.command.flags[name]
         if takes is False and "=" in word:
-            raise CommandLineError(f"{name} of `{self.command.name}` takes no value", remedy=self._see())
+            raise CommandLineError(
+                f"{name} of `{self.command.name}` takes no value", remedy=self._see()
+            )
         has_value = "=" in word or not word.endswith(name[-1] if len(name) == 2 else name)
         if not takes or has_value:
             if "=" in word:
                 self._check_number(name, word.partition("=")[2])
             self._take(1)
         elif len(self.left) < 2 or self.left[1] in self.command.flags:
-            raise CommandLineError(f"{name} of `{self.command.name}` needs a value", remedy=self._see())
+            raise CommandLineError(
+                f"{name} of `{self.command.name}` needs a value", remedy=self._see()
+            )
         else:
             self._check_number(name, self.left[1])
             self._take(2)
@@ -215,10 +260,13 @@ class _Reading:
                 kind(value)
         except ValueError:
             expected = "a whole number" if kind is int else "a number"
-            raise CommandLineError(f"{name} of `{self.command.name}` is {expected}, not `{value}`", remedy=self._see()) from None
+            raise CommandLineError(
+                f"{name} of `{self.command.name}` is {expected}, not `{value}`", remedy=self._see()
+            ) from None
 
     def _flag_of(self, word: str) -> str:
-        """The flag that decides whether a value follows: of letters, `-yq`, the first that takes one, else the last."""
+        """The flag that decides whether a value follows: of letters, `-yq`, the first that takes
+        one, else the last."""
         name = word.partition("=")[0]
         letters = [name] if word.startswith("--") else [f"-{letter}" for letter in name[1:]]
         for flag in letters:
@@ -229,21 +277,32 @@ class _Reading:
         return letters[-1]
 
     def _unknown(self, flag: str) -> CommandLineError:
-        return _no_flag(f"`{self.command.name}` has no flag {flag}", flag, self.command.flags, self._see())
+        return _no_flag(
+            f"`{self.command.name}` has no flag {flag}", flag, self.command.flags, self._see()
+        )
 
     def _too_many(self, word: str) -> CommandLineError:
         named = " ".join(map(_placeholder, self.command.words))
         takes = f"takes only {named}" if named else "takes no word"
         meant = suggestion(word, self._commands, most=2)
-        return CommandLineError(f"`{self.command.name}` {takes}: what is `{word}`?", remedy=f"{meant} {self._see()}".strip())
+        return CommandLineError(
+            f"`{self.command.name}` {takes}: what is `{word}`?",
+            remedy=f"{meant} {self._see()}".strip(),
+        )
 
     def _require_all(self) -> None:
         by_flag = {name for name in self.command.words if f"--{name}" in self._given}
-        lacking = [name for name in self.command.words[: self.command.needed][self._count :] if name not in by_flag]
+        lacking = [
+            name
+            for name in self.command.words[: self.command.needed][self._count :]
+            if name not in by_flag
+        ]
         if lacking and self._count + len(by_flag) < self.command.needed:
             words = " ".join(map(_placeholder, lacking))
             what = f"`{self.command.name}` needs {words}"
-            raise CommandLineError(what, remedy=f"`./inv {self.command.name} {words}`; {self._see()}")
+            raise CommandLineError(
+                what, remedy=f"`./inv {self.command.name} {words}`; {self._see()}"
+            )
 
     def _see(self) -> str:
         return f"`./inv {self.command.name} --help` explains it"

@@ -16,7 +16,7 @@ PLAYBOOK = "playbooks/demo.yaml"
     }
 )
 def demo(context: Any, box: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Haul a small Mistral from raw text to answers in Ollama, on this machine alone."""
+    """Train, convert and ask a small Mistral, on this machine alone."""
     from remote.control.console import say
     from remote.control.runs.engine import prepare_run
 
@@ -24,8 +24,16 @@ def demo(context: Any, box: str = "", dry_run: bool = False, json: bool = False)
     if dry_run:
         show_plan(plan, entry.name, json)
         return
-    say("A small Mistral is pre-trained, fine-tuned in 4 bits, merged, turned into GGUF and installed in Ollama.", "bold")
-    say("The first time also makes the box's Python environment (torch and friends) and the base model: a few minutes.\n", "dim")
+    say(
+        "A small Mistral is pre-trained, fine-tuned in 4 bits, merged, turned into GGUF and"
+        " installed in Ollama.",
+        "bold",
+    )
+    say(
+        "The first time also makes the box's Python environment (torch and friends) and the base"
+        " model: a few minutes.\n",
+        "dim",
+    )
     from remote.control.runs.engine import begin
 
     drive_and_show(begin(plan, entry), json)

@@ -31,11 +31,18 @@ _GRACE_SECONDS = 3.0
     }
 )
 def test(context: Any, only: str = "", options: str = "") -> None:
-    """Run every test: the laptop's, and the box's in the box's own Python environment (made on first use)."""
+    """Run every test: the laptop's, and the box's.
+
+    The box's tests run in the box's own Python environment, made on first use.
+    """
     began = time.monotonic()
     _install_developer_packages()
     chosen = only.split() or ["tests"]
-    box_tests = [path for path in ([*chosen] if only else ["tests/payload/box"]) if path.startswith("tests/payload/box")]
+    box_tests = [
+        path
+        for path in ([*chosen] if only else ["tests/payload/box"])
+        if path.startswith("tests/payload/box")
+    ]
     laptop_tests = [path for path in chosen if path not in box_tests]
     found = Counter[str]()
     if box_tests:
@@ -51,18 +58,23 @@ def test(context: Any, only: str = "", options: str = "") -> None:
 
 @verb
 def lint(context: Any) -> None:
-    """Check style (ruff), types (mypy) and who may import whom (import-linter)."""
+    """Check format and style (ruff), types (mypy) and imports (import-linter)."""
     _install_developer_packages()
     bin_folder = Path(sys.executable).parent
-    words = (["ruff", "check", "."], ["mypy"], ["lint-imports"])
-    failed = [command[0] for command in words if _run([str(bin_folder / command[0]), *command[1:]])[0]]
+    words = (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy"], ["lint-imports"])
+    failed = [
+        command[0] for command in words if _run([str(bin_folder / command[0]), *command[1:]])[0]
+    ]
     if failed:
         raise Exit(f"error: {', '.join(failed)} found something; it stands above", code=1)
 
 
 @verb
 def lock(context: Any) -> None:
-    """Resolve all requirements, the box's too, into locks with hashes (needs uv). What is locked stays where it still fits."""
+    """Resolve all requirements into locks with hashes (needs uv).
+
+    The box's too. What is locked stays where it still fits.
+    """
     from remote.control.locking import lock_everything
 
     for path in lock_everything():
@@ -70,17 +82,30 @@ def lock(context: Any) -> None:
 
 
 def _test_the_box(words: list[str]) -> Counter[str]:
-    _say("the box's tests: its Python environment first (made once; some minutes), then about two minutes ...")
+    _say(
+        "the box's tests: its Python environment first (made once; some minutes), then about two"
+        " minutes ..."
+    )
     return _pytest(_box_python(), words, PYTHONPATH=f"{CODE}{os.pathsep}{_pytest_for_the_box()}")
 
 
 def _test_the_laptop(words: list[str], side_by_side: bool) -> Counter[str]:
-    """How the tests ended. Side by side, boxes are slow at times: what fails there is asked again alone, and named."""
+    """How the tests ended. Side by side, boxes are slow at times: what fails there is asked again
+    alone, and named."""
     environments = str(_environments())
-    # One worker more than processors: most tests wait for boxes. A file's tests share its boxes, so they stay together.
+    # One worker more than processors: most tests wait for boxes. A file's tests share its boxes, so
+    # they stay together.
     count = (os.cpu_count() or 1) + 1
-    workers = [f"--numprocesses={count}", "--dist=loadfile", "--no-loadscope-reorder"] if side_by_side else []
-    _say(f"the laptop's tests, {count} side by side ..." if side_by_side else "the laptop's tests ...")
+    workers = (
+        [f"--numprocesses={count}", "--dist=loadfile", "--no-loadscope-reorder"]
+        if side_by_side
+        else []
+    )
+    _say(
+        f"the laptop's tests, {count} side by side ..."
+        if side_by_side
+        else "the laptop's tests ..."
+    )
     found = _pytest(sys.executable, [*words, *workers], WINDLASS_ENVIRONMENTS=environments)
     if not (found["failed"] and side_by_side):
         return found
@@ -100,23 +125,44 @@ def _install_developer_packages() -> None:
 
 
 def _install(*words: str) -> None:
-    """What the installer says is shown only where it fails: it warns of much that is of no matter here."""
+    """What the installer says is shown only where it fails: it warns of much that is of no matter
+    here."""
     from shutil import which
 
-    uv, pip = ["uv", "pip", "install", "--quiet", "--python", sys.executable], [sys.executable, "-m", "pip", "install", "--quiet"]
+    uv, pip = (
+        ["uv", "pip", "install", "--quiet", "--python", sys.executable],
+        [sys.executable, "-m", "pip", "install", "--quiet"],
+    )
     command = uv if which("uv") else [*pip, "--disable-pip-version-check"]
     code, said = _run([*command, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if code:
         fix = "check the network or the package mirror, then run the same command again"
-        raise Exit(f"{said.rstrip()}\nerror: the developers' packages could not be installed (see above)\n  fix: {fix}", code=1)
+        raise Exit(
+            f"{said.rstrip()}\nerror: the developers' packages could not be installed (see above)\n"
+            f"  fix: {fix}",
+            code=1,
+        )
 
 
 def _box_python() -> str:
-    """The interpreter of the box environment, made on this machine by the very code that makes it on a box."""
-    words = [sys.executable, "-m", "remote.payload.environment", "make", "--into", str(_environments()), "requirements.txt"]
+    """The interpreter of the box environment, made on this machine by the very code that makes it
+    on a box."""
+    words = [
+        sys.executable,
+        "-m",
+        "remote.payload.environment",
+        "make",
+        "--into",
+        str(_environments()),
+        "requirements.txt",
+    ]
     code, said = _run(words, stdout=subprocess.PIPE)
     if code:
-        raise Exit("error: the box's Python environment could not be made (see above)\n  fix: run the same command again", code=1)
+        raise Exit(
+            "error: the box's Python environment could not be made (see above)\n  fix: run the same"
+            " command again",
+            code=1,
+        )
     return said.strip().splitlines()[-1]
 
 
@@ -146,24 +192,37 @@ def _pytest(python: str, words: list[str], **environment: str) -> Counter[str]:
         command = [python, "-m", "pytest", *words, f"--junit-xml={report}"]
         code, _ = _run(command, environment)
         suite = ElementTree.parse(report).find("testsuite") if report.exists() else None  # noqa: S314
-    told = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")} if suite is not None else {}
+    told = (
+        {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+        if suite is not None
+        else {}
+    )
     failed = told.get("failures", 0) + told.get("errors", 0)
     skipped = told.get("skipped", 0)
     # Where pytest itself could not work, that is a failure too.
-    return Counter(passed=max(0, told.get("tests", 0) - failed - skipped), failed=failed or int(code != 0), skipped=skipped)
+    return Counter(
+        passed=max(0, told.get("tests", 0) - failed - skipped),
+        failed=failed or int(code != 0),
+        skipped=skipped,
+    )
 
 
 def _run(
-    command: list[str], environment: Mapping[str, str] | None = None, stdout: int | None = None, stderr: int | None = None
-) -> tuple[int, str]:  # fmt: skip
-    """Its exit code, and what it wrote to `stdout` where that is a pipe. However this ends, nothing that it started is left running:
-    not at Ctrl-C, not at SIGTERM, and not what detached itself."""
+    command: list[str],
+    environment: Mapping[str, str] | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> tuple[int, str]:
+    """Its exit code, and what it wrote to `stdout` where that is a pipe. However this ends, nothing
+    that it started is left running: not at Ctrl-C, not at SIGTERM, and not what detached itself."""
     from remote.control.cloud.embedded import processes
 
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     with ended_well():
         marked = {**os.environ, **(environment or {}), _MARK: mark}
-        child = subprocess.Popen(command, cwd=CODE, env=marked, stdout=stdout, stderr=stderr, text=True)
+        child = subprocess.Popen(
+            command, cwd=CODE, env=marked, stdout=stdout, stderr=stderr, text=True
+        )
         try:
             said, _ = child.communicate()
         except (KeyboardInterrupt, SystemExit) as ended:
@@ -176,7 +235,8 @@ def _run(
 
 
 def _end(child: "subprocess.Popen[str]", has_heard: bool) -> None:
-    """Ask once, as Ctrl-C does: pytest takes down what its tests have set up. Asked twice it would leave it standing."""
+    """Ask once, as Ctrl-C does: pytest takes down what its tests have set up. Asked twice it would
+    leave it standing."""
     with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired, KeyboardInterrupt):
         if not has_heard:
             child.send_signal(signal.SIGINT)

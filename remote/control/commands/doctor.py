@@ -15,7 +15,10 @@ from remote.control.commands.verb import verb
     },
 )
 def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: bool = False) -> None:
-    """Examines laptop and account end to end: credentials, clock, quota, image, rights, bucket, Ollama, disk."""
+    """Examine this laptop and the AWS account end to end.
+
+    Credentials, clock, quota, image, rights, bucket, Ollama and disk.
+    """
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, print_table, tell_next
     from remote.control.doctor import report
@@ -26,9 +29,15 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
 
         print_json(document(policy, inventory))
         return
-    rows = report.examine(inventory, inventory.resolve(names) if names else list(inventory.boxes.values()))
+    rows = report.examine(
+        inventory, inventory.resolve(names) if names else list(inventory.boxes.values())
+    )
     if not json:
-        print_table("", ("of", "check", "measured", "expected", "verdict", "remedy"), [_row(subject, check) for subject, check in rows])
+        print_table(
+            "",
+            ("of", "check", "measured", "expected", "verdict", "remedy"),
+            [_row(subject, check) for subject, check in rows],
+        )
     report.require_well(rows)
     if not json:
         wanted = names[0] if names else inventory.default_box
@@ -40,5 +49,14 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
 def _row(subject: str, check: Any) -> tuple[object, ...]:
     from rich.text import Text
 
-    style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}[check.verdict.value]
-    return subject, check.name, check.measured, check.expected, Text(check.verdict.value, style), check.remedy
+    style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}[
+        check.verdict.value
+    ]
+    return (
+        subject,
+        check.name,
+        check.measured,
+        check.expected,
+        Text(check.verdict.value, style),
+        check.remedy,
+    )

@@ -5,17 +5,30 @@ from typing import Any
 
 from remote.control.commands.verb import verb
 
-_RUN = "run id, or its beginning or end; when left out the one that is alive, else the newest with artifacts"
+_RUN = (
+    "run id, or its beginning or end; when left out the one that is alive, else the newest with"
+    " artifacts"
+)
 _UNTOLD = "`./inv doctor` examines laptop and account, `./inv start NAME` a box"
-_ANY_JOB = "run id or job id, or its beginning or end, or a box; else the run that is alive, or (no run here) the only job"
+_ANY_JOB = (
+    "run id or job id, or its beginning or end, or a box; else the run that is alive, or (no run"
+    " here) the only job"
+)
 
 
 @verb(
     positional=["names"],
-    help={"names": "boxes or groups (default: all of inventory.yaml)", "all": "also jobs that have ended", "json": "print as JSON"},
+    help={
+        "names": "boxes or groups (default: all of inventory.yaml)",
+        "all": "also jobs that have ended",
+        "json": "print as JSON",
+    },
 )
 def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool = False) -> None:
-    """Lists the jobs of the boxes that run, as the boxes tell them: from any laptop with this inventory. Times are UTC."""
+    """List the jobs under way on all boxes.
+
+    The boxes are asked, so it works from any laptop with this inventory. Times are UTC.
+    """
     from remote.control import console, targets
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
@@ -27,7 +40,9 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     found, silent = table.look(listing)
     jobs = [job for job in found if all or not job.state.status.is_final]
     silent += boxes.unknown(listing)
-    if silent and len(silent) == sum(box.state in ("running", "unknown") for box in listing):  # `[]` would tell a script: nothing runs
+    if silent and len(silent) == sum(
+        box.state in ("running", "unknown") for box in listing
+    ):  # `[]` would tell a script: nothing runs
         raise BoxUnreachable("no box tells of its jobs", why="; ".join(silent), remedy=_UNTOLD)
     for line in silent:
         console.say(f"not asked: {line}", "yellow")
@@ -36,13 +51,20 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     elif jobs:
         console.print_table("", table.COLUMNS, table.rows(jobs))
     else:
-        told = "no box that runs keeps a job" if all else "no job is under way; `./inv ps --all` shows those that ended"
+        told = (
+            "no box that runs keeps a job"
+            if all
+            else "no job is under way; `./inv ps --all` shows those that ended"
+        )
         console.tell(f"of the boxes that were asked: {told}" if silent else told)
 
 
 @verb(positional=["run"], help={"run": _ANY_JOB, "json": "print how it ended as JSON"})
 def attach(_context: Any, run: str = "", json: bool = False) -> None:
-    """Come back to a job live, from any laptop with this inventory; Ctrl-C leaves it running."""
+    """Show a job live; Ctrl-C leaves it running.
+
+    Works from any laptop with this inventory.
+    """
     import sys
     from contextlib import nullcontext, redirect_stdout
     from dataclasses import asdict
@@ -51,11 +73,16 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from remote.control.console import print_json, say
     from remote.control.logs import show
 
-    with redirect_stdout(sys.stderr) if json else nullcontext():  # standard output is a script's: one document
+    with (
+        redirect_stdout(sys.stderr) if json else nullcontext()
+    ):  # standard output is a script's: one document
         state = show.attach(targets.job_of(run, "attach"))
     if json:
         print_json(asdict(state))
-    say(f"{state.job_id} is {state.status.value}" + (f": {state.what}. {state.why}" if state.what else ""))
+    say(
+        f"{state.job_id} is {state.status.value}"
+        + (f": {state.what}. {state.why}" if state.what else "")
+    )
 
 
 @verb(
@@ -67,8 +94,13 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
         "json": "print the job's state as JSON",
     },
 )
-def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = False, json: bool = False) -> None:
-    """End a job after a checkpoint, or take it out of the line, and do its run's `finally`; `inv resume` goes on."""
+def cancel(
+    _context: Any, run: str = "", patience: int = 120, dry_run: bool = False, json: bool = False
+) -> None:
+    """End a job after a checkpoint, or take it out of the queue.
+
+    The `finally` of its run is done. `./inv resume` goes on.
+    """
     from dataclasses import asdict
 
     from remote.contract.jobs import Status
@@ -81,8 +113,13 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
     target = job_of(run, "cancel", surely=True)
     if dry_run:
         if json:
-            print_json({"job": target.job_id, "box": target.box.name, "status": target.status.value})
-        tell(f"would end {target.title} ({target.job_id}) on box {target.box.name}, {target.status.value} when it was last seen")
+            print_json(
+                {"job": target.job_id, "box": target.box.name, "status": target.status.value}
+            )
+        tell(
+            f"would end {target.title} ({target.job_id}) on box {target.box.name},"
+            f" {target.status.value} when it was last seen"
+        )
         return
     with connect(target.box) as transport:
         state = cancel_job(transport, target.box.root, target.job_id, patience)
@@ -106,8 +143,13 @@ def cancel(_context: Any, run: str = "", patience: int = 120, dry_run: bool = Fa
         "json": "print paths as JSON",
     },
 )
-def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Bring a run's artifacts home, verified; goes on where it was cut off."""
+def pull(
+    context: Any, run: str = "", only: str = "", dry_run: bool = False, json: bool = False
+) -> None:
+    """Bring a run's artifacts home, verified.
+
+    Goes on where it was cut off.
+    """
     from remote.control.console import print_json, print_table, tell_next
     from remote.control.printable import sized
     from remote.control.runs import next_step
@@ -118,8 +160,12 @@ def pull(context: Any, run: str = "", only: str = "", dry_run: bool = False, jso
     ledger = run_of(run, "pull", has_made)
     rows = bring_all(ledger, only, dry_run)
     if json:
-        print_json([{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows])
+        print_json(
+            [{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows]
+        )
     else:
         told = [(name, path, sized(size)) for name, path, size in rows]
-        print_table("would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told)
+        print_table(
+            "would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told
+        )
         tell_next("" if dry_run else next_step.after_run(state_of(ledger)))

@@ -9,22 +9,41 @@ from remote.control.commands.verb import verb
 @verb(
     positional=["names"],
     help={
-        "names": "runs (id, or its beginning or end), boxes or groups; left out: the run that is alive, else the newest",
+        "names": (
+            "runs (id, or its beginning or end), boxes or groups; left out: the run that is alive,"
+            " else the newest"
+        ),
         "stage": "a stage's label; else the newest job",
         "follow": "go on until the jobs end (of a box: until Ctrl-C); Ctrl-C leaves them running",
         "since": "only lines written in the last 90s, 10m, 2h or 1d",
         "tail": "at most so many of the last lines of each job that are wanted",
         "grep": "only lines that this regular expression finds",
         "level": "only lines that weigh so much: info, warning or error",
-        "json": "one JSON object a line, with time (ISO 8601), box, run, job, stage, source, level and text",
+        "json": (
+            "one JSON object a line, with time (ISO 8601), box, run, job, stage, source, level and"
+            " text"
+        ),
         "raw": "the bytes of the log as they are, and nothing beside them",
     },
 )
 def logs(
-    _context: Any, names: Sequence[str] = (), stage: str = "", follow: bool = False, since: str = "", tail: str = "", grep: str = "",
-    level: str = "info", json: bool = False, raw: bool = False,
-) -> None:  # fmt: skip
-    """Shows logs of runs and boxes, live or gone, by time (UTC), with what happened to the box: kernel, GPU, watchdog, spot."""
+    _context: Any,
+    names: Sequence[str] = (),
+    stage: str = "",
+    follow: bool = False,
+    since: str = "",
+    tail: str = "",
+    grep: str = "",
+    level: str = "info",
+    json: bool = False,
+    raw: bool = False,
+) -> None:
+    """Show the logs of runs and boxes, by time.
+
+    Live or gone, with what happened to the box: kernel, GPU, watchdog, spot. Times are UTC.
+    """
     from remote.control.logs import options, show
 
-    show.show(names, options.query(stage, follow, since, tail, grep, level, raw), options.mode(json, raw))
+    show.show(
+        names, options.query(stage, follow, since, tail, grep, level, raw), options.mode(json, raw)
+    )

@@ -18,15 +18,28 @@ if TYPE_CHECKING:
         "run": "run id, or its beginning or end; the newest when left out",
         "gguf": "install this file, without a run",
         "parity": "with --gguf: the parity.json that `export` made beside it",
-        "name": "the model's name in Ollama; else the one in the run's playbook, `windlass`, or the file's",
+        "name": (
+            "the model's name in Ollama; else the one in the run's playbook, `windlass`, or the"
+            " file's"
+        ),
         "dry-run": "say what would be installed where, and stop",
         "json": "print what was installed as JSON",
     },
 )
 def install(
-    context: Any, run: str = "", gguf: str = "", parity: str = "", name: str = "", dry_run: bool = False, json: bool = False
+    context: Any,
+    run: str = "",
+    gguf: str = "",
+    parity: str = "",
+    name: str = "",
+    dry_run: bool = False,
+    json: bool = False,
 ) -> None:
-    """Install a run's GGUF in Ollama (else the embedded one) and try it with the prompts it was proven by."""
+    """Install a run's GGUF in Ollama and try it.
+
+    It is asked the prompts that it was tested with. Without an Ollama, the embedded one is
+    used.
+    """
     if bool(gguf) != bool(parity):
         _usage("--gguf and --parity belong together")
     if gguf:
@@ -46,7 +59,10 @@ def list_models(context: Any, json: bool = False) -> None:
     if json:
         print_json({"url": client.url, "models": models})
         return
-    rows = [(model["name"], sized(model["size"]), model["modified_at"][:19], model["digest"][:12]) for model in models]
+    rows = [
+        (model["name"], sized(model["size"]), model["modified_at"][:19], model["digest"][:12])
+        for model in models
+    ]
     print_table(f"models in {client.url}", ("model", "size", "since", "digest"), rows)
 
 
@@ -60,11 +76,16 @@ def list_models(context: Any, json: bool = False) -> None:
         "json": "print the whole reply as JSON, not streamed",
     },
 )
-def ask(context: Any, name: str, text: str, system: str = "", max_tokens: int = 512, json: bool = False) -> None:
+def ask(
+    context: Any, name: str, text: str, system: str = "", max_tokens: int = 512, json: bool = False
+) -> None:
     """Ask a model; its tokens appear as they come."""
     from remote.control.console import print_json, say, write
 
-    messages = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": text}]
+    messages = [
+        *([{"role": "system", "content": system}] if system else []),
+        {"role": "user", "content": text},
+    ]
     client, options = _client(), {"num_predict": max_tokens}
     if json:
         print_json(client.chat(name, messages, options=options))
@@ -91,16 +112,23 @@ def up(context: Any, json: bool = False) -> None:
         return
     tell(f"the embedded Ollama answers at {url}")
     if (client.daemon().running() or {}).get("origins", origins) != origins:
-        say("it was started with other `ollama.origins`: `./inv model.down`, then `./inv model.up`", "yellow")
+        say(
+            "it was started with other `ollama.origins`: `./inv model.down`, then `./inv model.up`",
+            "yellow",
+        )
 
 
 @verb
 def down(context: Any) -> None:
-    """End the embedded Ollama; its models stay on disk."""
+    """Stop the embedded Ollama; its models stay on disk."""
     from remote.control.console import tell
     from remote.control.models.embedded.client import daemon
 
-    tell("the embedded Ollama has ended" if daemon().stop() else "the embedded Ollama was not running")
+    tell(
+        "the embedded Ollama has ended"
+        if daemon().stop()
+        else "the embedded Ollama was not running"
+    )
 
 
 @verb(help={"json": "print as JSON"})
@@ -118,13 +146,23 @@ def status(context: Any, json: bool = False) -> None:
     is_up = f"{kind} at {facts['url']}, version {facts['version']}"
     tell(is_up if facts["running"] else f"{kind}: not running; `./inv model.up` starts it")
     if facts["loaded"]:
-        rows = [(model["name"], sized(model["size"]), str(model.get("expires_at"))[:19]) for model in facts["loaded"]]
+        rows = [
+            (model["name"], sized(model["size"]), str(model.get("expires_at"))[:19])
+            for model in facts["loaded"]
+        ]
         print_table("in memory", ("model", "size", "until"), rows)
 
 
-@verb(positional=["name"], help={"name": "the model's name", "dry-run": "say what would change, and stop", "json": "print as JSON"})
+@verb(
+    positional=["name"],
+    help={
+        "name": "the model's name",
+        "dry-run": "say what would change, and stop",
+        "json": "print as JSON",
+    },
+)
 def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False) -> None:
-    """Give a model's name back to the version that stood before."""
+    """Give a model's name back to its previous version."""
     from remote.control.console import print_json, tell
     from remote.control.models import names
     from remote.control.models.rollback import rollback as roll_back
@@ -141,9 +179,11 @@ def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False)
     tell(f"{facts['model']} stands for its earlier version{'' if facts['changed'] else ' already'}")
 
 
-@verb(positional=["name"], help={"name": "the model's name", "dry-run": "say what would go, and stop"})
+@verb(
+    positional=["name"], help={"name": "the model's name", "dry-run": "say what would go, and stop"}
+)
 def remove(context: Any, name: str, dry_run: bool = False) -> None:
-    """Remove a model from Ollama; its GGUF in the run's folder stays."""
+    """Delete a model from Ollama; its GGUF in the run's folder stays."""
     from remote.control.console import tell
     from remote.control.models import names
 
@@ -199,7 +239,10 @@ def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bo
 def _show(facts: dict[str, Any], file: "Path") -> None:
     from remote.control.console import tell
 
-    tell(f"{facts['model']} {'stood there already' if facts['reused'] else 'is installed'} in {facts['url']} from {file}")
+    tell(
+        f"{facts['model']} {'stood there already' if facts['reused'] else 'is installed'} in"
+        f" {facts['url']} from {file}"
+    )
     tell(f"asked:    {facts['prompt']}\nanswered: {facts['answer'].strip()}")
     tell(f'talk to it: ./inv model.ask {facts["model"]} "..."')
 

@@ -13,9 +13,19 @@ if TYPE_CHECKING:
 _JSON = {"json": "tell the result as JSON on standard output"}
 
 
-@verb(help={**_JSON, "everywhere": "ask every region of the account, not only those of the inventory and the history"})
+@verb(
+    help={
+        **_JSON,
+        "everywhere": (
+            "ask every region of the account, not only those of the inventory and the history"
+        ),
+    }
+)
 def cost(_context: Any, everywhere: bool = False, json: bool = False) -> None:
-    """Shows what this project has in the cloud, in all regions, and what each thing costs now."""
+    """Show what this project has in the cloud, and what it costs now.
+
+    All regions are searched.
+    """
     from remote.control import console
     from remote.control.cloud import costs
     from remote.control.config.inventory import load_inventory
@@ -29,12 +39,25 @@ def cost(_context: Any, everywhere: bool = False, json: bool = False) -> None:
         console.tell(sentence)
 
 
-@verb(help={
-    **_JSON, "dry-run": "only show what would be done", "yes": "do not ask; needed where there is no terminal, as in cron",
-    "everything": "also what a person should decide: instances not in inventory.yaml, running spot boxes, unused disks before their time",
-})  # fmt: skip
-def reap(_context: Any, everything: bool = False, yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
-    """Ends boxes that are beyond their clocks, and removes what was left over; asks first."""
+@verb(
+    help={
+        **_JSON,
+        "dry-run": "only show what would be done",
+        "yes": "do not ask; needed where there is no terminal, as in cron",
+        "everything": (
+            "also what a person should decide: instances not in inventory.yaml, running spot boxes,"
+            " unused disks before their time"
+        ),
+    }
+)
+def reap(
+    _context: Any,
+    everything: bool = False,
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Terminate boxes beyond their clocks, and delete leftovers; asks first."""
     from remote.control import console
     from remote.control.cloud import reap as reaper
     from remote.control.config.inventory import load_inventory
@@ -46,12 +69,24 @@ def reap(_context: Any, everything: bool = False, yes: bool = False, dry_run: bo
     for error in unasked:
         console.say(f"not asked: {error}", "yellow")
     due = [find for find in finds if find.action]
-    console.tell(f"{len(due)} of {len(finds)} to be removed" if finds else "nothing is left over, and no box is beyond its clocks")
+    console.tell(
+        f"{len(due)} of {len(finds)} to be removed"
+        if finds
+        else "nothing is left over, and no box is beyond its clocks"
+    )
     if due and not dry_run and not console.ask_yes("Remove them?", yes):
         raise Leave("nothing was done; without a terminal this needs --yes", code=int(Exit.USAGE))
-    errors = {} if dry_run else reaper.all_taken([find for find in finds if find.action or find.mark], inventory, console.say)
+    errors = (
+        {}
+        if dry_run
+        else reaper.all_taken(
+            [find for find in finds if find.action or find.mark], inventory, console.say
+        )
+    )
     if json:
-        console.print_json([{**reaper.record(find), "error": _said(errors.get(find.name))} for find in finds])
+        console.print_json(
+            [{**reaper.record(find), "error": _said(errors.get(find.name))} for find in finds]
+        )
     for failed in errors.values():
         console.say("\n".join(failed.lines()), "red")
     if errors:

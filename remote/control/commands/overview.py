@@ -29,5 +29,8 @@ def text() -> str:
     width = max(len(command) for command, _ in ROAD)
     lines = [f"  ./inv {command:<{width}}  {about}" for command, about in ROAD]
     head = f"Windlass {version()}: a fine-tuned Mistral in Ollama, by way of a rented GPU box."
-    rest = "`./inv --list` shows every command, `./inv COMMAND --help` explains one; README.md tells more."
+    rest = (
+        "`./inv --list` shows every command, `./inv COMMAND --help` explains one; README.md tells"
+        " more."
+    )
     return "\n".join([head, "", *lines, "", rest])

@@ -16,8 +16,16 @@ from remote.control.commands.verb import verb
         "json": "print the report as JSON",
     },
 )
-def preflight(context: Any, run: str = "", box: str = "", recipe: str = "", base: str = "", data: str = "", json: bool = False) -> None:
-    """Check box, environment, model, data and recipe before training, in one round trip."""
+def preflight(
+    context: Any,
+    run: str = "",
+    box: str = "",
+    recipe: str = "",
+    base: str = "",
+    data: str = "",
+    json: bool = False,
+) -> None:
+    """Check box, environment, model, data and recipe before training."""
     from remote.control import project
     from remote.control.config.inventory import load_inventory
     from remote.control.console import print_json, say

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 _RUN = "run id, or its beginning or end; when left out the one that is alive, else the newest"
 _YES = {"yes": "do not ask before a box that costs money is launched"}
 _QUEUE = {"queue": "wait in line where another job has the box's GPU"}
-_RUN_TO_RESUME = "run id, or its beginning or end; when left out the one that is alive, else the only one that has not succeeded"
+_RUN_TO_RESUME = (
+    "run id, or its beginning or end; when left out the one that is alive, else the only one that"
+    " has not succeeded"
+)
 
 
 @verb(
@@ -31,8 +34,14 @@ _RUN_TO_RESUME = "run id, or its beginning or end; when left out the one that is
     },
 )
 def run(
-    context: Any, playbook: str, box: str = "", queue: bool = False, yes: bool = False, dry_run: bool = False, json: bool = False
-) -> None:  # fmt: skip
+    context: Any,
+    playbook: str,
+    box: str = "",
+    queue: bool = False,
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Run a playbook from its first stage to its receipt."""
     from remote.control import project
     from remote.control.runs.engine import begin, prepare_run
@@ -47,16 +56,28 @@ def run(
 
 @verb(
     positional=["run"],
-    help={"run": _RUN_TO_RESUME, "dry-run": "show the stages still to run, and stop", "json": "print the receipt as JSON", **_QUEUE},
+    help={
+        "run": _RUN_TO_RESUME,
+        "dry-run": "show the stages still to run, and stop",
+        "json": "print the receipt as JSON",
+        **_QUEUE,
+    },
 )
-def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = False, json: bool = False) -> None:
+def resume(
+    context: Any, run: str = "", queue: bool = False, dry_run: bool = False, json: bool = False
+) -> None:
     """Go on with a run wherever it was cut off."""
     from remote.contract.jobs import Status
     from remote.control.console import say
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "resume", lambda state: bool(state.owed) or state.status is not Status.SUCCEEDED, to="drive")
+    ledger = run_of(
+        run,
+        "resume",
+        lambda state: bool(state.owed) or state.status is not Status.SUCCEEDED,
+        to="drive",
+    )
     if dry_run:
         state = state_of(ledger)
         show_plan(state.rest(), state.box, json)
@@ -69,12 +90,20 @@ def resume(context: Any, run: str = "", queue: bool = False, dry_run: bool = Fal
     help={
         "json": "print as JSON",
         "all": "also those older than the newest 20",
-        "clear": "put away the runs that ended without success: FAILED, CANCELLED, BUSY; they are moved, whole, to runs/.cleared",
+        "clear": (
+            "put away the runs that ended without success: FAILED, CANCELLED, BUSY; they are moved,"
+            " whole, to runs/.cleared"
+        ),
         "dry-run": "with --clear: say which would be put away, and move nothing",
     }
 )
-def runs(context: Any, json: bool = False, all: bool = False, clear: bool = False, dry_run: bool = False) -> None:
-    """List the runs, newest first; --clear puts away those that ended without success."""
+def runs(
+    context: Any, json: bool = False, all: bool = False, clear: bool = False, dry_run: bool = False
+) -> None:
+    """List the runs, newest first.
+
+    `--clear` puts away those that ended without success.
+    """
     from remote.control.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.report import RUN_COLUMNS, run_row
@@ -85,7 +114,9 @@ def runs(context: Any, json: bool = False, all: bool = False, clear: bool = Fals
         return
     states = [(ledger, state_of(ledger)) for ledger in all_runs()[: None if all else 20]]
     if json:
-        print_json([{**state.to_json(), "is_driven": ledger.is_driven()} for ledger, state in states])
+        print_json(
+            [{**state.to_json(), "is_driven": ledger.is_driven()} for ledger, state in states]
+        )
         return
     if not states:
         tell("no run here yet; `./inv run PLAYBOOK` begins one")
@@ -101,7 +132,8 @@ def _clear(dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"cleared": [run.run_id for run in cleared], "left": left, "dry_run": dry_run})
     for run in cleared:
-        tell(f"{run.run_id}: {'would be put away' if dry_run else f'put away, in {clearing.folder() / run.run_id}'}")
+        done = f"put away, in {clearing.folder() / run.run_id}"
+        tell(f"{run.run_id}: {'would be put away' if dry_run else done}")
     for run_id, why in left.items():
         tell(f"{run_id}: stays: {why}", "yellow")
     if not cleared:
@@ -166,7 +198,10 @@ def train(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Train one adapter without a playbook: prepare, preflight, train, and pull it home."""
+    """Train one adapter without a playbook.
+
+    Prepares the data, runs the preflight, trains, and pulls the adapter home.
+    """
     from remote.control import project
     from remote.control.config.inventory import load_inventory
     from remote.control.runs.engine import begin
@@ -192,8 +227,13 @@ def train(
     },
 )
 def export(
-    context: Any, run: str = "", quantize: str = DEFAULT_QUANTIZATION, queue: bool = False, dry_run: bool = False, json: bool = False
-) -> None:  # fmt: skip
+    context: Any,
+    run: str = "",
+    quantize: str = DEFAULT_QUANTIZATION,
+    queue: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Merge a run's adapter, convert it to GGUF and bring it home."""
     from remote.control.runs.plan import Plan
     from remote.control.runs.single import extend, plan_export
@@ -209,7 +249,9 @@ def export(
     drive_and_show(ledger, json, purpose="export", queue=queue)
 
 
-def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False, queue: bool = False) -> None:
+def drive_and_show(
+    ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False, queue: bool = False
+) -> None:
     """Drive a run with its progress on the terminal, then show what came of it."""
     from remote.contract.jobs import Status
     from remote.control.config.inventory import load_inventory
@@ -226,7 +268,9 @@ def drive_and_show(ledger: "Ledger", as_json: bool, purpose: str = "run", detach
         say(f"`./inv resume {ledger.run_id}` goes on with this run where it stands")
         raise
     finally:
-        with contextlib.suppress(OSError):  # the run's own error is the one to read; `inv receipt` makes the file again
+        with contextlib.suppress(
+            OSError
+        ):  # the run's own error is the one to read; `inv receipt` makes the file again
             write_receipt(ledger)
     if as_json:
         print_json(receipt_of(ledger))
@@ -246,8 +290,13 @@ def _tell_what_still_runs(name: str) -> None:
     try:
         entry = load_inventory().box(name)
         box = None if entry.provider == "static" else boxes.find(entry)
-    except WindlassError as error:  # the run has succeeded: that stands, whoever does not answer now
-        tell(f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it", "yellow")
+    except (
+        WindlassError
+    ) as error:  # the run has succeeded: that stands, whoever does not answer now
+        tell(
+            f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it",
+            "yellow",
+        )
         return
     if box and box.state == "running":
         price = f" at ${box.hourly_usd}/h" if box.hourly_usd else ""
@@ -262,11 +311,24 @@ def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -
     from remote.control.runs.wiring import files_to_send
 
     columns = ("stage", "uses", "where", "what")
-    rows = [(stage.label, stage.uses, "box" if stage.signature.on_box else "laptop", stage.signature.about) for stage in plan.stages]
+    rows = [
+        (
+            stage.label,
+            stage.uses,
+            "box" if stage.signature.on_box else "laptop",
+            stage.signature.about,
+        )
+        for stage in plan.stages
+    ]
     sent = list(dict.fromkeys(name_of(path) for path in files_to_send(RunState("", plan))))
     if as_json:
         stages = [dict(zip(columns, row, strict=True)) for row in rows]
-        told = {"stages": stages, "sent": sent, "finally": list(plan.finally_), "steps": list(steps)}
+        told = {
+            "stages": stages,
+            "sent": sent,
+            "finally": list(plan.finally_),
+            "steps": list(steps),
+        }
         print_json({"playbook": plan.name, "box": box, **told})
         return
     print_table(f"{plan.name} on {box}", columns, rows)
@@ -281,12 +343,17 @@ def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
     from remote.contract.stages import needs_base
     from remote.control.config import base_model
 
-    recipes = [stage.recipe for stage in plan.stages if stage.recipe and needs_base(stage.uses, stage.wiring)]
+    recipes = [
+        stage.recipe
+        for stage in plan.stages
+        if stage.recipe and needs_base(stage.uses, stage.wiring)
+    ]
     return base_model.steps([recipe["base"] for recipe in recipes], entry)
 
 
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
-    """Before a run: where its box would be made, and billed, show what it costs and ask, as `launch` does."""
+    """Before a run: where its box would be made, and billed, show what it costs and ask, as
+    `launch` does."""
     from remote.control import console, launches
     from remote.control.commands.box import agree
     from remote.control.config.inventory import load_inventory

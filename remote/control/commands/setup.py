@@ -1,4 +1,5 @@
-"""Boxes made ready before their first run, the images that spare the next one the wait, and boxes that move."""
+"""Boxes made ready before their first run, the images that spare the next one the wait, and boxes
+that move."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,23 +11,45 @@ _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_b
 _YES = {"yes": "do not ask; needed where there is no terminal"}
 
 
-@verb(positional=["names"], iterable=["model"], help={
-    **NAMES, **JSON, **DRY, "model": "a further base model, as under `models:`; several times for several",
-    "adopt": "a folder on the box that holds a base model: it is linked, not fetched", "name": "what recipes call the adopted model",
-    "ollama": "install the pinned Ollama too",
-})  # fmt: skip
+@verb(
+    positional=["names"],
+    iterable=["model"],
+    help={
+        **NAMES,
+        **JSON,
+        **DRY,
+        "model": "a further base model, as under `models:`; several times for several",
+        "adopt": "a folder on the box that holds a base model: it is linked, not fetched",
+        "name": "what recipes call the adopted model",
+        "ollama": "install the pinned Ollama too",
+    },
+)
 def setup(
-    _context: Any, names: Sequence[str] = (), model: Sequence[str] | None = None, adopt: str = "", name: str = "", ollama: bool = False,
-    dry_run: bool = False, json: bool = False,
-) -> None:  # fmt: skip
-    """Brings running boxes their code, environment, base models and Ollama; what is there already is left as it is."""
+    _context: Any,
+    names: Sequence[str] = (),
+    model: Sequence[str] | None = None,
+    adopt: str = "",
+    name: str = "",
+    ollama: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Bring running boxes their code, environment, models and Ollama.
+
+    What is there already is left as it is.
+    """
     from remote.control import console, fleet
     from remote.control.setup import setup as work
 
     inventory, entries = boxes_of(names)
     wishes = work.Wishes(tuple(model or ()), adopt, name, ollama)
     do = work.rehearse if dry_run else work.set_up
-    done = fleet.each(entries, lambda entry, say: do(entry, wishes, say), lambda done: done.sentence(dry_run), work.Done.record)
+    done = fleet.each(
+        entries,
+        lambda entry, say: do(entry, wishes, say),
+        lambda done: done.sentence(dry_run),
+        work.Done.record,
+    )
     if json:
         console.print_json(fleet.as_one([each.record() for each in done], names, inventory))
         return
@@ -37,8 +60,13 @@ def setup(
 
 
 @verb(positional=["name"], help={**_NAME, **JSON, **DRY, **_YES})
-def bake(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
-    """Makes an image of a box that is set up: the next boxes of its kind start from it. The box is stopped meanwhile."""
+def bake(
+    _context: Any, name: str = "", yes: bool = False, dry_run: bool = False, json: bool = False
+) -> None:
+    """Make an image of a box that is set up.
+
+    The next boxes of its kind start from it. The box is stopped meanwhile.
+    """
     from remote.control import console
     from remote.control.fleet import arm
     from remote.control.setup import bake as work
@@ -47,7 +75,9 @@ def bake(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False
     box, _ = work.require_box(entry)
     is_up = box.state in ("pending", "running")
     with console.aside(not dry_run):
-        stopped = "; it is stopped for that, with every job on it, and started again" if is_up else ""
+        stopped = (
+            "; it is stopped for that, with every job on it, and started again" if is_up else ""
+        )
         console.tell(f"an image of {box.where} is made{stopped}")
     if dry_run:
         if json:
@@ -58,19 +88,41 @@ def bake(_context: Any, name: str = "", yes: bool = False, dry_run: bool = False
     baked = work.bake(entry, console.say, arm(entry))
     if json:
         console.print_json(baked.record())
-    price = f", at most ${baked.usd_per_month:.2f} a month" if baked.usd_per_month is not None else ""
-    console.tell(f"{baked.image.id} is ready ({baked.image.gb} GB{price}); new boxes like {entry.name} start from it. `./inv box.images`")
+    price = (
+        f", at most ${baked.usd_per_month:.2f} a month" if baked.usd_per_month is not None else ""
+    )
+    console.tell(
+        f"{baked.image.id} is ready ({baked.image.gb} GB{price}); new boxes like {entry.name} start"
+        " from it. `./inv box.images`"
+    )
 
 
-@verb(positional=["name"], help={
-    **_NAME, **JSON, **DRY, **_YES, "zone": "where to, such as us-east-1b", "region": "where to, such as us-west-2",
-    "wait": "without capacity there, try again for so long: 90s, 30m, 2h",
-})  # fmt: skip
+@verb(
+    positional=["name"],
+    help={
+        **_NAME,
+        **JSON,
+        **DRY,
+        **_YES,
+        "zone": "where to, such as us-east-1b",
+        "region": "where to, such as us-west-2",
+        "wait": "without capacity there, try again for so long: 90s, 30m, 2h",
+    },
+)
 def move(
-    _context: Any, name: str = "", zone: str = "", region: str = "", wait: str = "", yes: bool = False, dry_run: bool = False,
+    _context: Any,
+    name: str = "",
+    zone: str = "",
+    region: str = "",
+    wait: str = "",
+    yes: bool = False,
+    dry_run: bool = False,
     json: bool = False,
-) -> None:  # fmt: skip
-    """Moves a box with its disk to another zone or region; the old one ends once the new one answers."""
+) -> None:
+    """Move a box with its disk to another zone or region.
+
+    The old one is terminated once the new one answers.
+    """
     from remote.control import console
     from remote.control.cloud import boxes
     from remote.control.commands.box import seconds_of
@@ -95,12 +147,24 @@ def move(
         console.tell(sentence)
 
 
-@verb(help={
-    **JSON, **DRY, **_YES, "prune": "take away the images that no box will use again, and what they left",
-    "keep": "of each kind of image, how many of the newest stay",
-})  # fmt: skip
-def images(_context: Any, prune: bool = False, keep: int = 1, yes: bool = False, dry_run: bool = False, json: bool = False) -> None:
-    """Lists this project's images and what they cost; prunes on request those of no more use."""
+@verb(
+    help={
+        **JSON,
+        **DRY,
+        **_YES,
+        "prune": "take away the images that no box will use again, and what they left",
+        "keep": "of each kind of image, how many of the newest stay",
+    }
+)
+def images(
+    _context: Any,
+    prune: bool = False,
+    keep: int = 1,
+    yes: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """List this project's images and what they cost; prune old ones."""
     from remote.control import console
     from remote.control.config.inventory import load_inventory
     from remote.control.setup import shelf as work
@@ -110,7 +174,10 @@ def images(_context: Any, prune: bool = False, keep: int = 1, yes: bool = False,
         console.print_json(found.record())
     else:
         console.print_table("", work.COLUMNS, found.rows())
-    doomed = [*(each.image.id for each in found.useless), *(snapshot for _, snapshot in found.orphans)]
+    doomed = [
+        *(each.image.id for each in found.useless),
+        *(snapshot for _, snapshot in found.orphans),
+    ]
     if not prune or not doomed:
         return
     if dry_run:

@@ -7,9 +7,16 @@ from remote.control.commands.verb import verb
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
 
 
-@verb(positional=["name"], rest="--command", help={**_NAME, "command": "a line for the box's shell, run instead of opening one"})
+@verb(
+    positional=["name"],
+    rest="--command",
+    help={**_NAME, "command": "a line for the box's shell, run instead of opening one"},
+)
 def ssh(_context: Any, name: str = "", command: str = "") -> None:
-    """Opens a shell on a running box, or runs a command there: `./inv ssh NAME -- COMMAND`, with its exit code."""
+    """Open a shell on a running box, or run a command there.
+
+    `./inv ssh NAME -- COMMAND` ends with the exit code of the command.
+    """
     import os
     import shutil
     import sys
@@ -19,17 +26,24 @@ def ssh(_context: Any, name: str = "", command: str = "") -> None:
     from remote.control.transport import connect
 
     if not shutil.which("ssh"):
-        raise LaptopError("there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`")
+        raise LaptopError(
+            "there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`"
+        )
     box = boxes.running(_entry(name))
     connect.open_door(box)
-    is_seen = command and sys.stdin.isatty() and sys.stdout.isatty()  # then it may want a terminal, as `top` does
+    is_seen = (
+        command and sys.stdin.isatty() and sys.stdout.isatty()
+    )  # then it may want a terminal, as `top` does
     words = openssh.command(box, command, terminal=bool(is_seen))
     os.execvp("ssh", words)  # noqa: S606 - input, output, signals and the exit code are ssh's own
 
 
 @verb(name="ssh-config", positional=["name"], help=_NAME)
 def ssh_config(_context: Any, name: str = "") -> None:
-    """Prints a block for ~/.ssh/config, for editors and rsync; writes nothing."""
+    """Print a block for ~/.ssh/config, for editors and rsync.
+
+    Writes nothing.
+    """
     from remote.control import console
     from remote.control.cloud import boxes, openssh
 
@@ -38,13 +52,18 @@ def ssh_config(_context: Any, name: str = "") -> None:
 
 @verb(positional=["name"], help=_NAME)
 def forget(_context: Any, name: str = "") -> None:
-    """Forgets a box's pinned host key; the next start reads it anew from the box's console."""
+    """Forget a box's pinned host key.
+
+    The next start reads it anew from the box's console.
+    """
     from remote.control import console
     from remote.control.cloud import boxes
 
     entry = _entry(name)
     if boxes.forget_host_key(entry):
-        console.tell(f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew")
+        console.tell(
+            f"the host key of {entry.name} is forgotten; `./inv start {entry.name}` pins it anew"
+        )
     else:
         console.tell(f"{entry.name} has no pinned host key")
 

@@ -15,7 +15,10 @@ from remote.control.commands.verb import verb
     },
 )
 def top(_context: Any, names: Sequence[str] = (), json: bool = False, follow: bool = False) -> None:
-    """Shows boxes and runs live: GPU, step, loss, time to go, cost, clocks; until q. Without a terminal once."""
+    """Show boxes and runs live: GPU, step, loss, time left, cost, clocks.
+
+    `q` ends it. Without a terminal it prints once.
+    """
     from remote.control import console
     from remote.control.config.inventory import load_inventory
     from remote.control.telemetry import live, screen

@@ -15,21 +15,40 @@ from remote.control.commands import output
 
 INTERRUPTED = "interrupted; nothing was undone"
 SHORT = {"box": "b", "dry-run": "n", "follow": "f", "json": "j", "queue": "q", "yes": "y"}
-"""The flags that have a letter too: each letter means the same wherever it is. (Invoke would take the first one that is free.)"""
+"""The flags that have a letter too: each letter means the same wherever it is. (Invoke would take
+the first one that is free.)"""
 
 
 class VerbTask(Task):  # type: ignore[misc]
     """A task whose `words` may stand behind its name without their flags.
 
-    Invoke hands a bare word on to those that must be given; to one that has a default, and to one whose default is a tuple, which takes
-    any number, `command_line` puts the flag before it. `rest` is the flag that gets all words behind the first one.
+    Invoke hands a bare word on to those that must be given; to one that has a default, and to one
+    whose default is a tuple, which takes any number, `command_line` puts the flag before it. `rest`
+    is the flag that gets all words behind the first one.
     """
 
-    def __init__(self, body: Callable[..., Any], positional: Sequence[str] | None = None, rest: str = "", **options: Any) -> None:
-        defaults = {name: parameter.default for name, parameter in list(inspect.signature(body).parameters.items())[1:]}
-        needed = [name for name in positional or defaults if defaults[name] is inspect.Parameter.empty]
+    def __init__(
+        self,
+        body: Callable[..., Any],
+        positional: Sequence[str] | None = None,
+        rest: str = "",
+        **options: Any,
+    ) -> None:
+        defaults = {
+            name: parameter.default
+            for name, parameter in list(inspect.signature(body).parameters.items())[1:]
+        }
+        needed = [
+            name for name in positional or defaults if defaults[name] is inspect.Parameter.empty
+        ]
         many = [name for name in positional or () if defaults[name] == ()]
-        super().__init__(body, positional=needed, iterable=[*many, *options.pop("iterable", ())], auto_shortflags=False, **options)
+        super().__init__(
+            body,
+            positional=needed,
+            iterable=[*many, *options.pop("iterable", ())],
+            auto_shortflags=False,
+            **options,
+        )
         self.words, self.rest = tuple(needed if positional is None else positional), rest
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
@@ -45,7 +64,8 @@ class VerbTask(Task):  # type: ignore[misc]
 
 
 def verb(*args: Any, **options: Any) -> Any:
-    """Like `invoke.task`, for functions that may raise WindlassError. A task with a `json` parameter prints its errors as JSON too."""
+    """Like `invoke.task`, for functions that may raise WindlassError. A task with a `json`
+    parameter prints its errors as JSON too."""
     if len(args) == 1 and callable(args[0]):
         return task(_guarded(args[0]), klass=VerbTask)
     return lambda function: task(*args, klass=VerbTask, **options)(_guarded(function))
@@ -62,7 +82,8 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def answered(as_json: bool) -> Iterator[None]:
-    """What is raised inside is told, to a script as JSON too, and becomes Invoke's Exit with its code."""
+    """What is raised inside is told, to a script as JSON too, and becomes Invoke's Exit with its
+    code."""
     try:
         with console.aside(as_json):  # a script reads standard output: it holds the document alone
             yield

@@ -4,7 +4,10 @@ from typing import Any
 
 from remote.control.commands.verb import verb
 
-_RUN = "run, its beginning or end, or a job, a box or a group; the run that is alive, else the newest, when left out"
+_RUN = (
+    "run, its beginning or end, or a job, a box or a group; the run that is alive, else the newest,"
+    " when left out"
+)
 
 
 @verb(
@@ -16,8 +19,13 @@ _RUN = "run, its beginning or end, or a job, a box or a group; the run that is a
         "json": "print everything that was found as JSON",
     },
 )
-def why(_context: Any, run: str = "", stage: str = "", minutes: int = 30, json: bool = False) -> None:
-    """Tells why a run ended or stands still, and how to go on; from box, bucket or laptop; times are UTC."""
+def why(
+    _context: Any, run: str = "", stage: str = "", minutes: int = 30, json: bool = False
+) -> None:
+    """Explain why a run ended or stands still, and how to go on.
+
+    Asks the box, the bucket and this laptop. Times are UTC.
+    """
     from remote.control import console
     from remote.control.telemetry import account, find, show
 
@@ -38,7 +46,10 @@ def why(_context: Any, run: str = "", stage: str = "", minutes: int = 30, json: 
     },
 )
 def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> None:
-    """Packs everything about a run for a bug report into one file: logs, ledger, measurements, versions; secrets masked."""
+    """Pack everything about a run into one file, for a bug report.
+
+    Logs, ledger, measurements and versions; secrets are masked.
+    """
     from remote.control import console
     from remote.control.telemetry import bundle as packing
 
@@ -46,5 +57,10 @@ def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> No
     if json:
         console.print_json({"path": str(packed.path), "files": packed.files})
         return
-    console.print_table("packed", ("file", "bytes"), [(name, f"{size:,}") for name, size in packed.files.items()])
-    console.tell(f"{packed.path}: {packed.path.stat().st_size:,} bytes; look through it before you hand it on")
+    console.print_table(
+        "packed", ("file", "bytes"), [(name, f"{size:,}") for name, size in packed.files.items()]
+    )
+    console.tell(
+        f"{packed.path}: {packed.path.stat().st_size:,} bytes; look through it before you hand"
+        " it on"
+    )

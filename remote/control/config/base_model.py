@@ -10,7 +10,9 @@ from remote.control.config.machines import machine
 from remote.control.errors import ConfigError, Finding
 
 _HUB = re.compile(r"(?:(?P<name>[\w./-]+)=)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_S3 = re.compile(r"(?:(?P<name>[\w./-]+)=)?s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)/(?P<prefix>[^\s?#]+?)/?")
+_S3 = re.compile(
+    r"(?:(?P<name>[\w./-]+)=)?s3://(?P<bucket>[a-z0-9][a-z0-9.-]+)/(?P<prefix>[^\s?#]+?)/?"
+)
 _PRETRAINED = "windlass/"
 """How the names of base models begin that no hub has: a `pretrain` stage makes them on the box."""
 _EXPECTED = "`mistralai/Mistral-7B-v0.3`, that with `@REVISION`, or `NAME=s3://bucket/folder/`"
@@ -18,7 +20,8 @@ _EXPECTED = "`mistralai/Mistral-7B-v0.3`, that with `@REVISION`, or `NAME=s3://b
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`name` is what recipes call it; from the hub (`repo`, perhaps at a `revision`) or a `bucket` under a `prefix`; `text` as written."""
+    """`name` is what recipes call it; from the hub (`repo`, perhaps at a `revision`) or a `bucket`
+    under a `prefix`; `text` as written."""
 
     text: str
     name: str
@@ -29,7 +32,8 @@ class ModelSpec:
 
 
 def of_entry(entry: Any) -> list[ModelSpec]:
-    """The base models that the inventory wants on a box. Raises ConfigError with every line that is off."""
+    """The base models that the inventory wants on a box. Raises ConfigError with every line that is
+    off."""
     where = place("boxes", entry.name, "models")
     return parsed(getattr(entry, "models", []), where)
 
@@ -39,45 +43,75 @@ def parsed(texts: list[str], where: str) -> list[ModelSpec]:
     specs = {text: _parse(text) for text in texts}
     off = [text for text, spec in specs.items() if spec is None]
     if off:
-        raise ConfigError([Finding(where, f"`{text}` names no base model", _EXPECTED, "correct it") for text in off])
+        raise ConfigError(
+            [
+                Finding(where, f"`{text}` names no base model", _EXPECTED, "correct it")
+                for text in off
+            ]
+        )
     return [spec for spec in specs.values() if spec]
 
 
 def steps(bases: Iterable[Mapping[str, Any]], entry: Any) -> list[str]:
-    """How each base model of recipes (`name`, and `path` or None) gets onto a box, with the command: no run brings it there itself."""
+    """How each base model of recipes (`name`, and `path` or None) gets onto a box, with the
+    command: no run brings it there itself."""
     listed = {spec.name for spec in of_entry(entry)}
     found = {str(base["name"]): base.get("path") for base in bases}
     return [_step(name, path, entry.name, name in listed) for name, path in found.items()]
 
 
 def after_launch(entry: Any) -> str:
-    """What a new box wants before its first run, with the command; empty for one without a GPU that lists no base model."""
+    """What a new box wants before its first run, with the command; empty for one without a GPU that
+    lists no base model."""
     if specs := of_entry(entry):
         names = ", ".join(spec.name for spec in specs)
-        return f"once it is up: `./inv box.setup {entry.name}` brings its base models ({names}), which no launch and no run does"
+        return (
+            f"once it is up: `./inv box.setup {entry.name}` brings its base models ({names}), which"
+            " no launch and no run does"
+        )
     kind = machine(entry.instance_type)
     if kind is None or not kind.gpu:
         return ""
     example = f"`./inv box.setup {entry.name} --model mistralai/Mistral-7B-v0.3`"
-    return f"no base model is listed under `models:` of {entry.name}: once it is up, {example} brings the one that your recipe names"
+    return (
+        f"no base model is listed under `models:` of {entry.name}: once it is up, {example} brings"
+        " the one that your recipe names"
+    )
 
 
 def _step(name: str, path: str | None, box: str, is_listed: bool) -> str:
     if is_listed:
-        return f"base model {name}: `./inv box.setup {box}` brings it onto the box, once that runs and before the first run there"
+        return (
+            f"base model {name}: `./inv box.setup {box}` brings it onto the box, once that runs and"
+            " before the first run there"
+        )
     if name.startswith(_PRETRAINED):
-        return f"base model {name} is made on the box by a `pretrain` stage: `./inv demo` makes it where it is missing"
+        return (
+            f"base model {name} is made on the box by a `pretrain` stage: `./inv demo` makes it"
+            " where it is missing"
+        )
     at = f"is expected at {path} on the box, and" if path else "is expected on the box, and"
     return (
-        f"base model {name} {at} no `models:` of {box} lists it: `./inv box.setup {box} --model {name}` brings it, once the box runs; "
-        f"one that lies there in another folder: `./inv box.setup {box} --adopt FOLDER --name {name}`"
+        f"base model {name} {at} no `models:` of {box} lists it: `./inv box.setup {box} --model"
+        f" {name}` brings it, once the box runs; one that lies there in another folder: `./inv"
+        f" box.setup {box} --adopt FOLDER --name {name}`"
     )
 
 
 def _parse(text: str) -> ModelSpec | None:
     if found := _S3.fullmatch(text):
         prefix = found["prefix"]
-        return ModelSpec(text, found["name"] or prefix.rsplit("/", 1)[-1], bucket=found["bucket"], prefix=f"{prefix}/")
+        return ModelSpec(
+            text,
+            found["name"] or prefix.rsplit("/", 1)[-1],
+            bucket=found["bucket"],
+            prefix=f"{prefix}/",
+        )
     if found := _HUB.fullmatch(text):
-        return ModelSpec(text, found["name"] or found["repo"], repo=found["repo"], revision=found["revision"] or "")
+        return ModelSpec(
+            text,
+            found["name"] or found["repo"],
+            repo=found["repo"],
+            revision=found["revision"] or "",
+        )
     return None

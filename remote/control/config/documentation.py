@@ -1,4 +1,5 @@
-"""docs/configuration.md, made from the models: one annotated table a section. `./inv config --docs` prints it."""
+"""docs/configuration.md, made from the models: one annotated table a section. `./inv config --docs`
+prints it."""
 
 import types
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,13 +18,17 @@ _HEAD = """# Configuration
 Made from the code by `./inv config --docs > docs/configuration.md`; a test keeps the two alike.
 Unknown keys, wrong types and values out of range are findings with file and line: `./inv check`.
 A time is written `90s`, `30m`, `12h` or `14d`.
-Scalars follow YAML 1.2: `no` is text (write `false`), `2e-4` is a number, a gate stands in quotes (`">0.75"`).
+Scalars follow YAML 1.2: `no` is text (write `false`), `2e-4` is a number, a gate stands in quotes
+(`">0.75"`).
 """
 
 _PARTS: tuple[tuple[str, str, tuple[tuple[str, type[BaseModel]], ...]], ...] = (
     (
         "inventory.yaml",
-        "The boxes by name, Ollama, and storage. `./inv config` shows it with the defaults filled in.",
+        (
+            "The boxes by name, Ollama, and storage. `./inv config` shows it with the defaults"
+            " filled in."
+        ),
         (
             ("the file", inventory.Inventory),
             ("a box with `provider: embedded`", inventory.EmbeddedEntry),
@@ -45,7 +50,10 @@ _PARTS: tuple[tuple[str, str, tuple[tuple[str, type[BaseModel]], ...]], ...] = (
     ),
     (
         "playbooks/recipes/NAME.yaml",
-        "How a model is trained. `extends: other.yaml` builds on another recipe beside this file: mappings merge, the rest replaces.",
+        (
+            "How a model is trained. `extends: other.yaml` builds on another recipe beside this"
+            " file: mappings merge, the rest replaces."
+        ),
         (
             ("the file", recipe.Recipe),
             ("`base`", recipe.Base),
@@ -63,9 +71,12 @@ def page() -> str:
     parts = [_HEAD]
     for title, about, sections in _PARTS:
         parts.append(f"\n## `{title}`\n\n{about}\n")
-        parts += [f"\n### {name}\n\n{_summary(model)}\n\n{_table(model)}" for name, model in sections]
+        parts += [
+            f"\n### {name}\n\n{_summary(model)}\n\n{_table(model)}" for name, model in sections
+        ]
     parts.append(
-        "\n## Stages\n\nThe words after `uses:`, with what may stand under `with:` and `gates:`. An input in brackets may be left out.\n"
+        "\n## Stages\n\nThe words after `uses:`, with what may stand under `with:` and `gates:`. An"
+        " input in brackets may be left out.\n"
     )
     parts += [_stage(stage) for stage in STAGES.values()]
     parts.append(f"\n### Options\n\n{_table(Options)}")
@@ -73,7 +84,8 @@ def page() -> str:
 
 
 def values_of(section: BaseModel, before: str = "") -> list[tuple[str, str]]:
-    """Each key of a section with its value, as one would write them: `clocks.idle`, `30m`; `-` where there is none."""
+    """Each key of a section with its value, as one would write them: `clocks.idle`, `30m`; `-`
+    where there is none."""
     rows: list[tuple[str, str]] = []
     for key, field in fields_of(type(section)).items():
         name = next(name for name, each in type(section).model_fields.items() if each is field)
@@ -102,7 +114,10 @@ def _summary(model: type[BaseModel]) -> str:
 
 
 def _table(model: type[BaseModel]) -> str:
-    rows = [f"| `{key}` | {_kind(field)} | {_default(key, field)} | {field.description} |\n" for key, field in fields_of(model).items()]
+    rows = [
+        f"| `{key}` | {_kind(field)} | {_default(key, field)} | {field.description} |\n"
+        for key, field in fields_of(model).items()
+    ]
     return "| key | value | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
 
 
@@ -117,16 +132,26 @@ def _default(key: str, field: FieldInfo) -> str:
 
 def _kind(field: FieldInfo) -> str:
     limits = [_limit(rule, field) for rule in field.metadata]
-    return " ".join(["time" if is_duration(field) else _type(field.annotation), *filter(None, limits)])
+    return " ".join(
+        ["time" if is_duration(field) else _type(field.annotation), *filter(None, limits)]
+    )
 
 
 def _limit(rule: Any, field: FieldInfo) -> str:
     words = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
     limits = ((word, getattr(rule, key, None)) for key, word in words.items())
-    return next((f"{word} {written(limit, field)}" for word, limit in limits if limit is not None), "")
+    return next(
+        (f"{word} {written(limit, field)}" for word, limit in limits if limit is not None), ""
+    )
 
 
-_WORDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "text, number, true or false"}
+_WORDS: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Any: "text, number, true or false",
+}
 
 
 def _type(annotation: Any) -> str:
@@ -136,7 +161,9 @@ def _type(annotation: Any) -> str:
     if hasattr(annotation, "__metadata__"):
         arguments = arguments[:1]
     if hasattr(annotation, "__metadata__") or origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_type(member) for member in arguments if member is not type(None)))
+        return " or ".join(
+            dict.fromkeys(_type(member) for member in arguments if member is not type(None))
+        )
     if origin is list:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
@@ -146,9 +173,22 @@ def _type(annotation: Any) -> str:
 
 
 def _stage(stage: Stage) -> str:
-    inputs = [*stage.inputs, *(f"[{name}]" for name in stage.optional), *(["any artifact, by any name"] if stage.any_input else [])]
-    rows = {"inputs": inputs, "options": stage.options, "outputs": stage.outputs, "gates on": stage.values}
+    inputs = [
+        *stage.inputs,
+        *(f"[{name}]" for name in stage.optional),
+        *(["any artifact, by any name"] if stage.any_input else []),
+    ]
+    rows = {
+        "inputs": inputs,
+        "options": stage.options,
+        "outputs": stage.outputs,
+        "gates on": stage.values,
+    }
     where = "on the box" if stage.on_box else "on the laptop"
     recipe_line = "; needs a `recipe`" if stage.needs_recipe else ""
-    lines = "".join(f"- {name}: {', '.join(f'`{item}`' for item in items)}\n" for name, items in rows.items() if items)
+    lines = "".join(
+        f"- {name}: {', '.join(f'`{item}`' for item in items)}\n"
+        for name, items in rows.items()
+        if items
+    )
     return f"\n### `{stage.name}`\n\nRuns {where}: {stage.about}{recipe_line}.\n\n{lines}"

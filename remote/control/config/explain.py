@@ -1,4 +1,5 @@
-"""Pydantic's errors as findings: where it stands, what was found, what was expected, what to type."""
+"""Pydantic's errors as findings: where it stands, what was found, what was expected, what to
+type."""
 
 import re
 import types
@@ -29,7 +30,10 @@ def validate(model: type[Model], source: Source, findings: list[Finding]) -> Mod
     try:
         return model.model_validate(source.value)
     except ValidationError as errors:
-        findings.extend(_finding(error, model, source) for error in errors.errors(include_url=False)[:_MOST_FINDINGS])
+        findings.extend(
+            _finding(error, model, source)
+            for error in errors.errors(include_url=False)[:_MOST_FINDINGS]
+        )
         return None
 
 
@@ -60,7 +64,11 @@ def one_of(known: Sequence[str], most: int = 15) -> str:
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The keys of a section as they are written in a file."""
-    return {field.alias or name: field for name, field in model.model_fields.items() if not field.exclude}
+    return {
+        field.alias or name: field
+        for name, field in model.model_fields.items()
+        if not field.exclude
+    }
 
 
 def _finding(error: Any, model: type[BaseModel], source: Source) -> Finding:
@@ -70,27 +78,48 @@ def _finding(error: Any, model: type[BaseModel], source: Source) -> Finding:
     kind, last = error["type"], str(keys[-1]) if keys else ""
     if kind == "extra_forbidden":
         known = sorted(fields_of(around)) if around else []
-        return Finding(where, f"unknown key `{shown}`", f"one of {', '.join(known)}", suggestion(last, known) or "remove it")
+        return Finding(
+            where,
+            f"unknown key `{shown}`",
+            f"one of {', '.join(known)}",
+            suggestion(last, known) or "remove it",
+        )
     if kind == "missing":
         about = f"`{last}`: {field.description}" if field else f"`{last}`"
         example = (field.examples or ["..."])[0] if field else "..."
-        return Finding(source.where(*keys[:-1]), f"`{shown}` is missing", about, f"add `{last}: {example}`")
+        return Finding(
+            source.where(*keys[:-1]), f"`{shown}` is missing", about, f"add `{last}: {example}`"
+        )
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return _provider(error, where, shown)
     if keys and error["loc"][-1] == "[key]":
-        return Finding(where, f"the name `{last}`", "lower-case letters, digits and hyphens", "rename it")
+        return Finding(
+            where, f"the name `{last}`", "lower-case letters, digits and hyphens", "rename it"
+        )
     expected = _expected(error, field)
     about = f" ({field.description})" if field and field.description else ""
-    return Finding(where, f"`{shown}` is {_value(error['input'], field)}", expected + about, _remedy(error, last, field))
+    return Finding(
+        where,
+        f"`{shown}` is {_value(error['input'], field)}",
+        expected + about,
+        _remedy(error, last, field),
+    )
 
 
 def _provider(error: Any, where: str, shown: str) -> Finding:
     known = ("ec2", "embedded", "static")
     if error["type"] == "union_tag_not_found":
-        return Finding(where, f"`{shown}.provider` is missing", f"`provider`: one of {', '.join(known)}", "add `provider: embedded`")
+        return Finding(
+            where,
+            f"`{shown}.provider` is missing",
+            f"`provider`: one of {', '.join(known)}",
+            "add `provider: embedded`",
+        )
     found = error["ctx"]["tag"]
     remedy = suggestion(str(found), known) or "name one of those"
-    return Finding(where, f"`{shown}.provider` is {_value(found, None)}", f"one of {', '.join(known)}", remedy)
+    return Finding(
+        where, f"`{shown}.provider` is {_value(found, None)}", f"one of {', '.join(known)}", remedy
+    )
 
 
 def _keys(location: Sequence[str | int], value: Any) -> Keys:
@@ -106,7 +135,9 @@ def _keys(location: Sequence[str | int], value: Any) -> Keys:
     return tuple(keys)
 
 
-def _field(model: type[BaseModel], keys: Keys, value: Any) -> tuple[type[BaseModel] | None, FieldInfo | None]:
+def _field(
+    model: type[BaseModel], keys: Keys, value: Any
+) -> tuple[type[BaseModel] | None, FieldInfo | None]:
     """The section around the last key, and the field it names."""
     around: Any = model
     field: FieldInfo | None = None
@@ -126,14 +157,19 @@ def _field(model: type[BaseModel], keys: Keys, value: Any) -> tuple[type[BaseMod
 
 
 def _choose(annotation: Any, value: Any) -> Any:
-    """The member of an annotation that `value` means: without Annotated and None, by `provider` among several."""
+    """The member of an annotation that `value` means: without Annotated and None, by `provider`
+    among several."""
     if hasattr(annotation, "__metadata__"):
         return _choose(get_args(annotation)[0], value)
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation
     members = [member for member in get_args(annotation) if member is not type(None)]
     wanted = value.get("provider") if isinstance(value, dict) else None
-    chosen = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel) and _provider_of(m) == wanted]
+    chosen = [
+        m
+        for m in members
+        if isinstance(m, type) and issubclass(m, BaseModel) and _provider_of(m) == wanted
+    ]
     return _choose((chosen or members)[0], value)
 
 
@@ -184,14 +220,22 @@ def _expected(error: Any, field: FieldInfo | None) -> str:
     if kind in ("too_short", "dict_too_short"):
         return "at least one"
     plain = re.sub(r"^Input should be ", "", error["msg"])
-    bound = next((error["ctx"][name] for name in ("ge", "gt", "le", "lt") if name in error.get("ctx", ())), None)
+    bound = next(
+        (error["ctx"][name] for name in ("ge", "gt", "le", "lt") if name in error.get("ctx", ())),
+        None,
+    )
     if bound is not None:
         plain = re.sub(r"\S+$", written(bound, field), plain)
     return _EXPECTED.get(kind) or plain[:1].lower() + plain[1:]
 
 
 def _remedy(error: Any, last: str, field: FieldInfo | None) -> str:
-    return _rewritten(error["type"], error["input"], last) or _chosen(error) or _example(last, field) or "correct the value"
+    return (
+        _rewritten(error["type"], error["input"], last)
+        or _chosen(error)
+        or _example(last, field)
+        or "correct the value"
+    )
 
 
 def _rewritten(kind: str, found: Any, last: str) -> str:
@@ -199,12 +243,22 @@ def _rewritten(kind: str, found: Any, last: str) -> str:
     if kind == "string_type" and isinstance(found, int | float):
         return f'put it in quotes: `{last}: "{str(found).lower()}"`'
     if kind == "bool_type" and isinstance(found, str):
-        return f"write `{last}: {'true' if found.lower() in ('yes', 'on', 'y', 'true') else 'false'}`"
-    if kind in ("int_type", "float_type") and isinstance(found, str) and re.fullmatch(r"[-+.\deE]*\d", found):
+        return (
+            f"write `{last}: {'true' if found.lower() in ('yes', 'on', 'y', 'true') else 'false'}`"
+        )
+    if (
+        kind in ("int_type", "float_type")
+        and isinstance(found, str)
+        and re.fullmatch(r"[-+.\deE]*\d", found)
+    ):
         return f"remove the quotes: `{last}: {found}`"
     if kind in ("int_type", "int_from_float") and isinstance(found, float) and found.is_integer():
         return f"write `{last}: {int(found)}`"
-    return f"write a list: `{last}: [{found}]`" if kind == "list_type" and isinstance(found, str) else ""
+    return (
+        f"write a list: `{last}: [{found}]`"
+        if kind == "list_type" and isinstance(found, str)
+        else ""
+    )
 
 
 def _chosen(error: Any) -> str:

@@ -1,4 +1,5 @@
-"""What common EC2 instance types hold: AWS's published figures. GB of GPU memory are those of one GPU."""
+"""What common EC2 instance types hold: AWS's published figures. GB of GPU memory are those of one
+GPU."""
 
 import re
 from dataclasses import dataclass
@@ -21,14 +22,56 @@ _L40S, _V100, _A100 = ("L40S", 48, 8.9), ("V100", 16, 7.0), ("A100", 40, 8.0)
 _H100, _H200 = ("H100", 80, 9.0), ("H200", 141, 9.0)
 
 _SIZES = {
-    "g4dn": (_T4, {"xlarge": (4, 16, 1), "2xlarge": (8, 32, 1), "4xlarge": (16, 64, 1), "8xlarge": (32, 128, 1),
-                   "12xlarge": (48, 192, 4), "16xlarge": (64, 256, 1)}),
-    "g5": (_A10G, {"xlarge": (4, 16, 1), "2xlarge": (8, 32, 1), "4xlarge": (16, 64, 1), "8xlarge": (32, 128, 1), "12xlarge": (48, 192, 4),
-                   "16xlarge": (64, 256, 1), "24xlarge": (96, 384, 4), "48xlarge": (192, 768, 8)}),
-    "g6": (_L4, {"xlarge": (4, 16, 1), "2xlarge": (8, 32, 1), "4xlarge": (16, 64, 1), "8xlarge": (32, 128, 1), "12xlarge": (48, 192, 4),
-                 "16xlarge": (64, 256, 1), "24xlarge": (96, 384, 4), "48xlarge": (192, 768, 8)}),
-    "g6e": (_L40S, {"xlarge": (4, 32, 1), "2xlarge": (8, 64, 1), "4xlarge": (16, 128, 1), "8xlarge": (32, 256, 1), "12xlarge": (48, 384, 4),
-                    "16xlarge": (64, 512, 1), "24xlarge": (96, 768, 4), "48xlarge": (192, 1536, 8)}),
+    "g4dn": (
+        _T4,
+        {
+            "xlarge": (4, 16, 1),
+            "2xlarge": (8, 32, 1),
+            "4xlarge": (16, 64, 1),
+            "8xlarge": (32, 128, 1),
+            "12xlarge": (48, 192, 4),
+            "16xlarge": (64, 256, 1),
+        },
+    ),
+    "g5": (
+        _A10G,
+        {
+            "xlarge": (4, 16, 1),
+            "2xlarge": (8, 32, 1),
+            "4xlarge": (16, 64, 1),
+            "8xlarge": (32, 128, 1),
+            "12xlarge": (48, 192, 4),
+            "16xlarge": (64, 256, 1),
+            "24xlarge": (96, 384, 4),
+            "48xlarge": (192, 768, 8),
+        },
+    ),
+    "g6": (
+        _L4,
+        {
+            "xlarge": (4, 16, 1),
+            "2xlarge": (8, 32, 1),
+            "4xlarge": (16, 64, 1),
+            "8xlarge": (32, 128, 1),
+            "12xlarge": (48, 192, 4),
+            "16xlarge": (64, 256, 1),
+            "24xlarge": (96, 384, 4),
+            "48xlarge": (192, 768, 8),
+        },
+    ),
+    "g6e": (
+        _L40S,
+        {
+            "xlarge": (4, 32, 1),
+            "2xlarge": (8, 64, 1),
+            "4xlarge": (16, 128, 1),
+            "8xlarge": (32, 256, 1),
+            "12xlarge": (48, 384, 4),
+            "16xlarge": (64, 512, 1),
+            "24xlarge": (96, 768, 4),
+            "48xlarge": (192, 1536, 8),
+        },
+    ),
     "p3": (_V100, {"2xlarge": (8, 61, 1), "8xlarge": (32, 244, 4), "16xlarge": (64, 488, 8)}),
     "p3dn": (("V100", 32, 7.0), {"24xlarge": (96, 768, 8)}),
     "p4d": (_A100, {"24xlarge": (96, 1152, 8)}),
@@ -36,9 +79,17 @@ _SIZES = {
     "p5": (_H100, {"4xlarge": (16, 256, 1), "48xlarge": (192, 2048, 8)}),
     "p5e": (_H200, {"48xlarge": (192, 2048, 8)}),
     "p5en": (_H200, {"48xlarge": (192, 2048, 8)}),
-}  # fmt: skip
+}
 
-_SMALL = {"nano": (2, 0.5), "micro": (2, 1), "small": (2, 2), "medium": (2, 4), "large": (2, 8), "xlarge": (4, 16), "2xlarge": (8, 32)}
+_SMALL = {
+    "nano": (2, 0.5),
+    "micro": (2, 1),
+    "small": (2, 2),
+    "medium": (2, 4),
+    "large": (2, 8),
+    "xlarge": (4, 16),
+    "2xlarge": (8, 32),
+}
 _GB_PER_CPU = {"c": 2, "m": 4, "r": 8}
 
 
@@ -55,7 +106,8 @@ def machine(instance_type: str) -> Machine | None:
 
 
 def _of_rule(family: str, size: str) -> Machine | None:
-    # The general families scale plainly: `large` has 2 CPUs, `Nxlarge` 4 N, and a family a fixed memory for each.
+    # The general families scale plainly: `large` has 2 CPUs, `Nxlarge` 4 N, and a family a fixed
+    # memory for each.
     kind = re.fullmatch(r"([cmr])[5-8][a-z]{0,2}", family)
     steps = re.fullmatch(r"(\d*)xlarge", size)
     if not kind or not (steps or size == "large"):

@@ -1,4 +1,5 @@
-"""A playbook: which stages run, in which order, wired how, and which measured conditions (gates) must hold."""
+"""A playbook: which stages run, in which order, wired how, and which measured conditions (gates)
+must hold."""
 
 import math
 import operator
@@ -40,10 +41,15 @@ class Gate:
     limit: float | bool | str
 
     def holds(self, value: Any) -> bool:
-        """Whether the measured value passes. What was not measured, or is not a number where one is due, never does."""
+        """Whether the measured value passes. What was not measured, or is not a number where one is
+        due, never does."""
         if isinstance(self.limit, bool) or isinstance(value, bool) or isinstance(self.limit, str):
             return type(value) is type(self.limit) and _COMPARE[self.comparison](value, self.limit)
-        return isinstance(value, int | float) and not math.isnan(value) and _COMPARE[self.comparison](value, self.limit)
+        return (
+            isinstance(value, int | float)
+            and not math.isnan(value)
+            and _COMPARE[self.comparison](value, self.limit)
+        )
 
     def __str__(self) -> str:
         limit = self.limit
@@ -81,31 +87,49 @@ class StageEntry(Section):
 
     uses: str = Field(description="what runs: a stage of Windlass", examples=["train"])
     recipe: str | None = Field(
-        default=None, description="the recipe's path, relative to the playbook", examples=["recipes/mistral-7b-golden.yaml"]
+        default=None,
+        description="the recipe's path, relative to the playbook",
+        examples=["recipes/mistral-7b-golden.yaml"],
     )
     with_: dict[str, Plain] = Field(
-        default={}, alias="with", description="inputs and options: `stage.output`, a file on the laptop, `box:/a/path`, or a plain value"
+        default={},
+        alias="with",
+        description=(
+            "inputs and options: `stage.output`, a file on the laptop, `box:/a/path`, or a plain"
+            " value"
+        ),
     )
     gates: dict[str, Annotated[str, AfterValidator(_gate)]] = Field(
         default={}, description='conditions on what the stage measured, such as `f1_gain: ">0.1"`'
     )
-    on_failure: Literal["stop", "rollback"] = Field(default="stop", description="what follows when the stage or a gate of it fails")
+    on_failure: Literal["stop", "rollback"] = Field(
+        default="stop", description="what follows when the stage or a gate of it fails"
+    )
 
 
 class Playbook(Section):
     """A whole playbook."""
 
-    name: Name = Field(description="a short name; it begins the ids of its runs", examples=["golden-path"])
-    box: str | None = Field(default=None, description="the box of the inventory; without it the default one")
-    stages: dict[Name, StageEntry] = Field(min_length=1, description="the stages in the order in which they run")
+    name: Name = Field(
+        description="a short name; it begins the ids of its runs", examples=["golden-path"]
+    )
+    box: str | None = Field(
+        default=None, description="the box of the inventory; without it the default one"
+    )
+    stages: dict[Name, StageEntry] = Field(
+        min_length=1, description="the stages in the order in which they run"
+    )
     finally_: list[Literal["stop", "terminate"]] = Field(
-        default=[], alias="finally", description="what is done at the end, whatever happened: `stop` or `terminate` the box"
+        default=[],
+        alias="finally",
+        description="what is done at the end, whatever happened: `stop` or `terminate` the box",
     )
 
     _source: Source = PrivateAttr(default_factory=lambda: Source(Path("playbook")))
 
     def where(self, *keys: str | int) -> str:
-        """`file:line` of a value; keys as they stand in the file. A playbook made in memory has none: then the keys."""
+        """`file:line` of a value; keys as they stand in the file. A playbook made in memory has
+        none: then the keys."""
         return self._source.where(*keys)
 
     @property
@@ -114,7 +138,8 @@ class Playbook(Section):
         return self._source.path
 
     def recipe_path(self, label: str) -> Path | None:
-        """The recipe file of a stage: relative to the playbook, else to the project, else by its bare name."""
+        """The recipe file of a stage: relative to the playbook, else to the project, else by its
+        bare name."""
         recipe = self.stages[label].recipe
         if recipe is None:
             return None
@@ -123,7 +148,8 @@ class Playbook(Section):
 
 
 def load_playbook(path: str | Path) -> Playbook:
-    """Load a playbook by path or by its bare name (`demo` is playbooks/demo.yaml). Raises ConfigError with every finding."""
+    """Load a playbook by path or by its bare name (`demo` is playbooks/demo.yaml). Raises
+    ConfigError with every finding."""
     source = read(_find(path))
     findings = list(source.findings)
     playbook = explain.validate(Playbook, source, findings)
@@ -134,7 +160,8 @@ def load_playbook(path: str | Path) -> Playbook:
 
 
 def rest_of_playbook(path: str | Path) -> Playbook | None:
-    """A faulty playbook without its faults, to look at the rest of it; None where a stage itself is at fault."""
+    """A faulty playbook without its faults, to look at the rest of it; None where a stage itself is
+    at fault."""
     try:
         source = read(_find(path))
     except ConfigError:
@@ -151,11 +178,16 @@ def rest_of_playbook(path: str | Path) -> Playbook | None:
 
 
 def _drop(value: Any, keys: Keys) -> bool:
-    """Leave a faulty value out of a playbook, if the wiring of its stages can be looked at without it; returns whether it can."""
+    """Leave a faulty value out of a playbook, if the wiring of its stages can be looked at without
+    it; returns whether it can."""
     if keys and keys[0] not in ("name", "stages"):
         value.pop(keys[0], None)
         return True
-    if len(keys) < 3 or keys[2] in ("uses", "with", "recipe") or not isinstance(value["stages"][keys[1]], dict):
+    if (
+        len(keys) < 3
+        or keys[2] in ("uses", "with", "recipe")
+        or not isinstance(value["stages"][keys[1]], dict)
+    ):
         return False
     stage = value["stages"][keys[1]]
     if len(keys) > 3 and isinstance(stage.get(keys[2]), dict):
@@ -169,6 +201,11 @@ def _find(path: str | Path) -> Path:
     file = project.named_file(path, FOLDER)
     if not project.is_there(file) and not str(path).endswith((".yaml", ".yml")):
         known = project.names_in(FOLDER)
-        remedy = suggestion(str(path), known) or "name one of those, or a file such as `playbooks/mine.yaml`"
-        raise ConfigError([Finding(str(path), f"there is no playbook `{path}`", explain.one_of(known), remedy)])
+        remedy = (
+            suggestion(str(path), known)
+            or "name one of those, or a file such as `playbooks/mine.yaml`"
+        )
+        raise ConfigError(
+            [Finding(str(path), f"there is no playbook `{path}`", explain.one_of(known), remedy)]
+        )
     return file

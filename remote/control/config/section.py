@@ -13,7 +13,14 @@ from remote.control.printable import number
 class Section(BaseModel):
     """A section: no unknown keys, no silent conversions, never changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, allow_inf_nan=False, validate_default=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        validate_default=False,
+    )
 
 
 def _path(value: Any) -> Any:
@@ -36,7 +43,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(value: Any) -> Any:
-    """`90s`, `30m`, `12h`, `14d` as seconds. Raises ValueError for anything else but a number, which stands for seconds already."""
+    """`90s`, `30m`, `12h`, `14d` as seconds. Raises ValueError for anything else but a number,
+    which stands for seconds already."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(min(value, _FOR_EVER))
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value) if isinstance(value, str) else None
@@ -55,7 +63,9 @@ def length(amount: float) -> str:
 
 def is_duration(field: FieldInfo | None) -> bool:
     """Whether a field of a section is a length of time."""
-    return field is not None and any(getattr(rule, "func", None) is seconds for rule in field.metadata)
+    return field is not None and any(
+        getattr(rule, "func", None) is seconds for rule in field.metadata
+    )
 
 
 def written(value: Any, field: FieldInfo | None) -> str:
@@ -73,13 +83,19 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9._:-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*%[A-Za-z
 
 def _login(value: str) -> str:
     if not _LOGIN.fullmatch(value):
-        raise ValueError("a login name as ssh takes it: without spaces, quotes, `%` and shell characters, and with no `-` before it")
+        raise ValueError(
+            "a login name as ssh takes it: without spaces, quotes, `%` and shell characters, and"
+            " with no `-` before it"
+        )
     return value
 
 
 def _host(value: str) -> str:
     if not _HOST.fullmatch(value):
-        raise ValueError("a name or an address, such as `gpu.example.org`, `192.0.2.7`, `2001:db8::7` or `fe80::7%eth0`")
+        raise ValueError(
+            "a name or an address, such as `gpu.example.org`, `192.0.2.7`, `2001:db8::7` or"
+            " `fe80::7%eth0`"
+        )
     return value
 
 

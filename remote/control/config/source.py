@@ -1,9 +1,10 @@
 """A YAML file as plain values, each with the line it stands on.
 
-Scalars follow YAML 1.2: `no` and `on` are text, `2e-4` is a number, dates are text. Keys are always text.
+Scalars follow YAML 1.2: `no` and `on` are text, `2e-4` is a number, dates are text. Keys are always
+text.
 
-Whatever a file holds, reading it takes bounded time and memory: it may be so large, so deep, and with its aliases written out have so many
-values.
+Whatever a file holds, reading it takes bounded time and memory: it may be so large, so deep, and
+with its aliases written out have so many values.
 """
 
 import errno
@@ -20,10 +21,12 @@ MAX_BYTES = 128 << 10
 _SMALL = 16 << 10
 MAX_DEPTH = 50
 MAX_VALUES = 10_000
-"""With every alias written out: ten lines of ten aliases each are else ten thousand million values."""
+"""With every alias written out: ten lines of ten aliases each are else ten thousand million
+values."""
 
 _TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""What no value of ours holds, and escapes such as "\\0" can spell: no path, shell or terminal takes it well."""
+"""What no value of ours holds, and escapes such as "\\0" can spell: no path, shell or terminal
+takes it well."""
 
 Keys = tuple[str | int, ...]
 """The way to a value: `("stages", "train", "uses")`."""
@@ -31,9 +34,11 @@ Keys = tuple[str | int, ...]
 
 @dataclass
 class Source:
-    """What a file says. `value` is None when the file could not be read at all; then `findings` says why.
+    """What a file says. `value` is None when the file could not be read at all; then `findings`
+    says why.
 
-    `lines` maps the way to each value to `file:line`; a value taken over from an extended file keeps that file's.
+    `lines` maps the way to each value to `file:line`; a value taken over from an extended file
+    keeps that file's.
     """
 
     path: Path
@@ -42,7 +47,8 @@ class Source:
     findings: list[Finding] = field(default_factory=list)
 
     def where(self, *keys: str | int) -> str:
-        """`file:line` of a value, or of the closest one around it that is there. Values without a file are named by their keys."""
+        """`file:line` of a value, or of the closest one around it that is there. Values without a
+        file are named by their keys."""
         if not self.lines and keys:
             return ".".join(str(key) for key in keys)
         while keys and keys not in self.lines:
@@ -66,12 +72,20 @@ def read(path: Path, content: bytes | None = None) -> Source:
     if node is not None:
         source.value = _Reader(source).whole(node)
     if source.value is None and not source.findings:
-        source.findings.append(Finding(f"{shown(path)}:1", "the file is empty", "keys and values", "compare docs/configuration.md"))
+        source.findings.append(
+            Finding(
+                f"{shown(path)}:1",
+                "the file is empty",
+                "keys and values",
+                "compare docs/configuration.md",
+            )
+        )
     return source
 
 
 def content_of(path: Path) -> bytes:
-    """The file's bytes, one more than `MAX_BYTES` at most. Raises OSError; also for what is no file, such as a pipe that never ends."""
+    """The file's bytes, one more than `MAX_BYTES` at most. Raises OSError; also for what is no
+    file, such as a pipe that never ends."""
     if project.is_there(path) and not path.is_file():
         raise OSError(errno.EINVAL, "it is no file", str(path))
     with path.open("rb") as file:
@@ -83,18 +97,37 @@ def _text(source: Source, content: bytes | None) -> str | None:
     try:
         content = content_of(source.path) if content is None else content
         if len(content) > MAX_BYTES:
-            what, remedy = f"the file is larger than {MAX_BYTES >> 10} kB", "name the right file, or leave out what nothing uses"
+            what, remedy = (
+                f"the file is larger than {MAX_BYTES >> 10} kB",
+                "name the right file, or leave out what nothing uses",
+            )
             source.findings.append(Finding(f"{where}:1", what, "a configuration file", remedy))
             return None
         return content.decode("utf-8-sig")
     except FileNotFoundError:
-        source.findings.append(Finding(where, "there is no such file", "a YAML file", "correct the path, or create the file"))
+        source.findings.append(
+            Finding(
+                where,
+                "there is no such file",
+                "a YAML file",
+                "correct the path, or create the file",
+            )
+        )
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        source.findings.append(Finding(f"{where}:{line}", "a byte that is not UTF-8", "text in UTF-8", "save the file as UTF-8"))
+        source.findings.append(
+            Finding(
+                f"{where}:{line}",
+                "a byte that is not UTF-8",
+                "text in UTF-8",
+                "save the file as UTF-8",
+            )
+        )
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         why = getattr(error, "strerror", None) or str(error)
-        source.findings.append(Finding(where, f"cannot be read: {why}", "a readable YAML file", f"ls -l {source.path}"))
+        source.findings.append(
+            Finding(where, f"cannot be read: {why}", "a readable YAML file", f"ls -l {source.path}")
+        )
     return None
 
 
@@ -107,22 +140,41 @@ def _compose(text: str, source: Source) -> Any:
     try:
         if len(text) > _SMALL and _nodes_exceed(yaml.parse(text), 2 * MAX_VALUES):
             what = f"the file holds more than {MAX_VALUES:,} keys and values"
-            source.findings.append(Finding(f"{shown(source.path)}:1", what, "a configuration that a person wrote", "name the right file"))
+            source.findings.append(
+                Finding(
+                    f"{shown(source.path)}:1",
+                    what,
+                    "a configuration that a person wrote",
+                    "name the right file",
+                )
+            )
             return None
         return yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = " ".join(part for part in (error.problem, error.context) if part)
-        source.findings.append(Finding(f"{shown(source.path)}:{line}", f"not YAML: {problem}", "valid YAML", _hint(text, line)))
-    except Exception as error:  # what the parser raises for bytes that nobody writes is its own affair
+        source.findings.append(
+            Finding(
+                f"{shown(source.path)}:{line}",
+                f"not YAML: {problem}",
+                "valid YAML",
+                _hint(text, line),
+            )
+        )
+    except (
+        Exception
+    ) as error:  # what the parser raises for bytes that nobody writes is its own affair
         what = f"not YAML: {' '.join(str(error).split()) or type(error).__name__}"
-        source.findings.append(Finding(f"{shown(source.path)}:1", what, "valid YAML", "remove control characters"))
+        source.findings.append(
+            Finding(f"{shown(source.path)}:1", what, "valid YAML", "remove control characters")
+        )
     return None
 
 
 def _nodes_exceed(events: Iterable[Any], most: int) -> bool:
-    """Whether there are more keys and values; False for a file that is nested too deeply, which composing it tells at once."""
+    """Whether there are more keys and values; False for a file that is nested too deeply, which
+    composing it tells at once."""
     from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent, NodeEvent
 
     count = depth = 0
@@ -169,21 +221,36 @@ class _Reader:
         if node.id == "scalar":
             return self._scalar(node)
         if id(node) in self._open:
-            self._find(node, "an alias inside its own anchor", "a value that ends", "write the value out")
+            self._find(
+                node, "an alias inside its own anchor", "a value that ends", "write the value out"
+            )
             return None
         if node.tag not in _COLLECTIONS:
             self._find(node, f"a tag: {node.tag}", "plain values", "remove the tag")
         self._open.add(id(node))
-        items = self._mapping(node, keys) if node.id == "mapping" else [self._value(item, (*keys, i)) for i, item in enumerate(node.value)]
+        items = (
+            self._mapping(node, keys)
+            if node.id == "mapping"
+            else [self._value(item, (*keys, i)) for i, item in enumerate(node.value)]
+        )
         self._open.discard(id(node))
         return items
 
     def _count(self, node: Any, keys: Keys) -> None:
         self._values += 1
         if self._values > MAX_VALUES or len(keys) > MAX_DEPTH:
-            too_much = "is nested too deeply" if len(keys) > MAX_DEPTH else f"holds more than {MAX_VALUES:,} values"
+            too_much = (
+                "is nested too deeply"
+                if len(keys) > MAX_DEPTH
+                else f"holds more than {MAX_VALUES:,} values"
+            )
             what = f"the file {too_much}, with its aliases (`*name`) written out"
-            self._find(node, what, "a configuration that a person wrote", "write out what is meant, without aliases of aliases")
+            self._find(
+                node,
+                what,
+                "a configuration that a person wrote",
+                "write out what is meant, without aliases of aliases",
+            )
             raise _Full
 
     def _mapping(self, node: Any, keys: Keys) -> dict[str, Any]:
@@ -191,11 +258,21 @@ class _Reader:
         seen: dict[str, str] = {}
         for key_node, value_node in node.value:
             if not self._is_word(key_node):
-                self._find(key_node, "a key that is no plain word", "plain keys", "use `extends:` to build on another recipe")
+                self._find(
+                    key_node,
+                    "a key that is no plain word",
+                    "plain keys",
+                    "use `extends:` to build on another recipe",
+                )
                 continue
             key = str(key_node.value)
             if key in seen:
-                self._find(key_node, f"`{key}` stands twice (first at {seen[key]})", "each key once", "remove one of the two")
+                self._find(
+                    key_node,
+                    f"`{key}` stands twice (first at {seen[key]})",
+                    "each key once",
+                    "remove one of the two",
+                )
                 continue
             seen[key] = self._where(key_node)
             self._source.lines[(*keys, key)] = seen[key]
@@ -207,7 +284,12 @@ class _Reader:
             self._find(node, f"a tag: {node.tag}", "plain values", "remove the tag")
             return None
         if not self._is_plain(node):
-            self._find(node, "a control character", "plain text", "remove the escape, such as \\0 or \\e, from the text")
+            self._find(
+                node,
+                "a control character",
+                "plain text",
+                "remove the escape, such as \\0 or \\e, from the text",
+            )
             return None
         try:
             kind = node.tag.removeprefix(_YAML_TAG)
@@ -216,7 +298,12 @@ class _Reader:
             return str(node.value)
 
     def _is_word(self, key: Any) -> bool:
-        return key.id == "scalar" and key.value != "<<" and key.tag.removeprefix(_YAML_TAG) in _SCALARS and self._is_plain(key)
+        return (
+            key.id == "scalar"
+            and key.value != "<<"
+            and key.tag.removeprefix(_YAML_TAG) in _SCALARS
+            and self._is_plain(key)
+        )
 
     @staticmethod
     def _is_plain(node: Any) -> bool:

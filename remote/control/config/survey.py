@@ -20,7 +20,8 @@ from remote.control.printable import counted
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found, what was looked at, one line that says so, and what is to be done before a run that no file can tell."""
+    """What was found, what was looked at, one line that says so, and what is to be done before a
+    run that no file can tell."""
 
     findings: list[Finding]
     checked: list[str]
@@ -29,7 +30,8 @@ class Survey:
 
 
 def survey(playbook: str | None, box: str | None) -> Survey:
-    """Check the inventory and `playbook` on `box`. Without a playbook, check each; whether it fits a box, only where one is named."""
+    """Check the inventory and `playbook` on `box`. Without a playbook, check each; whether it fits
+    a box, only where one is named."""
     findings: list[Finding] = []
     inventory = _inventory(findings)
     names: list[str | Path] = [playbook] if playbook else list(_playbooks())
@@ -37,17 +39,30 @@ def survey(playbook: str | None, box: str | None) -> Survey:
     for book in loaded if inventory else ():
         assert inventory is not None
         findings += check(book, inventory, box, fit=bool(playbook or box or book.box))
-    if inventory and playbook and any(_needs_box(book) for book in loaded):  # somebody is about to run it, and from here
+    if (
+        inventory and playbook and any(_needs_box(book) for book in loaded)
+    ):  # somebody is about to run it, and from here
         findings += secrets.findings(inventory)
     checked = [shown(project.find_file("inventory.yaml")), *(shown(book.path) for book in loaded)]
-    steps = _steps(inventory, loaded, box) if inventory and not findings and (playbook or box) else ()
-    return Survey(in_order(dict.fromkeys(findings)), checked, _summary(inventory, loaded, box, bool(playbook)), tuple(dict.fromkeys(steps)))
+    steps = (
+        _steps(inventory, loaded, box) if inventory and not findings and (playbook or box) else ()
+    )
+    return Survey(
+        in_order(dict.fromkeys(findings)),
+        checked,
+        _summary(inventory, loaded, box, bool(playbook)),
+        tuple(dict.fromkeys(steps)),
+    )
 
 
 def _steps(inventory: Inventory, playbooks: list[Playbook], box: str | None) -> Iterator[str]:
     for book in playbooks:
         entry = inventory.boxes.get(box or book.box or inventory.default_box)
-        recipes = [load(book, label) for label, stage in book.stages.items() if needs_base(stage.uses, stage.with_)]
+        recipes = [
+            load(book, label)
+            for label, stage in book.stages.items()
+            if needs_base(stage.uses, stage.with_)
+        ]
         bases = [recipe.base.model_dump() for recipe in recipes if isinstance(recipe, Recipe)]
         yield from base_model.steps(bases, entry) if entry else ()
 
@@ -74,17 +89,29 @@ def _playbook(name: str | Path, findings: list[Finding]) -> Playbook | None:
 
 def _playbooks() -> list[Path]:
     """The project's playbooks and the shipped ones; the project's win."""
-    found = {path.name: path for folder in (project.CODE, project.root()) for path in sorted((folder / "playbooks").glob("*.yaml"))}
+    found = {
+        path.name: path
+        for folder in (project.CODE, project.root())
+        for path in sorted((folder / "playbooks").glob("*.yaml"))
+    }
     return list(found.values())
 
 
-def _summary(inventory: Inventory | None, playbooks: list[Playbook], box: str | None, named: bool) -> str:
+def _summary(
+    inventory: Inventory | None, playbooks: list[Playbook], box: str | None, named: bool
+) -> str:
     if inventory is None:
         return ""
     if named and playbooks:
         book = playbooks[0]
-        return f"{shown(book.path)} fits: {counted(len(book.stages), 'stage')} on box {box or book.box or inventory.default_box}"
+        return (
+            f"{shown(book.path)} fits: {counted(len(book.stages), 'stage')} on box"
+            f" {box or book.box or inventory.default_box}"
+        )
     names = ", ".join(book.name for book in playbooks)
     unset = ", ".join(name for name in inventory.secrets if not os.environ.get(name))
     lacking = f" Not set in this environment, and runs on a box need it: {unset}." if unset else ""
-    return f"boxes {', '.join(inventory.boxes)}; playbooks {names}.{lacking} Whether one fits a box: `./inv check PLAYBOOK --box NAME`"
+    return (
+        f"boxes {', '.join(inventory.boxes)}; playbooks {names}.{lacking} Whether one fits a box:"
+        " `./inv check PLAYBOOK --box NAME`"
+    )

@@ -1,1 +1,2 @@
-"""`inv doctor`: is everything there that a run will need, from this laptop to the account behind the boxes?"""
+"""`inv doctor`: is everything there that a run will need, from this laptop to the account behind
+the boxes?"""

@@ -27,20 +27,29 @@ class Unwell(WindlassError):
 
 
 def examine(inventory: Inventory, entries: Sequence[Any]) -> list[Row]:
-    """Every check of the laptop and of the boxes `entries`; boxes that ask for the same are examined once."""
+    """Every check of the laptop and of the boxes `entries`; boxes that ask for the same are
+    examined once."""
     rows = [(LAPTOP, check) for check in laptop.checks(inventory)]
     with ThreadPoolExecutor(max_workers=_AT_ONCE) as workers:
-        for entry, checks in workers.map(lambda entry: (entry, list(_checks(entry, inventory.storage.bucket))), _unlike(entries)):
+        for entry, checks in workers.map(
+            lambda entry: (entry, list(_checks(entry, inventory.storage.bucket))), _unlike(entries)
+        ):
             rows += [(entry.name, check) for check in checks]
     return rows
 
 
 def require_well(rows: Sequence[Row]) -> None:
     """Raise Unwell when a check failed."""
-    failed = [f"{check.name} ({subject})" for subject, check in rows if check.verdict is Verdict.FAIL]
+    failed = [
+        f"{check.name} ({subject})" for subject, check in rows if check.verdict is Verdict.FAIL
+    ]
     if failed:
         what = f"{len(failed)} of {counted(len(rows), 'check')} failed: {', '.join(failed)}"
-        raise Unwell(what, remedy="fix what the table names, then `./inv doctor` again", kept="everything; nothing was changed")
+        raise Unwell(
+            what,
+            remedy="fix what the table names, then `./inv doctor` again",
+            kept="everything; nothing was changed",
+        )
 
 
 def _checks(entry: Any, bucket: str | None) -> Iterable[Check]:
@@ -49,7 +58,15 @@ def _checks(entry: Any, bucket: str | None) -> Iterable[Check]:
     try:
         box = static.Static(entry).find()
     except WindlassError as error:
-        return [Check("host key", getattr(error, "findings", [error])[0].what, "named in the inventory", Verdict.FAIL, error.remedy)]
+        return [
+            Check(
+                "host key",
+                getattr(error, "findings", [error])[0].what,
+                "named in the inventory",
+                Verdict.FAIL,
+                error.remedy,
+            )
+        ]
     return [Check("host", f"{box.address}, its host key is named", "named", Verdict.OK)]
 
 

@@ -33,19 +33,41 @@ class Display(Protocol):
         ...
 
     def __enter__(self) -> "Display": ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 def watch(
-    open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path, title: str, on_interrupt: str,
-) -> JobState:  # fmt: skip
-    """Follow a job with progress, loss, tokens/s and ETA, its files copied to `log` and `metrics`. Returns how it ended.
+    open_transport: Callable[[], Transport],
+    box_root: str,
+    job_id: str,
+    log: Path,
+    metrics: Path,
+    title: str,
+    on_interrupt: str,
+) -> JobState:
+    """Follow a job with progress, loss, tokens/s and ETA, its files copied to `log` and `metrics`.
+    Returns how it ended.
 
-    Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as KeyboardInterrupt.
+    Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as
+    KeyboardInterrupt.
     """
     with ended_well(), display_for(title) as display:
         try:
-            return follow(open_transport, box_root, job_id, log, metrics, None, display.metric, notice=display.line)
+            return follow(
+                open_transport,
+                box_root,
+                job_id,
+                log,
+                metrics,
+                None,
+                display.metric,
+                notice=display.line,
+            )
         except KeyboardInterrupt:
             display.line(on_interrupt)
             raise
@@ -53,15 +75,21 @@ def watch(
 
 def display_for(title: str) -> Display:
     """A live line where there is a terminal, plain lines where there is none."""
-    return LiveDisplay(title) if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else PlainDisplay(title)
+    return (
+        LiveDisplay(title)
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        else PlainDisplay(title)
+    )
 
 
 def summary(metric: Metric) -> str:
     """The measurement in words: `loss 0.412 · val 0.398 · 1,234 tok/s · 5.1 GB`."""
     parts = (
-        _part("loss {:.3f}", metric.loss), _part("val {:.3f}", metric.val_loss), _part("{:,.0f} tok/s", metric.tokens_per_second),
+        _part("loss {:.3f}", metric.loss),
+        _part("val {:.3f}", metric.val_loss),
+        _part("{:,.0f} tok/s", metric.tokens_per_second),
         _part("{:.1f} GB", metric.memory_gb),
-    )  # fmt: skip
+    )
     return " · ".join(part for part in (*parts, metric.note or "") if part)
 
 
@@ -87,7 +115,10 @@ class PlainDisplay:
         """A measurement, said when the last one is old enough."""
         share = f"{100 * metric.step / metric.total_steps:3.0f}% " if metric.total_steps else ""
         eta = f" · {clock(metric.eta_seconds)} to go" if metric.eta_seconds is not None else ""
-        self._unsaid = f"  {self._title} {share}step {metric.step}/{metric.total_steps} · {summary(metric)}{eta}"
+        self._unsaid = (
+            f"  {self._title} {share}step {metric.step}/{metric.total_steps} ·"
+            f" {summary(metric)}{eta}"
+        )
         if time.monotonic() - self._said_at >= self._every:
             self._flush()
 
@@ -99,7 +130,12 @@ class PlainDisplay:
     def __enter__(self) -> "PlainDisplay":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._flush()
 
 
@@ -126,29 +162,53 @@ class LiveDisplay:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if not self._is_measured:  # nothing to look back at
             self._progress.update(self._task, visible=False)
         self._progress.stop()
 
 
 def _progress() -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
     from rich.text import Text
 
     def of_known_total(column: type[Any], **options: Any) -> Any:
         """The column, which stays empty until a total is known: a bar without one looks full."""
         render = column.render
-        known = type(f"Known{column.__name__}", (column,), {"render": lambda self, task: render(self, task) if task.total else Text()})
+        known = type(
+            f"Known{column.__name__}",
+            (column,),
+            {"render": lambda self, task: render(self, task) if task.total else Text()},
+        )
         return known(**options)
 
     return Progress(
-        SpinnerColumn(), TextColumn("{task.description}", markup=False),
-        of_known_total(BarColumn, bar_width=24), of_known_total(TaskProgressColumn), of_known_total(MofNCompleteColumn),
-        TextColumn("{task.fields[said]}", markup=False), TimeElapsedColumn(), TextColumn("{task.fields[eta]}", markup=False),
-        # Only a terminal's standard output may pass through the bar: a pipe gets the log's lines untouched.
-        console=console(), redirect_stdout=sys.stdout.isatty(),
-    )  # fmt: skip
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        of_known_total(BarColumn, bar_width=24),
+        of_known_total(TaskProgressColumn),
+        of_known_total(MofNCompleteColumn),
+        TextColumn("{task.fields[said]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[eta]}", markup=False),
+        # Only a terminal's standard output may pass through the bar: a pipe gets the log's lines
+        # untouched.
+        console=console(),
+        redirect_stdout=sys.stdout.isatty(),
+    )
 
 
 def _part(form: str, value: float | None) -> str:

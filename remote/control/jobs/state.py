@@ -34,12 +34,21 @@ class BoxJob:
 
 
 def read_state(transport: Transport, box_root: str, job_id: str) -> JobState:
-    """The job's state; LOST when its supervisor is gone. Raises JobFailed (cause: lost) when there is no such job."""
-    return state_of(call(transport, payload_command(box_root, "jobs.supervise", "status", job_id), seconds=QUERY_SECONDS), transport.where)
+    """The job's state; LOST when its supervisor is gone. Raises JobFailed (cause: lost) when there
+    is no such job."""
+    return state_of(
+        call(
+            transport,
+            payload_command(box_root, "jobs.supervise", "status", job_id),
+            seconds=QUERY_SECONDS,
+        ),
+        transport.where,
+    )
 
 
 def state_of(told: object, where: str) -> JobState:
-    """The state that the box `where` tells. Raises PreflightFailed where it is of a Windlass that tells it in another way."""
+    """The state that the box `where` tells. Raises PreflightFailed where it is of a Windlass that
+    tells it in another way."""
     try:
         if not isinstance(told, dict):
             raise TypeError(f"it is {type(told).__name__}")
@@ -59,9 +68,17 @@ def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | N
 
 
 def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
-    """Every job that the box has kept, the newest first; none where nothing was deployed. One without a name is left out, and told."""
-    nothing = f"[ -e {on_box(f'{box_root}/current')} ] || {{ echo '{{\"done\": {{\"jobs\": []}}}}'; exit 0; }}; "
-    told = call(transport, nothing + payload_command(box_root, "jobs.supervise", "list"), seconds=QUERY_SECONDS).get("jobs")
+    """Every job that the box has kept, the newest first; none where nothing was deployed. One
+    without a name is left out, and told."""
+    nothing = (
+        f'[ -e {on_box(f"{box_root}/current")} ] || {{ echo \'{{"done": {{"jobs": []}}}}\'; exit'
+        " 0; }; "
+    )
+    told = call(
+        transport,
+        nothing + payload_command(box_root, "jobs.supervise", "list"),
+        seconds=QUERY_SECONDS,
+    ).get("jobs")
     if not isinstance(told, list):
         raise untold(transport.where, "it lists no jobs")
     if len(told) > MOST_JOBS:
@@ -75,7 +92,9 @@ def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
     for why in left_out[:_TOLD_OF]:
         say(plain(f"box {box} tells of a job that is left out here: {why}"), "yellow")
     if len(left_out) > _TOLD_OF:
-        say(f"box {box} tells of {len(left_out) - _TOLD_OF:,} more that are left out here", "yellow")
+        say(
+            f"box {box} tells of {len(left_out) - _TOLD_OF:,} more that are left out here", "yellow"
+        )
     return found
 
 

@@ -27,7 +27,7 @@ def look(boxes: "Sequence[Box]", patience_seconds: float = 0.0) -> tuple[list[Bo
     running = [box for box in boxes if box.state == "running"]
     outcomes = fleet.outcomes_of(
         running, lambda box, _: _jobs_of(box, patience_seconds), seconds=_SECONDS
-    )  # fmt: skip
+    )
     found = [job for outcome in outcomes for job in outcome.found or ()]
     return found, [f"{each.one.name}: {each.error.what}" for each in outcomes if each.error]
 
@@ -36,16 +36,23 @@ def rows(jobs: Sequence[BoxJob]) -> list[list[str]]:
     """Rows under `COLUMNS`."""
     return [
         [
-            job.box, job.state.job_id.removeprefix(f"{job.run_id}-"), job.state.stage, job.run_id, _status(job.state),
-            moments.minute(job.state.started_at), _took(job.state),
+            job.box,
+            job.state.job_id.removeprefix(f"{job.run_id}-"),
+            job.state.stage,
+            job.run_id,
+            _status(job.state),
+            moments.minute(job.state.started_at),
+            _took(job.state),
             "" if job.state.status is Status.SUCCEEDED else job.state.what or job.state.why,
         ]
         for job in jobs
-    ]  # fmt: skip
+    ]
 
 
 def _status(state: JobState) -> str:
-    return f"{state.status.value}, place {state.place} in line" if state.place else state.status.value
+    return (
+        f"{state.status.value}, place {state.place} in line" if state.place else state.status.value
+    )
 
 
 def record(job: BoxJob) -> dict[str, Any]:

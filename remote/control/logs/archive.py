@@ -35,7 +35,8 @@ MOST_BYTES = 4 * job_log.PART_BYTES
 
 @dataclass(frozen=True)
 class ArchivedLog:
-    """What is kept of a job: its log, what happened around it, and for people where that lies. `close` it after use."""
+    """What is kept of a job: its log, what happened around it, and for people where that lies.
+    `close` it after use."""
 
     job_id: str
     log: Log
@@ -61,7 +62,8 @@ class _Part:
 
 
 class BucketLog:
-    """A log in the bucket. Each of its parts is brought, verified, when it is first read: the end of a long log is a small part of it."""
+    """A log in the bucket. Each of its parts is brought, verified, when it is first read: the end
+    of a long log is a small part of it."""
 
     def __init__(self, found: Bucket, manifest: Manifest) -> None:
         self._bucket, self._manifest = found, manifest
@@ -96,7 +98,8 @@ class BucketLog:
         return self._brought(path) if path in self._manifest.files else None
 
     def state(self) -> JobState | None:
-        """How the job stood; None where that is not there, or no state: its log is read all the same."""
+        """How the job stood; None where that is not there, or no state: its log is read all the
+        same."""
         return self._understood("state.json", JobState.read)
 
     def run_id(self) -> str:
@@ -111,11 +114,15 @@ class BucketLog:
 
     def _corrupt(self, what: str, why: str = "") -> ArtifactCorrupt:
         remedy = "run the command again; `./inv ps --all` shows what the boxes themselves keep"
-        return ArtifactCorrupt(what, where=self._bucket.place(self._manifest.job_id), why=why, remedy=remedy)
+        return ArtifactCorrupt(
+            what, where=self._bucket.place(self._manifest.job_id), why=why, remedy=remedy
+        )
 
     def _brought(self, name: str) -> Path:
         if (size := self._manifest.files[name].size) > MOST_BYTES:
-            raise self._corrupt(f"{name} in the bucket has {sized(size)}: more than any record of a job")
+            raise self._corrupt(
+                f"{name} in the bucket has {sized(size)}: more than any record of a job"
+            )
         place = Path(self._folder.name) / name
         if not place.exists():
             beside = place.with_name(f".{place.name}")
@@ -142,7 +149,16 @@ def in_bucket(found: Bucket, job_id: str) -> ArchivedLog | None:
 def _whole(log: BucketLog, job_id: str, place: str) -> ArchivedLog:
     told, run, events = log.state(), log.run_id(), log.record("timeline.jsonl")
     stage = label_of(job_id, run, told.stage if told else "")
-    return ArchivedLog(job_id, log, place, run, stage, told, tuple(timeline.read(events)) if events else (), log.close)
+    return ArchivedLog(
+        job_id,
+        log,
+        place,
+        run,
+        stage,
+        told,
+        tuple(timeline.read(events)) if events else (),
+        log.close,
+    )
 
 
 def of_box(inventory: "Inventory", box: str, job_id: str) -> ArchivedLog | None:
@@ -153,9 +169,14 @@ def of_box(inventory: "Inventory", box: str, job_id: str) -> ArchivedLog | None:
 
 
 def send(
-    kept: ArchivedLog, box: str, query: LogQuery, sink: LogSink, start: int | None = None, known: str = "",
+    kept: ArchivedLog,
+    box: str,
+    query: LogQuery,
+    sink: LogSink,
+    start: int | None = None,
+    known: str = "",
     is_growing: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """Send what is wanted of it to a sink, in the order of time.
 
     `start` goes on where the box was read last, and `known` is the mark of what is here before that
@@ -171,7 +192,15 @@ def send(
         while events and piece.at and events[0].at <= piece.at:
             sink.take(events.pop(0))
         if piece.dropped or piece.content:
-            sink.take(replace(blank, at=piece.at, content=piece.content, next=piece.next, dropped=piece.dropped))
+            sink.take(
+                replace(
+                    blank,
+                    at=piece.at,
+                    content=piece.content,
+                    next=piece.next,
+                    dropped=piece.dropped,
+                )
+            )
     for event in events:
         sink.take(event)
 
@@ -180,11 +209,25 @@ def _events(kept: ArchivedLog, box: str, query: LogQuery, scan: Scan) -> list[Lo
     if query.raw:
         return []
     since = 0.0 if query.ago is None else time.time() - query.ago
-    oldest, wanted = max(since, scan.moments.of(scan.next) if query.tail is not None else 0.0), Filter(query.grep, query.level)
+    oldest, wanted = (
+        max(since, scan.moments.of(scan.next) if query.tail is not None else 0.0),
+        Filter(query.grep, query.level),
+    )
     return [
-        LogRecord(each.time, box, kept.run, kept.job_id, "", each.source, each.level, each.text.encode(errors="replace"))
+        LogRecord(
+            each.time,
+            box,
+            kept.run,
+            kept.job_id,
+            "",
+            each.source,
+            each.level,
+            each.text.encode(errors="replace"),
+        )
         for each in kept.events
-        if each.time >= oldest and each.source not in (LOG, METRICS) and wanted.takes_event(each.level, each.text)
+        if each.time >= oldest
+        and each.source not in (LOG, METRICS)
+        and wanted.takes_event(each.level, each.text)
     ]
 
 
@@ -197,10 +240,17 @@ def state_of(kept: ArchivedLog) -> JobState:
 def _parts(manifest: Manifest) -> list[_Part]:
     """The parts of the log that the bucket has, oldest first."""
     newest = f"jobs/{manifest.job_id}/{job_log.NAME}"
-    older = sorted(path for path in manifest.files if path.startswith(f"{newest}.") and _OFFSET.fullmatch(path[len(newest) + 1 :]))
+    older = sorted(
+        path
+        for path in manifest.files
+        if path.startswith(f"{newest}.") and _OFFSET.fullmatch(path[len(newest) + 1 :])
+    )
     older = older[-job_log.KEPT_PARTS :]
     starts = [int(path.rpartition(".")[2]) for path in older]
     if newest in manifest.files:
         starts.append(starts[-1] + manifest.files[older[-1]].size if older else 0)
         older.append(newest)
-    return [_Part(start, start + manifest.files[path].size, path) for start, path in zip(starts, older, strict=True)]
+    return [
+        _Part(start, start + manifest.files[path].size, path)
+        for start, path in zip(starts, older, strict=True)
+    ]

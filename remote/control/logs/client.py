@@ -25,14 +25,17 @@ SILENCE_SECONDS = HEARTBEAT_SECONDS * 5
 ONCE_SECONDS, ONCE_PATIENCE_SECONDS = 3600.0, 60.0
 """How long a box that is not followed may take, and how long it is tried to get back to it."""
 FRAME_SECONDS = 120.0
-"""How long a frame may take, whole: a poor link carries some kilobytes a second, a broken box a byte now and then."""
+"""How long a frame may take, whole: a poor link carries some kilobytes a second, a broken box a
+byte now and then."""
 MOST_LOG_BYTES = (job_log.KEPT_PARTS + 2) * job_log.PART_BYTES
 """More than a box keeps of the log of one job."""
 MOST_JOBS, MOST_RESTARTS = 1000, 100
 SKEW_SECONDS = 2.0
 """A clock that is off by more is corrected for, and said so."""
 _MOST_SEEN, _FRAME_BYTES = 100, 100
-_KNOWN = frozenset(("job", "event", "jobs", "ended", "live", "beat", "end", "error", "restart", "waiting"))
+_KNOWN = frozenset(
+    ("job", "event", "jobs", "ended", "live", "beat", "end", "error", "restart", "waiting")
+)
 """Only a frame of these is progress: what is garbled time and again is none."""
 
 Action = Callable[[], object]
@@ -47,31 +50,60 @@ class LogClient:
     """
 
     def __init__(
-        self, box: str, root: str, open_transport: Callable[[], Transport], query: LogQuery, sink: LogSink,
-        first_seconds: float = FIRST_SECONDS, waits: bool = False,
-    ) -> None:  # fmt: skip
-        self._box, self._root, self._open, self._query, self._sink = box, root, open_transport, query, sink
+        self,
+        box: str,
+        root: str,
+        open_transport: Callable[[], Transport],
+        query: LogQuery,
+        sink: LogSink,
+        first_seconds: float = FIRST_SECONDS,
+        waits: bool = False,
+    ) -> None:
+        self._box, self._root, self._open, self._query, self._sink = (
+            box,
+            root,
+            open_transport,
+            query,
+            sink,
+        )
         self._first_seconds, self._waits = first_seconds, waits
         self.jobs: dict[str, JobFacts] = {}
-        self.resume: dict[str, dict[str, int]] = {job: dict(files) for job, files in query.resume.items()}
+        self.resume: dict[str, dict[str, int]] = {
+            job: dict(files) for job, files in query.resume.items()
+        }
         self.ended: dict[str, JobState] = {}
         self._seen: dict[str, list[int]] = {}
         self._frames = self._bytes = self._restarts = 0
         self._began = self._heard_at = time.monotonic()
         self._skew = 0.0
 
-    def run(self, patience_seconds: float = PATIENCE_SECONDS, what: str = "", kept: str = "", remedy: str = "") -> None:
-        """Read until all is read. Raises BoxUnreachable where the box never answers, or no more; BoxStopped where it is gone."""
-        patience_seconds = patience_seconds if self._query.follow else min(patience_seconds, ONCE_PATIENCE_SECONDS)
+    def run(
+        self,
+        patience_seconds: float = PATIENCE_SECONDS,
+        what: str = "",
+        kept: str = "",
+        remedy: str = "",
+    ) -> None:
+        """Read until all is read. Raises BoxUnreachable where the box never answers, or no more;
+        BoxStopped where it is gone."""
+        patience_seconds = (
+            patience_seconds if self._query.follow else min(patience_seconds, ONCE_PATIENCE_SECONDS)
+        )
         if self._first_seconds and self._read_first():
             return
         retry_while_unreachable(
-            self._attempt, progress=lambda: self._frames, notice=self._notice, patience_seconds=patience_seconds,
-            what=what, remedy=remedy, kept=kept or "the jobs go on on the box; nothing that was read is lost",
-        )  # fmt: skip
+            self._attempt,
+            progress=lambda: self._frames,
+            notice=self._notice,
+            patience_seconds=patience_seconds,
+            what=what,
+            remedy=remedy,
+            kept=kept or "the jobs go on on the box; nothing that was read is lost",
+        )
 
     def _read_first(self) -> bool:
-        """Whether all could be read, while the box was tried for a moment. Raises BoxUnreachable where it never answered."""
+        """Whether all could be read, while the box was tried for a moment. Raises BoxUnreachable
+        where it never answered."""
         try:
             return retry_while_unreachable(self._heard, patience_seconds=self._first_seconds)
         except LoginRefused:
@@ -95,15 +127,29 @@ class LogClient:
         self._sink.notice(f"{self._box}: {text}" if self._box else text)
 
     def _attempt(self) -> None:
-        command, query = payload_command(self._root, "logs.query"), self._query_now().to_json().encode()
-        with self._opened() as transport, transport.open(command, query, silence=SILENCE_SECONDS) as stream:
+        command, query = (
+            payload_command(self._root, "logs.query"),
+            self._query_now().to_json().encode(),
+        )
+        with (
+            self._opened() as transport,
+            transport.open(command, query, silence=SILENCE_SECONDS) as stream,
+        ):
             for header, content in _frames(stream, transport.where):
-                self._frames, self._heard_at = self._frames + (not _KNOWN.isdisjoint(header)), time.monotonic()
+                self._frames, self._heard_at = (
+                    self._frames + (not _KNOWN.isdisjoint(header)),
+                    time.monotonic(),
+                )
                 self._count(len(content) + _FRAME_BYTES, transport.where)
                 self._take(header, content, transport.where)
                 if "end" in header:
                     return
-        raise failure(transport.where, stream.exit_code, stream.stderr, f"the logs from {transport.where} broke off")
+        raise failure(
+            transport.where,
+            stream.exit_code,
+            stream.stderr,
+            f"the logs from {transport.where} broke off",
+        )
 
     def _query_now(self) -> LogQuery:
         copied = self._sink.positions()
@@ -111,8 +157,13 @@ class LogClient:
             self.resume[job] = {name: offset for name, (offset, _) in copied.items()}
         return replace(
             self._query,
-            # What was written while the connection was lost must not fall out of the time that was asked for.
-            ago=None if self._query.ago is None else self._query.ago + time.monotonic() - self._began,
+            # What was written while the connection was lost must not fall out of the time that was
+            # asked for.
+            ago=(
+                None
+                if self._query.ago is None
+                else self._query.ago + time.monotonic() - self._began
+            ),
             resume=self.resume,
             marks={name: mark for name, (_, mark) in copied.items()},
             seen=self._seen,
@@ -129,23 +180,38 @@ class LogClient:
             raise BoxUnreachable(f"box {self._box} cannot be looked for", why=error.what) from None
 
     def _count(self, size: int, where: str) -> None:
-        """Raise JobFailed where an answer that is not followed has passed a bound: a broken box may send without end."""
+        """Raise JobFailed where an answer that is not followed has passed a bound: a broken box may
+        send without end."""
         self._bytes += size
         most = MOST_LOG_BYTES * max(1, len(self._query.jobs), min(len(self.jobs), MOST_JOBS))
-        if self._query.follow or (self._bytes <= most and time.monotonic() - self._began <= ONCE_SECONDS):
+        if self._query.follow or (
+            self._bytes <= most and time.monotonic() - self._began <= ONCE_SECONDS
+        ):
             return
         is_time = self._bytes <= most
-        raise self._endless(where, f"for more than {ONCE_SECONDS / 60:.0f} minutes" if is_time else f"more than {sized(most)}")
+        raise self._endless(
+            where,
+            (
+                f"for more than {ONCE_SECONDS / 60:.0f} minutes"
+                if is_time
+                else f"more than {sized(most)}"
+            ),
+        )
 
     def _endless(self, where: str, bound: str) -> JobFailed:
         name = self._box or self._query.jobs[0]
         return JobFailed(
-            "the box sends its logs without end", cause=Cause.CODE, where=where, why=f"it sent {bound}", kept="what has arrived",
+            "the box sends its logs without end",
+            cause=Cause.CODE,
+            where=where,
+            why=f"it sent {bound}",
+            kept="what has arrived",
             remedy=f"`./inv logs {name} --tail 1000`, or `--since 1h`, for a part; `-f` to follow",
-        )  # fmt: skip
+        )
 
     def _take(self, header: dict[str, Any], content: bytes, where: str) -> None:
-        """Take a frame. Raises PreflightFailed for what this Windlass does not understand, BoxUnreachable for what was not asked for."""
+        """Take a frame. Raises PreflightFailed for what this Windlass does not understand,
+        BoxUnreachable for what was not asked for."""
         if "error" in header:
             raise complaint(where, header["error"])
         try:
@@ -158,26 +224,41 @@ class LogClient:
             raise _garbled(where, error) from None
 
     def _read(self, header: dict[str, Any], content: bytes, where: str) -> Action:
-        """What is to be done about a frame, all of which has been read. Raises KeyError, ValueError or TypeError."""
+        """What is to be done about a frame, all of which has been read. Raises KeyError, ValueError
+        or TypeError."""
         readers: dict[str, Callable[[], Action]] = {
             "job": lambda: self._lines(header, content),
             "event": lambda: self._event(header),
             "jobs": lambda: self._jobs(header),
-            "ended": lambda: partial(self._end, self.jobs[header["ended"]], state_of(header["state"], where)),
-            "restart": lambda: partial(self._restart, self.jobs[header["restart"]].job, _file_in(header), where),
+            "ended": lambda: partial(
+                self._end, self.jobs[header["ended"]], state_of(header["state"], where)
+            ),
+            "restart": lambda: partial(
+                self._restart, self.jobs[header["restart"]].job, _file_in(header), where
+            ),
             "waiting": lambda: self._waiting(header),
             "live": lambda: self._sink.live,
         }
-        return next((read for kind, read in readers.items() if kind in header), lambda: lambda: None)()
+        return next(
+            (read for kind, read in readers.items() if kind in header), lambda: lambda: None
+        )()
 
     def _lines(self, header: dict[str, Any], content: bytes) -> Action:
         job, name, is_partial = self.jobs[header["job"]], _file_in(header), "partial" in header
         offset = 0 if is_partial else typed.value(int, header["next"], "next")
         dropped = typed.value(int, header.get("dropped", 0), "dropped")
         record = LogRecord(
-            self._here(header["at"]), self._box, job.run, job.job, job.stage, name, content=content, next=offset, dropped=dropped,
+            self._here(header["at"]),
+            self._box,
+            job.run,
+            job.job,
+            job.stage,
+            name,
+            content=content,
+            next=offset,
+            dropped=dropped,
             is_partial=is_partial,
-        )  # fmt: skip
+        )
 
         def take() -> None:
             self._sink.take(record)
@@ -187,14 +268,26 @@ class LogClient:
         return take
 
     def _event(self, header: dict[str, Any]) -> Action:
-        event, seen = typed.read(Event, header["event"]), typed.value(dict[str, list[int]], header["seen"], "seen")
+        event, seen = (
+            typed.read(Event, header["event"]),
+            typed.value(dict[str, list[int]], header["seen"], "seen"),
+        )
         if len({*self._seen, *seen}) > _MOST_SEEN:
             raise ValueError(f"more than {_MOST_SEEN} files of events")
         run = self.jobs[event.job].run if event.job in self.jobs else ""
         if event.source in (LOG, METRICS):
             raise ValueError(f"an event of source {event.source}")
         content = event.text.encode(errors="replace")
-        record = LogRecord(self._here(event.time), self._box, run, event.job, "", event.source, event.level, content)
+        record = LogRecord(
+            self._here(event.time),
+            self._box,
+            run,
+            event.job,
+            "",
+            event.source,
+            event.level,
+            content,
+        )
 
         def take() -> None:
             self._sink.take(record)
@@ -203,7 +296,10 @@ class LogClient:
         return take
 
     def _jobs(self, header: dict[str, Any]) -> Action:
-        now, jobs = typed.value(float, header["now"], "now"), typed.value(list[JobFacts], header["jobs"], "jobs")
+        now, jobs = (
+            typed.value(float, header["now"], "now"),
+            typed.value(list[JobFacts], header["jobs"], "jobs"),
+        )
         if len({*self.jobs, *(job.job for job in jobs)}) > MOST_JOBS:
             raise ValueError(f"more than {MOST_JOBS:,} jobs")
 
@@ -220,14 +316,20 @@ class LogClient:
     def _restart(self, job_id: str, name: str, where: str) -> None:
         self._restarts += 1
         if self._restarts > MOST_RESTARTS:  # each may leave a copy behind
-            raise self._endless(where, f"{self._restarts} logs of one job, each in place of the one before")
+            raise self._endless(
+                where, f"{self._restarts} logs of one job, each in place of the one before"
+            )
         self._sink.restart(job_id, name)
         self.resume.setdefault(job_id, {})[name] = 0
 
     def _waiting(self, header: dict[str, Any]) -> Action:
         job, place = self.jobs[header["waiting"]], typed.value(int, header["place"], "place")
         why = typed.value(str, header["why"], "why")
-        text = f"{job.stage} has place {place} in line for the box's GPU: {why}" if place else f"it is the turn of {job.stage}"
+        text = (
+            f"{job.stage} has place {place} in line for the box's GPU: {why}"
+            if place
+            else f"it is the turn of {job.stage}"
+        )
         return partial(self._sink.notice, text)
 
     def _end(self, job: JobFacts, state: JobState) -> None:
@@ -255,7 +357,8 @@ def _file_in(header: dict[str, Any]) -> str:
 
 
 def _frames(stream: Stream, where: str) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """The frames of a stream. Raises BoxUnreachable where they are garbled: asked again, the box may send them whole."""
+    """The frames of a stream. Raises BoxUnreachable where they are garbled: asked again, the box
+    may send them whole."""
     reader, since = FrameReader(), time.monotonic()
     for chunk in stream:
         try:
@@ -270,4 +373,6 @@ def _frames(stream: Stream, where: str) -> Iterator[tuple[dict[str, Any], bytes]
 
 def _garbled(where: str, why: object) -> BoxUnreachable:
     remedy = f"run the same command again; should it stay so: {deploying(where)}"
-    return BoxUnreachable(f"what {where} sent is garbled", where=where, why=str(why)[:300], remedy=remedy)
+    return BoxUnreachable(
+        f"what {where} sent is garbled", where=where, why=str(why)[:300], remedy=remedy
+    )

@@ -23,10 +23,17 @@ OnText = Callable[[str], None]
 
 
 def follow(
-    open_transport: Callable[[], Transport], box_root: str, job_id: str, log: Path, metrics: Path,
-    on_log: OnText | None, on_metric: Callable[[Metric], None], wait: bool = True,
-    notice: Callable[[str], None] = lambda text: None, patience_seconds: float = PATIENCE_SECONDS,
-) -> JobState:  # fmt: skip
+    open_transport: Callable[[], Transport],
+    box_root: str,
+    job_id: str,
+    log: Path,
+    metrics: Path,
+    on_log: OnText | None,
+    on_metric: Callable[[Metric], None],
+    wait: bool = True,
+    notice: Callable[[str], None] = lambda text: None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> JobState:
     """Follow a job to its end (or, without `wait`, fetch what there is) and return its state.
 
     `on_log` gets the lines that are new to the local file (None: nobody reads along), `on_metric`
@@ -40,17 +47,24 @@ def follow(
     client = LogClient("", box_root, open_transport, query, sink, first_seconds=0)
     try:
         client.run(
-            patience_seconds, f"lost sight of job {job_id}",
-            remedy=f"`./inv logs {log.parents[1].name} -f` when the box answers again",  # RUN/logs/STAGE.log
+            patience_seconds,
+            f"lost sight of job {job_id}",
+            # RUN/logs/STAGE.log
+            remedy=f"`./inv logs {log.parents[1].name} -f` when the box answers again",
             kept="the job goes on on the box; every byte that arrived is in the local log",
-        )  # fmt: skip
+        )
     finally:
         sink.close()
     return client.ended[job_id]
 
 
 class _Reader(LogSink):
-    def __init__(self, on_log: OnText | None, on_metric: Callable[[Metric], None], notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        on_log: OnText | None,
+        on_metric: Callable[[Metric], None],
+        notice: Callable[[str], None],
+    ) -> None:
         self._on_log, self._on_metric, self._notice = on_log, on_metric, notice
         self._mask = mask()
 

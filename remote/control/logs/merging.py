@@ -1,4 +1,5 @@
-"""Several streams as one, by time: each is in order itself, and none may wait for another for long."""
+"""Several streams as one, by time: each is in order itself, and none may wait for another for
+long."""
 
 import threading
 import time
@@ -28,7 +29,8 @@ class _Stream:
 
 
 class Merging:
-    """Takes records of several streams, from their threads; iterate for all of them, until every stream has ended."""
+    """Takes records of several streams, from their threads; iterate for all of them, until every
+    stream has ended."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._streams = {name: _Stream() for name in names}
@@ -45,7 +47,9 @@ class Merging:
         with self._changed:
             while stream.held > HELD_BYTES:
                 self._changed.wait()
-            stream.newest = max(stream.newest, record.at)  # a clock that is set back holds up nobody
+            stream.newest = max(
+                stream.newest, record.at
+            )  # a clock that is set back holds up nobody
             stream.waiting.append((stream.newest, time.monotonic(), record))
             stream.held += len(record.content) + _OVERHEAD_BYTES
             self._changed.notify_all()
@@ -67,7 +71,9 @@ class Merging:
             with self._changed:
                 record = self._next()
                 while record is None:
-                    if all(stream.has_ended and not stream.waiting for stream in self._streams.values()):
+                    if all(
+                        stream.has_ended and not stream.waiting for stream in self._streams.values()
+                    ):
                         return
                     self._changed.wait(self._patience())
                     record = self._next()
@@ -88,9 +94,21 @@ class Merging:
     def _left(self, first: _Stream) -> float:
         """For how many seconds the first of a stream has yet to wait for older ones of others."""
         waited = time.monotonic() - first.waiting[0][1]
-        silent = [stream for stream in self._streams.values() if not stream.waiting and not stream.has_ended]
-        return max((LIVE_SECONDS if stream.is_live else BACKLOG_SECONDS) - waited for stream in silent) if silent else 0.0
+        silent = [
+            stream
+            for stream in self._streams.values()
+            if not stream.waiting and not stream.has_ended
+        ]
+        return (
+            max((LIVE_SECONDS if stream.is_live else BACKLOG_SECONDS) - waited for stream in silent)
+            if silent
+            else 0.0
+        )
 
     def _patience(self) -> float | None:
         streams = [stream for stream in self._streams.values() if stream.waiting]
-        return max(0.001, self._left(min(streams, key=lambda stream: stream.waiting[0][0]))) if streams else None
+        return (
+            max(0.001, self._left(min(streams, key=lambda stream: stream.waiting[0][0])))
+            if streams
+            else None
+        )

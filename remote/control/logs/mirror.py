@@ -42,7 +42,9 @@ class Mirror:
         if not 0 <= offset <= self.offset:
             raise ValueError(f"{self.path.name}: byte {offset} came, byte {self.offset} is next")
         if offset + len(content) > _LARGEST_BYTES:
-            raise ValueError(f"{self.path.name}: byte {offset + len(content):,} is more than any log has")
+            raise ValueError(
+                f"{self.path.name}: byte {offset + len(content):,} is more than any log has"
+            )
         fresh = memoryview(content)[self.offset - offset :]
         while fresh:
             written = os.pwrite(self._file, fresh, self.offset)
@@ -52,10 +54,16 @@ class Mirror:
     def skip(self, offset: int, until: int) -> None:
         """Leave out what the box has dropped. Raises ValueError where that is more."""
         if until > _LARGEST_BYTES:
-            raise ValueError(f"{self.path.name}: a hole up to byte {until:,} is more than any log has")
+            raise ValueError(
+                f"{self.path.name}: a hole up to byte {until:,} is more than any log has"
+            )
         if offset > self.offset:
-            raise ValueError(f"{self.path.name}: byte {offset} was dropped, byte {self.offset} is next")
-        size = os.fstat(self._file).st_size  # another command may have been faster, and have these bytes
+            raise ValueError(
+                f"{self.path.name}: byte {offset} was dropped, byte {self.offset} is next"
+            )
+        size = os.fstat(
+            self._file
+        ).st_size  # another command may have been faster, and have these bytes
         if until > size:
             with _holes_file(self.path).open("a") as file:
                 file.write(f"{max(size, self.offset)} {until}\n")
@@ -88,7 +96,8 @@ class Mirror:
         return os.pread(self._file, self.offset - start, start)
 
     def _copy_to(self, aside: Path) -> None:
-        """Copy what is here, and leave holes holes. Not a rename: other commands follow into this very file."""
+        """Copy what is here, and leave holes holes. Not a rename: other commands follow into this
+        very file."""
         with aside.open("wb") as copy:
             for start, content in _stretches(self._file, holes(self.path)):
                 copy.seek(start)
@@ -97,7 +106,8 @@ class Mirror:
 
 
 class FileLog:
-    """A copy, holes and all, as a `remote.contract.log_lines.Log`: when which line was written is not known."""
+    """A copy, holes and all, as a `remote.contract.log_lines.Log`: when which line was written is
+    not known."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._holes = path, holes(path)
@@ -119,13 +129,17 @@ class FileLog:
 
 
 class CopySink(LogSink):
-    """Copies the files of one job, by their names, and hands every record on, in whole lines: what an earlier command has
-    copied of a line that had no end goes before the rest of it."""
+    """Copies the files of one job, by their names, and hands every record on, in whole lines: what
+    an earlier command has copied of a line that had no end goes before the rest of it."""
 
     def __init__(self, files: dict[str, Path], inner: LogSink) -> None:
         self._inner = inner
         self._mirrors = {name: Mirror(path) for name, path in files.items()}
-        self._unfinished = {name: line for name, mirror in self._mirrors.items() if (line := mirror.unfinished_line())}
+        self._unfinished = {
+            name: line
+            for name, mirror in self._mirrors.items()
+            if (line := mirror.unfinished_line())
+        }
 
     def positions(self) -> dict[str, tuple[int, str]]:
         """How far each file is here."""
@@ -136,7 +150,8 @@ class CopySink(LogSink):
         self._inner.introduce(job)
 
     def take(self, record: LogRecord) -> None:
-        """Copy it, and hand it on. Raises ValueError where it leaves bytes out, JobFailed where the disk is full."""
+        """Copy it, and hand it on. Raises ValueError where it leaves bytes out, JobFailed where the
+        disk is full."""
         mirror = self._mirrors.get(record.source)
         if mirror and not record.is_partial:
             with _room_at(mirror.path):
@@ -157,7 +172,10 @@ class CopySink(LogSink):
             with _room_at(mirror.path):
                 aside = mirror.restart()
             self._unfinished.pop(name, None)
-            self.notice(f"the box's {name} is another file now: beginning anew, the old one is kept as {aside.name}")
+            self.notice(
+                f"the box's {name} is another file now: beginning anew, the old one is kept as"
+                f" {aside.name}"
+            )
         self._inner.restart(job_id, name)
 
     def live(self) -> None:
@@ -190,15 +208,21 @@ def _room_at(path: Path) -> Iterator[None]:
             raise
         again = f"`./inv logs {path.parents[1].name} -f`"  # RUN/logs/STAGE.log
         raise JobFailed(
-            "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(path.parent), remedy=f"free space, then {again}",
+            "this laptop's disk is full",
+            cause=Cause.DISK_FULL,
+            where=str(path.parent),
+            remedy=f"free space, then {again}",
             kept="the job goes on on the box; what has arrived is in the local log",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def holes(path: Path) -> list[tuple[int, int]]:
     """The holes of a copy: from the first byte that is missing to the first that is there again."""
     try:
-        return sorted((int(start), int(end)) for start, end in map(str.split, _holes_file(path).read_text().splitlines()))
+        return sorted(
+            (int(start), int(end))
+            for start, end in map(str.split, _holes_file(path).read_text().splitlines())
+        )
     except (OSError, ValueError):  # a damaged record of them is none
         return []
 
@@ -211,7 +235,9 @@ def _stretches(file: int, left: list[tuple[int, int]]) -> Iterator[tuple[int, by
     """What is there between the holes, piece by piece with its offset."""
     offset = 0
     for start, end in [*left, (_LARGEST_BYTES, _LARGEST_BYTES)]:
-        while offset < start and (content := os.pread(file, min(_READ_BYTES, start - offset), offset)):
+        while offset < start and (
+            content := os.pread(file, min(_READ_BYTES, start - offset), offset)
+        ):
             yield offset, content
             offset += len(content)
         offset = max(offset, end)

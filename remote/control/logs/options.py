@@ -10,7 +10,9 @@ from remote.contract.log_query import LogQuery
 from remote.control.config.section import seconds
 
 
-def query(stage: str, follow: bool, since: str, tail: str, grep: str, level: str, raw: bool) -> LogQuery:
+def query(
+    stage: str, follow: bool, since: str, tail: str, grep: str, level: str, raw: bool
+) -> LogQuery:
     """What is wanted. Leaves with the exit code of wrong usage where an option is none."""
     try:
         re.compile(grep)

@@ -23,18 +23,23 @@ _LEVEL_COLOURS = {"info": 2, "warning": 33, "error": 31}
 def fit_for_terminal(line: str) -> str:
     """The line without what would disturb a terminal, and not longer than `LONGEST_LINE`."""
     if len(line) > LONGEST_LINE:
-        line = f"{line[:LONGEST_LINE]}\x1b[0m … [{counted(len(line) - LONGEST_LINE, 'character')} more: --raw has all]"
+        line = (
+            f"{line[:LONGEST_LINE]}\x1b[0m … [{counted(len(line) - LONGEST_LINE, 'character')}"
+            " more: --raw has all]"
+        )
     return coloured(line)
 
 
 class Printer:
-    """Prints records: `mode` is lines, json or raw. `boxes` are several where there is more than one;
-    `shows_partial`: whether a terminal shows lines that have no end yet."""
+    """Prints records: `mode` is lines, json or raw. `boxes` are several where there is more than
+    one; `shows_partial`: whether a terminal shows lines that have no end yet."""
 
     def __init__(self, mode: str, boxes: int, shows_partial: bool = True) -> None:
         self._mode, self._boxes, self._shows_partial = mode, boxes, shows_partial
         self._is_terminal = sys.stdout.isatty() and mode == "lines"
-        self._is_coloured = self._is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self._is_coloured = (
+            self._is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        )
         self._mask = mask()
         self._jobs: dict[str, set[tuple[str, str]]] = {}
         self._colours: dict[str, int] = {}
@@ -43,7 +48,8 @@ class Printer:
         self._is_overwritten = self._has_told_zone = False
 
     def introduce(self, box: str, stage: str, run: str) -> None:
-        """Records of another job follow: its lines may need a name. `run`, or the job's own id where it has none."""
+        """Records of another job follow: its lines may need a name. `run`, or the job's own id
+        where it has none."""
         self._jobs.setdefault(box, set()).add((stage, run))
 
     def print(self, record: LogRecord) -> None:
@@ -71,7 +77,9 @@ class Printer:
     def _text(self, record: LogRecord) -> str:
         name = self._name(record)
         if record.source == LOG and not name and not self._is_terminal:
-            return f"{plain(record.text(self._mask))}\n"  # many lines at once: a fast log brings a million in a second
+            return (  # many lines at once: a fast log brings a million in a second
+                f"{plain(record.text(self._mask))}\n"
+            )
         prefix = self._prefix(record, name)
         return "".join(f"{prefix}{self._event(record, line)}\n" for line in self._lines(record))
 
@@ -79,15 +87,27 @@ class Printer:
         lines = record.text(self._mask).split("\n")
         if self._mode == "json":
             return lines
-        return [fit_for_terminal(line) for line in lines] if self._is_terminal else [plain(line) for line in lines]
+        return (
+            [fit_for_terminal(line) for line in lines]
+            if self._is_terminal
+            else [plain(line) for line in lines]
+        )
 
     def _objects(self, record: LogRecord) -> str:
-        facts = {"time": record.at, "box": record.box, "run": record.run, "job": record.job, "stage": record.stage, "source": record.source}
+        facts = {
+            "time": record.at,
+            "box": record.box,
+            "run": record.run,
+            "job": record.job,
+            "stage": record.stage,
+            "source": record.source,
+        }
         head = json_text.line(facts)[:-1]  # the same for all these lines: they may be many
         levels = self._levels.setdefault(f"{record.box} {record.job}", Levels())
         is_log = record.source == LOG
         return "".join(
-            f'{head}, "level": {json_text.text(levels.of(line) if is_log else record.level)}, "text": {json_text.text(line)}}}\n'
+            f'{head}, "level": {json_text.text(levels.of(line) if is_log else record.level)},'
+            f' "text": {json_text.text(line)}}}\n'
             for line in self._lines(record)
         )
 
@@ -104,14 +124,21 @@ class Printer:
         if not name and (record.source == LOG or self._stands_alone(record.box)):
             return ""
         self._width = max(self._width, len(name))
-        colour = self._colours.setdefault(name, _NAME_COLOURS[len(self._colours) % len(_NAME_COLOURS)])
-        return f"{self._painted(self._clock(record.at), 2)} {self._painted(f'{name:<{self._width}}', colour)} │ "
+        colour = self._colours.setdefault(
+            name, _NAME_COLOURS[len(self._colours) % len(_NAME_COLOURS)]
+        )
+        return (
+            f"{self._painted(self._clock(record.at), 2)}"
+            f" {self._painted(f'{name:<{self._width}}', colour)} │ "
+        )
 
     def _event(self, record: LogRecord, line: str) -> str:
         if record.source == LOG:
             return line
         when = f"{self._clock(record.at)} " if self._stands_alone(record.box) else ""
-        return self._painted(f"[{when}{plain(record.source)}] {line}", _LEVEL_COLOURS.get(record.level, 0))
+        return self._painted(
+            f"[{when}{plain(record.source)}] {line}", _LEVEL_COLOURS.get(record.level, 0)
+        )
 
     def _clock(self, at: float) -> str:
         if self._is_terminal and not self._has_told_zone:
@@ -129,7 +156,8 @@ class Printer:
         if self._is_terminal and self._shows_partial:
             width = shutil.get_terminal_size().columns - 1
             name = self._name(record)
-            sys.stdout.write(f"\r\x1b[2K{f'{name} │ {self._lines(record)[-1]}'.removeprefix(' │ ')[:width]}\x1b[0m")
+            shown = f"{name} │ {self._lines(record)[-1]}".removeprefix(" │ ")[:width]
+            sys.stdout.write(f"\r\x1b[2K{shown}\x1b[0m")
             sys.stdout.flush()
             self._is_overwritten = True
 

@@ -1,4 +1,5 @@
-"""One record of a log, and what takes records: the one type for boxes, buckets and this laptop's own copies."""
+"""One record of a log, and what takes records: the one type for boxes, buckets and this laptop's
+own copies."""
 
 from dataclasses import dataclass
 
@@ -35,9 +36,12 @@ class LogRecord:
     is_partial: bool = False
 
     def warning(self, mask: Mask) -> str:
-        """For people who follow one job: a warning about its box, in words; empty for any other record."""
+        """For people who follow one job: a warning about its box, in words; empty for any other
+        record."""
         is_warning = self.source in _BOX_SOURCES and self.level != "info"
-        return f"[{moments.clock(self.at)} UTC {self.source}] {self.text(mask)}" if is_warning else ""
+        return (
+            f"[{moments.clock(self.at)} UTC {self.source}] {self.text(mask)}" if is_warning else ""
+        )
 
     def text(self, mask: Mask) -> str:
         """Its lines as a person reads them, without the last end: no secrets, and of a line that
@@ -45,14 +49,17 @@ class LogRecord:
         content = self.content.removesuffix(b"\n")
         if b"\r" in content:
             content = b"\n".join(map(last_state, content.split(b"\n")))
-        return hole_text(self.dropped) if self.dropped else mask.text(content.decode(errors="replace"))
+        return (
+            hole_text(self.dropped) if self.dropped else mask.text(content.decode(errors="replace"))
+        )
 
 
 class LogSink:
     """Takes records. Called from the thread that reads the log."""
 
     def positions(self) -> dict[str, tuple[int, str]]:
-        """Of one job that is copied: how far each of its files is here, and the mark of what is before that."""
+        """Of one job that is copied: how far each of its files is here, and the mark of what is
+        before that."""
         return {}
 
     def introduce(self, job: JobFacts) -> None:

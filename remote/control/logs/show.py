@@ -1,4 +1,5 @@
-"""Show logs: each source is read in a thread of its own, and printed with the others by the order of time."""
+"""Show logs: each source is read in a thread of its own, and printed with the others by the order
+of time."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +11,14 @@ from remote.contract.jobs import JobState, Status
 from remote.contract.line_search import TooSlow
 from remote.contract.log_query import LOG, METRICS, JobFacts, LogQuery
 from remote.control import console, targets
-from remote.control.errors import BoxStopped, CloudError, DataError, FleetFailed, NotFound, WindlassError
+from remote.control.errors import (
+    BoxStopped,
+    CloudError,
+    DataError,
+    FleetFailed,
+    NotFound,
+    WindlassError,
+)
 from remote.control.faults import as_error
 from remote.control.logs import archive
 from remote.control.logs.archive import ArchivedLog
@@ -33,7 +41,8 @@ _ATTACHED_LINES = 2000
 
 
 def show(words: Sequence[str], query: LogQuery, mode: str) -> None:
-    """Show the logs that are meant: `mode` is lines, json or raw. Raises the error of the only source, or FleetFailed."""
+    """Show the logs that are meant: `mode` is lines, json or raw. Raises the error of the only
+    source, or FleetFailed."""
     found = targets.logs_of(words, query.stage, query.follow)
     streams = _streams_of(found, query, mode)
     only = found[0] if len(found) == 1 else None
@@ -43,8 +52,14 @@ def show(words: Sequence[str], query: LogQuery, mode: str) -> None:
         if status.is_final and status is not Status.SUCCEEDED:
             console.say(f"{each.label} is {status.value}{each.why}{each.hint}", "yellow")
     errors = {stream.name: stream.error for stream in streams if stream.error}
-    if len(errors) < len(streams):  # the others were asked for it too: that these have no such stage is no failure
-        errors = {name: error for name, error in errors.items() if not isinstance(error, targets.NoSuchStage)}
+    if len(errors) < len(
+        streams
+    ):  # the others were asked for it too: that these have no such stage is no failure
+        errors = {
+            name: error
+            for name, error in errors.items()
+            if not isinstance(error, targets.NoSuchStage)
+        }
     if errors and len(streams) == 1:
         raise next(iter(errors.values()))
     if errors:
@@ -52,10 +67,14 @@ def show(words: Sequence[str], query: LogQuery, mode: str) -> None:
 
 
 def attach(job: targets.JobTarget) -> JobState:
-    """Show a job live, from its last lines on, until it ends; returns its state then. Ctrl-C leaves it running."""
+    """Show a job live, from its last lines on, until it ends; returns its state then. Ctrl-C leaves
+    it running."""
     query = LogQuery(jobs=[job.job_id], tail=_ATTACHED_LINES, follow=True, metrics=True)
     stream = _Stream(job.box.name, _OnBox(job.box.name, query, [job.job_id], box=job.box).read)
-    hint = f"the job goes on; come back with `./inv attach {job.name}`, or end it with `./inv cancel {job.name}`"
+    hint = (
+        f"the job goes on; come back with `./inv attach {job.name}`, or end it with `./inv cancel"
+        f" {job.name}`"
+    )
     ended = _print([stream], "lines", True, job.title, hint)
     if stream.error:
         raise stream.error
@@ -64,7 +83,8 @@ def attach(job: targets.JobTarget) -> JobState:
 
 @dataclass
 class _Stream:
-    """One box, or one job that no box is asked for; `read` gives its records to a sink until it has ended."""
+    """One box, or one job that no box is asked for; `read` gives its records to a sink until it has
+    ended."""
 
     name: str
     read: Callable[["_Output"], None]
@@ -123,8 +143,11 @@ class _Output(LogSink):
         console.say(text, "yellow")
 
 
-def _print(streams: list[_Stream], mode: str, follow: bool, title: str, on_interrupt: str) -> list[_Ended]:
-    """Print all records; `title` shows the progress of the only job beside them. Returns the jobs that have ended."""
+def _print(
+    streams: list[_Stream], mode: str, follow: bool, title: str, on_interrupt: str
+) -> list[_Ended]:
+    """Print all records; `title` shows the progress of the only job beside them. Returns the jobs
+    that have ended."""
     with ExitStack() as closing:
         printer, display = Printer(mode, len(streams), shows_partial=not title), None
         if title:
@@ -135,7 +158,9 @@ def _print(streams: list[_Stream], mode: str, follow: bool, title: str, on_inter
         merging = Merging([stream.name for stream in streams])
         outputs = [_Output(stream.name, merging, printer, display) for stream in streams]
         for stream, output in zip(streams, outputs, strict=True):
-            threading.Thread(target=_run, args=(stream, output), name=f"logs of {stream.name}", daemon=True).start()
+            threading.Thread(
+                target=_run, args=(stream, output), name=f"logs of {stream.name}", daemon=True
+            ).start()
         try:
             for record in merging:
                 printer.print(record)
@@ -153,8 +178,12 @@ def _run(stream: _Stream, output: _Output) -> None:
         stream.read(output)
     except TooSlow as error:
         remedy = "a simpler `--grep`: no repetition within another"
-        stream.error = DataError("--grep cannot be searched for", where=stream.name, why=str(error), remedy=remedy)
-    except Exception as error:  # it is raised when all others have ended, and nothing waits for this one
+        stream.error = DataError(
+            "--grep cannot be searched for", where=stream.name, why=str(error), remedy=remedy
+        )
+    except (
+        Exception
+    ) as error:  # it is raised when all others have ended, and nothing waits for this one
         stream.error = as_error(error)
         if not output.is_alone:
             output.notice(f"{stream.name}: {stream.error.what}")
@@ -162,7 +191,7 @@ def _run(stream: _Stream, output: _Output) -> None:
         output.merging.end(stream.name)
 
 
-# ---- what is read where ----------------------------------------------------------------------------------------------
+# ---- what is read where ----
 
 
 def _streams_of(found: list[Source], query: LogQuery, mode: str) -> list[_Stream]:
@@ -172,18 +201,26 @@ def _streams_of(found: list[Source], query: LogQuery, mode: str) -> list[_Stream
     for source in found:
         if isinstance(source, InBucket):
             streams[source.job_id] = _Stream(source.job_id, _FromBucket(source, query).read)
-        elif isinstance(source, OfRun) and source.is_whole_here and query.ago is None and mode != "json":
+        elif (
+            isinstance(source, OfRun)
+            and source.is_whole_here
+            and query.ago is None
+            and mode != "json"
+        ):
             streams[source.job.job_id] = _Stream(source.job.job_id, _FromCopy(source, query).read)
         else:
             name = source.job.box if isinstance(source, OfRun) else source.entry.name
-            boxes.setdefault(name, _OnBox(name, query)).add(source, copies=len(found) == 1 and mode == "lines")
+            boxes.setdefault(name, _OnBox(name, query)).add(
+                source, copies=len(found) == 1 and mode == "lines"
+            )
             streams[name] = _Stream(name, boxes[name].read)
     return list(streams.values())
 
 
 @dataclass
 class _OnBox:
-    """What is wanted of one box; where it is gone, of what it has left. `copied` is the run whose copy here is brought up to date."""
+    """What is wanted of one box; where it is gone, of what it has left. `copied` is the run whose
+    copy here is brought up to date."""
 
     name: str
     query: LogQuery
@@ -204,7 +241,8 @@ class _OnBox:
             self.chooses = self.chooses or not source.jobs
 
     def read(self, output: _Output) -> None:
-        """Read what this laptop has, then the box, then what it has left. Raises BoxStopped where that is nothing."""
+        """Read what this laptop has, then the box, then what it has left. Raises BoxStopped where
+        that is nothing."""
         if self.copied is None:
             output.is_of_one_job = self.box is not None
             self._read(output, output)
@@ -229,12 +267,18 @@ class _OnBox:
         client: LogClient | None = None
         try:
             entry = inventory.box(self.name)
-            box = self.box or boxes.running(entry)  # a box that is gone, and says so, is looked for in the bucket
+            box = self.box or boxes.running(
+                entry
+            )  # a box that is gone, and says so, is looked for in the bucket
             firsts = [box]
             client = LogClient(
-                self.name, entry.root, lambda: connect(firsts.pop() if firsts else boxes.running(entry)), query, sink,
+                self.name,
+                entry.root,
+                lambda: connect(firsts.pop() if firsts else boxes.running(entry)),
+                query,
+                sink,
                 waits=query.follow and not output.is_alone,
-            )  # fmt: skip
+            )
             client.run()
         except BoxStopped as error:
             self._read_left(inventory, client, sink, error)
@@ -244,12 +288,18 @@ class _OnBox:
         if not client.jobs and not output.is_alone:
             sink.notice(f"box {self.name} keeps no job")
         elif not client.jobs:
-            raise NotFound(f"box {self.name} keeps no job", where=box.where, remedy=targets.ALL_JOBS)
+            raise NotFound(
+                f"box {self.name} keeps no job", where=box.where, remedy=targets.ALL_JOBS
+            )
 
-    def _read_left(self, inventory: "Inventory", client: LogClient | None, sink: LogSink, error: BoxStopped) -> None:
+    def _read_left(
+        self, inventory: "Inventory", client: LogClient | None, sink: LogSink, error: BoxStopped
+    ) -> None:
         resume = client.resume if client else {}
-        wanted = [job for job in (resume or self.jobs) if not client or job not in client.ended]
-        found = {job: left for job in wanted if (left := self._left_of(inventory, job, sink)) is not None}
+        wanted = [job for job in resume or self.jobs if not client or job not in client.ended]
+        found = {
+            job: left for job in wanted if (left := self._left_of(inventory, job, sink)) is not None
+        }
         for job, left in found.items():
             sink.notice(f"{error.what}: this is what is left in {left.place}")
             start, known = sink.positions().get(LOG, (resume.get(job, {}).get(LOG), ""))
@@ -264,7 +314,11 @@ class _OnBox:
                 return left
         except CloudError as error:
             sink.notice(f"not asked: the bucket: {error.what}")
-        return _copy_of(self.runs[job_id]) if job_id in self.runs and self.runs[job_id].log.exists() else None
+        return (
+            _copy_of(self.runs[job_id])
+            if job_id in self.runs and self.runs[job_id].log.exists()
+            else None
+        )
 
 
 @dataclass
@@ -276,7 +330,10 @@ class _FromBucket:
         """Read what lies there."""
         left = archive.in_bucket(self.source.bucket, self.source.job_id)
         if left is None:
-            raise NotFound(f"nothing whole lies in the bucket of {self.source.job_id}", remedy="`./inv ps --all` lists what the boxes keep")
+            raise NotFound(
+                f"nothing whole lies in the bucket of {self.source.job_id}",
+                remedy="`./inv ps --all` lists what the boxes keep",
+            )
         output.notice(f"its box is not asked: this is what lies in {left.place}")
         _send(left, self.source.job_id, self.query, output)
 
@@ -292,14 +349,29 @@ class _FromCopy:
 
 
 def _copy_of(source: OfRun) -> ArchivedLog:
-    return ArchivedLog(source.job.job_id, FileLog(source.log), str(source.log), source.ledger.run_id, source.job.label)
+    return ArchivedLog(
+        source.job.job_id,
+        FileLog(source.log),
+        str(source.log),
+        source.ledger.run_id,
+        source.job.label,
+    )
 
 
-def _send(left: ArchivedLog, box: str, query: LogQuery, sink: LogSink, start: int | None = None, known: str = "") -> None:
+def _send(
+    left: ArchivedLog,
+    box: str,
+    query: LogQuery,
+    sink: LogSink,
+    start: int | None = None,
+    known: str = "",
+) -> None:
     try:
         sink.introduce(left.facts())
         if query.ago is not None and not any(True for _ in left.log.times()):
-            sink.notice(f"when its lines were written is not known here: all of {left.job_id} is shown")
+            sink.notice(
+                f"when its lines were written is not known here: all of {left.job_id} is shown"
+            )
         archive.send(left, box, query, sink, start, known)
         if left.state is not None:
             sink.ended(left.facts(), archive.state_of(left))

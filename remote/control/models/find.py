@@ -1,10 +1,11 @@
 """Which Ollama is meant. The first that applies:
 
-1. `OLLAMA_HOST` in the environment, as Ollama's own command line reads it: host, host:port or URL, with `user:password@` where a
-   server asks for them (Basic authentication);
+1. `OLLAMA_HOST` in the environment, as Ollama's own command line reads it: host, host:port or URL,
+   with `user:password@` where a server asks for them (Basic authentication);
 2. `ollama.url` in inventory.yaml, when it is a URL: that server;
 3. `ollama.url: auto`: one that answers at http://127.0.0.1:11434, else the embedded one;
-4. `ollama.url: embedded` (as shipped), or nothing: the embedded one. Nobody's Ollama is touched unasked.
+4. `ollama.url: embedded` (as shipped), or nothing: the embedded one. Nobody's Ollama is touched
+   unasked.
 """
 
 import os
@@ -24,19 +25,23 @@ LOCAL = "http://127.0.0.1:11434"
 """Where an Ollama listens that was told nothing else."""
 
 
-_ADDRESS = "write host:port or http://host:port, in OLLAMA_HOST or as `ollama.url` in inventory.yaml"
+_ADDRESS = (
+    "write host:port or http://host:port, in OLLAMA_HOST or as `ollama.url` in inventory.yaml"
+)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is, and how one signs in there. `url` holds no secret; it is what is shown and recorded."""
+    """Where a server is, and how one signs in there. `url` holds no secret; it is what is shown and
+    recorded."""
 
     url: str
     credentials: Credentials | None = None
 
 
 def find_ollama(inventory: "Inventory | None" = None, start: bool = True) -> Ollama:
-    """The server to use; the embedded one is started where it is meant and `start` allows. Raises OllamaError when none answers."""
+    """The server to use; the embedded one is started where it is meant and `start` allows. Raises
+    OllamaError when none answers."""
     wish = _wish(inventory)
     if wish == "auto":
         return _answering(LOCAL) or _embedded(inventory, start)
@@ -49,23 +54,41 @@ def find_ollama(inventory: "Inventory | None" = None, start: bool = True) -> Oll
 
 
 def describe(inventory: "Inventory | None" = None) -> dict[str, Any]:
-    """Which server is meant, without starting one: `kind`, `url`, `running`, `version`, and the models `loaded`."""
+    """Which server is meant, without starting one: `kind`, `url`, `running`, `version`, and the
+    models `loaded`."""
     record = embedded.daemon().running()
     is_embedded = _wish(inventory) == "embedded"
     if is_embedded and not record:
-        return {"kind": "the embedded Ollama", "url": None, "running": False, "version": None, "loaded": []}
+        return {
+            "kind": "the embedded Ollama",
+            "url": None,
+            "running": False,
+            "version": None,
+            "loaded": [],
+        }
     with find_ollama(inventory, start=False) as client:
         kind = "the embedded Ollama" if record and client.url == record["url"] else "Ollama"
-        return {"kind": kind, "url": client.url, "running": True, "version": client.version(), "loaded": client.loaded()}
+        return {
+            "kind": kind,
+            "url": client.url,
+            "running": True,
+            "version": client.version(),
+            "loaded": client.loaded(),
+        }
 
 
 def _wish(inventory: "Inventory | None") -> str:
     """`embedded`, `auto`, or an address."""
-    return os.environ.get("OLLAMA_HOST", "").strip() or (inventory.ollama.url if inventory else None) or "embedded"
+    return (
+        os.environ.get("OLLAMA_HOST", "").strip()
+        or (inventory.ollama.url if inventory else None)
+        or "embedded"
+    )
 
 
 def address_of(host: str) -> Address:
-    """`host`, `host:port`, `:port` or a URL as an address, after Ollama's rules (port 11434; 80 or 443 where a scheme stands).
+    """`host`, `host:port`, `:port` or a URL as an address, after Ollama's rules (port 11434; 80 or
+    443 where a scheme stands).
 
     What stands before an `@` signs in, and is masked from then on.
     """
@@ -78,10 +101,16 @@ def address_of(host: str) -> Address:
     try:
         url = _url(urlsplit(shown if mark else f"//{shown}"))
     except ValueError as error:
-        if "@" in path:  # it may be of a password with a `/` in it: where that ends nobody can tell, so nothing is shown
-            what, why = "not an address of an Ollama: a `/` stands before its `@`", "in a password `/` is written %2F, and `@` %40"
+        # It may be of a password with a `/` in it, which ends nobody knows where: nothing is shown.
+        if "@" in path:
+            what, why = (
+                "not an address of an Ollama: a `/` stands before its `@`",
+                "in a password `/` is written %2F, and `@` %40",
+            )
             raise OllamaError(what, why=why, remedy=_ADDRESS) from None
-        raise OllamaError(f"not an address of an Ollama: {shown}", why=str(error), remedy=_ADDRESS) from None
+        raise OllamaError(
+            f"not an address of an Ollama: {shown}", why=str(error), remedy=_ADDRESS
+        ) from None
     return Address(url, (unquote(user), unquote(password)) if at else None)
 
 

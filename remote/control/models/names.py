@@ -1,4 +1,5 @@
-"""Model names as Ollama writes them: `[host/][namespace/]model[:tag]`, `latest` where no tag stands."""
+"""Model names as Ollama writes them: `[host/][namespace/]model[:tag]`, `latest` where no tag
+stands."""
 
 import re
 
@@ -17,6 +18,7 @@ def full(name: str) -> str:
 
 
 def sibling(name: str, word: str) -> str:
-    """The name under which a relative of `name` is kept: `researcher:previous`, `researcher:v2-previous`."""
+    """The name under which a relative of `name` is kept: `researcher:previous`,
+    `researcher:v2-previous`."""
     model, _, tag = full(name).rpartition(":")
     return f"{model}:{word}" if tag == "latest" else f"{model}:{tag}-{word}"

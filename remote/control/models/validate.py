@@ -1,4 +1,5 @@
-"""Asks an installed model the held-out rows, as a user would, and scores its answers against the expected ones and the base's."""
+"""Asks an installed model the held-out rows, as a user would, and scores its answers against the
+expected ones and the base's."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,19 +18,28 @@ MAX_TOKENS = 512
 Answer = dict[str, Any]
 
 
-def validate(client: Ollama, model: str, rows: Path, report: Path | None, max_rows: int | None, folder: Path) -> dict[str, Any]:
-    """Ask `model` up to `max_rows` rows at temperature 0 and leave every answer in `folder/answers.json`.
+def validate(
+    client: Ollama, model: str, rows: Path, report: Path | None, max_rows: int | None, folder: Path
+) -> dict[str, Any]:
+    """Ask `model` up to `max_rows` rows at temperature 0 and leave every answer in
+    `folder/answers.json`.
 
-    `report` is evaluate's report.json with the base's answers; without it the gains are None. Returns `rows`, `exact_match`, `f1`
-    (0 to 1), their `_gain` over the base, `stopped_share`, `latency_p50` and `latency_p95` (seconds an answer).
-    Raises DataError, ArtifactCorrupt, OllamaError.
+    `report` is evaluate's report.json with the base's answers; without it the gains are None.
+    Returns `rows`, `exact_match`, `f1` (0 to 1), their `_gain` over the base, `stopped_share`,
+    `latency_p50` and `latency_p95` (seconds an answer). Raises DataError, ArtifactCorrupt,
+    OllamaError.
     """
     asked = _rows(rows, max_rows)
     bases = _bases(report)
     client.chat(model, [], keep_alive="10m")  # loads it, so that the first latency is an answer's
-    answers = [_asked(client, model, row, bases.get((row.instruction, row.input))) for row in _shown(asked)]
+    answers = [
+        _asked(client, model, row, bases.get((row.instruction, row.input))) for row in _shown(asked)
+    ]
     values = {**_values(answers), **_gains(answers, _report(report).get("base", {}))}
-    atomic.write_json(folder / "answers.json", {"model": model, "url": client.url, "values": values, "answers": answers})
+    atomic.write_json(
+        folder / "answers.json",
+        {"model": model, "url": client.url, "values": values, "answers": answers},
+    )
     return values
 
 
@@ -39,10 +49,16 @@ def _asked(client: Ollama, model: str, row: Row, base: str | None) -> Answer:
     reply = client.chat(model, messages, options={"temperature": 0, "num_predict": MAX_TOKENS})
     tuned = str(reply["message"]["content"]).strip()
     return {
-        "instruction": row.instruction, "input": row.input, "expected": row.output, "base": base, "tuned": tuned,
-        "exact": exact_match(tuned, row.output), "f1": f1(tuned, row.output),
-        "done_reason": reply.get("done_reason"), "seconds": time.monotonic() - began,
-    }  # fmt: skip
+        "instruction": row.instruction,
+        "input": row.input,
+        "expected": row.output,
+        "base": base,
+        "tuned": tuned,
+        "exact": exact_match(tuned, row.output),
+        "f1": f1(tuned, row.output),
+        "done_reason": reply.get("done_reason"),
+        "seconds": time.monotonic() - began,
+    }
 
 
 def _values(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -58,29 +74,49 @@ def _values(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def _gains(answers: Sequence[Answer], figures: dict[str, Any]) -> dict[str, float | None]:
-    """What was gained over the base: on the very rows asked where the report has all of them, else against its overall figures."""
+    """What was gained over the base: on the very rows asked where the report has all of them, else
+    against its overall figures."""
     if answers and all(answer["base"] is not None for answer in answers):
         exact = _mean([exact_match(answer["base"], answer["expected"]) for answer in answers])
-        figures = {"exact_match": exact, "f1": _mean([f1(answer["base"], answer["expected"]) for answer in answers])}
+        figures = {
+            "exact_match": exact,
+            "f1": _mean([f1(answer["base"], answer["expected"]) for answer in answers]),
+        }
     now = _values(answers)
-    return {f"{name}_gain": now[name] - figures[name] if name in figures else None for name in ("exact_match", "f1")}
+    return {
+        f"{name}_gain": now[name] - figures[name] if name in figures else None
+        for name in ("exact_match", "f1")
+    }
 
 
 def _rows(path: Path, max_rows: int | None) -> list[Row]:
     lines = path.read_bytes().splitlines()
     try:
-        rows = [parse_row(line, str(path), number) for number, line in enumerate(lines, 1) if line.strip()][:max_rows]
+        rows = [
+            parse_row(line, str(path), number)
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ][:max_rows]
     except BadRow as error:
         remedy = "fix or remove the line; `prepare` sets such rows aside"
-        raise DataError("a held-out row is unusable", where=error.where, why=error.reason, remedy=remedy) from error
+        raise DataError(
+            "a held-out row is unusable", where=error.where, why=error.reason, remedy=remedy
+        ) from error
     if not rows:
-        raise DataError("there is no held-out row to ask", where=str(path), remedy="give `prepare` more rows, or a larger validation_share")
+        raise DataError(
+            "there is no held-out row to ask",
+            where=str(path),
+            remedy="give `prepare` more rows, or a larger validation_share",
+        )
     return rows
 
 
 def _bases(report: Path | None) -> dict[tuple[str, str], str]:
     """The base's answer to each row of evaluate's report."""
-    return {(answer["instruction"], answer.get("input") or ""): answer["base"] for answer in _report(report).get("answers", [])}
+    return {
+        (answer["instruction"], answer.get("input") or ""): answer["base"]
+        for answer in _report(report).get("answers", [])
+    }
 
 
 def _report(path: Path | None) -> dict[str, Any]:
@@ -91,20 +127,30 @@ def _report(path: Path | None) -> dict[str, Any]:
         _check_report(report)
     except (OSError, ValueError) as error:
         remedy = "`./inv pull RUN` brings it again"
-        raise ArtifactCorrupt("not a report of `evaluate`", where=str(path), why=str(error), remedy=remedy) from error
+        raise ArtifactCorrupt(
+            "not a report of `evaluate`", where=str(path), why=str(error), remedy=remedy
+        ) from error
     return report
 
 
 def _check_report(report: dict[str, Any]) -> None:
     figures, answers = report.get("base", {}), report.get("answers", [])
-    if not isinstance(figures, dict) or not all(isinstance(figures.get(key, 0), int | float) for key in ("exact_match", "f1")):
+    if not isinstance(figures, dict) or not all(
+        isinstance(figures.get(key, 0), int | float) for key in ("exact_match", "f1")
+    ):
         raise ValueError("`base` does not hold figures")
-    if not isinstance(answers, list) or not all(isinstance(answer, dict) and _is_answer(answer) for answer in answers):
-        raise ValueError("`answers` is not a list of objects with the texts `instruction`, `input` and `base`")
+    if not isinstance(answers, list) or not all(
+        isinstance(answer, dict) and _is_answer(answer) for answer in answers
+    ):
+        raise ValueError(
+            "`answers` is not a list of objects with the texts `instruction`, `input` and `base`"
+        )
 
 
 def _is_answer(answer: dict[str, Any]) -> bool:
-    return all(isinstance(answer.get(key), str) for key in ("instruction", "base")) and isinstance(answer.get("input"), str | None)
+    return all(isinstance(answer.get(key), str) for key in ("instruction", "base")) and isinstance(
+        answer.get("input"), str | None
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

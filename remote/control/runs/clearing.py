@@ -1,4 +1,5 @@
-"""Putting runs away that ended without success: out of every list, whole, and to be brought back by moving their folder."""
+"""Putting runs away that ended without success: out of every list, whole, and to be brought back by
+moving their folder."""
 
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def folder() -> Path:
 
 
 def clear(dry_run: bool = False) -> tuple[list[Ledger], dict[str, str]]:
-    """Put away each run that ended without success; with `dry_run` nothing is moved. Returns those, and why others that have not
-    succeeded either stay."""
+    """Put away each run that ended without success; with `dry_run` nothing is moved. Returns those,
+    and why others that have not succeeded either stay."""
     cleared: list[Ledger] = []
     left: dict[str, str] = {}
     for run in all_runs():
@@ -41,5 +42,12 @@ def _stays(run: Ledger, state: RunState) -> str:
     if state.owed:
         return f"it owes: {state.owed_in_words()}; `./inv resume {run.run_id}` does it"
     if state.is_alive:
-        return f"its job may go on; `./inv resume {run.run_id}` goes on with it, `./inv cancel {run.run_id}` ends it"
-    return "" if state.status in _ENDED else f"it is {state.status.value}, not ended; `./inv resume {run.run_id}` goes on with it"
+        return (
+            f"its job may go on; `./inv resume {run.run_id}` goes on with it, `./inv cancel"
+            f" {run.run_id}` ends it"
+        )
+    return (
+        ""
+        if state.status in _ENDED
+        else f"it is {state.status.value}, not ended; `./inv resume {run.run_id}` goes on with it"
+    )

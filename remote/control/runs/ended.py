@@ -11,8 +11,9 @@ from remote.control.runs.state import RunState, state_of
 
 
 def by_cancel(run_id: str, job: JobState) -> None:
-    """After `cancel`: where the run is this laptop's and no command drives it, record its end and do what its `finally` says, or what it
-    owes of that. A command that drives it sees the end of the job, and does all of this itself."""
+    """After `cancel`: where the run is this laptop's and no command drives it, record its end and
+    do what its `finally` says, or what it owes of that. A command that drives it sees the end of
+    the job, and does all of this itself."""
     ledger = next((run for run in all_runs() if run_id and run.run_id == run_id), None)
     if ledger is None:
         return
@@ -32,11 +33,17 @@ def _record(ledger: Ledger, job: JobState) -> None:
     failure = {"what": job.what, "why": job.why, "remedy": job.remedy, "kept": job.kept}
     ledger.append("stage_finished", label=label, status=job.status.value, failure=failure)
     ledger.append("run_finished", status=job.status.value)
-    with BoxSession(inventory.box(run.box), ledger, may_launch=False, storage=inventory.storage.bucket) as session:
+    with BoxSession(
+        inventory.box(run.box), ledger, may_launch=False, storage=inventory.storage.bucket
+    ) as session:
         see_to(run.plan.finally_, session, ledger)
 
 
 def _stage_of(run: RunState, job: JobState) -> str:
     """The stage that waits for that job; empty where its end was recorded before."""
-    waiting = (stage.label for stage in run.stages.values() if stage.job_id == job.job_id and stage.status is Status.RUNNING)
+    waiting = (
+        stage.label
+        for stage in run.stages.values()
+        if stage.job_id == job.job_id and stage.status is Status.RUNNING
+    )
     return next(waiting, "")

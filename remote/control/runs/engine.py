@@ -1,7 +1,9 @@
-"""Drives a run through its plan. Kill it anywhere: the ledger, and the jobs on the box, say where to go on.
+"""Drives a run through its plan. Kill it anywhere: the ledger, and the jobs on the box, say where
+to go on.
 
-Every stage has a key, the digest of all that goes into it. A stage that succeeded under the same key is skipped; a job
-that still runs is followed; one that ended while nobody looked is taken over; one that failed is started again.
+Every stage has a key, the digest of all that goes into it. A stage that succeeded under the same
+key is skipped; a job that still runs is followed; one that ended while nobody looked is taken over;
+one that failed is started again.
 """
 
 import os
@@ -18,7 +20,16 @@ from remote.control import secrets
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
 from remote.control.console import say
-from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, Busy, ConfigError, GateFailed, JobFailed, WindlassError
+from remote.control.errors import (
+    ArtifactCorrupt,
+    BoxStopped,
+    BoxUnreachable,
+    Busy,
+    ConfigError,
+    GateFailed,
+    JobFailed,
+    WindlassError,
+)
 from remote.control.faults import as_error
 from remote.control.printable import number
 from remote.control.runs import wiring
@@ -32,7 +43,8 @@ from remote.control.runs.verbs import VERBS, Made, Task, rollback
 from remote.control.transport.base import last_lines
 
 MOVES = 5
-"""How often a command looks for another box after the cloud took one back; `inv resume` begins to count anew."""
+"""How often a command looks for another box after the cloud took one back; `inv resume` begins to
+count anew."""
 
 BY_THE_CLOUD = ("spot:", "cloud:", "capacity:")
 """Who ended a box, as `boxes.ended_by` tells: these and not its user, nor its own clocks."""
@@ -41,7 +53,8 @@ SIGHT_SECONDS = 10.0
 
 
 def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
-    """The plan of a playbook file and the box it is for; raises ConfigError with every finding of `inv check`."""
+    """The plan of a playbook file and the box it is for; raises ConfigError with every finding of
+    `inv check`."""
     from remote.control.config.check import check
     from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import load_playbook
@@ -66,12 +79,20 @@ def begin(plan: Plan, box: BoxEntry) -> Ledger:
     return ledger
 
 
-def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bool = False, queue: bool = False) -> RunState:
-    """Bring a run to its end and return its state. With `detach`, leave once the training has started, or stands in line.
+def drive(
+    ledger: Ledger,
+    inventory: Inventory,
+    purpose: str = "run",
+    detach: bool = False,
+    queue: bool = False,
+) -> RunState:
+    """Bring a run to its end and return its state. With `detach`, leave once the training has
+    started, or stands in line.
 
-    Raises the WindlassError of the stage that failed; Busy when another command drives the run, or when another job has the box's
-    GPU: with `queue` the run waits in line for it instead, as it does once it has had the GPU. The run's `finally` is done after
-    success and after a failure, but not after Ctrl-C or for a box that is Busy: the job on the box goes on. What an earlier command
+    Raises the WindlassError of the stage that failed; Busy when another command drives the run, or
+    when another job has the box's GPU: with `queue` the run waits in line for it instead, as it
+    does once it has had the GPU. The run's `finally` is done after success and after a failure, but
+    not after Ctrl-C or for a box that is Busy: the job on the box goes on. What an earlier command
     left owed of it is done now.
     """
     with ledger.locked(purpose):
@@ -79,35 +100,60 @@ def drive(ledger: Ledger, inventory: Inventory, purpose: str = "run", detach: bo
         if not state.plan.stages:
             raise _without_plan(ledger)
         for number in ledger.unread():
-            say(f"{ledger.path}, line {number}: no event, and left out; what it told is done again", "yellow")
+            say(
+                f"{ledger.path}, line {number}: no event, and left out; what it told is done again",
+                "yellow",
+            )
         if state.status is Status.SUCCEEDED:
             settle(ledger, inventory)
             return state_of(ledger)
         given = _secrets_for(state.rest(), inventory)
         ledger.append("run_begun", purpose=purpose)
-        with BoxSession(inventory.box(state.box), ledger, storage=inventory.storage.bucket) as session:
+        with BoxSession(
+            inventory.box(state.box), ledger, storage=inventory.storage.bucket
+        ) as session:
             return _Drive(ledger, inventory, session, detach, queue, given).to_the_end()
 
 
 def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
-    """What the jobs of a plan get. Raises ConfigError where this laptop lacks one: before a box is launched, and billed, for such a run."""
+    """What the jobs of a plan get. Raises ConfigError where this laptop lacks one: before a box is
+    launched, and billed, for such a run."""
     return secrets.values(inventory) if any(stage.signature.on_box for stage in plan.stages) else {}
 
 
 def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
     remedy = "bring that file back from a backup, or run the playbook anew: `./inv run PLAYBOOK`"
     damaged = ", ".join(map(str, ledger.unread()[:5]))
-    why = "its first line, which holds the plan, is missing or damaged" + (f"; no event: line {damaged}" if damaged else "")
-    return ArtifactCorrupt(f"the ledger of run {ledger.run_id} cannot be used", where=str(ledger.path), why=why, remedy=remedy)
+    why = "its first line, which holds the plan, is missing or damaged" + (
+        f"; no event: line {damaged}" if damaged else ""
+    )
+    return ArtifactCorrupt(
+        f"the ledger of run {ledger.run_id} cannot be used",
+        where=str(ledger.path),
+        why=why,
+        remedy=remedy,
+    )
 
 
 class _Drive:
     """One command driving one run."""
 
     def __init__(
-        self, ledger: Ledger, inventory: Inventory, session: BoxSession, detach: bool, queue: bool, given: dict[str, str]
-    ) -> None:  # fmt: skip
-        self.ledger, self.inventory, self.session, self.detach, self.queue = ledger, inventory, session, detach, queue
+        self,
+        ledger: Ledger,
+        inventory: Inventory,
+        session: BoxSession,
+        detach: bool,
+        queue: bool,
+        given: dict[str, str],
+    ) -> None:
+        self.ledger, self.inventory, self.session, self.detach, self.queue = (
+            ledger,
+            inventory,
+            session,
+            detach,
+            queue,
+        )
         self.is_following = False
         self.secrets = given
 
@@ -119,15 +165,21 @@ class _Drive:
         try:
             detached = self._run_stages_wherever()
         except Exception as error:
-            told = as_error(error)  # also what nobody foresaw: a box must not be left running, and billed, for it
+            told = as_error(
+                error
+            )  # also what nobody foresaw: a box must not be left running, and billed, for it
             self._give_up(told)
             told.remedy = self._with_run_id(told.remedy)
-            told.kept = told.kept or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
+            told.kept = (
+                told.kept
+                or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
+            )
             raise told from None
         return self.run if detached else self._finish(Status.SUCCEEDED)
 
     def _run_stages_wherever(self) -> bool:
-        """Run the stages, on another box when the cloud takes this one back; returns whether one was left running on the box."""
+        """Run the stages, on another box when the cloud takes this one back; returns whether one
+        was left running on the box."""
         for move in range(1, MOVES + 2):
             try:
                 self._name_files_to_send()
@@ -141,7 +193,8 @@ class _Drive:
         raise AssertionError("the last move either ends the run or raises")
 
     def _taken_back(self, error: WindlassError) -> str:
-        """Why the cloud has taken the box back, if that is behind `error`; else empty. Raises BoxStopped where somebody else ended it."""
+        """Why the cloud has taken the box back, if that is behind `error`; else empty. Raises
+        BoxStopped where somebody else ended it."""
         if isinstance(error, JobFailed) and error.cause is Cause.SPOT:
             return error.why or error.what
         lost_sight = isinstance(error, BoxUnreachable)
@@ -154,21 +207,35 @@ class _Drive:
         return why if why.startswith(BY_THE_CLOUD) else ""
 
     def _move(self, why: str, number: str) -> None:
-        """Leave a box that the cloud takes back; what it still holds of any run goes to the bucket first."""
+        """Leave a box that the cloud takes back; what it still holds of any run goes to the bucket
+        first."""
         session = self.session
-        say(f"box {session.entry.name} was taken back by the cloud ({why}); {number}: looking for another one", "yellow")
+        say(
+            f"box {session.entry.name} was taken back by the cloud ({why}); {number}: looking for"
+            " another one",
+            "yellow",
+        )
         self.ledger.append("box_lost", name=session.entry.name, id=session.box.id, why=why)
         end_spot_box(session)
         session.leave()
         for stage in self.run.plan.stages:
-            if stage.uses == "preflight" and self.run.stages[stage.label].status is Status.SUCCEEDED:
-                self.ledger.append("stage_lost", label=stage.label)  # another box is to be measured anew
+            if (
+                stage.uses == "preflight"
+                and self.run.stages[stage.label].status is Status.SUCCEEDED
+            ):
+                self.ledger.append(
+                    "stage_lost", label=stage.label
+                )  # another box is to be measured anew
 
     def _run_stages(self) -> bool:
         """Run every stage that is not done; returns whether one was left running on the box."""
         stages = self.run.plan.stages
-        titles = [f"[{number}/{len(stages)}] {stage.label}" for number, stage in enumerate(stages, 1)]
-        return any(self._run_stage(stage, title) for stage, title in zip(stages, titles, strict=True))
+        titles = [
+            f"[{number}/{len(stages)}] {stage.label}" for number, stage in enumerate(stages, 1)
+        ]
+        return any(
+            self._run_stage(stage, title) for stage, title in zip(stages, titles, strict=True)
+        )
 
     def _run_stage(self, stage: PlannedStage, title: str) -> bool:
         """Run one stage unless its work is done; returns whether it was left running on the box."""
@@ -181,7 +248,11 @@ class _Drive:
         say(f"{title}: {STAGES[stage.uses].about}", "bold")
         began = time.monotonic()
         try:
-            made = self._run_on_box(stage, inputs, key) if stage.signature.on_box else self._run_here(stage, inputs, key)
+            made = (
+                self._run_on_box(stage, inputs, key)
+                if stage.signature.on_box
+                else self._run_here(stage, inputs, key)
+            )
         except WindlassError as error:
             if not self._job_may_go_on(error):
                 self._stage_failed(stage, error)
@@ -189,7 +260,13 @@ class _Drive:
         if made is None:
             return True
         self._check_gates(stage, inputs, made[1])
-        self.ledger.append("stage_finished", label=stage.label, status=Status.SUCCEEDED.value, outputs=made[0], values=made[1])
+        self.ledger.append(
+            "stage_finished",
+            label=stage.label,
+            status=Status.SUCCEEDED.value,
+            outputs=made[0],
+            values=made[1],
+        )
         say(f"  {time.monotonic() - began:.1f} s  {_summary(made[1])}", "green")
         return False
 
@@ -197,25 +274,48 @@ class _Drive:
         self.ledger.append("stage_started", label=stage.label, key=key)
         return VERBS[stage.uses](self._task(stage, inputs))
 
-    def _run_on_box(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str) -> Made | None:
+    def _run_on_box(
+        self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str
+    ) -> Made | None:
         from remote.control.jobs.start import start
 
         spec = self._spec(stage, inputs, key)
         before = self.run.stages[stage.label]
         if before.job_id != spec.job_id or before.status is not Status.RUNNING:
-            self.ledger.append("stage_started", label=stage.label, key=key, job_id=spec.job_id, box=self.session.box.name)
+            self.ledger.append(
+                "stage_started",
+                label=stage.label,
+                key=key,
+                job_id=spec.job_id,
+                box=self.session.box.name,
+            )
         if before.job_id == spec.job_id:
             self.session.recall(spec.job_id)
         self.session.entrust()
-        job = start(self.session.transport, self.session.box.root, spec, queue=self.queue, secrets=self.secrets)
+        job = start(
+            self.session.transport,
+            self.session.box.root,
+            spec,
+            queue=self.queue,
+            secrets=self.secrets,
+        )
         if job.status.is_final and job.status is not Status.SUCCEEDED:
-            job = start(self.session.transport, self.session.box.root, spec, again=True, queue=self.queue, secrets=self.secrets)
-        # A run that has had the GPU once waits for it from then on: another one's turn between two stages is no reason to fail.
+            job = start(
+                self.session.transport,
+                self.session.box.root,
+                spec,
+                again=True,
+                queue=self.queue,
+                secrets=self.secrets,
+            )
+        # A run that has had the GPU once waits for it from then on: another one's turn between two
+        # stages is no reason to fail.
         self.queue = self.queue or spec.exclusive
         if self.detach and stage.uses == "train" and not job.status.is_final:
             how = f"in line, place {job.place}, " if job.place else "running "
             say(
-                f"  left {how}on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f` follows, `./inv resume` finishes",
+                f"  left {how}on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f`"
+                " follows, `./inv resume` finishes",
                 "dim",
             )
             return None
@@ -232,14 +332,24 @@ class _Drive:
         job_id = f"{self.ledger.run_id}-{stage.label}-{key[:8]}"
         signature, options = stage.signature, wiring.options_of(stage)
         return JobSpec(
-            job_id, stage.uses, self.session.deploy(), self.ledger.run_id, signature.environment, paths, options, stage.recipe,
+            job_id,
+            stage.uses,
+            self.session.deploy(),
+            self.ledger.run_id,
+            signature.environment,
+            paths,
+            options,
+            stage.recipe,
             exclusive=signature.is_exclusive,
-        )  # fmt: skip
+        )
 
     def _follow(self, stage: PlannedStage, job: JobState) -> JobState:
         from remote.control.jobs.display import watch
 
-        hint = f"the job goes on; come back with `./inv resume {self.ledger.run_id}`, or end it with `./inv cancel {self.ledger.run_id}`"
+        hint = (
+            f"the job goes on; come back with `./inv resume {self.ledger.run_id}`, or end it with"
+            f" `./inv cancel {self.ledger.run_id}`"
+        )
         folder = self.ledger.folder
         openings = count()
         self.is_following = True
@@ -263,7 +373,11 @@ class _Drive:
             where=f"{self.session.transport.where}, job {job.job_id}",
             why=job.why or ("" if job.what else _tail(log)),
             kept=job.kept,
-            remedy=(self._with_run_id(job.remedy) or f"read {log}, then `./inv resume {self.ledger.run_id}`") + self._more_time(job),
+            remedy=(
+                self._with_run_id(job.remedy)
+                or f"read {log}, then `./inv resume {self.ledger.run_id}`"
+            )
+            + self._more_time(job),
         )
 
     def _more_time(self, job: JobState) -> str:
@@ -271,29 +385,43 @@ class _Drive:
             return ""
         name = self.session.entry.name
         return (
-            f"; for more time `./inv start {name}` and `./inv box.extend {name} --lifetime 2h` (or --dollars 5) before that, "
-            "for every start `clocks:` in inventory.yaml"
+            f"; for more time `./inv start {name}` and `./inv box.extend {name} --lifetime 2h` (or"
+            " --dollars 5) before that, for every start `clocks:` in inventory.yaml"
         )
 
     def _with_run_id(self, remedy: str) -> str:
-        # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled here.
+        # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled
+        # here.
         named = f"`./inv resume {self.ledger.run_id}"
-        remedy = remedy.replace("`./inv resume`", f"{named}`").replace("inv resume --", f"inv resume {self.ledger.run_id} --")
+        remedy = remedy.replace("`./inv resume`", f"{named}`").replace(
+            "inv resume --", f"inv resume {self.ledger.run_id} --"
+        )
         return remedy.replace(" RUN", f" {self.ledger.run_id}")
 
-    def _check_gates(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]) -> None:
+    def _check_gates(
+        self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]
+    ) -> None:
         failed = []
         for name, gate in stage.gates.items():
             passed = parse_gate(gate).holds(values.get(name))
-            self.ledger.append("gate", label=stage.label, gate=name, bound=gate, measured=values.get(name), holds=passed)
+            self.ledger.append(
+                "gate",
+                label=stage.label,
+                gate=name,
+                bound=gate,
+                measured=values.get(name),
+                holds=passed,
+            )
             if not passed:
                 failed.append(f"{name} is {_measured(values.get(name))}, must be {gate}")
         if failed:
             self._give_back(stage, inputs)
             error = GateFailed(
                 f"{stage.label}: {'; '.join(failed)}",
-                remedy=f"with better data, `./inv resume {self.ledger.run_id}`; with another recipe or gate, which a run keeps from its "
-                "beginning, `./inv run` the playbook anew",
+                remedy=(
+                    f"with better data, `./inv resume {self.ledger.run_id}`; with another recipe or"
+                    " gate, which a run keeps from its beginning, `./inv run` the playbook anew"
+                ),
             )
             self._stage_failed(stage, error)
             raise error
@@ -312,15 +440,23 @@ class _Drive:
 
     def _stage_failed(self, stage: PlannedStage, error: WindlassError) -> None:
         if self.run.stages[stage.label].status is not Status.FAILED:
-            self.ledger.append("stage_finished", label=stage.label, status=_status_after(error).value, failure=error.to_json())
+            self.ledger.append(
+                "stage_finished",
+                label=stage.label,
+                status=_status_after(error).value,
+                failure=error.to_json(),
+            )
 
     def _task(self, stage: PlannedStage, inputs: dict[str, wiring.Reference]) -> Task:
         return Task(stage, inputs, self.session, self.ledger, self.inventory)
 
     def _forget_what_the_box_lost(self) -> None:
-        """A stage whose artifacts a later stage still needs from the box runs again when the box has lost the job."""
+        """A stage whose artifacts a later stage still needs from the box runs again when the box
+        has lost the job."""
         there: set[str] = set()
-        while asked := self._stages_needed_from_box() - there:  # what a lost stage needs is needed in its turn
+        while (
+            asked := self._stages_needed_from_box() - there
+        ):  # what a lost stage needs is needed in its turn
             for label in asked:
                 if not self._is_lost(self.run.stages[label]):
                     there.add(label)
@@ -329,19 +465,38 @@ class _Drive:
                 self.ledger.append("stage_lost", label=label)
 
     def _stages_needed_from_box(self) -> set[str]:
-        """The labels of finished jobs whose artifacts the stages still to run will read on the box."""
+        """The labels of finished jobs whose artifacts the stages still to run will read on the
+        box."""
         run = self.run
-        waiting = [stage for stage in run.plan.stages if run.stages[stage.label].status is not Status.SUCCEEDED]
-        needed = {label for stage in waiting for value in stage.wiring.values() if (label := self._needed_from_box(stage, value, run))}
-        return {label for label in needed if run.stages[label].status is Status.SUCCEEDED and run.stages[label].job_id}
+        waiting = [
+            stage
+            for stage in run.plan.stages
+            if run.stages[stage.label].status is not Status.SUCCEEDED
+        ]
+        needed = {
+            label
+            for stage in waiting
+            for value in stage.wiring.values()
+            if (label := self._needed_from_box(stage, value, run))
+        }
+        return {
+            label
+            for label in needed
+            if run.stages[label].status is Status.SUCCEEDED and run.stages[label].job_id
+        }
 
     def _needed_from_box(self, stage: PlannedStage, value: Any, run: RunState) -> str | None:
-        """The label of the stage whose job must still be on the box for `stage` to get `value`; None when it is here, or no job's."""
+        """The label of the stage whose job must still be on the box for `stage` to get `value`;
+        None when it is here, or no job's."""
         label = wiring.producer_of(value, run)
         made = run.stages[label].outputs.get(str(value).split(".")[1]) if label else None
         if label is None or made is None or made["kind"] != "artifact":
             return None
-        is_here = not stage.signature.on_box and stage.uses != "preflight" and pulled_path(self.ledger, label, made).exists()
+        is_here = (
+            not stage.signature.on_box
+            and stage.uses != "preflight"
+            and pulled_path(self.ledger, label, made).exists()
+        )
         return None if is_here else label
 
     def _is_lost(self, stage: StageState) -> bool:
@@ -364,19 +519,29 @@ class _Drive:
         return self.run
 
     def _job_may_go_on(self, error: WindlassError) -> bool:
-        """Whether only the laptop lost sight of a job: the connection broke, or this laptop's disk is full."""
-        is_over = isinstance(error, BoxStopped) or (isinstance(error, JobFailed) and error.cause is Cause.LOST)
+        """Whether only the laptop lost sight of a job: the connection broke, or this laptop's disk
+        is full."""
+        is_over = isinstance(error, BoxStopped) or (
+            isinstance(error, JobFailed) and error.cause is Cause.LOST
+        )
         return self.is_following and not is_over
 
     def _give_up(self, error: WindlassError) -> None:
-        """After a failure do what `finally` says; but a box whose job may go on, or that is Busy, is left as it is."""
+        """After a failure do what `finally` says; but a box whose job may go on, or that is Busy,
+        is left as it is."""
         # The first error is the one to read: a second one, of the clean-up, must not hide it.
         try:
             if isinstance(error, Busy):
-                self.ledger.append("run_finished", status=Status.FAILED.value)  # what works there is another's
+                self.ledger.append(
+                    "run_finished", status=Status.FAILED.value
+                )  # what works there is another's
             elif self._job_may_go_on(error):
                 self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
-                say(f"  box {self.session.entry.name} is left as it is, for the job may go on there", "yellow")
+                say(
+                    f"  box {self.session.entry.name} is left as it is, for the job may go on"
+                    " there",
+                    "yellow",
+                )
             else:
                 self._finish(_status_after(error))
         except Exception as second:
@@ -386,7 +551,11 @@ class _Drive:
 
 
 def _status_after(error: WindlassError) -> Status:
-    return Status.CANCELLED if isinstance(error, JobFailed) and error.cause is Cause.CANCELLED else Status.FAILED
+    return (
+        Status.CANCELLED
+        if isinstance(error, JobFailed) and error.cause is Cause.CANCELLED
+        else Status.FAILED
+    )
 
 
 def _summary(values: dict[str, Any]) -> str:
@@ -397,7 +566,13 @@ def _summary(values: dict[str, Any]) -> str:
 def _measured(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return number(value) if isinstance(value, float) else "not measured" if value is None else str(value)
+    return (
+        number(value)
+        if isinstance(value, float)
+        else "not measured"
+        if value is None
+        else str(value)
+    )
 
 
 def _tail(log: Path) -> str:

@@ -1,7 +1,8 @@
-"""The ledger of a run: `runs/<run-id>/events.jsonl`, append-only, the only truth on the laptop about what happened.
+"""The ledger of a run: `runs/<run-id>/events.jsonl`, append-only, the only truth on the laptop
+about what happened.
 
-Everything else in the folder can be made again: `state.json` is the events folded (see `remote.control.runs.state`),
-logs and artifacts come from the box.
+Everything else in the folder can be made again: `state.json` is the events folded (see
+`remote.control.runs.state`), logs and artifacts come from the box.
 """
 
 import contextlib
@@ -57,20 +58,29 @@ class Ledger:
         line: Event = masked_value({"event": event, "time": time.time(), **facts})
         with open(self.path, "ab+", opener=_private) as file:
             if not _ends_a_line(file):
-                file.write(b"\n")  # a kill tore the last line; what stands of it is skipped by `events`
-            file.write(json.dumps(line, sort_keys=True, default=lambda each: masked(str(each))).encode() + b"\n")
+                file.write(
+                    b"\n"
+                )  # a kill tore the last line; what stands of it is skipped by `events`
+            file.write(
+                json.dumps(line, sort_keys=True, default=lambda each: masked(str(each))).encode()
+                + b"\n"
+            )
             file.flush()
             os.fsync(file.fileno())
         return line
 
     def events(self) -> list[Event]:
-        """Every whole event, oldest first; a line torn by a kill, or damaged otherwise, is left out. Raises ArtifactCorrupt where the file
-        itself cannot be read."""
+        """Every whole event, oldest first; a line torn by a kill, or damaged otherwise, is left
+        out. Raises ArtifactCorrupt where the file itself cannot be read."""
         return [event for line in self._lines() if (event := _parse(line))]
 
     def unread(self) -> list[int]:
         """The numbers of the lines that hold no event."""
-        return [number for number, line in enumerate(self._lines(), 1) if line.strip() and _parse(line) is None]
+        return [
+            number
+            for number, line in enumerate(self._lines(), 1)
+            if line.strip() and _parse(line) is None
+        ]
 
     def _lines(self) -> list[bytes]:
         try:
@@ -79,9 +89,14 @@ class Ledger:
             return []
         except (OSError, ValueError) as error:
             raise ArtifactCorrupt(
-                f"the ledger of run {self.run_id} cannot be read", where=str(self.path), why=str(error),
-                remedy=f"bring that file back from a backup, or move {self.folder} out of {self.folder.parent}",
-            ) from None  # fmt: skip
+                f"the ledger of run {self.run_id} cannot be read",
+                where=str(self.path),
+                why=str(error),
+                remedy=(
+                    f"bring that file back from a backup, or move {self.folder} out of"
+                    f" {self.folder.parent}"
+                ),
+            ) from None
 
     @contextlib.contextmanager
     def locked(self, purpose: str) -> Iterator[None]:
@@ -97,7 +112,10 @@ class Ledger:
                 )
             atomic.remove_abandoned(self.folder)
             lock.truncate(0)
-            lock.write(f"{purpose} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since {time.ctime()}\n")
+            lock.write(
+                f"{purpose} by {getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}, since"
+                f" {time.ctime()}\n"
+            )
             lock.flush()
             try:
                 yield
@@ -106,7 +124,10 @@ class Ledger:
 
     def is_driven(self) -> bool:
         """Whether a living command holds the lock."""
-        with contextlib.suppress(OSError), open(self.folder / "lock", "a+", opener=_private) as lock:
+        with (
+            contextlib.suppress(OSError),
+            open(self.folder / "lock", "a+", opener=_private) as lock,
+        ):
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -140,7 +161,9 @@ def _parse(line: bytes) -> Event | None:
     except ValueError:
         return None
     moment = event.get("time")
-    is_timed = isinstance(moment, int | float) and not isinstance(moment, bool) and 0 <= moment <= LATEST
+    is_timed = (
+        isinstance(moment, int | float) and not isinstance(moment, bool) and 0 <= moment <= LATEST
+    )
     return event if isinstance(event.get("event"), str) and is_timed else None
 
 

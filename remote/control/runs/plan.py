@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage. `wiring` maps the names under `with:` to what stands there; `recipe` is composed and plain."""
+    """One stage. `wiring` maps the names under `with:` to what stands there; `recipe` is composed
+    and plain."""
 
     label: str
     uses: str
@@ -27,7 +28,8 @@ class PlannedStage:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "PlannedStage":
-        """Read a stage out of the ledger. Raises ValueError or TypeError for what is none, and for one that this Windlass does not know."""
+        """Read a stage out of the ledger. Raises ValueError or TypeError for what is none, and for
+        one that this Windlass does not know."""
         stage = typed.read(cls, raw)
         if stage.uses not in STAGES:
             raise ValueError(f"there is no stage `{stage.uses}`")
@@ -57,7 +59,8 @@ class Plan:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Plan":
-        """Read a plan out of the ledger. Raises ValueError, KeyError or TypeError where that is none."""
+        """Read a plan out of the ledger. Raises ValueError, KeyError or TypeError where that is
+        none."""
         finally_ = typed.value(list[str], raw["finally_"], "finally")
         stages = tuple(PlannedStage.from_json(stage) for stage in raw["stages"])
         return cls(typed.value(str, raw["name"], "name"), stages, tuple(finally_))
@@ -66,7 +69,14 @@ class Plan:
 def plan_of(playbook: "Playbook") -> Plan:
     """The plan of a playbook; raises ConfigError when a recipe is off."""
     stages = tuple(
-        PlannedStage(label, entry.uses, dict(entry.with_), _recipe(playbook.recipe_path(label)), dict(entry.gates), entry.on_failure)
+        PlannedStage(
+            label,
+            entry.uses,
+            dict(entry.with_),
+            _recipe(playbook.recipe_path(label)),
+            dict(entry.gates),
+            entry.on_failure,
+        )
         for label, entry in playbook.stages.items()
     )
     return Plan(playbook.name, stages, tuple(playbook.finally_))

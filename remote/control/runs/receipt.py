@@ -1,4 +1,5 @@
-"""The receipt: what a run did, used and cost. Derived from the ledger alone, so it can be made again at any time."""
+"""The receipt: what a run did, used and cost. Derived from the ledger alone, so it can be made
+again at any time."""
 
 import time
 from typing import Any
@@ -11,7 +12,8 @@ from remote.control.text import render
 
 
 def receipt_of(ledger: Ledger) -> dict[str, Any]:
-    """The receipt as plain JSON. Times in seconds, money in US dollars; `cost_usd` is None where no price is known."""
+    """The receipt as plain JSON. Times in seconds, money in US dollars; `cost_usd` is None where no
+    price is known."""
     run = state_of(ledger)
     return {
         "run_id": run.run_id,
@@ -25,7 +27,10 @@ def receipt_of(ledger: Ledger) -> dict[str, Any]:
         "stages": [_stage(stage.label, stage.uses, run) for stage in run.plan.stages],
         "recipes": {stage.label: stage.recipe for stage in run.plan.stages if stage.recipe},
         "environments": _environments(run),
-        "gates": [{name: gate[name] for name in ("label", "gate", "bound", "measured", "holds")} for gate in run.gates],
+        "gates": [
+            {name: gate[name] for name in ("label", "gate", "bound", "measured", "holds")}
+            for gate in run.gates
+        ],
         "artifacts": _artifacts(run),
     }
 
@@ -40,7 +45,9 @@ def write_receipt(ledger: Ledger) -> dict[str, Any]:
 
 def _stage(label: str, uses: str, run: RunState) -> dict[str, Any]:
     stage = run.stages[label]
-    was_timed = stage.started_at and stage.ended_at  # one that failed before its job could start was not
+    was_timed = (
+        stage.started_at and stage.ended_at
+    )  # one that failed before its job could start was not
     seconds = round(stage.ended_at - stage.started_at, 1) if was_timed else None
     return {
         "label": label,
@@ -57,7 +64,10 @@ def _stage(label: str, uses: str, run: RunState) -> dict[str, Any]:
 
 def _artifacts(run: RunState) -> list[dict[str, Any]]:
     return [
-        {"name": f"{stage.label}.{name}", **{key: output[key] for key in ("path", "size", "sha256") if key in output}}
+        {
+            "name": f"{stage.label}.{name}",
+            **{key: output[key] for key in ("path", "size", "sha256") if key in output},
+        }
         for stage in run.stages.values()
         if stage.status is Status.SUCCEEDED
         for name, output in stage.outputs.items()
@@ -66,7 +76,8 @@ def _artifacts(run: RunState) -> list[dict[str, Any]]:
 
 
 def _environments(run: RunState) -> list[dict[str, Any]]:
-    """The locks that the boxes' Python environments were installed from, each with the stages that ran in it."""
+    """The locks that the boxes' Python environments were installed from, each with the stages that
+    ran in it."""
     found: dict[str, list[str]] = {}
     for stage in run.stages.values():
         if stage.environment:
@@ -78,15 +89,22 @@ def _boxes(run: RunState) -> list[dict[str, Any]]:
     ready = [event for event in run.boxes if event["event"] == "box_ready"]
     unique = {event["id"]: event for event in ready}
     return [
-        {name: event[name] for name in ("name", "provider", "id", "instance_type", "region", "hourly_usd")} for event in unique.values()
+        {
+            name: event[name]
+            for name in ("name", "provider", "id", "instance_type", "region", "hourly_usd")
+        }
+        for event in unique.values()
     ]
 
 
 def _cost(events: list[Event], run: RunState) -> float | None:
-    """Compute only: the price of an hour times the time the run held the box. Disks and addresses are not in it."""
+    """Compute only: the price of an hour times the time the run held the box. Disks and addresses
+    are not in it."""
     total, ready = 0.0, None
     for event in events:
-        if event["event"] == "box_ready" and event in run.boxes:  # one that is damaged is not among them
+        if (
+            event["event"] == "box_ready" and event in run.boxes
+        ):  # one that is damaged is not among them
             ready = ready or event
         held_until = event["event"] in ("box_stopped", "box_lost", "run_finished")
         if held_until and ready:

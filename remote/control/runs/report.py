@@ -21,16 +21,29 @@ def run_row(ledger: Ledger, state: RunState) -> tuple[str, ...]:
     stage = state.current()
     took = (state.ended_at or time.time()) - state.created_at
     began = moments.minute(state.created_at)
-    return (state.run_id, state.plan.name, state.box, _status(ledger, state), stage.label if stage else "", began, f"{took:,.0f} s")
+    return (
+        state.run_id,
+        state.plan.name,
+        state.box,
+        _status(ledger, state),
+        stage.label if stage else "",
+        began,
+        f"{took:,.0f} s",
+    )
 
 
 def verify_artifacts(ledger: Ledger) -> list[tuple[str, str, str]]:
-    """Every artifact the ledger names that lies on this laptop: name, path, and `whole`, `damaged` or `not here`."""
+    """Every artifact the ledger names that lies on this laptop: name, path, and `whole`, `damaged`
+    or `not here`."""
     rows = []
     for stage in state_of(ledger).stages.values():
         for name, output in stage.outputs.items():
             if output["kind"] in ("file", "artifact"):
-                path = local_path(output) if output["kind"] == "file" else pulled_path(ledger, stage.label, output)
+                path = (
+                    local_path(output)
+                    if output["kind"] == "file"
+                    else pulled_path(ledger, stage.label, output)
+                )
                 rows.append((f"{stage.label}.{name}", str(path), _verdict(path, output["sha256"])))
     return rows
 
@@ -84,4 +97,6 @@ def standing(ledger: Ledger, state: RunState) -> str:
 
 def _status(ledger: Ledger, state: RunState) -> str:
     owed = state.owed_in_words()
-    return standing(ledger, state) + (f"; owed: {owed} (./inv resume {state.run_id})" if owed and not ledger.is_driven() else "")
+    return standing(ledger, state) + (
+        f"; owed: {owed} (./inv resume {state.run_id})" if owed and not ledger.is_driven() else ""
+    )

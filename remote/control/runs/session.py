@@ -1,4 +1,5 @@
-"""The box of a run while a command drives it: made ready, connected and deployed to only when a stage first needs it."""
+"""The box of a run while a command drives it: made ready, connected and deployed to only when a
+stage first needs it."""
 
 import json
 import time
@@ -12,7 +13,13 @@ from remote.contract import digest
 from remote.contract.jobs import Artifact, JobState
 from remote.contract.spill import ON_ITS_WAY
 from remote.control.console import bytes_progress, say
-from remote.control.errors import ArtifactCorrupt, BoxStopped, BoxUnreachable, HostKeyMismatch, WindlassError
+from remote.control.errors import (
+    ArtifactCorrupt,
+    BoxStopped,
+    BoxUnreachable,
+    HostKeyMismatch,
+    WindlassError,
+)
 from remote.control.printable import sized
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
@@ -35,13 +42,21 @@ _LOOK_SECONDS = 0.5
 
 
 class BoxSession:
-    """One box for the length of one command, or one after the other. Use as a context manager: it closes the connection, never the box.
+    """One box for the length of one command, or one after the other. Use as a context manager: it
+    closes the connection, never the box.
 
     `storage` is the inventory's bucket, through which a job goes from one box to the next.
     """
 
-    def __init__(self, entry: "BoxEntry", ledger: Ledger, may_launch: bool = True, storage: str | None = None) -> None:
-        self.entry, self._ledger, self._may_launch, self._storage = entry, ledger, may_launch, storage
+    def __init__(
+        self, entry: "BoxEntry", ledger: Ledger, may_launch: bool = True, storage: str | None = None
+    ) -> None:
+        self.entry, self._ledger, self._may_launch, self._storage = (
+            entry,
+            ledger,
+            may_launch,
+            storage,
+        )
         self._box: Box | None = None
         self._transport: Transport | None = None
         self._release: Release | None = None
@@ -56,7 +71,8 @@ class BoxSession:
 
     @property
     def box(self) -> "Box":
-        """The running box: launched or started where needed; without `may_launch` raises BoxStopped instead."""
+        """The running box: launched or started where needed; without `may_launch` raises BoxStopped
+        instead."""
         if self._box is None:
             from remote.control import fleet
             from remote.control.cloud import boxes
@@ -64,7 +80,9 @@ class BoxSession:
             if not self._may_launch:
                 self._box = boxes.running(self.entry)
                 return self._box
-            self._box = boxes.ready(self.entry, lambda line: say(f"  {line}", "dim"), arm=fleet.arm(self.entry))
+            self._box = boxes.ready(
+                self.entry, lambda line: say(f"  {line}", "dim"), arm=fleet.arm(self.entry)
+            )
             self._ledger.append(
                 "box_ready",
                 name=self._box.name,
@@ -76,7 +94,11 @@ class BoxSession:
                 market=self._box.market,
             )
             if self._box.market == "spot" and self._storage is None:
-                say("  a spot box without `storage.bucket`: when the cloud takes it back, what is on it is lost", "yellow")
+                say(
+                    "  a spot box without `storage.bucket`: when the cloud takes it back, what is"
+                    " on it is lost",
+                    "yellow",
+                )
         return self._box
 
     @property
@@ -87,7 +109,8 @@ class BoxSession:
         return self._transport
 
     def open_transport(self, is_again: bool = False) -> "Transport":
-        """A fresh connection, for a follower that outlives a lost one. `is_again` raises BoxStopped where the box is gone meanwhile."""
+        """A fresh connection, for a follower that outlives a lost one. `is_again` raises BoxStopped
+        where the box is gone meanwhile."""
         from remote.control.transport.connect import connect
 
         if is_again:
@@ -103,9 +126,11 @@ class BoxSession:
             raise self.gone(why)
 
     def ended_by(self, seconds: float = 0.0) -> str:
-        """Why the box that this command used is gone, in the words of `boxes.ended_by`; empty while it lives, or was not used yet.
+        """Why the box that this command used is gone, in the words of `boxes.ended_by`; empty while
+        it lives, or was not used yet.
 
-        A box that is just being taken back may still seem to live: it is looked at for so many seconds.
+        A box that is just being taken back may still seem to live: it is looked at for so many
+        seconds.
         """
         from remote.control.cloud import boxes
 
@@ -118,15 +143,19 @@ class BoxSession:
 
     def gone(self, why: str) -> BoxStopped:
         """The error for a box that ended under its command."""
-        remedy = f"`./inv resume {self._ledger.run_id}` goes on, on a box started or launched for it"
-        return BoxStopped(f"box {self.entry.name} is gone", where=self.box.where, why=why, remedy=remedy)
+        remedy = (
+            f"`./inv resume {self._ledger.run_id}` goes on, on a box started or launched for it"
+        )
+        return BoxStopped(
+            f"box {self.entry.name} is gone", where=self.box.where, why=why, remedy=remedy
+        )
 
     def leave(self) -> None:
         """Forget the box: the next stage gets one that is made ready anew."""
         self._closing.close()
         self._box = self._transport = self._release = None
 
-    # ---- what outlives the box ---------------------------------------------------------------------------------------
+    # ---- what outlives the box ----
 
     @cached_property
     def bucket(self) -> "Bucket | None":
@@ -145,7 +174,8 @@ class BoxSession:
         self._call("grant", stdin=asdict(grant))
 
     def recall(self, job_id: str) -> bool:
-        """Bring what was spilled of a job onto this box, unless the box knows the job; returns whether it did."""
+        """Bring what was spilled of a job onto this box, unless the box knows the job; returns
+        whether it did."""
         from remote.control.jobs.state import find_state
 
         if self.bucket is None or find_state(self.transport, self.box.root, job_id) is not None:
@@ -153,11 +183,17 @@ class BoxSession:
         manifest = self.bucket.manifest(job_id)
         if manifest is None:
             return False
-        say(f"  bringing {manifest.what} from {self.bucket.place(job_id)} ({sized(manifest.size)})", "dim")
-        return bool(self._call("fetch", job_id, stdin=self.bucket.fetching(manifest)).get("fetched"))
+        say(
+            f"  bringing {manifest.what} from {self.bucket.place(job_id)} ({sized(manifest.size)})",
+            "dim",
+        )
+        return bool(
+            self._call("fetch", job_id, stdin=self.bucket.fetching(manifest)).get("fetched")
+        )
 
     def await_spill(self, job: JobState) -> JobState:
-        """The state of an interrupted job once what it keeps has reached the bucket, or when no more can come."""
+        """The state of an interrupted job once what it keeps has reached the bucket, or when no
+        more can come."""
         if ON_ITS_WAY not in job.kept or self.bucket is None:
             return job
         say(f"  kept: {job.kept}; waiting for that", "dim")
@@ -168,11 +204,19 @@ class BoxSession:
             if manifest and manifest.ended_at == job.ended_at:
                 return replace(job, kept=f"{manifest.what} in {self.bucket.place(job.job_id)}")
             if is_over:
-                return replace(job, kept=f"{manifest.what}, as it was before, in {self.bucket.place(job.job_id)}" if manifest else "")
+                return replace(
+                    job,
+                    kept=(
+                        f"{manifest.what}, as it was before, in {self.bucket.place(job.job_id)}"
+                        if manifest
+                        else ""
+                    ),
+                )
             time.sleep(_LOOK_SECONDS)
 
     def spill_all(self) -> dict[str, str]:
-        """Have the box put every job that it was trusted with into the bucket; by job, what is there, or `not spilled` and why."""
+        """Have the box put every job that it was trusted with into the bucket; by job, what is
+        there, or `not spilled` and why."""
         from remote.control.transport.payload import understood
 
         told = self._call("all", on_line=lambda line: say(f"  {line}", "dim"))
@@ -182,7 +226,9 @@ class BoxSession:
     def _bring_from_bucket(self, artifact: Artifact, destination: Path) -> bool:
         """Bring what a box that is gone has spilled; returns whether it is here then, verified."""
         place, job_id = (*PurePosixPath(artifact.path).parts, "")[:2]
-        manifest = self.bucket.manifest(job_id) if self.bucket and place == "jobs" and job_id else None
+        manifest = (
+            self.bucket.manifest(job_id) if self.bucket and place == "jobs" and job_id else None
+        )
         if self.bucket is None or manifest is None:
             return False
         from remote.control.transport.pull import pull_spilled
@@ -196,20 +242,31 @@ class BoxSession:
         return True
 
     def sweep(self) -> None:
-        """After a run has succeeded: drop from the bucket what its jobs need no more. Nothing is asked when no box was."""
+        """After a run has succeeded: drop from the bucket what its jobs need no more. Nothing is
+        asked when no box was."""
         if self._box is None or self.bucket is None:
             return
         try:
             self.bucket.sweep(self._ledger.run_id)
         except WindlassError as error:  # the run has succeeded: that stands
-            say(f"  older checkpoints of this run are left in s3://{self._storage}: {error.what}", "yellow")
+            say(
+                f"  older checkpoints of this run are left in s3://{self._storage}: {error.what}",
+                "yellow",
+            )
 
-    def _call(self, *words: str, stdin: dict[str, Any] | None = None, on_line: Any = None) -> dict[str, Any]:
+    def _call(
+        self, *words: str, stdin: dict[str, Any] | None = None, on_line: Any = None
+    ) -> dict[str, Any]:
         from remote.control.transport.payload import call, payload_command
 
         self.deploy()
         content = b"" if stdin is None else json.dumps(stdin).encode()
-        return call(self.transport, payload_command(self.box.root, "transfer.spill", *words), content, on_line)
+        return call(
+            self.transport,
+            payload_command(self.box.root, "transfer.spill", *words),
+            content,
+            on_line,
+        )
 
     def deploy(self) -> str:
         """The digest of the release on the box, pushed and activated where it is not there yet."""
@@ -222,7 +279,12 @@ class BoxSession:
             for warning in release.warnings:
                 say(f"  {warning}", "yellow")
             done = self._deployed(release)
-            self._ledger.append("deployed", release=release.digest, sent_bytes=done.sent_bytes, environment=done.environment)
+            self._ledger.append(
+                "deployed",
+                release=release.digest,
+                sent_bytes=done.sent_bytes,
+                environment=done.environment,
+            )
             self._release = release
         return self._release.digest
 
@@ -232,26 +294,41 @@ class BoxSession:
         def deployed() -> "Deployed":
             tell = lambda line: say(f"  {line}", "dim")  # noqa: E731
             return deploy(
-                self.transport, self.box.root, release, tell, self.entry.shared, progress=bytes_progress, again=self._way_again
-            )  # fmt: skip
+                self.transport,
+                self.box.root,
+                release,
+                tell,
+                self.entry.shared,
+                progress=bytes_progress,
+                again=self._way_again,
+            )
 
         way = self.transport
         try:
             return deployed()
-        except (BoxUnreachable, HostKeyMismatch):  # before its first answer, or another machine has its old address
+        except (
+            BoxUnreachable,
+            HostKeyMismatch,
+        ):  # before its first answer, or another machine has its old address
             if self._way_again() is way:
                 raise
         return deployed()
 
     def _way_again(self) -> "Transport":
-        """The way to the box after a loss: a new one where it has another address by now. Raises BoxStopped where it is gone."""
+        """The way to the box after a loss: a new one where it has another address by now. Raises
+        BoxStopped where it is gone."""
         from remote.control.cloud import boxes
 
         self.look()
         found = None
         with suppress(WindlassError):  # a cloud that cannot be asked says nothing about the box
             found = boxes.find(self.entry)
-        if found and found.state == "running" and found.id == self.box.id and found.address != self.box.address:
+        if (
+            found
+            and found.state == "running"
+            and found.id == self.box.id
+            and found.address != self.box.address
+        ):
             say(f"  {self.box.where} is at {found.address} now", "dim")
             self._closing.close()
             self._box, self._transport = found, None
@@ -264,7 +341,8 @@ class BoxSession:
         return str(reference["path"])
 
     def bring(self, reference: Reference, folder: Path) -> Path:
-        """An artifact on the laptop under `folder`, verified; no box is asked when it is there already."""
+        """An artifact on the laptop under `folder`, verified; no box is asked when it is there
+        already."""
         artifact = artifact_of(reference)
         destination = folder / Path(artifact.path).name
         if destination.exists() and digest.of_path(destination) == artifact.sha256:
@@ -281,7 +359,9 @@ class BoxSession:
 
         transport = self.transport
         with bytes_progress(destination.name, artifact.size) as on_bytes:
-            return pull(transport, self.box.root, artifact, destination, on_bytes, _warn, look=self.look)
+            return pull(
+                transport, self.box.root, artifact, destination, on_bytes, _warn, look=self.look
+            )
 
 
 def _warn(line: str) -> None:
@@ -289,11 +369,21 @@ def _warn(line: str) -> None:
 
 
 def code_state() -> dict[str, object]:
-    """Which Windlass this is: commit, and digest of the difference where files were changed. Empty outside git."""
+    """Which Windlass this is: commit, and digest of the difference where files were changed. Empty
+    outside git."""
     import subprocess
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(CODE), *words], capture_output=True, text=True, check=False).stdout
+        return subprocess.run(
+            ["git", "-C", str(CODE), *words], capture_output=True, text=True, check=False
+        ).stdout
 
     commit, difference = git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
-    return {"commit": commit, "changed": digest.of_bytes(difference.encode())[:12] if difference else ""} if commit else {}
+    return (
+        {
+            "commit": commit,
+            "changed": digest.of_bytes(difference.encode())[:12] if difference else "",
+        }
+        if commit
+        else {}
+    )

@@ -1,4 +1,5 @@
-"""What came of a run, for a person: answers side by side, the gain, the loss curve, and how to talk to the model."""
+"""What came of a run, for a person: answers side by side, the gain, the loss curve, and how to talk
+to the model."""
 
 import json
 import shlex
@@ -20,7 +21,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def show_result(ledger: Ledger, run: RunState) -> None:
-    """Print what the finished stages of a run have to show, how to talk to the model last; silent about what it did not do."""
+    """Print what the finished stages of a run have to show, how to talk to the model last; silent
+    about what it did not do."""
     for uses, show in _SHOWN.items():
         for stage in run.plan.stages:
             if stage.uses == uses and run.stages[stage.label].status is Status.SUCCEEDED:
@@ -31,9 +33,14 @@ def sparkline(values: list[float], width: int = 60) -> str:
     """A curve in one line of text, highest value tallest."""
     if not values:
         return ""
-    picked = [values[index * len(values) // min(width, len(values))] for index in range(min(width, len(values)))]
+    picked = [
+        values[index * len(values) // min(width, len(values))]
+        for index in range(min(width, len(values)))
+    ]
     low, high = min(picked), max(picked)
-    return "".join(_BARS[round((value - low) / ((high - low) or 1) * (len(_BARS) - 1))] for value in picked)
+    return "".join(
+        _BARS[round((value - low) / ((high - low) or 1) * (len(_BARS) - 1))] for value in picked
+    )
 
 
 def _show_training(ledger: Ledger, state: StageState) -> None:
@@ -52,15 +59,24 @@ def _show_training(ledger: Ledger, state: StageState) -> None:
 
 def _show_answers(ledger: Ledger, state: StageState) -> None:
     answers = _load_answers(local_path(state.outputs["answers"]))
-    rows = [(row["input"] or row["instruction"], row["expected"], row.get("base") or "", row["tuned"]) for row in answers[:3]]
+    rows = [
+        (row["input"] or row["instruction"], row["expected"], row.get("base") or "", row["tuned"])
+        for row in answers[:3]
+    ]
     print_table(
-        "\nheld-out rows, answered by the base and by the tuned model in Ollama", ("asked", "expected", "base", "tuned"), rows, lines=True
+        "\nheld-out rows, answered by the base and by the tuned model in Ollama",
+        ("asked", "expected", "base", "tuned"),
+        rows,
+        lines=True,
     )
     values = state.values
     for name, title in (("exact_match", "exact match"), ("f1", "F1")):
         gain = values.get(f"{name}_gain")
         before = "" if gain is None else f"{values[name] - gain:.2f} -> "
-        tell(f"{title:>12}: {before}{values[name]:.2f}  over {values['rows']} held-out rows", "bold green")
+        tell(
+            f"{title:>12}: {before}{values[name]:.2f}  over {values['rows']} held-out rows",
+            "bold green",
+        )
 
 
 def _show_model(ledger: Ledger, state: StageState) -> None:

@@ -24,7 +24,8 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
     from remote.control.config.playbook import Playbook, StageEntry
     from remote.control.runs.plan import plan_of
 
-    # Without a base or its path the recipe's name: which model of that name lies on the box, the box knows, and preflight tells.
+    # Without a base or its path the recipe's name: which model of that name lies on the box, the
+    # box knows, and preflight tells.
     named = _plain(recipe).get("base") or {}
     given = base_by_name(base or (str(named.get("name") or "") if not named.get("path") else ""))
     wired = {"base": given} if given else {}
@@ -33,7 +34,9 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
         "prepare": StageEntry(uses="prepare", with_={"dataset": data}),
         "preflight": StageEntry(uses="preflight", recipe=recipe, with_=rows | wired),
         "train": StageEntry(uses="train", recipe=recipe, with_=rows | wired),
-        "pull": StageEntry(uses="pull", with_={name: f"train.{name}" for name in ("adapter", "metrics", "curve")}),
+        "pull": StageEntry(
+            uses="pull", with_={name: f"train.{name}" for name in ("adapter", "metrics", "curve")}
+        ),
     }
     playbook = Playbook(name="train", stages=stages, finally_=["stop"] if stop else [])
     inventory = load_inventory()
@@ -55,14 +58,24 @@ def _plain(recipe: str) -> dict[str, Any]:
 
 
 def plan_export(ledger: Ledger, quantize: str) -> tuple[PlannedStage, ...]:
-    """The stages that export what a run has trained, and pull it: only the pull where that was exported before.
+    """The stages that export what a run has trained, and pull it: only the pull where that was
+    exported before.
 
     Raises NotFound, and ConfigError for an unknown `quantize`.
     """
     quantize = quantize.lower()
     if quantize not in QUANTIZATIONS:
         remedy = f"`./inv export {ledger.run_id} --quantize {DEFAULT_QUANTIZATION}`"
-        raise ConfigError([Finding("--quantize", f"`{quantize}` is not known", f"one of {', '.join(QUANTIZATIONS)}", remedy)])
+        raise ConfigError(
+            [
+                Finding(
+                    "--quantize",
+                    f"`{quantize}` is not known",
+                    f"one of {', '.join(QUANTIZATIONS)}",
+                    remedy,
+                )
+            ]
+        )
     run = state_of(ledger)
     training = _stage_using(run, ledger, "train", "./inv train")
     wiring = {"adapter": f"{training.label}.adapter", "quantize": quantize}
@@ -72,7 +85,9 @@ def plan_export(ledger: Ledger, quantize: str) -> tuple[PlannedStage, ...]:
     base = training.wiring.get("base") or (f"box:{recipe_base}" if recipe_base else None)
     made = next((stage for stage in run.plan.stages if _has_exported(run, stage, wiring)), None)
     export = made or _further(run, "export", "export", wiring | ({"base": base} if base else {}))
-    bring = _further(run, "bring", "pull", {name: f"{export.label}.{name}" for name in ("gguf", "parity")})
+    bring = _further(
+        run, "bring", "pull", {name: f"{export.label}.{name}" for name in ("gguf", "parity")}
+    )
     return (bring,) if made else (export, bring)
 
 
@@ -86,16 +101,23 @@ def plan_install(ledger: Ledger, name: str) -> tuple[PlannedStage, ...]:
 
 def model_name(ledger: Ledger) -> str:
     """What a run's model is called in Ollama: as its playbook says, else `windlass`."""
-    named = (stage.wiring.get("name") for stage in state_of(ledger).plan.stages if stage.uses == "install")
+    named = (
+        stage.wiring.get("name")
+        for stage in state_of(ledger).plan.stages
+        if stage.uses == "install"
+    )
     return str(next(filter(None, named), "windlass"))
 
 
 def _further(run: RunState, word: str, uses: str, wiring: dict[str, str]) -> PlannedStage:
-    """The run's own stage of that wiring, to run again; else a new one called `word`, or `word-2` and so on where that label is taken."""
+    """The run's own stage of that wiring, to run again; else a new one called `word`, or `word-2`
+    and so on where that label is taken."""
     taken = {stage.label for stage in run.plan.stages}
     labels = (word if number == 1 else f"{word}-{number}" for number in count(1))
     same = (stage for stage in run.plan.stages if (stage.uses, stage.wiring) == (uses, wiring))
-    return next(same, None) or PlannedStage(next(label for label in labels if label not in taken), uses, wiring)
+    return next(same, None) or PlannedStage(
+        next(label for label in labels if label not in taken), uses, wiring
+    )
 
 
 def _has_exported(run: RunState, stage: PlannedStage, wiring: dict[str, str]) -> bool:
@@ -104,15 +126,20 @@ def _has_exported(run: RunState, stage: PlannedStage, wiring: dict[str, str]) ->
 
 
 def extend(ledger: Ledger, stages: Sequence[PlannedStage], purpose: str) -> None:
-    """Add `stages` to a run's plan; one that is there already is to run again. Raises Busy while another command drives the run."""
+    """Add `stages` to a run's plan; one that is there already is to run again. Raises Busy while
+    another command drives the run."""
     with ledger.locked(purpose):  # not under the feet of a command that drives the run
         ledger.append("run_extended", stages=[vars(stage) for stage in stages])
 
 
 def _stage_using(run: RunState, ledger: Ledger, uses: str, remedy: str) -> PlannedStage:
-    for stage in reversed(run.plan.stages):  # the newest: what was exported last is what gets installed
+    for stage in reversed(
+        run.plan.stages
+    ):  # the newest: what was exported last is what gets installed
         if stage.uses == uses and run.stages[stage.label].status is Status.SUCCEEDED:
             return stage
     raise NotFound(
-        f"run {ledger.run_id} has no finished `{uses}` stage", where=str(ledger.folder), remedy=f"{remedy}, or ./inv resume {ledger.run_id}"
+        f"run {ledger.run_id} has no finished `{uses}` stage",
+        where=str(ledger.folder),
+        remedy=f"{remedy}, or ./inv resume {ledger.run_id}",
     )

@@ -23,8 +23,9 @@ class StageState:
     """How a stage of a run stands.
 
     `key` is the digest of everything that went in; `outputs` maps names to what came out (see
-    `remote.control.runs.wiring`); `values` are the measured numbers; times are seconds since the epoch. `environment` is
-    the SHA-256 of the lock that the box's Python environment was installed from.
+    `remote.control.runs.wiring`); `values` are the measured numbers; times are seconds since the
+    epoch. `environment` is the SHA-256 of the lock that the box's Python environment was installed
+    from.
     """
 
     label: str
@@ -48,7 +49,8 @@ class StageState:
 
 @dataclass
 class RunState:
-    """How a run stands. `owed`: what of its `finally` has begun and is not known to be done, by action: `box`, its `id`, and `why`."""
+    """How a run stands. `owed`: what of its `finally` has begun and is not known to be done, by
+    action: `box`, its `id`, and `why`."""
 
     run_id: str
     plan: Plan
@@ -64,16 +66,24 @@ class RunState:
 
     def current(self) -> StageState | None:
         """The stage that has not ended well: running, failed, or the next to start."""
-        return next((stage for stage in self.stages.values() if stage.status is not Status.SUCCEEDED), None)
+        return next(
+            (stage for stage in self.stages.values() if stage.status is not Status.SUCCEEDED), None
+        )
 
     def rest(self) -> Plan:
-        """The plan less what has succeeded. More may run: a stage whose inputs changed, or whose box is lost, runs again."""
-        stages = tuple(stage for stage in self.plan.stages if self.stages[stage.label].status is not Status.SUCCEEDED)
+        """The plan less what has succeeded. More may run: a stage whose inputs changed, or whose
+        box is lost, runs again."""
+        stages = tuple(
+            stage
+            for stage in self.plan.stages
+            if self.stages[stage.label].status is not Status.SUCCEEDED
+        )
         return Plan(self.plan.name, stages, self.plan.finally_)
 
     @property
     def is_alive(self) -> bool:
-        """Whether a job of the run may go on, as far as this laptop knows: no command has seen its end."""
+        """Whether a job of the run may go on, as far as this laptop knows: no command has seen its
+        end."""
         current = self.current()
         is_open = self.status in (Status.RUNNING, Status.INTERRUPTED)
         return is_open and bool(current and current.status is Status.RUNNING)
@@ -85,7 +95,10 @@ class RunState:
 
     def has_done(self, uses: str) -> bool:
         """Whether a stage of that kind has succeeded."""
-        return any(stage.uses == uses and self.stages[stage.label].status is Status.SUCCEEDED for stage in self.plan.stages)
+        return any(
+            stage.uses == uses and self.stages[stage.label].status is Status.SUCCEEDED
+            for stage in self.plan.stages
+        )
 
     def owed_in_words(self) -> str:
         """`stop of box gpu`; empty where nothing is owed."""
@@ -93,22 +106,28 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """The state for scripts."""
-        return {key: value for key, value in asdict(self).items() if key != "plan"} | {"playbook": self.plan.name}
+        return {key: value for key, value in asdict(self).items() if key != "plan"} | {
+            "playbook": self.plan.name
+        }
 
 
 def fold(run_id: str, events: Iterable[Event]) -> RunState:
-    """The state that `events` lead to; an unknown event of a newer Windlass, and a damaged one, is skipped."""
+    """The state that `events` lead to; an unknown event of a newer Windlass, and a damaged one, is
+    skipped."""
     state = RunState(run_id, Plan("", ()))
     for event in events:
         apply = _APPLY.get(str(event["event"]))
         if apply is not None:
-            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            with contextlib.suppress(
+                KeyError, TypeError, ValueError, AttributeError, OverflowError
+            ):
                 apply(state, event)
     return state
 
 
 def state_of(ledger: Ledger) -> RunState:
-    """The run's state, out of its events; refreshes `state.json` beside them where the folder can be written."""
+    """The run's state, out of its events; refreshes `state.json` beside them where the folder can
+    be written."""
     try:
         events = ledger.events()
     except ArtifactCorrupt:  # a run without a plan: one bad row in a list; who drives it says why
@@ -131,7 +150,11 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def _created(state: RunState, event: Event) -> None:
-    plan, box, facts = Plan.from_json(event["plan"]), _told(event, "box", str), _told(event, "facts", dict, {})
+    plan, box, facts = (
+        Plan.from_json(event["plan"]),
+        _told(event, "box", str),
+        _told(event, "facts", dict, {}),
+    )
     state.plan, state.box, state.created_at, state.facts = plan, box, event["time"], facts
     state.stages = {stage.label: StageState(stage.label) for stage in state.plan.stages}
 
@@ -185,9 +208,17 @@ def _stage_started(state: RunState, event: Event) -> None:
 
 def _stage_finished(state: RunState, event: Event) -> None:
     stage, status = state.stages[event["label"]], Status(event["status"])
-    outputs = {name: _reference(output) for name, output in _told(event, "outputs", dict, {}).items()}
+    outputs = {
+        name: _reference(output) for name, output in _told(event, "outputs", dict, {}).items()
+    }
     values, failure = _told(event, "values", dict, {}), _told(event, "failure", dict, {})
-    stage.status, stage.ended_at, stage.outputs, stage.values, stage.failure = status, event["time"], outputs, values, failure
+    stage.status, stage.ended_at, stage.outputs, stage.values, stage.failure = (
+        status,
+        event["time"],
+        outputs,
+        values,
+        failure,
+    )
 
 
 def _stage_environment(state: RunState, event: Event) -> None:
@@ -201,7 +232,11 @@ def _stage_lost(state: RunState, event: Event) -> None:
 def _gate(state: RunState, event: Event) -> None:
     if not {"label", "gate", "bound", "measured", "holds"} <= event.keys():
         raise KeyError("a gate without its measure")
-    state.gates = [gate for gate in state.gates if (gate["label"], gate["gate"]) != (event["label"], event["gate"])] + [event]
+    state.gates = [
+        gate
+        for gate in state.gates
+        if (gate["label"], gate["gate"]) != (event["label"], event["gate"])
+    ] + [event]
 
 
 def _finished(state: RunState, event: Event) -> None:
@@ -216,7 +251,8 @@ def _told(event: Event, name: str, kind: Any, default: Any = None) -> Any:
 
 
 def _reference(output: Any) -> dict[str, Any]:
-    """A reference as `remote.control.runs.wiring` describes them. Raises KeyError or TypeError for what is none."""
+    """A reference as `remote.control.runs.wiring` describes them. Raises KeyError or TypeError for
+    what is none."""
     kind = _told(output, "kind", str)
     for name, expected in _REFERENCES.get(kind, {"value": object}).items():
         _told({name: output[name]}, name, expected)

@@ -1,4 +1,5 @@
-"""The stages that run on the laptop. Each takes a `Task` and returns its outputs (references) and values (numbers)."""
+"""The stages that run on the laptop. Each takes a `Task` and returns its outputs (references) and
+values (numbers)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ class Task:
     def required(self, name: str) -> Path:
         """An input that must be wired."""
         path = self.local(name)
-        assert path is not None, f"`inv check` lets no {self.stage.uses} stage without `{name}` through"
+        assert path is not None, (
+            f"`inv check` lets no {self.stage.uses} stage without `{name}` through"
+        )
         return path
 
 
@@ -56,10 +59,20 @@ def preflight(task: Task) -> Made:
     session = task.session
     paths = {name: session.path_on_box(reference) for name, reference in task.inputs.items()}
     session.deploy()
-    report = run_preflight(session.transport, session.box, task.stage.recipe or {}, paths, storage=task.inventory.storage.bucket)
+    report = run_preflight(
+        session.transport,
+        session.box,
+        task.stage.recipe or {},
+        paths,
+        storage=task.inventory.storage.bucket,
+    )
     with aside():
         show(report, whole=False)
-    require(report, session.transport.where, f"fix what the table names, then ./inv resume {task.ledger.run_id}")
+    require(
+        report,
+        session.transport.where,
+        f"fix what the table names, then ./inv resume {task.ledger.run_id}",
+    )
     return {}, {"failures": report.failures, "warnings": report.warnings}
 
 
@@ -67,7 +80,9 @@ def pull(task: Task) -> Made:
     """Bring every artifact named under `with:` to the laptop."""
     brought = {name: task.required(name) for name in task.inputs}
     # Verified as they came: large files are not hashed once more.
-    return {name: file_reference(path, task.inputs[name]["sha256"]) for name, path in brought.items()}, {}
+    return {
+        name: file_reference(path, task.inputs[name]["sha256"]) for name, path in brought.items()
+    }, {}
 
 
 def install(task: Task) -> Made:
@@ -89,7 +104,9 @@ def validate(task: Task) -> Made:
     model = task.inputs["model"]["value"]
     limit = options_of(task.stage).get("max_rows")
     client = find_ollama(task.inventory)
-    values = validate_model(client, model, task.required("val"), task.local("report"), limit, task.folder)
+    values = validate_model(
+        client, model, task.required("val"), task.local("report"), limit, task.folder
+    )
     return {"answers": file_reference(task.folder / "answers.json")}, values
 
 
@@ -101,5 +118,10 @@ def rollback(task: Task) -> None:
     roll_back(find_ollama(task.inventory), task.inputs["model"]["value"])
 
 
-VERBS: dict[str, Callable[[Task], Made]] = {"preflight": preflight, "pull": pull, "install": install, "validate": validate}
+VERBS: dict[str, Callable[[Task], Made]] = {
+    "preflight": preflight,
+    "pull": pull,
+    "install": install,
+    "validate": validate,
+}
 """Every laptop stage by the word after `uses:`."""

@@ -1,7 +1,7 @@
 """`inv box.bake`: an image of a box that is set up, from which the next boxes start ready.
 
-The box is stopped for it: an image of a running one holds whatever its disk cache had not written. Tags on the image say how it
-goes on, so that a command that was cut off is simply repeated.
+The box is stopped for it: an image of a running one holds whatever its disk cache had not written.
+Tags on the image say how it goes on, so that a command that was cut off is simply repeated.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,8 @@ THEN_TAG = "windlass:then"
 
 @dataclass(frozen=True)
 class Baked:
-    """An image that is ready. `usd_per_month` is the most that its snapshot costs, or None where nothing is billed."""
+    """An image that is ready. `usd_per_month` is the most that its snapshot costs, or None where
+    nothing is billed."""
 
     name: str
     image: Image
@@ -35,12 +36,17 @@ class Baked:
 
 
 def bake(entry: Any, say: Say, arm: Callable[[Box], None] | None = None) -> Baked:
-    """Stop the box, make an image of it, and start it again if it ran. Repeatable after a kill: a begun image is waited for."""
+    """Stop the box, make an image of it, and start it again if it ran. Repeatable after a kill: a
+    begun image is waited for."""
     box, there = require_box(entry)
     phases = Phases(entry.name, say)
-    with refusals.explained(refusals.Context(entry.name, there.region, box.instance_type, there.regions)):
+    with refusals.explained(
+        refusals.Context(entry.name, there.region, box.instance_type, there.regions)
+    ):
         begun = _begun(box, there)
-        runs_on = begun.tags.get(THEN_TAG) == "start" if begun else box.state in ("pending", "running")
+        runs_on = (
+            begun.tags.get(THEN_TAG) == "start" if begun else box.state in ("pending", "running")
+        )
         image_id = begun.id if begun else _begin(entry, box, there, runs_on, phases, say)
         with phases.phase("image"):
             image = images.wait(there, image_id, say)
@@ -54,20 +60,38 @@ def bake(entry: Any, say: Say, arm: Callable[[Box], None] | None = None) -> Bake
 def require_box(entry: Any) -> tuple[Box, Endpoint]:
     """A box that can be stopped, and its region's endpoint. Raises BoxStopped or CloudError."""
     if entry.provider == "static":
-        raise CloudError("a host that stands has no image, and moves nowhere", where=f"box {entry.name}", remedy="only boxes of EC2 do")
+        raise CloudError(
+            "a host that stands has no image, and moves nowhere",
+            where=f"box {entry.name}",
+            remedy="only boxes of EC2 do",
+        )
     box = boxes.find(entry)
     if box is None:
         why = "it was never launched, or is terminated"
-        raise BoxStopped(f"there is no box {entry.name}", where=f"box {entry.name}", why=why, remedy=f"`./inv launch {entry.name}`")
+        raise BoxStopped(
+            f"there is no box {entry.name}",
+            where=f"box {entry.name}",
+            why=why,
+            remedy=f"`./inv launch {entry.name}`",
+        )
     if box.market == "spot":
         why = "an image is made of a stopped box, and a one-time spot instance has no stopped state"
-        remedy = f"write `market: on-demand` for {entry.name} in inventory.yaml, then `./inv launch {entry.name} --fresh`"
-        raise CloudError(f"box {entry.name} is a spot box, which cannot be stopped", where=box.where, why=why, remedy=remedy)
+        remedy = (
+            f"write `market: on-demand` for {entry.name} in inventory.yaml, then `./inv launch"
+            f" {entry.name} --fresh`"
+        )
+        raise CloudError(
+            f"box {entry.name} is a spot box, which cannot be stopped",
+            where=box.where,
+            why=why,
+            remedy=remedy,
+        )
     return box, endpoint.of_entry(entry).in_region(box.region)
 
 
 def cost(image: Image, there: Endpoint) -> float | None:
-    """The most that the image's snapshots cost a month, in US dollars: as if every block were in use. None where nothing is billed."""
+    """The most that the image's snapshots cost a month, in US dollars: as if every block were in
+    use. None where nothing is billed."""
     if not there.is_billed:
         return None
     usd = prices.quote("snapshot", there.region, there).usd
@@ -81,10 +105,15 @@ def record(image: Image) -> dict[str, Any]:
 
 
 def _begun(box: Box, there: Endpoint) -> Image | None:
-    """The image that an earlier command began of this very instance and did not see ready; none where the box was started since."""
+    """The image that an earlier command began of this very instance and did not see ready; none
+    where the box was started since."""
     if box.state in ("pending", "running"):
         return None
-    found = [image for image in images.listing(there, images.BAKED) if image.tags.get(images.FROM_TAG) == box.id]
+    found = [
+        image
+        for image in images.listing(there, images.BAKED)
+        if image.tags.get(images.FROM_TAG) == box.id
+    ]
     return next((image for image in reversed(found) if image.state == "pending"), None)
 
 
@@ -103,9 +132,13 @@ def _begin(entry: Any, box: Box, there: Endpoint, runs_on: bool, phases: Phases,
 
 
 def _take_rights_away(box: Box) -> None:
-    """The right to write to the bucket is one box's, for a while: no copy of its disk shall hold it."""
+    """The right to write to the bucket is one box's, for a while: no copy of its disk shall hold
+    it."""
     from remote.control.transport.connect import connect
     from remote.control.transport.payload import on_box
 
     with connect(box) as transport:
-        transport.exec(f"rm -f {on_box(f'{box.root}/grant.json')} {on_box(f'{box.root}/notice.json')}", timeout=60)
+        transport.exec(
+            f"rm -f {on_box(f'{box.root}/grant.json')} {on_box(f'{box.root}/notice.json')}",
+            timeout=60,
+        )

@@ -1,7 +1,8 @@
 """`inv box.move`: a box with its disk to another zone or region, by an image of it.
 
-Nothing is ended before the new instance answers over SSH. At every moment the image's tags and the instances' own say where it
-stands, so a command that was cut off is repeated and goes on; the image of a disk that was written to since is made anew.
+Nothing is ended before the new instance answers over SSH. At every moment the image's tags and the
+instances' own say where it stands, so a command that was cut off is repeated and goes on; the image
+of a disk that was written to since is made anew.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Move:
-    """One move. `old` is where the box is; `zone` is None where the cloud chooses; `source` and `target` are its two regions.
+    """One move. `old` is where the box is; `zone` is None where the cloud chooses; `source` and
+    `target` are its two regions.
 
     `is_arrived`: an earlier command was cut off when only the end was left to do.
     """
@@ -51,7 +53,10 @@ class Move:
     def sentences(self) -> list[str]:
         """What will happen, for the question before it."""
         if self.is_arrived:
-            return [f"{self.name} was moved to {self.goal} by a command that was cut off: what it left is taken away"]
+            return [
+                f"{self.name} was moved to {self.goal} by a command that was cut off: what it left"
+                " is taken away"
+            ]
         fate = (
             "stays as it is, stopped: it was adopted, not launched"
             if self.is_adopted
@@ -59,8 +64,10 @@ class Move:
         )
         stops = "is stopped, " if self.old.state in ("pending", "running") else ""
         return [
-            f"{self.name} ({self.old.id} in {self.old.zone}) {stops}its disk is copied by an image, and launched in {self.goal}"
-            f" as {self.old.instance_type}",
+            (
+                f"{self.name} ({self.old.id} in {self.old.zone}) {stops}its disk is copied by an"
+                f" image, and launched in {self.goal} as {self.old.instance_type}"
+            ),
             f"{self.old.id} {fate}; then the image goes too",
         ]
 
@@ -69,12 +76,22 @@ class Move:
         place = f"`region: {box.region}` and `zone: {box.zone}`"
         if self.is_adopted:
             left = f"{self.old.id} is stopped, and no box of Windlass any more"
-            return [f"{left}; in inventory.yaml remove `instance_id:` of {self.name} and write {place}"]
-        return [f"write {place} for {self.name} in inventory.yaml: other laptops look there, and its next launch goes there"]
+            return [
+                f"{left}; in inventory.yaml remove `instance_id:` of {self.name} and write {place}"
+            ]
+        return [
+            f"write {place} for {self.name} in inventory.yaml: other laptops look there, and its"
+            " next launch goes there"
+        ]
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
-        return {"box": self.name, "id": self.old.id, "from": self.old.zone or self.old.region, "to": self.goal}
+        return {
+            "box": self.name,
+            "id": self.old.id,
+            "from": self.old.zone or self.old.region,
+            "to": self.goal,
+        }
 
 
 def plan(entry: Any, zone: str, region: str) -> Move:
@@ -84,23 +101,32 @@ def plan(entry: Any, zone: str, region: str) -> Move:
     found = Move(entry, box, zone or None, source, target)
     if zone and not zone.startswith(target.region):
         raise CloudError(
-            f"zone {zone} is not in region {region}", where=f"box {entry.name}", remedy=f"`./inv box.move {entry.name} --zone {zone}`"
+            f"zone {zone} is not in region {region}",
+            where=f"box {entry.name}",
+            remedy=f"`./inv box.move {entry.name} --zone {zone}`",
         )
     if _arrived(found, _images(found)):
         return replace(found, is_arrived=True)
     if not _is_elsewhere(found):
-        what, remedy = f"box {entry.name} is in {found.goal} already", f"`./inv start {entry.name}`, or name another zone or region"
+        what, remedy = (
+            f"box {entry.name} is in {found.goal} already",
+            f"`./inv start {entry.name}`, or name another zone or region",
+        )
         raise CloudError(what, where=box.where, remedy=remedy)
     _check_offered(found)
     return found
 
 
-def carry_out(move: Move, say: Say, wait_seconds: float = 0.0, arm: Callable[[Box], None] | None = None) -> Box:
+def carry_out(
+    move: Move, say: Say, wait_seconds: float = 0.0, arm: Callable[[Box], None] | None = None
+) -> Box:
     """Move the box; returns it, up and entered, in its new place. Repeatable after a kill."""
     phases = Phases(move.name, say)
     with _explained(move):
         # From another laptop, too, the old instance is looked for where it is.
-        history.append(move.name, "moved", id=move.old.id, region=move.old.region, zone=move.old.zone)
+        history.append(
+            move.name, "moved", id=move.old.id, region=move.old.region, zone=move.old.zone
+        )
         if image := _arrived(move, _images(move)):
             box = boxes.ready(_entry_there(move, image), say, "auto", wait_seconds, arm)
         else:
@@ -113,7 +139,9 @@ def carry_out(move: Move, say: Say, wait_seconds: float = 0.0, arm: Callable[[Bo
     return box
 
 
-def _launch(move: Move, image: Image, say: Say, wait_seconds: float, arm: Callable[[Box], None] | None) -> Box:
+def _launch(
+    move: Move, image: Image, say: Say, wait_seconds: float, arm: Callable[[Box], None] | None
+) -> Box:
     entry = _entry_there(move, image)
     if not move.is_adopted:
         return boxes.ready(entry, say, "fresh", wait_seconds, arm, replace=move.old.id)
@@ -122,9 +150,19 @@ def _launch(move: Move, image: Image, say: Say, wait_seconds: float, arm: Callab
 
 
 def _entry_there(move: Move, image: Image) -> Any:
-    """The entry of the inventory as the new place wants it: that image, that place, no fallbacks."""
-    there: dict[str, Any] = {"region": move.target.region, "zone": move.zone, "subnet": None, "fallbacks": []}
-    alike = {"instance_type": move.old.instance_type, "market": "on-demand", "disk_gb": max(move.entry.disk_gb, image.gb)}
+    """The entry of the inventory as the new place wants it: that image, that place, no
+    fallbacks."""
+    there: dict[str, Any] = {
+        "region": move.target.region,
+        "zone": move.zone,
+        "subnet": None,
+        "fallbacks": [],
+    }
+    alike = {
+        "instance_type": move.old.instance_type,
+        "market": "on-demand",
+        "disk_gb": max(move.entry.disk_gb, image.gb),
+    }
     return move.entry.model_copy(update={**there, **alike, "ami": image.id, "instance_id": None})
 
 
@@ -137,9 +175,15 @@ def _image_there(move: Move, phases: Phases, say: Say) -> Image:
     since = images.moment(stopped.launched_at + 1) if stopped and stopped.launched_at else ""
     for stale in (image for image in mine if image.made_at < since):
         images.remove(move.source.in_region(stale.region), stale)
-    mine = [image for image in mine if image.made_at >= since and image.state in ("pending", "available")]
+    mine = [
+        image
+        for image in mine
+        if image.made_at >= since and image.state in ("pending", "available")
+    ]
     with phases.phase("image"):
-        image = _found_or(mine, move.source, lambda: images.create(move.source, move.old.id, _tags(move)), say)
+        image = _found_or(
+            mine, move.source, lambda: images.create(move.source, move.old.id, _tags(move)), say
+        )
     if move.target.region == move.source.region:
         return image
     with phases.phase("copy"):
@@ -158,13 +202,23 @@ def _tags(move: Move) -> dict[str, str]:
 def _images(move: Move) -> list[Image]:
     """The images of this box's moves, in both regions."""
     places = {there.region: there for there in (move.source, move.target)}
-    return [image for there in places.values() for image in images.listing(there, images.MOVE) if image.box == move.name]
+    return [
+        image
+        for there in places.values()
+        for image in images.listing(there, images.MOVE)
+        if image.box == move.name
+    ]
 
 
 def _arrived(move: Move, made: list[Image]) -> Image | None:
-    """The image out of which the box in its new place was launched already, by a command that was cut off."""
+    """The image out of which the box in its new place was launched already, by a command that was
+    cut off."""
     current = (
-        move.old if not move.is_adopted else boxes.find(move.entry.model_copy(update={"instance_id": None, "region": move.target.region}))
+        move.old
+        if not move.is_adopted
+        else boxes.find(
+            move.entry.model_copy(update={"instance_id": None, "region": move.target.region})
+        )
     )
     if current is None or _is_elsewhere(replace(move, old=current)):
         return None
@@ -175,7 +229,9 @@ def _arrived(move: Move, made: list[Image]) -> Image | None:
 
 def _is_elsewhere(move: Move) -> bool:
     """Whether the box is not where it is to go."""
-    return move.old.region != move.target.region or (move.zone is not None and move.old.zone != move.zone)
+    return move.old.region != move.target.region or (
+        move.zone is not None and move.old.zone != move.zone
+    )
 
 
 def _check_offered(move: Move) -> None:
@@ -183,22 +239,31 @@ def _check_offered(move: Move) -> None:
     asked = [{"Name": "instance-type", "Values": [move.old.instance_type]}]
     with _explained(move):
         ec2 = move.target.client("ec2")
-        told = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=asked)["InstanceTypeOfferings"]
+        told = ec2.describe_instance_type_offerings(
+            LocationType="availability-zone", Filters=asked
+        )["InstanceTypeOfferings"]
     zones = sorted(each["Location"] for each in told)
     if not zones or (move.zone and move.zone not in zones):
         raise CloudError(
             f"{move.old.instance_type} is not offered in {move.goal}",
             where=move.old.where,
             why=f"in {move.target.region} it is offered in {', '.join(zones) or 'no zone'}",
-            remedy=f"`./inv box.move {move.name} --zone {zones[0]}`" if zones else "name another region",
+            remedy=(
+                f"`./inv box.move {move.name} --zone {zones[0]}`"
+                if zones
+                else "name another region"
+            ),
             kept="the box, as it was",
         )
 
 
 def _release(move: Move) -> None:
-    """Take our tags off an adopted instance: from here on the new one is the box, and this one is its owner's again."""
+    """Take our tags off an adopted instance: from here on the new one is the box, and this one is
+    its owner's again."""
     keys = [identity.BOX_TAG, identity.PROJECT_TAG, identity.ADOPTED_TAG]
-    move.source.client("ec2").delete_tags(Resources=[move.old.id], Tags=[{"Key": key} for key in keys])
+    move.source.client("ec2").delete_tags(
+        Resources=[move.old.id], Tags=[{"Key": key} for key in keys]
+    )
 
 
 def _clear_up(move: Move) -> None:
@@ -209,4 +274,6 @@ def _clear_up(move: Move) -> None:
 
 
 def _explained(move: Move) -> Any:
-    return refusals.explained(refusals.Context(move.name, move.target.region, move.old.instance_type, move.target.regions))
+    return refusals.explained(
+        refusals.Context(move.name, move.target.region, move.old.instance_type, move.target.regions)
+    )

@@ -1,4 +1,5 @@
-"""`inv box.setup`: everything that a box needs before its first run, each part only where it is missing, its time shown and kept."""
+"""`inv box.setup`: everything that a box needs before its first run, each part only where it is
+missing, its time shown and kept."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,8 +31,9 @@ _ROOT_ON_THE_BOX = "@ROOT@"
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a setup shall bring besides the code and its environment. `models` as in the inventory, besides those that stand there;
-    `adopt` is a folder on the box that holds the base model `adopt_as`."""
+    """What a setup shall bring besides the code and its environment. `models` as in the inventory,
+    besides those that stand there; `adopt` is a folder on the box that holds the base model
+    `adopt_as`."""
 
     models: tuple[str, ...] = ()
     adopt: str = ""
@@ -58,7 +60,10 @@ class Done:
     def sentence(self, is_rehearsal: bool) -> str:
         """In one line."""
         if is_rehearsal:
-            return f"would bring {', '.join(phase.name for phase in self.phases)} to {self.name}, where they are not there"
+            return (
+                f"would bring {', '.join(phase.name for phase in self.phases)} to {self.name},"
+                " where they are not there"
+            )
         return f"{self.name} is set up: {', '.join(phase.name for phase in self.phases)}"
 
     def rows(self) -> list[list[str]]:
@@ -75,7 +80,8 @@ class Done:
 
 
 def set_up(entry: Any, wishes: Wishes, say: Say) -> Done:
-    """Bring a running box everything it lacks. Repeatable: what is there is left as it is, what was cut off goes on."""
+    """Bring a running box everything it lacks. Repeatable: what is there is left as it is, what was
+    cut off goes on."""
     from remote.control.transport.connect import connect
 
     specs, adopted = _specs(entry, wishes)
@@ -90,16 +96,31 @@ def set_up(entry: Any, wishes: Wishes, say: Say) -> Done:
             work.fetch(spec, fetches)
         if wishes.ollama or getattr(entry, "ollama", False):
             work.ollama()
-    history.append(entry.name, "phases", action="setup", id=box.id, seconds={phase.name: phase.seconds for phase in work.phases})
+    history.append(
+        entry.name,
+        "phases",
+        action="setup",
+        id=box.id,
+        seconds={phase.name: phase.seconds for phase in work.phases},
+    )
     return Done(entry.name, work.phases)
 
 
 def rehearse(entry: Any, wishes: Wishes, say: Say) -> Done:
-    """What `set_up` would bring to a box that has nothing yet; asks the hub and the bucket, not the box."""
+    """What `set_up` would bring to a box that has nothing yet; asks the hub and the bucket, not the
+    box."""
     specs, adopted = _specs(entry, wishes)
-    phases = [Phase("deploy", "the code of this checkout and its Python environment, where they are not there", 0.0)]
+    phases = [
+        Phase(
+            "deploy",
+            "the code of this checkout and its Python environment, where they are not there",
+            0.0,
+        )
+    ]
     if adopted:
-        phases.append(Phase(adopted, f"linked to {wishes.adopt}, after a look at every file's header", 0.0))
+        phases.append(
+            Phase(adopted, f"linked to {wishes.adopt}, after a look at every file's header", 0.0)
+        )
     for spec in specs:
         found = _resolve(spec, entry, say)
         size = f"{found.size / 1e9:.2f} GB in {counted(len(found.files), 'file')}"
@@ -118,7 +139,8 @@ class _Setup:
         self.phases: list[Phase] = []
 
     def is_complete(self, specs: Sequence[ModelSpec]) -> bool:
-        """Whether every model is on the box as asked. False where the box cannot tell yet: nothing, or older code, is deployed there."""
+        """Whether every model is on the box as asked. False where the box cannot tell yet: nothing,
+        or older code, is deployed there."""
         try:
             self._look(specs)
         except (PreflightFailed, JobFailed):
@@ -126,8 +148,13 @@ class _Setup:
         return all(map(self._has, specs))
 
     def resolved(self, specs: Sequence[ModelSpec]) -> dict[str, ModelFetch]:
-        """What is to be fetched, by name. Before the box is touched: access that is not granted shall not cost minutes."""
-        return {spec.name: _resolve(spec, self._entry, self._say) for spec in specs if not self._has(spec)}
+        """What is to be fetched, by name. Before the box is touched: access that is not granted
+        shall not cost minutes."""
+        return {
+            spec.name: _resolve(spec, self._entry, self._say)
+            for spec in specs
+            if not self._has(spec)
+        }
 
     def deploy(self) -> None:
         """The code of this checkout, and the environment of its stages."""
@@ -148,7 +175,11 @@ class _Setup:
         ended = time.monotonic()
         code = f"release {done.digest[:12]}{' was current' if done.was_current else ''}"
         self._note("deploy", code, (environment_begun or ended) - begun)
-        self._note("environment", "made" if environment_begun else "was there", ended - (environment_begun or ended))
+        self._note(
+            "environment",
+            "made" if environment_begun else "was there",
+            ended - (environment_begun or ended),
+        )
 
     def adopt(self, name: str, folder: str) -> None:
         """Link a folder of the box as a base model."""
@@ -166,9 +197,16 @@ class _Setup:
                 outcome = f"was there: {(self._there[spec.name] or {})['revision'][:12]}"
             else:
                 wanted = fetches.get(spec.name) or _resolve(spec, self._entry, self._say)
-                self._say(f"{spec.name}: {wanted.size / 1e9:.2f} GB from {wanted.source} at {wanted.revision[:12]}")
+                self._say(
+                    f"{spec.name}: {wanted.size / 1e9:.2f} GB from {wanted.source} at"
+                    f" {wanted.revision[:12]}"
+                )
                 found = self._call("model", "fetch", stdin=wanted.to_json().encode())
-                outcome = "was there" if found["was_there"] else f"{found['fetched_bytes'] / 1e9:.2f} GB fetched, every file verified"
+                outcome = (
+                    "was there"
+                    if found["was_there"]
+                    else f"{found['fetched_bytes'] / 1e9:.2f} GB fetched, every file verified"
+                )
         self._note(spec.name, outcome, timed.seconds)
 
     def ollama(self) -> None:
@@ -183,15 +221,20 @@ class _Setup:
         import json
 
         names = [spec.name for spec in specs]
-        self._there = self._call("model", "find", stdin=json.dumps(names).encode())["models"] if names else {}
+        self._there = (
+            self._call("model", "find", stdin=json.dumps(names).encode())["models"] if names else {}
+        )
 
     def _has(self, spec: ModelSpec) -> bool:
-        """A model that was adopted, or asked for with the same words, is what is wanted: revisions are pinned by the first fetch."""
+        """A model that was adopted, or asked for with the same words, is what is wanted: revisions
+        are pinned by the first fetch."""
         manifest = self._there.get(spec.name)
         return manifest is not None and manifest["asked"] in ("", spec.text)
 
     def _call(self, module: str, *words: str, stdin: bytes = b"") -> dict[str, Any]:
-        return call(self._transport, payload_command(self._box.root, module, *words), stdin, self._say)
+        return call(
+            self._transport, payload_command(self._box.root, module, *words), stdin, self._say
+        )
 
     def _note(self, name: str, outcome: str, seconds: float) -> None:
         self.phases.append(Phase(name, outcome, round(seconds, 2)))
@@ -213,25 +256,42 @@ class _Timed:
 
 def _specs(entry: Any, wishes: Wishes) -> tuple[list[ModelSpec], str]:
     """The models to fetch, and the name of the one to adopt instead, if any. Raises ConfigError."""
-    wanted = {spec.name: spec for spec in [*base_model.of_entry(entry), *base_model.parsed(list(wishes.models), "--model")]}
+    wanted = {
+        spec.name: spec
+        for spec in [
+            *base_model.of_entry(entry),
+            *base_model.parsed(list(wishes.models), "--model"),
+        ]
+    }
     if not wishes.adopt:
         return list(wanted.values()), ""
     name = wishes.adopt_as or (next(iter(wanted)) if len(wanted) == 1 else "")
     if not name:
         what = f"which base model lies in {wishes.adopt} is not said"
-        remedy = f"`./inv box.setup {entry.name} --adopt {wishes.adopt} --name mistralai/Mistral-7B-v0.3`"
-        raise ConfigError([Finding("--adopt", what, "`--name` with what recipes call it, as `base.name`", remedy)])
+        remedy = (
+            f"`./inv box.setup {entry.name} --adopt {wishes.adopt} --name"
+            " mistralai/Mistral-7B-v0.3`"
+        )
+        raise ConfigError(
+            [Finding("--adopt", what, "`--name` with what recipes call it, as `base.name`", remedy)]
+        )
     return [spec for spec in wanted.values() if spec.name != name], name
 
 
 def _resolve(spec: ModelSpec, entry: Any, say: Say) -> ModelFetch:
     say(f"asking {'the hub' if spec.repo else 's3://' + spec.bucket} for {spec.name}")
-    return hub.resolve(spec) if spec.repo else store.resolve(spec, _bucket_endpoint(entry), entry.name)
+    return (
+        hub.resolve(spec) if spec.repo else store.resolve(spec, _bucket_endpoint(entry), entry.name)
+    )
 
 
 def _bucket_endpoint(entry: Any) -> endpoint.Endpoint:
     """A host that stands has no cloud of its own: a bucket is then AWS's."""
-    return endpoint.AwsEndpoint("us-east-1", entry.user or "") if entry.provider == "static" else endpoint.of_entry(entry)
+    return (
+        endpoint.AwsEndpoint("us-east-1", entry.user or "")
+        if entry.provider == "static"
+        else endpoint.of_entry(entry)
+    )
 
 
 def _gb(manifest: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""`inv box.images`: the images of this project over all regions of the inventory, and which of them nothing will use again."""
+"""`inv box.images`: the images of this project over all regions of the inventory, and which of them
+nothing will use again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ COLUMNS = ("image", "box", "kind", "region", "state", "GB", "made (UTC)", "at mo
 
 @dataclass(frozen=True)
 class Kept:
-    """One image, what its snapshots cost a month at most, and why it may go; `useless` is empty for one that stays."""
+    """One image, what its snapshots cost a month at most, and why it may go; `useless` is empty for
+    one that stays."""
 
     image: Image
     there: Endpoint
@@ -49,17 +51,23 @@ class Shelf:
         """For a table with the heads `COLUMNS`."""
         return [
             *map(_row, self.kept),
-            *([snapshot, "", "snapshot", there.region, "", "", "", "", "of no image"] for there, snapshot in self.orphans),
+            *(
+                [snapshot, "", "snapshot", there.region, "", "", "", "", "of no image"]
+                for there, snapshot in self.orphans
+            ),
         ]
 
 
 def shelf(inventory: Any, keep: int = 1) -> Shelf:
-    """Every image of the project in the regions of its boxes. Of those alike the newest `keep` are of use, if a box fits them."""
+    """Every image of the project in the regions of its boxes. Of those alike the newest `keep` are
+    of use, if a box fits them."""
     entries = [entry for entry in inventory.boxes.values() if entry.provider != "static"]
     places = _places(entries)
     listed = side_by_side(lambda there: _of_region(there, entries, keep), places)
     lost = side_by_side(_orphans, places)
-    return Shelf([each for some in listed for each in some], [each for some in lost for each in some])
+    return Shelf(
+        [each for some in listed for each in some], [each for some in lost for each in some]
+    )
 
 
 def prune(found: Shelf) -> None:
@@ -84,19 +92,31 @@ def _places(entries: Sequence[Any]) -> list[Endpoint]:
 def _of_region(there: Endpoint, entries: Sequence[Any], keep: int) -> list[Kept]:
     with _explained(there):
         found = images.listing(there)
-    wanted = {images.environment_digest(entry.root, entry.shared, entry.instance_type) for entry in entries}
-    return [Kept(image, there, cost(image, there), _useless(image, found, wanted, keep)) for image in found]
+    wanted = {
+        images.environment_digest(entry.root, entry.shared, entry.instance_type)
+        for entry in entries
+    }
+    return [
+        Kept(image, there, cost(image, there), _useless(image, found, wanted, keep))
+        for image in found
+    ]
 
 
 def _useless(image: Image, found: Sequence[Image], wanted: set[str], keep: int) -> str:
-    """Why an image is of no use any more. One of a move is not judged here: `box.move` ends with it, and `reap` finds what stayed."""
+    """Why an image is of no use any more. One of a move is not judged here: `box.move` ends with
+    it, and `reap` finds what stayed."""
     if image.kind != images.BAKED or image.state == "pending":
         return ""
     if not image.is_ready:
         return f"it is {image.state}"
     if image.environment not in wanted:
         return "its environments are of older requirements, or of no box of the inventory"
-    alike = [each for each in found if each.is_ready and (each.environment, each.architecture) == (image.environment, image.architecture)]
+    alike = [
+        each
+        for each in found
+        if each.is_ready
+        and (each.environment, each.architecture) == (image.environment, image.architecture)
+    ]
     return "" if image in alike[-keep:] else "a newer one is alike"
 
 

@@ -1,4 +1,5 @@
-"""Everything about a run in one file, for a bug report: masked, and without keys, artifacts or checkpoints."""
+"""Everything about a run in one file, for a bug report: masked, and without keys, artifacts or
+checkpoints."""
 
 import io
 import platform
@@ -41,8 +42,8 @@ _SHAPES = re.compile(
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{16,}",
     re.DOTALL,
 )
-"""What looks like a key, whoever's it is: private keys, tokens of Hugging Face, GitHub, OpenAI and Slack, key ids of AWS, passwords in
-addresses, bearer tokens."""
+"""What looks like a key, whoever's it is: private keys, tokens of Hugging Face, GitHub, OpenAI and
+Slack, key ids of AWS, passwords in addresses, bearer tokens."""
 
 _SYSTEM = """\
 {{ uname -a; python3 --version; uptime; free -m; df -h; nvidia-smi; }} 2>&1
@@ -54,10 +55,11 @@ for log in sampler.log jobs/{job}/supervisor.log; do echo "== $log"; tail -c 655
 _README = """\
 What Windlass packed about {name} on {day}, for a bug report.
 
-Not in it: artifacts, checkpoints, data, keys, anything of ~/.ssh or of .windlass but reports of faults. Masked as *** are the values of the
-variables that inventory.yaml names under `secrets:`, those of tokens and keys in the environment of whoever packed it, signatures of
-presigned addresses, and what looks like a key. Names of hosts, boxes, buckets and files, and addresses, are as they are: look through it
-before you hand it on.
+Not in it: artifacts, checkpoints, data, keys, anything of ~/.ssh or of .windlass but reports of
+faults. Masked as *** are the values of the variables that inventory.yaml names under `secrets:`,
+those of tokens and keys in the environment of whoever packed it, signatures of presigned addresses,
+and what looks like a key. Names of hosts, boxes, buckets and files, and addresses, are as they are:
+look through it before you hand it on.
 {unmasked}
 """
 
@@ -71,7 +73,8 @@ class Packed:
 
 
 def place_of(to: str) -> Path:
-    """The file or folder that is meant; a folder, which need not be there yet, where it ends in a slash; here when it is empty."""
+    """The file or folder that is meant; a folder, which need not be there yet, where it ends in a
+    slash; here when it is empty."""
     path = Path(to).expanduser().absolute()
     if to.endswith("/"):
         path.mkdir(parents=True, exist_ok=True)
@@ -79,7 +82,8 @@ def place_of(to: str) -> Path:
 
 
 def pack(name: str, to: Path, say: Say) -> Packed:
-    """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the file or folder `to`.
+    """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the
+    file or folder `to`.
 
     `say` hears what could not be packed. Raises NotFound where nothing is known of it.
     """
@@ -92,7 +96,10 @@ def pack(name: str, to: Path, say: Say) -> Packed:
     contents = {path: _clean(content) for path, content in _contents(inventory, found, say)}
     contents = {"README.txt": _readme(called, inventory), **contents}
     path = to / f"windlass-{called}.tar.gz" if to.is_dir() else to
-    with atomic.writing(path, mode=0o600) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+    with (
+        atomic.writing(path, mode=0o600) as file,
+        tarfile.open(fileobj=file, mode="w:gz") as archive,
+    ):
         for inside, content in contents.items():
             _add(archive, f"windlass-{called}/{inside}", content)
     return Packed(path, {inside: len(content) for inside, content in contents.items()})
@@ -117,7 +124,12 @@ def _of_laptop(ledger: "Ledger | None") -> Iterator[tuple[str, bytes]]:
     """The run's folder, and the newest reports of faults."""
     for path in sorted(ledger.folder.rglob("*")) if ledger else ():
         inside = path.relative_to(ledger.folder)  # type: ignore[union-attr]
-        if path.is_file() and not path.is_symlink() and inside.parts[0] not in _LEFT_OUT and not path.name.startswith("."):
+        if (
+            path.is_file()
+            and not path.is_symlink()
+            and inside.parts[0] not in _LEFT_OUT
+            and not path.name.startswith(".")
+        ):
             yield f"run/{inside.as_posix()}", _end_of(path)
     faults = sorted((project.root() / ".windlass" / "faults").glob("*.txt"))[-_FAULTS:]
     yield from ((f"faults/{path.name}", _end_of(path)) for path in faults)
@@ -156,14 +168,21 @@ def _system(box: "Box", job_id: str) -> bytes:
     from remote.control.transport.payload import on_box
 
     with connect(box) as transport:
-        return transport.exec(_SYSTEM.format(root=on_box(box.root), job=shlex.quote(job_id)), timeout=_SECONDS).stdout
+        return transport.exec(
+            _SYSTEM.format(root=on_box(box.root), job=shlex.quote(job_id)), timeout=_SECONDS
+        ).stdout
 
 
 def _versions() -> dict[str, object]:
     from remote.control.runs.session import code_state
 
     packages = {name: metadata.version(name) for name in _PACKAGES if _is_installed(name)}
-    return {"windlass": code_state(), "python": platform.python_version(), "platform": platform.platform(), "packages": packages}
+    return {
+        "windlass": code_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+    }
 
 
 def _is_installed(name: str) -> bool:
@@ -174,7 +193,7 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-# ---- what may be shown -----------------------------------------------------------------------------------------------
+# ---- what may be shown ----
 
 
 def _clean(content: bytes) -> bytes:
@@ -186,8 +205,14 @@ def _readme(called: str, inventory: "Inventory") -> bytes:
     import os
 
     unset = [name for name in inventory.secrets if not os.environ.get(name)]
-    words = f"\nNot set where this was packed, so only boxes could mask them: {', '.join(unset)}.\n" if unset else ""
-    return _README.format(name=called, day=f"{moments.minute(time.time())} UTC", unmasked=words).encode()
+    words = (
+        f"\nNot set where this was packed, so only boxes could mask them: {', '.join(unset)}.\n"
+        if unset
+        else ""
+    )
+    return _README.format(
+        name=called, day=f"{moments.minute(time.time())} UTC", unmasked=words
+    ).encode()
 
 
 def _file_name(told: str) -> str:

@@ -1,4 +1,5 @@
-"""The evidence of a run or a job: told by its box, else out of the bucket, else out of this laptop's own record."""
+"""The evidence of a run or a job: told by its box, else out of the bucket, else out of this
+laptop's own record."""
 
 import tempfile
 import time
@@ -13,7 +14,15 @@ from remote.contract.evidence import Evidence, Places
 from remote.contract.jobs import Cause, JobState, Status
 from remote.contract.log_query import label_of
 from remote.contract.paths import JobPaths
-from remote.control.errors import BoxStopped, BoxUnreachable, CloudError, ConfigError, JobFailed, NotFound, PreflightFailed
+from remote.control.errors import (
+    BoxStopped,
+    BoxUnreachable,
+    CloudError,
+    ConfigError,
+    JobFailed,
+    NotFound,
+    PreflightFailed,
+)
 from remote.control.targets import ALL_JOBS, InBucket, JobTarget, newest_of
 
 if TYPE_CHECKING:
@@ -33,8 +42,8 @@ _RECORDS = ("spec.json", "state.json", "metrics.jsonl", "telemetry.jsonl", "time
 
 @dataclass(frozen=True)
 class Found:
-    """What was found: the evidence, the box's name, the stage's label in its run (or the stage itself), and the run's ledger, if this
-    laptop has it."""
+    """What was found: the evidence, the box's name, the stage's label in its run (or the stage
+    itself), and the run's ledger, if this laptop has it."""
 
     evidence: Evidence
     box: str
@@ -43,15 +52,17 @@ class Found:
 
     @property
     def is_open(self) -> bool:
-        """Whether how the job stands now is not known: it was under way when this laptop heard of it last."""
+        """Whether how the job stands now is not known: it was under way when this laptop heard of
+        it last."""
         return self.evidence.source == RECORD and not self.evidence.state.status.is_final
 
 
 def find(name: str, stage: str, minutes: float, say: Say) -> Found:
-    """What is known of the run, box or job of that name; when it is empty of the run that is alive, else the newest. `stage` picks one by
-    its label.
+    """What is known of the run, box or job of that name; when it is empty of the run that is alive,
+    else the newest. `stage` picks one by its label.
 
-    `minutes` before the moment that matters are told. `say` hears where it was looked in vain. Raises NotFound.
+    `minutes` before the moment that matters are told. `say` hears where it was looked in vain.
+    Raises NotFound.
     """
     meant = newest_of(name, stage)
     if isinstance(meant, JobTarget):
@@ -63,7 +74,7 @@ def find(name: str, stage: str, minutes: float, say: Say) -> Found:
     return _of_ledger(meant, stage, minutes, say)
 
 
-# ---- by this laptop's ledger -----------------------------------------------------------------------------------------
+# ---- by this laptop's ledger ----
 
 
 def _of_ledger(ledger: "Ledger", label: str, minutes: float, say: Say) -> Found:
@@ -72,12 +83,24 @@ def _of_ledger(ledger: "Ledger", label: str, minutes: float, say: Say) -> Found:
 
     run = state_of(ledger)
     if label and label not in run.stages:
-        raise NotFound(f"run {ledger.run_id} has no stage `{label}`", why=f"there is {', '.join(run.stages)}", remedy="name one of those")
+        raise NotFound(
+            f"run {ledger.run_id} has no stage `{label}`",
+            why=f"there is {', '.join(run.stages)}",
+            remedy="name one of those",
+        )
     current = run.current()
     begun = current if current and current.started_at else None
-    stage = run.stages[label] if label else begun or run.latest_job() or next(iter(run.stages.values()), None)
+    stage = (
+        run.stages[label]
+        if label
+        else begun or run.latest_job() or next(iter(run.stages.values()), None)
+    )
     if stage is None:
-        raise NotFound(f"the ledger of run {ledger.run_id} has lost its plan", where=str(ledger.path), remedy="`./inv runs`")
+        raise NotFound(
+            f"the ledger of run {ledger.run_id} has lost its plan",
+            where=str(ledger.path),
+            remedy="`./inv runs`",
+        )
     if not stage.job_id or stage.was_refused:
         return Found(_recorded(ledger, stage, minutes), stage.box, stage.label, ledger)
     try:
@@ -90,34 +113,68 @@ def _of_ledger(ledger: "Ledger", label: str, minutes: float, say: Say) -> Found:
 
 def _recorded(ledger: "Ledger", stage: "StageState", minutes: float) -> Evidence:
     """What this laptop itself has of a stage."""
-    log, metrics = ledger.folder / "logs" / f"{stage.label}.log", ledger.folder / "metrics" / f"{stage.label}.jsonl"
+    log, metrics = (
+        ledger.folder / "logs" / f"{stage.label}.log",
+        ledger.folder / "metrics" / f"{stage.label}.jsonl",
+    )
     state = _state_of(stage)
     with tempfile.TemporaryDirectory() as folder:
         paths = JobPaths(Path(folder))
         for source, place in ((log, paths.log), (metrics, paths.metrics)):
             if source.exists():
                 place.symlink_to(source.resolve())
-        found = evidence.gather(Places(paths, paths.folder / "none", paths.folder / "none"), state, time.time(), minutes)
-    heard_at = max([found.log_at, *(metric.time for metric in found.metrics[-1:])]) or state.started_at
+        found = evidence.gather(
+            Places(paths, paths.folder / "none", paths.folder / "none"), state, time.time(), minutes
+        )
+    heard_at = (
+        max([found.log_at, *(metric.time for metric in found.metrics[-1:])]) or state.started_at
+    )
     moment = found.moment if state.status.is_final else heard_at
-    return Evidence(state, ledger.run_id, moment, found.now, found.log, found.log_at, found.metrics, source=RECORD)
+    return Evidence(
+        state,
+        ledger.run_id,
+        moment,
+        found.now,
+        found.log,
+        found.log_at,
+        found.metrics,
+        source=RECORD,
+    )
 
 
 def _state_of(stage: "StageState") -> JobState:
     failure = stage.failure
-    what, why, remedy, kept = (str(failure.get(name, "")) for name in ("what", "why", "remedy", "kept"))
-    cause = Cause.of_exit(int(failure.get("exit_code", 0))) if failure and stage.job_id and not stage.was_refused else None
+    what, why, remedy, kept = (
+        str(failure.get(name, "")) for name in ("what", "why", "remedy", "kept")
+    )
+    cause = (
+        Cause.of_exit(int(failure.get("exit_code", 0)))
+        if failure and stage.job_id and not stage.was_refused
+        else None
+    )
     return JobState(
-        stage.job_id, stage.label, stage.status, started_at=stage.started_at, ended_at=stage.ended_at, cause=cause, values=stage.values,
-        what=what, why=why, remedy=remedy, kept=kept,
-    )  # fmt: skip
+        stage.job_id,
+        stage.label,
+        stage.status,
+        started_at=stage.started_at,
+        ended_at=stage.ended_at,
+        cause=cause,
+        values=stage.values,
+        what=what,
+        why=why,
+        remedy=remedy,
+        kept=kept,
+    )
 
 
-# ---- by its box, or the bucket ---------------------------------------------------------------------------------------
+# ---- by its box, or the bucket ----
 
 
-def _of_job(inventory: "Inventory", box_name: str, job_id: str, minutes: float, say: Say) -> Evidence | None:
-    """What the box tells of its job, or the bucket when the box does not; None where neither knows it."""
+def _of_job(
+    inventory: "Inventory", box_name: str, job_id: str, minutes: float, say: Say
+) -> Evidence | None:
+    """What the box tells of its job, or the bucket when the box does not; None where neither knows
+    it."""
     from remote.control.cloud import boxes, bucket
 
     entry = inventory.box(box_name)
@@ -139,7 +196,11 @@ def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
     from remote.control.transport.payload import QUERY_SECONDS, call, payload_command, untold
 
     with connect(box) as transport:
-        told = call(transport, payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}"), seconds=QUERY_SECONDS)
+        told = call(
+            transport,
+            payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}"),
+            seconds=QUERY_SECONDS,
+        )
         try:
             return Evidence.from_json(told)
         except (KeyError, TypeError, ValueError) as error:
@@ -147,7 +208,8 @@ def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
 
 
 def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:
-    """What a box has put there of a job before it went; None where that is nothing. Raises CloudError, ArtifactCorrupt."""
+    """What a box has put there of a job before it went; None where that is nothing. Raises
+    CloudError, ArtifactCorrupt."""
     from remote.control.logs.archive import BucketLog
 
     manifest = found.manifest(job_id)
@@ -155,13 +217,21 @@ def of_bucket(found: "Bucket", job_id: str, minutes: float) -> Evidence | None:
         return None
     with closing(BucketLog(found, manifest)) as log:
         brought = {name: log.record(name) for name in (*_RECORDS, job_log.NAME, job_log.TIMES)}
-        log.read(max(log.bounds()[0], log.bounds()[1] - evidence.TAIL_BYTES), 1)  # the newest part may be a short one
+        log.read(
+            max(log.bounds()[0], log.bounds()[1] - evidence.TAIL_BYTES), 1
+        )  # the newest part may be a short one
         state, state_file = log.state(), brought["state.json"]
         if state is None or state_file is None:
             return None
         paths = JobPaths(state_file.parent)
         places = Places(paths, evidence.telemetry_of(paths), evidence.timeline_of(paths))
-        return evidence.gather(places, _as_gone(state, found.place(job_id)), time.time(), minutes, source=found.place(job_id))
+        return evidence.gather(
+            places,
+            _as_gone(state, found.place(job_id)),
+            time.time(),
+            minutes,
+            source=found.place(job_id),
+        )
 
 
 def _as_gone(state: JobState, place: str) -> JobState:

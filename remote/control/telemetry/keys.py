@@ -12,7 +12,8 @@ END = "\x04"
 
 @contextlib.contextmanager
 def pressed() -> Iterator[Callable[[float], str]]:
-    """Yields what waits so many seconds for a key and returns it, or nothing. The terminal is as it was afterwards."""
+    """Yields what waits so many seconds for a key and returns it, or nothing. The terminal is as it
+    was afterwards."""
     import termios
     import tty
 

@@ -1,6 +1,8 @@
-"""Boxes as they stand, kept up to date: one connection a box, over which the box itself tells every few seconds.
+"""Boxes as they stand, kept up to date: one connection a box, over which the box itself tells every
+few seconds.
 
-A box on which no job runs is asked anew each time instead: an SSH session that stays would keep it from stopping itself when idle.
+A box on which no job runs is asked anew each time instead: an SSH session that stays would keep it
+from stopping itself when idle.
 """
 
 import threading
@@ -25,7 +27,8 @@ Connect = Callable[["Box"], "Transport"]
 
 EVERY_SECONDS = 2.0
 IDLE_SECONDS = 15.0
-"""How often a box without a job is asked: each time for a moment alone, for its watchdog counts a session that two of its looks see."""
+"""How often a box without a job is asked: each time for a moment alone, for its watchdog counts a
+session that two of its looks see."""
 
 AGAIN_SECONDS = 5.0
 LIST_SECONDS = 60.0
@@ -38,8 +41,8 @@ _SILENCE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class View:
-    """One box: `told` is what it told last, at the monotonic second `at`; `past` its GPU's (else its processors') busy share over the last
-    minutes; `why` says why it does not tell."""
+    """One box: `told` is what it told last, at the monotonic second `at`; `past` its GPU's (else
+    its processors') busy share over the last minutes; `why` says why it does not tell."""
 
     box: "Box"
     told: Told | None = None
@@ -59,9 +62,12 @@ class View:
 
 
 class Watcher:
-    """Keeps the views of some boxes up to date, in threads that end with the process or with `close`."""
+    """Keeps the views of some boxes up to date, in threads that end with the process or with
+    `close`."""
 
-    def __init__(self, boxes: "Sequence[Box]", connect: Connect, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(
+        self, boxes: "Sequence[Box]", connect: Connect, every_seconds: float = EVERY_SECONDS
+    ) -> None:
         self._connect, self._every = connect, every_seconds
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._views: dict[str, View] = {}
@@ -79,10 +85,17 @@ class Watcher:
         """Another listing: boxes may have come, gone, or been stopped and started."""
         with self._lock:
             before = self._views
-            self._views = {box.name: replace(before[box.name], box=box) if box.name in before else View(box) for box in boxes}
+            self._views = {
+                box.name: replace(before[box.name], box=box) if box.name in before else View(box)
+                for box in boxes
+            }
         for box in boxes:
-            if box.state == "running" and not (box.name in self._threads and self._threads[box.name].is_alive()):
-                self._threads[box.name] = threading.Thread(target=self._watch, args=(box.name,), daemon=True, name=f"top {box.name}")
+            if box.state == "running" and not (
+                box.name in self._threads and self._threads[box.name].is_alive()
+            ):
+                self._threads[box.name] = threading.Thread(
+                    target=self._watch, args=(box.name,), daemon=True, name=f"top {box.name}"
+                )
                 self._threads[box.name].start()
 
     def is_whole(self) -> bool:
@@ -93,7 +106,7 @@ class Watcher:
         """End the threads; connections close with them."""
         self._ended.set()
 
-    # ---- one box -----------------------------------------------------------------------------------------------------
+    # ---- one box ----
 
     def _watch(self, name: str) -> None:
         while not self._ended.is_set():
@@ -114,7 +127,10 @@ class Watcher:
 
         with self._connect(box) as transport:
             for every in (0.0, self._every):
-                with transport.open(payload_command(box.root, "telemetry.top", f"{every:g}"), silence=_SILENCE_SECONDS) as stream:
+                with transport.open(
+                    payload_command(box.root, "telemetry.top", f"{every:g}"),
+                    silence=_SILENCE_SECONDS,
+                ) as stream:
                     for line in lines_of(stream, transport.where, LONGEST_BYTES):
                         view = self._take(box.name, line)
                         if self._ended.is_set() or view is None or (every and not view.has_job):
@@ -167,7 +183,10 @@ def snapshot(boxes: "Sequence[Box]", connect: Connect, seconds: float) -> list[V
         watcher.changed.clear()
     watcher.close()
     late = f"no answer within {seconds:.0f} s"
-    return [view if view.told or view.why or view.box.state != "running" else replace(view, why=late) for view in watcher.views()]
+    return [
+        view if view.told or view.why or view.box.state != "running" else replace(view, why=late)
+        for view in watcher.views()
+    ]
 
 
 def _words(error: WindlassError) -> str:

@@ -17,12 +17,26 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-BOXES = ("box", "GPU", "lately", "GPU memory", "heat", "CPU", "memory", "disk free", "MB/s in/out", "cost", "stops", "note")
+BOXES = (
+    "box",
+    "GPU",
+    "lately",
+    "GPU memory",
+    "heat",
+    "CPU",
+    "memory",
+    "disk free",
+    "MB/s in/out",
+    "cost",
+    "stops",
+    "note",
+)
 JOBS = ("box", "run", "stage", "status", "step", "loss", "tok/s", "to go", "took", "cost", "log")
 
 _LESS_OF_BOXES = ("MB/s in/out", "lately", "disk free", "CPU", "heat", "memory", "stops")
 _LESS_OF_JOBS = ("tok/s", "took", "cost", "stage", "box", "log", "to go")
-"""What goes first where the terminal is narrow. (A run is on one box mostly, and its name says more than the box's.)"""
+"""What goes first where the terminal is narrow. (A run is on one box mostly, and its name says more
+than the box's.)"""
 
 _LAST_WIDTH = 16
 
@@ -34,37 +48,55 @@ _FULL = 0.95
 
 
 def record(view: View) -> dict[str, Any]:
-    """A box as JSON: what it told, the dollars of this start so far (None: not known), and why it does not tell."""
+    """A box as JSON: what it told, the dollars of this start so far (None: not known), and why it
+    does not tell."""
     told = view.told or Told()
     jobs = [{**asdict(job), "cost_usd": _cost(view, job)} for job in told.jobs]
     return {
-        "box": view.box.name, "state": view.box.state, "why": _why(view), "told_at": told.at,
-        "sample": asdict(told.sample) if told.sample else None, "gpu_silent": told.gpu_silent, "jobs": jobs,
-        "clocks": asdict(told.clocks) if told.clocks else None, "spent_usd": spent_usd(view, time.time()),
-    }  # fmt: skip
+        "box": view.box.name,
+        "state": view.box.state,
+        "why": _why(view),
+        "told_at": told.at,
+        "sample": asdict(told.sample) if told.sample else None,
+        "gpu_silent": told.gpu_silent,
+        "jobs": jobs,
+        "clocks": asdict(told.clocks) if told.clocks else None,
+        "spent_usd": spent_usd(view, time.time()),
+    }
 
 
 def spent_usd(view: View, now: float) -> float | None:
-    """What this start of the box has cost so far: as its watchdog counts, with the time since then; else by its list price."""
+    """What this start of the box has cost so far: as its watchdog counts, with the time since then;
+    else by its list price."""
     reading = view.told.clocks if view.told else None
     if reading and reading.limits.hourly_usd:
         return reading.spent_usd + max(0.0, now - reading.at) * reading.limits.hourly_usd / 3600
     box = view.box
-    return (now - box.launched_at) * box.hourly_usd / 3600 if box.hourly_usd and box.launched_at and box.state == "running" else None
+    return (
+        (now - box.launched_at) * box.hourly_usd / 3600
+        if box.hourly_usd and box.launched_at and box.state == "running"
+        else None
+    )
 
 
 def tables(views: Sequence[View], width: int) -> "Group":
-    """Both tables, for a terminal of so many characters: the less important columns are left out where there is no room."""
+    """Both tables, for a terminal of so many characters: the less important columns are left out
+    where there is no room."""
     from rich.console import Group
 
     boxes = _table("boxes", BOXES, _LESS_OF_BOXES, [_box_row(view) for view in views], width)
     jobs = [(view, job) for view in views for job in (view.told.jobs if view.told else ())]
     rows = [_job_row(view, job) for view, job in jobs]
-    return Group(boxes, _table("jobs", JOBS, _LESS_OF_JOBS, rows, width) if rows else "no job is under way")
+    return Group(
+        boxes, _table("jobs", JOBS, _LESS_OF_JOBS, rows, width) if rows else "no job is under way"
+    )
 
 
-def _table(title: str, columns: Sequence[str], less: Sequence[str], rows: list[list[Any]], width: int) -> "Table":
-    """A table without the columns that no row fills, and without those that there is no room for."""
+def _table(
+    title: str, columns: Sequence[str], less: Sequence[str], rows: list[list[Any]], width: int
+) -> "Table":
+    """A table without the columns that no row fills, and without those that there is no room
+    for."""
     from rich.table import Table
 
     kept = _fitting(columns, less, rows, width)
@@ -77,10 +109,21 @@ def _table(title: str, columns: Sequence[str], less: Sequence[str], rows: list[l
     return table
 
 
-def _fitting(columns: Sequence[str], less: Sequence[str], rows: list[list[Any]], width: int) -> list[int]:
+def _fitting(
+    columns: Sequence[str], less: Sequence[str], rows: list[list[Any]], width: int
+) -> list[int]:
     last = len(columns) - 1
     needs = {
-        number: max(len(columns[number]), min(max(len(str(row[number])) for row in rows), _LAST_WIDTH if number == last else width)) + 2
+        number: (
+            max(
+                len(columns[number]),
+                min(
+                    max(len(str(row[number])) for row in rows),
+                    _LAST_WIDTH if number == last else width,
+                ),
+            )
+            + 2
+        )
         for number in range(len(columns))
         if any(str(row[number]) for row in rows)
     }
@@ -90,12 +133,17 @@ def _fitting(columns: Sequence[str], less: Sequence[str], rows: list[list[Any]],
     return list(needs)
 
 
-# ---- a box -----------------------------------------------------------------------------------------------------------
+# ---- a box ----
 
 
 def _why(view: View) -> str:
-    """Why it does not tell, or not all: it does not answer, nobody says whether it runs, or it is of another Windlass."""
-    otherwise = "" if view.told is None or view.told.is_whole else f"tells in another way: `./inv deploy {view.box.name}`"
+    """Why it does not tell, or not all: it does not answer, nobody says whether it runs, or it is
+    of another Windlass."""
+    otherwise = (
+        ""
+        if view.told is None or view.told.is_whole
+        else f"tells in another way: `./inv deploy {view.box.name}`"
+    )
     return view.why or otherwise or (view.box.note if view.box.state == "unknown" else "")
 
 
@@ -111,9 +159,13 @@ def _box_row(view: View) -> list[Any]:
     now = time.time()
     cost = spent_usd(view, now)
     cells = [
-        view.box.name, *_gpu_cells(sample), *_machine_cells(sample), "" if cost is None else f"${cost:.2f}", _stops(view, now),
+        view.box.name,
+        *_gpu_cells(sample),
+        *_machine_cells(sample),
+        "" if cost is None else f"${cost:.2f}",
+        _stops(view, now),
         _note(view),
-    ]  # fmt: skip
+    ]
     cells.insert(2, sparkline(view.past, _LATELY, 0.0, 1.0))
     style = "dim" if view.age > _STALE_SECONDS else ""
     return [cell if isinstance(cell, Text) else Text(cell, style=style) for cell in cells]
@@ -127,9 +179,19 @@ def _gpu_cells(sample: Sample) -> list[Any]:
     if not gpus:
         return ["none", "", ""]
     name = f"{len(gpus)}x " if len(gpus) > 1 else ""
-    full = [gpu.memory_gb / gpu.memory_total_gb for gpu in gpus if gpu.memory_gb is not None and gpu.memory_total_gb]
-    taken, total = (sum(getattr(gpu, key) or 0.0 for gpu in gpus) for key in ("memory_gb", "memory_total_gb"))
-    memory = Text(f"{taken:.1f}/{total:.0f} GB", style="red" if full and max(full) >= _FULL else "") if full else ""
+    full = [
+        gpu.memory_gb / gpu.memory_total_gb
+        for gpu in gpus
+        if gpu.memory_gb is not None and gpu.memory_total_gb
+    ]
+    taken, total = (
+        sum(getattr(gpu, key) or 0.0 for gpu in gpus) for key in ("memory_gb", "memory_total_gb")
+    )
+    memory = (
+        Text(f"{taken:.1f}/{total:.0f} GB", style="red" if full and max(full) >= _FULL else "")
+        if full
+        else ""
+    )
     return [f"{name}{bar(busy(gpus), _BAR)} {100 * busy(gpus):3.0f} %", memory, _heat(gpus)]
 
 
@@ -138,7 +200,9 @@ def _heat(gpus: Sequence[Gpu]) -> Any:
 
     celsius = [gpu.celsius for gpu in gpus if gpu.celsius is not None]
     watts = sum(gpu.watts or 0.0 for gpu in gpus)
-    words = " ".join(([f"{max(celsius):.0f}°C"] if celsius else []) + ([f"{watts:.0f} W"] if watts else []))
+    words = " ".join(
+        ([f"{max(celsius):.0f}°C"] if celsius else []) + ([f"{watts:.0f} W"] if watts else [])
+    )
     hot = any(gpu.slowed for gpu in gpus) or max(celsius, default=0.0) >= _HOT_CELSIUS
     return Text(words, style="red" if hot else "")
 
@@ -147,30 +211,51 @@ def _machine_cells(sample: Sample) -> list[Any]:
     from rich.text import Text
 
     share = sample.memory_gb / (sample.memory_total_gb or 1.0)
-    memory = Text(f"{sample.memory_gb:.1f}/{sample.memory_total_gb:.0f} GB", style="red" if share >= _FULL else "")
-    disk = Text(f"{sample.disk_free_gb:.0f} GB", style="red" if sample.disk_free_gb < 0.05 * sample.disk_total_gb else "")
-    return [f"{100 * sample.cpu:3.0f} %", memory, disk, f"{sample.received / 1e6:.1f}/{sample.sent / 1e6:.1f}"]
+    memory = Text(
+        f"{sample.memory_gb:.1f}/{sample.memory_total_gb:.0f} GB",
+        style="red" if share >= _FULL else "",
+    )
+    disk = Text(
+        f"{sample.disk_free_gb:.0f} GB",
+        style="red" if sample.disk_free_gb < 0.05 * sample.disk_total_gb else "",
+    )
+    return [
+        f"{100 * sample.cpu:3.0f} %",
+        memory,
+        disk,
+        f"{sample.received / 1e6:.1f}/{sample.sent / 1e6:.1f}",
+    ]
 
 
 def _note(view: View) -> Any:
     from rich.text import Text
 
     told = view.told or Told()
-    reading, slowed = told.clocks, sorted({gpu.slowed for gpu in told.sample.gpus if gpu.slowed}) if told.sample else []
+    reading, slowed = (
+        told.clocks,
+        (sorted({gpu.slowed for gpu in told.sample.gpus if gpu.slowed}) if told.sample else []),
+    )
     notes = [
-        _why(view), f"{length(view.age)} old" if view.age > _STALE_SECONDS else "",
-        "the GPU's driver does not answer" if told.gpu_silent else "", *(f"slowed: {words}" for words in slowed),
-        reading.notice if reading else "", f"stuck: {reading.stuck_job}" if reading and reading.stuck_job else "",
-    ]  # fmt: skip
+        _why(view),
+        f"{length(view.age)} old" if view.age > _STALE_SECONDS else "",
+        "the GPU's driver does not answer" if told.gpu_silent else "",
+        *(f"slowed: {words}" for words in slowed),
+        reading.notice if reading else "",
+        f"stuck: {reading.stuck_job}" if reading and reading.stuck_job else "",
+    ]
     return Text("; ".join(filter(None, notes)), style="yellow", no_wrap=True)
 
 
 def _stops(view: View, now: float) -> str:
     reading = view.told.clocks if view.told else None
-    return f"{length(max(0.0, reading.at + reading.stops_in - now))} {reading.stops_by}" if reading and reading.stops_by else ""
+    return (
+        f"{length(max(0.0, reading.at + reading.stops_in - now))} {reading.stops_by}"
+        if reading and reading.stops_by
+        else ""
+    )
 
 
-# ---- a job -----------------------------------------------------------------------------------------------------------
+# ---- a job ----
 
 
 def _job_row(view: View, job: JobTold) -> list[Any]:
@@ -179,12 +264,23 @@ def _job_row(view: View, job: JobTold) -> list[Any]:
     metric, cost = job.metric or Metric(0, 0, 0.0), _cost(view, job)
     eta = None if job.is_over else metric.eta_seconds
     cells = [
-        view.box.name, job.run_id or job.job_id, job.stage, _status(job), _step(metric), _number(metric.loss, "{:.3f}"),
-        _number(metric.tokens_per_second, "{:,.0f}"), "" if eta is None else clock(eta), length(_took(view, job)),
-        "" if cost is None else f"${cost:.2f}", job.what if job.is_over and job.what else job.line,
-    ]  # fmt: skip
+        view.box.name,
+        job.run_id or job.job_id,
+        job.stage,
+        _status(job),
+        _step(metric),
+        _number(metric.loss, "{:.3f}"),
+        _number(metric.tokens_per_second, "{:,.0f}"),
+        "" if eta is None else clock(eta),
+        length(_took(view, job)),
+        "" if cost is None else f"${cost:.2f}",
+        job.what if job.is_over and job.what else job.line,
+    ]
     failed = job.is_over and job.status != "SUCCEEDED"
-    return [Text(cell, style="red" if failed else "dim" if job.is_over else "", no_wrap=True) for cell in cells]
+    return [
+        Text(cell, style="red" if failed else "dim" if job.is_over else "", no_wrap=True)
+        for cell in cells
+    ]
 
 
 def _took(view: View, job: JobTold) -> float:

@@ -18,14 +18,24 @@ def text(account: Account, minutes: str) -> str:
     if account.curves:
         names, curve = (max(len(row[column]) for row in account.curves) for column in (0, 1))
         lines += ["", f"the last {minutes}" if minutes else "measured"]
-        lines += [f"  {name:<{names}}  {shape:<{curve}}  {words}" for name, shape, words in account.curves]
+        lines += [
+            f"  {name:<{names}}  {shape:<{curve}}  {words}" for name, shape, words in account.curves
+        ]
     if account.events:
-        lines += ["", "what happened on the box (UTC)", *(f"  {line_of(event)}" for event in account.events)]
+        lines += [
+            "",
+            "what happened on the box (UTC)",
+            *(f"  {line_of(event)}" for event in account.events),
+        ]
     return plain(masked("\n".join([*lines, "", f"go on: {account.go_on}"])))
 
 
 def _cut(line: str) -> str:
-    return line if len(line) <= _LINE_CHARACTERS else f"{line[:_LINE_CHARACTERS]} … and {len(line) - _LINE_CHARACTERS} more"
+    return (
+        line
+        if len(line) <= _LINE_CHARACTERS
+        else f"{line[:_LINE_CHARACTERS]} … and {len(line) - _LINE_CHARACTERS} more"
+    )
 
 
 def show(account: Account, minutes: str) -> None:

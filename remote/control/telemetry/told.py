@@ -1,4 +1,5 @@
-"""What a box tells of itself and its jobs, as far as it can be read: a box of another Windlass may lack a key, or have another type."""
+"""What a box tells of itself and its jobs, as far as it can be read: a box of another Windlass may
+lack a key, or have another type."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,8 @@ from remote.contract.telemetry import Sample
 
 @dataclass(frozen=True)
 class JobTold:
-    """A job under way, or lately ended: `metric` is its newest measurement, `line` its log's last line."""
+    """A job under way, or lately ended: `metric` is its newest measurement, `line` its log's last
+    line."""
 
     job_id: str
     status: str
@@ -40,7 +42,8 @@ class _Box:
 
 @dataclass(frozen=True)
 class Told(_Box):
-    """A box at the moment `at`, by its own clock (0: it did not say). `is_whole`: all of it could be read."""
+    """A box at the moment `at`, by its own clock (0: it did not say). `is_whole`: all of it could
+    be read."""
 
     jobs: list[JobTold] = field(default_factory=list)
     is_whole: bool = True
@@ -51,7 +54,9 @@ def read(raw: Any) -> Told:
     raw = raw if isinstance(raw, dict) else {}
     listed = raw.get("jobs")
     jobs = [typed.loosely(JobTold, each) for each in listed] if isinstance(listed, list) else []
-    told, is_whole = typed.loosely(_Box, {name: raw.get(name) for name in _Box.__dataclass_fields__})
+    told, is_whole = typed.loosely(
+        _Box, {name: raw.get(name) for name in _Box.__dataclass_fields__}
+    )
     assert told is not None  # nothing must be there
     is_whole &= isinstance(listed, list) and all(whole for _, whole in jobs)
     return Told(**vars(told), jobs=[job for job, _ in jobs if job], is_whole=is_whole)

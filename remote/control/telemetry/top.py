@@ -50,7 +50,8 @@ def watch(inventory: "Inventory", names: Sequence[str]) -> None:
 
 
 def tell(inventory: "Inventory", names: Sequence[str], every_seconds: float) -> None:
-    """The boxes as one line of JSON every so many seconds on standard output, until Ctrl-C or until nobody reads."""
+    """The boxes as one line of JSON every so many seconds on standard output, until Ctrl-C or until
+    nobody reads."""
     with contextlib.suppress(KeyboardInterrupt), _watching(inventory, names) as watcher:
         deadline = time.monotonic() + SNAPSHOT_SECONDS
         while not watcher.is_whole() and time.monotonic() < deadline:
@@ -64,7 +65,9 @@ def tell(inventory: "Inventory", names: Sequence[str], every_seconds: float) -> 
 def _watching(inventory: "Inventory", names: Sequence[str]) -> Iterator[Watcher]:
     watcher = Watcher(boxes_of(inventory, names), connect)
     over = threading.Event()
-    threading.Thread(target=_renew, args=(watcher, inventory, names, over), daemon=True, name="top list").start()
+    threading.Thread(
+        target=_renew, args=(watcher, inventory, names, over), daemon=True, name="top list"
+    ).start()
     try:
         yield watcher
     finally:
@@ -72,8 +75,13 @@ def _watching(inventory: "Inventory", names: Sequence[str]) -> Iterator[Watcher]
         watcher.close()
 
 
-def _renew(watcher: Watcher, inventory: "Inventory", names: Sequence[str], over: threading.Event) -> None:
-    """Look from time to time which boxes there are: one may be started while the screen is shown."""
+def _renew(
+    watcher: Watcher, inventory: "Inventory", names: Sequence[str], over: threading.Event
+) -> None:
+    """Look from time to time which boxes there are: one may be started while the screen is
+    shown."""
     while not over.wait(LIST_SECONDS):
-        with contextlib.suppress(WindlassError):  # the cloud does not answer just now: the boxes themselves may
+        with contextlib.suppress(
+            WindlassError
+        ):  # the cloud does not answer just now: the boxes themselves may
             watcher.renew(boxes_of(inventory, names))

@@ -1,4 +1,5 @@
-"""What every way to a box offers: run a shell command there, with bytes in and bytes out, over one connection."""
+"""What every way to a box offers: run a shell command there, with bytes in and bytes out, over one
+connection."""
 
 import re
 import threading
@@ -12,10 +13,12 @@ from remote.control.errors import JobFailed
 from remote.control.printable import sized
 
 Stdin = bytes | BinaryIO
-"""What a command reads: bytes, or an open binary file that is streamed and never held in memory whole."""
+"""What a command reads: bytes, or an open binary file that is streamed and never held in memory
+whole."""
 
 MOST_ANSWER_BYTES = 64 << 20
-"""What a command run to its end may print, and the longest line of one that is read line by line: it is held in memory."""
+"""What a command run to its end may print, and the longest line of one that is read line by line:
+it is held in memory."""
 
 TAIL_BYTES = 256 * 1024
 """How much of a stream's standard error is kept: its end, which says why."""
@@ -23,7 +26,8 @@ TAIL_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended. `exit_code` is -1 when a signal killed it; `seconds` are wall time on the laptop."""
+    """How a command ended. `exit_code` is -1 when a signal killed it; `seconds` are wall time on
+    the laptop."""
 
     exit_code: int
     stdout: bytes
@@ -42,7 +46,8 @@ class Result:
 
 
 class Stream(Protocol):
-    """A running command: iterate for chunks of its standard output as they come. Leaving the block closes it."""
+    """A running command: iterate for chunks of its standard output as they come. Leaving the block
+    closes it."""
 
     @property
     def exit_code(self) -> int:
@@ -60,13 +65,16 @@ class Stream(Protocol):
 
 
 class Transport(Protocol):
-    """A way to one box. Raises BoxUnreachable, LoginRefused or HostKeyMismatch, never on a command's own exit code.
+    """A way to one box. Raises BoxUnreachable, LoginRefused or HostKeyMismatch, never on a
+    command's own exit code.
 
-    A command is sent once. Where the connection proves dead before it was sent, another is made and takes it; after that nobody here
-    can know whether it ran. So BoxUnreachable may stand for a command that did its work, or still does: only a caller whose command may run
-    twice, or goes on where it was, calls again (`remote.control.retry`).
+    A command is sent once. Where the connection proves dead before it was sent, another is made and
+    takes it; after that nobody here can know whether it ran. So BoxUnreachable may stand for a
+    command that did its work, or still does: only a caller whose command may run twice, or goes on
+    where it was, calls again (`remote.control.retry`).
 
-    `where` names the box for people. `round_trips` counts commands, `bytes_sent` command lines and standard input.
+    `where` names the box for people. `round_trips` counts commands, `bytes_sent` command lines and
+    standard input.
     """
 
     where: str
@@ -82,15 +90,24 @@ class Transport(Protocol):
         ...
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
-        """Run a command to its end. `timeout` in seconds for the whole; BoxUnreachable when it passes."""
+        """Run a command to its end. `timeout` in seconds for the whole; BoxUnreachable when it
+        passes."""
         ...
 
-    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> Stream:
-        """Start a command. `silence`: BoxUnreachable when not a byte arrives for so many seconds."""
+    def open(
+        self,
+        command: str,
+        stdin: Stdin = b"",
+        timeout: float | None = None,
+        silence: float | None = None,
+    ) -> Stream:
+        """Start a command. `silence`: BoxUnreachable when not a byte arrives for so many
+        seconds."""
         ...
 
     def another(self) -> "Transport":
-        """A second connection to the same box, not opened yet: for bulk that pays for a connection of its own."""
+        """A second connection to the same box, not opened yet: for bulk that pays for a connection
+        of its own."""
         ...
 
     def close(self) -> None:
@@ -102,7 +119,8 @@ class Transport(Protocol):
 
 
 def run_to_end(stream: Stream, where: str) -> Result:
-    """Collect a stream into a Result. Raises JobFailed where the box `where` prints more than MOST_ANSWER_BYTES."""
+    """Collect a stream into a Result. Raises JobFailed where the box `where` prints more than
+    MOST_ANSWER_BYTES."""
     started, stdout = time.monotonic(), bytearray()
     with stream:
         for chunk in stream:
@@ -113,15 +131,23 @@ def run_to_end(stream: Stream, where: str) -> Result:
 
 
 def endless(where: str, bound: str, first: bytes) -> JobFailed:
-    """The error for an answer of the box `where` that passes a bound; `first` are its first bytes."""
+    """The error for an answer of the box `where` that passes a bound; `first` are its first
+    bytes."""
     return JobFailed(
-        "the box's answer does not end", cause=Cause.CODE, where=where, why=f"{bound}, which begins with {first!r}",
-        remedy=f"{deploying(where)} puts Windlass's own code there again; then run the same command again",
-    )  # fmt: skip
+        "the box's answer does not end",
+        cause=Cause.CODE,
+        where=where,
+        why=f"{bound}, which begins with {first!r}",
+        remedy=(
+            f"{deploying(where)} puts Windlass's own code there again; then run the same command"
+            " again"
+        ),
+    )
 
 
 def deploying(where: str) -> str:
-    """The command that deploys to the box `where`, in `box NAME (...)`: without the name it would mean the default box."""
+    """The command that deploys to the box `where`, in `box NAME (...)`: without the name it would
+    mean the default box."""
     found = re.match(r"box ([\w.-]+)", where)
     return f"`./inv deploy {found[1]}`" if found else "`./inv deploy`"
 
@@ -133,7 +159,8 @@ def last_lines(output: bytes, count: int = 3) -> str:
 
 
 class Tail:
-    """A thread that drains a stream so that it can never block its writer, and keeps the end of it. Nothing is read before `begin`."""
+    """A thread that drains a stream so that it can never block its writer, and keeps the end of it.
+    Nothing is read before `begin`."""
 
     def __init__(self, read: Callable[[], bytes]) -> None:
         self._read, self._kept = read, bytearray()
@@ -165,15 +192,23 @@ class Tail:
 
 
 class Feeder:
-    """A thread that writes `before` and standard input piece by piece while the caller reads the output: neither side waits for the other.
+    """A thread that writes `before` and standard input piece by piece while the caller reads the
+    output: neither side waits for the other.
 
-    A command may stop reading early; that is its right, and no error. A source that cannot be read is one: see `error`.
+    A command may stop reading early; that is its right, and no error. A source that cannot be read
+    is one: see `error`.
     """
 
     def __init__(
-        self, source: Stdin, piece: int, before: bytes = b"", *,
-        write: Callable[[bytes], None], finish: Callable[[], None], abort: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        source: Stdin,
+        piece: int,
+        before: bytes = b"",
+        *,
+        write: Callable[[bytes], None],
+        finish: Callable[[], None],
+        abort: Callable[[], None],
+    ) -> None:
         self._source, self._piece, self._before = source, piece, before
         self._write, self._finish, self._abort = write, finish, abort
         self.sent = 0
@@ -185,7 +220,10 @@ class Feeder:
         if self._before:
             yield self._before
         if isinstance(self._source, bytes):
-            yield from (self._source[at : at + self._piece] for at in range(0, len(self._source), self._piece))
+            yield from (
+                self._source[at : at + self._piece]
+                for at in range(0, len(self._source), self._piece)
+            )
             return
         while piece := self._source.read(self._piece):
             yield piece

@@ -96,9 +96,12 @@ class BulkTransport:
         return run_to_end(self.open(command, stdin, timeout), self.where)
 
     def open(
-        self, command: str, stdin: Stdin = b"", timeout: float | None = None,
+        self,
+        command: str,
+        stdin: Stdin = b"",
+        timeout: float | None = None,
         silence: float | None = None,
-    ) -> Stream:  # fmt: skip
+    ) -> Stream:
         """Start a command; what it reads and is large goes by the store."""
         size = _size(stdin)
         if size < LARGE_BYTES or (store := self.store) is None:
@@ -140,9 +143,11 @@ class _Ferried:
         if self.exit_code == _STORE_FAILED:
             remedy = "a box in a private network needs an S3 gateway endpoint or NAT"
             raise BoxUnreachable(
-                "the box does not get at the bucket", where=self._where,
-                why=last_lines(self.stderr), remedy=f"{remedy}; then run the same command again",
-            )  # fmt: skip
+                "the box does not get at the bucket",
+                where=self._where,
+                why=last_lines(self.stderr),
+                remedy=f"{remedy}; then run the same command again",
+            )
 
     def __enter__(self) -> "_Ferried":
         return self

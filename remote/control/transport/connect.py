@@ -13,7 +13,8 @@ def connect(box: "Box") -> Transport:
     """A transport to `box`; the connection itself is made with the first command.
 
     What is bulk goes by the inventory's bucket where the box is reached through Session Manager.
-    A public box that does not answer at all gets port 22 opened for this laptop's present address, once, before that is an error.
+    A public box that does not answer at all gets port 22 opened for this laptop's present address,
+    once, before that is an error.
     """
     from remote.control.cloud import reach
     from remote.control.config.inventory import ssh_settings
@@ -26,16 +27,32 @@ def connect(box: "Box") -> Transport:
     proxy, admit = reach.proxy_of(box), reach.admission(box)
     settings = ssh_settings()
     told = box.host_config or ssh_config.HostConfig("", box.host)
-    dead_after = settings.dead_after if "dead_after" in settings.model_fields_set else told.dead_after or settings.dead_after
+    dead_after = (
+        settings.dead_after
+        if "dead_after" in settings.model_fields_set
+        else told.dead_after or settings.dead_after
+    )
     address = Address(
-        box.name, box.id, box.host, box.port, box.user, box.key, box.host_key_alias, proxy=proxy, admit=admit, heal=heal,
-        dead_after=dead_after, identities=told.identities, identities_only=told.identities_only,
-    )  # fmt: skip
+        box.name,
+        box.id,
+        box.host,
+        box.port,
+        box.user,
+        box.key,
+        box.host_key_alias,
+        proxy=proxy,
+        admit=admit,
+        heal=heal,
+        dead_after=dead_after,
+        identities=told.identities,
+        identities_only=told.identities_only,
+    )
     return bulk.of_box(box, SshTransport(address, pinned))
 
 
 def open_door(box: "Box") -> None:
-    """See to it that the system's ssh gets in: port 22 open for this laptop, the key admitted where EC2 Instance Connect does that."""
+    """See to it that the system's ssh gets in: port 22 open for this laptop, the key admitted where
+    EC2 Instance Connect does that."""
     from remote.control.cloud import instance_connect, waiting
 
     if box.reach == "public" and box.id and not waiting.speaks_ssh(box.host, box.port):
@@ -45,7 +62,8 @@ def open_door(box: "Box") -> None:
 
 
 def _once(work: Callable[[], bool]) -> Callable[[], bool]:
-    """`work` at the first call, False after it: each reconnect of a laptop that is offline would ask AWS again."""
+    """`work` at the first call, False after it: each reconnect of a laptop that is offline would
+    ask AWS again."""
     to_do = [work]
     return lambda: to_do.pop()() if to_do else False
 
@@ -63,7 +81,8 @@ def _admit_this_laptop(box: "Box") -> bool:
         if entry is None:
             return False
         boxes.admit(entry, said.append)
-    except WindlassError:  # the error that is told is that the box does not answer; its remedy tries this again, and tells
+    except WindlassError:
+        # The error that is told is that the box does not answer; its remedy tries this again.
         return False
     for line in said:
         say(f"  {box.name}: {line}", "dim")

@@ -14,11 +14,15 @@ _GREETING_SECONDS = 2.0
 _Place = tuple[socket.AddressFamily, tuple[object, ...]]
 
 
-def dial(host: str, port: int, seconds: float, patience_seconds: float | None = None) -> socket.socket:
-    """A connection to `host`:`port`, blocking. Raises OSError; TimeoutError where nobody answers within `seconds`.
+def dial(
+    host: str, port: int, seconds: float, patience_seconds: float | None = None
+) -> socket.socket:
+    """A connection to `host`:`port`, blocking. Raises OSError; TimeoutError where nobody answers
+    within `seconds`.
 
-    An attempt that is not answered makes way for a new one, to the next address of the host, and each round is twice as patient as the one
-    before. So a network that is back is used soon: a single attempt would sleep on, for its kernel repeats it after 1, 3, 7 and 15 seconds.
+    An attempt that is not answered makes way for a new one, to the next address of the host, and
+    each round is twice as patient as the one before. So a network that is back is used soon: a
+    single attempt would sleep on, for its kernel repeats it after 1, 3, 7 and 15 seconds.
     """
     deadline = time.monotonic() + seconds
     places = _resolved(host, port, seconds)
@@ -41,7 +45,8 @@ def dial(host: str, port: int, seconds: float, patience_seconds: float | None = 
 
 
 def until_greeted(host: str, port: int) -> Callable[[float], None]:
-    """What waits up to so many seconds, and returns early once an SSH server greets at `host`:`port`."""
+    """What waits up to so many seconds, and returns early once an SSH server greets at
+    `host`:`port`."""
 
     def wait(seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -91,7 +96,12 @@ def _resolved(host: str, port: int, seconds: float) -> list[_Place]:
 
 
 def _looked_up(host: str, port: int, flags: int = 0) -> list[_Place]:
-    return [(family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)]
+    return [
+        (family, address)
+        for family, _, _, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=flags
+        )
+    ]
 
 
 def _greets(host: str, port: int, seconds: float) -> bool:

@@ -113,7 +113,7 @@ class Download:
 
     def _receive(
         self, transport: Transport, stream: Stream, requests: Requests, asked: deque[Range]
-    ) -> None:  # fmt: skip
+    ) -> None:
         with self._lock:
             if self._is_over:
                 return
@@ -190,9 +190,12 @@ def _understood(where: str, line: bytes) -> dict[str, Any]:
             return answer
     remedy = "its shell must say nothing of its own when it runs a command (~/.bashrc)"
     raise JobFailed(
-        "the box's answer is not understood", cause=Cause.CODE, where=where,
-        why=f"it begins with {line[:80]!r}", remedy=f"{remedy}; then run the same command again",
-    )  # fmt: skip
+        "the box's answer is not understood",
+        cause=Cause.CODE,
+        where=where,
+        why=f"it begins with {line[:80]!r}",
+        remedy=f"{remedy}; then run the same command again",
+    )
 
 
 def next_chunk(chunks: Iterator[bytes], where: str, stream: Stream, partial: Partial) -> bytes:
@@ -220,6 +223,9 @@ def corrupt(where: str, artifact: Artifact, why: str) -> ArtifactCorrupt:
     """The artifact is not what the job said it is."""
     anew = "should it stay so, it is damaged on the box: `./inv run PLAYBOOK` makes it anew"
     return ArtifactCorrupt(
-        f"{artifact.path} does not verify", where=where, why=why, kept="nothing bears its name",
+        f"{artifact.path} does not verify",
+        where=where,
+        why=why,
+        kept="nothing bears its name",
         remedy=f"run the same command again; {anew}",
-    )  # fmt: skip
+    )

@@ -1,4 +1,5 @@
-"""A box that is a local folder: the same commands, run by bash with HOME there. For tests in milliseconds."""
+"""A box that is a local folder: the same commands, run by bash with HOME there. For tests in
+milliseconds."""
 
 import os
 import signal
@@ -17,7 +18,12 @@ CHUNK_BYTES = 128 * 1024
 class FakeTransport:
     """Runs every command in `home`, and keeps them in `commands`."""
 
-    def __init__(self, home: Path, where: str = "box fake (a folder)", environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        where: str = "box fake (a folder)",
+        environment: dict[str, str] | None = None,
+    ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home, self.where = home, where
         self.round_trips = self.bytes_sent = 0
@@ -28,7 +34,13 @@ class FakeTransport:
         """Run a command to its end."""
         return run_to_end(self.open(command, stdin, timeout), self.where)
 
-    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "FakeStream":
+    def open(
+        self,
+        command: str,
+        stdin: Stdin = b"",
+        timeout: float | None = None,
+        silence: float | None = None,
+    ) -> "FakeStream":
         """Start a command."""
         self.round_trips += 1
         self.bytes_sent += len(command.encode())
@@ -52,16 +64,31 @@ class FakeTransport:
 class FakeStream:
     """A running local command."""
 
-    def __init__(self, transport: FakeTransport, command: str, stdin: Stdin, timeout: float | None, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        transport: FakeTransport,
+        command: str,
+        stdin: Stdin,
+        timeout: float | None,
+        environment: dict[str, str],
+    ) -> None:
         self._transport, self._timed_out = transport, False
         self._process = subprocess.Popen(
-            ["bash", "-c", command], cwd=transport.home, env=environment, start_new_session=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-        )  # fmt: skip
+            ["bash", "-c", command],
+            cwd=transport.home,
+            env=environment,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
         self._stdin, self._stdout = _pipe(self._process.stdin), _pipe(self._process.stdout)
         self._stderr = Tail(lambda: os.read(_pipe(self._process.stderr).fileno(), CHUNK_BYTES))
         self._stderr.begin()
-        self._feeder = Feeder(stdin, CHUNK_BYTES, write=self._write, finish=self._stdin.close, abort=self._kill)
+        self._feeder = Feeder(
+            stdin, CHUNK_BYTES, write=self._write, finish=self._stdin.close, abort=self._kill
+        )
         self._timer = threading.Timer(timeout, self._expire) if timeout is not None else None
         if self._timer:
             self._timer.start()
@@ -85,7 +112,9 @@ class FakeStream:
         if self._feeder.error is not None:
             raise self._feeder.error
         if self._timed_out:
-            raise BoxUnreachable(f"no answer from {self._transport.where} in time", where=self._transport.where)
+            raise BoxUnreachable(
+                f"no answer from {self._transport.where} in time", where=self._transport.where
+            )
 
     def __enter__(self) -> "FakeStream":
         return self

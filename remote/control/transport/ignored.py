@@ -1,4 +1,5 @@
-"""What git would keep of a folder: git says so itself; outside a checkout the `.gitignore` files say it.
+"""What git would keep of a folder: git says so itself; outside a checkout the `.gitignore` files
+say it.
 
 Names are relative to the folder, with `/` between their parts, and as the file system has them.
 """
@@ -19,14 +20,24 @@ BY_GIT, BY_FILES, BY_NOBODY = "git", ".gitignore", "nobody"
 NEVER = (".git", ".windlass")
 """Git's own files, and Windlass's, keys among them."""
 
-_ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX")
-"""What a git hook has in its environment: it would have git tell of another repository than the folder's."""
+_ELSEWHERE = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+    "GIT_PREFIX",
+)
+"""What a git hook has in its environment: it would have git tell of another repository than the
+folder's."""
 _UNOPENED = re.compile(rb"warning: could not open directory '(.*)/?': (.*)")
 
 
 @dataclass(frozen=True)
 class Left:
-    """What does not travel: a file, or a folder as a whole (its name ends in `/`), and the rule that says so."""
+    """What does not travel: a file, or a folder as a whole (its name ends in `/`), and the rule
+    that says so."""
 
     name: str
     why: str
@@ -42,7 +53,8 @@ class Listing:
 
 
 def listing(folder: Path, project: Path) -> Listing:
-    """What git keeps of `folder`, and what it ignores. A folder that is ignored itself, and named all the same, is kept whole.
+    """What git keeps of `folder`, and what it ignores. A folder that is ignored itself, and named
+    all the same, is kept whole.
 
     Raises OSError for a folder in it that cannot be read.
     """
@@ -58,18 +70,25 @@ def _by_git(folder: Path) -> Listing | None:
         return Listing(sorted(_walked(folder)), [], BY_NOBODY)
     named = _names(_git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard"))
     kept = sorted({each for name in named for each in _expanded(folder, name)})
-    ignored = _names(_git(folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"))
+    ignored = _names(
+        _git(folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+    )
     return Listing(kept, [*_explained(folder, ignored), *_not_checked_out(folder, named)], BY_GIT)
 
 
 def _expanded(folder: Path, name: str) -> Iterator[str]:
-    """The files behind a name of git's: itself, or what a repository within this one keeps. A submodule that was never checked out is no
-    repository, and git still speaks of the one around it there: it is a folder like any other, mostly an empty one."""
+    """The files behind a name of git's: itself, or what a repository within this one keeps. A
+    submodule that was never checked out is no repository, and git still speaks of the one around it
+    there: it is a folder like any other, mostly an empty one.
+    """
     path = folder / name
     if not path.is_symlink() and path.is_dir():
         inner = _by_git(path) if _is_own_repository(path) else None
         within = os.path.relpath(path, folder)
-        yield from (each if within == "." else f"{within}/{each}" for each in (inner.kept if inner else _walked(path)))
+        yield from (
+            each if within == "." else f"{within}/{each}"
+            for each in (inner.kept if inner else _walked(path))
+        )
     elif os.path.lexists(path):  # what git knows may be deleted
         yield name
 
@@ -83,7 +102,11 @@ def _not_checked_out(folder: Path, named: list[str]) -> Iterator[Left]:
     for name in named:
         path = folder / name
         if name != "./" and not path.is_symlink() and path.is_dir() and not any(path.iterdir()):
-            yield Left(f"{name.rstrip('/')}/", "an empty folder: a submodule that is not checked out (`git submodule update --init`)")
+            yield Left(
+                f"{name.rstrip('/')}/",
+                "an empty folder: a submodule that is not checked out (`git submodule update"
+                " --init`)",
+            )
 
 
 def _explained(folder: Path, names: list[str]) -> Iterator[Left]:
@@ -96,15 +119,29 @@ def _explained(folder: Path, names: list[str]) -> Iterator[Left]:
 
 
 def _git(folder: Path, *words: str, stdin: bytes = b"") -> bytes | None:
-    """What git answers; None where it refuses. Raises OSError for a folder that it cannot read, and would leave out."""
-    surroundings = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
-    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *words]  # a repository may name a program to be run there
+    """What git answers; None where it refuses. Raises OSError for a folder that it cannot read, and
+    would leave out."""
+    surroundings = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE} | {
+        "LC_ALL": "C"
+    }
+    command = [
+        "git",
+        "-c",
+        "core.fsmonitor=false",
+        "-C",
+        str(folder),
+        *words,
+    ]  # a repository may name a program to be run there
     try:
-        answer = subprocess.run(command, input=stdin, capture_output=True, check=False, env=surroundings)
+        answer = subprocess.run(
+            command, input=stdin, capture_output=True, check=False, env=surroundings
+        )
     except OSError:  # there is no git here
         return None
     if unopened := _UNOPENED.search(answer.stderr):
-        raise PermissionError(errno.EACCES, os.fsdecode(unopened[2]), str(folder / os.fsdecode(unopened[1])))
+        raise PermissionError(
+            errno.EACCES, os.fsdecode(unopened[2]), str(folder / os.fsdecode(unopened[1]))
+        )
     return answer.stdout if answer.returncode == 0 else None
 
 
@@ -112,7 +149,7 @@ def _names(output: bytes | None) -> list[str]:
     return [os.fsdecode(name) for name in (output or b"").split(b"\0")[:-1]]
 
 
-# ---- outside a checkout ----------------------------------------------------------------------------------------------
+# ---- outside a checkout ----
 
 Rules = list[tuple[Path, "GitIgnoreSpec", list[str]]]
 """The `.gitignore` files on the way to a folder: where each lies, its patterns, its lines."""
@@ -131,7 +168,10 @@ def _by_files(folder: Path, project: Path) -> Listing:
         place, rules = below.pop()
         rules = [*rules, *_rules_of(place)]
         for path in place.iterdir():
-            name, is_folder = path.relative_to(folder).as_posix(), path.is_dir() and not path.is_symlink()
+            name, is_folder = (
+                path.relative_to(folder).as_posix(),
+                path.is_dir() and not path.is_symlink(),
+            )
             if path.name in NEVER:
                 continue
             if why := _why(rules, path, is_folder, top):
@@ -144,7 +184,8 @@ def _by_files(folder: Path, project: Path) -> Listing:
 
 
 def _why(rules: Rules, path: Path, is_folder: bool, top: Path) -> str:
-    """The rule that ignores `path`, or nothing: the last word of the `.gitignore` nearest to it counts."""
+    """The rule that ignores `path`, or nothing: the last word of the `.gitignore` nearest to it
+    counts."""
     for place, spec, lines in reversed(rules):
         if place in path.parents:
             found = spec.check_file(path.relative_to(place).as_posix() + ("/" if is_folder else ""))

@@ -1,10 +1,13 @@
-"""Whether the other side of a connection still lives: found out by asking, told by closing the link.
+"""Whether the other side of a connection still lives: found out by asking, told by closing the
+link.
 
-Bytes that arrive are life. When none came for a third of `dead_after`, the peer is asked (`keepalive@openssh.com`, which every SSH server
-answers, if only by refusing); without any byte for `dead_after` the link is closed. paramiko's own keepalives ask for no answer, and
-notice nothing that TCP does not.
+Bytes that arrive are life. When none came for a third of `dead_after`, the peer is asked
+(`keepalive@openssh.com`, which every SSH server answers, if only by refusing); without any byte for
+`dead_after` the link is closed. paramiko's own keepalives ask for no answer, and notice nothing
+that TCP does not.
 
-A peer that only is slow is not dead: while what was sent is still on its way and moves, the question has not arrived yet.
+A peer that only is slow is not dead: while what was sent is still on its way and moves, the
+question has not arrived yet.
 """
 
 import contextlib
@@ -41,10 +44,12 @@ class Link(Protocol):
 
 
 class Keepalive:
-    """A link that watches what passes, and ends itself once the other side is dead: `verdict` then says why.
+    """A link that watches what passes, and ends itself once the other side is dead: `verdict` then
+    says why.
 
-    It begins with the greeting and the keys, where the peer always has to answer; `allow` and `settled` say what may be expected from
-    then on. A link that is a channel of another connection has that one's keepalive as its `carrier`.
+    It begins with the greeting and the keys, where the peer always has to answer; `allow` and
+    `settled` say what may be expected from then on. A link that is a channel of another connection
+    has that one's keepalive as its `carrier`.
     """
 
     def __init__(self, link: Link, dead_after: float) -> None:
@@ -56,7 +61,10 @@ class Keepalive:
         self._limit = dead_after
         self._ask: Callable[[], object] | None = None
         self._question: _Question | None = None
-        self._closed, self._ended = False, threading.Event()  # paramiko looks at `_closed`, as of sockets
+        self._closed, self._ended = (
+            False,
+            threading.Event(),
+        )  # paramiko looks at `_closed`, as of sockets
         threading.Thread(target=self._watch, name="keepalive", daemon=True).start()
 
     def allow(self, seconds: float) -> None:
@@ -64,7 +72,8 @@ class Keepalive:
         self._limit, self._heard = seconds, True
 
     def settled(self, ask: Callable[[], object]) -> None:
-        """A first request was answered: from now on `ask` puts a question and waits for the answer."""
+        """A first request was answered: from now on `ask` puts a question and waits for the
+        answer."""
         self._limit, self._ask = self.dead_after, ask
 
     def recv(self, size: int, /) -> bytes:
@@ -110,11 +119,13 @@ class Keepalive:
 
     @property
     def delivered(self) -> int:
-        """How many of those have left this laptop for good, as far as it can know: with TCP, what is acknowledged."""
+        """How many of those have left this laptop for good, as far as it can know: with TCP, what
+        is acknowledged."""
         return self._carrier.delivered if self._carrier else self._sent - _pending(self._link)
 
     def _acknowledge(self) -> None:
-        # During a login small packets wait for each other's acknowledgement (Nagle), which a kernel holds back for 40 ms.
+        # During a login small packets wait for each other's acknowledgement (Nagle), which a kernel
+        # holds back for 40 ms.
         if isinstance(self._link, socket.socket) and hasattr(socket, "TCP_QUICKACK"):
             with contextlib.suppress(OSError):
                 self._link.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -124,7 +135,8 @@ class Keepalive:
         idle, delivered, last = 0.0, 0, time.monotonic()
         while not self._ended.wait(tick):
             now, before, delivered = time.monotonic(), delivered, self.delivered
-            # A laptop that slept, or a process that was stopped, must first hear what arrived meanwhile.
+            # A laptop that slept, or a process that was stopped, must first hear what arrived
+            # meanwhile.
             idle += min(now - last, 2 * tick)
             last = now
             if self._lives(before, delivered):
@@ -140,7 +152,9 @@ class Keepalive:
         if self._heard:
             self._heard, self._question = False, None
             return True
-        outstanding = self._last_at if self._ask is None else self._question.at if self._question else 0
+        outstanding = (
+            self._last_at if self._ask is None else self._question.at if self._question else 0
+        )
         return before < delivered < outstanding
 
     def _patience(self, delivered: int) -> float:
@@ -148,21 +162,26 @@ class Keepalive:
 
 
 class _Question:
-    """One that was put to the peer. `at` is its end in the stream of bytes, far away until it is written."""
+    """One that was put to the peer. `at` is its end in the stream of bytes, far away until it is
+    written."""
 
     def __init__(self, ask: Callable[[], object]) -> None:
         self.at = 1 << 62
         self._ask = ask
-        # In a thread of its own: it waits for the answer, and where the link takes no more bytes, asking blocks.
+        # In a thread of its own: it waits for the answer, and where the link takes no more bytes,
+        # asking blocks.
         self.thread = threading.Thread(target=self._put, name="ask", daemon=True)
 
     def _put(self) -> None:
-        with contextlib.suppress(Exception):  # the connection ends just now: whoever uses it is told
+        with contextlib.suppress(
+            Exception
+        ):  # the connection ends just now: whoever uses it is told
             self._ask()
 
 
 def _pending(link: object) -> int:
-    """Bytes that a socket, or what holds one, was handed and has not passed on; 0 where it cannot tell."""
+    """Bytes that a socket, or what holds one, was handed and has not passed on; 0 where it cannot
+    tell."""
     try:
         number: int = struct.unpack("i", fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]  # type: ignore[attr-defined]
     except (OSError, AttributeError, ValueError):

@@ -1,7 +1,9 @@
-"""Windlass's own known_hosts: `.windlass/known_hosts`, one line a key, under an alias that no other machine can have.
+"""Windlass's own known_hosts: `.windlass/known_hosts`, one line a key, under an alias that no other
+machine can have.
 
-The user's `~/.ssh/known_hosts` is never written; `ssh_config.py` reads it for hosts of the user's own. The file is OpenSSH's own
-format, so that `ssh -o UserKnownHostsFile=… -o HostKeyAlias=…` and paramiko both read it.
+The user's `~/.ssh/known_hosts` is never written; `ssh_config.py` reads it for hosts of the user's
+own. The file is OpenSSH's own format, so that `ssh -o UserKnownHostsFile=… -o HostKeyAlias=…` and
+paramiko both read it.
 """
 
 import base64
@@ -24,8 +26,8 @@ def path() -> Path:
 def pin(alias: str, key_line: str) -> None:
     """Trust `key_line` (`ssh-ed25519 AAAA…`) for `alias` from now on.
 
-    A key that is pinned already is left; another key of the same type under that alias raises HostKeyMismatch; a line that is no
-    public key raises ValueError.
+    A key that is pinned already is left; another key of the same type under that alias raises
+    HostKeyMismatch; a line that is no public key raises ValueError.
     """
     key = normal(key_line)
     with _locked():
@@ -38,7 +40,8 @@ def pin(alias: str, key_line: str) -> None:
 
 
 def pinned(alias: str) -> list[str]:
-    """The keys trusted for `alias`, as `ssh-ed25519 AAAA…`; empty when there are none. A damaged line is none: its key is read anew."""
+    """The keys trusted for `alias`, as `ssh-ed25519 AAAA…`; empty when there are none. A damaged
+    line is none: its key is read anew."""
     return [key for name, key in map(_split, _lines()) if name == alias and _is_key(key)]
 
 
@@ -53,7 +56,8 @@ def forget(alias: str) -> bool:
 
 
 def normal(key_line: str) -> str:
-    """`ssh-ed25519 AAAA…` without a comment. Raises ValueError when it is no public key: the blob must name the type before it."""
+    """`ssh-ed25519 AAAA…` without a comment. Raises ValueError when it is no public key: the blob
+    must name the type before it."""
     fields = key_line.split()
     try:
         blob = base64.b64decode(fields[1], validate=True)
@@ -71,12 +75,16 @@ def kind(key: str) -> str:
 
 
 def mismatch(alias: str, why: str, box_name: str = "NAME") -> HostKeyMismatch:
-    """The error for a host that shows another key than the pinned one, with the command that fixes it."""
+    """The error for a host that shows another key than the pinned one, with the command that fixes
+    it."""
     return HostKeyMismatch(
         "another machine may be answering in the box's place",
         where=f"host key of {alias}",
         why=why,
-        remedy=f"only if you know why the key changed: `./inv box.forget {box_name}`, then `./inv start {box_name}`, which reads it anew",
+        remedy=(
+            f"only if you know why the key changed: `./inv box.forget {box_name}`, then `./inv"
+            f" start {box_name}`, which reads it anew"
+        ),
         kept="nothing was sent to it",
     )
 

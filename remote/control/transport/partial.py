@@ -37,7 +37,7 @@ class Partial:
 
     def __init__(
         self, path: Path, artifact: Artifact, on_bytes: Callable[[int], None] = lambda done: None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path, self.artifact, self._on_bytes = path, artifact, on_bytes
         self._journal_path, self._journal = path.with_suffix(".arrived"), -1
         self._files: list[File] | None = None

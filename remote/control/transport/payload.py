@@ -1,7 +1,7 @@
 """Commands of the release on the box: how they are spelled, run and understood.
 
-A payload command answers with JSON lines on standard output: `{"line": ...}` for people as it goes, at the end either
-`{"done": {...}}` or `{"error": {"cause", "what", "why", "remedy", "kept"}}`.
+A payload command answers with JSON lines on standard output: `{"line": ...}` for people as it goes,
+at the end either `{"done": {...}}` or `{"error": {"cause", "what", "why", "remedy", "kept"}}`.
 """
 
 import contextlib
@@ -15,12 +15,21 @@ from remote.contract import untrusted_json
 from remote.contract.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
 from remote.control.printable import counted, sized
-from remote.control.transport.base import MOST_ANSWER_BYTES, Stdin, Stream, Transport, deploying, endless, last_lines
+from remote.control.transport.base import (
+    MOST_ANSWER_BYTES,
+    Stdin,
+    Stream,
+    Transport,
+    deploying,
+    endless,
+    last_lines,
+)
 
 NOT_DEPLOYED = 78
 NO_PYTHON = 127
 LONGEST_LINE_BYTES = MOST_ANSWER_BYTES
-"""The longest line that is said for good reason tells which contents of some hundred thousand files a box lacks."""
+"""The longest line that is said for good reason tells which contents of some hundred thousand files
+a box lacks."""
 
 MOST_BYTES = 256 << 20
 """All that a payload command says, the lines for people included."""
@@ -35,44 +44,65 @@ QUERY_SECONDS = 120.0
 """What a question may take whose answer lies ready on the box."""
 
 SILENCE_SECONDS = 3600.0
-"""How long work on a box may go on without a word: it builds environments, fetches models, puts checkpoints into a bucket."""
+"""How long work on a box may go on without a word: it builds environments, fetches models, puts
+checkpoints into a bucket."""
 
 _OLDER = re.compile(
     rb"No module named '?remote\.payload\b"
     # What argparse says to a word that it does not know, and a class of the contract to a field.
-    rb"|^\S+: error: (?:unrecognized arguments|argument .*invalid choice|the following arguments are required|ambiguous option)"
-    rb"|^TypeError: (?:\w+\.)?__init__\(\) got an unexpected keyword argument", re.MULTILINE,
-)  # fmt: skip
-"""What a release says that does not know the command: releases that are out there say it for ever."""
+    rb"|^\S+: error: (?:unrecognized arguments|argument .*invalid choice|the following arguments"
+    rb" are required|ambiguous option)"
+    rb"|^TypeError: (?:\w+\.)?__init__\(\) got an unexpected keyword argument",
+    re.MULTILINE,
+)
+"""What a release says that does not know the command: releases that are out there say it for
+ever."""
 
 
 def payload_command(box_root: str, module: str, *args: str) -> str:
-    """The shell command that runs `remote.payload.MODULE` of the current release with the system's Python."""
+    """The shell command that runs `remote.payload.MODULE` of the current release with the system's
+    Python."""
     words = " ".join(shlex.quote(word) for word in (f"remote.payload.{module}", *args))
     folder = on_box(f"{box_root}/current")
-    return f'cd -- {folder} 2>/dev/null || exit {NOT_DEPLOYED}; PYTHONPATH="$PWD" exec python3 -m {words}'
+    return (
+        f'cd -- {folder} 2>/dev/null || exit {NOT_DEPLOYED}; PYTHONPATH="$PWD" exec python3 -m'
+        f" {words}"
+    )
 
 
 def on_box(path: str) -> str:
-    """A path of the box as a word for its shell: absolute, or in the user's home, wherever the shell starts."""
+    """A path of the box as a word for its shell: absolute, or in the user's home, wherever the
+    shell starts."""
     return shlex.quote(path) if path.startswith("/") else '"$HOME"/' + shlex.quote(path)
 
 
 def call(
-    transport: Transport, command: str, stdin: Stdin = b"", on_line: Callable[[str], None] | None = None, seconds: float | None = None
-) -> dict[str, Any]:  # fmt: skip
-    """Run a payload command; returns what it is done with. Raises what it complains about, in its own words.
+    transport: Transport,
+    command: str,
+    stdin: Stdin = b"",
+    on_line: Callable[[str], None] | None = None,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Run a payload command; returns what it is done with. Raises what it complains about, in its
+    own words.
 
-    `seconds` is what it may take in all; without it, it may take as long as it says something within SILENCE_SECONDS.
+    `seconds` is what it may take in all; without it, it may take as long as it says something
+    within SILENCE_SECONDS.
     """
-    with transport.open(command, stdin, timeout=seconds, silence=None if seconds else SILENCE_SECONDS) as stream:
+    with transport.open(
+        command, stdin, timeout=seconds, silence=None if seconds else SILENCE_SECONDS
+    ) as stream:
         return answer(transport, stream, on_line or (lambda line: None))
 
 
 def answer(
-    transport: Transport, stream: Stream, on_line: Callable[[str], None], on_frame: Callable[[dict[str, Any]], None] = lambda frame: None
-) -> dict[str, Any]:  # fmt: skip
-    """What a payload command that runs is done with; `on_frame` gets what it says between. Raises what it complains about."""
+    transport: Transport,
+    stream: Stream,
+    on_line: Callable[[str], None],
+    on_frame: Callable[[dict[str, Any]], None] = lambda frame: None,
+) -> dict[str, Any]:
+    """What a payload command that runs is done with; `on_frame` gets what it says between. Raises
+    what it complains about."""
     for frame in _frames(stream, transport.where, on_line):
         if "error" in frame:
             raise complaint(transport.where, frame["error"])
@@ -84,8 +114,11 @@ def answer(
     raise failure(transport.where, stream.exit_code, stream.stderr)
 
 
-def lines_of(chunks: Iterable[bytes], where: str, longest: int = LONGEST_LINE_BYTES) -> Iterator[bytes]:
-    """Whole lines, without their ends, out of chunks cut anywhere. Raises JobFailed where the box `where` says one that does not end."""
+def lines_of(
+    chunks: Iterable[bytes], where: str, longest: int = LONGEST_LINE_BYTES
+) -> Iterator[bytes]:
+    """Whole lines, without their ends, out of chunks cut anywhere. Raises JobFailed where the box
+    `where` says one that does not end."""
     rest, since = bytearray(), time.monotonic()
     for chunk in chunks:
         first, *others = chunk.split(b"\n")
@@ -97,14 +130,17 @@ def lines_of(chunks: Iterable[bytes], where: str, longest: int = LONGEST_LINE_BY
         if len(rest) > longest:
             raise endless(where, f"a line of more than {sized(longest)}", bytes(rest[:80]))
         if time.monotonic() - since > SILENCE_SECONDS:
-            raise endless(where, f"a line that took more than {SILENCE_SECONDS:g} s", bytes(rest[:80]))
+            raise endless(
+                where, f"a line that took more than {SILENCE_SECONDS:g} s", bytes(rest[:80])
+            )
     if rest:
         yield bytes(rest)
 
 
 @contextlib.contextmanager
 def understood(where: str) -> Iterator[None]:
-    """Take what the box `where` told apart: raises PreflightFailed where it lacks something, or holds another kind of thing."""
+    """Take what the box `where` told apart: raises PreflightFailed where it lacks something, or
+    holds another kind of thing."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -141,23 +177,32 @@ def complaint(where: str, told: object) -> WindlassError:
     words = told if isinstance(told, dict) and isinstance(told.get("what"), str) else {}
     again = f"{deploying(where)}, then run the command again"
     what = words.get("what", "a command on the box failed, and does not say why")[:LONGEST_WORDS]
-    text = {key: str(words.get(key, again if key == "remedy" else ""))[:LONGEST_WORDS] for key in ("why", "remedy", "kept")}
+    text = {
+        key: str(words.get(key, again if key == "remedy" else ""))[:LONGEST_WORDS]
+        for key in ("why", "remedy", "kept")
+    }
     if words.get("busy"):
         return Busy(what, where=where, **text)
-    return JobFailed(what, cause=Cause(str(words.get("cause", Cause.CODE.value))), where=where, **text)
+    return JobFailed(
+        what, cause=Cause(str(words.get("cause", Cause.CODE.value))), where=where, **text
+    )
 
 
 def untold(where: str, why: object) -> PreflightFailed:
-    """What the release on the box tells is not as this laptop understands it: it is of another Windlass."""
+    """What the release on the box tells is not as this laptop understands it: it is of another
+    Windlass."""
     what = "the code on the box is of another Windlass, and tells things in another way"
-    return PreflightFailed(what, where=where, why=str(why)[:300], remedy=f"{deploying(where)}, then the same command")
+    return PreflightFailed(
+        what, where=where, why=str(why)[:300], remedy=f"{deploying(where)}, then the same command"
+    )
 
 
 def failure(where: str, exit_code: int, stderr: bytes, broke_off: str = "") -> WindlassError:
-    """Why a payload command ended without an answer, as far as its exit code and what it wrote tell.
+    """Why a payload command ended without an answer, as far as its exit code and what it wrote
+    tell.
 
-    `broke_off`: what to call the end of a stream for which no program is to blame; BoxUnreachable then, and asked again
-    it goes on.
+    `broke_off`: what to call the end of a stream for which no program is to blame; BoxUnreachable
+    then, and asked again it goes on.
     """
     deploy = deploying(where)
     if exit_code == NOT_DEPLOYED:
@@ -168,14 +213,24 @@ def failure(where: str, exit_code: int, stderr: bytes, broke_off: str = "") -> W
         return older(where)
     why, again = f"exit code {exit_code}: {last_lines(stderr)}", "run the command again"
     if (broke_off and b"Error" not in stderr) or (exit_code == 0 and not stderr):
-        return BoxUnreachable(broke_off or "the box did not answer", where=where, why=why if broke_off else "", remedy=again)
+        return BoxUnreachable(
+            broke_off or "the box did not answer",
+            where=where,
+            why=why if broke_off else "",
+            remedy=again,
+        )
     return JobFailed(
-        "a command of Windlass failed on the box", cause=Cause.CODE, where=where, why=why, remedy=f"{deploy}, then {again}",
-    )  # fmt: skip
+        "a command of Windlass failed on the box",
+        cause=Cause.CODE,
+        where=where,
+        why=why,
+        remedy=f"{deploy}, then {again}",
+    )
 
 
 def is_older(stderr: bytes) -> bool:
-    """Whether a command failed because the release on the box is of an older Windlass, which does not know it, or a word of it."""
+    """Whether a command failed because the release on the box is of an older Windlass, which does
+    not know it, or a word of it."""
     return _OLDER.search(stderr) is not None
 
 
@@ -188,6 +243,8 @@ def older(where: str) -> PreflightFailed:
 def no_python(where: str, why: str) -> PreflightFailed:
     """The box has no Python that Windlass can use."""
     return PreflightFailed(
-        "the box has no python3 of version 3.10 or newer", where=where, why=why,
+        "the box has no python3 of version 3.10 or newer",
+        where=where,
+        why=why,
         remedy="on the box: `sudo apt-get install -y python3 python3-venv`",
-    )  # fmt: skip
+    )

@@ -1,6 +1,8 @@
-"""Links to a box that this laptop cannot reach by itself: the standard input and output of a program, or a channel of a bastion.
+"""Links to a box that this laptop cannot reach by itself: the standard input and output of a
+program, or a channel of a bastion.
 
-The SSH inside a link is the box's own: its host key is checked end to end, whoever carries the bytes.
+The SSH inside a link is the box's own: its host key is checked end to end, whoever carries the
+bytes.
 """
 
 import contextlib
@@ -26,7 +28,8 @@ _BASTION_SECONDS = 20.0
 
 
 class ProgramLink(socket.socket):
-    """A program whose standard input and output are the link. It ends with the link, and when this process dies."""
+    """A program whose standard input and output are the link. It ends with the link, and when this
+    process dies."""
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
@@ -35,11 +38,16 @@ class ProgramLink(socket.socket):
         self._last_words = ""
         self._is_closed, self._closing = False, threading.Lock()
         with theirs:
-            # A session of its own: Ctrl-C is for the command in the foreground, which then ends the link itself.
+            # A session of its own: Ctrl-C is for the command in the foreground, which then ends the
+            # link itself.
             self._process = subprocess.Popen(
-                list(words), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._errors,
-                env={**os.environ, **environment}, start_new_session=True,
-            )  # fmt: skip
+                list(words),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=self._errors,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
 
     @property
     def complaint(self) -> str:
@@ -69,7 +77,9 @@ class ProgramLink(socket.socket):
 class BastionLink:
     """A channel to the box over a connection to its bastion."""
 
-    def __init__(self, bastion: "_Bastion", channel: "paramiko.Channel", carrier: "Keepalive | None") -> None:
+    def __init__(
+        self, bastion: "_Bastion", channel: "paramiko.Channel", carrier: "Keepalive | None"
+    ) -> None:
         self._bastion, self._channel, self.carrier = bastion, channel, carrier
         self.recv, self.send, self.settimeout = channel.recv, channel.send, channel.settimeout
         self._closed, self._closing = False, threading.Lock()
@@ -86,7 +96,8 @@ class BastionLink:
 
 
 class _Bastion:
-    """One connection to a bastion for all boxes behind it: a bastion admits ten new connections at a time, a fleet has more."""
+    """One connection to a bastion for all boxes behind it: a bastion admits ten new connections at
+    a time, a fleet has more."""
 
     def __init__(self, address: Address, host_keys: list[str]) -> None:
         self._address, self._host_keys = address, host_keys
@@ -104,7 +115,9 @@ class _Bastion:
             connection = self._connection
             self._links += 1
         try:
-            channel = connection.transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_BASTION_SECONDS)
+            channel = connection.transport.open_channel(
+                "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=_BASTION_SECONDS
+            )
         except (paramiko.SSHException, OSError, EOFError) as error:
             self.leave()
             raise _no_way(self._address, box, host, port, error) from None
@@ -127,8 +140,11 @@ _bastions_lock = threading.Lock()
 
 
 def over_bastion(bastion: Address, host_keys: list[str], host: str, port: int) -> BastionLink:
-    """A link to `host`:`port` over a bastion. Raises BoxUnreachable, LoginRefused or HostKeyMismatch about the bastion."""
-    if bastion.proxy is not None:  # behind another one: their places alone do not tell such bastions apart
+    """A link to `host`:`port` over a bastion. Raises BoxUnreachable, LoginRefused or
+    HostKeyMismatch about the bastion."""
+    if (
+        bastion.proxy is not None
+    ):  # behind another one: their places alone do not tell such bastions apart
         return _Bastion(bastion, host_keys).enter(bastion.name, host, port)
     place = (bastion.host, bastion.port, bastion.user, bastion.key, bastion.identities, *host_keys)
     with _bastions_lock:
@@ -136,11 +152,15 @@ def over_bastion(bastion: Address, host_keys: list[str], host: str, port: int) -
     return shared.enter(bastion.name, host, port)
 
 
-def _no_way(bastion: Address, box: str, host: str, port: int, error: BaseException) -> BoxUnreachable:
+def _no_way(
+    bastion: Address, box: str, host: str, port: int, error: BaseException
+) -> BoxUnreachable:
     return BoxUnreachable(
         f"the bastion does not get through to box {box}",
         where=f"{bastion.where}, to {host}:{port}",
         why=str(error) or type(error).__name__,
-        remedy=f"`./inv status` shows whether {box} runs; its security group must let the bastion in: `./inv start {box}` sees to that; "
-        "the bastion's sshd must allow TCP forwarding",
+        remedy=(
+            f"`./inv status` shows whether {box} runs; its security group must let the bastion in:"
+            f" `./inv start {box}` sees to that; the bastion's sshd must allow TCP forwarding"
+        ),
     )

@@ -29,26 +29,36 @@ OnBytes = Callable[[int], None]
 
 
 def pull(
-    transport: Transport, box_root: str, artifact: Artifact, destination: Path,
-    on_bytes: OnBytes = lambda done: None, notice: Notice = lambda line: None,
-    patience_seconds: float = PATIENCE_SECONDS, look: Callable[[], None] = lambda: None,
-) -> Path:  # fmt: skip
+    transport: Transport,
+    box_root: str,
+    artifact: Artifact,
+    destination: Path,
+    on_bytes: OnBytes = lambda done: None,
+    notice: Notice = lambda line: None,
+    patience_seconds: float = PATIENCE_SECONDS,
+    look: Callable[[], None] = lambda: None,
+) -> Path:
     """Pull `artifact` to the path `destination` (a file put into a folder keeps its name).
 
     What is there and whole is not sent again; what broke off goes on, within the call for as long
-    as `retry_while_unreachable` has it: `notice` is told of a lost connection, and `look` is called before
-    each new try, to raise where it is in vain. `on_bytes` gets the bytes that are here so far.
-    Raises ArtifactCorrupt when it does not verify, BoxUnreachable when the box does not come back
-    (the part is kept), JobFailed when this laptop's disk is full.
+    as `retry_while_unreachable` has it: `notice` is told of a lost connection, and `look` is called
+    before each new try, to raise where it is in vain. `on_bytes` gets the bytes that are here so
+    far. Raises ArtifactCorrupt when it does not verify, BoxUnreachable when the box does not come
+    back (the part is kept), JobFailed when this laptop's disk is full.
     """
     source = _Box(transport, box_root, artifact, notice, look)
     return _pull(source, destination, on_bytes, notice, patience_seconds)
 
 
 def pull_spilled(
-    found: "Bucket", manifest: Manifest, artifact: Artifact, destination: Path,
-    on_bytes: OnBytes, notice: Notice, patience_seconds: float = PATIENCE_SECONDS,
-) -> Path:  # fmt: skip
+    found: "Bucket",
+    manifest: Manifest,
+    artifact: Artifact,
+    destination: Path,
+    on_bytes: OnBytes,
+    notice: Notice,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Path:
     """Pull what a box that is gone has spilled of `artifact`; a pull from the box is gone on with.
 
     Raises ArtifactCorrupt where the bucket does not have it, CloudError where it is not reached.
@@ -73,9 +83,13 @@ class _Box:
     """An artifact on a box: over SSH, or by the transport's store where that is slow."""
 
     def __init__(
-        self, transport: Transport, box_root: str, artifact: Artifact, notice: Notice,
+        self,
+        transport: Transport,
+        box_root: str,
+        artifact: Artifact,
+        notice: Notice,
         look: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._transport, self.artifact, self.where = transport, artifact, transport.where
         sender = (CODE / "remote/payload/transfer/send.py").read_text()
         self._command = f"exec python3 -I -S -c {shlex.quote(sender)} {on_box(box_root)}"
@@ -108,9 +122,12 @@ class _Box:
 
 
 def _pull(
-    source: "_Box | Spilled", destination: Path, on_bytes: OnBytes, notice: Notice,
+    source: "_Box | Spilled",
+    destination: Path,
+    on_bytes: OnBytes,
+    notice: Notice,
     patience_seconds: float,
-) -> Path:  # fmt: skip
+) -> Path:
     artifact = source.artifact
     try:
         artifact.check()
@@ -140,7 +157,7 @@ def _pull(
 
 def _fill(
     partial: Partial, source: "_Box | Spilled", notice: Notice, patience_seconds: float
-) -> None:  # fmt: skip
+) -> None:
     left, size = partial.artifact.size - partial.done, partial.artifact.size
     if shutil.disk_usage(partial.path.parent).free < left:
         raise _no_space(partial.path, left)
@@ -148,7 +165,9 @@ def _fill(
         return
     attempt, progress = lambda: source.attempt(partial), lambda: partial.done
     try:
-        retry_while_unreachable(attempt, progress=progress, notice=notice, patience_seconds=patience_seconds)
+        retry_while_unreachable(
+            attempt, progress=progress, notice=notice, patience_seconds=patience_seconds
+        )
     except BoxUnreachable as error:
         kept = f"{sized(partial.done)} of {sized(size)} are kept"
         error.kept = f"{kept}; the same command goes on there"
@@ -173,7 +192,10 @@ def _problem(partial: Partial) -> str:
 
 def _no_space(path: Path, size: int) -> JobFailed:
     return JobFailed(
-        "this laptop's disk is full", cause=Cause.DISK_FULL, where=str(path.parent),
-        why=f"{sized(size)} are needed", kept="what has arrived",
+        "this laptop's disk is full",
+        cause=Cause.DISK_FULL,
+        where=str(path.parent),
+        why=f"{sized(size)} are needed",
+        kept="what has arrived",
         remedy="free space, then run the same command again",
-    )  # fmt: skip
+    )

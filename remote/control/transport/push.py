@@ -1,9 +1,9 @@
 """A release on its way to a box: one command, in which both sides speak.
 
-The shell of the box answers at once when the release is current and its environment whole. Else it runs
-`remote/payload/transfer/receive.py`, which comes on standard input with the names and digests of all files. That
-answers which contents the box lacks; those follow as one compressed tar. Whatever breaks off, the next attempt sends
-only what has not arrived.
+The shell of the box answers at once when the release is current and its environment whole. Else it
+runs `remote/payload/transfer/receive.py`, which comes on standard input with the names and digests
+of all files. That answers which contents the box lacks; those follow as one compressed tar.
+Whatever breaks off, the next attempt sends only what has not arrived.
 """
 
 import contextlib
@@ -36,12 +36,14 @@ if TYPE_CHECKING:
 
 KEPT_RELEASES = 3
 LACKS_ALL = "WINDLASS_LACKS_ALL"
-"""Variable of the receiver: the shell has said already that everything lacks, so that it comes while Python starts."""
+"""Variable of the receiver: the shell has said already that everything lacks, so that it comes
+while Python starts."""
 SHOWN_BYTES = 2 << 20
 """A push of less needs no progress bar."""
 BLOCK_BYTES, PROBE_BYTES = 256 << 10, 16 << 10
 COMPRESSION = 4
-"""Of source text level 4 leaves 5 % more than 6, in half the time; level 1 leaves 20 % more, and takes as long."""
+"""Of source text level 4 leaves 5 % more than 6, in half the time; level 1 leaves 20 % more, and
+takes as long."""
 WORTH_IT = 0.95
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -60,7 +62,8 @@ _RECEIVER = f"exec python3 -I -S -c {shlex.quote(_BOOTSTRAP)}"
 
 @dataclass(frozen=True)
 class Place:
-    """Where releases go on a box: its root, the target of `<root>/shared`, and the requirements of the environment."""
+    """Where releases go on a box: its root, the target of `<root>/shared`, and the requirements of
+    the environment."""
 
     root: str
     shared: str = ""
@@ -68,7 +71,9 @@ class Place:
 
     def token(self, digest: str) -> str:
         """Names this release in this place, with this environment."""
-        return hashlib.sha256("\0".join((digest, self.shared, self.requirements)).encode()).hexdigest()
+        return hashlib.sha256(
+            "\0".join((digest, self.shared, self.requirements)).encode()
+        ).hexdigest()
 
     def request(self, verb: str, digest: str, **more: Any) -> dict[str, Any]:
         """What the receiver must know to make that release current here."""
@@ -78,9 +83,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a deploy did. `environment` is the box's Python for the stages; `was_current`: nothing had to be sent or activated.
+    """What a deploy did. `environment` is the box's Python for the stages; `was_current`: nothing
+    had to be sent or activated.
 
-    `round_trips` counts how often one side waited for the other; `lacking` are the bytes of files that the box did not have.
+    `round_trips` counts how often one side waited for the other; `lacking` are the bytes of files
+    that the box did not have.
     """
 
     digest: str
@@ -92,29 +99,40 @@ class Deployed:
 
 
 def push_command(place: Place, digest: str) -> str:
-    """Is all ready? The box's shell answers what the receiver has noted, or that it has nothing yet, and runs the receiver."""
+    """Is all ready? The box's shell answers what the receiver has noted, or that it has nothing
+    yet, and runs the receiver."""
     return (
         f"if cd -- {on_box(place.root)} 2>/dev/null && "
         f'[ "$(readlink current)" = {shlex.quote(f"releases/{digest}")} ] && [ -f .ready ] && '
         "{ IFS= read -r t; IFS= read -r m; IFS= read -r p; IFS= read -r a; } <.ready && "
-        f'[ "$t" = {place.token(digest)} ] && [ -x "$p" ] && [ -e "${{p%/venv/bin/python}}/complete.json" ] && '
-        "{ b=; [ -r /proc/sys/kernel/random/boot_id ] && IFS= read -r b </proc/sys/kernel/random/boot_id; g=cpu; "
+        f'[ "$t" = {place.token(digest)} ] && [ -x "$p" ] && [ -e'
+        ' "${p%/venv/bin/python}/complete.json" ] && '
+        "{ b=; [ -r /proc/sys/kernel/random/boot_id ] && IFS= read -r b"
+        " </proc/sys/kernel/random/boot_id; g=cpu; "
         '[ -e /proc/driver/nvidia/version ] && g=cuda; [ "$m" = "$b $g" ]; }; '
         "then printf '%s\\n' \"$a\"; exit; fi; "
-        f"[ -e blobs ] || {{ echo '{{\"lacking\": \"all\"}}'; export {LACKS_ALL}=1; }}; {_RECEIVER}"
+        f'[ -e blobs ] || {{ echo \'{{"lacking": "all"}}\'; export {LACKS_ALL}=1; }}; {_RECEIVER}'
     )
 
 
 def push(
-    transport: Transport, place: Place, release: "Release", on_line: Callable[[str], None],
-    progress: Progress, on_lacking: Callable[[int], None],
-) -> Deployed:  # fmt: skip
-    """Have `release` on the box, current, with its environment. Idempotent. Raises BoxUnreachable: try again, it goes on.
+    transport: Transport,
+    place: Place,
+    release: "Release",
+    on_line: Callable[[str], None],
+    progress: Progress,
+    on_lacking: Callable[[int], None],
+) -> Deployed:
+    """Have `release` on the box, current, with its environment. Idempotent. Raises BoxUnreachable:
+    try again, it goes on.
 
-    `on_lacking` gets the bytes of files that are still to come, once the box has named them. `sent_bytes` stays 0 here.
+    `on_lacking` gets the bytes of files that are still to come, once the box has named them.
+    `sent_bytes` stays 0 here.
     """
     is_slow = isinstance(transport, BulkTransport)
-    stream = PushStream(place, release, transport.where, progress, on_lacking, LARGE_BYTES if is_slow else None)
+    stream = PushStream(
+        place, release, transport.where, progress, on_lacking, LARGE_BYTES if is_slow else None
+    )
     command = push_command(place, release.digest)
 
     def tell(line: str) -> None:
@@ -146,15 +164,21 @@ class _TooMuch(Exception):
 
 
 class PushStream(io.RawIOBase):
-    """The standard input of a push: the request, and once the box has answered, what it lacks, if not `most` bytes or more.
+    """The standard input of a push: the request, and once the box has answered, what it lacks, if
+    not `most` bytes or more.
 
     `error` is what went wrong on this side, such as a file that changed meanwhile.
     """
 
     def __init__(
-        self, place: Place, release: "Release", where: str, progress: Progress,
-        on_lacking: Callable[[int], None] = lambda size: None, most: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        place: Place,
+        release: "Release",
+        where: str,
+        progress: Progress,
+        on_lacking: Callable[[int], None] = lambda size: None,
+        most: int | None = None,
+    ) -> None:
         self._place, self._release, self._where = place, release, where
         self._on_lacking, self._most = on_lacking, most
         self._answer: queue.SimpleQueue[Lacking] = queue.SimpleQueue()
@@ -170,11 +194,14 @@ class PushStream(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, for which the box is waited for where it is to answer first; none at the end."""
+        """The next bytes, for which the box is waited for where it is to answer first; none at the
+        end."""
         if not self._rest:
             try:
                 self._rest = next(self._blocks, b"")
-            except Exception as error:  # of this side: the transport ends the command, and `push` raises it
+            except (
+                Exception
+            ) as error:  # of this side: the transport ends the command, and `push` raises it
                 self.error = error
                 raise OSError(str(error)) from None
         piece, self._rest = self._rest[:size], self._rest[size:]
@@ -202,7 +229,9 @@ class PushStream(io.RawIOBase):
         sizes = [content.size for content in self._release.contents]
         with understood(self._where):
             everything = [[number, 0] for number in range(len(sizes))]
-            lacking: Lacking = everything if told == "all" else typed.value(Lacking, told, "lacking")
+            lacking: Lacking = (
+                everything if told == "all" else typed.value(Lacking, told, "lacking")
+            )
             if len({number for number, _ in lacking}) < len(lacking):
                 raise ValueError("it lacks a content twice")
             if not all(number >= 0 and 0 <= at <= sizes[number] for number, at in lacking):
@@ -216,7 +245,9 @@ class PushStream(io.RawIOBase):
         return lacking
 
     def _produced(self) -> Iterator[bytes]:
-        yield packed(self._place.request("receive", self._release.digest, entries=self._release.entries))
+        yield packed(
+            self._place.request("receive", self._release.digest, entries=self._release.entries)
+        )
         if lacking := self._answer.get():
             self.round_trips += 1
             yield from compressed(self._counted(self._release.tar(lacking)))
@@ -240,7 +271,10 @@ class Bar:
         """Have a bar of that title, in place of another; returns what moves it."""
         if title != self._title:
             self.close()
-            self._title, self._update = title, self._shown.enter_context(self._progress(title, total))
+            self._title, self._update = (
+                title,
+                self._shown.enter_context(self._progress(title, total)),
+            )
         return self._update
 
     def close(self) -> None:
@@ -250,7 +284,8 @@ class Bar:
 
 
 def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces compressed by gzip, in members of BLOCK_BYTES, several of which are made at once."""
+    """The pieces compressed by gzip, in members of BLOCK_BYTES, several of which are made at
+    once."""
     workers = min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, "gzip") as pool:
         pending: deque[Future[bytes]] = deque()
@@ -287,14 +322,21 @@ def packed(request: dict[str, Any]) -> bytes:
 
 
 def ask_receiver(
-    transport: Transport, request: dict[str, Any], on_line: Callable[[str], None] | None = None, seconds: float | None = None
-) -> dict[str, Any]:  # fmt: skip
+    transport: Transport,
+    request: dict[str, Any],
+    on_line: Callable[[str], None] | None = None,
+    seconds: float | None = None,
+) -> dict[str, Any]:
     """The receiver's answer to a request that takes no contents."""
     return call(transport, _RECEIVER, packed(request), on_line, seconds)
 
 
 def _push_as_file(
-    transport: Transport, place: Place, release: "Release", lacking: Lacking, on_line: Callable[[str], None]
+    transport: Transport,
+    place: Place,
+    release: "Release",
+    lacking: Lacking,
+    on_line: Callable[[str], None],
 ) -> dict[str, Any]:
     """Send what a box lacks as one file: a BulkTransport carries it beside its slow connection."""
     with tempfile.TemporaryFile() as file:

@@ -1,4 +1,5 @@
-"""What a push would carry, for people and scripts: what goes, what stays and why, and how large it is."""
+"""What a push would carry, for people and scripts: what goes, what stays and why, and how large it
+is."""
 
 from typing import Any
 
@@ -11,9 +12,21 @@ _SHOWN = 200
 
 def plan_of(selection: Selection, release: Release) -> dict[str, Any]:
     """All of it as plain JSON."""
-    goes = [{"name": each.name, "bytes": each.size, "why": each.why, "link": each.target} for each in selection.goes]
-    stays = [{"name": each.name, "bytes": each.size, "files": each.files, "why": each.why} for each in _all_that_stays(selection)]
-    return {"release": release.digest, "bytes": selection.size, "goes": goes, "stays": stays, "warnings": list(selection.warnings)}
+    goes = [
+        {"name": each.name, "bytes": each.size, "why": each.why, "link": each.target}
+        for each in selection.goes
+    ]
+    stays = [
+        {"name": each.name, "bytes": each.size, "files": each.files, "why": each.why}
+        for each in _all_that_stays(selection)
+    ]
+    return {
+        "release": release.digest,
+        "bytes": selection.size,
+        "goes": goes,
+        "stays": stays,
+        "warnings": list(selection.warnings),
+    }
 
 
 def show(selection: Selection, release: Release) -> None:
@@ -21,14 +34,29 @@ def show(selection: Selection, release: Release) -> None:
     from remote.control.console import print_table, say, tell
 
     code = [each for each in selection.goes if not each.name.startswith(f"{FILES}/")]
-    others = sorted((each for each in selection.goes if each.name.startswith(f"{FILES}/")), key=lambda each: -each.size)
-    rows = [("remote/", len(code), sized(sum(each.size for each in code)), "Windlass's code"), *map(_row, others[:_SHOWN])]
+    others = sorted(
+        (each for each in selection.goes if each.name.startswith(f"{FILES}/")),
+        key=lambda each: -each.size,
+    )
+    rows = [
+        ("remote/", len(code), sized(sum(each.size for each in code)), "Windlass's code"),
+        *map(_row, others[:_SHOWN]),
+    ]
     print_table(f"release {release.digest[:12]}: what goes", ("name", "files", "size", "why"), rows)
     if len(others) > _SHOWN:
-        tell(f"and {len(others) - _SHOWN} smaller ones: `./inv deploy --plan --json` names them all")
+        tell(
+            f"and {len(others) - _SHOWN} smaller ones: `./inv deploy --plan --json` names them all"
+        )
     stays = sorted(_all_that_stays(selection), key=lambda each: -each.size)
-    print_table("what stays", ("name", "files", "size", "why"), [(each.name, each.files, sized(each.size), each.why) for each in stays])
-    tell(f"{counted(len(selection.goes), 'file')}, {sized(selection.size)}; what the box has already is not sent again")
+    print_table(
+        "what stays",
+        ("name", "files", "size", "why"),
+        [(each.name, each.files, sized(each.size), each.why) for each in stays],
+    )
+    tell(
+        f"{counted(len(selection.goes), 'file')}, {sized(selection.size)}; what the box has already"
+        " is not sent again"
+    )
     for warning in selection.warnings:
         say(f"warning: {warning}", "yellow")
 

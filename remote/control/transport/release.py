@@ -1,4 +1,5 @@
-"""A release, and getting it onto a box: contract, payload, and the files of the project that a run needs, under one digest."""
+"""A release, and getting it onto a box: contract, payload, and the files of the project that a run
+needs, under one digest."""
 
 import hashlib
 import json
@@ -17,7 +18,14 @@ from remote.control.project import CODE
 from remote.control.retry import retry_while_unreachable
 from remote.control.transport.base import Transport
 from remote.control.transport.push import Deployed, Lacking, Place, Progress, no_progress, push
-from remote.control.transport.selection import NOTHING_MORE, Member, Push, Selection, readable, select
+from remote.control.transport.selection import (
+    NOTHING_MORE,
+    Member,
+    Push,
+    Selection,
+    readable,
+    select,
+)
 
 REQUIREMENTS = "requirements.txt"
 _PIECE_BYTES = 1 << 18
@@ -25,7 +33,8 @@ _PIECE_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Release:
-    """A set of files under one digest: of names, contents, executable bits and links; not of times, owners, other modes or compression."""
+    """A set of files under one digest: of names, contents, executable bits and links; not of times,
+    owners, other modes or compression."""
 
     members: tuple[Member, ...]
     warnings: tuple[str, ...] = ()
@@ -42,7 +51,8 @@ class Release:
 
     @cached_property
     def contents(self) -> list[Member]:
-        """One member for each different content and mode, in order: a content's number is its place here."""
+        """One member for each different content and mode, in order: a content's number is its place
+        here."""
         found: dict[tuple[str, bool], Member] = {}
         for member in self.members:
             if not member.target:
@@ -65,7 +75,8 @@ class Release:
 
 
 def build_release(files: Iterable[Path], code: Path = CODE, push: Push = NOTHING_MORE) -> Release:
-    """The release of `code`, `files` (folders with what git keeps of them) and what `push` includes: see `selection.select`.
+    """The release of `code`, `files` (folders with what git keeps of them) and what `push`
+    includes: see `selection.select`.
 
     Raises ConfigError for what cannot go, LaptopError for what cannot be read.
     """
@@ -78,15 +89,23 @@ def release_of(selection: Selection) -> Release:
 
 
 def deploy(
-    transport: Transport, box_root: str, release: Release, on_line: Callable[[str], None],
-    shared: str | None = None, requirements: str = REQUIREMENTS, progress: Progress = no_progress,
+    transport: Transport,
+    box_root: str,
+    release: Release,
+    on_line: Callable[[str], None],
+    shared: str | None = None,
+    requirements: str = REQUIREMENTS,
+    progress: Progress = no_progress,
     again: Callable[[], Transport] | None = None,
-) -> Deployed:  # fmt: skip
-    """Make `release` the current one on the box, with its Python environment. Idempotent; one round trip when nothing changed.
+) -> Deployed:
+    """Make `release` the current one on the box, with its Python environment. Idempotent; one round
+    trip when nothing changed.
 
-    `shared`: where `<root>/shared` points to instead of being a folder. A lost connection is made anew, and nothing that arrived is sent
-    again; `again` is asked before each new try for the way to go, and raises where it is in vain. Raises PreflightFailed (no Python),
-    JobFailed (disk full, an environment that cannot be made), BoxUnreachable, LaptopError (a file that changes while it is sent).
+    `shared`: where `<root>/shared` points to instead of being a folder. A lost connection is made
+    anew, and nothing that arrived is sent again; `again` is asked before each new try for the way
+    to go, and raises where it is in vain. Raises PreflightFailed (no Python), JobFailed (disk full,
+    an environment that cannot be made), BoxUnreachable, LaptopError (a file that changes while it
+    is sent).
     """
     before, arrived, has_answered = transport.bytes_sent, set[int](), transport.round_trips > 0
     place, ways, tries = Place(box_root, shared or "", requirements), [transport], count()
@@ -103,14 +122,17 @@ def deploy(
 
     kept = "what arrived is kept, and not sent again; the release that was current still is"
     try:
-        deployed = retry_while_unreachable(attempt, progress=lambda: len(arrived), notice=on_line, kept=kept)
+        deployed = retry_while_unreachable(
+            attempt, progress=lambda: len(arrived), notice=on_line, kept=kept
+        )
     except _NeverAnswered as never:
         raise never.error from None
     return replace(deployed, sent_bytes=sum(way.bytes_sent for way in ways) - before)
 
 
 class _NeverAnswered(Exception):
-    """A box that did not answer the first time either: nothing was lost that is worth waiting for."""
+    """A box that did not answer the first time either: nothing was lost that is worth waiting
+    for."""
 
     def __init__(self, error: BoxUnreachable) -> None:
         super().__init__()
@@ -156,6 +178,9 @@ def _unchanged(member: Member, start: int) -> Iterator[bytes]:
 
 def _changes(path: Path) -> LaptopError:
     return LaptopError(
-        f"{path} changes while it is read", where="this laptop", why="what the box would get is neither the old nor the new file",
-        remedy="wait until nothing writes to it, then run the same command again", kept="the release that was current on the box still is",
-    )  # fmt: skip
+        f"{path} changes while it is read",
+        where="this laptop",
+        why="what the box would get is neither the old nor the new file",
+        remedy="wait until nothing writes to it, then run the same command again",
+        kept="the release that was current on the box still is",
+    )

@@ -1,6 +1,8 @@
-"""Which files go to a box, which stay, and why: Windlass's code, what a playbook names, what `push.include` names.
+"""Which files go to a box, which stay, and why: Windlass's code, what a playbook names, what
+`push.include` names.
 
-A file that is named goes. Of a folder that is named, and of the project, what git ignores stays, and what `push.exclude` names.
+A file that is named goes. Of a folder that is named, and of the project, what git ignores stays,
+and what `push.exclude` names.
 """
 
 import os
@@ -29,7 +31,8 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Push:
-    """What the inventory says about pushing: patterns of .gitignore, and how many MB are worth a warning."""
+    """What the inventory says about pushing: patterns of .gitignore, and how many MB are worth a
+    warning."""
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -79,7 +82,8 @@ class Staying:
 
 @dataclass(frozen=True)
 class Selection:
-    """What goes and what stays. `stays` leaves out the rest of the project, of which nobody ever spoke."""
+    """What goes and what stays. `stays` leaves out the rest of the project, of which nobody ever
+    spoke."""
 
     goes: tuple[Member, ...]
     stays: tuple[Staying, ...]
@@ -92,9 +96,11 @@ class Selection:
 
 
 def select(files: Iterable[Path] = (), push: Push = NOTHING_MORE, code: Path = CODE) -> Selection:
-    """What goes beside Windlass's code when a playbook names `files` (folders with what git keeps of them).
+    """What goes beside Windlass's code when a playbook names `files` (folders with what git keeps
+    of them).
 
-    Raises ConfigError for names without a file, folders of which nothing goes, and links that lead out; LaptopError for the unreadable.
+    Raises ConfigError for names without a file, folders of which nothing goes, and links that lead
+    out; LaptopError for the unreadable.
     """
     chosen = _Chosen(push)
     for path in _code_files(code):
@@ -107,16 +113,28 @@ def select(files: Iterable[Path] = (), push: Push = NOTHING_MORE, code: Path = C
 
 
 def rest_of_project(selection: Selection) -> list[Staying]:
-    """What the project holds besides, of which nobody ever spoke: a line for what git keeps, and one for what it ignores."""
-    spoken_of = {going.source for going in selection.goes} | {root() / staying.name for staying in selection.stays}
+    """What the project holds besides, of which nobody ever spoke: a line for what git keeps, and
+    one for what it ignores."""
+    spoken_of = {going.source for going in selection.goes} | {
+        root() / staying.name for staying in selection.stays
+    }
     listed = _listing(root())
     kept = [path for name in listed.kept if (path := root() / name) not in spoken_of]
     size = sum(_sum_of(path)[1] for path in kept)
-    ignored_too = [_sum_of(path) for left in listed.left if (path := root() / left.name) not in spoken_of]
+    ignored_too = [
+        _sum_of(path) for left in listed.left if (path := root() / left.name) not in spoken_of
+    ]
     files_ignored, size_ignored = (sum(each) for each in zip(*ignored_too, (0, 0), strict=True))
     return [
-        Staying("the rest of the project", "named by no playbook and not in `push.include`", size, len(kept)),
-        Staying(f"what {listed.rules} ignores", "named by nobody either", size_ignored, files_ignored),
+        Staying(
+            "the rest of the project",
+            "named by no playbook and not in `push.include`",
+            size,
+            len(kept),
+        ),
+        Staying(
+            f"what {listed.rules} ignores", "named by nobody either", size_ignored, files_ignored
+        ),
     ]
 
 
@@ -151,7 +169,9 @@ class _Chosen:
             self._name_folder(path)
         else:
             what = "neither a file nor a folder" if os.path.lexists(path) else "no such file"
-            self._findings.append(Finding(str(path), what, "a file to send to the box", "name one that exists"))
+            self._findings.append(
+                Finding(str(path), what, "a file to send to the box", "name one that exists")
+            )
 
     def include(self, project: Path) -> None:
         """What the patterns of `push.include` name in the project."""
@@ -162,8 +182,15 @@ class _Chosen:
             if not found.include or _is_never(name) or found.index is None:
                 continue
             used.add(found.index)
-            self._add_unless_excluded(name, f"{FILES}/{name}", project / name, f"push.include: {self._push.include[found.index]}")
-        hit = [left for left in listed.left if spec.match_file(left.name) and not _is_never(left.name)]
+            self._add_unless_excluded(
+                name,
+                f"{FILES}/{name}",
+                project / name,
+                f"push.include: {self._push.include[found.index]}",
+            )
+        hit = [
+            left for left in listed.left if spec.match_file(left.name) and not _is_never(left.name)
+        ]
         self._leave(project, hit, "")
         for number, pattern in enumerate(self._push.include):
             if number not in used and not pattern.startswith("!"):
@@ -183,17 +210,31 @@ class _Chosen:
         base = f"{FILES}/{name_of(folder)}"
         before = len(self._goes) + len(self._links)
         listed = _listing(folder)
-        within, why = f"{name_of(folder)}/" if folder.is_relative_to(root()) else "", f"in {name_of(folder)}, named by the playbook"
+        within, why = (
+            (f"{name_of(folder)}/" if folder.is_relative_to(root()) else ""),
+            f"in {name_of(folder)}, named by the playbook",
+        )
         for name in listed.kept:
             if not _is_never(name):
                 self._add_unless_excluded(f"{within}{name}", f"{base}/{name}", folder / name, why)
         self._leave(folder, listed.left, f"{base}/")
-        if len(self._goes) + len(self._links) == before and not any(going.startswith(f"{base}/") for going in self._goes):
+        if len(self._goes) + len(self._links) == before and not any(
+            going.startswith(f"{base}/") for going in self._goes
+        ):
             is_empty = not any(folder.iterdir())
             what = "an empty folder" if is_empty else "nothing of this folder goes to the box"
-            remedy = "look at .gitignore and `push.exclude`; `./inv deploy --plan` tells what stays and why"
-            remedy = f"fill it; where it is a submodule: `git submodule update --init {folder}`" if is_empty else remedy
-            self._findings.append(Finding(str(folder), what, "a folder with files that git does not ignore", remedy))
+            remedy = (
+                "look at .gitignore and `push.exclude`; `./inv deploy --plan` tells what stays"
+                " and why"
+            )
+            remedy = (
+                f"fill it; where it is a submodule: `git submodule update --init {folder}`"
+                if is_empty
+                else remedy
+            )
+            self._findings.append(
+                Finding(str(folder), what, "a folder with files that git does not ignore", remedy)
+            )
 
     def _add_unless_excluded(self, tested: str, name: str, source: Path, why: str) -> None:
         found = self._exclude.check_file(tested)
@@ -206,24 +247,43 @@ class _Chosen:
     def _leave(self, folder: Path, left: list[ignored.Left], base: str) -> None:
         for each in left:
             files, size = _sum_of(folder / each.name)
-            self._stays.append(Staying(f"{base.removeprefix(f'{FILES}/')}{each.name}", each.why, size, files))
+            self._stays.append(
+                Staying(f"{base.removeprefix(f'{FILES}/')}{each.name}", each.why, size, files)
+            )
 
     def _put(self, going: Member) -> None:
         there = self._goes.setdefault(going.name, going)
         if there.source != going.source:
             what = f"{there.source} has that name on the box too"
-            self._findings.append(Finding(str(going.source), what, "one file of a name", "rename one of them, or name one alone"))
+            self._findings.append(
+                Finding(
+                    str(going.source),
+                    what,
+                    "one file of a name",
+                    "rename one of them, or name one alone",
+                )
+            )
 
     def _look_for_clashes(self) -> None:
         for name, going in self._goes.items():
             for folder in PurePosixPath(name).parents:
                 if file := self._goes.get(str(folder)):
-                    what, remedy = f"on the box it would lie in {file.source}, which is a file", "rename one of them, or name one alone"
-                    self._findings.append(Finding(str(going.source), what, "a name that is a file or a folder", remedy))
+                    what, remedy = (
+                        f"on the box it would lie in {file.source}, which is a file",
+                        "rename one of them, or name one alone",
+                    )
+                    self._findings.append(
+                        Finding(
+                            str(going.source), what, "a name that is a file or a folder", remedy
+                        )
+                    )
 
     def _resolve_links(self) -> None:
-        """Links go where what they lead to goes too; they lead there by a way that exists in the release."""
-        places = {going.source: going.name for going in self._goes.values()} | {source: name for name, source, _ in self._links}
+        """Links go where what they lead to goes too; they lead there by a way that exists in the
+        release."""
+        places = {going.source: going.name for going in self._goes.values()} | {
+            source: name for name, source, _ in self._links
+        }
         for source, name in list(places.items()):
             for inner, outer in zip(source.parents, Path(name).parents, strict=False):
                 if inner.name != outer.name:
@@ -234,7 +294,9 @@ class _Chosen:
             leads_anywhere = readable(source, source.exists)
             place = _place_of(source, aim, places) if leads_anywhere else None
             if place is None:
-                self._findings.append(_leads_out(name.removeprefix(f"{FILES}/"), aim, leads_anywhere))
+                self._findings.append(
+                    _leads_out(name.removeprefix(f"{FILES}/"), aim, leads_anywhere)
+                )
                 continue
             target = os.path.relpath(place, PurePosixPath(name).parent)
             self._put(Member(name, source, why, 0, False, target))
@@ -243,19 +305,29 @@ class _Chosen:
         size = sum(going.size for going in goes)
         if size > self._push.warn_mb * 1e6:
             largest = sorted(goes, key=lambda going: going.size, reverse=True)[:_LARGEST]
-            named = ", ".join(f"{going.name.removeprefix(f'{FILES}/')} ({sized(going.size)})" for going in largest)
-            yield f"the release holds {sized(size)} (push.warn_mb: {self._push.warn_mb:g}); the largest: {named}"
+            named = ", ".join(
+                f"{going.name.removeprefix(f'{FILES}/')} ({sized(going.size)})" for going in largest
+            )
+            yield (
+                f"the release holds {sized(size)} (push.warn_mb: {self._push.warn_mb:g}); the"
+                f" largest: {named}"
+            )
 
 
 def _place_of(source: Path, aim: str, places: dict[Path, str]) -> str | None:
-    """Where in the release lies what a link leads to: the next link of a chain if that goes too, else what stands at its end."""
+    """Where in the release lies what a link leads to: the next link of a chain if that goes too,
+    else what stands at its end."""
     end = source.resolve()
-    direct = Path(os.path.normpath(source.parent / aim))  # by its letters: `..` behind a link to a folder means another one
+    direct = Path(
+        os.path.normpath(source.parent / aim)
+    )  # by its letters: `..` behind a link to a folder means another one
     return places.get(direct) or places.get(end) if direct.resolve() == end else places.get(end)
 
 
 def _leads_out(name: str, aim: str, leads_anywhere: bool) -> Finding:
-    what = f"a link to {aim}, " + ("which does not travel" if leads_anywhere else "where nothing is")
+    what = f"a link to {aim}, " + (
+        "which does not travel" if leads_anywhere else "where nothing is"
+    )
     remedy = f"replace it by what it leads to, or add `{name}` to `push.exclude` in inventory.yaml"
     return Finding(name, what, "a link that leads to something that goes to the box too", remedy)
 
@@ -265,7 +337,9 @@ def _code_files(code: Path) -> list[Path]:
     for folder in (code / "remote/contract", code / "remote/payload"):
         for place, folders, names in os.walk(folder):
             folders[:] = [name for name in folders if name != "__pycache__" and name[0] != "."]
-            found += [Path(place) / name for name in names if name[0] != "." and not name.endswith(".pyc")]
+            found += [
+                Path(place) / name for name in names if name[0] != "." and not name.endswith(".pyc")
+            ]
     return found
 
 
@@ -293,15 +367,23 @@ def readable(path: Path, look: Callable[[], Found]) -> Found:
 
 def _unreadable(path: Path, error: OSError) -> LaptopError:
     return LaptopError(
-        f"{path} cannot be sent to the box", where="this laptop", why=error.strerror or str(error),
-        remedy="make it readable, or leave it out (.gitignore, or another name in the playbook); then run the same command again",
-    )  # fmt: skip
+        f"{path} cannot be sent to the box",
+        where="this laptop",
+        why=error.strerror or str(error),
+        remedy=(
+            "make it readable, or leave it out (.gitignore, or another name in the playbook); then"
+            " run the same command again"
+        ),
+    )
 
 
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except (RuntimeError, OSError):  # links in a circle: told as what they are, where they are looked at
+    except (
+        RuntimeError,
+        OSError,
+    ):  # links in a circle: told as what they are, where they are looked at
         return path.absolute()
 
 
@@ -313,7 +395,8 @@ def _listing(folder: Path) -> ignored.Listing:
 
 
 def _sum_of(path: Path) -> tuple[int, int]:
-    """How many files, and their bytes, as far as they can be seen: they do not travel, and may vanish meanwhile."""
+    """How many files, and their bytes, as far as they can be seen: they do not travel, and may
+    vanish meanwhile."""
     if path.is_symlink() or not path.is_dir():
         return 1, _size_of(path)
     sizes = [_size_of(Path(place) / name) for place, _, names in os.walk(path) for name in names]

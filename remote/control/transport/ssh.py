@@ -19,7 +19,8 @@ READ_BYTES = 512 * 1024
 
 
 class SshTransport:
-    """One connection to a box, opened with the first command and again after a loss. `pinned` gives the host keys for an alias."""
+    """One connection to a box, opened with the first command and again after a loss. `pinned` gives
+    the host keys for an alias."""
 
     def __init__(self, address: Address, pinned: Callable[[str], list[str]]) -> None:
         self.address, self.where = address, address.where
@@ -32,15 +33,32 @@ class SshTransport:
         """Run a command to its end."""
         return run_to_end(self.open(command, stdin, timeout), self.where)
 
-    def open(self, command: str, stdin: Stdin = b"", timeout: float | None = None, silence: float | None = None) -> "SshStream":
+    def open(
+        self,
+        command: str,
+        stdin: Stdin = b"",
+        timeout: float | None = None,
+        silence: float | None = None,
+    ) -> "SshStream":
         """Start a command."""
         self.round_trips += 1
         self.bytes_sent += len(command.encode())
-        opening = Opening(command, stdin != b"", self.where, self.address.name, self.address.user, self.address.dead_after)
+        opening = Opening(
+            command,
+            stdin != b"",
+            self.where,
+            self.address.name,
+            self.address.user,
+            self.address.dead_after,
+        )
         connection, channel = self._channel()
         try:
             channel.exec_command(opening.line)
-        except (SSHException, OSError, EOFError) as error:  # it may run, or not: from here on only the caller may try again
+        except (
+            SSHException,
+            OSError,
+            EOFError,
+        ) as error:  # it may run, or not: from here on only the caller may try again
             if connection.is_connected:
                 raise self._refused(str(error)) from None
             self._drop(connection)
@@ -67,7 +85,8 @@ class SshTransport:
         self.close()
 
     def _channel(self) -> tuple[BoxConnection, paramiko.Channel]:
-        """A channel on which nothing was said yet; over a connection made anew, once, where the one at hand proves dead."""
+        """A channel on which nothing was said yet; over a connection made anew, once, where the one
+        at hand proves dead."""
         until = time.monotonic() + FREE_SECONDS
         while True:
             connection, is_new = self._connected()
@@ -98,25 +117,46 @@ class SshTransport:
 
     def _refused(self, why: str) -> BoxUnreachable:
         return BoxUnreachable(
-            f"{self.where} runs no further command over this connection", where=self.where, why=why,
-            remedy="its sshd must allow commands (ForceCommand, MaxSessions); with fewer commands side by side: run it again",
-        )  # fmt: skip
+            f"{self.where} runs no further command over this connection",
+            where=self.where,
+            why=why,
+            remedy=(
+                "its sshd must allow commands (ForceCommand, MaxSessions); with fewer commands side"
+                " by side: run it again"
+            ),
+        )
 
     def _lost(self, why: object) -> BoxUnreachable:
         return BoxUnreachable(
-            f"the connection to {self.where} was lost", where=self.where, why=plainly(why),
-            remedy=f"`./inv status` shows whether {self.address.name} runs; then run the same command again: it goes on where it was",
-        )  # fmt: skip
+            f"the connection to {self.where} was lost",
+            where=self.where,
+            why=plainly(why),
+            remedy=(
+                f"`./inv status` shows whether {self.address.name} runs; then run the same command"
+                " again: it goes on where it was"
+            ),
+        )
 
 
 class SshStream:
     """A command that runs in a channel of its own."""
 
     def __init__(
-        self, transport: SshTransport, connection: BoxConnection, channel: paramiko.Channel, opening: Opening, stdin: Stdin,
-        timeout: float | None, silence: float | None,
-    ) -> None:  # fmt: skip
-        self._transport, self._connection, self._channel, self._opening = transport, connection, channel, opening
+        self,
+        transport: SshTransport,
+        connection: BoxConnection,
+        channel: paramiko.Channel,
+        opening: Opening,
+        stdin: Stdin,
+        timeout: float | None,
+        silence: float | None,
+    ) -> None:
+        self._transport, self._connection, self._channel, self._opening = (
+            transport,
+            connection,
+            channel,
+            opening,
+        )
         self._timeout, self._silence = timeout, silence
         self._deadline = time.monotonic() + timeout if timeout is not None else None
         self.exit_code = -1
@@ -124,7 +164,14 @@ class SshStream:
         self._stderr = Tail(self._read_stderr)
         self._stderr.begin()
         piece = channel.out_max_packet_size - 64
-        self._feeder = Feeder(stdin, piece, opening.before_input, write=self._send, finish=channel.shutdown_write, abort=channel.close)
+        self._feeder = Feeder(
+            stdin,
+            piece,
+            opening.before_input,
+            write=self._send,
+            finish=channel.shutdown_write,
+            abort=channel.close,
+        )
 
     @property
     def stderr(self) -> bytes:
@@ -143,7 +190,9 @@ class SshStream:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(EOFError, OSError):  # on a dying connection closing fails too, and must not hide why
+        with contextlib.suppress(
+            EOFError, OSError
+        ):  # on a dying connection closing fails too, and must not hide why
             self._channel.close()
         self._feeder.join(self._transport.address.dead_after)
         self._transport.bytes_sent += self._feeder.sent
@@ -152,7 +201,11 @@ class SshStream:
         if self._remaining() == 0:  # however much it goes on to say
             raise self._transport._lost(f"no end within {self._timeout:g} s")
         first = self._opening.remaining
-        limits = [seconds for seconds in (self._silence if first is None else first, self._remaining()) if seconds is not None]
+        limits = [
+            seconds
+            for seconds in (self._silence if first is None else first, self._remaining())
+            if seconds is not None
+        ]
         self._channel.settimeout(min(limits) if limits else None)
         try:
             return bytes(self._channel.recv(READ_BYTES))
@@ -161,7 +214,11 @@ class SshStream:
                 raise self._opening.silent() from None
             seconds = self._timeout if self._remaining() == 0 else self._silence
             raise self._transport._lost(f"no answer within {seconds:g} s") from None
-        except (SSHException, OSError, EOFError) as error:  # receiving also sends, to widen the window: that fails on a dying connection
+        except (
+            SSHException,
+            OSError,
+            EOFError,
+        ) as error:  # receiving also sends, to widen the window: that fails on a dying connection
             raise self._transport._lost(self._connection.why_lost(error)) from None
 
     def _read_stderr(self) -> bytes:

@@ -1,8 +1,10 @@
-"""A small Mistral trained from nothing, over the tokens of its corpus alone, and then widened to the whole vocabulary.
+"""A small Mistral trained from nothing, over the tokens of its corpus alone, and then widened to
+the whole vocabulary.
 
-Nine tenths of the arithmetic of a model this small is the softmax over 32,768 tokens, most of which the corpus never uses. The model is
-therefore trained on the corpus's own tokens and one more that stands for all others, which share one row of the output layer. Widening
-copies that row to each of them: the same probabilities as if the whole vocabulary had been trained with that row tied.
+Nine tenths of the arithmetic of a model this small is the softmax over 32,768 tokens, most of which
+the corpus never uses. The model is therefore trained on the corpus's own tokens and one more that
+stands for all others, which share one row of the output layer. Widening copies that row to each of
+them: the same probabilities as if the whole vocabulary had been trained with that row tied.
 """
 
 import math
@@ -15,17 +17,20 @@ from remote.payload.training.schedule import learning_rate
 
 WEIGHT_DECAY, BETAS, CLIP = 0.05, (0.9, 0.95), 1.0
 INITIAL_SPREAD = 0.05
-"""Standard deviation of the initial weights: at a width of 256 the usual 0.02 costs hundreds of steps."""
+"""Standard deviation of the initial weights: at a width of 256 the usual 0.02 costs hundreds of
+steps."""
 
 UNSEEN_SPREAD = 0.02
-"""Output rows of tokens never seen differ by so much: enough for fine-tuning to tell them apart, too little to change what is said."""
+"""Output rows of tokens never seen differ by so much: enough for fine-tuning to tell them apart,
+too little to change what is said."""
 
 CONTEXT = 1024
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The recipe's `pretraining`: sizes of the model, and how it is trained. `length` in tokens, `warmup` below 1 a share of the steps."""
+    """The recipe's `pretraining`: sizes of the model, and how it is trained. `length` in tokens,
+    `warmup` below 1 a share of the steps."""
 
     hidden_size: int
     intermediate_size: int
@@ -43,7 +48,8 @@ class Shape:
 
 
 def new_model(shape: Shape, vocabulary_size: int, tokenizer: Any = None) -> Any:
-    """A MistralForCausalLM with random weights; with the tokenizer's special tokens where one is given."""
+    """A MistralForCausalLM with random weights; with the tokenizer's special tokens where one is
+    given."""
     from transformers import MistralConfig, MistralForCausalLM
 
     config = MistralConfig(
@@ -79,17 +85,23 @@ class Pretrainer:
         self.model = new_model(shape, vocabulary.size)
         write_copying(self.model)
         self.model.train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
-        # The last output stands for many tokens at once: its share of the softmax counts that often.
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY
+        )
+        # The last output stands for many tokens at once: its share of the softmax counts that
+        # often.
         self.weights = torch.zeros(vocabulary.size)
         self.weights[-1] = math.log(max(1, vocabulary.others))
 
     def advance(self) -> tuple[float, float]:
-        """One step of the optimiser; returns the loss before it, in nats a token, and the learning rate."""
+        """One step of the optimiser; returns the loss before it, in nats a token, and the learning
+        rate."""
         import torch
 
         shape = self.shape
-        rate = learning_rate(self.step + 1, shape.steps, shape.learning_rate, shape.warmup, "cosine")
+        rate = learning_rate(
+            self.step + 1, shape.steps, shape.learning_rate, shape.warmup, "cosine"
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = self.rows[self.step * shape.batch : (self.step + 1) * shape.batch]
@@ -135,10 +147,14 @@ def widened(trained: Any, shape: Shape, vocabulary: Vocabulary, tokenizer: Any) 
     with torch.no_grad():
         # Tokens never seen look like the average token, each with a little of its own.
         seen = known["model.embed_tokens.weight"][:-1]
-        known["model.embed_tokens.weight"] = seen.mean(dim=0) + INITIAL_SPREAD * torch.randn(vocabulary.total, shape.hidden_size)
+        known["model.embed_tokens.weight"] = seen.mean(dim=0) + INITIAL_SPREAD * torch.randn(
+            vocabulary.total, shape.hidden_size
+        )
         known["model.embed_tokens.weight"][vocabulary.tokens] = seen
         head = known["lm_head.weight"]
-        known["lm_head.weight"] = head[-1] + UNSEEN_SPREAD * torch.randn(vocabulary.total, shape.hidden_size)
+        known["lm_head.weight"] = head[-1] + UNSEEN_SPREAD * torch.randn(
+            vocabulary.total, shape.hidden_size
+        )
         known["lm_head.weight"][vocabulary.tokens] = head[:-1]
     model.load_state_dict(known)
     return model.to(torch.bfloat16)

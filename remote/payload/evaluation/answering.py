@@ -1,4 +1,5 @@
-"""Greedy answers to many prompts at once, each with the time it took and whether it ended by itself."""
+"""Greedy answers to many prompts at once, each with the time it took and whether it ended by
+itself."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,8 @@ BATCH_TOKENS = 16_384
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `seconds` from the start of its batch to its last token; `ended` unless the limit cut it."""
+    """One answer. `seconds` from the start of its batch to its last token; `ended` unless the limit
+    cut it."""
 
     text: str
     tokens: int
@@ -19,11 +21,18 @@ class Answer:
     ended: bool
 
 
-def answers(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Answer]:
-    """An answer for each prompt, in the prompts' order. Prompts of like length share a batch, padded on the left."""
+def answers(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int
+) -> list[Answer]:
+    """An answer for each prompt, in the prompts' order. Prompts of like length share a batch,
+    padded on the left."""
     given: dict[int, Answer] = {}
     for numbers in _batches(prompts, max_new_tokens):
-        given |= zip(numbers, _batch(model, tokenizer, [prompts[number] for number in numbers], max_new_tokens), strict=True)
+        given |= zip(
+            numbers,
+            _batch(model, tokenizer, [prompts[number] for number in numbers], max_new_tokens),
+            strict=True,
+        )
     return [given[number] for number in range(len(prompts))]
 
 
@@ -38,29 +47,48 @@ def _batches(prompts: Sequence[list[int]], max_new_tokens: int) -> Iterator[list
         yield batch
 
 
-def _batch(model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int) -> list[Answer]:
+def _batch(
+    model: Any, tokenizer: Any, prompts: list[list[int]], max_new_tokens: int
+) -> list[Answer]:
     import torch
 
     longest, pad, eos = max(map(len, prompts)), tokenizer.pad_token_id, tokenizer.eos_token_id
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    ids = torch.tensor(
+        [[pad] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device
+    )
+    mask = torch.tensor(
+        [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts],
+        device=model.device,
+    )
     clock = _Clock(len(prompts), eos)
     with torch.inference_mode():
         made = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False, use_cache=True, pad_token_id=pad,
-            eos_token_id=eos, stopping_criteria=[clock],
-        )  # fmt: skip
-    return [_answer(tokenizer, row[longest:].tolist(), eos, clock.seconds_of(number)) for number, row in enumerate(made)]
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=pad,
+            eos_token_id=eos,
+            stopping_criteria=[clock],
+        )
+    return [
+        _answer(tokenizer, row[longest:].tolist(), eos, clock.seconds_of(number))
+        for number, row in enumerate(made)
+    ]
 
 
 def _answer(tokenizer: Any, tokens: list[int], eos: int, seconds: float) -> Answer:
     ended = eos in tokens
     kept = tokens[: tokens.index(eos)] if ended else tokens
-    return Answer(tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), seconds, ended)
+    return Answer(
+        tokenizer.decode(kept, skip_special_tokens=True).strip(), len(kept), seconds, ended
+    )
 
 
 class _Clock:
-    """Asked by `generate` after each token: notes when each row ended, and never stops anything itself."""
+    """Asked by `generate` after each token: notes when each row ended, and never stops anything
+    itself."""
 
     def __init__(self, rows: int, eos: int) -> None:
         self.began, self.eos = time.monotonic(), eos

@@ -10,7 +10,8 @@ FEW = 30
 
 
 def gain(before: Sequence[float], after: Sequence[float], seed: int = 0) -> dict[str, float]:
-    """Mean of `after` minus mean of `before`, row by row, with its 95 % interval: `value`, `low`, `high`. All 0.0 of no rows.
+    """Mean of `after` minus mean of `before`, row by row, with its 95 % interval: `value`, `low`,
+    `high`. All 0.0 of no rows.
 
     The rows are resampled in pairs, so that what is hard for both counts for neither.
     """

@@ -1,6 +1,8 @@
-"""Runs llama.cpp's converter on a merged model: Hugging Face files in, one float16 GGUF out. Standard library only.
+"""Runs llama.cpp's converter on a merged model: Hugging Face files in, one float16 GGUF out.
+Standard library only.
 
-A process of its own, so that its memory goes back, and that what it prints and how it exits stay its own.
+A process of its own, so that its memory goes back, and that what it prints and how it exits stay
+its own.
 """
 
 import os
@@ -14,26 +16,43 @@ from remote.payload.job import StageFailed
 
 
 def to_f16(source: Path, merged: Path, target: Path, name: str) -> None:
-    """Convert the folder `merged` by the converter in `source`; `target` appears whole or not at all. Raises StageFailed.
+    """Convert the folder `merged` by the converter in `source`; `target` appears whole or not at
+    all. Raises StageFailed.
 
     `name` is what the file calls its model (`general.name`).
     """
     partial = target.with_name(f".{target.name}.partial")
     partial.unlink(missing_ok=True)
-    command = [sys.executable, str(source / "convert_hf_to_gguf.py"), str(merged), "--outfile", str(partial), "--outtype", "f16"]
+    command = [
+        sys.executable,
+        str(source / "convert_hf_to_gguf.py"),
+        str(merged),
+        "--outfile",
+        str(partial),
+        "--outtype",
+        "f16",
+    ]
     code, output = run([*command, "--model-name", name], _environment())
     if code != 0 or not partial.is_file():
         partial.unlink(missing_ok=True)
         print(output)
         last = " | ".join(output.strip().splitlines()[-3:])
-        raise StageFailed(_cause(code, output), "llama.cpp's converter gave up", last, "its whole output is in the job's log", str(merged))
+        raise StageFailed(
+            _cause(code, output),
+            "llama.cpp's converter gave up",
+            last,
+            "its whole output is in the job's log",
+            str(merged),
+        )
     settle(partial, target)
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[int, str]:
     """Run a program to its end: its exit status, and what it printed on both streams."""
     both, nothing = subprocess.STDOUT, subprocess.DEVNULL
-    ended = subprocess.run(command, env=environment, stdin=nothing, stdout=subprocess.PIPE, stderr=both, check=False)
+    ended = subprocess.run(
+        command, env=environment, stdin=nothing, stdout=subprocess.PIPE, stderr=both, check=False
+    )
     return ended.returncode, ended.stdout.decode(errors="replace")
 
 
@@ -47,7 +66,13 @@ def settle(partial: Path, target: Path) -> None:
 
 def _environment() -> dict[str, str]:
     # Converting is work for the CPU, and nothing may be asked of the hub.
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 def _cause(code: int, output: str) -> Cause:

@@ -1,6 +1,8 @@
-"""llama.cpp's converter: out of the pinned llama-cpp-python source archive, checked, unpacked once. Standard library only.
+"""llama.cpp's converter: out of the pinned llama-cpp-python source archive, checked, unpacked once.
+Standard library only.
 
-Of the archive's 77 MB only the converter's 2 MB of Python are kept; nothing is compiled or installed.
+Of the archive's 77 MB only the converter's 2 MB of Python are kept; nothing is compiled or
+installed.
 """
 
 import contextlib
@@ -33,7 +35,8 @@ _MOST_BYTES = 64 << 20
 
 
 def ensure(caches: Path) -> Path:
-    """The folder that holds convert_hf_to_gguf.py; fetched and unpacked on the first call. Raises StageFailed with the remedy."""
+    """The folder that holds convert_hf_to_gguf.py; fetched and unpacked on the first call. Raises
+    StageFailed with the remedy."""
     folder = caches / f"llama.cpp-{VERSION}-{SHA256[:12]}"
     caches.mkdir(parents=True, exist_ok=True)
     with _locked(caches / f".{folder.name}.lock"):
@@ -47,15 +50,20 @@ def ensure(caches: Path) -> Path:
 
 
 def tree_digest(folder: Path) -> str:
-    """SHA-256 over the files of the unpacked converter; what Python compiled since does not count."""
+    """SHA-256 over the files of the unpacked converter; what Python compiled since does not
+    count."""
     files = (path for path in digest.files_in(folder) if path.suffix != ".pyc")
-    return digest.of_value([[path.relative_to(folder).as_posix(), digest.of_file(path)] for path in files])
+    return digest.of_value(
+        [[path.relative_to(folder).as_posix(), digest.of_file(path)] for path in files]
+    )
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two exports on one box: the second waits and finds it unpacked
+        fcntl.flock(
+            lock, fcntl.LOCK_EX
+        )  # two exports on one box: the second waits and finds it unpacked
         yield
 
 
@@ -65,7 +73,9 @@ def _archive(caches: Path) -> tuple[Path, bool]:
         if given and Path(given).is_file():
             if digest.of_file(Path(given)) == SHA256:
                 return Path(given), False
-            raise _failed(caches, f"{given} has the SHA-256 {digest.of_file(Path(given))}, not {SHA256}")
+            raise _failed(
+                caches, f"{given} has the SHA-256 {digest.of_file(Path(given))}, not {SHA256}"
+            )
     partial = caches / f".{ARCHIVE}.{os.getpid()}.partial"
     try:
         package_index.fetch(PROJECT, ARCHIVE, SHA256, partial, package_index.configured_sources())
@@ -76,7 +86,10 @@ def _archive(caches: Path) -> tuple[Path, bool]:
 
 def _failed(caches: Path, why: str) -> StageFailed:
     place = f"https://pypi.org/project/{PROJECT}/{VERSION}/"
-    remedy = f"fetch {ARCHIVE} from {place} and put it on the box as {caches / ARCHIVE}, then `./inv resume`"
+    remedy = (
+        f"fetch {ARCHIVE} from {place} and put it on the box as {caches / ARCHIVE}, then `./inv"
+        " resume`"
+    )
     return StageFailed(Cause.CONFIG, f"the converter is not to be had: {ARCHIVE}", why, remedy)
 
 
@@ -87,7 +100,9 @@ def _unpack(archive: Path, folder: Path) -> None:
         found = tree_digest(partial)
         if found != TREE_SHA256:
             why = f"the unpacked files have the digest {found}, not {TREE_SHA256}"
-            raise StageFailed(Cause.ARTIFACT, f"{ARCHIVE} did not unpack to the expected files", why)
+            raise StageFailed(
+                Cause.ARTIFACT, f"{ARCHIVE} did not unpack to the expected files", why
+            )
 
 
 def _copy_members(members: tarfile.TarFile, target: Path) -> None:
@@ -98,13 +113,16 @@ def _copy_members(members: tarfile.TarFile, target: Path) -> None:
         if name and content:
             left -= member.size
             if left < 0:
-                raise StageFailed(Cause.ARTIFACT, f"{ARCHIVE} unpacks to more than {_MOST_BYTES >> 20} MiB")
+                raise StageFailed(
+                    Cause.ARTIFACT, f"{ARCHIVE} unpacks to more than {_MOST_BYTES >> 20} MiB"
+                )
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes(content.read())
 
 
 def _wanted(member: tarfile.TarInfo) -> str | None:
-    """The member's path below llama.cpp when it is a plain file of the converter; a path that climbs out is not."""
+    """The member's path below llama.cpp when it is a plain file of the converter; a path that
+    climbs out is not."""
     if not member.isreg() or not member.name.startswith(_INSIDE):
         return None
     name = member.name.removeprefix(_INSIDE)

@@ -1,7 +1,9 @@
-"""Folds an adapter into its base, block of rows by block of rows: memory stays far below a gigabyte for a 7B model.
+"""Folds an adapter into its base, block of rows by block of rows: memory stays far below a gigabyte
+for a 7B model.
 
-Each weight becomes W + scale·B·A, computed in float32. Matrices are stored as float16: its 11 bits of mantissa keep an
-update that bfloat16's 8 bits would round away; vectors (norms) keep the dtype of the base.
+Each weight becomes W + scale·B·A, computed in float32. Matrices are stored as float16: its 11 bits
+of mantissa keep an update that bfloat16's 8 bits would round away; vectors (norms) keep the dtype
+of the base.
 """
 
 import shutil
@@ -35,16 +37,27 @@ _TOKENIZER_FILES = (
 def merge(base: Path, adapter_folder: Path, tokenizer: Path, target: Path) -> None:
     """Write the merged model to the folder `target`, which appears only when it is whole.
 
-    `tokenizer` is the folder whose tokenizer files are copied. Raises StageFailed when base or adapter are damaged,
-    quantised, do not fit each other, give a value that is not finite, or when the adapter changes nothing.
+    `tokenizer` is the folder whose tokenizer files are copied. Raises StageFailed when base or
+    adapter are damaged, quantised, do not fit each other, give a value that is not finite, or when
+    the adapter changes nothing.
     """
     config, adapter, files = require_base(base), read_adapter(adapter_folder), weight_files(base)
-    _check_fit(base, config, adapter, {name: entry for path in files for name, entry in entries_of(path).items()})
+    _check_fit(
+        base,
+        config,
+        adapter,
+        {name: entry for path in files for name, entry in entries_of(path).items()},
+    )
     with atomic.making(target) as partial:
         largest = max([_merge_file(path, adapter, partial / path.name) for path in files])
         if largest == 0:
             why = "every lora_B is zero: it was saved before its first step"
-            raise StageFailed(Cause.ARTIFACT, f"the adapter {adapter_folder} changes nothing", why, "run the stage that trained it again")
+            raise StageFailed(
+                Cause.ARTIFACT,
+                f"the adapter {adapter_folder} changes nothing",
+                why,
+                "run the stage that trained it again",
+            )
         _copy_index(base, partial)
         _copy_tokenizer(base, tokenizer, partial)
         atomic.write_json(partial / "config.json", {**config, "dtype": "float16"})
@@ -56,7 +69,10 @@ def find_tokenizer_model(*folders: Path) -> Path:
         for name in (tokenizer_model.NAME, f"{tokenizer_model.NAME}.v3"):
             if (folder / name).is_file():
                 return folder / name
-    why = f"looked in {', '.join(map(str, folders))}; without its scores the GGUF would tokenise wrongly"
+    why = (
+        f"looked in {', '.join(map(str, folders))}; without its scores the GGUF would tokenise"
+        " wrongly"
+    )
     remedy = f"put {tokenizer_model.NAME} of the base model beside its config.json"
     raise StageFailed(Cause.MODEL_MISSING, f"the base lacks {tokenizer_model.NAME}", why, remedy)
 
@@ -64,24 +80,53 @@ def find_tokenizer_model(*folders: Path) -> Path:
 def tokenizer_digest(*folders: Path) -> str:
     """SHA-256 over the tokenizer files that `merge` copies from these folders."""
     names = (*_TOKENIZER_FILES, tokenizer_model.NAME, f"{tokenizer_model.NAME}.v3")
-    return digest.of_value([[name, digest.of_file(folder / name)] for folder in folders for name in names if (folder / name).is_file()])
+    return digest.of_value(
+        [
+            [name, digest.of_file(folder / name)]
+            for folder in folders
+            for name in names
+            if (folder / name).is_file()
+        ]
+    )
 
 
-def _check_fit(base: Path, config: dict[str, Any], adapter: Adapter, tensors: dict[str, Any]) -> None:
-    foreign = sorted({f"{name} ({entry['dtype']})" for name, entry in tensors.items() if entry["dtype"] not in FLOATS})
+def _check_fit(
+    base: Path, config: dict[str, Any], adapter: Adapter, tensors: dict[str, Any]
+) -> None:
+    foreign = sorted(
+        {
+            f"{name} ({entry['dtype']})"
+            for name, entry in tensors.items()
+            if entry["dtype"] not in FLOATS
+        }
+    )
     if foreign:
         why = f"not floating point: {', '.join(foreign[:5])}"
-        raise StageFailed(Cause.MODEL_MISSING, f"the base in {base} is quantised", why, "use the full-precision base")
+        raise StageFailed(
+            Cause.MODEL_MISSING,
+            f"the base in {base} is quantised",
+            why,
+            "use the full-precision base",
+        )
     absent = sorted(name for name in adapter.pairs if name not in tensors)
     if absent:
-        raise _misfit(adapter, f"{len(absent)} of its modules are not in the base: {', '.join(absent[:5])}")
-    if config.get("tie_word_embeddings") and {"lm_head.weight", "model.embed_tokens.weight"} & set(adapter.pairs):
-        raise _misfit(adapter, "it changes the output matrix, which this base shares with its embeddings")
+        raise _misfit(
+            adapter, f"{len(absent)} of its modules are not in the base: {', '.join(absent[:5])}"
+        )
+    if config.get("tie_word_embeddings") and {"lm_head.weight", "model.embed_tokens.weight"} & set(
+        adapter.pairs
+    ):
+        raise _misfit(
+            adapter, "it changes the output matrix, which this base shares with its embeddings"
+        )
     factors = entries_of(adapter.weights)
     for name, pair in adapter.pairs.items():
         expected = [factors[pair.lora_b]["shape"][0], factors[pair.lora_a]["shape"][1]]
         if tensors[name]["shape"] != expected:
-            raise _misfit(adapter, f"{name} is {tensors[name]['shape']} in the base, {expected} in the adapter")
+            raise _misfit(
+                adapter,
+                f"{name} is {tensors[name]['shape']} in the base, {expected} in the adapter",
+            )
 
 
 def _misfit(adapter: Adapter, why: str) -> StageFailed:
@@ -92,8 +137,14 @@ def _misfit(adapter: Adapter, why: str) -> StageFailed:
 def _merge_file(source: Path, adapter: Adapter, target: Path) -> float:
     """Write the merged twin of one weights file; returns the largest change made to any weight."""
     largest = 0.0
-    with TensorFile(source) as base, TensorFile(adapter.weights) as factors, atomic.writing(target) as file:
-        stored = {name: (_stored_dtype(entry), entry["shape"]) for name, entry in base.entries.items()}
+    with (
+        TensorFile(source) as base,
+        TensorFile(adapter.weights) as factors,
+        atomic.writing(target) as file,
+    ):
+        stored = {
+            name: (_stored_dtype(entry), entry["shape"]) for name, entry in base.entries.items()
+        }
         file.write(header_bytes(stored))
         for name in base.entries:
             pair = adapter.pairs.get(name)
@@ -136,8 +187,16 @@ def _merged_blocks(base: TensorFile, name: str, delta: _Delta | None) -> Iterato
             block = block.view(last - first, columns) + delta.rows(first, last)
         block = block.to(dtype)
         if not bool(torch.isfinite(block).all()):
-            why = "the adapter or the base is damaged, or a weight is beyond 65504, the end of float16"
-            raise StageFailed(Cause.NOT_A_NUMBER, f"{name} is not finite after the merge", why, "train again with a lower learning rate")
+            why = (
+                "the adapter or the base is damaged, or a weight is beyond 65504, the end of"
+                " float16"
+            )
+            raise StageFailed(
+                Cause.NOT_A_NUMBER,
+                f"{name} is not finite after the merge",
+                why,
+                "train again with a lower learning rate",
+            )
         yield block
 
 
@@ -151,16 +210,25 @@ def _copy_index(base: Path, target: Path) -> None:
     index = base / "model.safetensors.index.json"
     if index.exists():
         size = sum(path.stat().st_size for path in target.glob("*.safetensors"))
-        atomic.write_json(target / index.name, {**untrusted_json.read_object(index), "metadata": {"total_size": size}})
+        atomic.write_json(
+            target / index.name,
+            {**untrusted_json.read_object(index), "metadata": {"total_size": size}},
+        )
 
 
 def _copy_tokenizer(base: Path, tokenizer: Path, target: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, target / name)
-    # transformers' save_pretrained leaves the SentencePiece model out; without it the converter gives every token the
-    # same score, says nothing, and the GGUF tokenises wrongly.
+    # transformers' save_pretrained leaves the SentencePiece model out; without it the converter
+    # gives every token the same score, says nothing, and the GGUF tokenises wrongly.
     shutil.copyfile(find_tokenizer_model(base, tokenizer), target / tokenizer_model.NAME)
     settings = target / "tokenizer_config.json"
     # llama.cpp would put a second space before the text that follows [INST].
-    atomic.write_json(settings, {**(untrusted_json.read_object(settings) if settings.exists() else {}), "add_prefix_space": False})
+    atomic.write_json(
+        settings,
+        {
+            **(untrusted_json.read_object(settings) if settings.exists() else {}),
+            "add_prefix_space": False,
+        },
+    )

@@ -1,7 +1,8 @@
-"""Which type each tensor of a llama or mistral model gets when it is quantised: llama.cpp's mixtures. Standard library only.
+"""Which type each tensor of a llama or mistral model gets when it is quantised: llama.cpp's
+mixtures. Standard library only.
 
-The rules are those of `src/llama-quant.cpp` in the pinned llama.cpp for dense models; the result is type for type what
-`llama-quantize` gives without an importance matrix.
+The rules are those of `src/llama-quant.cpp` in the pinned llama.cpp for dense models; the result is
+type for type what `llama-quantize` gives without an importance matrix.
 """
 
 import re
@@ -12,7 +13,8 @@ from remote.contract.gguf import BLOCKS, Tensor
 
 @dataclass(frozen=True)
 class Mixture:
-    """A quantisation by name: most tensors get `most`, sensitive ones more; `file_type` is its number in `general.file_type`."""
+    """A quantisation by name: most tensors get `most`, sensitive ones more; `file_type` is its
+    number in `general.file_type`."""
 
     most: str
     file_type: int
@@ -32,7 +34,8 @@ _NARROWER = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 def tensor_type(mixture: str, tensor: Tensor, layers: int, tied: bool) -> str:
-    """The type of `tensor`; `layers` of the model, `tied` when its embeddings are its output matrix too."""
+    """The type of `tensor`; `layers` of the model, `tied` when its embeddings are its output matrix
+    too."""
     if len(tensor.dims) < 2 or not tensor.name.endswith("weight") or "_norm.weight" in tensor.name:
         return tensor.type
     columns = tensor.dims[0]

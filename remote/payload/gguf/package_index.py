@@ -21,37 +21,61 @@ from typing import Any
 from remote.contract import atomic, untrusted_json
 
 _PYPI = "https://pypi.org/simple"
-_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.5, text/html;q=0.2"
+_ACCEPT = (
+    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.5,"
+    " text/html;q=0.2"
+)
 _TIMEOUT_SECONDS = 60
 _LONGEST_LISTING = 32 << 20
 
 
 class Unreachable(Exception):
-    """No configured index or folder gave the file; the message names each that was tried and why it failed, without credentials."""
+    """No configured index or folder gave the file; the message names each that was tried and why it
+    failed, without credentials."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where pip would look: `indexes` are URLs of simple indexes, `links` are folders or pages of files, `certificates` a CA bundle."""
+    """Where pip would look: `indexes` are URLs of simple indexes, `links` are folders or pages of
+    files, `certificates` a CA bundle."""
 
     indexes: tuple[str, ...]
     links: tuple[str, ...] = ()
     certificates: str | None = None
 
 
-def configured_sources(environ: Mapping[str, str] | None = None, files: list[Path] | None = None) -> Sources:
-    """pip's settings, from its configuration files and over them PIP_* in the environment, as pip reads them."""
+def configured_sources(
+    environ: Mapping[str, str] | None = None, files: list[Path] | None = None
+) -> Sources:
+    """pip's settings, from its configuration files and over them PIP_* in the environment, as pip
+    reads them."""
     environ = os.environ if environ is None else environ
     settings = _file_settings(_configuration_files(environ) if files is None else files)
-    settings |= {name[4:].lower().replace("_", "-"): value for name, value in environ.items() if name.startswith("PIP_") and value}
+    settings |= {
+        name[4:].lower().replace("_", "-"): value
+        for name, value in environ.items()
+        if name.startswith("PIP_") and value
+    }
     main = [] if _is_true(settings.get("no-index", "")) else [settings.get("index-url", _PYPI)]
-    extra = [] if _is_true(settings.get("no-index", "")) else settings.get("extra-index-url", "").split()
+    extra = (
+        []
+        if _is_true(settings.get("no-index", ""))
+        else settings.get("extra-index-url", "").split()
+    )
     certificates = settings.get("cert") or environ.get("REQUESTS_CA_BUNDLE") or None
     return Sources((*main, *extra), tuple(settings.get("find-links", "").split()), certificates)
 
 
-def fetch(project: str, filename: str, sha256: str, target: Path, sources: Sources, most_bytes: int = 1 << 30) -> None:
-    """Write `filename` of `project` to `target`, from the first source whose copy has this SHA-256; raises Unreachable.
+def fetch(
+    project: str,
+    filename: str,
+    sha256: str,
+    target: Path,
+    sources: Sources,
+    most_bytes: int = 1 << 30,
+) -> None:
+    """Write `filename` of `project` to `target`, from the first source whose copy has this SHA-256;
+    raises Unreachable.
 
     Of a copy with more than `most_bytes` no more is read.
     """
@@ -63,7 +87,10 @@ def fetch(project: str, filename: str, sha256: str, target: Path, sources: Sourc
             _download(url, sha256, target, sources, most_bytes)
             return
         except (OSError, ValueError, LookupError) as error:  # urllib's errors are OSErrors
-            tried.append(f"{_without_credentials(place)}: {_without_credentials(str(error)) or type(error).__name__}")
+            tried.append(
+                f"{_without_credentials(place)}:"
+                f" {_without_credentials(str(error)) or type(error).__name__}"
+            )
     raise Unreachable("; ".join(tried) or "pip is set to use no index")
 
 
@@ -76,8 +103,15 @@ def _configuration_files(environ: Mapping[str, str]) -> list[Path]:
     if named == os.devnull:
         return []
     home = Path(environ.get("HOME", "~")).expanduser()
-    system = [Path(folder) / "pip" / "pip.conf" for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder]
-    user = [home / ".pip" / "pip.conf", Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"]
+    system = [
+        Path(folder) / "pip" / "pip.conf"
+        for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
+        if folder
+    ]
+    user = [
+        home / ".pip" / "pip.conf",
+        Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf",
+    ]
     last = [Path(named)] if named else []
     return [*system, Path("/etc/pip.conf"), *user, Path(sys.prefix) / "pip.conf", *last]
 
@@ -97,7 +131,8 @@ def _file_settings(files: list[Path]) -> dict[str, str]:
 
 
 def _find(place: str, project: str | None, filename: str, sources: Sources) -> str:
-    """The address of `filename` in a simple index (with `project`), a page of links, or a local folder."""
+    """The address of `filename` in a simple index (with `project`), a page of links, or a local
+    folder."""
     folder = Path(place.removeprefix("file://"))
     if project is None and folder.is_dir():
         if not (folder / filename).is_file():
@@ -107,7 +142,11 @@ def _find(place: str, project: str | None, filename: str, sources: Sources) -> s
     if page.startswith("file:") and page.endswith("/"):
         page += "index.html"
     with _open(page, sources, _ACCEPT) as answer:
-        listing, kind, base = answer.read(_LONGEST_LISTING + 1), answer.headers.get_content_type(), answer.geturl()
+        listing, kind, base = (
+            answer.read(_LONGEST_LISTING + 1),
+            answer.headers.get_content_type(),
+            answer.geturl(),
+        )
     if len(listing) > _LONGEST_LISTING:
         raise ValueError(f"its list of files is longer than {_LONGEST_LISTING >> 20} MiB")
     for url in _json_links(listing) if kind.endswith("json") else _html_links(listing):
@@ -150,11 +189,18 @@ def _download(url: str, sha256: str, target: Path, sources: Sources, most_bytes:
 
 def _open(url: str, sources: Sources, accept: str = "*/*") -> Any:
     parts = urllib.parse.urlsplit(url)
-    request = urllib.request.Request(_bare(parts), headers={"Accept": accept, "User-Agent": "windlass"})  # noqa: S310  # pip's own settings
+    headers = {"Accept": accept, "User-Agent": "windlass"}
+    request = urllib.request.Request(_bare(parts), headers=headers)  # noqa: S310  pip's own settings
     if parts.username:
-        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
-    context = ssl.create_default_context(cafile=sources.certificates) if parts.scheme == "https" else None
+        pair = (
+            f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        )
+        request.add_unredirected_header(
+            "Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}"
+        )
+    context = (
+        ssl.create_default_context(cafile=sources.certificates) if parts.scheme == "https" else None
+    )
     return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=context)  # noqa: S310
 
 
@@ -165,10 +211,11 @@ def _bare(parts: urllib.parse.SplitResult) -> str:
 def _with_credentials_of(place: str, url: str) -> str:
     source, target = urllib.parse.urlsplit(place), urllib.parse.urlsplit(url)
     if source.username and not target.username and source.hostname == target.hostname:
-        return urllib.parse.urlunsplit(target._replace(netloc=f"{source.netloc.rsplit('@', 1)[0]}@{target.netloc}"))
+        return urllib.parse.urlunsplit(
+            target._replace(netloc=f"{source.netloc.rsplit('@', 1)[0]}@{target.netloc}")
+        )
     return url
 
 
 def _without_credentials(text: str) -> str:
     return re.sub(r"(//)[^/@\s]+@", r"\1***@", text)
-

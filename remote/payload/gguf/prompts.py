@@ -1,4 +1,5 @@
-"""What the exported model is asked: rows of the validation set, and texts that trip tokenizers. Standard library only."""
+"""What the exported model is asked: rows of the validation set, and texts that trip tokenizers.
+Standard library only."""
 
 import contextlib
 import itertools
@@ -83,7 +84,8 @@ _TRICKY = (
 
 
 def questions(val: Path | None, count: int) -> list[str]:
-    """What the user says in up to `count` rows, evenly spread over the validation set; built-in questions without one."""
+    """What the user says in up to `count` rows, evenly spread over the validation set; built-in
+    questions without one."""
     messages = list(dict.fromkeys(_messages(val))) if val else []
     if not messages:
         return list(_PLAIN[:count])
@@ -92,11 +94,15 @@ def questions(val: Path | None, count: int) -> list[str]:
 
 
 def conversations(val: Path | None) -> list[list[dict[str, str]]]:
-    """At least 50 chats to compare tokenizers on: tricky texts, a few of more than one turn, and rows of the validation set."""
+    """At least 50 chats to compare tokenizers on: tricky texts, a few of more than one turn, and
+    rows of the validation set."""
     said = [*_PLAIN, *_TRICKY, *itertools.islice(_messages(val) if val else (), 64)]
     chats = [[_turn("user", text)] for text in said]
     threes = zip(_PLAIN, _TRICKY[9:], _TRICKY[40:], strict=False)
-    return chats + [[_turn("user", first), _turn("assistant", answer), _turn("user", second)] for first, answer, second in threes]
+    return chats + [
+        [_turn("user", first), _turn("assistant", answer), _turn("user", second)]
+        for first, answer, second in threes
+    ]
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

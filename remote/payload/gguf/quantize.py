@@ -1,6 +1,8 @@
-"""Quantises a float16 GGUF, tensor by tensor: with `llama-quantize` where it stands, else through the ggml inside xllamacpp.
+"""Quantises a float16 GGUF, tensor by tensor: with `llama-quantize` where it stands, else through
+the ggml inside xllamacpp.
 
-No compiler is needed: the xllamacpp wheel exports `ggml_quantize_chunk`, the very function that `llama-quantize` calls.
+No compiler is needed: the xllamacpp wheel exports `ggml_quantize_chunk`, the very function that
+`llama-quantize` calls.
 """
 
 import ctypes
@@ -15,7 +17,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from remote.contract import atomic
-from remote.contract.gguf import BLOCKS, MAGIC, QUANTIZATIONS, U32, VERSION, Head, Tensor, padded, read_head, size_of, string_bytes
+from remote.contract.gguf import (
+    BLOCKS,
+    MAGIC,
+    QUANTIZATIONS,
+    U32,
+    VERSION,
+    Head,
+    Tensor,
+    padded,
+    read_head,
+    size_of,
+    string_bytes,
+)
 from remote.contract.jobs import Cause
 from remote.payload.gguf import convert
 from remote.payload.gguf.mixture import MIXTURES, tensor_type
@@ -28,9 +42,14 @@ _QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 
 
 def quantize(f16: Path, target: Path, mixture: str) -> str:
-    """Write `f16` quantised to `target`, whole or not at all; returns what did it. Raises StageFailed."""
+    """Write `f16` quantised to `target`, whole or not at all; returns what did it. Raises
+    StageFailed."""
     if mixture not in MIXTURES:
-        raise StageFailed(Cause.CONFIG, f"unknown quantisation {mixture!r}", remedy=f"set `quantize:` to one of {', '.join(QUANTIZATIONS)}")
+        raise StageFailed(
+            Cause.CONFIG,
+            f"unknown quantisation {mixture!r}",
+            remedy=f"set `quantize:` to one of {', '.join(QUANTIZATIONS)}",
+        )
     program = shutil.which("llama-quantize")
     if program and _by_program(program, f16, target, mixture):
         return program
@@ -44,7 +63,9 @@ def _by_program(program: str, f16: Path, target: Path, mixture: str) -> bool:
     code, output = convert.run(command)
     if code != 0 or not partial.is_file():
         partial.unlink(missing_ok=True)
-        print(f"{program} ended with {code}; quantising without it. Its last words: {output[-300:]}")
+        print(
+            f"{program} ended with {code}; quantising without it. Its last words: {output[-300:]}"
+        )
         return False
     convert.settle(partial, target)
     return True
@@ -53,7 +74,11 @@ def _by_program(program: str, f16: Path, target: Path, mixture: str) -> bool:
 def _by_library(f16: Path, target: Path, mixture: str) -> None:
     head = read_head(f16)
     types = types_of(head, mixture)
-    with f16.open("rb") as source, atomic.writing(target) as file, ThreadPoolExecutor(_threads()) as pool:
+    with (
+        f16.open("rb") as source,
+        atomic.writing(target) as file,
+        ThreadPoolExecutor(_threads()) as pool,
+    ):
         file.write(_new_head(head, types, MIXTURES[mixture].file_type))
         file.write(bytes(-file.tell() % head.alignment))
         for tensor in head.tensors:
@@ -71,18 +96,28 @@ def types_of(head: Head, mixture: str) -> dict[str, str]:
 
 
 def _new_head(head: Head, types: dict[str, str], file_type: int) -> bytes:
-    changed = {"general.quantization_version": _QUANTIZATION_VERSION, "general.file_type": file_type}
-    pairs = head.raw | {key: string_bytes(key) + struct.pack("<II", U32, value) for key, value in changed.items()}
+    changed = {
+        "general.quantization_version": _QUANTIZATION_VERSION,
+        "general.file_type": file_type,
+    }
+    pairs = head.raw | {
+        key: string_bytes(key) + struct.pack("<II", U32, value) for key, value in changed.items()
+    }
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(head.tensors), len(pairs)), *pairs.values()]
     offset = 0
     for tensor in head.tensors:
         number, dims = BLOCKS[types[tensor.name]][0], tensor.dims
-        parts.append(string_bytes(tensor.name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, number, offset))
+        parts.append(
+            string_bytes(tensor.name)
+            + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, number, offset)
+        )
         offset += padded(size_of(types[tensor.name], dims), head.alignment)
     return b"".join(parts)
 
 
-def _pieces(pool: ThreadPoolExecutor, source: IO[bytes], tensor: Tensor, kind: str) -> Iterator[bytes]:
+def _pieces(
+    pool: ThreadPoolExecutor, source: IO[bytes], tensor: Tensor, kind: str
+) -> Iterator[bytes]:
     columns = tensor.dims[0]
     step = max(1, _BLOCK_VALUES // columns)
     rows = tensor.size // (columns * BLOCKS[tensor.type][2])
@@ -109,7 +144,10 @@ def _quantized(raw: bytes, tensor: Tensor, kind: str) -> bytes:
     source = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
     written = _ggml().ggml_quantize_chunk(BLOCKS[kind][0], source, room, 0, rows, columns, None)
     if written != len(room):
-        raise StageFailed(Cause.CODE, f"quantising {tensor.name} to {kind} gave {written} bytes instead of {len(room)}")
+        raise StageFailed(
+            Cause.CODE,
+            f"quantising {tensor.name} to {kind} gave {written} bytes instead of {len(room)}",
+        )
     return room.raw
 
 
@@ -119,7 +157,10 @@ def _as_float32(raw: bytes, tensor: Tensor) -> Any:
     if tensor.type == "F32":
         return numpy.frombuffer(raw, numpy.float32)
     if tensor.type != "F16":
-        raise StageFailed(Cause.ARTIFACT, f"{tensor.name} is {tensor.type} already; only float16 GGUFs are quantised")
+        raise StageFailed(
+            Cause.ARTIFACT,
+            f"{tensor.name} is {tensor.type} already; only float16 GGUFs are quantised",
+        )
     return numpy.frombuffer(raw, numpy.float16).astype(numpy.float32)
 
 
@@ -130,7 +171,13 @@ def _ggml() -> ctypes.CDLL:
     library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
     function = library.ggml_quantize_chunk
     function.restype = ctypes.c_size_t
-    function.argtypes = [ctypes.c_int, ctypes.POINTER(ctypes.c_float), ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    function.argtypes = [
+        ctypes.c_int,
+        ctypes.POINTER(ctypes.c_float),
+        ctypes.c_void_p,
+        *[ctypes.c_int64] * 3,
+        ctypes.c_void_p,
+    ]
     return library
 
 

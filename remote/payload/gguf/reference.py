@@ -1,4 +1,5 @@
-"""The model as transformers and PEFT compute it, base and adapter apart: an answer that owes nothing to our merge or to llama.cpp."""
+"""The model as transformers and PEFT compute it, base and adapter apart: an answer that owes
+nothing to our merge or to llama.cpp."""
 
 import os
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Precision:
 
 
 def choose_precision(parameters: int, gpu_bytes: int, host_bytes: int) -> Precision:
-    """The most precise that fits: float32 wherever there is room, else half precision; raises StageFailed when nothing fits."""
+    """The most precise that fits: float32 wherever there is room, else half precision; raises
+    StageFailed when nothing fits."""
     candidates = [
         (Precision("float32", "cuda"), gpu_bytes),
         (Precision("float32", "cpu"), host_bytes),
@@ -62,13 +64,18 @@ class Reference:
 
         dtype = getattr(torch, precision.dtype)
         model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype, device_map={"": precision.device}, local_files_only=True, use_safetensors=True
+            base,
+            dtype=dtype,
+            device_map={"": precision.device},
+            local_files_only=True,
+            use_safetensors=True,
         )
         self._model: Any = PeftModel.from_pretrained(model, adapter).eval()
         self._device = precision.device
 
     def base_answer(self, prompt: list[int], most_tokens: int, end: int) -> list[int]:
-        """The base's greedy continuation, as token ids, up to and without the end of sequence `end`."""
+        """The base's greedy continuation, as token ids, up to and without the end of sequence
+        `end`."""
         import torch
 
         answer: list[int] = []
@@ -84,7 +91,8 @@ class Reference:
         return answer
 
     def log_probabilities(self, prompt: list[int], continuation: list[int]) -> Any:
-        """A row of log-probabilities over the vocabulary for each token of `continuation`, with the adapter."""
+        """A row of log-probabilities over the vocabulary for each token of `continuation`, with the
+        adapter."""
         import torch
 
         with torch.inference_mode():

@@ -1,4 +1,5 @@
-"""A GGUF behind llama.cpp's own server, inside this process and on loopback only: what Ollama will run, asked before it gets there."""
+"""A GGUF behind llama.cpp's own server, inside this process and on loopback only: what Ollama will
+run, asked before it gets there."""
 
 import json
 import os
@@ -20,9 +21,11 @@ _SMALL_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Completion:
-    """A greedy answer. `tops` holds, for each of `tokens`, the log-probabilities of the likeliest tokens by id.
+    """A greedy answer. `tops` holds, for each of `tokens`, the log-probabilities of the likeliest
+    tokens by id.
 
-    `tokens` are what was generated, the end of sequence included where the model gave it; `ended` says whether the model ended by itself.
+    `tokens` are what was generated, the end of sequence included where the model gave it; `ended`
+    says whether the model ended by itself.
     """
 
     text: str
@@ -38,7 +41,9 @@ class Served:
         try:
             head = read_head(gguf)  # the library says nothing but "failed" to a damaged file
         except (NotGGUF, OSError) as error:
-            raise StageFailed(Cause.ARTIFACT, f"{gguf.name} is no whole GGUF", str(error), "run the stage again") from None
+            raise StageFailed(
+                Cause.ARTIFACT, f"{gguf.name} is no whole GGUF", str(error), "run the stage again"
+            ) from None
         self._gguf, self._context = gguf, context
         self._end = int(head.metadata.get("tokenizer.ggml.eos_token_id", 0))
         self._server: Any = None
@@ -54,21 +59,34 @@ class Served:
         parameters.n_ctx, parameters.n_parallel = self._context, 1
         parameters.use_jinja, parameters.warmup, parameters.verbosity = True, False, 1
         parameters.cpuparams.n_threads = _threads(self._gguf)
-        # As exact as the engine goes: its flash attention on a CPU sums in float16, which alone errs by 0.04 nats.
+        # As exact as the engine goes: its flash attention on a CPU sums in float16, which alone
+        # errs by 0.04 nats.
         parameters.flash_attn_type = xllamacpp.llama_flash_attn_type(0)
         parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type(0)
         try:
             self._server = xllamacpp.Server(parameters)
         except RuntimeError as error:
-            raise StageFailed(Cause.ARTIFACT, f"llama.cpp can't open {self._gguf.name}", str(error), "see the log above it") from None
+            raise StageFailed(
+                Cause.ARTIFACT,
+                f"llama.cpp can't open {self._gguf.name}",
+                str(error),
+                "see the log above it",
+            ) from None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._server = None  # its destructor stops the threads and frees the model
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a rendered prompt: special tokens are read as such, none is added."""
-        answer = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})
+        answer = self._post(
+            "/tokenize", {"content": text, "add_special": False, "parse_special": True}
+        )
         return [int(token) for token in answer["tokens"]]
 
     def render(self, messages: list[dict[str, str]]) -> str:
@@ -85,13 +103,18 @@ class Served:
 
     def likeliest(self, prompt: list[int], top: int) -> dict[int, float]:
         """The log-probabilities of the `top` tokens that are likeliest to come next, by id."""
-        # A token that leaves a character unfinished is answered without probabilities. They are those of the position, whatever is
-        # taken from it: so the end of the sequence is taken, which is never half a character.
-        (answered,) = self._complete(prompt, n_predict=1, n_probs=top, logit_bias=[[self._end, 1e6]])["completion_probabilities"]
+        # A token that leaves a character unfinished is answered without probabilities. They are
+        # those of the position, whatever is taken from it: so the end of the sequence is taken,
+        # which is never half a character.
+        (answered,) = self._complete(
+            prompt, n_predict=1, n_probs=top, logit_bias=[[self._end, 1e6]]
+        )["completion_probabilities"]
         return _top(answered)
 
     def _complete(self, prompt: list[int], **settings: Any) -> Any:
-        return self._post("/completion", {"prompt": prompt, "temperature": 0, "cache_prompt": True, **settings})
+        return self._post(
+            "/completion", {"prompt": prompt, "temperature": 0, "cache_prompt": True, **settings}
+        )
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         url, headers = self._server.listening_address + path, {"Content-Type": "application/json"}
@@ -101,11 +124,14 @@ class Served:
                 return untrusted_json.loads(answer.read())
         except urllib.error.HTTPError as error:
             said = error.read().decode(errors="replace")[:500]
-            raise StageFailed(Cause.CODE, f"llama.cpp refused {path} on {self._gguf.name}", said) from None
+            raise StageFailed(
+                Cause.CODE, f"llama.cpp refused {path} on {self._gguf.name}", said
+            ) from None
 
 
 def _tops_of_the_start(tokens: list[int], answer: dict[str, Any]) -> list[dict[int, float]]:
-    """The probabilities of the tokens up to the first that came without any: llama.cpp leaves out those within a character."""
+    """The probabilities of the tokens up to the first that came without any: llama.cpp leaves out
+    those within a character."""
     tops = []
     for token, answered in zip(tokens, answer.get("completion_probabilities", ()), strict=False):
         if answered["id"] != token:
@@ -119,5 +145,6 @@ def _top(answered: dict[str, Any]) -> dict[int, float]:
 
 
 def _threads(gguf: Path) -> int:
-    # ggml's threads wait for each other by spinning, many times a token: on a small model and busy cores one is faster than two.
+    # ggml's threads wait for each other by spinning, many times a token: on a small model and busy
+    # cores one is faster than two.
     return 1 if gguf.stat().st_size < _SMALL_BYTES else len(os.sched_getaffinity(0))

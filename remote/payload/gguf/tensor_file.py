@@ -1,4 +1,5 @@
-"""Safetensors files read and written piece by piece: 8 bytes of length, a JSON header, then the data in the header's order."""
+"""Safetensors files read and written piece by piece: 8 bytes of length, a JSON header, then the
+data in the header's order."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,11 +40,17 @@ class TensorFile:
     def __enter__(self) -> "TensorFile":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._file.close()
 
     def values(self, name: str, first: int = 0, last: int | None = None) -> Any:
-        """The values [first, last) of a tensor in row-major order, as one flat torch tensor of its own dtype."""
+        """The values [first, last) of a tensor in row-major order, as one flat torch tensor of its
+        own dtype."""
         import torch
 
         entry = self.entries[name]

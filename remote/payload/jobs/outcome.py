@@ -1,4 +1,5 @@
-"""How a job ended, and what it left: from an exit code, a failure file and an outputs file to a JobState. Standard library only."""
+"""How a job ended, and what it left: from an exit code, a failure file and an outputs file to a
+JobState. Standard library only."""
 
 import os
 import re
@@ -16,30 +17,44 @@ from remote.contract.spill import ON_ITS_WAY
 from remote.payload.telemetry import kernel
 
 _LAST_WORDS = (
-    (Cause.OUT_OF_MEMORY, re.compile(r"CUDA out of memory|OutOfMemoryError|MemoryError|std::bad_alloc|can't allocate memory")),
+    (
+        Cause.OUT_OF_MEMORY,
+        re.compile(
+            r"CUDA out of memory|OutOfMemoryError|MemoryError|std::bad_alloc|can't allocate memory"
+        ),
+    ),
     (Cause.DISK_FULL, re.compile(r"No space left on device|Disk quota exceeded")),
 )
-"""What the end of a log says about a stage that could not say it itself, such as one whose worker failed."""
+"""What the end of a log says about a stage that could not say it itself, such as one whose worker
+failed."""
 
 _REMEDIES = {
-    Cause.OUT_OF_MEMORY: "use a larger box, or halve `batch` and double `accumulation` in the recipe; `./inv resume` goes on as it is",
+    Cause.OUT_OF_MEMORY: (
+        "use a larger box, or halve `batch` and double `accumulation` in the recipe; `./inv resume`"
+        " goes on as it is"
+    ),
     Cause.DISK_FULL: "on the box: `df -h`, free space, then `./inv resume`",
-    Cause.GPU_FAULT: "`./inv stop`, then `./inv start`: the box mostly comes up on other hardware; then `./inv resume`",
+    Cause.GPU_FAULT: (
+        "`./inv stop`, then `./inv start`: the box mostly comes up on other hardware; then `./inv"
+        " resume`"
+    ),
 }
 _KERNEL_LINES = 2
 _END_BYTES = 4096
 _WORDS_CHARACTERS = 8192
 _OUTPUTS_BYTES = 1024 * 1024
-"""They become part of the job's state, which has to stay within `untrusted_json.RECORD_BYTES` for those who read it."""
+"""They become part of the job's state, which has to stay within `untrusted_json.RECORD_BYTES` for
+those who read it."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What the supervisor saw: the stage's return code (negative: a signal), whether it was told to stop, by whom, and the notice that
-    the watchdog left, if any.
+    """What the supervisor saw: the stage's return code (negative: a signal), whether it was told to
+    stop, by whom, and the notice that the watchdog left, if any.
 
-    `memory_ran_out`: the kernel killed somebody for memory meanwhile; `within`: in the job's own control group. `kernel`: what
-    else it said meanwhile; `pid`: the stage's. `disk_is_full`: there was no room left under Windlass's folder.
+    `memory_ran_out`: the kernel killed somebody for memory meanwhile; `within`: in the job's own
+    control group. `kernel`: what else it said meanwhile; `pid`: the stage's. `disk_is_full`: there
+    was no room left under Windlass's folder.
     """
 
     code: int
@@ -55,7 +70,10 @@ class Ending:
     @property
     def starved(self) -> bool:
         """Whether the kernel ended the stage, or a process of its group, for memory."""
-        named = any(kernel.classify(line) == kernel.OUT_OF_MEMORY and f"Killed process {self.pid} " in line for line in self.kernel)
+        named = any(
+            kernel.classify(line) == kernel.OUT_OF_MEMORY and f"Killed process {self.pid} " in line
+            for line in self.kernel
+        )
         return named or (self.memory_ran_out and (self.within or self.code == -signal.SIGKILL))
 
 
@@ -71,7 +89,9 @@ def conclude(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
     return _failed(paths, state, ending)
 
 
-def unbegun(paths: JobPaths, state: JobState, was_cancelled: bool, notice: notices.Notice | None) -> JobState:
+def unbegun(
+    paths: JobPaths, state: JobState, was_cancelled: bool, notice: notices.Notice | None
+) -> JobState:
     """The final state of a job that was told to stop while it waited in line."""
     state.place, state.ended_at = 0, time.time()
     if was_cancelled:
@@ -80,7 +100,8 @@ def unbegun(paths: JobPaths, state: JobState, was_cancelled: bool, notice: notic
 
 
 def could_not_run(state: JobState, error: OSError) -> JobState:
-    """The final state of a job for which the box's system refused what every job needs, such as a place for its state."""
+    """The final state of a job for which the box's system refused what every job needs, such as a
+    place for its state."""
     state.status, state.ended_at, state.why = Status.FAILED, time.time(), str(error)
     state.cause = Cause.DISK_FULL if disk.is_full(error) else Cause.CODE
     state.what, state.place = f"{state.stage} could not be started", 0
@@ -102,7 +123,11 @@ def kept(paths: JobPaths) -> str:
         entries = list(paths.checkpoints.iterdir())
     except OSError:  # not there, or no folder that may be read
         return ""
-    whole = [entry for entry in entries if not entry.name.startswith(".") and not entry.name.endswith((".partial", ".tmp"))]
+    whole = [
+        entry
+        for entry in entries
+        if not entry.name.startswith(".") and not entry.name.endswith((".partial", ".tmp"))
+    ]
     if not whole:
         return ""
     newest = max(whole, key=lambda entry: (_made_at(entry), entry.name))
@@ -112,7 +137,9 @@ def kept(paths: JobPaths) -> str:
 def _made_at(entry: Path) -> float:
     try:
         return entry.stat().st_mtime
-    except OSError:  # a stage that nobody supervises any more saves still, and clears older ones away
+    except (
+        OSError
+    ):  # a stage that nobody supervises any more saves still, and clears older ones away
         return 0.0
 
 
@@ -123,21 +150,33 @@ def kept_on_its_way(kept_words: str, place: str) -> str:
 
 def kept_in_the_end(kept_words: str, spilled: str, place: str) -> str:
     """What is kept after the spill that put `spilled` into the bucket; empty: it did not."""
-    return f"{spilled} in {place}" if spilled else f"{kept_words or 'its log'} on the box; it could not be spilled to {place}"
+    return (
+        f"{spilled} in {place}"
+        if spilled
+        else f"{kept_words or 'its log'} on the box; it could not be spilled to {place}"
+    )
 
 
 def _succeeded(paths: JobPaths, state: JobState) -> JobState:
     root = paths.folder.parent.parent
     for name, output in _outputs(paths.outputs).items():
         if not isinstance(output, dict) or "path" not in output:
-            state.values[name] = output["value"] if isinstance(output, dict) and "value" in output else output
+            state.values[name] = (
+                output["value"] if isinstance(output, dict) and "value" in output else output
+            )
             continue
         path = root / output["path"]
         if not path.exists():
-            state.status, state.cause, state.why = Status.FAILED, Cause.ARTIFACT, f"{path} is not there"
+            state.status, state.cause, state.why = (
+                Status.FAILED,
+                Cause.ARTIFACT,
+                f"{path} is not there",
+            )
             state.what = f"{state.stage} named the output `{name}` but did not leave it"
             return state
-        state.artifacts[name] = Artifact(os.path.relpath(path, root), digest.size_of(path), digest.of_path(path), path.is_dir())
+        state.artifacts[name] = Artifact(
+            os.path.relpath(path, root), digest.size_of(path), digest.of_path(path), path.is_dir()
+        )
     state.status = Status.SUCCEEDED
     return state
 
@@ -146,15 +185,24 @@ def _interrupted(paths: JobPaths, state: JobState, notice: notices.Notice | None
     state.status, state.kept = Status.INTERRUPTED, kept(paths)
     if notice is None:
         state.what = f"{state.stage} was interrupted"
-        state.why = "it was told to stop (SIGTERM) by something other than `cancel`, such as the box shutting down"
+        state.why = (
+            "it was told to stop (SIGTERM) by something other than `cancel`, such as the box"
+            " shutting down"
+        )
         state.remedy = "`./inv resume` goes on from the newest checkpoint"
         return state
     state.why = notice.why
     if notice.kind == notices.SPOT:
-        state.cause, state.what = Cause.SPOT, f"{state.stage} was interrupted: the cloud takes the spot box back"
+        state.cause, state.what = (
+            Cause.SPOT,
+            f"{state.stage} was interrupted: the cloud takes the spot box back",
+        )
         state.remedy = "`./inv resume` goes on on another box"
     else:
-        state.cause, state.what = Cause.DEADMAN, f"{state.stage} was interrupted: a clock of the box ran out, and it stops itself"
+        state.cause, state.what = (
+            Cause.DEADMAN,
+            f"{state.stage} was interrupted: a clock of the box ran out, and it stops itself",
+        )
         state.remedy = "`./inv resume` starts the box again and goes on from the newest checkpoint"
     return state
 
@@ -166,7 +214,9 @@ def _failed(paths: JobPaths, state: JobState, ending: Ending) -> JobState:
     state.why = words.get("why") or ("" if words.get("what") else _why(paths, state.cause, ending))
     if said := _said_by_kernel(ending):
         state.why = f"{state.why}; meanwhile the kernel said: {said}".lstrip("; ")
-    state.remedy = words.get("remedy") or _REMEDIES.get(state.cause, "`./inv logs` shows the whole log")
+    state.remedy = words.get("remedy") or _REMEDIES.get(
+        state.cause, "`./inv logs` shows the whole log"
+    )
     state.kept = words.get("kept") or kept(paths)
     return state
 
@@ -190,12 +240,16 @@ def _cause_in(last_words: str) -> Cause:
 
 def _why(paths: JobPaths, cause: Cause, ending: Ending) -> str:
     if cause is Cause.OUT_OF_MEMORY and ending.starved:
-        return f"the kernel killed {'it' if ending.code == -signal.SIGKILL else 'a process of it'} because the box's memory ran out"
+        return (
+            f"the kernel killed {'it' if ending.code == -signal.SIGKILL else 'a process of it'}"
+            " because the box's memory ran out"
+        )
     return f"{_words_of(ending.code)}; the log ends with: {_end_of(paths.log)}"
 
 
 def _said_by_kernel(ending: Ending) -> str:
-    """The lines that may have to do with it: those of the kinds that an on-call wants to see, the newest."""
+    """The lines that may have to do with it: those of the kinds that an on-call wants to see, the
+    newest."""
     return " | ".join([line for line in ending.kernel if kernel.classify(line)][-_KERNEL_LINES:])
 
 
@@ -207,13 +261,15 @@ def _words_of(code: int) -> str:
 
 
 def _end_of(log: Path, lines: int | None = 3) -> str:
-    """The last lines of a log that hold anything, on one; all of its last bytes where `lines` is None."""
+    """The last lines of a log that hold anything, on one; all of its last bytes where `lines` is
+    None."""
     found = job_log.tail(log.parent, _END_BYTES).decode(errors="replace").strip().splitlines()
     return " | ".join(line.strip() for line in (found if lines is None else found[-lines:]))
 
 
 def _outputs(path: Path) -> dict[str, Any]:
-    """What the stage says that it made. Raises OSError or ValueError for what cannot be read: it may not have made it."""
+    """What the stage says that it made. Raises OSError or ValueError for what cannot be read: it
+    may not have made it."""
     try:
         return untrusted_json.read_object(path, max_bytes=_OUTPUTS_BYTES)
     except FileNotFoundError:
@@ -221,7 +277,8 @@ def _outputs(path: Path) -> dict[str, Any]:
 
 
 def _words_in(path: Path) -> dict[str, str]:
-    """The stage's own account of its failure, each word of it a text of bounded length; empty where there is none to be read."""
+    """The stage's own account of its failure, each word of it a text of bounded length; empty where
+    there is none to be read."""
     try:
         told = untrusted_json.read_object(path, max_bytes=untrusted_json.RECORD_BYTES)
     except (OSError, ValueError):

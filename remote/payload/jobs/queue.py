@@ -1,11 +1,14 @@
-"""The line for a box's GPU: one exclusive job has it, the others wait, first come, first served. Linux, standard library only.
+"""The line for a box's GPU: one exclusive job has it, the others wait, first come, first served.
+Linux, standard library only.
 
 ```
-<root>/queue/000000000007.JOB-ID   a ticket: the process that stands in line for the job, its stage and run; the lowest number
+<root>/queue/000000000007.JOB-ID   a ticket: the process that stands in line for the job, its stage
+and run; the lowest number
                                    has the GPU
 ```
-A ticket holds good while that process lives, or the job's stage: one whose supervisor was killed may still be saving. Others are
-cleared away by whoever looks, so nothing that dies can hold up the line, and a reboot empties it.
+A ticket holds good while that process lives, or the job's stage: one whose supervisor was killed
+may still be saving. Others are cleared away by whoever looks, so nothing that dies can hold up the
+line, and a reboot empties it.
 """
 
 import contextlib
@@ -26,8 +29,8 @@ STAGE = "stage.json"
 
 @dataclass(frozen=True)
 class Ticket:
-    """A job's place. `is_orphan`: its supervisor is gone, and what is left of its stage ends soon. `run`: what a command is given to
-    mean it, the job's own id where it belongs to no run."""
+    """A job's place. `is_orphan`: its supervisor is gone, and what is left of its stage ends soon.
+    `run`: what a command is given to mean it, the job's own id where it belongs to no run."""
 
     path: Path
     stage: str
@@ -54,9 +57,11 @@ class Taken(Exception):
 
 
 def enter(box: BoxPaths, spec: JobSpec, may_wait: bool, takes_over: bool = False) -> None:
-    """Stand in line for the job: at its end, or at the job's place where it has one. Raises Taken where that is to wait and it may not.
+    """Stand in line for the job: at its end, or at the job's place where it has one. Raises Taken
+    where that is to wait and it may not.
 
-    A place whose holder lives is left to it: the job's supervisor may be up already. The supervisor itself `takes_over`.
+    A place whose holder lives is left to it: the job's supervisor may be up already. The supervisor
+    itself `takes_over`.
     """
     with _locked(box) as folder:
         line = _line(box, folder)
@@ -72,7 +77,8 @@ def enter(box: BoxPaths, spec: JobSpec, may_wait: bool, takes_over: bool = False
 
 
 def ahead(box: BoxPaths, job_id: str) -> list[Ticket]:
-    """Who is before the job, the one that has the GPU first; empty when it is the job's own turn."""
+    """Who is before the job, the one that has the GPU first; empty when it is the job's own
+    turn."""
     with _locked(box) as folder:
         line = _line(box, folder)
     mine = next((ticket.number for ticket in line if ticket.job_id == job_id), float("inf"))
@@ -80,8 +86,8 @@ def ahead(box: BoxPaths, job_id: str) -> list[Ticket]:
 
 
 def leave(box: BoxPaths, job_id: str) -> None:
-    """Give up the place, or the GPU, where it is this process that holds it: who started a job may give up waiting for its supervisor
-    after that has taken the place over."""
+    """Give up the place, or the GPU, where it is this process that holds it: who started a job may
+    give up waiting for its supervisor after that has taken the place over."""
     me = Identity.of(os.getpid())
     with _locked(box) as folder:
         for path in _tickets(folder):
@@ -101,11 +107,14 @@ def _line(box: BoxPaths, folder: Path) -> list[Ticket]:
 
 
 def _tickets(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*.*") if path.name.partition(".")[0].isdecimal())
+    return sorted(
+        path for path in folder.glob("[0-9]*.*") if path.name.partition(".")[0].isdecimal()
+    )
 
 
 def _ticket(box: BoxPaths, path: Path) -> Ticket | None:
-    """The ticket if it holds good; one that does not is cleared away, with workers that a killed job left behind."""
+    """The ticket if it holds good; one that does not is cleared away, with workers that a killed
+    job left behind."""
     holder = Identity.read(path)
     is_orphan = holder is None or not holder.lives()
     ticket = Ticket(path, *_names(path), is_orphan)

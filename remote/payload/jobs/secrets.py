@@ -1,7 +1,8 @@
-"""What a job may know and nobody else: variables for its stage, in a file for its owner alone, for as long as the job lives.
+"""What a job may know and nobody else: variables for its stage, in a file for its owner alone, for
+as long as the job lives.
 
-They come from the laptop with the question that starts the job, on standard input; they never stand in a specification, in arguments, in a
-state or in a log. Standard library only.
+They come from the laptop with the question that starts the job, on standard input; they never stand
+in a specification, in arguments, in a state or in a log. Standard library only.
 """
 
 import contextlib
@@ -22,7 +23,8 @@ START_SECONDS = 3600.0
 
 
 def keep(box: BoxPaths, job_id: str, values: dict[str, str]) -> None:
-    """Keep what the job's stage is to find in its environment, in place of what an earlier attempt had; nothing when there is nothing."""
+    """Keep what the job's stage is to find in its environment, in place of what an earlier attempt
+    had; nothing when there is nothing."""
     forget(box, job_id)
     if not values:
         return
@@ -34,7 +36,10 @@ def keep(box: BoxPaths, job_id: str, values: dict[str, str]) -> None:
 def of_job(box: BoxPaths, job_id: str) -> dict[str, str]:
     """The variables of a job."""
     try:
-        return {str(name): str(value) for name, value in untrusted_json.read_object(box.secrets / job_id).items()}
+        return {
+            str(name): str(value)
+            for name, value in untrusted_json.read_object(box.secrets / job_id).items()
+        }
     except (OSError, ValueError):
         return {}
 
@@ -52,8 +57,8 @@ def forget_stale(box: BoxPaths) -> None:
 
 
 def forget_if_over(box: BoxPaths, job_id: str) -> None:
-    """Remove what a job was told, unless it lives, or somebody is starting it just now. Never raises OSError: who looks at a job may
-    have no right to more than that."""
+    """Remove what a job was told, unless it lives, or somebody is starting it just now. Never
+    raises OSError: who looks at a job may have no right to more than that."""
     path = box.secrets / job_id
     with contextlib.suppress(OSError):
         if path.exists() and not _may_live(box, path):
@@ -64,7 +69,8 @@ def forget_if_over(box: BoxPaths, job_id: str) -> None:
 
 @contextlib.contextmanager
 def _unless_starting(paths: JobPaths) -> Iterator[None]:
-    """Keep the job from being started meanwhile; raises BlockingIOError where that is under way. Nothing to keep where no job is."""
+    """Keep the job from being started meanwhile; raises BlockingIOError where that is under way.
+    Nothing to keep where no job is."""
     if not paths.folder.exists():
         yield
         return
@@ -80,7 +86,9 @@ def _may_live(box: BoxPaths, path: Path) -> bool:
         return _is_fresh(path)
     if state.status is Status.PENDING and not state.pid:
         return _is_fresh(path)
-    return not state.status.is_final and process.is_alive(state.pid, state.start_ticks, state.boot_id)
+    return not state.status.is_final and process.is_alive(
+        state.pid, state.start_ticks, state.boot_id
+    )
 
 
 def _is_fresh(path: Path) -> bool:

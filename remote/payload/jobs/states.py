@@ -17,8 +17,8 @@ STARTING = ".lock"
 
 
 def read(paths: JobPaths) -> JobState | None:
-    """The job's state, LOST where the record says that it runs or waits and nobody does, or cannot be read; None when there is no such
-    job."""
+    """The job's state, LOST where the record says that it runs or waits and nobody does, or cannot
+    be read; None when there is no such job."""
     state = recorded(paths)
     if state is None:
         return damaged(paths) if os.path.lexists(paths.state) else None
@@ -44,7 +44,9 @@ def _why_lost(state: JobState) -> str:
     waited = " while it waited in line" if state.status is Status.PENDING else ""
     if state.boot_id == process.boot_id():
         return f"the supervisor was killed{waited}"
-    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)))
+    moment = time.strftime(
+        "%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+    )
     return f"the box was rebooted or stopped under it{waited}; it came up at {moment}"
 
 
@@ -54,16 +56,20 @@ def write(paths: JobPaths, state: JobState) -> None:
 
 
 def reserve(paths: JobPaths) -> None:
-    """Keep room on the disk for the job's last words, and for the word that ends it. Raises OSError where there is none."""
+    """Keep room on the disk for the job's last words, and for the word that ends it. Raises OSError
+    where there is none."""
     for name, size in ((LAST_WORDS, RESERVED_BYTES), (ORDER, _ORDER_BYTES)):
         room = paths.folder / name
-        if not room.exists():  # a start that was cut off made it, and a supervisor may be about to use it
+        if (
+            not room.exists()
+        ):  # a start that was cut off made it, and a supervisor may be about to use it
             with atomic.writing(room) as file:
                 os.posix_fallocate(file.fileno(), 0, size)
 
 
 def write_surely(path: Path, text: str, reserve: str) -> None:
-    """Write a file, on a full disk too: what was reserved becomes the file, so that nobody can take its room in between."""
+    """Write a file, on a full disk too: what was reserved becomes the file, so that nobody can take
+    its room in between."""
     room = path.with_name(reserve)
     try:
         with room.open("r+b") as file:
@@ -77,7 +83,8 @@ def write_surely(path: Path, text: str, reserve: str) -> None:
 
 
 def recorded(paths: JobPaths) -> JobState | None:
-    """The state as it was written last; None where there is none to be read, or it is another job's."""
+    """The state as it was written last; None where there is none to be read, or it is another
+    job's."""
     try:
         state = JobState.read(paths.state)
     except (OSError, ValueError, KeyError, TypeError):
@@ -86,7 +93,8 @@ def recorded(paths: JobPaths) -> JobState | None:
 
 
 def run_of(paths: JobPaths) -> str:
-    """The run that the job belongs to; empty where it has none, or its specification cannot be read."""
+    """The run that the job belongs to; empty where it has none, or its specification cannot be
+    read."""
     spec = _spec(paths)
     return spec.run_id if spec else ""
 
@@ -113,7 +121,10 @@ def lost(paths: JobPaths, state: JobState, why: str) -> JobState:
 
     state.status, state.cause, state.why, state.place = Status.LOST, Cause.LOST, why, 0
     state.what = f"job {state.job_id} is lost"
-    state.remedy, state.kept = "`./inv resume` goes on from the newest checkpoint", outcome.kept(paths)
+    state.remedy, state.kept = (
+        "`./inv resume` goes on from the newest checkpoint",
+        outcome.kept(paths),
+    )
     return state
 
 

@@ -1,7 +1,8 @@
 """The box's side of a job: starts it detached, tells how it stands, ends it. Standard library only.
 
-`start [--again] [--queue]` reads `{"spec", "secrets"}` on standard input; `list`; `status ID`; `cancel ID SECONDS`. Each answers with one
-frame, which holds the JobState. `run FOLDER PYTHON` is the job's supervisor: see `remote.payload.jobs.supervisor`.
+`start [--again] [--queue]` reads `{"spec", "secrets"}` on standard input; `list`; `status ID`;
+`cancel ID SECONDS`. Each answers with one frame, which holds the JobState. `run FOLDER PYTHON` is
+the job's supervisor: see `remote.payload.jobs.supervisor`.
 """
 
 import argparse
@@ -19,7 +20,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote.contract import atomic, disk, job_log, notices, regular_files, surroundings, typed, untrusted_json
+from remote.contract import (
+    atomic,
+    disk,
+    job_log,
+    notices,
+    regular_files,
+    surroundings,
+    typed,
+    untrusted_json,
+)
 from remote.contract.events import Metric
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
@@ -33,27 +43,54 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Refused(Exception):
-    """The box cannot do that: cause, what, why, remedy. `is_busy`: not now, for another job has what it takes."""
+    """The box cannot do that: cause, what, why, remedy. `is_busy`: not now, for another job has
+    what it takes."""
 
-    def __init__(self, cause: Cause, what: str, why: str = "", remedy: str = "", kept: str = "", is_busy: bool = False) -> None:
+    def __init__(
+        self,
+        cause: Cause,
+        what: str,
+        why: str = "",
+        remedy: str = "",
+        kept: str = "",
+        is_busy: bool = False,
+    ) -> None:
         super().__init__(what)
-        self.words: dict[str, Any] = {"cause": cause.value, "what": what, "why": why, "remedy": remedy, "kept": kept, "busy": is_busy}
+        self.words: dict[str, Any] = {
+            "cause": cause.value,
+            "what": what,
+            "why": why,
+            "remedy": remedy,
+            "kept": kept,
+            "busy": is_busy,
+        }
 
 
 def checked(job_id: str) -> str:
     """The id itself; raises Refused for one that cannot name a job."""
     if not _JOB_ID.fullmatch(job_id):
-        raise Refused(Cause.CONFIG, f"{job_id!r} cannot name a job", "letters, digits, dots, dashes and underscores only")
+        raise Refused(
+            Cause.CONFIG,
+            f"{job_id!r} cannot name a job",
+            "letters, digits, dots, dashes and underscores only",
+        )
     return job_id
 
 
-# ---- start -----------------------------------------------------------------------------------------------------------
+# ---- start ----
 
 
-def start(box: BoxPaths, spec: JobSpec, told: Mapping[str, str], again: bool = False, may_wait: bool = False) -> JobState:
-    """Start a job, once: a job that runs, waits in line or has succeeded is only reported. `told`: secrets for the environment of its
-    stage. `again`: one that ended badly goes on from its checkpoints. `may_wait`: where the job needs the GPU and another one has
-    it, it waits in line; else that is refused."""
+def start(
+    box: BoxPaths,
+    spec: JobSpec,
+    told: Mapping[str, str],
+    again: bool = False,
+    may_wait: bool = False,
+) -> JobState:
+    """Start a job, once: a job that runs, waits in line or has succeeded is only reported. `told`:
+    secrets for the environment of its stage. `again`: one that ended badly goes on from its
+    checkpoints. `may_wait`: where the job needs the GPU and another one has it, it waits in line;
+    else that is refused."""
     paths = box.job(checked(spec.job_id))
     paths.folder.mkdir(parents=True, exist_ok=True)
     with _locked(paths):
@@ -79,7 +116,8 @@ def _may_start(state: JobState, again: bool) -> bool:
 
 @contextlib.contextmanager
 def _in_line(box: BoxPaths, spec: JobSpec, may_wait: bool) -> Iterator[None]:
-    """Stand in line for the job until its supervisor does, so that of two who start at once one is told. Raises Refused."""
+    """Stand in line for the job until its supervisor does, so that of two who start at once one is
+    told. Raises Refused."""
     if not spec.exclusive:
         yield
         return
@@ -96,11 +134,19 @@ def _in_line(box: BoxPaths, spec: JobSpec, may_wait: bool) -> Iterator[None]:
 
 def _busy(box: BoxPaths, line: list[queue.Ticket]) -> Refused:
     stage, run = line[0].stage, line[0].run
-    waiting = f"; {len(line) - 1} more wait{'s' if len(line) == 2 else ''} in line" if len(line) > 1 else ""
+    waiting = (
+        f"; {len(line) - 1} more wait{'s' if len(line) == 2 else ''} in line"
+        if len(line) > 1
+        else ""
+    )
     return Refused(
-        Cause.CODE, f"the box works for another job: {stage} of {run}", f"{_progress(box.job(line[0].job_id))}{waiting}",
-        f"`./inv resume --queue` waits in line for it; `./inv logs {run} -f` shows the other, `./inv cancel {run}` ends it", is_busy=True,
-    )  # fmt: skip
+        Cause.CODE,
+        f"the box works for another job: {stage} of {run}",
+        f"{_progress(box.job(line[0].job_id))}{waiting}",
+        f"`./inv resume --queue` waits in line for it; `./inv logs {run} -f` shows the other,"
+        f" `./inv cancel {run}` ends it",
+        is_busy=True,
+    )
 
 
 def _progress(paths: JobPaths) -> str:
@@ -111,18 +157,30 @@ def _progress(paths: JobPaths) -> str:
     ran = f"job {state.job_id} has run for {_words_of(max(0.0, time.time() - state.started_at))}"
     last = _last_metric(paths.metrics) if paths.metrics.exists() else Metric(0, 0, 0.0)
     step = f", step {last.step} of {last.total_steps}" if last.total_steps else ""
-    return ran + step + (f", about {_words_of(last.eta_seconds)} to go" if last.eta_seconds is not None else "")
+    return (
+        ran
+        + step
+        + (f", about {_words_of(last.eta_seconds)} to go" if last.eta_seconds is not None else "")
+    )
 
 
 def _words_of(seconds: float) -> str:
     units = ((3600.0, "h"), (60.0, "min"))
-    return next((f"{seconds / length:.3g} {name}" for length, name in units if seconds >= length), f"{seconds:.0f} s")
+    return next(
+        (f"{seconds / length:.3g} {name}" for length, name in units if seconds >= length),
+        f"{seconds:.0f} s",
+    )
 
 
 def _refuse_doomed(box: BoxPaths) -> None:
     notice = notices.read(box.root, time.time())
     if notice and notice.kind == notices.SPOT:
-        raise Refused(Cause.SPOT, "nothing is started on a box that the cloud takes back", notice.why, "`./inv resume` on another box")
+        raise Refused(
+            Cause.SPOT,
+            "nothing is started on a box that the cloud takes back",
+            notice.why,
+            "`./inv resume` on another box",
+        )
 
 
 def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
@@ -130,7 +188,11 @@ def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
 
     release = box.releases / spec.release
     if not (release / "remote").is_dir():
-        raise Refused(Cause.CONFIG, f"release {spec.release[:12]} is not on the box", remedy="`./inv deploy`, then the same command")
+        raise Refused(
+            Cause.CONFIG,
+            f"release {spec.release[:12]} is not on the box",
+            remedy="`./inv deploy`, then the same command",
+        )
     if spec.environment is None:
         return Path(sys.executable)
     requirements = release / "remote" / "payload" / spec.environment
@@ -142,8 +204,8 @@ def _interpreter(box: BoxPaths, spec: JobSpec) -> Path:
 
 
 def _clear(paths: JobPaths, spec: JobSpec, state: JobState | None) -> None:
-    """Record that the job is to start. Where that stands already, a start before this one was cut off: its supervisor may just be
-    recording that it runs, which nothing may overwrite."""
+    """Record that the job is to start. Where that stands already, a start before this one was cut
+    off: its supervisor may just be recording that it runs, which nothing may overwrite."""
     if state is not None and states.is_unborn(state):
         return
     if state is not None:
@@ -152,19 +214,31 @@ def _clear(paths: JobPaths, spec: JobSpec, state: JobState | None) -> None:
 
 
 def _make_room(paths: JobPaths, state: JobState) -> None:
-    """Before another attempt: nothing of the last one can be mistaken for the new one's; checkpoints, log and metrics stay."""
+    """Before another attempt: nothing of the last one can be mistaken for the new one's;
+    checkpoints, log and metrics stay."""
     _kill_left_over(paths)
-    for path in (paths.failure, paths.outputs, states.cancel_file(paths), paths.folder / queue.STAGE, paths.folder / notices.FLUSH):
+    for path in (
+        paths.failure,
+        paths.outputs,
+        states.cancel_file(paths),
+        paths.folder / queue.STAGE,
+        paths.folder / notices.FLUSH,
+    ):
         _remove(path)
     if states.recorded(paths) is None:
-        _remove(paths.state)  # what cannot be read may be a folder, in whose place no file can be written
+        _remove(
+            paths.state
+        )  # what cannot be read may be a folder, in whose place no file can be written
     moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     note = f"started again at {moment} after {state.status.value}"
     job_log.note_time(paths.folder, job_log.parts(paths.folder)[-1].end)
     _append(paths.log, f"---- {note} ----")
     if paths.metrics.exists():
         last = _last_metric(paths.metrics)
-        _append(paths.metrics, Metric(last.step, last.total_steps, time.time(), note=note).to_line().strip())
+        _append(
+            paths.metrics,
+            Metric(last.step, last.total_steps, time.time(), note=note).to_line().strip(),
+        )
 
 
 def _remove(path: Path) -> None:
@@ -184,41 +258,72 @@ def _append(path: Path, line: str) -> None:
 
 def _last_metric(path: Path) -> Metric:
     with contextlib.suppress(OSError):
-        for line in reversed(regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines()):
+        for line in reversed(
+            regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines()
+        ):
             with contextlib.suppress(ValueError, TypeError):
                 return Metric.from_line(line)
     return Metric(0, 0, 0.0)
 
 
 def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
-    words = [sys.executable, "-m", "remote.payload.jobs.supervise", "run", str(paths.folder), str(interpreter)]
-    if Path("/run/systemd/system").is_dir() and _launched(systemd_command(paths.folder.name, release, words)):
+    words = [
+        sys.executable,
+        "-m",
+        "remote.payload.jobs.supervise",
+        "run",
+        str(paths.folder),
+        str(interpreter),
+    ]
+    if Path("/run/systemd/system").is_dir() and _launched(
+        systemd_command(paths.folder.name, release, words)
+    ):
         return
     with (paths.folder / "supervisor.log").open("ab") as log:
         subprocess.Popen(
-            words, cwd=release, env={**_variables(), "PYTHONPATH": str(release)}, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+            words,
+            cwd=release,
+            env={**_variables(), "PYTHONPATH": str(release)},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
 
 
 def _variables() -> dict[str, str]:
-    """What a supervisor, and the stage that it starts, find in their environment beside the job's own secrets."""
-    return surroundings.passed_on(os.environ, surroundings.COMPUTE, surroundings.PACKAGES, surroundings.AWS_PLACES)
+    """What a supervisor, and the stage that it starts, find in their environment beside the job's
+    own secrets."""
+    return surroundings.passed_on(
+        os.environ, surroundings.COMPUTE, surroundings.PACKAGES, surroundings.AWS_PLACES
+    )
 
 
 def systemd_command(job_id: str, release: Path, words: list[str]) -> list[str]:
-    """Starts a supervisor as a unit of its own, so that logging out leaves it alone and a shutdown gives it time to checkpoint."""
-    from remote.payload.jobs import supervisor  # late: most who load this module only ask how a job stands, forty times a day
+    """Starts a supervisor as a unit of its own, so that logging out leaves it alone and a shutdown
+    gives it time to checkpoint."""
+    from remote.payload.jobs import (
+        supervisor,
+    )  # late: most who load this module only ask how a job stands, forty times a day
 
     unit = [
-        f"--unit={supervisor.unit_of(job_id)}", f"--uid={os.getuid()}", f"--gid={os.getgid()}", "--collect", "--quiet",
-        f"--working-directory={release}", f"--setenv=PYTHONPATH={release}", f"--setenv=HOME={Path.home()}",
-        "--property=KillMode=mixed", f"--property=TimeoutStopSec={supervisor.GRACE_SECONDS + 30:.0f}",
-        # When the kernel kills the stage for memory, systemd would by default end the supervisor as well: it could not say why.
+        f"--unit={supervisor.unit_of(job_id)}",
+        f"--uid={os.getuid()}",
+        f"--gid={os.getgid()}",
+        "--collect",
+        "--quiet",
+        f"--working-directory={release}",
+        f"--setenv=PYTHONPATH={release}",
+        f"--setenv=HOME={Path.home()}",
+        "--property=KillMode=mixed",
+        f"--property=TimeoutStopSec={supervisor.GRACE_SECONDS + 30:.0f}",
+        # When the kernel kills the stage for memory, systemd would by default end the supervisor as
+        # well: it could not say why.
         "--property=OOMPolicy=continue",
-        # What the box gives every login, such as a proxy, is read by systemd itself: secrets in it never stand in arguments.
+        # What the box gives every login, such as a proxy, is read by systemd itself: secrets in it
+        # never stand in arguments.
         "--property=EnvironmentFile=-/etc/environment",
-    ]  # fmt: skip
+    ]
     return ["sudo", "-n", "systemd-run", *unit, "--", *words]
 
 
@@ -226,10 +331,23 @@ def _launched(words: list[str]) -> bool:
     if shutil.which(words[0]) is None:
         return False
     try:
-        return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=START_SECONDS).returncode == 0
+        return (
+            subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=START_SECONDS,
+            ).returncode
+            == 0
+        )
     except subprocess.TimeoutExpired:
         # Not False: the unit may still come up, and nothing may be started beside it.
-        raise Refused(Cause.CODE, f"systemd did not answer in {START_SECONDS:.0f} s", remedy="run the command again") from None
+        raise Refused(
+            Cause.CODE,
+            f"systemd did not answer in {START_SECONDS:.0f} s",
+            remedy="run the command again",
+        ) from None
 
 
 def _await_start(paths: JobPaths) -> JobState:
@@ -241,36 +359,57 @@ def _await_start(paths: JobPaths) -> JobState:
         time.sleep(0.01)
     said = ""
     with contextlib.suppress(OSError):
-        said = regular_files.end_of(paths.folder / "supervisor.log", 4096).decode(errors="replace").strip()[-400:]
-    raise Refused(Cause.CODE, "the job's supervisor did not come up", said, "run the command again; it starts the job once only")
+        said = (
+            regular_files.end_of(paths.folder / "supervisor.log", 4096)
+            .decode(errors="replace")
+            .strip()[-400:]
+        )
+    raise Refused(
+        Cause.CODE,
+        "the job's supervisor did not come up",
+        said,
+        "run the command again; it starts the job once only",
+    )
 
 
-# ---- status and cancel -----------------------------------------------------------------------------------------------
+# ---- status and cancel ----
 
 
 def status(box: BoxPaths, job_id: str) -> JobState:
     """How the job stands, LOST included. Raises Refused when there is no such job.
 
-    A supervisor that was killed left what its job was told: whoever sees that the job is over clears that away.
+    A supervisor that was killed left what its job was told: whoever sees that the job is over
+    clears that away.
     """
     paths = box.job(checked(job_id))
     state = states.read(paths)
     if state is None:
-        raise Refused(Cause.LOST, f"there is no job {job_id} on the box", remedy="`./inv runs` lists what was started")
+        raise Refused(
+            Cause.LOST,
+            f"there is no job {job_id} on the box",
+            remedy="`./inv runs` lists what was started",
+        )
     if states.is_unborn(state) and _is_free(paths):
-        state = states.lost(paths, states.read(paths) or state, "it was never started: the start was cut off")
+        state = states.lost(
+            paths, states.read(paths) or state, "it was never started: the start was cut off"
+        )
     if state.status.is_final:
         secrets.forget_if_over(box, job_id)
     return state
 
 
 def listing(box: BoxPaths) -> list[dict[str, Any]]:
-    """Every job of the box as it stands, the newest first: its state, and the `run_id` that it belongs to."""
+    """Every job of the box as it stands, the newest first: its state, and the `run_id` that it
+    belongs to."""
     told = []
     for folder in box.jobs.iterdir() if box.jobs.is_dir() else ():
         with contextlib.suppress(Refused):  # a job that is just being started, or what is none
-            told.append({**_listed(box, folder.name).to_dict(), "run_id": states.run_of(JobPaths(folder))})
-    return sorted(told, key=lambda state: float(state["started_at"] or state["queued_at"]), reverse=True)
+            told.append(
+                {**_listed(box, folder.name).to_dict(), "run_id": states.run_of(JobPaths(folder))}
+            )
+    return sorted(
+        told, key=lambda state: float(state["started_at"] or state["queued_at"]), reverse=True
+    )
 
 
 def _listed(box: BoxPaths, job_id: str) -> JobState:
@@ -282,17 +421,24 @@ def _listed(box: BoxPaths, job_id: str) -> JobState:
 
 
 def cancel(box: BoxPaths, job_id: str, patience_seconds: float) -> JobState:
-    """End a job with all its processes: SIGTERM, `patience_seconds` for a checkpoint, SIGKILL. Reports what was kept."""
+    """End a job with all its processes: SIGTERM, `patience_seconds` for a checkpoint, SIGKILL.
+    Reports what was kept."""
     state, paths = status(box, job_id), box.job(job_id)
     if state.status.is_final:
         if states.recorded(paths) is None:
             _kill_left_over(paths)  # its record cannot be read, so it may run still
         return state
-    states.write_surely(states.cancel_file(paths), json.dumps({"patience_seconds": patience_seconds, "at": time.time()}), states.ORDER)
+    states.write_surely(
+        states.cancel_file(paths),
+        json.dumps({"patience_seconds": patience_seconds, "at": time.time()}),
+        states.ORDER,
+    )
     told = False
     deadline = time.monotonic() + patience_seconds + 15
     while time.monotonic() < deadline:
-        told = told or _signal_supervisor(state, signal.SIGTERM)  # one that is only just starting is told as soon as it is there
+        told = told or _signal_supervisor(
+            state, signal.SIGTERM
+        )  # one that is only just starting is told as soon as it is there
         time.sleep(0.05)
         state = status(box, job_id)
         if state.status.is_final:
@@ -344,7 +490,7 @@ def _is_free(paths: JobPaths) -> bool:
         return recorded is not None and states.is_unborn(recorded)
 
 
-# ---- the command line ------------------------------------------------------------------------------------------------
+# ---- the command line ----
 
 
 def main() -> None:
@@ -354,7 +500,11 @@ def main() -> None:
         _supervise(options)
         return
     try:
-        done = {"jobs": listing(BoxPaths.of_release())} if options.verb == "list" else _answer(options).to_dict()
+        done = (
+            {"jobs": listing(BoxPaths.of_release())}
+            if options.verb == "list"
+            else _answer(options).to_dict()
+        )
     except Refused as refusal:
         _refuse(refusal)
     except OSError as error:
@@ -382,7 +532,9 @@ def _options() -> argparse.Namespace:
 def _supervise(options: argparse.Namespace) -> None:
     if (variables := _variables()) != dict(os.environ):  # systemd hands on all of /etc/environment
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)  # noqa: S606 - the pid stays
-    with (options.folder / "supervisor.log").open("ab") as log:  # systemd would keep what it says where nobody looks
+    with (options.folder / "supervisor.log").open(
+        "ab"
+    ) as log:  # systemd would keep what it says where nobody looks
         os.dup2(log.fileno(), 2)
     from remote.payload.jobs import supervisor  # late: whoever asks how a job stands needs none
 
@@ -396,8 +548,17 @@ def _refuse(refusal: Refused) -> NoReturn:
 
 def _unusable(error: OSError) -> Refused:
     if disk.is_full(error):
-        return Refused(Cause.DISK_FULL, "the box's disk is full", str(error), "on the box: `df -h`, free space, then the same command")
-    remedy = f"on the box: `ls -la {error.filename}`, fix or remove it, then the same command" if error.filename else ""
+        return Refused(
+            Cause.DISK_FULL,
+            "the box's disk is full",
+            str(error),
+            "on the box: `df -h`, free space, then the same command",
+        )
+    remedy = (
+        f"on the box: `ls -la {error.filename}`, fix or remove it, then the same command"
+        if error.filename
+        else ""
+    )
     return Refused(Cause.CODE, "a file of the job cannot be used", str(error), remedy)
 
 
@@ -409,7 +570,9 @@ def _answer(options: argparse.Namespace) -> JobState:
             spec = typed.read(JobSpec, question["spec"])
             told = {str(name): str(value) for name, value in question["secrets"].items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Refused(Cause.CONFIG, "that is no job specification", type(error).__name__) from None
+            raise Refused(
+                Cause.CONFIG, "that is no job specification", type(error).__name__
+            ) from None
         return start(box, spec, told, options.again, options.queue)
     if options.verb == "cancel":
         return cancel(box, options.job_id, options.patience_seconds)

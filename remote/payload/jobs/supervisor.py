@@ -1,7 +1,9 @@
-"""The supervisor of a job: waits for its turn, runs the stage, records how it ended. It outlives whoever started it. Standard library only.
+"""The supervisor of a job: waits for its turn, runs the stage, records how it ended. It outlives
+whoever started it. Standard library only.
 
-An exclusive job waits here until the box's GPU is its own: see `remote.payload.jobs.queue`. One that a reboot finds waiting is LOST like
-one that ran, and `./inv resume` puts it in line again: nobody could say any more in which order.
+An exclusive job waits here until the box's GPU is its own: see `remote.payload.jobs.queue`. One
+that a reboot finds waiting is LOST like one that ran, and `./inv resume` puts it in line again:
+nobody could say any more in which order.
 """
 
 import contextlib
@@ -49,13 +51,15 @@ def run(folder: Path, interpreter: str) -> None:
             return
         state = _supervise(paths, spec, interpreter, watched, spiller)
     vicinity.keep(BoxPaths(_root(paths)), state)
-    # The state is final, and another attempt may begin: a box that goes away meanwhile has told all that it knew.
+    # The state is final, and another attempt may begin: a box that goes away meanwhile has told all
+    # that it knew.
     _spill(paths, state, grants.of_run(_root(paths), spec.run_id), spiller)
 
 
 def _take_up(paths: JobPaths, lock: int) -> bool:
-    """Hold the job, as soon as the supervisor of its last attempt lets go: that is seen to have ended a moment before. False where there
-    is nothing to take up: for one that came up late, after another was started."""
+    """Hold the job, as soon as the supervisor of its last attempt lets go: that is seen to have
+    ended a moment before. False where there is nothing to take up: for one that came up late, after
+    another was started."""
     deadline = time.monotonic() + HANDOVER_SECONDS
     while (recorded := states.recorded(paths)) is None or states.is_unborn(recorded):
         try:
@@ -70,13 +74,19 @@ def _take_up(paths: JobPaths, lock: int) -> bool:
     return False
 
 
-def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller) -> JobState:
+def _supervise(
+    paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[signal.Signals], spiller: Spiller
+) -> JobState:
     me = Identity.of(os.getpid())
     lock = environment.lock_digest(Path(interpreter))
-    state = JobState(spec.job_id, spec.stage, environment=lock, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot)
+    state = JobState(
+        spec.job_id, spec.stage, environment=lock, pid=me.pid, start_ticks=me.ticks, boot_id=me.boot
+    )
     try:
         with _turn(paths, spec, state, watched) as is_ours:
-            ending = _run_stage(paths, spec, interpreter, state, watched, spiller) if is_ours else None
+            ending = (
+                _run_stage(paths, spec, interpreter, state, watched, spiller) if is_ours else None
+            )
         state = _concluded(paths, state, ending)
     except OSError as error:
         state = outcome.could_not_run(state, error)
@@ -84,14 +94,21 @@ def _supervise(paths: JobPaths, spec: JobSpec, interpreter: str, watched: set[si
     if grant and _is_to_be_spilled(paths, state, grant) and state.status is not Status.SUCCEEDED:
         state.kept = outcome.kept_on_its_way(state.kept, grant.place(state.job_id))
     last_words = _masked(paths, state).to_json()
-    secrets.forget(BoxPaths(_root(paths)), spec.job_id)  # who sees that the job has ended finds none any more
+    secrets.forget(
+        BoxPaths(_root(paths)), spec.job_id
+    )  # who sees that the job has ended finds none any more
     states.write_surely(paths.state, last_words, states.LAST_WORDS)
-    _tell(paths, f"{spec.stage} is {state.status.value}{_because(state)}", state.status is Status.SUCCEEDED)
+    _tell(
+        paths,
+        f"{spec.stage} is {state.status.value}{_because(state)}",
+        state.status is Status.SUCCEEDED,
+    )
     return state
 
 
 def _masked(paths: JobPaths, state: JobState) -> JobState:
-    """The state with no secret in its words: the stage's own account of a failure may hold one, and is masked as well."""
+    """The state with no secret in its words: the stage's own account of a failure may hold one, and
+    is masked as well."""
     masker = Masker(secrets.of_job(BoxPaths(_root(paths)), state.job_id).values())
     try:
         told = regular_files.content_of(paths.failure, untrusted_json.RECORD_BYTES)
@@ -101,13 +118,20 @@ def _masked(paths: JobPaths, state: JobState) -> JobState:
         paths.failure.unlink(missing_ok=True)
     except OSError:
         pass
-    state.what, state.why, state.remedy, state.kept = map(masker.text, (state.what, state.why, state.remedy, state.kept))
+    state.what, state.why, state.remedy, state.kept = map(
+        masker.text, (state.what, state.why, state.remedy, state.kept)
+    )
     return state
 
 
 def _run_stage(
-    paths: JobPaths, spec: JobSpec, interpreter: str, state: JobState, watched: set[signal.Signals], spiller: Spiller,
-) -> outcome.Ending:  # fmt: skip
+    paths: JobPaths,
+    spec: JobSpec,
+    interpreter: str,
+    state: JobState,
+    watched: set[signal.Signals],
+    spiller: Spiller,
+) -> outcome.Ending:
     """Run the stage to its end, with all its processes; what was seen of it."""
     state.status, state.started_at, state.place, state.why = Status.RUNNING, time.time(), 0, ""
     kills, began = process.out_of_memory_kills(), time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -120,19 +144,33 @@ def _run_stage(
     finally:
         scribe.end()
         spiller.end()
-    # By a clock that nobody sets: what the kernel said while the stage ran, however the time of day jumped.
+    # By a clock that nobody sets: what the kernel said while the stage ran, however the time of day
+    # jumped.
     since = time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - began)
     said = tuple(text for _, text in kernel.lines(since)) if stage.returncode else ()
     return outcome.Ending(
-        stage.returncode, was_told, states.cancel_file(paths).exists(), process.out_of_memory_kills() > kills, _notice(paths, state),
-        _has_own_group(spec.job_id), shutil.disk_usage(paths.folder).free < states.RESERVED_BYTES, said, stage.pid,
-    )  # fmt: skip
+        stage.returncode,
+        was_told,
+        states.cancel_file(paths).exists(),
+        process.out_of_memory_kills() > kills,
+        _notice(paths, state),
+        _has_own_group(spec.job_id),
+        shutil.disk_usage(paths.folder).free < states.RESERVED_BYTES,
+        said,
+        stage.pid,
+    )
 
 
 def _see_through(
-    paths: JobPaths, state: JobState, stage: "subprocess.Popen[bytes]", watched: set[signal.Signals], scribe: Scribe, spiller: Spiller,
-) -> bool:  # fmt: skip
-    """Record that the stage runs, and wait for the end of its whole group; returns whether it was told to stop."""
+    paths: JobPaths,
+    state: JobState,
+    stage: "subprocess.Popen[bytes]",
+    watched: set[signal.Signals],
+    scribe: Scribe,
+    spiller: Spiller,
+) -> bool:
+    """Record that the stage runs, and wait for the end of its whole group; returns whether it was
+    told to stop."""
     try:
         Identity.of(stage.pid).write(paths.folder / queue.STAGE)
         states.write(paths, state)
@@ -147,18 +185,29 @@ def _see_through(
 def _concluded(paths: JobPaths, state: JobState, ending: outcome.Ending | None) -> JobState:
     """The final state of a job whose stage ended so; None: it was told to stop before its turn."""
     if ending is None:
-        return outcome.unbegun(paths, state, states.cancel_file(paths).exists(), _notice(paths, state))
+        return outcome.unbegun(
+            paths, state, states.cancel_file(paths).exists(), _notice(paths, state)
+        )
     try:
         return outcome.conclude(paths, state, ending)
-    except Exception as error:  # an output that cannot be read back, or a record of them that is none: the job has ended all the same
+    except Exception as error:
+        # An output that cannot be read back, or no record of them: the job has ended all the same.
         why = str(error) or type(error).__name__
-        state.status, state.cause, state.what, state.why = Status.FAILED, Cause.ARTIFACT, f"{state.stage} left damaged outputs", why
+        state.status, state.cause, state.what, state.why = (
+            Status.FAILED,
+            Cause.ARTIFACT,
+            f"{state.stage} left damaged outputs",
+            why,
+        )
         return state
 
 
 @contextlib.contextmanager
-def _turn(paths: JobPaths, spec: JobSpec, state: JobState, watched: set[signal.Signals]) -> Iterator[bool]:
-    """Hold the GPU for a job that needs it, after those that came before; False where it was told to stop while it waited."""
+def _turn(
+    paths: JobPaths, spec: JobSpec, state: JobState, watched: set[signal.Signals]
+) -> Iterator[bool]:
+    """Hold the GPU for a job that needs it, after those that came before; False where it was told
+    to stop while it waited."""
     box = BoxPaths(_root(paths))
     if not spec.exclusive:
         yield True
@@ -170,12 +219,17 @@ def _turn(paths: JobPaths, spec: JobSpec, state: JobState, watched: set[signal.S
         queue.leave(box, spec.job_id)
 
 
-def _await_turn(paths: JobPaths, box: BoxPaths, state: JobState, watched: set[signal.Signals]) -> bool:
+def _await_turn(
+    paths: JobPaths, box: BoxPaths, state: JobState, watched: set[signal.Signals]
+) -> bool:
     alone_since: float | None = None
     while line := queue.ahead(box, state.job_id):
         _say_place(paths, state, line)
-        # A stage without a supervisor was told to end by the kernel, and saves perhaps: it gets the time that every stage gets.
-        alone_since = (alone_since or time.monotonic()) if all(ticket.is_orphan for ticket in line) else None
+        # A stage without a supervisor was told to end by the kernel, and saves perhaps: it gets the
+        # time that every stage gets.
+        alone_since = (
+            (alone_since or time.monotonic()) if all(ticket.is_orphan for ticket in line) else None
+        )
         if alone_since is not None and time.monotonic() - alone_since > GRACE_SECONDS:
             queue.kill_orphan(box, line[0])
         arrived = signal.sigtimedwait(watched, TURN_SECONDS)
@@ -185,7 +239,8 @@ def _await_turn(paths: JobPaths, box: BoxPaths, state: JobState, watched: set[si
 
 
 def _say_place(paths: JobPaths, state: JobState, line: list[queue.Ticket]) -> None:
-    """Record how many are before the job, when that has changed. A full disk hides it; the line goes on."""
+    """Record how many are before the job, when that has changed. A full disk hides it; the line
+    goes on."""
     why = f"waits for {line[0].stage} of {line[0].run}"
     if (state.place, state.why) == (len(line), why):
         return
@@ -198,7 +253,9 @@ def _say_place(paths: JobPaths, state: JobState, line: list[queue.Ticket]) -> No
 
 def _tell(paths: JobPaths, text: str, is_well: bool = True) -> None:
     """Put a line on the box's timeline."""
-    event = timeline.Event(time.time(), "job", "info" if is_well else "warning", text, paths.folder.name)
+    event = timeline.Event(
+        time.time(), "job", "info" if is_well else "warning", text, paths.folder.name
+    )
     timeline.append(BoxPaths(_root(paths)).timeline, event)
 
 
@@ -209,7 +266,9 @@ def _because(state: JobState) -> str:
 def _notice(paths: JobPaths, state: JobState) -> notices.Notice | None:
     """The notice in force, unless it is of a time before this attempt."""
     # The attempt's beginning by the clock as it stands now: it may have been set since.
-    running_for = time.clock_gettime(time.CLOCK_BOOTTIME) - state.start_ticks / os.sysconf("SC_CLK_TCK")
+    running_for = time.clock_gettime(time.CLOCK_BOOTTIME) - state.start_ticks / os.sysconf(
+        "SC_CLK_TCK"
+    )
     notice = notices.read(_root(paths), time.time())
     return notice if notice and notice.deadline > time.time() - running_for else None
 
@@ -235,24 +294,40 @@ def _root(paths: JobPaths) -> Path:
     return paths.folder.parent.parent
 
 
-def _spawn(paths: JobPaths, spec: JobSpec, interpreter: str, scribe: Scribe, told: dict[str, str]) -> "subprocess.Popen[bytes]":
+def _spawn(
+    paths: JobPaths, spec: JobSpec, interpreter: str, scribe: Scribe, told: dict[str, str]
+) -> "subprocess.Popen[bytes]":
     release = str(Path.cwd())
     surroundings = {**quiet.surroundings(), **told, "PYTHONPATH": release, "PYTHONUNBUFFERED": "1"}
     with scribe.mouth() as mouth:
         return subprocess.Popen(
-            [interpreter, "-m", f"remote.payload.stages.{spec.stage}", str(paths.folder)], cwd=release, env=surroundings,
-            stdin=subprocess.DEVNULL, stdout=mouth, stderr=mouth, start_new_session=True,
+            [interpreter, "-m", f"remote.payload.stages.{spec.stage}", str(paths.folder)],
+            cwd=release,
+            env=surroundings,
+            stdin=subprocess.DEVNULL,
+            stdout=mouth,
+            stderr=mouth,
+            start_new_session=True,
             preexec_fn=process.end_with_parent,  # noqa: PLW1509 - the supervisor has one thread
-        )  # fmt: skip
+        )
 
 
 def _watch(
-    paths: JobPaths, stage: "subprocess.Popen[bytes]", watched: set[signal.Signals], scribe: Scribe, spiller: Spiller
-) -> bool:  # fmt: skip
-    """Wait for the stage; returns whether it was told to stop. After the grace its whole group is killed."""
+    paths: JobPaths,
+    stage: "subprocess.Popen[bytes]",
+    watched: set[signal.Signals],
+    scribe: Scribe,
+    spiller: Spiller,
+) -> bool:
+    """Wait for the stage; returns whether it was told to stop. After the grace its whole group is
+    killed."""
     deadline: float | None = None
     while stage.poll() is None:
-        wait = (LOOK_SECONDS if spiller.always else 3600.0) if deadline is None else max(0.0, deadline - time.monotonic())
+        wait = (
+            (LOOK_SECONDS if spiller.always else 3600.0)
+            if deadline is None
+            else max(0.0, deadline - time.monotonic())
+        )
         arrived = signal.sigtimedwait(watched, wait)
         scribe.look()
         if deadline is None:
@@ -273,7 +348,11 @@ def _grace(paths: JobPaths) -> float:
     except (OSError, ValueError, KeyError, TypeError):
         notice = notices.read(_root(paths), time.time())
         # Of the time until the power goes, the greater part is for the way to the bucket.
-        return min(GRACE_SECONDS, max(1.0, SHARE_FOR_CHECKPOINT * (notice.deadline - time.time()))) if notice else GRACE_SECONDS
+        return (
+            min(GRACE_SECONDS, max(1.0, SHARE_FOR_CHECKPOINT * (notice.deadline - time.time())))
+            if notice
+            else GRACE_SECONDS
+        )
 
 
 def unit_of(job_id: str) -> str:
@@ -282,7 +361,8 @@ def unit_of(job_id: str) -> str:
 
 
 def _has_own_group(job_id: str) -> bool:
-    """Whether this process stands in the control group of the job's unit: what is counted there is the job's alone."""
+    """Whether this process stands in the control group of the job's unit: what is counted there is
+    the job's alone."""
     with contextlib.suppress(OSError):
         return f"/{unit_of(job_id)}.service" in Path("/proc/self/cgroup").read_text()
     return False

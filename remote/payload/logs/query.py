@@ -1,6 +1,8 @@
-"""Answers a query about the logs of a box's jobs, and what happened to the box meanwhile. Standard library only.
+"""Answers a query about the logs of a box's jobs, and what happened to the box meanwhile. Standard
+library only.
 
-Reads a `remote.contract.log_query.LogQuery` on standard input, and answers with the frames described there.
+Reads a `remote.contract.log_query.LogQuery` on standard input, and answers with the frames
+described there.
 """
 
 import contextlib
@@ -38,7 +40,8 @@ _UNKNOWN = (-1, -1)
 
 
 class Wire:
-    """What goes to the laptop. While nothing else does, a heartbeat: to read a large log takes its time."""
+    """What goes to the laptop. While nothing else does, a heartbeat: to read a large log takes its
+    time."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out, self._sent_at = out, time.monotonic()
@@ -75,7 +78,9 @@ class LogFile:
         self._log = FolderLog(path.parent, path.name)
         self._query = query if name == LOG else LogQuery()
         start = query.resume.get(job_id, {}).get(name)
-        self._is_replaced = start is not None and not continues(self._log, start, query.marks.get(name, ""))
+        self._is_replaced = start is not None and not continues(
+            self._log, start, query.marks.get(name, "")
+        )
         self.scan = scan_of(self._log, self._query, now, 0 if self._is_replaced else start)
         self._read_at = _UNKNOWN
         self._end: int | None = None
@@ -91,7 +96,8 @@ class LogFile:
         return self.scan.pieces(at_most=max(0, self._log.bounds()[1] - self.scan.next))
 
     def send_news(self, wire: Wire, now: float) -> None:
-        """Send what was written since the last look. A look at a file that is as it was costs next to nothing."""
+        """Send what was written since the last look. A look at a file that is as it was costs next
+        to nothing."""
         try:
             found = self.path.stat()
             mark = (found.st_ino, found.st_size)
@@ -139,7 +145,9 @@ class LogFile:
 class JobLog:
     """What is sent of one job."""
 
-    def __init__(self, box: BoxPaths, state: JobState, run_id: str, query: LogQuery, now: float) -> None:
+    def __init__(
+        self, box: BoxPaths, state: JobState, run_id: str, query: LogQuery, now: float
+    ) -> None:
         self.state, self.run_id = state, run_id
         self._box, paths = box, box.job(state.job_id)
         self.log = LogFile(state.job_id, LOG, paths.log, query, now)
@@ -154,9 +162,12 @@ class JobLog:
         """The job for people, and from which byte on its log is sent."""
         label = label_of(self.state.job_id, self.run_id, self.state.stage)
         return {
-            "job": self.state.job_id, "run": self.run_id, "stage": label, "status": self.state.status.value,
+            "job": self.state.job_id,
+            "run": self.run_id,
+            "stage": label,
+            "status": self.state.status.value,
             "next": self.log.scan.next,
-        }  # fmt: skip
+        }
 
     def sent_to(self) -> dict[str, int]:
         """How far its files are sent."""
@@ -171,19 +182,25 @@ class JobLog:
         return self.state.ended_at or self.log.scan.moments.of(self.log.scan.next) or float("inf")
 
     def _begins_at(self, query: LogQuery) -> float:
-        """From when on what happened to the box is sent with it: earlier things were sent before, or are not wanted."""
+        """From when on what happened to the box is sent with it: earlier things were sent before,
+        or are not wanted."""
         start, moments = self.log.scan.next, self.log.scan.moments
         if self.state.job_id in query.resume and start:
             return moments.of(start - 1) or self.state.started_at
         is_whole = query.ago is None and query.tail is None
-        return self.state.started_at - AROUND_SECONDS if is_whole else moments.of(start) or self.state.started_at
+        return (
+            self.state.started_at - AROUND_SECONDS
+            if is_whole
+            else moments.of(start) or self.state.started_at
+        )
 
     def look(self) -> None:
         """Read its state."""
         self.state = supervise.status(self._box, self.state.job_id)
 
     def backlog(self) -> Iterator[tuple[float, "JobLog", Piece]]:
-        """What is there already, its times never falling: a clock that was set back must not hold up the others."""
+        """What is there already, its times never falling: a clock that was set back must not hold
+        up the others."""
         newest = 0.0
         for piece in self.log.backlog():
             newest = max(newest, piece.at)
@@ -197,7 +214,8 @@ class JobLog:
         self._waiting = why
 
     def send_partial(self, wire: Wire) -> None:
-        """Send the line that has no end yet, where it has changed: a progress bar may never end one."""
+        """Send the line that has no end yet, where it has changed: a progress bar may never end
+        one."""
         if time.monotonic() - self._partial_at < PARTIAL_SECONDS:
             return
         self._partial_at = time.monotonic()
@@ -216,7 +234,8 @@ class JobLog:
 
 
 class Newcomers:
-    """The jobs of a box whose state was written since the last look; `older` are those that there were at the first."""
+    """The jobs of a box whose state was written since the last look; `older` are those that there
+    were at the first."""
 
     def __init__(self, box: BoxPaths) -> None:
         self._box = box
@@ -244,7 +263,8 @@ class Answer:
         self._known: set[str] = set()
         self._sent_to: dict[str, dict[str, int]] = {}
         self._newcomers = Newcomers(box)
-        # Where an earlier answer broke off, a job that it did not know has begun since: it is told from its beginning.
+        # Where an earlier answer broke off, a job that it did not know has begun since: it is told
+        # from its beginning.
         ago, tail = (None, None) if query.resume else (query.ago, query.tail)
         self._open = [self._opened(told, ago, tail) for told in _chosen(box, query)]
         self._happenings = self._happenings_of(self._open)
@@ -266,8 +286,15 @@ class Answer:
 
     def _send_backlog(self) -> None:
         events = [(each.event.time, each) for each in self._happened()]
-        lines = ((at, (job, piece)) for at, job, piece in heapq.merge(*(job.backlog() for job in self._open), key=lambda each: each[0]))
-        merged: Iterator[tuple[float, Happening | tuple[JobLog, Piece]]] = heapq.merge(events, lines, key=lambda each: each[0])
+        lines = (
+            (at, (job, piece))
+            for at, job, piece in heapq.merge(
+                *(job.backlog() for job in self._open), key=lambda each: each[0]
+            )
+        )
+        merged: Iterator[tuple[float, Happening | tuple[JobLog, Piece]]] = heapq.merge(
+            events, lines, key=lambda each: each[0]
+        )
         for _, each in merged:
             if isinstance(each, Happening):
                 self._send_event(each)
@@ -295,7 +322,9 @@ class Answer:
                     self._sent_to[job.state.job_id] = job.sent_to()
                     self._open.remove(job)
             self._wire.flush()
-            if (self._open or not self._query.jobs) and not any(job.log.has_more for job in self._open):
+            if (self._open or not self._query.jobs) and not any(
+                job.log.has_more for job in self._open
+            ):
                 time.sleep(POLL_SECONDS)
 
     def _send_news(self) -> None:
@@ -313,13 +342,23 @@ class Answer:
         self._wire.flush()
 
     def _take_newcomers(self) -> None:
-        """Jobs that were started since, or started again, where the box is to choose; they may have ended already."""
-        if self._query.jobs or not (written := self._newcomers.look() - {job.state.job_id for job in self._open}):
+        """Jobs that were started since, or started again, where the box is to choose; they may have
+        ended already."""
+        if self._query.jobs or not (
+            written := self._newcomers.look() - {job.state.job_id for job in self._open}
+        ):
             return
-        told = [each for each in _of_stage(supervise.listing(self._box), self._query.stage) if each["job_id"] in written]
+        told = [
+            each
+            for each in _of_stage(supervise.listing(self._box), self._query.stage)
+            if each["job_id"] in written
+        ]
         fresh = [each for each in reversed(told) if self._is_under_way_since(each)]
         # Of one that was there before, what it says from now on.
-        newcomers = [self._opened(each, 0.0 if each["job_id"] in self._newcomers.older else None, None) for each in fresh]
+        newcomers = [
+            self._opened(each, 0.0 if each["job_id"] in self._newcomers.older else None, None)
+            for each in fresh
+        ]
         self._open += newcomers
         if newcomers:
             self._introduce(newcomers)
@@ -331,7 +370,9 @@ class Answer:
     def _opened(self, told: dict[str, Any], ago: float | None, tail: int | None) -> JobLog:
         self._known.add(told["job_id"])
         state = supervise.status(self._box, told["job_id"])
-        query = replace(self._query, ago=ago, tail=tail, resume={**self._query.resume, **self._sent_to})
+        query = replace(
+            self._query, ago=ago, tail=tail, resume={**self._query.resume, **self._sent_to}
+        )
         return JobLog(self._box, state, told["run_id"], query, self._now)
 
     def _happenings_of(self, jobs: list[JobLog]) -> Happenings:
@@ -348,10 +389,16 @@ class Answer:
         goes_on = self._query.follow and not self._query.jobs
         ends = [float("inf") if goes_on else job.ended_at for job in self._open]
         until = max(ends, default=float("inf")) + AROUND_SECONDS
-        return [each for each in self._happenings.new() if each.event.time <= until and self._is_wanted(each.event)]
+        return [
+            each
+            for each in self._happenings.new()
+            if each.event.time <= until and self._is_wanted(each.event)
+        ]
 
     def _is_wanted(self, event: Event) -> bool:
-        return (not event.job or event.job in self._known) and self._filter.takes_event(event.level, event.text)
+        return (not event.job or event.job in self._known) and self._filter.takes_event(
+            event.level, event.text
+        )
 
     def _send_event(self, happening: Happening) -> None:
         self._wire.send({"event": vars(happening.event), "seen": {happening.file: happening.seen}})
@@ -363,19 +410,28 @@ def _chosen(box: BoxPaths, query: LogQuery) -> list[dict[str, Any]]:
     if query.jobs:
         known = {each["job_id"] for each in told}
         if missing := [job_id for job_id in query.jobs if job_id not in known]:
-            raise supervise.Refused(Cause.LOST, f"there is no job {missing[0]} on the box", remedy="`./inv ps --all` lists what there is")
+            raise supervise.Refused(
+                Cause.LOST,
+                f"there is no job {missing[0]} on the box",
+                remedy="`./inv ps --all` lists what there is",
+            )
         return [each for each in reversed(told) if each["job_id"] in query.jobs]
     mine = _of_stage(told, query.stage)
     broke_off = time.time() - query.away if query.resume else float("inf")
     under_way = [
-        each for each in mine
-        if not Status(each["status"]).is_final or each["job_id"] in query.resume or each["ended_at"] >= broke_off
-    ]  # fmt: skip
+        each
+        for each in mine
+        if not Status(each["status"]).is_final
+        or each["job_id"] in query.resume
+        or each["ended_at"] >= broke_off
+    ]
     return [each for each in reversed(mine) if each in under_way] or mine[:1]
 
 
 def _of_stage(told: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
-    labels = {each["job_id"]: label_of(each["job_id"], each["run_id"], each["stage"]) for each in told}
+    labels = {
+        each["job_id"]: label_of(each["job_id"], each["run_id"], each["stage"]) for each in told
+    }
     return [each for each in told if not stage or stage in (each["stage"], labels[each["job_id"]])]
 
 
@@ -389,9 +445,21 @@ def main() -> None:
         out.write(encode({"error": refusal.words}))
     except TooSlow as error:
         remedy = "a simpler `--grep`: no repetition within another"
-        out.write(encode({"error": supervise.Refused(Cause.CONFIG, "--grep cannot be searched for", str(error), remedy).words}))
+        out.write(
+            encode(
+                {
+                    "error": (
+                        supervise.Refused(
+                            Cause.CONFIG, "--grep cannot be searched for", str(error), remedy
+                        ).words
+                    )
+                }
+            )
+        )
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the laptop has left; so do we
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the laptop has left; so do we
 
 
 if __name__ == "__main__":

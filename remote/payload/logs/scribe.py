@@ -1,10 +1,13 @@
-"""Writes a job's log: takes what the stage says out of a pipe, masks secrets, keeps files of a bounded size. Standard library only.
+"""Writes a job's log: takes what the stage says out of a pipe, masks secrets, keeps files of a
+bounded size. Standard library only.
 
-`python3 -m remote.payload.logs.scribe FOLDER PIPE`, with `{"secrets": [...]}` on standard input, is the scribe itself: a process of its own
-that outlives the supervisor, so that the last lines of a stage are kept whoever is killed. It ends when nobody can say anything more, or,
-told by SIGUSR1, when it has written what was said so far. The files are described in `remote.contract.job_log`.
+`python3 -m remote.payload.logs.scribe FOLDER PIPE`, with `{"secrets": [...]}` on standard input, is
+the scribe itself: a process of its own that outlives the supervisor, so that the last lines of a
+stage are kept whoever is killed. It ends when nobody can say anything more, or, told by SIGUSR1,
+when it has written what was said so far. The files are described in `remote.contract.job_log`.
 
-The stage never waits for a disk: what cannot be written is dropped and counted, and the log says so once there is room.
+The stage never waits for a disk: what cannot be written is dropped and counted, and the log says so
+once there is room.
 """
 
 import contextlib
@@ -30,7 +33,8 @@ RETRY_SECONDS = 0.5
 
 SYNC_SECONDS = 1.0
 QUIET_BYTES = 1024 * 1024
-"""A log that grows by less than this in SYNC_SECONDS is brought to the disk, so that its last lines survive a crash of the box."""
+"""A log that grows by less than this in SYNC_SECONDS is brought to the disk, so that its last lines
+survive a crash of the box."""
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EARLY_SECONDS, PAUSE_SECONDS, MOST_EARLY_DEATHS = 2.0, 0.2, 5
@@ -39,11 +43,12 @@ DRAIN_SECONDS = 10.0
 TIMES_BYTES = 4 * 1024 * 1024
 
 
-# ---- the supervisor's hand -------------------------------------------------------------------------------------------
+# ---- the supervisor's hand ----
 
 
 class Scribe:
-    """A scribe for the log of the job in `folder`, at work from now on. Secrets reach it through a pipe.
+    """A scribe for the log of the job in `folder`, at work from now on. Secrets reach it through a
+    pipe.
 
     ```
     scribe = Scribe(paths.folder, secrets)
@@ -57,20 +62,24 @@ class Scribe:
     def __init__(self, folder: Path, secrets: Sequence[str] = ()) -> None:
         self._folder, self._secrets = folder, list(secrets)
         self._pipe, self._mouth = os.pipe()
-        with contextlib.suppress(OSError):  # each user has a share of the memory for pipes: without it 64 KiB
+        with contextlib.suppress(
+            OSError
+        ):  # each user has a share of the memory for pipes: without it 64 KiB
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._process, self._started_at, self._early_deaths = self._start(), time.monotonic(), 0
 
     @contextlib.contextmanager
     def mouth(self) -> Iterator[int]:
-        """The file descriptor that a stage started in this block gets as standard output and error. Once: it is closed here afterwards."""
+        """The file descriptor that a stage started in this block gets as standard output and error.
+        Once: it is closed here afterwards."""
         try:
             yield self._mouth
         finally:
             self._shut()
 
     def look(self) -> None:
-        """Have another scribe in place of one that was killed. What is said meanwhile waits in the pipe: this end of it stays open."""
+        """Have another scribe in place of one that was killed. What is said meanwhile waits in the
+        pipe: this end of it stays open."""
         if self._process.poll() is None or _is_over(self._pipe):
             return
         is_early = time.monotonic() - self._started_at < EARLY_SECONDS
@@ -78,10 +87,15 @@ class Scribe:
         time.sleep(PAUSE_SECONDS if is_early else 0)
         self._started_at = time.monotonic()
         with contextlib.suppress(OSError):  # no memory for a process: at the next look
-            self._process = self._start(again=True) if self._early_deaths < MOST_EARLY_DEATHS else self._discard()
+            self._process = (
+                self._start(again=True)
+                if self._early_deaths < MOST_EARLY_DEATHS
+                else self._discard()
+            )
 
     def end(self, seconds: float = END_SECONDS) -> None:
-        """Wait until all that was said is written. A process that outlived the stage and could go on talking is not waited for."""
+        """Wait until all that was said is written. A process that outlived the stage and could go
+        on talking is not waited for."""
         self._shut()
         self.look()
         os.close(self._pipe)
@@ -89,7 +103,8 @@ class Scribe:
             return
         self._process.send_signal(signal.SIGUSR1)
         if not self._has_ended(DRAIN_SECONDS):
-            self._process.kill()  # its disk hangs: even this may take for ever, and is not waited for
+            # its disk hangs: even this may take for ever, and is not waited for
+            self._process.kill()
 
     def _shut(self) -> None:
         if self._mouth >= 0:
@@ -102,12 +117,25 @@ class Scribe:
         return self._process.poll() is not None
 
     def _start(self, again: bool = False) -> "subprocess.Popen[bytes]":
-        words = [sys.executable, "-m", "remote.payload.logs.scribe", str(self._folder), str(self._pipe), *(["--again"] if again else [])]
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it can take them: it must not die of one that comes early
+        words = [
+            sys.executable,
+            "-m",
+            "remote.payload.logs.scribe",
+            str(self._folder),
+            str(self._pipe),
+            *(["--again"] if again else []),
+        ]
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, SIGNALS
+        )  # until it can take them: it must not die of one that comes early
         try:
             scribe = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[self._pipe], start_new_session=True
-            )  # fmt: skip
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[self._pipe],
+                start_new_session=True,
+            )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert scribe.stdin is not None
@@ -116,9 +144,16 @@ class Scribe:
         return scribe
 
     def _discard(self) -> "subprocess.Popen[bytes]":
-        """No scribe can work here, such as where its code was removed: the stage loses its log, and goes on."""
-        print("the log is discarded: the scribe ended at once, time and again", file=sys.stderr, flush=True)
-        return subprocess.Popen(["cat"], stdin=self._pipe, stdout=subprocess.DEVNULL, start_new_session=True)
+        """No scribe can work here, such as where its code was removed: the stage loses its log, and
+        goes on."""
+        print(
+            "the log is discarded: the scribe ended at once, time and again",
+            file=sys.stderr,
+            flush=True,
+        )
+        return subprocess.Popen(
+            ["cat"], stdin=self._pipe, stdout=subprocess.DEVNULL, start_new_session=True
+        )
 
 
 def _is_over(pipe: int) -> bool:
@@ -127,13 +162,19 @@ def _is_over(pipe: int) -> bool:
     return any(event & select.POLLHUP and not event & select.POLLIN for _, event in poll.poll(0))
 
 
-# ---- the scribe ------------------------------------------------------------------------------------------------------
+# ---- the scribe ----
 
 
 class Log:
-    """The files of a log, written at their end. Nothing here fails for want of room: what cannot be written is dropped and told."""
+    """The files of a log, written at their end. Nothing here fails for want of room: what cannot be
+    written is dropped and told."""
 
-    def __init__(self, folder: Path, part_bytes: int = job_log.PART_BYTES, kept_parts: int = job_log.KEPT_PARTS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        part_bytes: int = job_log.PART_BYTES,
+        kept_parts: int = job_log.KEPT_PARTS,
+    ) -> None:
         self._folder, self._part_bytes, self._kept_parts = folder, part_bytes, kept_parts
         self._path = folder / job_log.NAME
         self._file = -1
@@ -168,7 +209,11 @@ class Log:
     def sync(self, is_end: bool = False) -> None:
         """Bring a little that is new to the disk itself; in the end all of it."""
         now = time.monotonic()
-        if self._file < 0 or not self._unsynced or (now - self._synced_at < SYNC_SECONDS and not is_end):
+        if (
+            self._file < 0
+            or not self._unsynced
+            or (now - self._synced_at < SYNC_SECONDS and not is_end)
+        ):
             return
         with contextlib.suppress(OSError):
             if self._unsynced < QUIET_BYTES or is_end:
@@ -204,8 +249,8 @@ class Log:
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            line = f"[windlass: {self._dropped:,} bytes of the log were dropped: {self._why}]\n".encode()
-            rest = b"\n" * (not self._ends_a_line) + line
+            line = f"[windlass: {self._dropped:,} bytes of the log were dropped: {self._why}]\n"
+            rest = b"\n" * (not self._ends_a_line) + line.encode()
             while rest:
                 rest = rest[self._append(rest) :]
             self._dropped = 0
@@ -240,14 +285,18 @@ def _thin(path: Path) -> None:
 
 
 def work(folder: Path, pipe: int, secrets: Sequence[str], is_another: bool) -> None:
-    """Write until nobody can say anything more, or SIGUSR1 tells that nobody should. `is_another`: the one before was killed."""
+    """Write until nobody can say anything more, or SIGUSR1 tells that nobody should. `is_another`:
+    the one before was killed."""
     told: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, frame: told.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     with _alone(folder):
         log, masker = Log(folder), Masker(secrets)
         if is_another:
-            log.note("what wrote this log was killed, and another goes on: up to 1 MiB may be missing here")
+            log.note(
+                "what wrote this log was killed, and another goes on: up to 1 MiB may be missing"
+                " here"
+            )
         while content := _next(pipe, log, told):
             log.write(masker.feed(content))
         log.write(masker.end())
@@ -268,7 +317,8 @@ def _next(pipe: int, log: Log, told: list[int]) -> bytes:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One scribe writes a log. One of an earlier attempt that still listens to a process left over is ended."""
+    """One scribe writes a log. One of an earlier attempt that still listens to a process left over
+    is ended."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # a full disk has no room for a lock either
             _take(held.enter_context((folder / ".scribe.lock").open("ab+")).fileno())

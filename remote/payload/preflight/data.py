@@ -1,4 +1,5 @@
-"""The rows of a dataset: there, readable, not told twice, not in both halves. Standard library only."""
+"""The rows of a dataset: there, readable, not told twice, not in both halves. Standard library
+only."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ MAX_BAD_SHARE = 0.02
 
 @dataclass
 class Survey:
-    """One pass over a dataset. `marks` are digests of whole rows; `bad` holds the first few reasons."""
+    """One pass over a dataset. `marks` are digests of whole rows; `bad` holds the first few
+    reasons."""
 
     rows: int = 0
     bad_rows: int = 0
@@ -29,7 +31,15 @@ def checks(request: Request) -> list[Check]:
     """Training rows, held-out rows, duplicates and leakage."""
     train, val = request.path("train"), request.path("val")
     if train is None:
-        return [Check("dataset", "not named", "a JSONL file", Verdict.FAIL, "add `train:` under `with:`, or give `--data FILE`")]
+        return [
+            Check(
+                "dataset",
+                "not named",
+                "a JSONL file",
+                Verdict.FAIL,
+                "add `train:` under `with:`, or give `--data FILE`",
+            )
+        ]
     found, told = _examine("dataset", train)
     result = [found]
     if told and told.rows:
@@ -81,23 +91,60 @@ def _examine(name: str, path: Path) -> tuple[Check, Survey | None]:
             return Check(name, str(refused), EXPECTED, Verdict.FAIL, refused.remedy), None
         found = survey(path)
     except OSError as error:
-        return Check(name, f"{error.strerror}: {path}", expected, Verdict.FAIL, "run `prepare` again, or fix the path"), None
+        return (
+            Check(
+                name,
+                f"{error.strerror}: {path}",
+                expected,
+                Verdict.FAIL,
+                "run `prepare` again, or fix the path",
+            ),
+            None,
+        )
     total = found.rows + found.bad_rows
     if not found.bad_rows:
-        return judge(found.rows > 0, name, f"{found.rows:,} rows", expected, f"{path} holds no row: run `prepare` again"), found
+        return (
+            judge(
+                found.rows > 0,
+                name,
+                f"{found.rows:,} rows",
+                expected,
+                f"{path} holds no row: run `prepare` again",
+            ),
+            found,
+        )
     measured = f"{found.bad_rows:,} of {total:,} rows unusable: {'; '.join(found.bad)}"
-    verdict = Verdict.FAIL if found.bad_rows > MAX_BAD_SHARE * total or not found.rows else Verdict.WARN
-    return Check(name, measured, expected, verdict, "fix those lines, or let `prepare` set them aside"), found
+    verdict = (
+        Verdict.FAIL if found.bad_rows > MAX_BAD_SHARE * total or not found.rows else Verdict.WARN
+    )
+    return (
+        Check(
+            name, measured, expected, verdict, "fix those lines, or let `prepare` set them aside"
+        ),
+        found,
+    )
 
 
 def _duplicates(found: Survey) -> Check:
     twice = found.rows - len(found.marks)
     return judge(
-        twice == 0, "duplicates", f"{twice:,} of {found.rows:,} rows stand twice", "none", "remove them: they count double", Verdict.WARN
+        twice == 0,
+        "duplicates",
+        f"{twice:,} of {found.rows:,} rows stand twice",
+        "none",
+        "remove them: they count double",
+        Verdict.WARN,
     )
 
 
 def _leakage(train: Survey, val: Survey) -> Check:
     shared, groups = len(train.marks & val.marks), len(train.groups & val.groups)
     measured = f"{shared:,} held-out rows and {groups:,} groups are in the training rows too"
-    return judge(not (shared or groups), "leakage", measured, "none", "split by group: run `prepare` on the whole dataset", Verdict.WARN)
+    return judge(
+        not (shared or groups),
+        "leakage",
+        measured,
+        "none",
+        "split by group: run `prepare` on the whole dataset",
+        Verdict.WARN,
+    )

@@ -1,7 +1,9 @@
-"""The Python environment of the torch stages: whole, of the locked versions, and able to compute. Standard library only.
+"""The Python environment of the torch stages: whole, of the locked versions, and able to compute.
+Standard library only.
 
-What needs torch runs in one subprocess, `probe.py`, by the environment's own interpreter: it prints a line as it begins
-each group and a line for each check, so that a crash or a hang leaves what came before and names what it was at.
+What needs torch runs in one subprocess, `probe.py`, by the environment's own interpreter: it prints
+a line as it begins each group and a line for each check, so that a crash or a hang leaves what came
+before and names what it was at.
 """
 
 import json
@@ -24,7 +26,8 @@ LOCKED = ("torch", "transformers", "peft", "bitsandbytes")
 
 
 class Probe:
-    """The subprocess: starts at once, so that the other checks run meanwhile; `checks` waits for its end."""
+    """The subprocess: starts at once, so that the other checks run meanwhile; `checks` waits for
+    its end."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -35,10 +38,22 @@ class Probe:
     def checks(self) -> list[Check]:
         """What the probe found, and a failing check where it did not come to its end."""
         if self._process is None:
-            return [Check("environment", "none that is whole", "a Python environment", Verdict.FAIL, "`./inv deploy` makes it")]
+            return [
+                Check(
+                    "environment",
+                    "none that is whole",
+                    "a Python environment",
+                    Verdict.FAIL,
+                    "`./inv deploy` makes it",
+                )
+            ]
         try:
             output, complaint = self._process.communicate(timeout=self._request.probe_seconds)
-            ended = "" if self._process.returncode == 0 else f"ended with {_name(self._process.returncode)}: {_last_line(complaint)}"
+            ended = (
+                ""
+                if self._process.returncode == 0
+                else f"ended with {_name(self._process.returncode)}: {_last_line(complaint)}"
+            )
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             output, _ = self._process.communicate()
@@ -49,14 +64,21 @@ class Probe:
     def _start(self, requirements: Path) -> "subprocess.Popen[str]":
         base = self._request.path("base")
         asked = {
-            **asdict(self._request), "inputs": {name: str(self._request.path(name)) for name in self._request.inputs},
-            "locked": locked(requirements), "embedding_rows": model.embedding_rows(base) if base else None,
-        }  # fmt: skip
+            **asdict(self._request),
+            "inputs": {name: str(self._request.path(name)) for name in self._request.inputs},
+            "locked": locked(requirements),
+            "embedding_rows": model.embedding_rows(base) if base else None,
+        }
         process = subprocess.Popen(
             [str(self._interpreter), "-m", "remote.payload.preflight.probe"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
             env={**surroundings(), "TORCHDYNAMO_DISABLE": "1"},
-        )  # fmt: skip
+        )
         assert process.stdin is not None
         try:
             process.stdin.write(json.dumps(asked) + "\n")
@@ -68,7 +90,10 @@ class Probe:
     def _broken(self, at: str, how: str) -> Check:
         assert self._interpreter is not None
         folder = self._interpreter.parents[2]
-        remedy = f"on the box: `{self._interpreter} -m pip check`; or `rm -r {folder}`, then `./inv deploy`"
+        remedy = (
+            f"on the box: `{self._interpreter} -m pip check`; or `rm -r {folder}`, then `./inv"
+            " deploy`"
+        )
         return Check(
             at or "environment",
             f"the probe {how}" if at else f"{self._interpreter} {how}",
@@ -85,7 +110,8 @@ def locked(requirements: Path) -> dict[str, str]:
 
 
 def _read(output: str) -> tuple[list[Check], str]:
-    """The checks in the probe's output, and the group it was at when the output ends; empty after its last."""
+    """The checks in the probe's output, and the group it was at when the output ends; empty after
+    its last."""
     found, at = [], ""
     for line in output.splitlines():
         frame = _frame(line)

@@ -37,7 +37,13 @@ def python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
     oldest = ".".join(map(str, OLDEST_PYTHON))
     good = sys.version_info[:2] >= OLDEST_PYTHON
-    return judge(good, "python", found, f"{oldest} or newer", "use an image with a newer Python, such as Ubuntu 24.04")
+    return judge(
+        good,
+        "python",
+        found,
+        f"{oldest} or newer",
+        "use an image with a newer Python, such as Ubuntu 24.04",
+    )
 
 
 def disk(request: Request) -> Check:
@@ -50,15 +56,24 @@ def disk(request: Request) -> Check:
 
 
 def memory(request: Request) -> Check:
-    """Memory that a new process may use: what is available, within the limit of the control group."""
+    """Memory that a new process may use: what is available, within the limit of the control
+    group."""
     free, need = available_bytes(), request.thresholds.get("host_gb", 1.0) * GB
     has, needs = apart(free, need)
-    return judge(free >= need, "memory", f"{has} available", needs, "end other programs, or use a larger instance type")
+    return judge(
+        free >= need,
+        "memory",
+        f"{has} available",
+        needs,
+        "end other programs, or use a larger instance type",
+    )
 
 
 def available_bytes() -> int:
     """Available memory in bytes."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line)
+    lines = dict(
+        line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
+    )
     available = int(lines["MemAvailable"].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
     try:
@@ -69,19 +84,27 @@ def available_bytes() -> int:
 
 
 def gpu(request: Request) -> list[Check]:
-    """The GPU, its free memory and its compute capability. None at all is right where the recipe computes on the CPU."""
+    """The GPU, its free memory and its compute capability. None at all is right where the recipe
+    computes on the CPU."""
     found = gpus()
     if isinstance(found, str) or not found:
         why = found if isinstance(found, str) else "none"
         if request.device == "cpu":
             return [Check("gpu", why, "none: the recipe says `device: cpu`", Verdict.OK, "")]
-        remedy = "use a box with a GPU (`./inv preflight --box NAME`), or write `device: cpu` in the recipe"
+        remedy = (
+            "use a box with a GPU (`./inv preflight --box NAME`), or write `device: cpu` in the"
+            " recipe"
+        )
         return [Check("gpu", why, "an NVIDIA GPU with its driver", Verdict.FAIL, remedy)]
     first = found[0]
     named = f"{len(found)} x {first.name}, {first.total_gb:.0f} GB, driver {first.driver}"
     if request.device == "cpu":
         return [Check("gpu", named, "none needed", Verdict.OK)]
-    return [Check("gpu", named, "an NVIDIA GPU with its driver", Verdict.OK), _free(first, request), _capability(first, request)]
+    return [
+        Check("gpu", named, "an NVIDIA GPU with its driver", Verdict.OK),
+        _free(first, request),
+        _capability(first, request),
+    ]
 
 
 def gpus() -> list[Gpu] | str:
@@ -91,7 +114,11 @@ def gpus() -> list[Gpu] | str:
         return "none (no nvidia-smi)"
     try:
         answer = subprocess.run(
-            [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False, timeout=30
+            [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
         )
     except subprocess.TimeoutExpired:
         return "nvidia-smi does not answer"
@@ -112,7 +139,10 @@ def _free(found: Gpu, request: Request) -> Check:
     need = request.thresholds.get("gpu_gb")
     if need is None:
         return skipped("gpu memory", f"{found.free_gb:.1f} GB free; no estimate for this model")
-    remedy = "end what uses the GPU (`nvidia-smi`), halve `batch` and double `accumulation`, or write `recompute: true`"
+    remedy = (
+        "end what uses the GPU (`nvidia-smi`), halve `batch` and double `accumulation`, or write"
+        " `recompute: true`"
+    )
     has, needs = apart(found.free_gb * GB, need * GB)
     return judge(found.free_gb >= need, "gpu memory", f"{has} free", f"about {needs}", remedy)
 
@@ -120,5 +150,13 @@ def _free(found: Gpu, request: Request) -> Check:
 def _capability(found: Gpu, request: Request) -> Check:
     # By capability, for torch reports bf16 as supported on Turing too, where it is emulated.
     need = request.thresholds.get("capability", 0.0)
-    remedy = "write `compute_dtype: float16` in the recipe, or use a newer GPU (A10G, L4, A100, H100)"
-    return judge(found.capability >= need, "compute capability", f"{found.capability}", f"{need} or higher", remedy)
+    remedy = (
+        "write `compute_dtype: float16` in the recipe, or use a newer GPU (A10G, L4, A100, H100)"
+    )
+    return judge(
+        found.capability >= need,
+        "compute capability",
+        f"{found.capability}",
+        f"{need} or higher",
+        remedy,
+    )

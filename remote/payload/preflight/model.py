@@ -1,4 +1,5 @@
-"""The base model in its folder: whole, readable, and of a kind that the later stages know. Standard library only."""
+"""The base model in its folder: whole, readable, and of a kind that the later stages know. Standard
+library only."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,20 +31,44 @@ def checks(request: Request) -> list[Check]:
     if folder is None:
         return [
             Check(
-                "base model", "not named", "a folder on the box", Verdict.FAIL, "set `base.path` in the recipe, or give `--base box:/path`"
+                "base model",
+                "not named",
+                "a folder on the box",
+                Verdict.FAIL,
+                "set `base.path` in the recipe, or give `--base box:/path`",
             )
         ]
     if not folder.is_dir():
-        remedy = f"list it under `models:` of the box in inventory.yaml, then `./inv box.setup`; or put it at {folder}, or fix `base.path`"
+        remedy = (
+            "list it under `models:` of the box in inventory.yaml, then `./inv box.setup`; or put"
+            f" it at {folder}, or fix `base.path`"
+        )
         if known := base_models.there(BoxPaths.of_release().root):
-            remedy = f"name one that is there: {', '.join(f'`--base {name}`' for name in known)}; or {remedy}"
-        return [Check("base model", f"no folder {folder}", "a folder on the box", Verdict.FAIL, remedy)]
+            remedy = (
+                f"name one that is there: {', '.join(f'`--base {name}`' for name in known)}; or"
+                f" {remedy}"
+            )
+        return [
+            Check("base model", f"no folder {folder}", "a folder on the box", Verdict.FAIL, remedy)
+        ]
     try:
         config, weights = require_base(folder), read_weights(folder)
     except StageFailed as failure:
-        return [Check("base model", failure.why or failure.what, _EXPECTED, Verdict.FAIL, failure.remedy), tokenizer_files(folder)]
-    measured = f"{weights.size / 1e9:.2f} GB in {weights.files} files, {len(weights.shapes)} tensors"
-    return [_whole(folder, weights, measured), tokenizer_files(folder), _architecture(config), _embedding(config, weights)]
+        return [
+            Check(
+                "base model", failure.why or failure.what, _EXPECTED, Verdict.FAIL, failure.remedy
+            ),
+            tokenizer_files(folder),
+        ]
+    measured = (
+        f"{weights.size / 1e9:.2f} GB in {weights.files} files, {len(weights.shapes)} tensors"
+    )
+    return [
+        _whole(folder, weights, measured),
+        tokenizer_files(folder),
+        _architecture(config),
+        _embedding(config, weights),
+    ]
 
 
 def read_weights(folder: Path) -> Weights:
@@ -57,16 +82,28 @@ def tokenizer_files(folder: Path) -> Check:
     """The files that a tokenizer is read from: there, whole, and all of one tokenizer."""
     names = ("tokenizer_config.json", "tokenizer.json", tokenizer_model.NAME)
     has = [name for name in names if (folder / name).is_file()]
-    # From tokenizer.model alone transformers guesses the merges, and gives half of all runs of spaces other tokens.
-    expected, remedy = "tokenizer_config.json and tokenizer.json", f"download the tokenizer files again into {folder}"
+    # From tokenizer.model alone transformers guesses the merges, and gives half of all runs of
+    # spaces other tokens.
+    expected, remedy = (
+        "tokenizer_config.json and tokenizer.json",
+        f"download the tokenizer files again into {folder}",
+    )
     if not set(names[:2]) <= set(has):
         return judge(False, "tokenizer files", ", ".join(has) or "none", expected, remedy)
     try:
         tokenizer_model.check_folder(folder, _vocab_size(folder))
     except ValueError as error:
-        return judge(False, "tokenizer files", str(error), f"{expected}, and tokenizer.model of the same tokenizer", remedy)
+        return judge(
+            False,
+            "tokenizer files",
+            str(error),
+            f"{expected}, and tokenizer.model of the same tokenizer",
+            remedy,
+        )
     remedy = f"download tokenizer.model into {folder}: `export` needs it"
-    return judge(names[2] in has, "tokenizer files", ", ".join(has), ", ".join(names), remedy, Verdict.WARN)
+    return judge(
+        names[2] in has, "tokenizer files", ", ".join(has), ", ".join(names), remedy, Verdict.WARN
+    )
 
 
 def _vocab_size(folder: Path) -> int | None:
@@ -83,7 +120,9 @@ def embedding_rows(folder: Path) -> int | None:
         shapes = read_weights(folder).shapes
     except (StageFailed, OSError):
         return None
-    return next((shape[0] for name, shape in shapes.items() if name.endswith("embed_tokens.weight")), None)
+    return next(
+        (shape[0] for name, shape in shapes.items() if name.endswith("embed_tokens.weight")), None
+    )
 
 
 def _whole(folder: Path, weights: Weights, measured: str) -> Check:
@@ -92,7 +131,13 @@ def _whole(folder: Path, weights: Weights, measured: str) -> Check:
     absent = [name for name in named if name not in weights.shapes]
     if absent:
         measured = f"{len(absent)} tensors of the index are in no file: {', '.join(absent[:3])}"
-    return judge(not absent, "base model", measured, _EXPECTED, f"download the base model again into {folder}")
+    return judge(
+        not absent,
+        "base model",
+        measured,
+        _EXPECTED,
+        f"download the base model again into {folder}",
+    )
 
 
 def _architecture(config: dict[str, Any]) -> Check:
@@ -102,7 +147,11 @@ def _architecture(config: dict[str, Any]) -> Check:
 
 
 def _embedding(config: dict[str, Any], weights: Weights) -> Check:
-    rows = {shape[0] for name, shape in weights.shapes.items() if name.endswith(("embed_tokens.weight", "lm_head.weight"))}
+    rows = {
+        shape[0]
+        for name, shape in weights.shapes.items()
+        if name.endswith(("embed_tokens.weight", "lm_head.weight"))
+    }
     words = config.get("vocab_size")
     measured = f"{', '.join(map(str, sorted(rows))) or 'no'} rows, vocab_size {words}"
     return judge(

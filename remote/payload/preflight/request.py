@@ -12,8 +12,9 @@ from remote.contract.paths import BoxPaths
 class Request:
     """The recipe, where its inputs lie, and what the box must have.
 
-    `inputs` are paths on the box, absolute or relative to its root; `thresholds` may hold `disk_gb`, `host_gb`, `gpu_gb`
-    and `capability`; `storage_url` is an address of the bucket, or empty; `probe_seconds` limits the probe.
+    `inputs` are paths on the box, absolute or relative to its root; `thresholds` may hold
+    `disk_gb`, `host_gb`, `gpu_gb` and `capability`; `storage_url` is an address of the bucket, or
+    empty; `probe_seconds` limits the probe.
     """
 
     recipe: dict[str, Any] = field(default_factory=dict)

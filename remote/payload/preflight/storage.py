@@ -10,7 +10,8 @@ _SECONDS = 8
 
 
 def checks(request: Request) -> list[Check]:
-    """Whether an HTTP server answers for the bucket; whether we may read it is for the credentials to say."""
+    """Whether an HTTP server answers for the bucket; whether we may read it is for the credentials
+    to say."""
     if not request.storage_url:
         return [skipped("storage", "no bucket in inventory.yaml")]
     return [reach(request.storage_url)]
@@ -26,9 +27,24 @@ def reach(url: str) -> Check:
         error.close()
         if error.code == 404:
             return Check(
-                "storage", f"{url}: 404", "a bucket", Verdict.FAIL, "create the bucket, or fix `storage.bucket` in inventory.yaml"
+                "storage",
+                f"{url}: 404",
+                "a bucket",
+                Verdict.FAIL,
+                "create the bucket, or fix `storage.bucket` in inventory.yaml",
             )
-        return Check("storage", f"{url}: {error.code}", "an answer", Verdict.OK if error.code < 500 else Verdict.WARN)
+        return Check(
+            "storage",
+            f"{url}: {error.code}",
+            "an answer",
+            Verdict.OK if error.code < 500 else Verdict.WARN,
+        )
     except (OSError, ValueError) as error:
         remedy = "open outgoing HTTPS in the box's network, or fix `storage.bucket`"
-        return Check("storage", f"{url}: {getattr(error, 'reason', error)}", "an answer", Verdict.FAIL, remedy)
+        return Check(
+            "storage",
+            f"{url}: {getattr(error, 'reason', error)}",
+            "an answer",
+            Verdict.FAIL,
+            remedy,
+        )

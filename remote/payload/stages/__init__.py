@@ -1,1 +1,2 @@
-"""One module a stage: `python -m remote.payload.stages.NAME JOB_FOLDER`. Heavy imports happen inside `main`."""
+"""One module a stage: `python -m remote.payload.stages.NAME JOB_FOLDER`. Heavy imports happen
+inside `main`."""

@@ -1,7 +1,9 @@
-"""Asks the base and the tuned model the held-out rows and scores both.  python -m remote.payload.stages.evaluate JOB_FOLDER
+"""Asks the base and the tuned model the held-out rows and scores both.  python -m
+remote.payload.stages.evaluate JOB_FOLDER
 
-Inputs `base`, `adapter`, `val` (JSONL); options `max_rows`, `max_new_tokens` (without it: a quarter more than the longest expected answer
-needs). One model is loaded, as it was trained; the base answers with the adapter switched off. Output `report`, see `report_of`.
+Inputs `base`, `adapter`, `val` (JSONL); options `max_rows`, `max_new_tokens` (without it: a quarter
+more than the longest expected answer needs). One model is loaded, as it was trained; the base
+answers with the adapter switched off. Output `report`, see `report_of`.
 """
 
 from collections.abc import Sequence
@@ -48,8 +50,13 @@ def main(job: Job) -> None:
 
 
 def read_rows(path: Path, max_rows: int | None) -> list[Row]:
-    """The first rows of the file; raises StageFailed when one of them is unusable or there are none."""
-    lines = [(number, line) for number, line in enumerate(path.read_bytes().splitlines(), start=1) if line.strip()]
+    """The first rows of the file; raises StageFailed when one of them is unusable or there are
+    none."""
+    lines = [
+        (number, line)
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
+        if line.strip()
+    ]
     try:
         rows = [parse_row(line, path.name, number) for number, line in lines[:max_rows]]
     except BadRow as bad:
@@ -63,7 +70,9 @@ def read_rows(path: Path, max_rows: int | None) -> list[Row]:
 
 def room_for(tokenizer: Any, rows: Sequence[Row]) -> int:
     """Tokens that the longest expected answer needs, and a quarter more."""
-    return int(1.25 * max(encode(tokenizer, row, max_length=1 << 20).supervised for row in rows)) + 4
+    return (
+        int(1.25 * max(encode(tokenizer, row, max_length=1 << 20).supervised for row in rows)) + 4
+    )
 
 
 def load(base: Path, adapter: Path, settings: Settings) -> Any:
@@ -76,10 +85,18 @@ def load(base: Path, adapter: Path, settings: Settings) -> Any:
     return model
 
 
-def report_of(rows: Sequence[Row], before: Sequence[Answer], after: Sequence[Answer]) -> dict[str, Any]:
+def report_of(
+    rows: Sequence[Row], before: Sequence[Answer], after: Sequence[Answer]
+) -> dict[str, Any]:
     """Both models' figures, what was gained with its 95 % interval, and every answer."""
     paired = {
-        name: tuple([float(measure(answer.text, row.output)) for answer, row in zip(given, rows, strict=True)] for given in (before, after))
+        name: tuple(
+            [
+                float(measure(answer.text, row.output))
+                for answer, row in zip(given, rows, strict=True)
+            ]
+            for given in (before, after)
+        )
         for name, measure in (("exact_match", exact_match), ("f1", f1))
     }
     return {
@@ -87,16 +104,27 @@ def report_of(rows: Sequence[Row], before: Sequence[Answer], after: Sequence[Ans
         "base": {name: mean(sides[0]) for name, sides in paired.items()} | figures(before),
         "tuned": {name: mean(sides[1]) for name, sides in paired.items()} | figures(after),
         "gain": {name: gain(sides[0], sides[1]) for name, sides in paired.items()},
-        "note": f"fewer than {FEW} rows: the intervals are not to be leaned on" if len(rows) < FEW else "",
+        "note": (
+            f"fewer than {FEW} rows: the intervals are not to be leaned on"
+            if len(rows) < FEW
+            else ""
+        ),
         "answers": [
-            {"instruction": row.instruction, "input": row.input, "expected": row.output, "base": old.text, "tuned": new.text}
+            {
+                "instruction": row.instruction,
+                "input": row.input,
+                "expected": row.output,
+                "base": old.text,
+                "tuned": new.text,
+            }
             for row, old, new in zip(rows, before, after, strict=True)
         ],
     }
 
 
 def figures(given: Sequence[Answer]) -> dict[str, float]:
-    """Mean length in tokens, share of answers cut by the limit, and seconds to the end of an answer within its batch."""
+    """Mean length in tokens, share of answers cut by the limit, and seconds to the end of an answer
+    within its batch."""
     seconds = [answer.seconds for answer in given]
     return {
         "mean_length": mean([answer.tokens for answer in given]),
@@ -110,7 +138,11 @@ def values_of(report: dict[str, Any]) -> dict[str, float]:
     """What gates look at."""
     values = {"rows": report["rows"]}
     for name in ("exact_match", "f1"):
-        values |= {f"base_{name}": report["base"][name], name: report["tuned"][name], f"{name}_gain": report["gain"][name]["value"]}
+        values |= {
+            f"base_{name}": report["base"][name],
+            name: report["tuned"][name],
+            f"{name}_gain": report["gain"][name]["value"],
+        }
     return values
 
 
@@ -119,8 +151,14 @@ def explain(report: dict[str, Any]) -> None:
     for name, title in (("exact_match", "exact match"), ("f1", "F1")):
         found = report["gain"][name]
         interval = f"{found['value']:+.3f} (95 %: {found['low']:+.3f} to {found['high']:+.3f})"
-        say(f"{title}: base {report['base'][name]:.3f}, tuned {report['tuned'][name]:.3f}, gain {interval}")
-    say(f"cut by the limit: base {report['base']['limit_share']:.0%}, tuned {report['tuned']['limit_share']:.0%}")
+        say(
+            f"{title}: base {report['base'][name]:.3f}, tuned {report['tuned'][name]:.3f}, gain"
+            f" {interval}"
+        )
+    say(
+        f"cut by the limit: base {report['base']['limit_share']:.0%}, tuned"
+        f" {report['tuned']['limit_share']:.0%}"
+    )
     if report["note"]:
         say(f"NOTE {report['note']}")
     first = report["answers"][0]

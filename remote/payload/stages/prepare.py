@@ -1,8 +1,9 @@
-"""Checks the rows of a dataset and splits them by group.  python -m remote.payload.stages.prepare JOB_FOLDER
+"""Checks the rows of a dataset and splits them by group.  python -m remote.payload.stages.prepare
+JOB_FOLDER
 
-Standard library only; reads and writes line by line. Input `dataset` is a JSONL file or a folder of them; `held_out`, where given, becomes
-the validation set as it stands. Options: `validation_share` (0.1), `max_reject_share` (0.02), `seed` (42). The same input gives the same
-output.
+Standard library only; reads and writes line by line. Input `dataset` is a JSONL file or a folder of
+them; `held_out`, where given, becomes the validation set as it stands. Options: `validation_share`
+(0.1), `max_reject_share` (0.02), `seed` (42). The same input gives the same output.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ _SHOWN = 5
 
 @dataclass
 class Sieve:
-    """What stays and what is set aside. `bad` rows count against `max_reject_share`; `needless` ones (repeated, held out) are harmless."""
+    """What stays and what is set aside. `bad` rows count against `max_reject_share`; `needless`
+    ones (repeated, held out) are harmless."""
 
     rejects: IO[bytes]
     rows: int = 0
@@ -62,7 +64,13 @@ class Sieve:
             return None
         where = f"{name}:{number}"
         earlier = self.seen.setdefault(_digest(row.instruction, row.input, row.output), where)
-        reason = f"repeats {earlier}" if earlier != where else "its group is held out" if row.group in self.held_out else None
+        reason = (
+            f"repeats {earlier}"
+            if earlier != where
+            else "its group is held out"
+            if row.group in self.held_out
+            else None
+        )
         if reason:
             self.needless += 1
             self._set_aside(where, reason, line)
@@ -71,12 +79,17 @@ class Sieve:
 
     def _set_aside(self, where: str, reason: str, line: bytes) -> None:
         text = line[:2000].decode("utf-8", "replace").rstrip("\n")
-        self.rejects.write(json.dumps({"where": where, "reason": reason, "line": text}).encode() + b"\n")
+        self.rejects.write(
+            json.dumps({"where": where, "reason": reason, "line": text}).encode() + b"\n"
+        )
 
 
 def main(job: Job) -> None:
     """Sift, split, write."""
-    validation_share, max_reject_share = _share(job, "validation_share", 0.1), _share(job, "max_reject_share", 0.02, all_allowed=True)
+    validation_share, max_reject_share = (
+        _share(job, "validation_share", 0.1),
+        _share(job, "max_reject_share", 0.02, all_allowed=True),
+    )
     held_out = job.input("held_out") if "held_out" in job.spec.inputs else None
     for name in ("dataset", "held_out") if held_out else ("dataset",):
         refuse_other_kinds(job.input(name), name)
@@ -87,7 +100,9 @@ def main(job: Job) -> None:
         val_sizes = write_good(job, sieve, held_out, val) if held_out else Counter[str]()
         sieve.held_out = frozenset(val_sizes)
         sizes = write_good(job, sieve, job.input("dataset"), good)
-    chosen = frozenset() if held_out else choose(sizes, validation_share, str(job.option("seed", 42)))
+    chosen = (
+        frozenset() if held_out else choose(sizes, validation_share, str(job.option("seed", 42)))
+    )
     try:
         refuse_too_many(sieve, max_reject_share, rejects, sizes.total(), job.input("dataset"))
         split(good, train, None if held_out else val, chosen)
@@ -97,15 +112,24 @@ def main(job: Job) -> None:
     train_rows = sizes.total() - sum(sizes[group] for group in chosen)
     for name, path in {"train": train, "val": val, "rejects": rejects}.items():
         job.output(name, path)
-    values = {"rows": sieve.rows, "rejected": sieve.bad + sieve.needless, "train_rows": train_rows, "val_rows": val_rows}
+    values = {
+        "rows": sieve.rows,
+        "rejected": sieve.bad + sieve.needless,
+        "train_rows": train_rows,
+        "val_rows": val_rows,
+    }
     for name, value in values.items():
         job.output(name, value)
     if sieve.bad:
-        note = f"set aside: {sieve.reasons()}. `./inv pull {job.spec.run_id} --only prepare` brings them all, in rejects.jsonl"
+        note = (
+            f"set aside: {sieve.reasons()}. `./inv pull {job.spec.run_id} --only prepare` brings"
+            " them all, in rejects.jsonl"
+        )
         job.metric(sieve.rows, sieve.rows, note=note)
         print(note, flush=True)
     print(
-        f"{sieve.rows} rows: {train_rows} to train, {val_rows} to validate, {sieve.bad} unusable, {sieve.needless} repeated or held out",
+        f"{sieve.rows} rows: {train_rows} to train, {val_rows} to validate, {sieve.bad} unusable,"
+        f" {sieve.needless} repeated or held out",
         flush=True,
     )
 
@@ -118,10 +142,15 @@ def refuse_other_kinds(source: Path, name: str) -> None:
 
 
 def files_of(source: Path) -> list[Path]:
-    """The file itself, or the JSONL files of a folder in a stable order; raises StageFailed when there are none."""
+    """The file itself, or the JSONL files of a folder in a stable order; raises StageFailed when
+    there are none."""
     files = sorted(source.rglob("*.jsonl")) if source.is_dir() else [source]
     if not files:
-        raise StageFailed(Cause.DATA, f"no .jsonl file in {source}", remedy="name a JSONL file, or a folder that holds some, as `dataset`")
+        raise StageFailed(
+            Cause.DATA,
+            f"no .jsonl file in {source}",
+            remedy="name a JSONL file, or a folder that holds some, as `dataset`",
+        )
     return files
 
 
@@ -142,22 +171,39 @@ def refuse_too_many(sieve: Sieve, max_share: float, rejects: Path, good: int, so
     if good and sieve.bad <= max_share * sieve.rows:
         return
     if not sieve.rows:
-        remedy = "put rows into it, then `./inv resume`; or name another `dataset` in the playbook and `./inv run` it anew"
-        raise StageFailed(Cause.DATA, f"{source.name} holds no rows", "every line of it is blank, or there is none", remedy)
+        remedy = (
+            "put rows into it, then `./inv resume`; or name another `dataset` in the playbook and"
+            " `./inv run` it anew"
+        )
+        raise StageFailed(
+            Cause.DATA,
+            f"{source.name} holds no rows",
+            "every line of it is blank, or there is none",
+            remedy,
+        )
     what = (
         f"{sieve.bad} of {sieve.rows} rows are unusable; at most {max_share:.1%} may be"
         if sieve.bad
         else f"none of {sieve.rows} rows is left to train on: all are repeated or held out"
     )
-    remedy = "fix those rows, then `./inv resume`; or raise `max_reject_share` in the playbook and `./inv run` it anew"
-    raise StageFailed(Cause.DATA, what, sieve.reasons(), remedy, f"on the box, every row set aside, with its reason: {rejects}")
+    remedy = (
+        "fix those rows, then `./inv resume`; or raise `max_reject_share` in the playbook and"
+        " `./inv run` it anew"
+    )
+    raise StageFailed(
+        Cause.DATA,
+        what,
+        sieve.reasons(),
+        remedy,
+        f"on the box, every row set aside, with its reason: {rejects}",
+    )
 
 
 def choose(sizes: "Counter[str]", share: float, salt: str) -> frozenset[str]:
     """The groups that validate: those of the lowest salted hash, up to the quota of rows.
 
-    A group's place depends on nothing but its name, so that new data moves hardly any old row across. At least one group where `share` is
-    above 0 and there are two; never all of them.
+    A group's place depends on nothing but its name, so that new data moves hardly any old row
+    across. At least one group where `share` is above 0 and there are two; never all of them.
     """
     quota, taken, chosen = share * sizes.total(), 0, set[str]()
     for group in sorted(sizes, key=lambda name: _digest(salt, name))[:-1]:
@@ -175,7 +221,9 @@ def split(good: Path, train: Path, val: Path | None, chosen: frozenset[str]) -> 
         to_train = stack.enter_context(atomic.writing(train))
         to_val = stack.enter_context(atomic.writing(val)) if val else to_train
         for line in source:
-            (to_val if untrusted_json.loads_object(line)["group"] in chosen else to_train).write(line)
+            (to_val if untrusted_json.loads_object(line)["group"] in chosen else to_train).write(
+                line
+            )
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -205,7 +253,12 @@ def _share(job: Job, name: str, default: float, all_allowed: bool = False) -> fl
     value = job.option(name, default)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not (0 <= value < 1 or (all_allowed and value == 1)):
-        raise StageFailed(Cause.CONFIG, f"{name}: {value!r}", "expected a share from 0 to below 1", f"edit `{name}` under `with:`")
+        raise StageFailed(
+            Cause.CONFIG,
+            f"{name}: {value!r}",
+            "expected a share from 0 to below 1",
+            f"edit `{name}` under `with:`",
+        )
     return float(value)
 
 

@@ -1,7 +1,8 @@
 """Pre-trains the demo's small Mistral.  python -m remote.payload.stages.pretrain JOB_FOLDER
 
-Input `corpus` (a folder of .txt and .jsonl, or one such file) and the recipe's `pretraining`; output `model`. The model is kept under
-`shared/models` by a name that follows from recipe, corpus and this code: the next job that wants the same one finds it there.
+Input `corpus` (a folder of .txt and .jsonl, or one such file) and the recipe's `pretraining`;
+output `model`. The model is kept under `shared/models` by a name that follows from recipe, corpus
+and this code: the next job that wants the same one finds it there.
 """
 
 import fcntl
@@ -23,9 +24,16 @@ from remote.payload.training.curve import history
 from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 
 CODE = (
-    "../contract/chat_templates.py", "stages/pretrain.py", "stages/prompt.py", "tokenizing.py", "demo/copying.py", "demo/corpus.py",
-    "demo/pretraining.py", "demo/tokenizer.py", "tokenizer_model.py",
-)  # fmt: skip
+    "../contract/chat_templates.py",
+    "stages/pretrain.py",
+    "stages/prompt.py",
+    "tokenizing.py",
+    "demo/copying.py",
+    "demo/corpus.py",
+    "demo/pretraining.py",
+    "demo/tokenizer.py",
+    "tokenizer_model.py",
+)
 PACKAGES = ("torch", "transformers", "mistral-common")
 CHECKPOINT_EVERY = 100
 LINES = 40
@@ -39,10 +47,14 @@ def main(job: Job) -> None:
     identity = {
         "pretraining": digest.of_value(vars(shape)),
         "corpus": digest.of_path(corpus),
-        "code": digest.of_value([digest.of_file(Path(__file__).parents[1] / name) for name in CODE]),
+        "code": digest.of_value(
+            [digest.of_file(Path(__file__).parents[1] / name) for name in CODE]
+        ),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    folder = BoxPaths(job.root).models / f"{name_of(job.spec.recipe)}-{digest.of_value(identity)[:12]}"
+    folder = (
+        BoxPaths(job.root).models / f"{name_of(job.spec.recipe)}-{digest.of_value(identity)[:12]}"
+    )
     if (folder / SUMMARY).exists():
         say(f"found {folder}: nothing to do")
     else:
@@ -57,7 +69,9 @@ def shape_of(recipe: dict[str, Any] | None) -> Shape:
         return Shape(**((recipe or {}).get("pretraining") or {}))
     except TypeError as error:
         remedy = "compare it with playbooks/recipes/base/tiny-mistral.yaml"
-        raise StageFailed(Cause.CONFIG, "the recipe's `pretraining` does not fit", str(error), remedy) from None
+        raise StageFailed(
+            Cause.CONFIG, "the recipe's `pretraining` does not fit", str(error), remedy
+        ) from None
 
 
 def name_of(recipe: dict[str, Any] | None) -> str:
@@ -65,14 +79,30 @@ def name_of(recipe: dict[str, Any] | None) -> str:
     return str(((recipe or {}).get("base") or {}).get("name") or "pretrained").rsplit("/", 1)[-1]
 
 
-def make(job: Job, shape: Shape, corpus: Path, identity: dict[str, Any], folder: Path, interrupt: Interrupt) -> None:
-    """Train and put the model into its place; SIGTERM leaves a checkpoint and raises StageFailed."""
+def make(
+    job: Job,
+    shape: Shape,
+    corpus: Path,
+    identity: dict[str, Any],
+    folder: Path,
+    interrupt: Interrupt,
+) -> None:
+    """Train and put the model into its place; SIGTERM leaves a checkpoint and raises
+    StageFailed."""
     quiet()
     tokenizer = mistral.build()
     found = documents(tokenizer, corpus)
     vocabulary = Vocabulary.of(found, len(tokenizer))
-    say(f"{len(found)} documents, {sum(map(len, found)):,} tokens, {len(vocabulary.tokens):,} of {vocabulary.total:,} different ones")
-    rows = packed([vocabulary.dense(ids) for ids in found], shape.steps * shape.batch, shape.length, shape.seed)
+    say(
+        f"{len(found)} documents, {sum(map(len, found)):,} tokens, {len(vocabulary.tokens):,} of"
+        f" {vocabulary.total:,} different ones"
+    )
+    rows = packed(
+        [vocabulary.dense(ids) for ids in found],
+        shape.steps * shape.batch,
+        shape.length,
+        shape.seed,
+    )
     trainer = Pretrainer(shape, vocabulary, rows)
     resume(job, trainer, identity)
     try:
@@ -94,9 +124,19 @@ def train(job: Job, trainer: Pretrainer, identity: dict[str, Any], interrupt: In
         loss, rate = trainer.advance()
         done, elapsed = trainer.step - already, time.monotonic() - began
         speed, left = tokens * done / elapsed, elapsed / done * (total - trainer.step)
-        job.metric(trainer.step, total, loss=round(loss, 5), lr=rate, tokens_per_second=round(speed, 1), eta_seconds=round(left, 1))
+        job.metric(
+            trainer.step,
+            total,
+            loss=round(loss, 5),
+            lr=rate,
+            tokens_per_second=round(speed, 1),
+            eta_seconds=round(left, 1),
+        )
         if trainer.step % max(1, total // LINES) == 0:
-            say(f"step {trainer.step}/{total}  loss {loss:.4f}  {speed:,.0f} tokens/s  {left:.0f} s left")
+            say(
+                f"step {trainer.step}/{total}  loss {loss:.4f}  {speed:,.0f} tokens/s  {left:.0f} s"
+                " left"
+            )
         if trainer.step % CHECKPOINT_EVERY == 0:
             save(job, trainer, identity)
         flush(job.paths.folder, lambda: save(job, trainer, identity))
@@ -125,7 +165,8 @@ def save(job: Job, trainer: Pretrainer, identity: dict[str, Any]) -> str:
 
 
 def keep(folder: Path, model: Any, tokenizer: Any, summary: dict[str, Any]) -> None:
-    """Write model and tokenizer, whole or not at all, unless another job has made the same model meanwhile."""
+    """Write model and tokenizer, whole or not at all, unless another job has made the same model
+    meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

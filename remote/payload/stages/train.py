@@ -1,7 +1,8 @@
 """QLoRA: trains a LoRA adapter on an nf4 base.  python -m remote.payload.stages.train JOB_FOLDER
 
-Inputs `base` (a folder as transformers saves it), `train`, and maybe `val` (JSONL out of `prepare`); outputs `adapter`, `metrics`,
-`curve`. Started again in the same job folder it goes on from its newest whole checkpoint and ends in the same weights.
+Inputs `base` (a folder as transformers saves it), `train`, and maybe `val` (JSONL out of
+`prepare`); outputs `adapter`, `metrics`, `curve`. Started again in the same job folder it goes on
+from its newest whole checkpoint and ends in the same weights.
 """
 
 import importlib.metadata
@@ -23,11 +24,19 @@ from remote.payload.training import adapter, batches, checkpoint, curve, diverge
 from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 from remote.payload.training.schedule import learning_rate
 from remote.payload.training.settings import Settings
-from remote.payload.training.trainer import NotANumber, OutOfMemory, Step, Trainer, is_out_of_memory, peak_memory_gb
+from remote.payload.training.trainer import (
+    NotANumber,
+    OutOfMemory,
+    Step,
+    Trainer,
+    is_out_of_memory,
+    peak_memory_gb,
+)
 from remote.payload.training.writer import Writer
 
 VALIDATION_ROWS = 256
-"""Validation looks at no more rows than this, evenly spread: a loss to steer by, not the final measure, which is `evaluate`."""
+"""Validation looks at no more rows than this, evenly spread: a loss to steer by, not the final
+measure, which is `evaluate`."""
 
 LOG_LINES = 200
 """About so many lines of progress go to the log; metrics.jsonl has every step."""
@@ -59,8 +68,11 @@ def main(job: Job) -> None:
     finish(job, training, trainer, started, val_loss)
 
 
-def complete(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, writer: Writer) -> float | None:
-    """All steps that are left; returns the last validation loss. However they end, the last whole step is kept, and its place told."""
+def complete(
+    job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, writer: Writer
+) -> float | None:
+    """All steps that are left; returns the last validation loss. However they end, the last whole
+    step is kept, and its place told."""
     try:
         train(job, training, trainer, interrupt, writer)
         val_loss = validate(job, training, trainer)
@@ -70,10 +82,21 @@ def complete(job: Job, training: Training, trainer: Trainer, interrupt: Interrup
         raise stopped(trainer.position.step, str(writer.write(trainer))) from None
     except NotANumber as error:
         why = f"after {trainer.position.step} whole steps of {training.plan.total_steps}"
-        remedy = "`./inv run` it anew with a lower `learning_rate`, a longer `warmup` or a lower `clip`; or look at the rows"
-        raise StageFailed(Cause.NOT_A_NUMBER, str(error), why, remedy, keep(trainer, writer)) from None
+        remedy = (
+            "`./inv run` it anew with a lower `learning_rate`, a longer `warmup` or a lower `clip`;"
+            " or look at the rows"
+        )
+        raise StageFailed(
+            Cause.NOT_A_NUMBER, str(error), why, remedy, keep(trainer, writer)
+        ) from None
     except OutOfMemory as error:
-        raise StageFailed(Cause.OUT_OF_MEMORY, error.what, error.why, error.remedy, keep(trainer, writer, error.is_whole)) from None
+        raise StageFailed(
+            Cause.OUT_OF_MEMORY,
+            error.what,
+            error.why,
+            error.remedy,
+            keep(trainer, writer, error.is_whole),
+        ) from None
 
 
 def read(job: Job) -> Training:
@@ -90,14 +113,21 @@ def read(job: Job) -> Training:
     quiet()
     tokenizer = model.load_tokenizer(base, settings.chat_template)
     lessons = batches.load(train_file, tokenizer, settings)
-    validation = batches.load(val_file, tokenizer, settings).rows if val_file and val_file.stat().st_size else []
+    validation = (
+        batches.load(val_file, tokenizer, settings).rows
+        if val_file and val_file.stat().st_size
+        else []
+    )
     spread = max(1, len(validation) // VALIDATION_ROWS)
     validation = sorted(validation[::spread][:VALIDATION_ROWS], key=lambda row: -len(row.ids))
-    return Training(settings, base, lessons, validation, batches.Plan.of(lessons, settings), identity, tokenizer)
+    return Training(
+        settings, base, lessons, validation, batches.Plan.of(lessons, settings), identity, tokenizer
+    )
 
 
 def base_folder(job: Job) -> Path:
-    """The input `base`, else the recipe's `base.path`, else the shared place under the recipe's `base.name`."""
+    """The input `base`, else the recipe's `base.path`, else the shared place under the recipe's
+    `base.name`."""
     path = ((job.spec.recipe or {}).get("base") or {}).get("path")
     if "base" in job.spec.inputs or not path:
         return job.input("base")
@@ -108,28 +138,49 @@ def explain(training: Training) -> None:
     """Say what is about to happen, and show one row as the model sees it."""
     settings, plan, rows = training.settings, training.plan, training.lessons.rows
     supervised = sum(row.supervised for row in rows)
-    say(f"{len(rows)} rows, {sum(plan.lengths):,} tokens, {supervised:,} of them supervised; {len(training.validation)} validation rows")
-    say(f"{plan.total_steps} steps of {settings.rows_per_step} rows; {settings.compute_dtype} on {settings.device}")
-    say(f"lora r {settings.r} on {', '.join(settings.targets)}; base {training.identity['base'][:12]}")
+    say(
+        f"{len(rows)} rows, {sum(plan.lengths):,} tokens, {supervised:,} of them supervised;"
+        f" {len(training.validation)} validation rows"
+    )
+    say(
+        f"{plan.total_steps} steps of {settings.rows_per_step} rows; {settings.compute_dtype} on"
+        f" {settings.device}"
+    )
+    say(
+        f"lora r {settings.r} on {', '.join(settings.targets)}; base"
+        f" {training.identity['base'][:12]}"
+    )
     if note := training.lessons.note():
         say(f"NOTE {note}")
-    say("the first row; read:   " + repr(training.tokenizer.decode(rows[0].ids[: rows[0].prompt_length])))
-    say("the first row; learnt: " + repr(training.tokenizer.decode(rows[0].ids[rows[0].prompt_length :])))
+    say(
+        "the first row; read:   "
+        + repr(training.tokenizer.decode(rows[0].ids[: rows[0].prompt_length]))
+    )
+    say(
+        "the first row; learnt: "
+        + repr(training.tokenizer.decode(rows[0].ids[rows[0].prompt_length :]))
+    )
 
 
 def start(job: Job, training: Training) -> tuple[Trainer, Interrupt]:
     """The quantised base with the adapter on it, at the newest whole checkpoint if there is one."""
     try:
         tuned = build(training)
-        interrupt = Interrupt()  # until here nothing would be lost, and SIGTERM may end the process at once
-        trainer = Trainer(tuned, training.settings, training.tokenizer.pad_token_id, interrupt.check)
+        interrupt = (
+            Interrupt()
+        )  # until here nothing would be lost, and SIGTERM may end the process at once
+        trainer = Trainer(
+            tuned, training.settings, training.tokenizer.pad_token_id, interrupt.check
+        )
         resume(job, training, trainer)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         what = "memory ran out while the base model was loaded"
         remedy = "take a box with more memory; `nvidia-smi` there shows what else uses the GPU's"
-        raise StageFailed(Cause.OUT_OF_MEMORY, what, str(error), remedy, "the checkpoints") from None
+        raise StageFailed(
+            Cause.OUT_OF_MEMORY, what, str(error), remedy, "the checkpoints"
+        ) from None
     return trainer, interrupt
 
 
@@ -139,7 +190,8 @@ def build(training: Training) -> Any:
 
 
 def resume(job: Job, training: Training, trainer: Trainer) -> None:
-    """Go on from the newest whole checkpoint, if there is one; that none is whole is told in the metrics too."""
+    """Go on from the newest whole checkpoint, if there is one; that none is whole is told in the
+    metrics too."""
     found = checkpoint.newest(job.paths.checkpoints, training.identity)
     if found:
         trainer.restore(found)
@@ -149,7 +201,9 @@ def resume(job: Job, training: Training, trainer: Trainer) -> None:
         job.metric(0, training.plan.total_steps, note=words.removeprefix("NOTE "))
 
 
-def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, writer: Writer) -> None:
+def train(
+    job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, writer: Writer
+) -> None:
     """All steps that are left, and a checkpoint at the end of them."""
     settings, total = training.settings, training.plan.total_steps
     if trainer.position.step == 0:
@@ -159,12 +213,19 @@ def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, 
     for number in range(already + 1, total + 1):
         interrupt.check()
         writer.check()
-        rate = learning_rate(number, total, settings.learning_rate, settings.warmup, settings.schedule)
+        rate = learning_rate(
+            number, total, settings.learning_rate, settings.warmup, settings.schedule
+        )
         since = time.monotonic()
-        step = trainer.step([training.lessons.rows[row] for row in training.plan.rows(number)], rate)
+        step = trainer.step(
+            [training.lessons.rows[row] for row in training.plan.rows(number)], rate
+        )
         elapsed = time.monotonic() - began
         trainer.position.seconds = before + elapsed
-        speed, eta = step.tokens / (time.monotonic() - since), elapsed / (number - already) * (total - number)
+        speed, eta = (
+            step.tokens / (time.monotonic() - since),
+            elapsed / (number - already) * (total - number),
+        )
         report(job, training, step, number, rate=rate, speed=speed, eta=eta)
         losses.append(step.loss)
         if words := divergence.diverges(losses, trainer.guess):
@@ -174,7 +235,8 @@ def train(job: Job, training: Training, trainer: Trainer, interrupt: Interrupt, 
 
 
 def after_step(job: Job, training: Training, trainer: Trainer, number: int, writer: Writer) -> None:
-    """What is due after step `number`. First its checkpoint, so that a validation that fails costs nothing."""
+    """What is due after step `number`. First its checkpoint, so that a validation that fails costs
+    nothing."""
     settings, is_last = training.settings, number == training.plan.total_steps
     if settings.checkpoint_every > 0 and number % settings.checkpoint_every == 0 and not is_last:
         writer.begin(trainer)
@@ -191,20 +253,29 @@ def losses_of(job: Job, steps: int) -> list[float]:
 
 
 def refuse_divergence(job: Job, trainer: Trainer, val_loss: float | None) -> None:
-    """Raise NotANumber where the training has come to its end, but to no adapter that anybody wants; note that it learnt by heart."""
+    """Raise NotANumber where the training has come to its end, but to no adapter that anybody
+    wants; note that it learnt by heart."""
     history = curve.history(job.paths.metrics)
     before = next((metric.val_loss for metric in history if metric.val_loss is not None), None)
     losses = [metric.loss for metric in history if metric.loss is not None]
     if words := divergence.diverged(losses, trainer.guess, before, val_loss):
         raise NotANumber(f"the training has diverged: {words}")
     if before is not None and val_loss is not None and val_loss > before:
-        say(f"NOTE the validation loss has grown from {before:.4f} to {val_loss:.4f}: try fewer `epochs` or a lower `learning_rate`")
+        say(
+            f"NOTE the validation loss has grown from {before:.4f} to {val_loss:.4f}: try fewer"
+            " `epochs` or a lower `learning_rate`"
+        )
 
 
-def report(job: Job, training: Training, step: Step, number: int, *, rate: float, speed: float, eta: float) -> None:
-    """One line of metrics; one of the log at every step of a short training, at some of a long one."""
+def report(
+    job: Job, training: Training, step: Step, number: int, *, rate: float, speed: float, eta: float
+) -> None:
+    """One line of metrics; one of the log at every step of a short training, at some of a long
+    one."""
     total = training.plan.total_steps
-    notes = "; ".join(note for note in (training.lessons.note() if number == 1 else None, step.note) if note)
+    notes = "; ".join(
+        note for note in (training.lessons.note() if number == 1 else None, step.note) if note
+    )
     memory = peak_memory_gb(training.settings.device)
     measured = {
         "loss": round(step.loss, 5),
@@ -216,7 +287,10 @@ def report(job: Job, training: Training, step: Step, number: int, *, rate: float
     if step.note:
         say(f"NOTE {step.note}")
     if number % max(1, total // LOG_LINES) == 0 or number == total:
-        say(f"step {number}/{total}  loss {step.loss:.4f}  lr {rate:.2e}  {speed:,.0f} tokens/s  {memory:.1f} GB  {eta:.0f} s left")
+        say(
+            f"step {number}/{total}  loss {step.loss:.4f}  lr {rate:.2e}  {speed:,.0f} tokens/s "
+            f" {memory:.1f} GB  {eta:.0f} s left"
+        )
 
 
 def validate(job: Job, training: Training, trainer: Trainer) -> float | None:
@@ -226,20 +300,26 @@ def validate(job: Job, training: Training, trainer: Trainer) -> float | None:
     rows_at_once = trainer.validation_batch
     loss, step = round(trainer.validate(training.validation), 5), trainer.position.step
     if trainer.validation_batch != rows_at_once:
-        say(f"NOTE memory ran out while validating: {trainer.validation_batch} rows at a time from now on")
+        say(
+            f"NOTE memory ran out while validating: {trainer.validation_batch} rows at a time from"
+            " now on"
+        )
     job.metric(step, training.plan.total_steps, val_loss=loss)
     say(f"step {step}/{training.plan.total_steps}  validation loss {loss:.4f}")
     return loss
 
 
 def keep(trainer: Trainer, writer: Writer, is_whole: bool = True) -> str:
-    """The checkpoint of the last whole step, written now; where its weights are none to go on from, the newest one that is."""
+    """The checkpoint of the last whole step, written now; where its weights are none to go on from,
+    the newest one that is."""
     if is_whole and trainer.is_sound():
         return str(writer.write(trainer))
     return str(writer.newest() or "nothing: there is no checkpoint yet")
 
 
-def finish(job: Job, training: Training, trainer: Trainer, started: float, val_loss: float | None) -> None:
+def finish(
+    job: Job, training: Training, trainer: Trainer, started: float, val_loss: float | None
+) -> None:
     """Adapter, summary and curve, each whole before it is declared."""
     history = curve.history(job.paths.metrics)
     summary = summarise(history, training, trainer, val_loss)
@@ -249,21 +329,35 @@ def finish(job: Job, training: Training, trainer: Trainer, started: float, val_l
         atomic.write_text(folder / "training_metadata.yaml", to_yaml(about))
         atomic.write_json(folder / "metrics.json", summary)
 
-    adapter.write(job.artifact("adapter"), trainer.model, training.base, training.settings, add_metadata)
+    adapter.write(
+        job.artifact("adapter"), trainer.model, training.base, training.settings, add_metadata
+    )
     atomic.write_json(job.artifact("metrics.json"), summary)
     curve.draw(
-        history, job.artifact("loss.png"), f"{training.settings.base_name or training.base.name}: loss over {summary['steps']} steps"
+        history,
+        job.artifact("loss.png"),
+        f"{training.settings.base_name or training.base.name}: loss over {summary['steps']} steps",
     )
-    for name, file in {"adapter": "adapter", "metrics": "metrics.json", "curve": "loss.png"}.items():
+    for name, file in {
+        "adapter": "adapter",
+        "metrics": "metrics.json",
+        "curve": "loss.png",
+    }.items():
         job.output(name, job.artifact(file))
     for name in ("loss", "val_loss", "steps", "tokens_per_second", "peak_memory_gb"):
         if summary[name] is not None:
             job.output(name, summary[name])
-    say(f"done: loss {summary['loss']:.4f}, {summary['tokens']:,} tokens in {summary['seconds']:.0f} s")
+    say(
+        f"done: loss {summary['loss']:.4f}, {summary['tokens']:,} tokens in"
+        f" {summary['seconds']:.0f} s"
+    )
 
 
-def summarise(history: list[Metric], training: Training, trainer: Trainer, val_loss: float | None) -> dict[str, Any]:
-    """What metrics.json holds. `loss` is the mean over the last steps (ten at most), in nats per supervised token."""
+def summarise(
+    history: list[Metric], training: Training, trainer: Trainer, val_loss: float | None
+) -> dict[str, Any]:
+    """What metrics.json holds. `loss` is the mean over the last steps (ten at most), in nats per
+    supervised token."""
     losses = [metric.loss for metric in history if metric.loss is not None]
     tail = losses[-min(10, max(1, len(losses) // 4)) :]
     before = next((metric.val_loss for metric in history if metric.val_loss is not None), None)
@@ -286,7 +380,9 @@ def summarise(history: list[Metric], training: Training, trainer: Trainer, val_l
     }
 
 
-def metadata(job: Job, training: Training, summary: dict[str, Any], started: float) -> dict[str, Any]:
+def metadata(
+    job: Job, training: Training, summary: dict[str, Any], started: float
+) -> dict[str, Any]:
     """How the adapter came to be: enough to make it again."""
     return {
         "job": job.spec.job_id,
@@ -301,13 +397,17 @@ def metadata(job: Job, training: Training, summary: dict[str, Any], started: flo
         "seed": training.settings.seed,
         "started": stamp(started),
         "ended": stamp(time.time()),
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
         "result": summary,
     }
 
 
 def to_yaml(values: dict[str, Any], indent: str = "") -> str:
-    """A mapping as YAML: nested mappings as blocks, all other values as JSON, which YAML contains."""
+    """A mapping as YAML: nested mappings as blocks, all other values as JSON, which YAML
+    contains."""
     lines = []
     for key, value in values.items():
         if isinstance(value, dict) and value:

@@ -1,4 +1,5 @@
-"""What happened to the box beside its jobs, as it comes: its timeline, and the log of its watchdog."""
+"""What happened to the box beside its jobs, as it comes: its timeline, and the log of its
+watchdog."""
 
 import calendar
 import contextlib
@@ -13,7 +14,8 @@ from pathlib import Path
 from remote.contract.timeline import Event
 
 WATCHDOGS = (Path("/var/lib/windlass"), Path.home() / ".windlass-box")
-"""Where the box's watchdog writes its log and how its clocks stand; see `remote.payload.watchdog`."""
+"""Where the box's watchdog writes its log and how its clocks stand; see
+`remote.payload.watchdog`."""
 
 Seen = list[int]
 """An inode, and how many bytes of that file have been read; empty for none yet."""
@@ -24,8 +26,8 @@ _GRAVE = re.compile(r"failed|stops:|is stuck|taken back|the cloud will", re.IGNO
 
 
 class GrowingFile:
-    """A file of lines that is replaced when it is large, its past kept as `NAME.1`. `seen` (its inode, and how far it has been read) is
-    where to go on, over a replacement too."""
+    """A file of lines that is replaced when it is large, its past kept as `NAME.1`. `seen` (its
+    inode, and how far it has been read) is where to go on, over a replacement too."""
 
     def __init__(self, path: Path, seen: Seen) -> None:
         self._path, self._older = path, path.with_name(f"{path.name}.1")
@@ -36,7 +38,10 @@ class GrowingFile:
         inode = _inode_of(self._path)
         if inode != self._inode:
             if _inode_of(self._older) != self._inode:
-                self._inode, self._offset = _inode_of(self._older), 0  # replaced more than once, or never read: all that is kept is new
+                self._inode, self._offset = (
+                    _inode_of(self._older),
+                    0,
+                )  # replaced more than once, or never read: all that is kept is new
             yield from self._rest_of(self._older)
             self._inode, self._offset = inode, 0
         yield from self._rest_of(self._path)
@@ -61,24 +66,35 @@ class Happening:
 
 
 class Happenings:
-    """The events of a box from the moment `since` on, each once. `seen` goes on where an earlier one was: what follows is new, whatever
-    its time says."""
+    """The events of a box from the moment `since` on, each once. `seen` goes on where an earlier
+    one was: what follows is new, whatever its time says."""
 
-    def __init__(self, timeline: Path, watchdogs: Sequence[Path], since: float, seen: dict[str, Seen]) -> None:
+    def __init__(
+        self, timeline: Path, watchdogs: Sequence[Path], since: float, seen: dict[str, Seen]
+    ) -> None:
         logs = [folder / "log" for folder in watchdogs]
-        self._files = {str(path): GrowingFile(path, seen.get(str(path), [])) for path in (timeline, *logs)}
+        self._files = {
+            str(path): GrowingFile(path, seen.get(str(path), [])) for path in (timeline, *logs)
+        }
         self._readers = {str(timeline): _of_timeline, **{str(log): _of_watchdog for log in logs}}
         self._since = {name: -math.inf if seen.get(name) else since for name in self._files}
 
     def new(self) -> list[Happening]:
-        """What happened since the last look, by time; those of one file stay in its order, whatever a clock did meanwhile."""
+        """What happened since the last look, by time; those of one file stay in its order, whatever
+        a clock did meanwhile."""
         files = [self._ranked(name, file.new_lines()) for name, file in self._files.items()]
         merged = heapq.merge(*files, key=lambda each: each[0])
-        found = [happening for _, happening in merged if happening.event.time >= self._since[happening.file]]
+        found = [
+            happening
+            for _, happening in merged
+            if happening.event.time >= self._since[happening.file]
+        ]
         self._since = dict.fromkeys(self._files, -math.inf)
         return found
 
-    def _ranked(self, name: str, lines: Iterator[tuple[str, Seen]]) -> Iterator[tuple[float, Happening]]:
+    def _ranked(
+        self, name: str, lines: Iterator[tuple[str, Seen]]
+    ) -> Iterator[tuple[float, Happening]]:
         before, newest = None, 0.0
         for line, seen in lines:
             if event := self._readers[name](line, before):
@@ -102,7 +118,12 @@ def _of_watchdog(line: str, before: Event | None) -> Event | None:
 
 
 def _event_of(moment: float, text: str, level: str = "") -> Event:
-    return Event(moment, "spot" if _SPOT.search(text) else "watchdog", level or ("warning" if _GRAVE.search(text) else "info"), text)
+    return Event(
+        moment,
+        "spot" if _SPOT.search(text) else "watchdog",
+        level or ("warning" if _GRAVE.search(text) else "info"),
+        text,
+    )
 
 
 def _inode_of(path: Path) -> int:

@@ -1,8 +1,10 @@
-"""What the box's kernel said: lines with their time, and what kind of line it is. Linux, standard library only.
+"""What the box's kernel said: lines with their time, and what kind of line it is. Linux, standard
+library only.
 
-Three ways to the same lines, the first that answers: /dev/kmsg (root, or a box without `kernel.dmesg_restrict`), `dmesg`, and
-`sudo -n dmesg`, which leaves a line in the box's own log each time: a box without any has none to show. A file named by
-WINDLASS_KERNEL_LOG stands for all three; its lines are spelled as `dmesg --time-format iso` spells them.
+Three ways to the same lines, the first that answers: /dev/kmsg (root, or a box without
+`kernel.dmesg_restrict`), `dmesg`, and `sudo -n dmesg`, which leaves a line in the box's own log
+each time: a box without any has none to show. A file named by WINDLASS_KERNEL_LOG stands for all
+three; its lines are spelled as `dmesg --time-format iso` spells them.
 """
 
 import contextlib
@@ -25,18 +27,32 @@ _XID = re.compile(r"NVRM: Xid \(.*?\): (\d+)")
 _KINDS = (
     (XID, _XID),
     (OUT_OF_MEMORY, re.compile(r"[Oo]ut of memory: Kill|invoked oom-killer|oom-kill:|oom_reaper:")),
-    (DISK, re.compile(r"(EXT4-fs|XFS|BTRFS).*(error|corrupt|shut ?down)|I/O error|Remounting filesystem|nvme.*(timeout|reset)", re.I)),
-    (HARDWARE, re.compile(r"\[Hardware Error\]|NVRM: .*(fallen off the bus|RmInitAdapter failed)|EDAC .*(CE|UE)|AER: .*(Uncorrect|Fatal)")),
+    (
+        DISK,
+        re.compile(
+            r"(EXT4-fs|XFS|BTRFS).*(error|corrupt|shut ?down)|I/O error|Remounting"
+            r" filesystem|nvme.*(timeout|reset)",
+            re.I,
+        ),
+    ),
+    (
+        HARDWARE,
+        re.compile(
+            r"\[Hardware Error\]|NVRM: .*(fallen off the bus|RmInitAdapter failed)|EDAC"
+            r" .*(CE|UE)|AER: .*(Uncorrect|Fatal)"
+        ),
+    ),
     (HUNG, re.compile(r"blocked for more than \d+ seconds|soft lockup|hard LOCKUP|rcu.*stall")),
     (CRASH, re.compile(r"segfault at|general protection fault|traps: .* trap|Kernel panic")),
 )
 _OF_THE_PROGRAM = frozenset({13, 31, 43, 45, 68, 69})
-"""Xids that the driver reports for what a program did, or for its death: the card is well. NVIDIA's catalogue of Xid errors, column
-"resolution": restart the application."""
+"""Xids that the driver reports for what a program did, or for its death: the card is well. NVIDIA's
+catalogue of Xid errors, column "resolution": restart the application."""
 
 
 def lines(since: float) -> list[tuple[float, str]]:
-    """What the kernel said at or after `since`, oldest first: (seconds since the epoch, text). Empty where the box does not tell."""
+    """What the kernel said at or after `since`, oldest first: (seconds since the epoch, text).
+    Empty where the box does not tell."""
     return [line for line in _all() if line[0] >= since]
 
 
@@ -93,14 +109,21 @@ def _records(device: int) -> Iterator[str]:
 
 
 def _parsed(record: str, booted: float) -> tuple[float, str]:
-    """A record of /dev/kmsg: `6,1234,98765432,-;text`, then lines of detail that begin with a space."""
+    """A record of /dev/kmsg: `6,1234,98765432,-;text`, then lines of detail that begin with a
+    space."""
     head, _, text = record.partition(";")
     return booted + int(head.split(",")[2]) / 1e6, text.split("\n")[0]
 
 
 def _of_dmesg(words: list[str]) -> list[tuple[float, str]] | None:
     try:
-        answer = subprocess.run(words, capture_output=True, check=False, timeout=_ANSWER_SECONDS, stdin=subprocess.DEVNULL)
+        answer = subprocess.run(
+            words,
+            capture_output=True,
+            check=False,
+            timeout=_ANSWER_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return _of_text(answer.stdout) if answer.returncode == 0 else None

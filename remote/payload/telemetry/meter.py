@@ -11,10 +11,12 @@ from remote.contract.telemetry import Gpu, Sample
 from remote.payload.telemetry.gpus import Watch
 
 _SECTOR_BYTES = 512
-"""The unit of /proc/diskstats, whatever the disk's own is: Documentation/admin-guide/iostats.rst."""
+"""The unit of /proc/diskstats, whatever the disk's own is:
+Documentation/admin-guide/iostats.rst."""
 
 _NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd")
-"""Block devices that are no disks of their own: what passes them passes a disk as well, or memory."""
+"""Block devices that are no disks of their own: what passes them passes a disk as well, or
+memory."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class _Counts:
 
 
 class Meter:
-    """Takes samples; rates are of the time since the one before, the first of the time since the meter was made."""
+    """Takes samples; rates are of the time since the one before, the first of the time since the
+    meter was made."""
 
     def __init__(self, root: Path, every_seconds: float) -> None:
         self._root = root
@@ -51,22 +54,35 @@ class Meter:
         disk = shutil.disk_usage(self._root)
         total, available = _memory()
         received, sent, read, written = (
-            round(max(0, getattr(counts, name) - getattr(before, name)) / seconds) for name in ("received", "sent", "read", "written")
+            round(max(0, getattr(counts, name) - getattr(before, name)) / seconds)
+            for name in ("received", "sent", "read", "written")
         )
         return Sample(
-            round(time.time(), 2), round((counts.busy - before.busy) / max(counts.ticks - before.ticks, 1), 3),
-            round((total - available) / 1e9, 3), round(total / 1e9, 3), round(disk.free / 1e9, 3), round(disk.total / 1e9, 3),
-            received, sent, read, written, gpus,
-        )  # fmt: skip
+            round(time.time(), 2),
+            round((counts.busy - before.busy) / max(counts.ticks - before.ticks, 1), 3),
+            round((total - available) / 1e9, 3),
+            round(total / 1e9, 3),
+            round(disk.free / 1e9, 3),
+            round(disk.total / 1e9, 3),
+            received,
+            sent,
+            read,
+            written,
+            gpus,
+        )
 
 
 def _rounded(gpu: Gpu) -> Gpu:
-    fields: dict[str, Any] = {name: round(value, 2) for name, value in vars(gpu).items() if isinstance(value, float)}
+    fields: dict[str, Any] = {
+        name: round(value, 2) for name, value in vars(gpu).items() if isinstance(value, float)
+    }
     return replace(gpu, **fields)
 
 
 def _counts() -> _Counts:
-    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]  # guests count as user already
+    ticks = [
+        int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    ]  # guests count as user already
     idle = ticks[3] + ticks[4]
     return _Counts(sum(ticks) - idle, sum(ticks), *_network(), *_disks())
 

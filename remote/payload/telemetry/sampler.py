@@ -1,8 +1,9 @@
-"""Samples what the box has to do while jobs run on it, and notes on its timeline what an on-call wants to know. Standard library only.
+"""Samples what the box has to do while jobs run on it, and notes on its timeline what an on-call
+wants to know. Standard library only.
 
-`python3 -m remote.payload.telemetry.sampler ROOT STARTER`: one samples, others wait in line, so that another goes on should the first be
-killed with the job that started it. It ends by itself some seconds after the last job has ended; one that waits, with the process that
-started it.
+`python3 -m remote.payload.telemetry.sampler ROOT STARTER`: one samples, others wait in line, so
+that another goes on should the first be killed with the job that started it. It ends by itself some
+seconds after the last job has ended; one that waits, with the process that started it.
 """
 
 import contextlib
@@ -26,7 +27,8 @@ from remote.payload.watchdog import activity
 
 EVERY_SECONDS = 2.0
 LINGER_SECONDS = 6.0
-"""How long it goes on when no job runs: what a job's end brings, such as a line of the kernel, comes a little later."""
+"""How long it goes on when no job runs: what a job's end brings, such as a line of the kernel,
+comes a little later."""
 
 _FIRST_SECONDS = 0.2
 _KERNEL_SECONDS = 30.0
@@ -38,22 +40,44 @@ _RELEASE = Path(__file__).resolve().parents[3]
 
 
 def ensure(root: Path) -> None:
-    """Have the box under `root` sampled while jobs run. Returns at once, changes nothing where it is sampled already, and never raises:
-    a job runs without its curves rather than not at all."""
-    with contextlib.suppress(OSError, subprocess.SubprocessError), (root / "sampler.log").open("ab") as log:
+    """Have the box under `root` sampled while jobs run. Returns at once, changes nothing where it
+    is sampled already, and never raises: a job runs without its curves rather than not at all."""
+    with (
+        contextlib.suppress(OSError, subprocess.SubprocessError),
+        (root / "sampler.log").open("ab") as log,
+    ):
         if log.tell() > _LOG_BYTES:
             log.truncate(0)
-        # By way of a shell, which ends at once: the job's supervisor is nobody's parent but the stage's.
+        # By way of a shell, which ends at once: the job's supervisor is nobody's parent but the
+        # stage's.
         subprocess.run(
-            ["/bin/sh", "-c", '"$@" &', "sh", sys.executable, "-m", "remote.payload.telemetry.sampler", str(root), str(os.getpid())],
-            check=False, timeout=10, cwd=_RELEASE, env={**os.environ, "PYTHONPATH": str(_RELEASE)}, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+            [
+                "/bin/sh",
+                "-c",
+                '"$@" &',
+                "sh",
+                sys.executable,
+                "-m",
+                "remote.payload.telemetry.sampler",
+                str(root),
+                str(os.getpid()),
+            ],
+            check=False,
+            timeout=10,
+            cwd=_RELEASE,
+            env={**os.environ, "PYTHONPATH": str(_RELEASE)},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
 
 
 def main() -> None:
     """The command line."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a supervisor that waits for signals has blocked them, and they are handed down
+    signal.pthread_sigmask(
+        signal.SIG_SETMASK, []
+    )  # a supervisor that waits for signals has blocked them, and they are handed down
     os.nice(5)
     root, starter = Path(sys.argv[1]).resolve(), Identity.of(int(sys.argv[2]))
     with (root / ".sampler.lock").open("w") as lock:
@@ -63,7 +87,8 @@ def main() -> None:
 
 
 def _take_turn(lock: int, starter: Identity) -> bool:
-    """Take the lock; False where that takes longer than the starter lives: of many jobs, one after the other, none leaves one waiting."""
+    """Take the lock; False where that takes longer than the starter lives: of many jobs, one after
+    the other, none leaves one waiting."""
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +136,9 @@ class Observer:
                 self._note(source, text)
             self._standing[name] = source, text, now
         # Not at once: what comes and goes with every step, such as heat, is one thing that lasts.
-        for name in [name for name, (_, _, seen) in self._standing.items() if now - seen > _OVER_SECONDS]:
+        for name in [
+            name for name, (_, _, seen) in self._standing.items() if now - seen > _OVER_SECONDS
+        ]:
             source, text, _ = self._standing.pop(name)
             self._note(source, f"over: {text}", "info")
         self._count_errors(taken)
@@ -126,13 +153,24 @@ class Observer:
             if moment - booted > self._heard + _SAME_SECONDS:
                 self._heard = moment - booted
                 if kind := kernel.classify(text):
-                    timeline.append(self._path, timeline.Event(moment, "kernel", "error" if kind in _GRAVE else "warning", text))
+                    timeline.append(
+                        self._path,
+                        timeline.Event(
+                            moment, "kernel", "error" if kind in _GRAVE else "warning", text
+                        ),
+                    )
 
     def _last_heard(self) -> float:
-        """How long after the boot the kernel said the newest line that an earlier sampler noted, or that is too old to be noted now. By a
-        clock that nobody sets: after the time of day was set back, new lines would pass for old ones."""
+        """How long after the boot the kernel said the newest line that an earlier sampler noted, or
+        that is too old to be noted now. By a clock that nobody sets: after the time of day was set
+        back, new lines would pass for old ones.
+        """
         now = time.time()
-        told = [event.time for event in timeline.read(self._path) if event.source == "kernel" and event.time <= now + _KERNEL_SECONDS]
+        told = [
+            event.time
+            for event in timeline.read(self._path)
+            if event.source == "kernel" and event.time <= now + _KERNEL_SECONDS
+        ]
         return max([now - _KERNEL_SECONDS, *told]) - _booted_at()
 
     def _count_errors(self, taken: Sample) -> None:
@@ -140,7 +178,12 @@ class Observer:
             if gpu.ecc_errors is not None:
                 before = self._errors.get(gpu.index, gpu.ecc_errors)
                 if gpu.ecc_errors > before:
-                    self._note("gpu", f"GPU {gpu.index}: {gpu.ecc_errors - before} memory errors that ECC could not correct", "error")
+                    self._note(
+                        "gpu",
+                        f"GPU {gpu.index}: {gpu.ecc_errors - before} memory errors that ECC could"
+                        " not correct",
+                        "error",
+                    )
                 self._errors[gpu.index] = gpu.ecc_errors
 
     def _note(self, source: str, text: str, level: str = "warning") -> None:
@@ -164,11 +207,29 @@ def _alarms(taken: Sample, gpu_silent: bool) -> Iterator[tuple[str, str, str]]:
         if gpu.slowed:
             yield f"slowed {gpu.index}", "gpu", f"GPU {gpu.index} is slowed down: {gpu.slowed}"
         if gpu.celsius is not None and gpu.celsius >= _HOT_CELSIUS:
-            yield f"hot {gpu.index}", "gpu", f"GPU {gpu.index} is at {gpu.celsius:.0f} degrees Celsius"
+            yield (
+                f"hot {gpu.index}",
+                "gpu",
+                f"GPU {gpu.index} is at {gpu.celsius:.0f} degrees Celsius",
+            )
     if taken.disk_free_gb < min(_FULL_GB, _FULL_SHARE * taken.disk_total_gb):
-        yield "disk", "windlass", f"the disk is nearly full: {taken.disk_free_gb:.1f} GB of {taken.disk_total_gb:.0f} GB are free"
+        yield (
+            "disk",
+            "windlass",
+            (
+                f"the disk is nearly full: {taken.disk_free_gb:.1f} GB of {taken.disk_total_gb:.0f}"
+                " GB are free"
+            ),
+        )
     if taken.memory_gb > (1 - _FULL_SHARE) * taken.memory_total_gb:
-        yield "memory", "windlass", f"memory is nearly full: {taken.memory_gb:.1f} GB of {taken.memory_total_gb:.1f} GB are taken"
+        yield (
+            "memory",
+            "windlass",
+            (
+                f"memory is nearly full: {taken.memory_gb:.1f} GB of {taken.memory_total_gb:.1f} GB"
+                " are taken"
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""`SECONDS` tells every so many seconds how the box and its jobs stand, one object a line, until nobody reads; `0`: once.
+"""`SECONDS` tells every so many seconds how the box and its jobs stand, one object a line, until
+nobody reads; `0`: once.
 
 ```
 {"at": 1795287672.3, "sample": {...}, "gpu_silent": false, "clocks": {...} or null,
- "jobs": [{"job_id", "run_id", "stage", "status", "started_at", "ended_at", "what", "place", "metric", "line"}]}
+ "jobs": [{"job_id", "run_id", "stage", "status", "started_at", "ended_at", "what", "place",
+ "metric", "line"}]}
 ```
 Standard library only.
 """
@@ -41,7 +43,11 @@ class Jobs:
 
     def records(self, now: float) -> list[dict[str, Any]]:
         """Those under way, and those that ended lately; the newest first."""
-        told = [record for path in sorted(self._box.jobs.glob("*/state.json")) if (record := self._record(path, now))]
+        told = [
+            record
+            for path in sorted(self._box.jobs.glob("*/state.json"))
+            if (record := self._record(path, now))
+        ]
         return sorted(told, key=lambda record: float(record["started_at"] or now), reverse=True)
 
     def _record(self, path: Path, now: float) -> dict[str, Any] | None:
@@ -55,14 +61,21 @@ class Jobs:
                 return _record(JobPaths(path.parent), state)
             state.ended_at = state.ended_at or _last_sign(JobPaths(path.parent))
             self._ended[path] = mark, state.ended_at
-            return _record(JobPaths(path.parent), state) if now - state.ended_at <= LATELY_SECONDS else None
+            return (
+                _record(JobPaths(path.parent), state)
+                if now - state.ended_at <= LATELY_SECONDS
+                else None
+            )
         except (OSError, ValueError, TypeError, supervise.Refused):
             return None
 
 
 def _last_sign(paths: JobPaths) -> float:
     """When a job that was lost was last alive, as far as its files tell."""
-    return max((path.stat().st_mtime for path in (paths.log, paths.metrics, paths.state) if path.exists()), default=0.0)
+    return max(
+        (path.stat().st_mtime for path in (paths.log, paths.metrics, paths.state) if path.exists()),
+        default=0.0,
+    )
 
 
 def _record(paths: JobPaths, state: JobState) -> dict[str, Any]:
@@ -70,16 +83,21 @@ def _record(paths: JobPaths, state: JobState) -> dict[str, Any]:
     lines, _ = evidence.tail(paths.folder)
     facts = ("job_id", "stage", "started_at", "ended_at", "what", "place")
     return {
-        **{name: getattr(state, name) for name in facts}, "status": state.status.value, "run_id": run_id,
-        "metric": _last_metric(paths.metrics), "line": lines[-1][:_LINE_CHARACTERS] if lines else "",
-    }  # fmt: skip
+        **{name: getattr(state, name) for name in facts},
+        "status": state.status.value,
+        "run_id": run_id,
+        "metric": _last_metric(paths.metrics),
+        "line": lines[-1][:_LINE_CHARACTERS] if lines else "",
+    }
 
 
 def _last_metric(path: Path) -> dict[str, Any] | None:
     """The newest measurement, with the newest loss where it has none of its own."""
     with contextlib.suppress(OSError):
         told: dict[str, Any] | None = None
-        for line in reversed(regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines()):
+        for line in reversed(
+            regular_files.end_of(path, _METRICS_BYTES).decode(errors="replace").splitlines()
+        ):
             with contextlib.suppress(ValueError, TypeError):
                 metric = Metric.from_line(line)
                 told = told or asdict(metric)
@@ -101,7 +119,13 @@ def tell(box: BoxPaths, meter: Meter, jobs: Jobs) -> None:
     """One line. Raises BrokenPipeError when nobody reads any more."""
     now = time.time()
     sample = meter.sample(_GPU_SECONDS)
-    told = {"at": now, "sample": asdict(sample), "gpu_silent": meter.is_gpu_silent, "clocks": clocks(), "jobs": jobs.records(now)}
+    told = {
+        "at": now,
+        "sample": asdict(sample),
+        "gpu_silent": meter.is_gpu_silent,
+        "clocks": clocks(),
+        "jobs": jobs.records(now),
+    }
     print(json.dumps(told), flush=True)
 
 

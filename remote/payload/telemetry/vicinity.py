@@ -1,4 +1,5 @@
-"""What a box knows of a job besides the job itself: what it had to do, and what happened, around the moment that matters."""
+"""What a box knows of a job besides the job itself: what it had to do, and what happened, around
+the moment that matters."""
 
 import contextlib
 import time
@@ -22,19 +23,30 @@ def evidence_of(box: BoxPaths, state: JobState, minutes: float) -> Evidence:
     happened = (each.event for each in Happenings(box.timeline, WATCHDOGS, 0.0, {}).new())
     more = [*happened, *_kernel_events(state.started_at)]
     source = telemetry_of(box, paths, state)
-    return evidence.gather(Places(paths, source, evidence.timeline_of(paths)), state, time.time(), minutes, more, "the box")
+    return evidence.gather(
+        Places(paths, source, evidence.timeline_of(paths)),
+        state,
+        time.time(),
+        minutes,
+        more,
+        "the box",
+    )
 
 
 def telemetry_of(box: BoxPaths, paths: JobPaths, state: JobState) -> Path:
-    """The box's own samples; those set aside with the job where it ran on another box, or so long ago that the box's have gone."""
+    """The box's own samples; those set aside with the job where it ran on another box, or so long
+    ago that the box's have gone."""
     aside = evidence.telemetry_of(paths)
     began = state.started_at or time.time()
-    has_own = not aside.exists() or telemetry.read(box.telemetry, began, (state.ended_at or began) + evidence.AFTER_SECONDS)
+    has_own = not aside.exists() or telemetry.read(
+        box.telemetry, began, (state.ended_at or began) + evidence.AFTER_SECONDS
+    )
     return box.telemetry if has_own else aside
 
 
 def keep(box: BoxPaths, state: JobState) -> list[Path]:
-    """Set aside in the job's folder what the box's own files, which are bounded, hold of the job's time; returns what lies there now.
+    """Set aside in the job's folder what the box's own files, which are bounded, hold of the job's
+    time; returns what lies there now.
 
     Never raises OSError: the end of a job does not fail for want of its curves.
     """
@@ -43,11 +55,23 @@ def keep(box: BoxPaths, state: JobState) -> list[Path]:
         return []
     with contextlib.suppress(OSError, ValueError):
         found = evidence_of(box, state, _KEPT_MINUTES)
-        earlier = telemetry.read(evidence.telemetry_of(paths), until=state.started_at)  # of another attempt, maybe on another box
-        samples = [*earlier, *telemetry.read(box.telemetry, state.started_at, found.moment + evidence.AFTER_SECONDS)]
-        _write(evidence.telemetry_of(paths), [sample.to_line() for sample in evidence.thinned(samples, _KEPT_SAMPLES)])
+        earlier = telemetry.read(
+            evidence.telemetry_of(paths), until=state.started_at
+        )  # of another attempt, maybe on another box
+        samples = [
+            *earlier,
+            *telemetry.read(box.telemetry, state.started_at, found.moment + evidence.AFTER_SECONDS),
+        ]
+        _write(
+            evidence.telemetry_of(paths),
+            [sample.to_line() for sample in evidence.thinned(samples, _KEPT_SAMPLES)],
+        )
         _write(evidence.timeline_of(paths), [event.to_line() for event in found.events])
-    return [path for path in (evidence.telemetry_of(paths), evidence.timeline_of(paths)) if path.exists()]
+    return [
+        path
+        for path in (evidence.telemetry_of(paths), evidence.timeline_of(paths))
+        if path.exists()
+    ]
 
 
 def _write(path: Path, lines: list[str]) -> None:
@@ -59,4 +83,8 @@ def _kernel_events(since: float) -> list[Event]:
     """What no sampler has noted yet, or has lived to note."""
     if not since:
         return []
-    return [Event(moment, "kernel", "error", text) for moment, text in kernel.lines(since) if kernel.classify(text)]
+    return [
+        Event(moment, "kernel", "error", text)
+        for moment, text in kernel.lines(since)
+        if kernel.classify(text)
+    ]

@@ -1,4 +1,5 @@
-"""`JOB MINUTES` tells what the box knows of a job around its end, or around now. Standard library only.
+"""`JOB MINUTES` tells what the box knows of a job around its end, or around now. Standard library
+only.
 
 One frame: `{"done": EVIDENCE}` (see `remote.contract.evidence`) or `{"error": {...}}`.
 """
@@ -15,7 +16,13 @@ def main() -> None:
     """The command line."""
     box = BoxPaths.of_release()
     try:
-        told = {"done": vicinity.evidence_of(box, supervise.status(box, sys.argv[1]), float(sys.argv[2])).to_json()}
+        told = {
+            "done": (
+                vicinity.evidence_of(
+                    box, supervise.status(box, sys.argv[1]), float(sys.argv[2])
+                ).to_json()
+            )
+        }
     except supervise.Refused as refusal:
         told = {"error": refusal.words}
     print(json.dumps(told), flush=True)

@@ -1,4 +1,5 @@
-"""Which rows the optimizer sees at which step: a pure function of seed and step, so that a resumed run sees the same ones."""
+"""Which rows the optimizer sees at which step: a pure function of seed and step, so that a resumed
+run sees the same ones."""
 
 import math
 import random
@@ -15,16 +16,19 @@ from remote.payload.stages.prompt import Encoded, encode
 from remote.payload.training.settings import Settings
 
 MAX_EMPTY_SHARE = 0.05
-"""More rows than this without a supervised token: the recipe's `max_length` does not fit the data."""
+"""More rows than this without a supervised token: the recipe's `max_length` does not fit the
+data."""
 
 _BUCKET_STEPS = 8
-"""Rows of like length are sought among this many steps' worth: little padding, and still well mixed."""
+"""Rows of like length are sought among this many steps' worth: little padding, and still well
+mixed."""
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """A dataset as tokens, and how many rows did not fit: `truncated` ones lost their end, `overlong` ones were dropped because the
-    recipe says so, `empty` ones left no room for an answer."""
+    """A dataset as tokens, and how many rows did not fit: `truncated` ones lost their end,
+    `overlong` ones were dropped because the recipe says so, `empty` ones left no room for an
+    answer."""
 
     rows: list[Encoded]
     truncated: int = 0
@@ -48,14 +52,20 @@ class Lessons:
 
 
 def load(path: Path, tokenizer: Any, settings: Settings) -> Lessons:
-    """Read the rows that `prepare` left; raises StageFailed when a line is no row, or too many have nothing to learn."""
+    """Read the rows that `prepare` left; raises StageFailed when a line is no row, or too many have
+    nothing to learn."""
     encoded = _encoded(path, tokenizer, settings.max_length)
     fitting = [row for row in encoded if settings.overlong == "truncate" or not row.truncated]
     rows = [row for row in fitting if row.supervised]
     empty = len(fitting) - len(rows)
     if not rows or empty > MAX_EMPTY_SHARE * len(fitting):
         what = f"{len(encoded) - len(rows)} of {len(encoded)} rows of {path} have no token to learn"
-        raise StageFailed(Cause.DATA, what, f"max_length is {settings.max_length}", "raise `max_length`, or shorten the rows")
+        raise StageFailed(
+            Cause.DATA,
+            what,
+            f"max_length is {settings.max_length}",
+            "raise `max_length`, or shorten the rows",
+        )
     truncated = sum(row.truncated for row in rows)
     return Lessons(rows, truncated, len(encoded) - len(fitting), empty)
 
@@ -64,9 +74,14 @@ def _encoded(path: Path, tokenizer: Any, max_length: int) -> list[Encoded]:
     try:
         with path.open("rb") as file:
             lines = ((line, number) for number, line in enumerate(file, 1) if line.strip())
-            return [encode(tokenizer, parse_row(line, path.name, number), max_length) for line, number in lines]
+            return [
+                encode(tokenizer, parse_row(line, path.name, number), max_length)
+                for line, number in lines
+            ]
     except BadRow as error:
-        raise StageFailed(Cause.DATA, str(error), remedy="run the stage `prepare` on the dataset first") from None
+        raise StageFailed(
+            Cause.DATA, str(error), remedy="run the stage `prepare` on the dataset first"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,9 @@ class Plan:
         """The plan for a dataset; `max_steps` overrules `epochs`."""
         lengths = tuple(len(row.ids) for row in lessons.rows)
         steps = math.ceil(math.ceil(len(lengths) / settings.rows_per_step) * settings.epochs)
-        return cls(lengths, settings.rows_per_step, settings.seed, max(1, settings.max_steps or steps))
+        return cls(
+            lengths, settings.rows_per_step, settings.seed, max(1, settings.max_steps or steps)
+        )
 
     def rows(self, step: int) -> list[int]:
         """Indices of the rows of `step`, the longest first."""
@@ -108,7 +125,8 @@ def _epoch(lengths: tuple[int, ...], rows_per_step: int, seed: int, epoch: int) 
 class Batch:
     """Rows padded to one length. `places` index the flattened hidden states that predict `labels`.
 
-    No attention mask: padding stands at the right, so that under causal attention no real token ever sees it.
+    No attention mask: padding stands at the right, so that under causal attention no real token
+    ever sees it.
     """
 
     ids: Any
@@ -122,6 +140,15 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> Batch:
 
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in rows])
-    places = [line * width + place - 1 for line, row in enumerate(rows) for place in range(row.prompt_length, len(row.ids))]
+    places = [
+        line * width + place - 1
+        for line, row in enumerate(rows)
+        for place in range(row.prompt_length, len(row.ids))
+    ]
     labels = [token for row in rows for token in row.ids[row.prompt_length :]]
-    return Batch(*(tensor.to(device, non_blocking=True) for tensor in (ids, torch.tensor(places), torch.tensor(labels))))
+    return Batch(
+        *(
+            tensor.to(device, non_blocking=True)
+            for tensor in (ids, torch.tensor(places), torch.tensor(labels))
+        )
+    )

@@ -3,7 +3,8 @@
 ```
 checkpoints/step-40/  adapter.safetensors  optimizer.safetensors  position.json  manifest.json
 ```
-manifest.json holds the SHA-256 of the others and the identity of the run (recipe, data, base): a checkpoint of another run is refused.
+manifest.json holds the SHA-256 of the others and the identity of the run (recipe, data, base): a
+checkpoint of another run is refused.
 """
 
 import shutil
@@ -25,8 +26,8 @@ _FILES = frozenset({"adapter.safetensors", "optimizer.safetensors", "position.js
 
 @dataclass
 class Position:
-    """How far the training is: steps done, tokens seen, seconds spent, the micro-batch that fits the memory, and the recipe's `batch`
-    that it came of (0 where that was not recorded)."""
+    """How far the training is: steps done, tokens seen, seconds spent, the micro-batch that fits
+    the memory, and the recipe's `batch` that it came of (0 where that was not recorded)."""
 
     step: int
     micro_batch: int
@@ -51,10 +52,18 @@ class Checkpoint:
         return loaded
 
 
-def save(checkpoints: Path, position: Position, adapter: dict[str, Any], optimizer: dict[str, Any], identity: dict[str, Any]) -> Path:
-    """Write `step-N` beside, then rename it into place and drop all but the newest two; returns its folder.
+def save(
+    checkpoints: Path,
+    position: Position,
+    adapter: dict[str, Any],
+    optimizer: dict[str, Any],
+    identity: dict[str, Any],
+) -> Path:
+    """Write `step-N` beside, then rename it into place and drop all but the newest two; returns its
+    folder.
 
-    Folders of later steps are torn ones that a resumed training has passed over: they go too, never what was just written.
+    Folders of later steps are torn ones that a resumed training has passed over: they go too, never
+    what was just written.
     """
     final = folder_of(checkpoints, position.step)
     with atomic.making(final) as partial:
@@ -65,13 +74,17 @@ def save(checkpoints: Path, position: Position, adapter: dict[str, Any], optimiz
         atomic.write_json(partial / "manifest.json", {"identity": identity, "files": digests})
     found = _newest_first(checkpoints)
     kept = [folder for folder in found if step_of(folder) <= position.step][:KEPT]
-    for old in [*(folder for folder in found if folder not in kept), *checkpoints.glob(".step-*.partial")]:
+    for old in [
+        *(folder for folder in found if folder not in kept),
+        *checkpoints.glob(".step-*.partial"),
+    ]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
 def newest(checkpoints: Path, identity: dict[str, Any]) -> Checkpoint | None:
-    """The newest whole checkpoint of this run, passing over torn ones; raises StageFailed for one of another run."""
+    """The newest whole checkpoint of this run, passing over torn ones; raises StageFailed for one
+    of another run."""
     passed_over: list[str] = []
     for folder in _newest_first(checkpoints):
         read = _read(folder)
@@ -85,7 +98,8 @@ def newest(checkpoints: Path, identity: dict[str, Any]) -> Checkpoint | None:
 
 
 def resumed(checkpoints: Path, found: Checkpoint | None) -> str | None:
-    """What a person must know of how a training goes on from `found`, the answer of `newest`; None where it merely begins."""
+    """What a person must know of how a training goes on from `found`, the answer of `newest`; None
+    where it merely begins."""
     if found:
         torn = f", passing over torn {', '.join(found.passed_over)}" if found.passed_over else ""
         return f"resumed from step {found.position.step}{torn}"
@@ -106,17 +120,23 @@ def step_of(folder: Path) -> int:
 def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
     """A safetensors file, whole or not at all. The same tensors give the same bytes.
 
-    Tensor by tensor: neither does a second copy stand in memory, nor is a training that goes on meanwhile held up by copying one.
+    Tensor by tensor: neither does a second copy stand in memory, nor is a training that goes on
+    meanwhile held up by copying one.
     """
     import torch
 
     names = {getattr(torch, name): dtype for dtype, name in {**FLOATS, **OTHERS}.items()}
-    # The widest first, as the format's own library has it: every tensor then begins at a multiple of its width.
+    # The widest first, as the format's own library has it: every tensor then begins at a multiple
+    # of its width.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     with atomic.writing(path) as file:
-        file.write(header_bytes({name: (names[tensor.dtype], tensor.shape) for name, tensor in ordered}))
+        file.write(
+            header_bytes({name: (names[tensor.dtype], tensor.shape) for name, tensor in ordered})
+        )
         for _, tensor in ordered:
-            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            file.write(
+                tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+            )
 
 
 def _newest_first(checkpoints: Path) -> list[Path]:
@@ -140,13 +160,16 @@ def _read(folder: Path) -> tuple[dict[str, Any], Position] | None:
 
 def _refuse_another(theirs: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
     differing = [
-        f"{name}: {theirs.get(name)} then, {ours.get(name)} now" for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)
+        f"{name}: {theirs.get(name)} then, {ours.get(name)} now"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
     ]
     if differing:
         raise StageFailed(
             Cause.CONFIG,
             f"the checkpoint {folder.name} belongs to another training",
             "; ".join(differing),
-            "put recipe and data back as they were, or start anew with `./inv run`; checkpoints never mix two trainings",
+            "put recipe and data back as they were, or start anew with `./inv run`; checkpoints"
+            " never mix two trainings",
             str(folder),
         )

@@ -7,17 +7,22 @@ WINDOW = 10
 
 
 def diverges(losses: Sequence[float], guess: float) -> str | None:
-    """In words, that a training is beyond recovery: ten steps in a row are worse than guessing, and twice the loss it began with.
+    """In words, that a training is beyond recovery: ten steps in a row are worse than guessing, and
+    twice the loss it began with.
 
     `guess` is the loss of a model that knows nothing: the logarithm of the number of its tokens.
     """
     return _worse(losses, guess, WINDOW) if len(losses) > WINDOW else None
 
 
-def diverged(losses: Sequence[float], guess: float, before: float | None, after: float | None) -> str | None:
-    """In words, that a training that has come to its end is none to keep; `before` and `after` are its validation losses.
+def diverged(
+    losses: Sequence[float], guess: float, before: float | None, after: float | None
+) -> str | None:
+    """In words, that a training that has come to its end is none to keep; `before` and `after` are
+    its validation losses.
 
-    Held-out rows that only became harder while the training rows became easier are learnt by heart: a matter for a gate.
+    Held-out rows that only became harder while the training rows became easier are learnt by heart:
+    a matter for a gate.
     """
     if losses and before is not None and after is not None:
         is_lost = after > max(guess, 2 * before)
@@ -31,7 +36,10 @@ def _worse(losses: Sequence[float], guess: float, window: int) -> str | None:
     last = losses[-window:]
     if min(last) <= max(guess, 2 * losses[0]):
         return None
-    return f"the loss has grown from {losses[0]:.3g} to {_mean(last):.3g} nats a token, and a guess has {guess:.3g}"
+    return (
+        f"the loss has grown from {losses[0]:.3g} to {_mean(last):.3g} nats a token, and a guess"
+        f" has {guess:.3g}"
+    )
 
 
 def _mean(losses: Sequence[float]) -> float:

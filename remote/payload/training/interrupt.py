@@ -1,5 +1,6 @@
-"""Requests from outside: SIGTERM, by which the step in hand is left, a checkpoint written, and the process ends by itself; and the file
-`flush`, by which a checkpoint is written after the step in hand, and the training goes on."""
+"""Requests from outside: SIGTERM, by which the step in hand is left, a checkpoint written, and the
+process ends by itself; and the file `flush`, by which a checkpoint is written after the step in
+hand, and the training goes on."""
 
 import signal
 from collections.abc import Callable
@@ -16,8 +17,15 @@ class Stopped(Exception):
 
 
 def stopped(step: int, kept: str) -> StageFailed:
-    """How a stage ends that was asked to: `step` steps are done, `kept` is the checkpoint's path."""
-    return StageFailed(Cause.CANCELLED, f"stopped at step {step}", "asked to by SIGTERM", "`./inv resume` goes on from there", kept)
+    """How a stage ends that was asked to: `step` steps are done, `kept` is the checkpoint's
+    path."""
+    return StageFailed(
+        Cause.CANCELLED,
+        f"stopped at step {step}",
+        "asked to by SIGTERM",
+        "`./inv resume` goes on from there",
+        kept,
+    )
 
 
 class Interrupt:
@@ -37,7 +45,8 @@ class Interrupt:
 
 
 def flush(job_folder: Path, save: Callable[[], object]) -> bool:
-    """Between two steps: save if someone asked for it, and take the request away once that is done. Returns whether it was asked."""
+    """Between two steps: save if someone asked for it, and take the request away once that is done.
+    Returns whether it was asked."""
     request = job_folder / FLUSH
     if not request.exists():
         return False

@@ -13,11 +13,13 @@ from remote.payload.training.batches import Batch
 from remote.payload.training.settings import Settings
 
 _HEAD_ROWS = 1024
-"""Logits of at most this many tokens stand in memory at once: 128 MiB in fp32 for a vocabulary of 32,768."""
+"""Logits of at most this many tokens stand in memory at once: 128 MiB in fp32 for a vocabulary of
+32,768."""
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
-    """The base's tokenizer with a padding token that is not the end of sequence: else the model never learns to stop.
+    """The base's tokenizer with a padding token that is not the end of sequence: else the model
+    never learns to stop.
 
     `chat_template`, the recipe's, takes the place of the base's own.
     """
@@ -26,7 +28,12 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise StageFailed(Cause.MODEL_MISSING, f"no usable tokenizer in {folder}", str(error), "download the base model again") from None
+        raise StageFailed(
+            Cause.MODEL_MISSING,
+            f"no usable tokenizer in {folder}",
+            str(error),
+            "download the base model again",
+        ) from None
     if chat_template:
         tokenizer.chat_template = chat_template
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -38,11 +45,26 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> Any:
 def _check_tokenizer(tokenizer: Any, folder: Path) -> None:
     rows = untrusted_json.read_object(folder / "config.json")["vocab_size"]
     repair = "repair the tokenizer files of the base model"
-    choose = f"add `chat_template: mistral-v3` below `base:` in the recipe (known: {', '.join(BUILT_IN)}), or name a Jinja file there"
+    choose = (
+        "add `chat_template: mistral-v3` below `base:` in the recipe (known:"
+        f" {', '.join(BUILT_IN)}), or name a Jinja file there"
+    )
     faults = (
-        (not tokenizer.is_fast, "it has no tokenizer.json, and none can be made of its other files", repair),
-        (tokenizer.pad_token_id in (None, tokenizer.eos_token_id), "it has no padding token other than the end of sequence", repair),
-        (tokenizer.bos_token_id is None or tokenizer.eos_token_id is None, "it lacks <s> or </s>", repair),
+        (
+            not tokenizer.is_fast,
+            "it has no tokenizer.json, and none can be made of its other files",
+            repair,
+        ),
+        (
+            tokenizer.pad_token_id in (None, tokenizer.eos_token_id),
+            "it has no padding token other than the end of sequence",
+            repair,
+        ),
+        (
+            tokenizer.bos_token_id is None or tokenizer.eos_token_id is None,
+            "it lacks <s> or </s>",
+            repair,
+        ),
         (not tokenizer.chat_template, "it has no chat template", choose),
         (len(tokenizer) > rows, f"it knows {len(tokenizer)} tokens, the model only {rows}", repair),
     )
@@ -53,13 +75,16 @@ def _check_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def load_base(folder: Path, settings: Settings) -> Any:
-    """The base model, quantised while it loads; raises StageFailed when the recipe's device is not there."""
+    """The base model, quantised while it loads; raises StageFailed when the recipe's device is not
+    there."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise StageFailed(
-            Cause.CONFIG, "the recipe says `device: cuda`, but torch sees no GPU", remedy="`./inv preflight`, or `device: cpu`"
+            Cause.CONFIG,
+            "the recipe says `device: cuda`, but torch sees no GPU",
+            remedy="`./inv preflight`, or `device: cpu`",
         )
     compute = getattr(torch, settings.compute_dtype)
     quantization = BitsAndBytesConfig(
@@ -70,14 +95,20 @@ def load_base(folder: Path, settings: Settings) -> Any:
     )
     place = {"": 0 if settings.device == "cuda" else "cpu"}
     model = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=quantization, dtype=compute, device_map=place, local_files_only=True, use_safetensors=True
+        folder,
+        quantization_config=quantization,
+        dtype=compute,
+        device_map=place,
+        local_files_only=True,
+        use_safetensors=True,
     )
     model.config.use_cache = False
     return model
 
 
 def add_adapter(base: Any, settings: Settings) -> Any:
-    """LoRA layers on the recipe's targets. The adapters are fp32 whatever the compute type: AdamW's small steps vanish in bf16."""
+    """LoRA layers on the recipe's targets. The adapters are fp32 whatever the compute type: AdamW's
+    small steps vanish in bf16."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -95,7 +126,10 @@ def add_adapter(base: Any, settings: Settings) -> Any:
         model = get_peft_model(base, config, autocast_adapter_dtype=True)
     except ValueError as error:
         raise StageFailed(
-            Cause.CONFIG, "the adapter does not fit the base model", str(error), "edit `lora.targets` in the recipe"
+            Cause.CONFIG,
+            "the adapter does not fit the base model",
+            str(error),
+            "edit `lora.targets` in the recipe",
         ) from None
     if settings.recompute:
         base.activation_checkpointing_enable({"use_reentrant": False})
@@ -105,11 +139,14 @@ def add_adapter(base: Any, settings: Settings) -> Any:
 
 def trainable(model: Any) -> dict[str, Any]:
     """The adapter's parameters by name, in the model's order."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def set_dropout(model: Any, active: bool) -> None:
-    """Dropout on or off. Not by `model.eval()`: that repacks bitsandbytes' weights on a CPU, and no gradient passes them afterwards."""
+    """Dropout on or off. Not by `model.eval()`: that repacks bitsandbytes' weights on a CPU, and no
+    gradient passes them afterwards."""
     import torch
 
     for module in model.modules():
@@ -123,12 +160,15 @@ def computing(settings: Settings) -> AbstractContextManager[Any]:
 
     if settings.compute_dtype == "float32":
         return nullcontext()
-    autocast: AbstractContextManager[Any] = torch.autocast(settings.device, dtype=getattr(torch, settings.compute_dtype))
+    autocast: AbstractContextManager[Any] = torch.autocast(
+        settings.device, dtype=getattr(torch, settings.compute_dtype)
+    )
     return autocast
 
 
 def hidden_states(model: Any, batch: Batch) -> Any:
-    """The last hidden states at the supervised places only, one row each: the head never sees the rest."""
+    """The last hidden states at the supervised places only, one row each: the head never sees the
+    rest."""
     backbone = model.get_base_model().model
     hidden = backbone(input_ids=batch.ids, use_cache=False).last_hidden_state
     return hidden.flatten(0, 1).index_select(0, batch.places)
@@ -137,8 +177,8 @@ def hidden_states(model: Any, batch: Batch) -> Any:
 def head_loss(model: Any, hidden: Any, labels: Any, with_gradient: bool) -> tuple[Any, Any]:
     """Summed cross-entropy in nats (fp32), and its gradient for `hidden` (or None).
 
-    The head is frozen, so that the gradient needs no graph: it is made piece by piece beside the loss, and the logits of
-    one piece are all that ever stands in memory.
+    The head is frozen, so that the gradient needs no graph: it is made piece by piece beside the
+    loss, and the logits of one piece are all that ever stands in memory.
     """
     import torch
 

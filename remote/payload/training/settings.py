@@ -8,14 +8,23 @@ from remote.contract import chat_templates
 from remote.contract.jobs import Cause
 from remote.payload.job import StageFailed
 
-_FREE = ("device", "base_name", "checkpoint_every", "validate_every", "recompute", "batch", "accumulation")
+_FREE = (
+    "device",
+    "base_name",
+    "checkpoint_every",
+    "validate_every",
+    "recompute",
+    "batch",
+    "accumulation",
+)
 
 _UNREAD = "the recipe lacks a value, or has one unknown here"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. `warmup` below 1 is a share of the steps, else a number of them; `max_steps` overrules `epochs`."""
+    """How to train. `warmup` below 1 is a share of the steps, else a number of them; `max_steps`
+    overrules `epochs`."""
 
     device: str
     base_name: str
@@ -48,9 +57,15 @@ class Settings:
     def of_recipe(cls, recipe: dict[str, Any] | None) -> "Settings":
         """Read a composed recipe; raises StageFailed when a value is missing or not one we know."""
         if not recipe:
-            raise StageFailed(Cause.CONFIG, "the stage `train` got no recipe", remedy="add `recipe:` to the stage in the playbook")
+            raise StageFailed(
+                Cause.CONFIG,
+                "the stage `train` got no recipe",
+                remedy="add `recipe:` to the stage in the playbook",
+            )
         refuse_unknown(recipe)
-        base, quantization, lora = (recipe.get(name) or {} for name in ("base", "quantization", "lora"))
+        base, quantization, lora = (
+            recipe.get(name) or {} for name in ("base", "quantization", "lora")
+        )
         try:
             settings = cls(
                 device=recipe.get("device", "cuda"),
@@ -63,7 +78,9 @@ class Settings:
                 **(recipe.get("training") or {}),
             )
         except (KeyError, TypeError) as error:
-            raise StageFailed(Cause.CONFIG, _UNREAD, str(error), "compare it with the shipped recipes") from None
+            raise StageFailed(
+                Cause.CONFIG, _UNREAD, str(error), "compare it with the shipped recipes"
+            ) from None
         settings._check()
         return settings
 
@@ -88,14 +105,25 @@ class Settings:
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise StageFailed(
-                    Cause.CONFIG, f"{name}: {getattr(self, name)!r}", f"expected one of {', '.join(values)}", "edit the recipe"
+                    Cause.CONFIG,
+                    f"{name}: {getattr(self, name)!r}",
+                    f"expected one of {', '.join(values)}",
+                    "edit the recipe",
                 )
         for name in ("r", "batch", "accumulation", "max_length"):
             if getattr(self, name) < 1:
-                raise StageFailed(Cause.CONFIG, f"{name}: {getattr(self, name)}", "expected at least 1", "edit the recipe")
+                raise StageFailed(
+                    Cause.CONFIG,
+                    f"{name}: {getattr(self, name)}",
+                    "expected at least 1",
+                    "edit the recipe",
+                )
         if "lm_head" in self.targets or not self.targets:
             raise StageFailed(
-                Cause.CONFIG, f"lora.targets: {list(self.targets)}", "expected linear layers below the head", "edit the recipe"
+                Cause.CONFIG,
+                f"lora.targets: {list(self.targets)}",
+                "expected linear layers below the head",
+                "edit the recipe",
             )
 
 
@@ -107,19 +135,35 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "training": tuple(
         name
         for name in Settings.__dataclass_fields__
-        if name not in (*_LORA, "device", "base_name", "chat_template", "quantization", "double", "compute_dtype")
+        if name
+        not in (
+            *_LORA,
+            "device",
+            "base_name",
+            "chat_template",
+            "quantization",
+            "double",
+            "compute_dtype",
+        )
     ),
 }
-"""What a section of a recipe may hold. `pretraining` belongs to another stage, which knows its keys."""
+"""What a section of a recipe may hold. `pretraining` belongs to another stage, which knows its
+keys."""
 
 
 def refuse_unknown(recipe: dict[str, Any]) -> None:
-    """Raise StageFailed for a key of a recipe that no code here looks at: what was meant by it would not happen."""
+    """Raise StageFailed for a key of a recipe that no code here looks at: what was meant by it
+    would not happen."""
     given = [(name, ("device", "pretraining", *_KEYS), "the recipe") for name in recipe]
     for section, keys in _KEYS.items():
         values = recipe.get(section) or {}
         if not isinstance(values, dict):
-            raise StageFailed(Cause.CONFIG, f"`{section}` is {values!r}", f"expected {', '.join(keys)}", "edit the recipe")
+            raise StageFailed(
+                Cause.CONFIG,
+                f"`{section}` is {values!r}",
+                f"expected {', '.join(keys)}",
+                "edit the recipe",
+            )
         given += [(name, keys, f"`{section}`") for name in values]
     for name, keys, place in given:
         if name not in keys:
@@ -135,4 +179,6 @@ def chat_template_of(recipe: dict[str, Any]) -> str | None:
     try:
         return chat_templates.text_of(given) if given else None
     except ValueError as error:
-        raise StageFailed(Cause.CONFIG, f"base.chat_template: {given!r}", str(error), "edit the recipe") from None
+        raise StageFailed(
+            Cause.CONFIG, f"base.chat_template: {given!r}", str(error), "edit the recipe"
+        ) from None

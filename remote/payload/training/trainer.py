@@ -1,4 +1,5 @@
-"""One optimizer step, the same whatever the micro-batch: the loss is divided by the tokens of the whole step."""
+"""One optimizer step, the same whatever the micro-batch: the loss is divided by the tokens of the
+whole step."""
 
 import math
 import resource
@@ -13,7 +14,8 @@ from remote.payload.training.checkpoint import Checkpoint, Position
 from remote.payload.training.settings import Settings
 
 _LESS_ADAPTER = "lower `lora.r` or train fewer `lora.targets`, or take a box with more memory"
-"""What helps where the optimizer's own numbers do not fit: rows and their length are no part of those."""
+"""What helps where the optimizer's own numbers do not fit: rows and their length are no part of
+those."""
 
 
 class NotANumber(Exception):
@@ -21,7 +23,8 @@ class NotANumber(Exception):
 
 
 class OutOfMemory(Exception):
-    """Memory ran out and no smaller micro-batch helps. `is_whole`: the weights are still those of the last whole step."""
+    """Memory ran out and no smaller micro-batch helps. `is_whole`: the weights are still those of
+    the last whole step."""
 
     def __init__(self, what: str, why: str, remedy: str, is_whole: bool = True) -> None:
         super().__init__(what)
@@ -30,7 +33,8 @@ class OutOfMemory(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """What a step measured: mean loss in nats per supervised token, and all its tokens. `note` tells of a shrunk micro-batch."""
+    """What a step measured: mean loss in nats per supervised token, and all its tokens. `note`
+    tells of a shrunk micro-batch."""
 
     loss: float
     tokens: int
@@ -48,13 +52,16 @@ class Trainer:
         self.position = Position(step=0, micro_batch=settings.batch, batch=settings.batch)
         self.validation_batch: int | None = None
         self.moving = False
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=0.0, weight_decay=settings.weight_decay, fused=True
+        )
         self.scaler = self._new_scaler()
         self.random = self._random_state()
         self.restored_step: int | None = None
 
     def step(self, rows: list[Encoded], rate: float) -> Step:
-        """Move the weights once. Out of memory: halves the micro-batch, which doubles the accumulation, and does the same step again."""
+        """Move the weights once. Out of memory: halves the micro-batch, which doubles the
+        accumulation, and does the same step again."""
         note = None
         while (loss := self._attempt(rows, rate)) is None:
             note = self._shrink()
@@ -65,8 +72,8 @@ class Trainer:
         return Step(loss, tokens, note)
 
     def validate(self, rows: list[Encoded]) -> float:
-        """Mean loss over `rows` in nats per supervised token, without dropout. Out of memory: halves the rows it looks at together,
-        which no weight depends on."""
+        """Mean loss over `rows` in nats per supervised token, without dropout. Out of memory:
+        halves the rows it looks at together, which no weight depends on."""
         model.set_dropout(self.model, False)
         try:
             while (loss := self._mean_loss(rows)) is None:
@@ -85,7 +92,8 @@ class Trainer:
         return all(bool(parameter.isfinite().all()) for parameter in self.parameters.values())
 
     def optimizer_tensors(self) -> dict[str, Any]:
-        """AdamW's moments, the loss scale and the random state as of the last whole step, by name."""
+        """AdamW's moments, the loss scale and the random state as of the last whole step, by
+        name."""
         state = {
             f"{name}/{key}": value
             for name, parameter in self.parameters.items()
@@ -98,16 +106,24 @@ class Trainer:
         import torch
 
         self.position = checkpoint.position
-        if self.position.batch != self.settings.batch:  # chosen anew since then; else what memory taught holds
+        if (
+            self.position.batch != self.settings.batch
+        ):  # chosen anew since then; else what memory taught holds
             self.position.micro_batch = self.position.batch = self.settings.batch
         adapter, saved = checkpoint.tensors("adapter"), checkpoint.tensors("optimizer")
         state: dict[int, dict[str, Any]] = {}
         with torch.no_grad():
             for index, (name, parameter) in enumerate(self.parameters.items()):
                 parameter.copy_(adapter[name])
-                state[index] = {key.rsplit("/", 1)[1]: value for key, value in saved.items() if key.rsplit("/", 1)[0] == name}
+                state[index] = {
+                    key.rsplit("/", 1)[1]: value
+                    for key, value in saved.items()
+                    if key.rsplit("/", 1)[0] == name
+                }
         if any(state.values()):
-            self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+            self.optimizer.load_state_dict(
+                {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+            )
         # A checkpoint made on a CPU has no random state of a GPU: the GPU's own start serves.
         self.random = {name: saved.get(name, fresh) for name, fresh in self.random.items()}
         self.restored_step = self.position.step
@@ -115,7 +131,8 @@ class Trainer:
         _restore_scale(self.scaler, saved["scale"])
 
     def _attempt(self, rows: list[Encoded], rate: float) -> float | None:
-        """The step's mean loss once the weights have moved, or None when memory ran out and nothing has changed."""
+        """The step's mean loss once the weights have moved, or None when memory ran out and nothing
+        has changed."""
         self.optimizer.zero_grad(set_to_none=True)
         scale, moves = self.scaler.state_dict(), self._moves(1)
         self.moving = False
@@ -131,7 +148,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self._moves() - (moves or {0.0}):
             what = "memory ran out while the optimizer was moving the weights"
-            raise OutOfMemory(what, f"step {self.position.step + 1}: {words}", _LESS_ADAPTER, is_whole=False)
+            raise OutOfMemory(
+                what, f"step {self.position.step + 1}: {words}", _LESS_ADAPTER, is_whole=False
+            )
         if not moves:
             self.optimizer.state.clear()  # of its first step it may have made some and not others
         self.scaler = self._new_scaler()
@@ -140,21 +159,32 @@ class Trainer:
         return None
 
     def _moves(self, parameters: int | None = None) -> set[float]:
-        """How often the optimizer has moved its first `parameters`: counts that differ tell of a move that was cut off."""
-        return {float(state["step"]) for state in islice(self.optimizer.state.values(), parameters) if "step" in state}
+        """How often the optimizer has moved its first `parameters`: counts that differ tell of a
+        move that was cut off."""
+        return {
+            float(state["step"])
+            for state in islice(self.optimizer.state.values(), parameters)
+            if "step" in state
+        }
 
     def _accumulate(self, rows: list[Encoded]) -> float:
         denominator = sum(row.supervised for row in rows)
         total: Any = 0.0
         for start in range(0, len(rows), self.position.micro_batch):
             self.check()
-            batch = batches.collate(rows[start : start + self.position.micro_batch], self.pad, self.settings.device)
+            batch = batches.collate(
+                rows[start : start + self.position.micro_batch], self.pad, self.settings.device
+            )
             hidden = self._hidden(batch)
             loss, gradient = model.head_loss(self.model, hidden, batch.labels, with_gradient=True)
             hidden.backward(self.scaler.scale(gradient.float() / denominator).to(hidden.dtype))
             total = total + loss
         self.check()
-        return float(total) / denominator if math.isfinite(float(total)) else self._no_number("the loss")
+        return (
+            float(total) / denominator
+            if math.isfinite(float(total))
+            else self._no_number("the loss")
+        )
 
     def _mean_loss(self, rows: list[Encoded]) -> float | None:
         """Over all rows, or None when memory ran out."""
@@ -166,8 +196,12 @@ class Trainer:
             with torch.no_grad():
                 for start in range(0, len(rows), at_once):
                     self.check()
-                    batch = batches.collate(rows[start : start + at_once], self.pad, self.settings.device)
-                    loss, _ = model.head_loss(self.model, self._hidden(batch), batch.labels, with_gradient=False)
+                    batch = batches.collate(
+                        rows[start : start + at_once], self.pad, self.settings.device
+                    )
+                    loss, _ = model.head_loss(
+                        self.model, self._hidden(batch), batch.labels, with_gradient=False
+                    )
                     total, count = total + loss, count + len(batch.labels)
                 return float(total) / count
         except (RuntimeError, MemoryError) as error:
@@ -181,7 +215,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.settings.clip or math.inf
+        )
         if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
             self._no_number("the gradient")
         self.scaler.step(self.optimizer)
@@ -198,19 +234,35 @@ class Trainer:
     def _shrink(self) -> str:
         before, settings = self.position.micro_batch, self.settings
         if before == 1:
-            what = f"memory ran out with a single row{', in the step of the optimizer' if self.moving else ''}"
-            why = f"step {self.position.step + 1}, max_length {settings.max_length}, recompute {settings.recompute}, lora.r {settings.r}"
-            less_length = "set `recompute: true`, lower `max_length` or `lora.r`, or take a box with more memory"
+            what = (
+                "memory ran out with a single"
+                f" row{', in the step of the optimizer' if self.moving else ''}"
+            )
+            why = (
+                f"step {self.position.step + 1}, max_length {settings.max_length}, recompute"
+                f" {settings.recompute}, lora.r {settings.r}"
+            )
+            less_length = (
+                "set `recompute: true`, lower `max_length` or `lora.r`, or take a box with more"
+                " memory"
+            )
             raise OutOfMemory(what, why, _LESS_ADAPTER if self.moving else less_length)
         self.position.micro_batch = (before + 1) // 2
         self._free_cache()
-        return f"memory ran out: micro-batch {before} -> {self.position.micro_batch}, accumulation grows to match; the step is done again"
+        return (
+            f"memory ran out: micro-batch {before} -> {self.position.micro_batch}, accumulation"
+            " grows to match; the step is done again"
+        )
 
     def _shrink_validation(self) -> None:
         before = self.validation_batch or self.position.micro_batch
         if before == 1:
             why = f"after step {self.position.step}, max_length {self.settings.max_length}"
-            raise OutOfMemory("memory ran out while validating a single row", why, "lower `max_length`, or take a box with more memory")
+            raise OutOfMemory(
+                "memory ran out while validating a single row",
+                why,
+                "lower `max_length`, or take a box with more memory",
+            )
         self.validation_batch = (before + 1) // 2
         self._free_cache()
 
@@ -223,13 +275,19 @@ class Trainer:
     def _new_scaler(self) -> Any:
         import torch
 
-        return torch.amp.GradScaler(self.settings.device, enabled=self.settings.compute_dtype == "float16")
+        return torch.amp.GradScaler(
+            self.settings.device, enabled=self.settings.compute_dtype == "float16"
+        )
 
     def _random_state(self) -> dict[str, Any]:
         import torch
 
         state = {"random/cpu": torch.get_rng_state()}
-        return {**state, "random/cuda": torch.cuda.get_rng_state()} if self.settings.device == "cuda" else state
+        return (
+            {**state, "random/cuda": torch.cuda.get_rng_state()}
+            if self.settings.device == "cuda"
+            else state
+        )
 
     def _set_random_state(self, state: dict[str, Any]) -> None:
         import torch
@@ -240,7 +298,8 @@ class Trainer:
 
 
 def peak_memory_gb(device: str) -> float:
-    """The highest memory so far in GB (1e9 bytes): the GPU's where one trains, else this process's."""
+    """The highest memory so far in GB (1e9 bytes): the GPU's where one trains, else this
+    process's."""
     import torch
 
     if device == "cuda":
@@ -249,18 +308,32 @@ def peak_memory_gb(device: str) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the GPU's or the host's memory ran out: torch has several words for it, and libraries below it have others."""
+    """Whether the GPU's or the host's memory ran out: torch has several words for it, and libraries
+    below it have others."""
     words = str(error).lower()
-    known = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(word in words for word in known)
+    known = (
+        "out of memory",
+        "can't allocate memory",
+        "cublas_status_alloc_failed",
+        "cudnn_status_alloc_failed",
+    )
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(word in words for word in known)
+    )
 
 
 def _scale_tensor(scaler: Any) -> Any:
     import torch
 
-    return torch.tensor([scaler.get_scale(), scaler.state_dict().get("_growth_tracker", 0)], dtype=torch.float64)
+    return torch.tensor(
+        [scaler.get_scale(), scaler.state_dict().get("_growth_tracker", 0)], dtype=torch.float64
+    )
 
 
 def _restore_scale(scaler: Any, saved: Any) -> None:
     if scaler.is_enabled():
-        scaler.load_state_dict({**scaler.state_dict(), "scale": float(saved[0]), "_growth_tracker": int(saved[1])})
+        scaler.load_state_dict(
+            {**scaler.state_dict(), "scale": float(saved[0]), "_growth_tracker": int(saved[1])}
+        )

@@ -1,4 +1,5 @@
-"""The box's ways to its bucket: a presigned POST with the standard library, or the instance profile with boto3."""
+"""The box's ways to its bucket: a presigned POST with the standard library, or the instance profile
+with boto3."""
 
 import threading
 import time
@@ -26,11 +27,15 @@ class Road(Protocol):
 
 
 class Bucket:
-    """A bucket by every road that a grant opens, the instance profile first: its rights do not run out."""
+    """A bucket by every road that a grant opens, the instance profile first: its rights do not run
+    out."""
 
     def __init__(self, grant: Grant) -> None:
         posts = bool(grant.url) and time.time() < grant.expires - _POST_MARGIN_SECONDS
-        self._roads: list[Road] = [*([Profile(grant)] if grant.profile else []), *([Post(grant)] if posts else [])]
+        self._roads: list[Road] = [
+            *([Profile(grant)] if grant.profile else []),
+            *([Post(grant)] if posts else []),
+        ]
         self._why = "the right to write there has run out"
 
     def put(self, key: str, content: bytes) -> None:
@@ -80,8 +85,14 @@ class Profile:
                 import boto3
                 from botocore.config import Config
 
-                config = Config(retries={"mode": "standard", "total_max_attempts": TRIES}, connect_timeout=5, read_timeout=TIMEOUT_SECONDS)
-                self._made = boto3.session.Session(region_name=self._region).client("s3", config=config)
+                config = Config(
+                    retries={"mode": "standard", "total_max_attempts": TRIES},
+                    connect_timeout=5,
+                    read_timeout=TIMEOUT_SECONDS,
+                )
+                self._made = boto3.session.Session(region_name=self._region).client(
+                    "s3", config=config
+                )
             return self._made
 
 
@@ -94,7 +105,10 @@ def get(url: str, most: int) -> bytes:
 
 
 def _form(fields: dict[str, str], content: bytes) -> bytes:
-    parts = [f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+    parts = [
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
     file = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="piece"\r\n'
     head = "".join([*parts, file, "Content-Type: application/octet-stream\r\n\r\n"])
     return b"".join((head.encode(), content, f"\r\n--{_BOUNDARY}--\r\n".encode()))

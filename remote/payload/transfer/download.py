@@ -1,4 +1,5 @@
-"""Large files over HTTP: resumed where they were cut off, verified, and only then given their name. Standard library only."""
+"""Large files over HTTP: resumed where they were cut off, verified, and only then given their name.
+Standard library only."""
 
 import hashlib
 import http.client
@@ -25,8 +26,11 @@ OnBytes = Callable[[int], None]
 """Told how many more bytes lie on the disk; negative when a part had to be given up."""
 
 
-def bring(file: ModelFile, folder: Path, authorization: str = "", on_bytes: OnBytes = lambda count: None) -> None:
-    """Put a file into `folder` under its path. Raises StageFailed when its source refuses it, or sends something else.
+def bring(
+    file: ModelFile, folder: Path, authorization: str = "", on_bytes: OnBytes = lambda count: None
+) -> None:
+    """Put a file into `folder` under its path. Raises StageFailed when its source refuses it, or
+    sends something else.
 
     What has its name already was verified before it got it.
     """
@@ -42,7 +46,13 @@ def bring(file: ModelFile, folder: Path, authorization: str = "", on_bytes: OnBy
         on_bytes(-part.stat().st_size)
         part.unlink()
         if is_last:
-            raise StageFailed(Cause.ARTIFACT, f"{file.path} is not what its source says it is", found, _AGAIN, "the files that were whole")
+            raise StageFailed(
+                Cause.ARTIFACT,
+                f"{file.path} is not what its source says it is",
+                found,
+                _AGAIN,
+                "the files that were whole",
+            )
 
 
 def have(file: ModelFile, folder: Path) -> int:
@@ -62,17 +72,30 @@ def _receive_all(file: ModelFile, part: Path, authorization: str, on_bytes: OnBy
     while at < file.size or not part.exists():
         try:
             got = _receive(file, part, at, authorization, on_bytes)
-            why = "" if got >= file.size else f"the connection ended after {got:,} of {file.size:,} bytes"
+            why = (
+                ""
+                if got >= file.size
+                else f"the connection ended after {got:,} of {file.size:,} bytes"
+            )
         except urllib.error.HTTPError as error:
             got, why = at, _refusal(error, file)
         except (OSError, http.client.HTTPException) as error:
             if disk.is_full(error) or getattr(error, "filename", None):
                 raise  # the box's own disk, not the network
-            got, why = part.stat().st_size if part.is_file() else 0, str(error) or type(error).__name__
+            got, why = (
+                part.stat().st_size if part.is_file() else 0,
+                str(error) or type(error).__name__,
+            )
         tries = 0 if got > at else tries + 1
         at = got
         if why and tries >= _TRIES:
-            raise StageFailed(Cause.CODE, f"{file.path} does not come from {_host(file.url)}", why, _AGAIN, "what came so far")
+            raise StageFailed(
+                Cause.CODE,
+                f"{file.path} does not come from {_host(file.url)}",
+                why,
+                _AGAIN,
+                "what came so far",
+            )
         if why:
             time.sleep(_FIRST_PAUSE_SECONDS * 2 ** min(tries, 4))
 
@@ -98,16 +121,20 @@ def _copy(answer: Any, disk: IO[bytes], left: int, on_bytes: OnBytes) -> int:
 
 
 def _open(url: str, at: int, authorization: str) -> Any:
-    request = urllib.request.Request(url, headers={"User-Agent": "windlass", **({"Range": f"bytes={at}-"} if at else {})})  # noqa: S310
+    headers = {"User-Agent": "windlass", **({"Range": f"bytes={at}-"} if at else {})}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310
     if authorization:
         request.add_unredirected_header("Authorization", authorization)
     return urllib.request.build_opener(_KeepsSecretsHome).open(request, timeout=_SILENCE_SECONDS)
 
 
 class _KeepsSecretsHome(urllib.request.HTTPRedirectHandler):
-    """Follows redirects; the authorization goes along only where the host stays the same, never to a store behind it."""
+    """Follows redirects; the authorization goes along only where the host stays the same, never to
+    a store behind it."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
         """The request after a redirect."""
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         secret = req.unredirected_hdrs.get("Authorization")
@@ -124,8 +151,14 @@ def _refusal(error: urllib.error.HTTPError, file: ModelFile) -> str:
     if error.code in (408, 425, 429) or error.code >= 500:
         return why
     words = f"{why}: {told}" if told else why
-    remedy = "`./inv box.setup` asks for the right to read it anew" if error.code in (401, 403) else _AGAIN
-    raise StageFailed(Cause.MODEL_MISSING, f"the source refuses {file.path}", words, remedy, "what came so far")
+    remedy = (
+        "`./inv box.setup` asks for the right to read it anew"
+        if error.code in (401, 403)
+        else _AGAIN
+    )
+    raise StageFailed(
+        Cause.MODEL_MISSING, f"the source refuses {file.path}", words, remedy, "what came so far"
+    )
 
 
 def _difference(file: ModelFile, path: Path) -> str:
@@ -133,7 +166,11 @@ def _difference(file: ModelFile, path: Path) -> str:
     size = path.stat().st_size
     if size != file.size:
         return f"{size:,} bytes instead of {file.size:,}"
-    for kind, expected in (("SHA-256", file.sha256), ("git SHA-1", file.git_sha1), ("MD5", file.md5)):
+    for kind, expected in (
+        ("SHA-256", file.sha256),
+        ("git SHA-1", file.git_sha1),
+        ("MD5", file.md5),
+    ):
         if expected:
             found = _digest(path, kind)
             return "" if found == expected else f"its {kind} is {found}, not {expected}"
@@ -141,7 +178,8 @@ def _difference(file: ModelFile, path: Path) -> str:
 
 
 def _digest(path: Path, kind: str) -> str:
-    # SHA-1 and MD5 are what git and S3 keep of a file: they guard against damage on the way, as TLS does against people.
+    # SHA-1 and MD5 are what git and S3 keep of a file: they guard against damage on the way, as TLS
+    # does against people.
     sha = {"SHA-256": hashlib.sha256, "git SHA-1": hashlib.sha1, "MD5": hashlib.md5}[kind]()
     if kind == "git SHA-1":
         sha.update(f"blob {path.stat().st_size}\0".encode())

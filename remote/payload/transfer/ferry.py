@@ -1,6 +1,8 @@
-"""Bytes that a slow connection should not carry, by a presigned URL of an object store. Standard library only; sent with its command.
+"""Bytes that a slow connection should not carry, by a presigned URL of an object store. Standard
+library only; sent with its command.
 
-    python3 -c SOURCE COMMAND     {"url", "size"} on standard input: the object is what COMMAND reads
+    python3 -c SOURCE COMMAND     {"url", "size"} on standard input: the object is what COMMAND
+    reads
 
 The URL is a secret: it comes on standard input, never as an argument.
 """
@@ -36,7 +38,10 @@ def feed(child: "subprocess.Popen[bytes]", asked: dict[str, Any]) -> int:
     """Let the command read the object; it may stop early. Returns its exit code."""
     assert child.stdin is not None
     left = int(asked["size"])
-    with urllib.request.urlopen(asked["url"], timeout=_SECONDS) as body, contextlib.suppress(BrokenPipeError):  # noqa: S310
+    with (
+        urllib.request.urlopen(asked["url"], timeout=_SECONDS) as body,  # noqa: S310
+        contextlib.suppress(BrokenPipeError),
+    ):
         while left:
             chunk = body.read(min(_CHUNK, left))
             if not chunk:

@@ -1,4 +1,5 @@
-"""The rights to write to the bucket that the laptop left on the box: `<root>/grant.json`, for its owner alone. Standard library only."""
+"""The rights to write to the bucket that the laptop left on the box: `<root>/grant.json`, for its
+owner alone. Standard library only."""
 
 import fcntl
 import json
@@ -15,7 +16,9 @@ def take(root: Path, grant: Grant) -> None:
     with (root / ".grant.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         grants = {**_all(root), grant.run_id: grant}
-        text = json.dumps({run_id: asdict(each) for run_id, each in grants.items() if each.is_good(time.time())})
+        text = json.dumps(
+            {run_id: asdict(each) for run_id, each in grants.items() if each.is_good(time.time())}
+        )
         atomic.write_text(root / "grant.json", text, mode=0o600)
 
 
@@ -27,6 +30,9 @@ def of_run(root: Path, run_id: str) -> Grant | None:
 
 def _all(root: Path) -> dict[str, Grant]:
     try:
-        return {run_id: Grant.from_json(raw) for run_id, raw in untrusted_json.read_object(root / "grant.json").items()}
+        return {
+            run_id: Grant.from_json(raw)
+            for run_id, raw in untrusted_json.read_object(root / "grant.json").items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -1,23 +1,28 @@
 """Takes releases in on a box, lists them, and goes back to one. Standard library only.
 
-The laptop sends this file with its request: on a fresh box there is nothing of ours yet, and nothing of ours is
-imported before a release is in place. The request is its length in 8 digits, and JSON deflated by zlib:
+The laptop sends this file with its request: on a fresh box there is nothing of ours yet, and
+nothing of ours is imported before a release is in place. The request is its length in 8 digits, and
+JSON deflated by zlib:
 
 ```
-{"verb": "receive", "root", "shared", "requirements", "token", "keep", "entries": [[name, kind, value, size], ...]}
-{"verb": "list", "root"}      {"verb": "activate", "root", "shared", "requirements", "token", "to": DIGEST}
+{"verb": "receive", "root", "shared", "requirements", "token", "keep", "entries": [[name, kind,
+value, size], ...]} {"verb": "list", "root"}      {"verb": "activate", "root", "shared",
+"requirements", "token", "to": DIGEST}
 ```
-An entry is a plain file (`-`), an executable one (`x`) or a link (`l`); its value is the SHA-256 of the content, or
-the target of the link. A release's digest is that of its entries. Contents are numbered in order of appearance,
-each SHA-256 and kind once. The answer to `receive` is `{"lacking": [[number, bytes that are here], ...]}`; then a tar
-compressed by gzip follows: a member bears the number of a content, and holds it from some byte to its end.
+An entry is a plain file (`-`), an executable one (`x`) or a link (`l`); its value is the SHA-256 of
+the content, or the target of the link. A release's digest is that of its entries. Contents are
+numbered in order of appearance, each SHA-256 and kind once. The answer to `receive` is
+`{"lacking": [[number, bytes that are here], ...]}`; then a tar compressed by gzip follows: a member
+bears the number of a content, and holds it from some byte to its end.
 
-`<root>/blobs/` keeps each content once, by its SHA-256; the files of releases are hard links to them. A content
-that a broken connection cut short stays there as a hidden file, and the next attempt goes on with it. A release is
-put together in a hidden folder, synced, and gets its name by a rename.
+`<root>/blobs/` keeps each content once, by its SHA-256; the files of releases are hard links to
+them. A content that a broken connection cut short stays there as a hidden file, and the next
+attempt goes on with it. A release is put together in a hidden folder, synced, and gets its name by
+a rename.
 """
 
-# Paths of files are strings here: pathlib would take longer over hundreds of small ones than reading them.
+# Paths of files are strings here: pathlib would take longer over hundreds of small ones than
+# reading them.
 # ruff: noqa: PTH102, PTH108, PTH110, PTH115, PTH117, PTH118, PTH120, PTH211
 
 import contextlib
@@ -43,12 +48,14 @@ from typing import IO, Any
 PIECE_BYTES, STREAM_BYTES = 1 << 20, 1 << 16
 SILENCE_SECONDS = 60
 SYNC_THREADS = 8
-"""Files are synced several at once: file systems put what is asked for at the same moment into one commit."""
+"""Files are synced several at once: file systems put what is asked for at the same moment into one
+commit."""
 MANIFEST = "manifest.json"
 READY = ".ready"
 STARTING_SECONDS = 600.0
 COMMON_ENVIRONMENTS = "WINDLASS_COMMON_ENVIRONMENTS"
-"""Variable of an embedded box: the folder of environments that it shares with the others of its laptop."""
+"""Variable of an embedded box: the folder of environments that it shares with the others of its
+laptop."""
 LACKS_ALL = "WINDLASS_LACKS_ALL"
 """Variable that says that the shell has told the laptop that everything lacks."""
 MANIFEST_BYTES, RECORD_BYTES = 64 << 20, 4 << 20
@@ -118,7 +125,7 @@ class Input:
         raise Cut(f"nothing came for {SILENCE_SECONDS} s")
 
 
-# ---- the verbs -------------------------------------------------------------------------------------------------------
+# ---- the verbs ----
 
 
 def _receive(root: Path, request: dict[str, Any], source: Input) -> dict[str, Any]:
@@ -152,13 +159,19 @@ def _list(root: Path, request: dict[str, Any], source: Input) -> dict[str, Any]:
         return {"releases": []}
     with _in_use(root):
         current, jobs = _current(root), _jobs_by_release(root / "jobs")
-        return {"releases": [_described(path, current, jobs.get(path.name, [])) for path in _kept(root)]}
+        return {
+            "releases": [_described(path, current, jobs.get(path.name, [])) for path in _kept(root)]
+        }
 
 
 def _described(path: Path, current: str, jobs: list[str]) -> dict[str, Any]:
     entries = _entries_of(path)
     size = sum(size for _, _, _, size in entries)
-    facts = {"digest": path.name, "is_current": path.name == current, "deployed_at": path.stat().st_mtime}
+    facts = {
+        "digest": path.name,
+        "is_current": path.name == current,
+        "deployed_at": path.stat().st_mtime,
+    }
     return {**facts, "bytes": size, "files": len(entries), "jobs": jobs}
 
 
@@ -173,7 +186,8 @@ def _go_back(root: Path, request: dict[str, Any], source: Input) -> dict[str, An
 
 @contextlib.contextmanager
 def _in_use(root: Path, alone: bool = False) -> Iterator[None]:
-    """While releases are used, which keeps them from being tidied away; `alone`: nobody else uses them.
+    """While releases are used, which keeps them from being tidied away; `alone`: nobody else uses
+    them.
 
     Raises BlockingIOError where somebody does. The lock goes with its process.
     """
@@ -193,7 +207,7 @@ def _changing(root: Path) -> Iterator[None]:
         yield
 
 
-# ---- taking in -------------------------------------------------------------------------------------------------------
+# ---- taking in ----
 
 
 def _take_in(root: Path, release: Path, entries: Entries, source: Input) -> None:
@@ -230,7 +244,9 @@ def _put_together(folder: Path, entries: Entries, blobs: "Blobs") -> list[str]:
     for path in links:
         if not _leads_within(path, place):
             what = "the release holds a link that leads out of its folder, or nowhere"
-            raise Refused("artifact", what, f"{os.path.relpath(path, place)} -> {os.readlink(path)}")
+            raise Refused(
+                "artifact", what, f"{os.path.relpath(path, place)} -> {os.readlink(path)}"
+            )
     manifest = os.path.join(place, MANIFEST)
     Path(manifest).write_bytes(_canonical(entries))
     return [*(paths.keys() - set(links)), manifest, *folders]
@@ -263,14 +279,17 @@ def _link(blob: str, path: str) -> None:
 
 
 class Blobs:
-    """The contents of one release in `folder`: those that are here, and those that are `lacking`, by number."""
+    """The contents of one release in `folder`: those that are here, and those that are `lacking`,
+    by number."""
 
     def __init__(self, folder: Path, entries: Entries) -> None:
         self.folder = str(folder)
         sizes = {self.name(kind, value): size for _, kind, value, size in entries if kind != "l"}
         self._contents = list(sizes.items())
         self._begun: dict[str, IO[bytes]] = {}
-        self.lacking = [number for number, content in enumerate(self._contents) if not self._is_here(*content)]
+        self.lacking = [
+            number for number, content in enumerate(self._contents) if not self._is_here(*content)
+        ]
         self._take_over({self._contents[number][0] for number in self.lacking})
 
     @staticmethod
@@ -289,7 +308,8 @@ class Blobs:
         return min(size, os.fstat(file.fileno()).st_size) if file else 0
 
     def received(self, source: Input) -> Iterator[str]:
-        """Read what lacks; gives the path of each content once it is whole. Raises Cut, Refused for a file that is damaged."""
+        """Read what lacks; gives the path of each content once it is whole. Raises Cut, Refused for
+        a file that is damaged."""
         missing = set(self.lacking)
         if not missing:
             return
@@ -334,7 +354,8 @@ class Blobs:
             return False
 
     def _take_over(self, lacking: set[str]) -> None:
-        """Go on with the most that attempts before have left of each. What another push still writes is copied."""
+        """Go on with the most that attempts before have left of each. What another push still
+        writes is copied."""
         for path in sorted(Path(self.folder).glob(".*"), key=_size_of, reverse=True):
             name = path.name[1:].rpartition(".")[0]
             if name not in lacking or name in self._begun:
@@ -356,7 +377,10 @@ class Blobs:
 
     def _new(self, name: str) -> IO[bytes]:
         """An empty file for a content, which is locked before others can find it."""
-        mode, fresh = 0o755 if name.endswith(".x") else 0o644, os.path.join(self.folder, f"new.{os.getpid()}")
+        mode, fresh = (
+            0o755 if name.endswith(".x") else 0o644,
+            os.path.join(self.folder, f"new.{os.getpid()}"),
+        )
         file = os.fdopen(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode), "r+b")
         _lock(file)
         os.replace(fresh, self._own(name))
@@ -372,7 +396,7 @@ def _lock(file: IO[bytes]) -> bool:
     return True
 
 
-# ---- what a release is -----------------------------------------------------------------------------------------------
+# ---- what a release is ----
 
 
 def _entries_of(release: Path) -> Entries:
@@ -383,20 +407,27 @@ def _entries_of(release: Path) -> Entries:
 
 
 def _checked(entries: Any) -> Entries:
-    """Entries whose names stay in their folder, and do not stand in each other's way. Raises Refused."""
+    """Entries whose names stay in their folder, and do not stand in each other's way. Raises
+    Refused."""
     names, folders = set[str](), {""}
     for name, kind, value, size in entries:
         parts = name.split("/")
-        is_path = "\0" not in name + value and parts[0] != MANIFEST and not {"", ".", ".."} & set(parts)
+        is_path = (
+            "\0" not in name + value and parts[0] != MANIFEST and not {"", ".", ".."} & set(parts)
+        )
         is_value = bool(value) if kind == "l" else kind in ("-", "x") and SHA256.fullmatch(value)
         if not is_path or not is_value or size < 0:
-            raise Refused("artifact", "the release holds what no release can hold", f"{name[:200]!r}")
+            raise Refused(
+                "artifact", "the release holds what no release can hold", f"{name[:200]!r}"
+            )
         if name in names:
             raise Refused("artifact", "the release holds one name twice", name)
         names.add(name)
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
     if hidden := sorted(names & folders):
-        raise Refused("artifact", "the release holds one name twice, once as a folder", ", ".join(hidden[:3]))
+        raise Refused(
+            "artifact", "the release holds one name twice, once as a folder", ", ".join(hidden[:3])
+        )
     return list(entries)
 
 
@@ -438,16 +469,22 @@ def _sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
-# ---- making it current -----------------------------------------------------------------------------------------------
+# ---- making it current ----
 
 
 def _make_current(root: Path, release: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Point `current` at a release once its environment is whole, and note for the next who asks that all is ready."""
+    """Point `current` at a release once its environment is whole, and note for the next who asks
+    that all is ready."""
     with _changing(root):
         _place_shared(root, request["shared"])
     environment = _environment_of(root, release, request["requirements"])
     done = {"environment": environment, "digest": release.name}
-    note = (request["token"], _machine(), environment, json.dumps({"done": {**done, "was_current": True}}))
+    note = (
+        request["token"],
+        _machine(),
+        environment,
+        json.dumps({"done": {**done, "was_current": True}}),
+    )
     with _changing(root):
         (root / READY).unlink(missing_ok=True)
         _point(root / "current", f"releases/{release.name}")
@@ -472,14 +509,22 @@ def _place_shared(root: Path, shared: str) -> None:
         try:
             place.rmdir()
         except OSError:
-            remedy = f"on the box: `mv {place}/* {target}/ && rmdir {place}`, or drop `shared:` from the inventory"
-            raise Refused("config", f"{place} already holds things, so it cannot become a link to {target}", remedy=remedy) from None
+            remedy = (
+                f"on the box: `mv {place}/* {target}/ && rmdir {place}`, or drop `shared:` from the"
+                " inventory"
+            )
+            raise Refused(
+                "config",
+                f"{place} already holds things, so it cannot become a link to {target}",
+                remedy=remedy,
+            ) from None
     _point(place, str(target))
     _share_environments(target)
 
 
 def _share_environments(shared: Path) -> None:
-    """Embedded boxes use the laptop's own environments: what one box or the tests have made, no other need make again."""
+    """Embedded boxes use the laptop's own environments: what one box or the tests have made, no
+    other need make again."""
     common, place = os.environ.get(COMMON_ENVIRONMENTS), shared / "environments"
     if common and not place.exists():  # a link that leads nowhere is not there either
         Path(common).mkdir(parents=True, exist_ok=True)
@@ -514,10 +559,12 @@ def _environment_of(root: Path, release: Path, requirements: str) -> str:
 def _machine() -> str:
     """What an environment was found on: another boot may have another GPU, or another Python."""
     boot, gpu = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/driver/nvidia/version")
-    return f"{boot.read_text().strip() if boot.exists() else ''} {'cuda' if gpu.exists() else 'cpu'}"
+    return (
+        f"{boot.read_text().strip() if boot.exists() else ''} {'cuda' if gpu.exists() else 'cpu'}"
+    )
 
 
-# ---- tidying ---------------------------------------------------------------------------------------------------------
+# ---- tidying ----
 
 
 def _kept(root: Path) -> list[Path]:
@@ -532,29 +579,39 @@ def _current(root: Path) -> str:
 
 
 def _tidy(root: Path, keep: int) -> None:
-    """Remove old releases, and contents that no release has. Never the current one, the last few, or one that a job may
-    still run from; nothing while another push is under way: the last one tidies up."""
+    """Remove old releases, and contents that no release has. Never the current one, the last few,
+    or one that a job may still run from; nothing while another push is under way: the last one
+    tidies up."""
     with contextlib.suppress(BlockingIOError), _in_use(root, alone=True):
         releases = _kept(root)
-        needed = {_current(root), *(path.name for path in releases[:keep]), *_jobs_by_release(root / "jobs")}
+        needed = {
+            _current(root),
+            *(path.name for path in releases[:keep]),
+            *_jobs_by_release(root / "jobs"),
+        }
         kept = [path for path in releases if path.name in needed]
         for path in set((root / "releases").iterdir()) - set(kept):
             _remove(path)
-        names = {Blobs.name(kind, value) for path in kept for _, kind, value, _ in _entries_of(path)}
+        names = {
+            Blobs.name(kind, value) for path in kept for _, kind, value, _ in _entries_of(path)
+        }
         for path in (root / "blobs").iterdir():
             if path.name not in names:
                 path.unlink()
 
 
 def _remove(folder: Path) -> None:
-    hidden = folder if folder.name[0] == "." else folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    hidden = (
+        folder if folder.name[0] == "." else folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    )
     with contextlib.suppress(OSError):  # what cannot be removed is tried again at the next deploy
         folder.rename(hidden)  # a removal that is cut short leaves no torn release
     shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
-    """The jobs that run or wait, by the release they use. One that cannot be read counts as running."""
+    """The jobs that run or wait, by the release they use. One that cannot be read counts as
+    running."""
     found: dict[str, list[str]] = {}
     for folder in jobs.iterdir() if jobs.is_dir() else ():
         try:
@@ -568,7 +625,9 @@ def _jobs_by_release(jobs: Path) -> dict[str, list[str]]:
 
 def _may_run(folder: Path) -> bool:
     try:
-        return bool(_read_json(folder / "state.json", RECORD_BYTES)["status"] in ("PENDING", "RUNNING"))
+        return bool(
+            _read_json(folder / "state.json", RECORD_BYTES)["status"] in ("PENDING", "RUNNING")
+        )
     except FileNotFoundError:  # it is being started, unless that was long ago
         return time.time() - folder.stat().st_mtime < STARTING_SECONDS
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -576,8 +635,8 @@ def _may_run(folder: Path) -> bool:
 
 
 def _read_json(path: Path, max_bytes: int) -> Any:
-    """The JSON of a file, as `remote.contract.untrusted_json` reads it, which is not on a fresh box: a job may have put anything there.
-    Raises OSError or ValueError."""
+    """The JSON of a file, as `remote.contract.untrusted_json` reads it, which is not on a fresh
+    box: a job may have put anything there. Raises OSError or ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe is not waited for
     with open(descriptor, "rb") as file:
         found = os.fstat(descriptor)
@@ -595,12 +654,16 @@ def _words(error: Exception) -> dict[str, str]:
     if isinstance(error, Refused):
         return error.words
     if isinstance(error, Cut):
-        return Refused("artifact", "what the laptop sends broke off", str(error), "run the command again").words
+        return Refused(
+            "artifact", "what the laptop sends broke off", str(error), "run the command again"
+        ).words
     if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         remedy = "on the box: `df -h`, free space, then run the command again"
         return Refused("disk_full", "the box's disk is full", str(error), remedy).words
     what = f"the box's folder {getattr(error, 'filename', None)} cannot be used"
-    return Refused("config", what, str(error), "choose another `root:` or `shared:` in inventory.yaml").words
+    return Refused(
+        "config", what, str(error), "choose another `root:` or `shared:` in inventory.yaml"
+    ).words
 
 
 if __name__ == "__main__":

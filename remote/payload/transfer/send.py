@@ -13,6 +13,7 @@ the line `{"put": start}`, once it is there. The end of standard input ends it a
 The URLs are secrets: they come on standard input, never as arguments, and are never printed.
 Imports are few, and late where they are heavy: somebody waits for the first byte.
 """
+
 # pathlib is one of the heavy ones:
 # ruff: noqa: PTH110, PTH112, PTH113, PTH116, PTH118
 

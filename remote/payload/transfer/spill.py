@@ -1,11 +1,13 @@
-"""Keeps jobs in the bucket before their box goes away, and brings them onto the next one. Standard library, and boto3 for a profile.
+"""Keeps jobs in the bucket before their box goes away, and brings them onto the next one. Standard
+library, and boto3 for a profile.
 
-`job ID` spills one job; `all` spills every job of the box that the bucket does not have yet, checkpoints first; `fetch ID` reads
-`{"manifest", "folder", "urls"}` on standard input and puts the job into place, verified; `grant` reads a Grant there and keeps it.
+`job ID` spills one job; `all` spills every job of the box that the bucket does not have yet,
+checkpoints first; `fetch ID` reads `{"manifest", "folder", "urls"}` on standard input and puts the
+job into place, verified; `grant` reads a Grant there and keeps it.
 Each answers with frames: `{"line"}` as it goes, at the end `{"done"}` or `{"error"}`.
 
-Spilled are the job's record, the newest parts of its log, and what it must not lose: the finished artifacts of one that succeeded, else
-its newest whole checkpoint.
+Spilled are the job's record, the newest parts of its log, and what it must not lose: the finished
+artifacts of one that succeeded, else its newest whole checkpoint.
 """
 
 import argparse
@@ -26,7 +28,15 @@ from typing import Any
 from remote.contract import atomic, digest, job_log, regular_files, untrusted_json
 from remote.contract.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.paths import BoxPaths, JobPaths
-from remote.contract.spill import MANIFEST_BYTES, PIECE_BYTES, Grant, Kept, Manifest, Piece, manifest_key
+from remote.contract.spill import (
+    MANIFEST_BYTES,
+    PIECE_BYTES,
+    Grant,
+    Kept,
+    Manifest,
+    Piece,
+    manifest_key,
+)
 from remote.payload import environment
 from remote.payload.jobs import supervise
 from remote.payload.jobs.supervise import Refused
@@ -35,7 +45,8 @@ from remote.payload.transfer import bucket, grants
 
 SIDE_BY_SIDE = 4
 SPILLED_PARTS = 4
-"""So many older parts of a log are spilled, 256 MB: a box that is taken back has two minutes, and its checkpoint is worth more."""
+"""So many older parts of a log are spilled, 256 MB: a box that is taken back has two minutes, and
+its checkpoint is worth more."""
 
 _RECORD_BYTES = 256 * 1024 * 1024
 """Of what is read whole: measurements grow with the training."""
@@ -48,7 +59,8 @@ _AGAIN = "run the command again"
 
 @dataclass(frozen=True)
 class Cargo:
-    """What is to be spilled of a job: small records as bytes, large files as they lie; both by their paths relative to the root."""
+    """What is to be spilled of a job: small records as bytes, large files as they lie; both by
+    their paths relative to the root."""
 
     what: str
     ended_at: float
@@ -61,16 +73,19 @@ class Cargo:
         return sum(path.stat().st_size for path in self.files.values())
 
 
-# ---- out -------------------------------------------------------------------------------------------------------------
+# ---- out ----
 
 
 def spill(box: BoxPaths, job_id: str, grant: Grant) -> Manifest:
-    """Put what a job must not lose into the bucket; the manifest comes last. Raises Refused, bucket.Unreachable or OSError."""
+    """Put what a job must not lose into the bucket; the manifest comes last. Raises Refused,
+    bucket.Unreachable or OSError."""
     paths = box.job(job_id)
     with (paths.folder / ".spill.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cargo = cargo_of(box, paths, grant.place(job_id))
-        manifest = _upload(cargo, job_id, grant.folder(job_id), bucket.Bucket(grant), recorded(paths))
+        manifest = _upload(
+            cargo, job_id, grant.folder(job_id), bucket.Bucket(grant), recorded(paths)
+        )
         atomic.write_text(paths.folder / RECORD, manifest.to_json())
     return manifest
 
@@ -86,17 +101,32 @@ def recorded(paths: JobPaths) -> Manifest | None:
 def cargo_of(box: BoxPaths, paths: JobPaths, place: str) -> Cargo:
     """What of a job is to be spilled. Raises Refused where there is no such job."""
     state = supervise.status(box, paths.folder.name)
-    what, files = _finished(box, state) if state.status is Status.SUCCEEDED else _unfinished(box, paths)
+    what, files = (
+        _finished(box, state) if state.status is Status.SUCCEEDED else _unfinished(box, paths)
+    )
     if state.status is not Status.SUCCEEDED:
         state.kept = f"{what} in {place}"
-    records = {paths.spec: regular_files.content_of(paths.spec, _RECORD_BYTES), paths.state: state.to_json().encode() + b"\n"}
-    for record in (paths.outputs, paths.metrics, paths.folder / job_log.TIMES, *vicinity.keep(box, state)):
+    records = {
+        paths.spec: regular_files.content_of(paths.spec, _RECORD_BYTES),
+        paths.state: state.to_json().encode() + b"\n",
+    }
+    for record in (
+        paths.outputs,
+        paths.metrics,
+        paths.folder / job_log.TIMES,
+        *vicinity.keep(box, state),
+    ):
         with contextlib.suppress(OSError, ValueError):  # not there, or nothing that could be of use
             records[record] = regular_files.content_of(record, _RECORD_BYTES)
     older, newest = _log_of(paths)
     records |= newest
     files |= {_relative(box, path): path for path in older}
-    return Cargo(what, state.ended_at, {_relative(box, path): content for path, content in records.items()}, files)
+    return Cargo(
+        what,
+        state.ended_at,
+        {_relative(box, path): content for path, content in records.items()},
+        files,
+    )
 
 
 def _log_of(paths: JobPaths) -> tuple[list[Path], dict[Path, bytes]]:
@@ -115,9 +145,15 @@ def _finished(box: BoxPaths, state: JobState) -> tuple[str, dict[str, Path]]:
     files: dict[str, Path] = {}
     for artifact in state.artifacts.values():
         if artifact.path.startswith(".."):
-            raise Refused(Cause.ARTIFACT, f"{artifact.path} lies outside of Windlass's folder: it is not spilled")
+            raise Refused(
+                Cause.ARTIFACT,
+                f"{artifact.path} lies outside of Windlass's folder: it is not spilled",
+            )
         path = box.root / artifact.path
-        files |= {_relative(box, file): file for file in (digest.files_in(path) if artifact.is_folder else [path])}
+        files |= {
+            _relative(box, file): file
+            for file in (digest.files_in(path) if artifact.is_folder else [path])
+        }
     return ", ".join(state.artifacts) or "its values", files
 
 
@@ -125,19 +161,31 @@ def _unfinished(box: BoxPaths, paths: JobPaths) -> tuple[str, dict[str, Path]]:
     newest = newest_checkpoint(paths)
     if newest is None:
         return "its log", {}
-    return f"checkpoint {newest.name}", {_relative(box, file): file for file in digest.files_in(newest)}
+    return f"checkpoint {newest.name}", {
+        _relative(box, file): file for file in digest.files_in(newest)
+    }
 
 
 def newest_checkpoint(paths: JobPaths) -> Path | None:
-    """The newest whole checkpoint: the highest step whose files are those that its manifest names."""
+    """The newest whole checkpoint: the highest step whose files are those that its manifest
+    names."""
     steps = [path for path in paths.checkpoints.glob("step-*") if path.name[5:].isdigit()]
-    return next((folder for folder in sorted(steps, key=lambda path: -int(path.name[5:])) if _is_whole(folder)), None)
+    return next(
+        (
+            folder
+            for folder in sorted(steps, key=lambda path: -int(path.name[5:]))
+            if _is_whole(folder)
+        ),
+        None,
+    )
 
 
 def _is_whole(folder: Path) -> bool:
     try:
         files: dict[str, str] = untrusted_json.read_object(folder / "manifest.json")["files"]
-        return bool(files) and all(digest.of_file(folder / name) == expected for name, expected in files.items())
+        return bool(files) and all(
+            digest.of_file(folder / name) == expected for name, expected in files.items()
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -146,12 +194,26 @@ def _relative(box: BoxPaths, path: Path) -> str:
     return path.relative_to(box.root).as_posix()
 
 
-def _upload(cargo: Cargo, job_id: str, folder: str, to: bucket.Bucket, before: Manifest | None) -> Manifest:
+def _upload(
+    cargo: Cargo, job_id: str, folder: str, to: bucket.Bucket, before: Manifest | None
+) -> Manifest:
     there = {kept.sha256 for kept in before.files.values()} if before else set()
-    small = {path: (Kept(digest.of_bytes(content), len(content)), content) for path, content in cargo.records.items()}
-    large = {path: (Kept(digest.of_file(file), file.stat().st_size), file) for path, file in cargo.files.items()}
-    contents = {kept.sha256: (kept, content) for kept, content in (*large.values(), *small.values()) if kept.sha256 not in there}
-    work = [(piece, content) for kept, content in contents.values() for piece in kept.pieces(folder)]
+    small = {
+        path: (Kept(digest.of_bytes(content), len(content)), content)
+        for path, content in cargo.records.items()
+    }
+    large = {
+        path: (Kept(digest.of_file(file), file.stat().st_size), file)
+        for path, file in cargo.files.items()
+    }
+    contents = {
+        kept.sha256: (kept, content)
+        for kept, content in (*large.values(), *small.values())
+        if kept.sha256 not in there
+    }
+    work = [
+        (piece, content) for kept, content in contents.values() for piece in kept.pieces(folder)
+    ]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as workers:
         # list(): the first error is raised here, before the manifest could name what is not there.
         list(workers.map(lambda each: to.put(each[0].key, _read(each[1], each[0])), work))
@@ -169,7 +231,8 @@ def _read(content: bytes | Path, piece: Piece) -> bytes:
 
 
 def spill_all(box: BoxPaths, say: Callable[[str], None]) -> dict[str, str]:
-    """Spill every job that the bucket does not have as it stands; what could not be has its reason in place of its manifest's words."""
+    """Spill every job that the bucket does not have as it stands; what could not be has its reason
+    in place of its manifest's words."""
     told: dict[str, str] = {}
     for job_id, grant in _waiting(box):
         try:
@@ -182,26 +245,31 @@ def spill_all(box: BoxPaths, say: Callable[[str], None]) -> dict[str, str]:
 
 
 def _waiting(box: BoxPaths) -> list[tuple[str, Grant]]:
-    """The jobs to spill: those cut off first, then the finished ones, the small ones before the large."""
+    """The jobs to spill: those cut off first, then the finished ones, the small ones before the
+    large."""
     found: list[tuple[bool, int, str, Grant]] = []
     for folder in box.jobs.iterdir() if box.jobs.is_dir() else ():
         with contextlib.suppress(OSError, ValueError, TypeError, Refused):
             paths = JobPaths(folder)
             grant = grants.of_run(box.root, JobSpec.read(paths.spec).run_id)
             state, before = supervise.status(box, folder.name), recorded(paths)
-            if grant and not (before and state.status.is_final and before.ended_at == state.ended_at):
+            if grant and not (
+                before and state.status.is_final and before.ended_at == state.ended_at
+            ):
                 size = cargo_of(box, paths, "").size
                 found.append((state.status is Status.SUCCEEDED, size, folder.name, grant))
     return [(name, grant) for _, _, name, grant in sorted(found, key=lambda each: each[:3])]
 
 
-# ---- in --------------------------------------------------------------------------------------------------------------
+# ---- in ----
 
 
 def fetch(box: BoxPaths, manifest: Manifest, folder: str, urls: dict[str, str]) -> bool:
-    """Put a spilled job into place; returns False where the box has that job already. Raises Refused, Unreachable, OSError.
+    """Put a spilled job into place; returns False where the box has that job already. Raises
+    Refused, Unreachable, OSError.
 
-    `urls` are the presigned addresses of its pieces, by their keys; `folder` is the job's in the bucket.
+    `urls` are the presigned addresses of its pieces, by their keys; `folder` is the job's in the
+    bucket.
     """
     paths = box.job(supervise.checked(manifest.job_id))
     partial = box.root / f".{manifest.job_id}.fetched"
@@ -210,7 +278,12 @@ def fetch(box: BoxPaths, manifest: Manifest, folder: str, urls: dict[str, str]) 
         if paths.state.exists():
             return False
         if shutil.disk_usage(box.root).free < manifest.size:
-            raise Refused(Cause.DISK_FULL, "the box's disk has no room for the job", f"{manifest.size:,} bytes are needed", "free space")
+            raise Refused(
+                Cause.DISK_FULL,
+                "the box's disk has no room for the job",
+                f"{manifest.size:,} bytes are needed",
+                "free space",
+            )
         shutil.rmtree(partial, ignore_errors=True)
         try:
             _download(partial, manifest, folder, urls)
@@ -231,7 +304,12 @@ def _download(into: Path, manifest: Manifest, folder: str, urls: dict[str, str])
         list(workers.map(lambda each: _bring(each[0], each[1].offset, urls[each[1].key]), work))
     for path, kept in manifest.files.items():
         if (into / path).stat().st_size != kept.size or digest.of_file(into / path) != kept.sha256:
-            raise Refused(Cause.ARTIFACT, f"{path} does not verify as it came from the bucket", f"expected {kept.sha256}", _AGAIN)
+            raise Refused(
+                Cause.ARTIFACT,
+                f"{path} does not verify as it came from the bucket",
+                f"expected {kept.sha256}",
+                _AGAIN,
+            )
 
 
 def _bring(file: Path, offset: int, url: str) -> None:
@@ -242,13 +320,18 @@ def _bring(file: Path, offset: int, url: str) -> None:
 
 
 def _settle(box: BoxPaths, paths: JobPaths, partial: Path, manifest: Manifest) -> None:
-    """Artifacts outside of the job's folder first, its state with that folder last: a job that is there is there whole."""
+    """Artifacts outside of the job's folder first, its state with that folder last: a job that is
+    there is there whole."""
     state = JobState.read(partial / _relative(box, paths.state))
     for artifact in state.artifacts.values():
         place = box.root / artifact.path
         if ".." in place.parts:
             continue  # outside of Windlass's folder, which the bucket never held
-        if (partial / artifact.path).exists() and not place.is_relative_to(paths.folder) and not place.exists():
+        if (
+            (partial / artifact.path).exists()
+            and not place.is_relative_to(paths.folder)
+            and not place.exists()
+        ):
             _move(partial / artifact.path, place)
     fetched = partial / _relative(box, paths.folder)
     atomic.write_text(fetched / RECORD, manifest.to_json())
@@ -265,7 +348,7 @@ def _move(source: Path, place: Path) -> None:
     atomic.sync_folder(place.parent)
 
 
-# ---- the command line ------------------------------------------------------------------------------------------------
+# ---- the command line ----
 
 
 def main() -> None:
@@ -284,7 +367,10 @@ def main() -> None:
 
 def _answer(options: argparse.Namespace, box: BoxPaths) -> dict[str, Any]:
     if options.verb == "grant":
-        grants.take(box.root, Grant.from_json(untrusted_json.loads_object(sys.stdin.read(), lone_surrogates=True)))
+        grants.take(
+            box.root,
+            Grant.from_json(untrusted_json.loads_object(sys.stdin.read(), lone_surrogates=True)),
+        )
         return {}
     if options.verb == "fetch":
         asked = untrusted_json.loads_object(sys.stdin.read(), lone_surrogates=True)
@@ -292,16 +378,25 @@ def _answer(options: argparse.Namespace, box: BoxPaths) -> dict[str, Any]:
         return {"fetched": fetch(box, manifest, asked["folder"], asked["urls"])}
     if options.verb == "all":
         _with_boto3([grant for _, grant in _waiting(box)], box)
-        return {"spilled": spill_all(box, lambda line: print(json.dumps({"line": line}), flush=True))}
-    grant = grants.of_run(box.root, JobSpec.read(box.job(supervise.checked(options.job_id)).spec).run_id)
+        return {
+            "spilled": spill_all(box, lambda line: print(json.dumps({"line": line}), flush=True))
+        }
+    grant = grants.of_run(
+        box.root, JobSpec.read(box.job(supervise.checked(options.job_id)).spec).run_id
+    )
     if grant is None:
-        raise Refused(Cause.CONFIG, "there is no right to write to a bucket on this box", remedy="set `storage.bucket` in inventory.yaml")
+        raise Refused(
+            Cause.CONFIG,
+            "there is no right to write to a bucket on this box",
+            remedy="set `storage.bucket` in inventory.yaml",
+        )
     _with_boto3([grant], box)
     return asdict(spill(box, options.job_id, grant))
 
 
 def _with_boto3(needed: list[Grant], box: BoxPaths) -> None:
-    """Go on as the environment's Python where an instance profile is to be used and this Python has no boto3."""
+    """Go on as the environment's Python where an instance profile is to be used and this Python has
+    no boto3."""
     if not any(grant.profile for grant in needed) or importlib.util.find_spec("boto3"):
         return
     found = environment.find(environment.requirements_file("requirements.txt"), box.environments)
@@ -317,9 +412,16 @@ def _told() -> Iterator[None]:
     except Refused as refusal:
         words = refusal.words
     except bucket.Unreachable as error:
-        words = Refused(Cause.CODE, "the bucket cannot be used from the box", str(error), _AGAIN).words
+        words = Refused(
+            Cause.CODE, "the bucket cannot be used from the box", str(error), _AGAIN
+        ).words
     except (OSError, ValueError, KeyError, TypeError) as error:
-        words = Refused(Cause.ARTIFACT, "the job could not be kept or brought", f"{type(error).__name__}: {error}", _AGAIN).words
+        words = Refused(
+            Cause.ARTIFACT,
+            "the job could not be kept or brought",
+            f"{type(error).__name__}: {error}",
+            _AGAIN,
+        ).words
     print(json.dumps({"error": words}), flush=True)
     sys.exit(1)
 

@@ -1,4 +1,5 @@
-"""The supervisor's hand for spilling: a process beside the stage, one at a time. Standard library only."""
+"""The supervisor's hand for spilling: a process beside the stage, one at a time. Standard library
+only."""
 
 import os
 import subprocess
@@ -18,7 +19,9 @@ class Spiller:
     def __init__(self, paths: JobPaths, interpreter: str, always: bool) -> None:
         self.paths, self.always, self._interpreter = paths, always, interpreter
         self._running: subprocess.Popen[bytes] | None = None
-        self._newest = _newest(paths)  # what a job that goes on brought with it came from the bucket, or lies there
+        self._newest = _newest(
+            paths
+        )  # what a job that goes on brought with it came from the bucket, or lies there
 
     def look(self) -> None:
         """Start spilling when there is a new checkpoint and nothing is under way."""
@@ -36,7 +39,8 @@ class Spiller:
             self._running.wait()
 
     def spill(self, seconds: float | None) -> str:
-        """Spill now, in so many seconds; returns what is in the bucket then, or nothing when it failed. The log is `spill.log`."""
+        """Spill now, in so many seconds; returns what is in the bucket then, or nothing when it
+        failed. The log is `spill.log`."""
         self._running = self._start()
         try:
             self._running.wait(LONGEST_SECONDS if seconds is None else max(1.0, seconds))
@@ -46,19 +50,41 @@ class Spiller:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         release = str(Path.cwd())
-        words = [self._interpreter, "-m", "remote.payload.transfer.spill", "job", self.paths.folder.name]
+        words = [
+            self._interpreter,
+            "-m",
+            "remote.payload.transfer.spill",
+            "job",
+            self.paths.folder.name,
+        ]
         with (self.paths.folder / "spill.log").open("wb") as log:
             return subprocess.Popen(
-                words, cwd=release, env={**os.environ, "PYTHONPATH": release}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                words,
+                cwd=release,
+                env={**os.environ, "PYTHONPATH": release},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 preexec_fn=process.end_with_parent,  # noqa: PLW1509 - the supervisor has one thread
-            )  # fmt: skip
+            )
 
 
 def _newest(paths: JobPaths) -> int:
-    return max((int(path.name[5:]) for path in paths.checkpoints.glob("step-*") if path.name[5:].isdigit()), default=-1)
+    return max(
+        (
+            int(path.name[5:])
+            for path in paths.checkpoints.glob("step-*")
+            if path.name[5:].isdigit()
+        ),
+        default=-1,
+    )
 
 
 def _what(log: Path) -> str:
     with suppress(OSError, ValueError, KeyError, IndexError, TypeError):
-        return str(untrusted_json.loads_object(regular_files.end_of(log, 65536).splitlines()[-1])["done"]["what"])
+        return str(
+            untrusted_json.loads_object(regular_files.end_of(log, 65536).splitlines()[-1])["done"][
+                "what"
+            ]
+        )
     return ""

@@ -1,4 +1,5 @@
-"""`run` makes rounds; `tell` asks the one that runs for a fresh reading; `extend CLOCK AMOUNT` moves a clock of this start, and tells.
+"""`run` makes rounds; `tell` asks the one that runs for a fresh reading; `extend CLOCK AMOUNT`
+moves a clock of this start, and tells.
 
 `tell` and `extend` print the reading as JSON. They end with code 3 when no watchdog runs.
 """
@@ -48,8 +49,12 @@ def run(place: Place) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # from now on others find it, and may wake it
-        if (last := place.reading()) and last.state == "stopping":  # of an earlier life of the box: nobody may take it for this one's
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, SIGNALS
+        )  # from now on others find it, and may wake it
+        if (
+            (last := place.reading()) and last.state == "stopping"
+        ):  # of an earlier life of the box: nobody may take it for this one's
             (place.folder / "reading.json").unlink()
         lock.truncate(0)
         lock.write(f"{os.getpid()} {process.start_ticks(os.getpid())}")
@@ -58,7 +63,8 @@ def run(place: Place) -> None:
 
 
 def tell(place: Place, patience_seconds: float = 0.0) -> int:
-    """Print a reading that was made after this was called. A watchdog that is only just starting gets that patience."""
+    """Print a reading that was made after this was called. A watchdog that is only just starting
+    gets that patience."""
     for _ in range(2):  # the first may come of a round that was under way already
         if complaint := _waken(place, patience_seconds):
             print(complaint, file=sys.stderr)

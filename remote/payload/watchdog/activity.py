@@ -34,27 +34,42 @@ class Job:
 
 def jobs(root: Path) -> list[Job]:
     """The jobs under Windlass's folder that run, or wait in line for the GPU."""
-    return [job for state in sorted(BoxPaths(root).jobs.glob("*/state.json")) if (job := _job(state))]
+    return [
+        job for state in sorted(BoxPaths(root).jobs.glob("*/state.json")) if (job := _job(state))
+    ]
 
 
 def ssh_sessions(port: int, host: str = "") -> set[str]:
-    """The far ends of established connections to the SSH port; of the loopback address `host` alone where it is the server's."""
+    """The far ends of established connections to the SSH port; of the loopback address `host` alone
+    where it is the server's."""
     wanted = _as_in_proc(host) if host.startswith("127.") else ""
     found = ((here, there) for here, there, state in _connections() if state == _ESTABLISHED)
-    return {there for here, there in found if here.endswith(f":{port:04X}") and here.startswith(wanted)}
+    return {
+        there for here, there in found if here.endswith(f":{port:04X}") and here.startswith(wanted)
+    }
 
 
 def gpu_percent() -> int:
-    """How busy the busiest GPU is; 0 where there is none, or where its driver does not answer in time."""
+    """How busy the busiest GPU is; 0 where there is none, or where its driver does not answer in
+    time."""
     tool = shutil.which("nvidia-smi")
     if not tool:
         return 0
     words = [tool, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_GPU_SECONDS, stdin=subprocess.DEVNULL)
+        answer = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_GPU_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return max((int(line) for line in answer.stdout.split("\n") if line.strip().isdigit()), default=0)
+    return max(
+        (int(line) for line in answer.stdout.split("\n") if line.strip().isdigit()), default=0
+    )
 
 
 def in_words(running: list[Job], sessions: int, gpu: int) -> list[str]:
@@ -68,19 +83,33 @@ def in_words(running: list[Job], sessions: int, gpu: int) -> list[str]:
 
 
 def _job(state: Path) -> Job | None:
-    # Not by JobState: a release newer than this watchdog may write more than it knows, and its jobs count all the same.
+    # Not by JobState: a release newer than this watchdog may write more than it knows, and its jobs
+    # count all the same.
     try:
         told = record.of_file(state)
-        is_alive = told["status"] in ("RUNNING", "PENDING") and process.is_alive(told["pid"], told["start_ticks"], told["boot_id"])
+        is_alive = told["status"] in ("RUNNING", "PENDING") and process.is_alive(
+            told["pid"], told["start_ticks"], told["boot_id"]
+        )
         # One that waits in line is alive as long as its supervisor is: it has nothing else to show.
-        sign = _sign(JobPaths(state.parent)) if told["status"] == "RUNNING" else f"waits {time.monotonic_ns()}"
-        return Job(JobPaths(state.parent), str(told.get("stage", "")), told["pid"], sign) if is_alive else None
-    except Exception:  # whatever a job left there, it is that job's fault alone: the others, and the clocks, go on
+        sign = (
+            _sign(JobPaths(state.parent))
+            if told["status"] == "RUNNING"
+            else f"waits {time.monotonic_ns()}"
+        )
+        return (
+            Job(JobPaths(state.parent), str(told.get("stage", "")), told["pid"], sign)
+            if is_alive
+            else None
+        )
+    except (
+        Exception
+    ):  # whatever a job left there, it is that job's fault alone: the others, and the clocks, go on
         return None
 
 
 def _sign(paths: JobPaths) -> str:
-    """When its log, its metrics and its checkpoints changed, as one number. Not the newest: after a clock was set back, that would stay."""
+    """When its log, its metrics and its checkpoints changed, as one number. Not the newest: after a
+    clock was set back, that would stay."""
     places = [paths.log, paths.metrics, paths.checkpoints]
     if paths.checkpoints.is_dir():
         places += paths.checkpoints.iterdir()

@@ -20,7 +20,8 @@ class Alerts:
         self._under_way: list[threading.Thread] = []
 
     def log(self, text: str) -> None:
-        """A line in the log, which keeps half a megabyte at most. Never raises: a full disk must not silence the watchdog."""
+        """A line in the log, which keeps half a megabyte at most. Never raises: a full disk must
+        not silence the watchdog."""
         path = self._folder / "log"
         try:
             if path.exists() and path.stat().st_size > _LOG_BYTES:
@@ -31,7 +32,8 @@ class Alerts:
             return
 
     def tell(self, title: str, text: str) -> None:
-        """Say it on the console and in the log, and send it to the address to be notified, beside."""
+        """Say it on the console and in the log, and send it to the address to be notified,
+        beside."""
         self.log(f"{title}: {text}")
         try:
             print(f"windlass: {title}: {text}", flush=True)
@@ -64,8 +66,10 @@ class Alerts:
 
 
 def message(address: str, title: str, text: str) -> urllib.request.Request:
-    """A POST that Slack's and its likes' webhooks understand, or ntfy, by the form of the address."""
+    """A POST that Slack's and its likes' webhooks understand, or ntfy, by the form of the
+    address."""
     if urlsplit(address).path.startswith(("/services/", "/api/webhooks/", "/hooks/")):
         body = json.dumps({"text": f"{title}: {text}", "content": f"{title}: {text}"}).encode()
-        return urllib.request.Request(address, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+        headers = {"Content-Type": "application/json"}
+        return urllib.request.Request(address, data=body, headers=headers)  # noqa: S310
     return urllib.request.Request(address, data=text.encode(), headers={"Title": title})  # noqa: S310

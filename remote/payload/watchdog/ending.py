@@ -1,4 +1,5 @@
-"""Before the power goes: the jobs are told, and get a bounded time for a checkpoint; what they made is brought to safety."""
+"""Before the power goes: the jobs are told, and get a bounded time for a checkpoint; what they made
+is brought to safety."""
 
 import contextlib
 import os
@@ -19,8 +20,16 @@ from remote.payload.watchdog.place import Settings
 _POLL_SECONDS = 0.2
 
 
-def wind_down(settings: Settings, kind: str, why: str, seconds: float, pulse: Callable[[], None], log: Callable[[str], None]) -> None:
-    """Tell every job to stop and why, wait for all of them, then bring checkpoints and artifacts to safety; `seconds` for it all.
+def wind_down(
+    settings: Settings,
+    kind: str,
+    why: str,
+    seconds: float,
+    pulse: Callable[[], None],
+    log: Callable[[str], None],
+) -> None:
+    """Tell every job to stop and why, wait for all of them, then bring checkpoints and artifacts to
+    safety; `seconds` for it all.
 
     `pulse` is called all the while: the planned shutdown must be pushed forward meanwhile.
     """
@@ -48,7 +57,9 @@ def ask_for_checkpoints(settings: Settings, log: Callable[[str], None]) -> None:
             (job.paths.folder / notices.FLUSH).touch()
 
 
-def _spill(settings: Settings, deadline: float, pulse: Callable[[], None], log: Callable[[str], None]) -> None:
+def _spill(
+    settings: Settings, deadline: float, pulse: Callable[[], None], log: Callable[[str], None]
+) -> None:
     release = BoxPaths(settings.windlass).current.resolve()
     if not (release / "remote/payload/transfer/spill.py").exists() or time.monotonic() >= deadline:
         return
@@ -58,10 +69,16 @@ def _spill(settings: Settings, deadline: float, pulse: Callable[[], None], log: 
         note.touch()
     with note.open("ab") as output:
         child = subprocess.Popen(
-            ["python3", "-m", "remote.payload.transfer.spill", "all"], cwd=release, env=_environment(settings, release),
-            start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_unblocked,  # noqa: PLW1509
+            ["python3", "-m", "remote.payload.transfer.spill", "all"],
+            cwd=release,
+            env=_environment(settings, release),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=_unblocked,  # noqa: PLW1509
             **_as_user(settings.user),
-        )  # fmt: skip
+        )
     while child.poll() is None and time.monotonic() < deadline:
         pulse()
         time.sleep(_POLL_SECONDS)
@@ -79,7 +96,8 @@ def _environment(settings: Settings, release: Path) -> dict[str, str]:
 
 
 def _unblocked() -> None:
-    # Should a thread's lock ever hold this up: then no shutdown is pushed forward any more, and the planned one comes.
+    # Should a thread's lock ever hold this up: then no shutdown is pushed forward any more, and the
+    # planned one comes.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
@@ -88,4 +106,8 @@ def _as_user(name: str) -> dict[str, Any]:
     if not name or os.geteuid() != 0:
         return {}
     user = pwd.getpwnam(name)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": os.getgrouplist(name, user.pw_gid)}
+    return {
+        "user": user.pw_uid,
+        "group": user.pw_gid,
+        "extra_groups": os.getgrouplist(name, user.pw_gid),
+    }

@@ -1,4 +1,5 @@
-"""What the cloud tells the box about itself: IMDSv2, each question bounded. None for whatever it does not answer."""
+"""What the cloud tells the box about itself: IMDSv2, each question bounded. None for whatever it
+does not answer."""
 
 import calendar
 import os
@@ -33,7 +34,8 @@ class Metadata:
         self._silent_until = 0.0
 
     def session(self, patience_seconds: float = 0.0) -> str:
-        """When this start of the box began, in whole seconds since the epoch; empty when the service does not tell.
+        """When this start of the box began, in whole seconds since the epoch; empty when the
+        service does not tell.
 
         A service that cannot be reached yet, as early in a boot, is waited for.
         """
@@ -54,19 +56,26 @@ class Metadata:
         return self._life_cycle in ("spot", "")
 
     def interruption(self) -> tuple[str, float] | None:
-        """The notice that the cloud takes the box back: what it will do, and in how many seconds."""
+        """The notice that the cloud takes the box back: what it will do, and in how many
+        seconds."""
         try:
             told = record.of_text(self._get("meta-data/spot/instance-action") or "")
             left = calendar.timegm(time.strptime(told["time"], _TIME)) - self._now
         except (ValueError, KeyError, TypeError):
             return None
-        # By the service's own clock; should even that be wrong, the notice is never longer than this.
+        # By the service's own clock; should even that be wrong, the notice is never longer than
+        # this.
         return str(told["action"]), min(max(left, 0.0), _NOTICE_SECONDS)
 
     def rebalance(self) -> str:
-        """The notice that the box is likely to be taken back, named by its time; empty while there is none."""
+        """The notice that the box is likely to be taken back, named by its time; empty while there
+        is none."""
         try:
-            return str(record.of_text(self._get("meta-data/events/recommendations/rebalance") or "")["noticeTime"])
+            return str(
+                record.of_text(self._get("meta-data/events/recommendations/rebalance") or "")[
+                    "noticeTime"
+                ]
+            )
         except (ValueError, KeyError, TypeError):
             return ""
 
@@ -80,7 +89,11 @@ class Metadata:
     def _ask(self, path: str, method: str = "GET") -> str | None:
         if not self._has_answered and time.monotonic() < self._silent_until:
             return None
-        headers = {"X-aws-ec2-metadata-token-ttl-seconds": "21600"} if method == "PUT" else {"X-aws-ec2-metadata-token": self._token}
+        headers = (
+            {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}
+            if method == "PUT"
+            else {"X-aws-ec2-metadata-token": self._token}
+        )
         request = urllib.request.Request(self._address + path, headers=headers, method=method)  # noqa: S310
         try:
             with _direct.open(request, timeout=_SECONDS) as answer:
@@ -90,7 +103,9 @@ class Metadata:
             if error.code == 401:
                 self._token = ""
         except (OSError, ValueError) as error:
-            self._silent_until = time.monotonic() + _SILENT_SECONDS  # where there is none, asking costs seconds each time
+            self._silent_until = (
+                time.monotonic() + _SILENT_SECONDS
+            )  # where there is none, asking costs seconds each time
             self._is_refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
         return None
 

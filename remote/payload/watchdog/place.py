@@ -18,7 +18,8 @@ CLOCKS = ("lifetime", "idle", "dollars", "stuck")
 
 @dataclass(frozen=True)
 class Settings:
-    """Which box this is, whose folder Windlass's is (empty: of whoever runs this), and whether rough means may power it off."""
+    """Which box this is, whose folder Windlass's is (empty: of whoever runs this), and whether
+    rough means may power it off."""
 
     box: str
     root: str
@@ -27,7 +28,8 @@ class Settings:
 
     @property
     def home(self) -> Path:
-        """The home of the box's user. On a first boot there may be no such user yet: then a path that does not exist."""
+        """The home of the box's user. On a first boot there may be no such user yet: then a path
+        that does not exist."""
         try:
             return Path(pwd.getpwnam(self.user).pw_dir) if self.user else Path.home()
         except KeyError:
@@ -50,28 +52,44 @@ class Place:
         return Settings(**record.of_file(self.folder / "config.json"))
 
     def limits(self, session: str) -> Limits:
-        """The clocks in force in that start of the box. Raises OSError, ValueError or TypeError when they cannot be read."""
+        """The clocks in force in that start of the box. Raises OSError, ValueError or TypeError
+        when they cannot be read."""
         limits = Limits(**record.of_file(self.folder / "limits.json"))
         extra = self._extra(session)
-        given = {clock: extra[clock] for clock in CLOCKS if isinstance(extra.get(clock), int | float)}
-        return replace(limits, **{clock: getattr(limits, clock) + more for clock, more in given.items()})
+        given = {
+            clock: extra[clock] for clock in CLOCKS if isinstance(extra.get(clock), int | float)
+        }
+        return replace(
+            limits, **{clock: getattr(limits, clock) + more for clock, more in given.items()}
+        )
 
     def extend(self, clock: str, amount: float, session: str) -> None:
         """Add to a clock, for this start of the box alone."""
         extra = self._extra(session)
-        atomic.write_json(self.folder / "extra.json", {**extra, "session": session, clock: extra.get(clock, 0.0) + amount})
+        atomic.write_json(
+            self.folder / "extra.json",
+            {**extra, "session": session, clock: extra.get(clock, 0.0) + amount},
+        )
 
     def counters(self) -> Counters | None:
         """What an earlier watchdog counted, or None."""
         try:
             found = Counters(**record.of_file(self.folder / "clock.json"))
-            math.fsum([found.at, found.elapsed, found.idle_for, *(float(seconds) for _, seconds in found.quiet.values())])  # all numbers
+            math.fsum(
+                [
+                    found.at,
+                    found.elapsed,
+                    found.idle_for,
+                    *(float(seconds) for _, seconds in found.quiet.values()),
+                ]
+            )  # all numbers
         except (OSError, ValueError, TypeError, AttributeError):
             return None
         return found
 
     def keep(self, counters: Counters, reading: Reading) -> None:
-        """Keep both. A full disk is none of the watchdog's business: it goes on with what it has in memory."""
+        """Keep both. A full disk is none of the watchdog's business: it goes on with what it has in
+        memory."""
         with contextlib.suppress(OSError):
             atomic.write_json(self.folder / "clock.json", asdict(counters))
             atomic.write_text(self.folder / "reading.json", reading.to_json() + "\n")
@@ -85,7 +103,8 @@ class Place:
             return None
 
     def ssh_server(self) -> tuple[str, int]:
-        """Address and port of the SSH server as the last login saw them; any address and the usual port before the first."""
+        """Address and port of the SSH server as the last login saw them; any address and the usual
+        port before the first."""
         try:
             host, port = (self.folder / "ssh").read_text().split()
             return host, int(port)

@@ -1,4 +1,5 @@
-"""The watchdog's rounds: look, count, tell, and plan the shutdown anew; or, when a clock has run out, stop the box."""
+"""The watchdog's rounds: look, count, tell, and plan the shutdown anew; or, when a clock has run
+out, stop the box."""
 
 import os
 import signal
@@ -36,14 +37,20 @@ _WHY = {
 
 
 class Watchdog:
-    """One watchdog in its folder, in a process that has blocked `SIGNALS`. `run` ends with SIGTERM, or with the box."""
+    """One watchdog in its folder, in a process that has blocked `SIGNALS`. `run` ends with SIGTERM,
+    or with the box."""
 
     def __init__(self, place: Place) -> None:
         self._place, self._alerts, self._metadata = place, Alerts(place.folder), Metadata()
         self._settings = place.settings()
         self._session = self._metadata.session(_METADATA_SECONDS)
         self._boot, self._code = process.boot_id(), place.code_mark()
-        self._counters = counters.resumed(place.counters(), self._session or place.limits("").session, self._boot, time.monotonic())
+        self._counters = counters.resumed(
+            place.counters(),
+            self._session or place.limits("").session,
+            self._boot,
+            time.monotonic(),
+        )
         self._limits = place.limits(self._counters.session)
         self._planned_at = -float("inf")
         self._heeded: set[str] = set()
@@ -53,8 +60,13 @@ class Watchdog:
 
     def run(self) -> None:
         """Make rounds for good."""
-        (self._settings.windlass / "notice.json").unlink(missing_ok=True)  # of an earlier life of the box
-        self._alerts.log(f"watching: start {self._counters.session or 'unknown'}, {self._counters.elapsed:.0f} s so far")
+        (self._settings.windlass / "notice.json").unlink(
+            missing_ok=True
+        )  # of an earlier life of the box
+        self._alerts.log(
+            f"watching: start {self._counters.session or 'unknown'}, {self._counters.elapsed:.0f} s"
+            " so far"
+        )
         while True:
             wait = self._round_or_nothing()
             if not self._waited(wait):
@@ -65,7 +77,8 @@ class Watchdog:
                 os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the pid stays
 
     def _round_or_nothing(self) -> float:
-        """One round; returns the seconds until the next. A failed one plans no shutdown: when all fail, the last plan comes true."""
+        """One round; returns the seconds until the next. A failed one plans no shutdown: when all
+        fail, the last plan comes true."""
         try:
             reading = self._look()
             self._heed()
@@ -74,7 +87,9 @@ class Watchdog:
                 self._stop(reading)
             self._plan()
             if is_due:
-                return self._limits.tick  # somebody is just coming in, or only asking: the next round tells
+                return (
+                    self._limits.tick
+                )  # somebody is just coming in, or only asking: the next round tells
             return max(_SHORTEST_WAIT, min(self._limits.tick, reading.stops_in))
         except Exception:
             self._alerts.log("a round failed:\n" + traceback.format_exc())
@@ -88,10 +103,21 @@ class Watchdog:
         running = activity.jobs(self._settings.windlass)
         host, port = self._place.ssh_server()
         sessions = activity.ssh_sessions(port, host)
-        # Who merely asks how the clocks stand must not keep the box up: a session counts from the second look on.
-        lasting, self._newcomers, self._sessions = sessions & self._sessions, sessions - self._sessions, sessions
+        # Who merely asks how the clocks stand must not keep the box up: a session counts from the
+        # second look on.
+        lasting, self._newcomers, self._sessions = (
+            sessions & self._sessions,
+            sessions - self._sessions,
+            sessions,
+        )
         doing = activity.in_words(running, len(lasting), activity.gpu_percent())
-        counters.count(self._counters, time.monotonic(), {job.id: job.sign for job in running}, bool(doing), self._limits.tick)
+        counters.count(
+            self._counters,
+            time.monotonic(),
+            {job.id: job.sign for job in running},
+            bool(doing),
+            self._limits.tick,
+        )
         reading = self._reading(doing)
         self._place.keep(self._counters, reading)
         return reading
@@ -102,18 +128,35 @@ class Watchdog:
         job, quiet = counters.most_quiet(self._counters)
         is_stuck = quiet >= self._limits.stuck
         return Reading(
-            time.time(), "stuck" if is_stuck else "busy" if doing else "idle", self._limits, self._counters.elapsed,
-            counters.spent_usd(self._counters, self._limits), self._counters.idle_for, max(0.0, left[clock]), clock, doing,
-            job if is_stuck else "", quiet if is_stuck else 0.0, self._notice,
-        )  # fmt: skip
+            time.time(),
+            "stuck" if is_stuck else "busy" if doing else "idle",
+            self._limits,
+            self._counters.elapsed,
+            counters.spent_usd(self._counters, self._limits),
+            self._counters.idle_for,
+            max(0.0, left[clock]),
+            clock,
+            doing,
+            job if is_stuck else "",
+            quiet if is_stuck else 0.0,
+            self._notice,
+        )
 
-    # ---- what calls for more than counting -------------------------------------------------------------------------------
+    # ---- what calls for more than counting ----
 
     def _heed(self) -> None:
         """Alert once for each job that is stuck."""
-        quiet = {job: float(seconds) for job, (_, seconds) in self._counters.quiet.items() if float(seconds) >= self._limits.stuck}
+        quiet = {
+            job: float(seconds)
+            for job, (_, seconds) in self._counters.quiet.items()
+            if float(seconds) >= self._limits.stuck
+        }
         until = counters.left(self._counters, self._limits, is_busy=True).get("stuck")
-        then = "the box stays up for its other jobs" if until is None else f"the box stops in {_words(max(0.0, until))}"
+        then = (
+            "the box stays up for its other jobs"
+            if until is None
+            else f"the box stops in {_words(max(0.0, until))}"
+        )
         for job in sorted(quiet.keys() - set(self._counters.alerted)):
             text = f"job {job} runs, but has shown no sign of life for {_words(quiet[job])}; {then}"
             self._alerts.tell(f"box {self._settings.box} is stuck", text)
@@ -125,7 +168,9 @@ class Watchdog:
             self._heeded.add("interruption")
             action, seconds = told
             self._notice = f"the cloud will {action} this spot instance"
-            self._alerts.tell(f"box {self._settings.box} is taken back", f"{self._notice} in {seconds:.0f} s")
+            self._alerts.tell(
+                f"box {self._settings.box} is taken back", f"{self._notice} in {seconds:.0f} s"
+            )
             self._wind_down(notices.SPOT, "notice", self._notice, seconds)
         elif not told:
             self._heeded.discard("interruption")
@@ -138,11 +183,18 @@ class Watchdog:
         """Stop the box. Never returns but by the end of the process."""
         job, _ = counters.most_quiet(self._counters)
         limits = self._limits
-        words = {"idle": _words(limits.idle), "lifetime": _words(limits.lifetime), "stuck": _words(limits.stuck + limits.stuck_grace)}
+        words = {
+            "idle": _words(limits.idle),
+            "lifetime": _words(limits.lifetime),
+            "stuck": _words(limits.stuck + limits.stuck_grace),
+        }
         why = _WHY[reading.stops_by].format(**words, dollars=reading.spent_usd, job=job)
         self._alerts.tell(f"box {self._settings.box} stops", f"{reading.stops_by} clock: {why}")
-        # Not yet `ended_by`: were the power to come back before the end, this must not pass for a start of its own.
-        self._wind_down(notices.DEADMAN, reading.stops_by, f"{reading.stops_by} clock: {why}", limits.grace)
+        # Not yet `ended_by`: were the power to come back before the end, this must not pass for a
+        # start of its own.
+        self._wind_down(
+            notices.DEADMAN, reading.stops_by, f"{reading.stops_by} clock: {why}", limits.grace
+        )
         self._counters.ended_by = reading.stops_by
         self._place.keep(self._counters, self._stopping(reading.stops_by, 0.0))
         self._alerts.finish(_ALERT_SECONDS)
@@ -165,9 +217,11 @@ class Watchdog:
         ending.wind_down(self._settings, kind, why, seconds, pulse, self._alerts.log)
 
     def _stopping(self, clock: str, seconds: float) -> Reading:
-        return replace(self._reading([]), state="stopping", stops_by=clock, stops_in=max(0.0, seconds))
+        return replace(
+            self._reading([]), state="stopping", stops_by=clock, stops_in=max(0.0, seconds)
+        )
 
-    # ---- time --------------------------------------------------------------------------------------------------------------
+    # ---- time ----
 
     def _plan(self) -> None:
         """Push the planned shutdown forward, unless that was done a moment ago."""
@@ -202,7 +256,8 @@ class Watchdog:
         return arrived is None
 
     def _renew_session(self) -> None:
-        """Another start, told late: by the laptop, where the box has no metadata service or it was slow to answer."""
+        """Another start, told late: by the laptop, where the box has no metadata service or it was
+        slow to answer."""
         if self._session:
             return
         self._session = self._metadata.session()

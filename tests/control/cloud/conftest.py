@@ -1,4 +1,5 @@
-"""A bare moto server as the cloud: the wire API without instances behind it. SSH is a socket that greets."""
+"""A bare moto server as the cloud: the wire API without instances behind it. SSH is a socket that
+greets."""
 
 import socket
 import threading
@@ -33,7 +34,8 @@ IMAGE = "ami-12c6146b"
 
 @pytest.fixture(scope="session")
 def moto():
-    """Its one image is IMAGE: of the hundreds that moto knows, it would make each anew for every cloud, and keep them."""
+    """Its one image is IMAGE: of the hundreds that moto knows, it would make each anew for every
+    cloud, and keep them."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(amis, "AMIS", [each for each in amis.AMIS if each["ami_id"] == IMAGE])
@@ -71,7 +73,8 @@ SHORT = Patience(state=2, ssh=0.3, host_key=0.3, poll=0.01)
 
 @dataclass(frozen=True)
 class Moto(EmbeddedEndpoint):
-    """Moto as if it were AWS: billed, with the caller's address and the SSH port of the test's choice."""
+    """Moto as if it were AWS: billed, with the caller's address and the SSH port of the test's
+    choice."""
 
     ssh_port: int = 22
     cidr: str = "192.0.2.7/32"
@@ -94,7 +97,10 @@ class Console:
 
     def shows(self, *key_lines):
         block = "".join(f"{line} root@box\n" for line in key_lines)
-        self.says(f"boot\n-----BEGIN SSH HOST KEY KEYS-----\n{block}-----END SSH HOST KEY KEYS-----\ndone\n")
+        self.says(
+            f"boot\n-----BEGIN SSH HOST KEY KEYS-----\n{block}-----END SSH HOST KEY"
+            " KEYS-----\ndone\n"
+        )
 
     def says(self, text):
         self._monkeypatch.setattr(general, "SAMPLE_CONSOLE_OUTPUT", text)
@@ -122,8 +128,12 @@ def cloud(moto, greeter, console, monkeypatch):
 
     httpx.post(f"{moto}/moto-api/reset")
     there = Moto(moto, ssh_port=greeter)
-    entry = Ec2Entry(name="trainer", region="us-east-1", ami=IMAGE, disk_gb=40, tags={"team": "research"})
-    fixture = SimpleNamespace(endpoint=there, entry=entry, ec2=there.client("ec2"), console=console, said=[], undo=[])
+    entry = Ec2Entry(
+        name="trainer", region="us-east-1", ami=IMAGE, disk_gb=40, tags={"team": "research"}
+    )
+    fixture = SimpleNamespace(
+        endpoint=there, entry=entry, ec2=there.client("ec2"), console=console, said=[], undo=[]
+    )
     fixture.say = fixture.said.append
     fixture.box = lambda entry=entry: ec2_module.Ec2(entry, fixture.endpoint)
     monkeypatch.setattr(endpoint, "of_entry", lambda entry, start=True: fixture.endpoint)

@@ -18,9 +18,14 @@ def theirs(cloud):
     group = ec2.create_security_group(GroupName="the office", Description="theirs")["GroupId"]
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "anna's"}]}]
     made = ec2.run_instances(
-        ImageId="ami-12c6146b", InstanceType="g4dn.xlarge", MinCount=1, MaxCount=1, KeyName="anna", SecurityGroupIds=[group],
+        ImageId="ami-12c6146b",
+        InstanceType="g4dn.xlarge",
+        MinCount=1,
+        MaxCount=1,
+        KeyName="anna",
+        SecurityGroupIds=[group],
         TagSpecifications=tags,
-    )  # fmt: skip
+    )
     instance_id = made["Instances"][0]["InstanceId"]
     ec2.stop_instances(InstanceIds=[instance_id])
     return instance_id
@@ -33,7 +38,9 @@ def entry(cloud, theirs, tmp_path):
     key = tmp_path / "anna.pem"
     key.write_bytes(keys._new_key())
     key.chmod(0o600)
-    return cloud.entry.model_copy(update={"instance_id": theirs, "region": "us-west-2", "ssh_key": key})
+    return cloud.entry.model_copy(
+        update={"instance_id": theirs, "region": "us-west-2", "ssh_key": key}
+    )
 
 
 def there(cloud):
@@ -45,11 +52,20 @@ def test_a_stopped_instance_is_planned_started_and_tagged_as_ours_to_use(cloud, 
     assert (plan.action, plan.existing.id) == ("start it", theirs)
     assert "`instance_id:` names it" in plan.why
     box = boxes.ready(entry, cloud.say, arm=(armed := []).append)
-    assert (box.id, box.state, box.instance_type, box.region) == (theirs, "running", "g4dn.xlarge", "us-west-2")
+    assert (box.id, box.state, box.instance_type, box.region) == (
+        theirs,
+        "running",
+        "g4dn.xlarge",
+        "us-west-2",
+    )
     assert armed == [box]
     tags = {tag["Key"]: tag["Value"] for tag in instances.by_id(there(cloud), theirs).facts["Tags"]}
     assert tags.pop(identity.ADOPTED_TAG)
-    assert tags == {"Name": "anna's", identity.BOX_TAG: "trainer", identity.PROJECT_TAG: identity.project_mark()}
+    assert tags == {
+        "Name": "anna's",
+        identity.BOX_TAG: "trainer",
+        identity.PROJECT_TAG: identity.project_mark(),
+    }
     assert [each["kind"] for each in history.read("trainer")] == ["adopted", "started", "phases"]
     assert boxes.ready(entry, cloud.say).id == theirs
     assert "adopted" in boxes.find(entry).note
@@ -57,17 +73,27 @@ def test_a_stopped_instance_is_planned_started_and_tagged_as_ours_to_use(cloud, 
 
 def test_the_caller_is_let_in_by_a_group_beside_theirs(cloud, entry, theirs):
     boxes.ready(entry, cloud.say)
-    groups = {group["GroupName"] for group in instances.by_id(there(cloud), theirs).facts["SecurityGroups"]}
+    groups = {
+        group["GroupName"]
+        for group in instances.by_id(there(cloud), theirs).facts["SecurityGroups"]
+    }
     assert groups == {"the office", identity.group_name("trainer")}
 
 
 def test_a_group_of_theirs_that_lets_the_caller_in_is_enough(cloud, entry, theirs):
     ec2 = there(cloud).client("ec2")
     (group,) = instances.by_id(there(cloud), theirs).facts["SecurityGroups"]
-    rule = {"IpProtocol": "tcp", "FromPort": 0, "ToPort": 1024, "IpRanges": [{"CidrIp": "192.0.0.0/16"}]}
+    rule = {
+        "IpProtocol": "tcp",
+        "FromPort": 0,
+        "ToPort": 1024,
+        "IpRanges": [{"CidrIp": "192.0.0.0/16"}],
+    }
     ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
     boxes.ready(entry, cloud.say)
-    assert [each["GroupName"] for each in instances.by_id(there(cloud), theirs).facts["SecurityGroups"]] == ["the office"]
+    assert [
+        each["GroupName"] for each in instances.by_id(there(cloud), theirs).facts["SecurityGroups"]
+    ] == ["the office"]
 
 
 def test_it_is_ended_only_when_that_was_agreed_to(cloud, entry, theirs):
@@ -79,13 +105,20 @@ def test_it_is_ended_only_when_that_was_agreed_to(cloud, entry, theirs):
     assert boxes.stop(entry).state == "stopped"
     assert boxes.terminate(entry, is_agreed=True).id == theirs
     ec2 = there(cloud).client("ec2")
-    assert {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]} == {"default", "the office"}
+    assert {group["GroupName"] for group in ec2.describe_security_groups()["SecurityGroups"]} == {
+        "default",
+        "the office",
+    }
 
 
 def test_another_projects_box_is_not_touched(cloud, entry, theirs):
     tags = [{"Key": identity.PROJECT_TAG, "Value": "somebody-12345678"}]
     there(cloud).client("ec2").create_tags(Resources=[theirs], Tags=tags)
-    for refuse in (boxes.find, lambda entry: boxes.ready(entry, cloud.say), lambda entry: boxes.terminate(entry, is_agreed=True)):
+    for refuse in (
+        boxes.find,
+        lambda entry: boxes.ready(entry, cloud.say),
+        lambda entry: boxes.terminate(entry, is_agreed=True),
+    ):
         with pytest.raises(CloudError, match="another project"):
             refuse(entry)
     assert instances.by_id(there(cloud), theirs).state == "stopped"

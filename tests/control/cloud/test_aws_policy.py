@@ -15,29 +15,50 @@ from remote.control.project import CODE
 from tests import iam
 
 TEXT = (CODE / "docs" / "aws.md").read_text()
-COMMANDS = re.findall(r"\baws ([a-z-]+) ([a-z-]+)((?: \\?\s*(?:--[a-z-]+|'[^']*'|[^\s`;,-][^\s`;,]*))*)", TEXT)
+COMMANDS = re.findall(
+    r"\baws ([a-z-]+) ([a-z-]+)((?: \\?\s*(?:--[a-z-]+|'[^']*'|[^\s`;,-][^\s`;,]*))*)", TEXT
+)
 OF_THE_TOOL = {"configure", "sso"}
 EVERYTHING = {
-    "market": "spot", "instance_profile": "windlass-box", "reach": "ssm", "instance_connect": True, "instance_id": "i-0123456789abcdef0",
-    "models": ["tiny=s3://models/tiny/"], "ami": "/mine/image",
-}  # fmt: skip
+    "market": "spot",
+    "instance_profile": "windlass-box",
+    "reach": "ssm",
+    "instance_connect": True,
+    "instance_id": "i-0123456789abcdef0",
+    "models": ["tiny=s3://models/tiny/"],
+    "ami": "/mine/image",
+}
 
 
 def inventory(bucket="kept", **keys):
-    return Inventory(default_box="lab", boxes={"lab": EmbeddedEntry(name="lab", **keys)}, storage={"bucket": bucket})
+    return Inventory(
+        default_box="lab",
+        boxes={"lab": EmbeddedEntry(name="lab", **keys)},
+        storage={"bucket": bucket},
+    )
 
 
 def test_its_commands_exist_with_their_options():
     session = botocore.session.Session()
     asked = [
-        (service, operation, set(re.findall(r"--([a-z-]+)", rest))) for service, operation, rest in COMMANDS if service not in OF_THE_TOOL
+        (service, operation, set(re.findall(r"--([a-z-]+)", rest)))
+        for service, operation, rest in COMMANDS
+        if service not in OF_THE_TOOL
     ]
-    assert {"create-policy", "put-role-policy", "add-role-to-instance-profile", "validate-policy"} <= {each[1] for each in asked}
+    assert {
+        "create-policy",
+        "put-role-policy",
+        "add-role-to-instance-profile",
+        "validate-policy",
+    } <= {each[1] for each in asked}
     for service, operation, options in asked:
         model = session.get_service_model(service)
         known = {xform_name(name, "-"): name for name in model.operation_names}
         assert operation in known, f"aws {service} {operation}"
-        members = {xform_name(name, "-") for name in getattr(model.operation_model(known[operation]).input_shape, "members", ())}
+        members = {
+            xform_name(name, "-")
+            for name in getattr(model.operation_model(known[operation]).input_shape, "members", ())
+        }
         assert options <= members | {"region"}, f"aws {service} {operation}"
 
 
@@ -48,7 +69,9 @@ def test_its_prices_are_the_tables():
 
 
 def test_the_default_image_is_within_what_the_policy_lets_read():
-    (demand,) = iam.demands("ssm", "GetParameter", {"Name": request.DEFAULT_IMAGE}, "us-east-1", lambda name: {})
+    (demand,) = iam.demands(
+        "ssm", "GetParameter", {"Name": request.DEFAULT_IMAGE}, "us-east-1", lambda name: {}
+    )
     assert iam.allows(policy.document("user", inventory()), demand)
 
 
@@ -61,13 +84,31 @@ def test_iam_has_room_for_it(whose):
 def test_what_the_inventory_does_not_ask_for_is_not_allowed():
     least = policy.document("user", inventory(bucket=None))
     more = policy.document("user", inventory(**EVERYTHING))
-    only = {each["Sid"] for each in more["Statement"]} - {each["Sid"] for each in least["Statement"]}
-    assert {"GiveTheBoxItsRole", "Adopt", "StartSessions", "AdmitOurKey", "KeepAndBring", "FirstSpotRequest", "BringModels"} <= only
-    assert {action.partition(":")[0] for action in iam.actions_of(least)} == {"ec2", "pricing", "servicequotas", "ssm"}
+    only = {each["Sid"] for each in more["Statement"]} - {
+        each["Sid"] for each in least["Statement"]
+    }
+    assert {
+        "GiveTheBoxItsRole",
+        "Adopt",
+        "StartSessions",
+        "AdmitOurKey",
+        "KeepAndBring",
+        "FirstSpotRequest",
+        "BringModels",
+    } <= only
+    assert {action.partition(":")[0] for action in iam.actions_of(least)} == {
+        "ec2",
+        "pricing",
+        "servicequotas",
+        "ssm",
+    }
     assert len({each["Sid"] for each in more["Statement"]}) == len(more["Statement"])
 
 
-@pytest.mark.parametrize(("whose", "bucket", "remedy"), [("box", None, "name the bucket"), ("all", "kept", "--policy user")])
+@pytest.mark.parametrize(
+    ("whose", "bucket", "remedy"),
+    [("box", None, "name the bucket"), ("all", "kept", "--policy user")],
+)
 def test_a_policy_that_there_is_not(whose, bucket, remedy):
     with pytest.raises(ConfigError) as caught:
         policy.document(whose, inventory(bucket))

@@ -8,7 +8,15 @@ from botocore.exceptions import ClientError
 
 from remote.control.cloud import boxes, identity, keys
 from remote.control.cloud import instances as instances_module
-from remote.control.errors import BoxStopped, BoxUnreachable, CapacityError, CloudError, ConfigError, HostKeyMismatch, LoginRefused
+from remote.control.errors import (
+    BoxStopped,
+    BoxUnreachable,
+    CapacityError,
+    CloudError,
+    ConfigError,
+    HostKeyMismatch,
+    LoginRefused,
+)
 from remote.control.transport import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY
@@ -21,13 +29,25 @@ def instances(cloud):
 def test_launch_makes_one_guarded_instance(cloud):
     box = boxes.ready(cloud.entry, cloud.say)
     (instance,) = instances(cloud)
-    assert (box.id, box.state, box.user, box.hourly_usd) == (instance["InstanceId"], "running", "ubuntu", 1.212)
+    assert (box.id, box.state, box.user, box.hourly_usd) == (
+        instance["InstanceId"],
+        "running",
+        "ubuntu",
+        1.212,
+    )
     assert instance["MetadataOptions"]["HttpTokens"] == "required"
     assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
-    attribute = cloud.ec2.describe_instance_attribute(InstanceId=box.id, Attribute="instanceInitiatedShutdownBehavior")
+    attribute = cloud.ec2.describe_instance_attribute(
+        InstanceId=box.id, Attribute="instanceInitiatedShutdownBehavior"
+    )
     assert attribute["InstanceInitiatedShutdownBehavior"]["Value"] == "stop"
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
-    assert tags == {"Name": "windlass-trainer", "windlass:box": "trainer", "windlass:project": identity.project_mark(), "team": "research"}
+    assert tags == {
+        "Name": "windlass-trainer",
+        "windlass:box": "trainer",
+        "windlass:project": identity.project_mark(),
+        "team": "research",
+    }
 
 
 def test_the_disk_is_encrypted_tagged_and_goes_with_the_box(cloud):
@@ -42,7 +62,12 @@ def test_the_disk_is_encrypted_tagged_and_goes_with_the_box(cloud):
 def test_port_22_is_open_for_the_caller_alone_and_follows_it(cloud):
     boxes.ready(cloud.entry, cloud.say)
     group = instances(cloud)[0]["SecurityGroups"][0]["GroupId"]
-    theirs = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "203.0.113.0/24", "Description": "the office"}]}
+    theirs = {
+        "IpProtocol": "tcp",
+        "FromPort": 22,
+        "ToPort": 22,
+        "IpRanges": [{"CidrIp": "203.0.113.0/24", "Description": "the office"}],
+    }
     assert open_to(cloud, group) == {"192.0.2.7/32"}
     cloud.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[theirs])
     cloud.endpoint = dataclasses.replace(cloud.endpoint, cidr="198.51.100.9/32")
@@ -52,7 +77,9 @@ def test_port_22_is_open_for_the_caller_alone_and_follows_it(cloud):
 
 def open_to(cloud, group):
     (described,) = cloud.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
-    assert all((rule["FromPort"], rule["ToPort"]) == (22, 22) for rule in described["IpPermissions"])
+    assert all(
+        (rule["FromPort"], rule["ToPort"]) == (22, 22) for rule in described["IpPermissions"]
+    )
     return {each["CidrIp"] for rule in described["IpPermissions"] for each in rule["IpRanges"]}
 
 
@@ -99,7 +126,10 @@ def test_two_instances_of_one_name_are_an_error_that_names_both(cloud):
     box = boxes.ready(cloud.entry, cloud.say)
     tags = [{"Key": key, "Value": value} for key, value in identity.tags("trainer", {}).items()]
     answer = cloud.ec2.run_instances(
-        ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}]
+        ImageId="ami-12c6146b",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
     )
     second = answer["Instances"][0]["InstanceId"]
     with pytest.raises(CloudError) as caught:
@@ -201,7 +231,9 @@ def test_a_plan_costs_and_changes_nothing(cloud):
 
 
 def test_the_image_may_be_a_parameter(cloud):
-    cloud.endpoint.client("ssm").put_parameter(Name="/mine/image", Value="ami-12c6146b", Type="String")
+    cloud.endpoint.client("ssm").put_parameter(
+        Name="/mine/image", Value="ami-12c6146b", Type="String"
+    )
     named = cloud.entry.model_copy(update={"ami": "/mine/image"})
     assert dict(boxes.plan(named).facts)["image"].startswith("ami-12c6146b")
     with pytest.raises(CloudError, match="image is not to be had"):
@@ -220,7 +252,9 @@ OFFER = "g5.2xlarge on-demand in us-east-1"
 def test_a_used_up_token_leads_to_the_next_generation(cloud):
     tokens = refuse(cloud, "IdempotentInstanceTerminated", times=2)
     box = boxes.ready(cloud.entry, cloud.say)
-    assert tokens == [identity.client_token("trainer", generation, OFFER) for generation in range(3)]
+    assert tokens == [
+        identity.client_token("trainer", generation, OFFER) for generation in range(3)
+    ]
     assert len(set(tokens)) == 3
     assert [instance["InstanceId"] for instance in instances(cloud)] == [box.id]
 
@@ -233,20 +267,27 @@ def test_a_repeated_launch_sends_the_same_token_until_the_box_is_terminated(clou
     boxes.ready(cloud.entry, cloud.say)
     boxes.terminate(cloud.entry)
     boxes.ready(cloud.entry, cloud.say)
-    assert tokens == [identity.client_token("trainer", generation, OFFER) for generation in (0, 0, 0, 1)]
+    assert tokens == [
+        identity.client_token("trainer", generation, OFFER) for generation in (0, 0, 0, 1)
+    ]
 
 
 def test_a_changed_inventory_after_a_cut_off_launch_finds_its_instance(cloud, monkeypatch):
     first = boxes.ready(cloud.entry, cloud.say)
     refuse(cloud, "IdempotentParameterMismatch", times=1)
     shows = iter([[], instances_module.of_box("trainer", [cloud.endpoint])])
-    monkeypatch.setattr(instances_module, "of_box", lambda name, places: next(shows, instances_module.of_project(cloud.endpoint)))
+    monkeypatch.setattr(
+        instances_module,
+        "of_box",
+        lambda name, places: next(shows, instances_module.of_project(cloud.endpoint)),
+    )
     assert boxes.ready(cloud.entry, cloud.say).id == first.id
     assert len(instances(cloud)) == 1
 
 
 def refuse(cloud, code, times):
-    """Refuse the next RunInstances with that code; returns the list that gathers the token of each."""
+    """Refuse the next RunInstances with that code; returns the list that gathers the token of
+    each."""
     tokens = []
 
     def answer(params, **_):
@@ -258,4 +299,3 @@ def refuse(cloud, code, times):
     cloud.ec2.meta.events.register(name, answer)
     cloud.undo.append(lambda: cloud.ec2.meta.events.unregister(name, answer))
     return tokens
-

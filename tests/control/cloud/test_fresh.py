@@ -1,4 +1,5 @@
-"""`--fresh` where a box exists: two instances are never one box, and the old one is kept until the new one is up."""
+"""`--fresh` where a box exists: two instances are never one box, and the old one is kept until the
+new one is up."""
 
 import pytest
 

@@ -59,7 +59,9 @@ def test_a_key_open_to_others(made):
 
 def test_a_damaged_key(tmp_path):
     path = tmp_path / "id"
-    path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n")
+    path.write_text(
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+    )
     path.chmod(0o600)
     assert "is no private key" in finding_of(path)
 

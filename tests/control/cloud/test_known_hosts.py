@@ -29,7 +29,13 @@ def test_another_key_of_the_type_is_refused():
     assert known_hosts.pinned("i-1") == [HOST_KEY]
 
 
-NO_KEYS = ["", "ssh-ed25519", "ssh-ed25519 !!", "ssh-rsa " + HOST_KEY.split()[1], "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]
+NO_KEYS = [
+    "",
+    "ssh-ed25519",
+    "ssh-ed25519 !!",
+    "ssh-rsa " + HOST_KEY.split()[1],
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5",
+]
 
 
 @pytest.mark.parametrize("line", NO_KEYS)
@@ -40,6 +46,8 @@ def test_what_is_no_key_is_refused(line):
 
 def test_openssh_reads_the_file_and_nobody_else():
     known_hosts.pin("i-1", HOST_KEY)
-    found = subprocess.run(["ssh-keygen", "-F", "i-1", "-f", known_hosts.path()], capture_output=True, text=True)
+    found = subprocess.run(
+        ["ssh-keygen", "-F", "i-1", "-f", known_hosts.path()], capture_output=True, text=True
+    )
     assert HOST_KEY in found.stdout
     assert stat.S_IMODE(known_hosts.path().stat().st_mode) == 0o600

@@ -1,4 +1,5 @@
-"""A mark that is damaged or gone never becomes a new one: a second box would be paid for, and the first be lost sight of."""
+"""A mark that is damaged or gone never becomes a new one: a second box would be paid for, and the
+first be lost sight of."""
 
 import subprocess
 
@@ -33,7 +34,12 @@ def launched(cloud, inventory):
 
 def instances(cloud):
     told = cloud.ec2.describe_instances()["Reservations"]
-    return [each["InstanceId"] for some in told for each in some["Instances"] if each["State"]["Name"] != "terminated"]
+    return [
+        each["InstanceId"]
+        for some in told
+        for each in some["Instances"]
+        if each["State"]["Name"] != "terminated"
+    ]
 
 
 def _bytes(content):
@@ -118,7 +124,10 @@ def test_a_history_of_before_marks_were_remembered_says_how_to_learn_it():
     history.append("trainer", "launched", id="i-1", region="eu-west-1")
     with pytest.raises(LaptopError) as caught:
         identity.project_mark()
-    assert "aws ec2 describe-tags --region eu-west-1 --filters Name=resource-id,Values=i-1" in caught.value.remedy
+    assert (
+        "aws ec2 describe-tags --region eu-west-1 --filters Name=resource-id,Values=i-1"
+        in caught.value.remedy
+    )
 
 
 def test_a_shared_mark_of_the_inventory_does_not_replace_one_with_boxes(launched, project):
@@ -141,7 +150,7 @@ def test_a_listing_of_hosts_that_stand_needs_no_mark(project):
     boxes.listing(Inventory.model_validate({"default_box": "lab", "boxes": {"lab": host}}))
 
 
-# A mark that is whole, and another one ------------------------------------------------------------------------------------
+# ---- A mark that is whole, and another one ----
 
 
 @pytest.fixture
@@ -153,7 +162,13 @@ def strange(launched):
 
 def test_another_mark_launches_no_second_box(cloud, strange):
     box, mark = strange
-    for ask in (boxes.find, boxes.plan, lambda entry: boxes.ready(entry, cloud.say), boxes.stop, boxes.terminate):
+    for ask in (
+        boxes.find,
+        boxes.plan,
+        lambda entry: boxes.ready(entry, cloud.say),
+        boxes.stop,
+        boxes.terminate,
+    ):
         with pytest.raises(CloudError) as caught:
             ask(cloud.entry)
         assert box.id in caught.value.where and f"echo {mark} > " in caught.value.remedy
@@ -181,14 +196,21 @@ def test_reap_notices_it_and_leaves_it_alone(cloud, inventory, strange):
 def test_status_and_list_notice_it(inventory, strange):
     box, mark = strange
     (shown,) = boxes.listing(inventory)
-    assert (shown.name, shown.id, shown.state) == ("trainer", box.id, "running") and f"echo {mark} > " in shown.note
+    assert (shown.name, shown.id, shown.state) == (
+        "trainer",
+        box.id,
+        "running",
+    ) and f"echo {mark} > " in shown.note
 
 
 def test_a_tag_that_was_taken_away_is_noticed(cloud, inventory, launched):
     box, mark = launched
     cloud.ec2.delete_tags(Resources=[box.id], Tags=[{"Key": identity.PROJECT_TAG}])
     (item,) = [item for item in costs.survey(inventory).items if item.kind == "instance"]
-    assert f"aws ec2 create-tags --region us-east-1 --resources {box.id} --tags Key=windlass:project,Value={mark}" in item.note
+    assert (
+        f"aws ec2 create-tags --region us-east-1 --resources {box.id} --tags"
+        f" Key=windlass:project,Value={mark}" in item.note
+    )
     with pytest.raises(CloudError):
         boxes.ready(cloud.entry, cloud.say)
 
@@ -200,10 +222,12 @@ def test_what_ended_meanwhile_is_forgotten(cloud, inventory, strange):
     assert not [item for item in costs.survey(inventory).items if item.kind == "instance"]
 
 
-# What the inventory does not name any more ---------------------------------------------------------------------------------
+# ---- What the inventory does not name any more ----
 
 
-def test_a_box_whose_entry_went_is_found_in_the_region_where_it_was_launched(cloud, inventory, launched):
+def test_a_box_whose_entry_went_is_found_in_the_region_where_it_was_launched(
+    cloud, inventory, launched
+):
     box, _ = launched
     elsewhere = cloud.entry.model_copy(update={"name": "other", "region": "eu-west-1"})
     inventory.boxes.clear()
@@ -216,35 +240,66 @@ def test_a_box_whose_entry_went_is_found_in_the_region_where_it_was_launched(clo
 def test_a_box_is_found_where_no_entry_names_its_cloud_any_more(inventory, launched, name):
     box, _ = launched
     inventory.boxes.clear()
-    inventory.boxes[name] = StaticEntry(name=name, host="127.0.0.1", port=9, host_key="ssh-ed25519 AAAA")
+    inventory.boxes[name] = StaticEntry(
+        name=name, host="127.0.0.1", port=9, host_key="ssh-ed25519 AAAA"
+    )
     assert box.id in [item.id for item in costs.survey(inventory).items]
     assert box.id in [each.id for each in boxes.listing(inventory)]
 
 
-# Other files of that kind --------------------------------------------------------------------------------------------------
+# ---- Other files of that kind ----
 
 
-@pytest.mark.parametrize("line", [
-    b"", b"null", b"[1]", b'"x"', b"{}", b'{"box": [], "kind": "launched", "at": 1}', b'{"box": "trainer", "kind": {}, "at": 1}',
-    b'{"box": "trainer", "kind": "launched", "at": "x"}', b'{"box": "trainer", "kind": "launched", "at": 1, "id": 7, "region": {}}',
-    b"[" * 50_000, b'{"box": ' * 50_000, bytes(range(256)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"null",
+        b"[1]",
+        b'"x"',
+        b"{}",
+        b'{"box": [], "kind": "launched", "at": 1}',
+        b'{"box": "trainer", "kind": {}, "at": 1}',
+        b'{"box": "trainer", "kind": "launched", "at": "x"}',
+        b'{"box": "trainer", "kind": "launched", "at": 1, "id": 7, "region": {}}',
+        b"[" * 50_000,
+        b'{"box": ' * 50_000,
+        bytes(range(256)),
+    ],
+)
 def test_a_damaged_line_of_the_history_is_no_line(launched, project, line):
     box, mark = launched
     with (project / ".windlass/history.jsonl").open("ab") as file:
         file.write(line + b"\n")
-    assert [(each.id, each.mark, each.provider) for each in history.launched()] == [(box.id, mark, "ec2")]
-    assert history.regions("trainer") == ["us-east-1"] and history.last_mark() == mark and history.read("trainer")
+    assert [(each.id, each.mark, each.provider) for each in history.launched()] == [
+        (box.id, mark, "ec2")
+    ]
+    assert (
+        history.regions("trainer") == ["us-east-1"]
+        and history.last_mark() == mark
+        and history.read("trainer")
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 400, b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 400,
+        b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+    ],
+)
 def test_a_damaged_key_of_our_own_says_what_it_opens(launched, cloud, content):
     path = keys.own_key_path()
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         boxes.ready(cloud.entry, cloud.say)
     (finding,) = caught.value.findings
-    assert "backup" in finding.remedy and "rm -r " in finding.remedy and "remove the line" not in finding.remedy
+    assert (
+        "backup" in finding.remedy
+        and "rm -r " in finding.remedy
+        and "remove the line" not in finding.remedy
+    )
 
 
 def test_a_folder_in_the_place_of_our_own_key(launched, cloud):
@@ -256,7 +311,9 @@ def test_a_folder_in_the_place_of_our_own_key(launched, cloud):
     assert "backup" in caught.value.findings[0].remedy
 
 
-@pytest.mark.parametrize("content", [b"", b"ssh-ed25519\n", b"ssh-ed25519 AAAA\n", b"\xff\xfe\x00", b"<html>"])
+@pytest.mark.parametrize(
+    "content", [b"", b"ssh-ed25519\n", b"ssh-ed25519 AAAA\n", b"\xff\xfe\x00", b"<html>"]
+)
 def test_a_public_half_that_is_none_is_never_sent(tmp_path, content):
     key = tmp_path / "id"
     key.write_bytes(keys._new_key())
@@ -266,7 +323,9 @@ def test_a_public_half_that_is_none_is_never_sent(tmp_path, content):
     assert "ssh-keygen -y -f" in caught.value.findings[0].remedy
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"i-1 ssh-ed25519 AAAA", b"i-1", b"i-1 \n"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\xff\xfe\x00", b"i-1 ssh-ed25519 AAAA", b"i-1", b"i-1 \n"]
+)
 def test_a_damaged_pin_is_no_pin(project, damage):
     known_hosts.pin("i-1", HOST_KEY)
     known_hosts.path().write_bytes(damage)

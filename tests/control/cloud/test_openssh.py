@@ -8,13 +8,34 @@ from remote.control.cloud.box import Box
 from remote.control.transport import known_hosts
 
 BOX = Box(
-    "demo", "ec2", "i-1", "running", "127.0.0.1", 2222, "me", Path("/keys/my key"), "i-1", "g5.2xlarge", "us-east-1", "windlass",
-    shared=None, launched_at=None, hourly_usd=None,
-)  # fmt: skip
+    "demo",
+    "ec2",
+    "i-1",
+    "running",
+    "127.0.0.1",
+    2222,
+    "me",
+    Path("/keys/my key"),
+    "i-1",
+    "g5.2xlarge",
+    "us-east-1",
+    "windlass",
+    shared=None,
+    launched_at=None,
+    hourly_usd=None,
+)
 WANTED = {
-    "hostname": "127.0.0.1", "port": "2222", "user": "me", "identityfile": "/keys/my key", "identitiesonly": "yes", "hostkeyalias": "i-1",
-    "stricthostkeychecking": "true", "globalknownhostsfile": "/dev/null", "forwardagent": "no", "updatehostkeys": "false",
-}  # fmt: skip
+    "hostname": "127.0.0.1",
+    "port": "2222",
+    "user": "me",
+    "identityfile": "/keys/my key",
+    "identitiesonly": "yes",
+    "hostkeyalias": "i-1",
+    "stricthostkeychecking": "true",
+    "globalknownhostsfile": "/dev/null",
+    "forwardagent": "no",
+    "updatehostkeys": "false",
+}
 
 
 def understood(arguments):
@@ -31,7 +52,10 @@ def test_the_session_is_strict_and_ours(project):
 
 def test_a_line_is_the_last_word_and_no_option_of_ssh(project):
     assert openssh.command(BOX, "ls -la")[-3:] == ["windlass-demo", "--", "ls -la"]
-    assert openssh.command(BOX, "top", terminal=True)[:2] == ["ssh", "-t"] and "-t" not in openssh.command(BOX, "top")
+    assert openssh.command(BOX, "top", terminal=True)[:2] == [
+        "ssh",
+        "-t",
+    ] and "-t" not in openssh.command(BOX, "top")
     settings = understood(["ssh", "-G", *openssh.command(BOX, "-V")[1:]])
     assert settings["hostname"] == "127.0.0.1"
 

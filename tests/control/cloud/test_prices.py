@@ -19,7 +19,8 @@ def nothing_failed_yet(monkeypatch):
 
 @pytest.fixture
 def asked(cloud):
-    """The operations that the Price List was asked for; moto has none, so none of them is answered."""
+    """The operations that the Price List was asked for; moto has none, so none of them is
+    answered."""
     client, calls = cloud.endpoint.client("pricing"), []
 
     def note(model, **_):
@@ -39,31 +40,47 @@ def ago(**span):
     return (datetime.now(UTC) - timedelta(**span)).isoformat(timespec="seconds")
 
 
-@pytest.mark.parametrize(("item", "region", "usd"), [
-    ("compute g5.2xlarge", "us-east-1", 1.212),
-    ("compute g5.2xlarge", "eu-central-1", 1.515),
-    ("disk gp3", "us-east-1", 0.08),
-    ("disk gp3", "sa-east-1", 0.152),
-    ("snapshot", "us-east-1", 0.05),
-    ("address", "sa-east-1", 0.005),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("item", "region", "usd"),
+    [
+        ("compute g5.2xlarge", "us-east-1", 1.212),
+        ("compute g5.2xlarge", "eu-central-1", 1.515),
+        ("disk gp3", "us-east-1", 0.08),
+        ("disk gp3", "sa-east-1", 0.152),
+        ("snapshot", "us-east-1", 0.05),
+        ("address", "sa-east-1", 0.005),
+    ],
+)
 def test_the_table_knows_types_disks_and_regions(item, region, usd):
     told = tabled(item, region)
-    assert told.usd == pytest.approx(usd) and told.source == "table" and told.as_of == prices.table()["as_of"]
+    assert (
+        told.usd == pytest.approx(usd)
+        and told.source == "table"
+        and told.as_of == prices.table()["as_of"]
+    )
 
 
 def test_the_table_says_where_it_guesses_and_what_it_lacks():
-    assert tabled("compute g5.2xlarge", "xx-moon-1").source == "table of us-east-1, xx-moon-1 may differ by half"
+    assert (
+        tabled("compute g5.2xlarge", "xx-moon-1").source
+        == "table of us-east-1, xx-moon-1 may differ by half"
+    )
     assert tabled("compute nono.large", "us-east-1").usd is None
     assert "from memory" in prices.table()["about"] and prices.table()["as_of"]
 
 
 def test_without_a_price_list_the_table_speaks_and_says_why(cloud, asked):
     price = prices.of_offer(LAB, 200, cloud.endpoint)
-    assert price.compute_hourly == 1.212 and price.disk_monthly == pytest.approx(16) and price.address_hourly == 0.005
+    assert (
+        price.compute_hourly == 1.212
+        and price.disk_monthly == pytest.approx(16)
+        and price.address_hourly == 0.005
+    )
     assert price.source.startswith("table, as the Price List cannot be asked")
     assert price.running_hourly == pytest.approx(1.212 + 16 / 730 + 0.005)
-    assert asked == ["GetProducts"]  # not once more for each price: it would be waited for each time
+    assert asked == [
+        "GetProducts"
+    ]  # not once more for each price: it would be waited for each time
 
 
 def test_what_the_price_list_said_today_is_not_asked_again(cloud, asked, project):
@@ -89,7 +106,10 @@ def test_what_the_embedded_cloud_said_never_prices_aws(cloud, asked, project):
 def test_a_broken_cache_is_no_cache(cloud, project, content):
     (project / ".windlass").mkdir()
     (project / ".windlass/prices.json").write_text(content)
-    assert prices.hourly("g5.2xlarge") == 1.212 and quote("disk gp3", "us-east-1", cloud.endpoint).usd == 0.08
+    assert (
+        prices.hourly("g5.2xlarge") == 1.212
+        and quote("disk gp3", "us-east-1", cloud.endpoint).usd == 0.08
+    )
 
 
 def test_a_box_that_nobody_priced_has_no_price(cloud):
@@ -100,11 +120,22 @@ def test_a_box_that_nobody_priced_has_no_price(cloud):
 
 def test_spot_prices_are_the_newest_of_the_cheapest_zone(monkeypatch, cloud):
     def point(zone, usd, hours):
-        return {"AvailabilityZone": zone, "SpotPrice": str(usd), "Timestamp": datetime.now(UTC) - timedelta(hours=hours)}
+        return {
+            "AvailabilityZone": zone,
+            "SpotPrice": str(usd),
+            "Timestamp": datetime.now(UTC) - timedelta(hours=hours),
+        }
 
-    told = [point("us-east-1a", 0.5, 1), point("us-east-1a", 0.3, 30), point("us-east-1b", 0.4, 2), point("us-east-1b", 0.9, 50)]
+    told = [
+        point("us-east-1a", 0.5, 1),
+        point("us-east-1a", 0.3, 30),
+        point("us-east-1b", 0.4, 2),
+        point("us-east-1b", 0.9, 50),
+    ]
     monkeypatch.setattr(spot_prices, "_points", lambda *_: told)
     spot = spot_prices.history(LAB, cloud.endpoint)
     assert (spot.zone, spot.current, spot.low, spot.high) == ("us-east-1b", 0.4, 0.4, 0.9)
-    price = prices.of_offer(Offer("us-east-1", None, "g5.2xlarge", "spot"), 0, cloud.endpoint, has_address=False)
+    price = prices.of_offer(
+        Offer("us-east-1", None, "g5.2xlarge", "spot"), 0, cloud.endpoint, has_address=False
+    )
     assert price == Price(0.4, 0, 0, "spot price in us-east-1b", spot.as_of, 1.212)

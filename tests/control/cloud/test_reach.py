@@ -1,4 +1,5 @@
-"""Who is let in at port 22, for each way to reach a box; and what AWS's own session plugin would be handed."""
+"""Who is let in at port 22, for each way to reach a box; and what AWS's own session plugin would be
+handed."""
 
 import json
 import os
@@ -21,7 +22,9 @@ def greeting(monkeypatch):
 
 
 def let_in(cloud):
-    groups = cloud.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [identity.group_name("trainer")]}])
+    groups = cloud.ec2.describe_security_groups(
+        Filters=[{"Name": "group-name", "Values": [identity.group_name("trainer")]}]
+    )
     (group,) = groups["SecurityGroups"]
     return [each["CidrIp"] for rule in group["IpPermissions"] for each in rule["IpRanges"]]
 
@@ -36,7 +39,12 @@ def test_a_public_box_lets_this_laptop_in_and_one_behind_a_tunnel_nobody(cloud):
 @pytest.mark.parametrize("way", ["private", "bastion"])
 def test_a_private_box_lets_its_own_network_in(cloud, way):
     (vpc,) = cloud.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
-    boxes.ready(cloud.entry.model_copy(update={"reach": way, "bastion": BASTION if way == "bastion" else None}), cloud.say)
+    boxes.ready(
+        cloud.entry.model_copy(
+            update={"reach": way, "bastion": BASTION if way == "bastion" else None}
+        ),
+        cloud.say,
+    )
     assert let_in(cloud) == [vpc["CidrBlock"]]
 
 
@@ -47,11 +55,14 @@ def test_with_instance_connect_no_key_pair_is_made(cloud):
 
 
 @pytest.mark.parametrize(
-    ("way", "host"), [("public", "3.3.3.3"), ("private", "10.0.0.7"), ("bastion", "10.0.0.7"), ("ssm", "i-0abc")]
+    ("way", "host"),
+    [("public", "3.3.3.3"), ("private", "10.0.0.7"), ("bastion", "10.0.0.7"), ("ssm", "i-0abc")],
 )
 def test_the_address_that_aws_tells_for_each_way(way, host):
     told = {"InstanceId": "i-0abc", "PublicIpAddress": "3.3.3.3", "PrivateIpAddress": "10.0.0.7"}
-    assert AwsEndpoint("us-east-1", "ubuntu", reach=way).address_of(told) == endpoint.Address(host, 22, "ubuntu")
+    assert AwsEndpoint("us-east-1", "ubuntu", reach=way).address_of(told) == endpoint.Address(
+        host, 22, "ubuntu"
+    )
 
 
 class Answering:
@@ -78,12 +89,28 @@ class Answering:
 
 
 def test_the_plugin_gets_the_session_in_a_variable_and_never_as_an_argument():
-    there = Answering({"SessionId": "s", "TokenValue": "secret", "StreamUrl": "wss://x", "ResponseMetadata": {}})
+    there = Answering(
+        {"SessionId": "s", "TokenValue": "secret", "StreamUrl": "wss://x", "ResponseMetadata": {}}
+    )
     words, further = reach.open_session(there, "i-0abc", "far")
-    assert there.asked == {"Target": "i-0abc", "DocumentName": "AWS-StartSSHSession", "Parameters": {"portNumber": ["22"]}}
+    assert there.asked == {
+        "Target": "i-0abc",
+        "DocumentName": "AWS-StartSSHSession",
+        "Parameters": {"portNumber": ["22"]},
+    }
     variable, region, action, profile, asked, url = words[1:]
-    assert (region, action, profile, json.loads(asked), url) == ("us-east-1", "StartSession", "", there.asked, there.endpoint_url)
-    assert json.loads(further[variable]) == {"SessionId": "s", "TokenValue": "secret", "StreamUrl": "wss://x"}
+    assert (region, action, profile, json.loads(asked), url) == (
+        "us-east-1",
+        "StartSession",
+        "",
+        there.asked,
+        there.endpoint_url,
+    )
+    assert json.loads(further[variable]) == {
+        "SessionId": "s",
+        "TokenValue": "secret",
+        "StreamUrl": "wss://x",
+    }
     assert "secret" not in " ".join(words)
 
 
@@ -111,7 +138,13 @@ def test_a_bastion_whose_host_key_is_none(cloud):
     from dataclasses import replace
 
     with pytest.raises(ConfigError) as caught:
-        reach.bastion_of(replace(box, reach="bastion", bastion=BASTION.model_copy(update={"host_key": "ssh-ed25519 AAAA"})))
+        reach.bastion_of(
+            replace(
+                box,
+                reach="bastion",
+                bastion=BASTION.model_copy(update={"host_key": "ssh-ed25519 AAAA"}),
+            )
+        )
     assert "boxes.trainer.bastion" in caught.value.findings[0].where
 
 
@@ -122,7 +155,8 @@ def test_a_laptop_that_moved_is_let_in_anew(cloud, project):
 
     box = boxes.ready(cloud.entry, cloud.say)
     (project / "inventory.yaml").write_text(
-        "default_box: trainer\nboxes:\n  trainer: {provider: ec2, region: us-east-1, ami: ami-12c6146b, tags: {team: research}}\n"
+        "default_box: trainer\nboxes:\n  trainer: {provider: ec2, region: us-east-1, ami:"
+        " ami-12c6146b, tags: {team: research}}\n"
     )
     assert not _admit_this_laptop(box), "nothing was closed"
     cloud.endpoint = replace(cloud.endpoint, cidr="198.51.100.9/32")

@@ -1,4 +1,5 @@
-"""What is beyond its clocks or left over is found and removed; what is within them is never touched."""
+"""What is beyond its clocks or left over is found and removed; what is within them is never
+touched."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,33 +12,57 @@ from remote.control.cloud import costs, history, identity, images, prices
 from remote.control.cloud import reap as reaper
 from remote.control.config.inventory import Clocks, Inventory
 
-LIMITS = Limits(idle=1800, lifetime=43200, dollars=25, stopped=1209600, stuck=1800, stuck_grace=3600, grace=600)
+LIMITS = Limits(
+    idle=1800, lifetime=43200, dollars=25, stopped=1209600, stuck=1800, stuck_grace=3600, grace=600
+)
 WATCHED, SILENT = Reading(0, "busy", LIMITS), Reading(0, "silent", LIMITS)
 
 
 @pytest.fixture
 def lab(cloud, monkeypatch):
-    """A box `trainer` in the inventory; `lab.later` moves the clock of `reap`. Prices are those of the table."""
+    """A box `trainer` in the inventory; `lab.later` moves the clock of `reap`. Prices are those of
+    the table."""
     monkeypatch.setattr(prices, "_asked", lambda *_: None)
-    inventory = Inventory.model_validate({"default_box": "trainer", "boxes": {"trainer": {"provider": "ec2", "region": "us-east-1"}}})
+    inventory = Inventory.model_validate(
+        {"default_box": "trainer", "boxes": {"trainer": {"provider": "ec2", "region": "us-east-1"}}}
+    )
     inventory.boxes["trainer"] = cloud.entry
-    made = SimpleNamespace(cloud=cloud, inventory=inventory, later=timedelta(), reading=None, said=[])
+    made = SimpleNamespace(
+        cloud=cloud, inventory=inventory, later=timedelta(), reading=None, said=[]
+    )
     places = costs.places
-    monkeypatch.setattr(costs, "places", lambda *args: [replace(place, now=place.now + made.later) for place in places(*args)])
+    monkeypatch.setattr(
+        costs,
+        "places",
+        lambda *args: [replace(place, now=place.now + made.later) for place in places(*args)],
+    )
     made.tags = lambda kind, box="trainer": [
-        {"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in identity.tags(box, {}).items()]}
+        {
+            "ResourceType": kind,
+            "Tags": [{"Key": key, "Value": value} for key, value in identity.tags(box, {}).items()],
+        }
     ]
-    made.finds = lambda everything=False: reaper.Judge(inventory, lambda entry: made.reading, everything).finds()[0]
-    made.reap = lambda everything=False: reaper.all_taken(made.finds(everything), inventory, made.said.append)
-    made.clocks = lambda **clocks: inventory.boxes.update(trainer=cloud.entry.model_copy(update={"clocks": Clocks.model_validate(clocks)}))
+    made.finds = lambda everything=False: reaper.Judge(
+        inventory, lambda entry: made.reading, everything
+    ).finds()[0]
+    made.reap = lambda everything=False: reaper.all_taken(
+        made.finds(everything), inventory, made.said.append
+    )
+    made.clocks = lambda **clocks: inventory.boxes.update(
+        trainer=cloud.entry.model_copy(update={"clocks": Clocks.model_validate(clocks)})
+    )
     return made
 
 
 def launch(lab, box="trainer", **asked):
     answer = lab.cloud.ec2.run_instances(
-        ImageId=lab.cloud.entry.ami, InstanceType="g5.2xlarge", MinCount=1, MaxCount=1,
-        TagSpecifications=lab.tags("instance", box) + lab.tags("volume", box), **asked,
-    )  # fmt: skip
+        ImageId=lab.cloud.entry.ami,
+        InstanceType="g5.2xlarge",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=lab.tags("instance", box) + lab.tags("volume", box),
+        **asked,
+    )
     return answer["Instances"][0]["InstanceId"]
 
 
@@ -50,7 +75,9 @@ def stop(lab, instance_id, is_told=True):
 
 
 def state(lab, instance_id):
-    return lab.cloud.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]["State"]["Name"]
+    return lab.cloud.ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0][
+        "Instances"
+    ][0]["State"]["Name"]
 
 
 def one(lab, everything=False):
@@ -86,7 +113,9 @@ def test_a_box_that_was_started_again_after_the_look_is_left_alone(lab):
     lab.cloud.ec2.stop_instances(InstanceIds=[box])
     stale = replace(find.place)
     (seen,) = find.place.instances
-    stale.__dict__["instances"] = [replace(seen, facts={**seen.facts, "LaunchTime": datetime(2020, 1, 1, tzinfo=UTC)})]
+    stale.__dict__["instances"] = [
+        replace(seen, facts={**seen.facts, "LaunchTime": datetime(2020, 1, 1, tzinfo=UTC)})
+    ]
     lab.cloud.ec2.start_instances(InstanceIds=[box])
     reaper.take(replace(find, place=stale), lab.inventory, lab.said.append)
     assert state(lab, box) == "running" and "no longer as it was" in lab.said[-1]
@@ -109,7 +138,9 @@ def test_a_box_stopped_for_too_long_goes_with_all_that_is_its(lab):
     find = one(lab)
     assert find.action == "" and find.until and lab.reap() == {} and state(lab, box) == "stopped"
     lab.later = timedelta(days=8)
-    assert one(lab).action == "terminate" and "stopped for 8 days, longer than 7 days" in one(lab).why
+    assert (
+        one(lab).action == "terminate" and "stopped for 8 days, longer than 7 days" in one(lab).why
+    )
     assert lab.reap() == {} and state(lab, box) == "terminated" and lab.finds() == []
 
 
@@ -120,7 +151,9 @@ def test_where_ec2_does_not_say_since_when_the_first_look_counts(lab):
     lab.reap()
     find = one(lab)
     assert not find.mark and find.action == ""
-    assert find.until == pytest.approx(datetime.now(UTC) + timedelta(days=7), abs=timedelta(minutes=1))
+    assert find.until == pytest.approx(
+        datetime.now(UTC) + timedelta(days=7), abs=timedelta(minutes=1)
+    )
     lab.later = timedelta(days=8)
     assert lab.reap() == {} and state(lab, box) == "terminated"
 
@@ -142,7 +175,9 @@ def test_what_the_inventory_does_not_name_is_told_and_taken_only_when_asked_for(
 
 def test_what_a_fresh_box_replaced_goes_once_that_is_there(lab):
     old = launch(lab)
-    lab.cloud.ec2.create_tags(Resources=[old], Tags=[{"Key": identity.REPLACED_TAG, "Value": "2026-11-21T12:00:00+00:00"}])
+    lab.cloud.ec2.create_tags(
+        Resources=[old], Tags=[{"Key": identity.REPLACED_TAG, "Value": "2026-11-21T12:00:00+00:00"}]
+    )
     assert lab.finds() == []
     new = launch(lab)
     assert one(lab).id == old and lab.reap() == {}
@@ -151,16 +186,24 @@ def test_what_a_fresh_box_replaced_goes_once_that_is_there(lab):
 
 def test_an_adopted_instance_is_never_taken(lab):
     stop(lab, box := launch(lab))
-    lab.cloud.ec2.create_tags(Resources=[box], Tags=[{"Key": identity.ADOPTED_TAG, "Value": "2026-01-01"}])
+    lab.cloud.ec2.create_tags(
+        Resources=[box], Tags=[{"Key": identity.ADOPTED_TAG, "Value": "2026-01-01"}]
+    )
     lab.later = timedelta(days=90)
     find = one(lab, everything=True)
-    assert find.action == "" and "./inv terminate trainer" in find.why and lab.reap(everything=True) == {}
+    assert (
+        find.action == ""
+        and "./inv terminate trainer" in find.why
+        and lab.reap(everything=True) == {}
+    )
     assert state(lab, box) == "stopped"
 
 
 def test_a_disk_attached_to_nothing_goes_after_the_clock_or_when_asked_for(lab):
     def make():
-        return lab.cloud.ec2.create_volume(AvailabilityZone="us-east-1a", Size=50, TagSpecifications=lab.tags("volume"))["VolumeId"]
+        return lab.cloud.ec2.create_volume(
+            AvailabilityZone="us-east-1a", Size=50, TagSpecifications=lab.tags("volume")
+        )["VolumeId"]
 
     make()
     assert one(lab).mark and one(lab).monthly_usd > 0
@@ -191,7 +234,9 @@ def test_an_unused_key_pair_goes(lab):
     assert lab.finds() == []  # it may be of a launch that has only begun
     lab.later = timedelta(hours=1)
     assert one(lab).id == "windlass-unused" and lab.reap() == {}
-    assert [pair["KeyName"] for pair in lab.cloud.ec2.describe_key_pairs()["KeyPairs"]] == ["windlass-used"]
+    assert [pair["KeyName"] for pair in lab.cloud.ec2.describe_key_pairs()["KeyPairs"]] == [
+        "windlass-used"
+    ]
 
 
 def test_what_a_move_left_goes_and_baked_images_stay(lab):
@@ -201,12 +246,18 @@ def test_what_a_move_left_goes_and_baked_images_stay(lab):
         tags[0]["Tags"].append({"Key": images.KIND_TAG, "Value": kind})
         lab.cloud.ec2.create_image(InstanceId=box, Name=kind, TagSpecifications=tags)
     volume = lab.cloud.ec2.create_volume(AvailabilityZone="us-east-1a", Size=5)["VolumeId"]
-    snapshot = lab.cloud.ec2.create_snapshot(VolumeId=volume, TagSpecifications=lab.tags("snapshot"))["SnapshotId"]
+    snapshot = lab.cloud.ec2.create_snapshot(
+        VolumeId=volume, TagSpecifications=lab.tags("snapshot")
+    )["SnapshotId"]
     assert {(find.kind, find.action) for find in lab.finds()} == {("image", ""), ("snapshot", "")}
     assert lab.reap(everything=True) == {} and lab.finds() == []
-    left = lab.cloud.ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": ["baked", "move"]}])["Images"]
+    left = lab.cloud.ec2.describe_images(
+        Owners=["self"], Filters=[{"Name": "name", "Values": ["baked", "move"]}]
+    )["Images"]
     assert [image["Name"] for image in left] == ["baked"]
-    assert not lab.cloud.ec2.describe_snapshots(Filters=[{"Name": "snapshot-id", "Values": [snapshot]}])["Snapshots"]
+    assert not lab.cloud.ec2.describe_snapshots(
+        Filters=[{"Name": "snapshot-id", "Values": [snapshot]}]
+    )["Snapshots"]
 
 
 def test_an_idle_address_is_released(lab):
@@ -218,7 +269,9 @@ def test_what_others_own_is_never_found(lab):
     lab.cloud.ec2.create_volume(AvailabilityZone="us-east-1a", Size=5)
     lab.cloud.ec2.allocate_address(Domain="vpc")
     lab.cloud.ec2.create_key_pair(KeyName="theirs")
-    theirs = lab.cloud.ec2.run_instances(ImageId=lab.cloud.entry.ami, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    theirs = lab.cloud.ec2.run_instances(ImageId=lab.cloud.entry.ami, MinCount=1, MaxCount=1)[
+        "Instances"
+    ][0]["InstanceId"]
     stop(lab, theirs)
     lab.later = timedelta(days=900)
     assert lab.finds(everything=True) == []
@@ -226,7 +279,9 @@ def test_what_others_own_is_never_found(lab):
 
 def test_what_fails_is_told_and_the_others_go_on(lab):
     for _ in range(2):
-        lab.cloud.ec2.create_volume(AvailabilityZone="us-east-1a", Size=5, TagSpecifications=lab.tags("volume"))
+        lab.cloud.ec2.create_volume(
+            AvailabilityZone="us-east-1a", Size=5, TagSpecifications=lab.tags("volume")
+        )
     finds = lab.finds(everything=True)
     lab.cloud.ec2.delete_volume(VolumeId=finds[0].id)
     errors = reaper.all_taken(finds, lab.inventory, lab.said.append)

@@ -7,7 +7,14 @@ from remote.control.cloud import refusals
 from remote.control.cloud.ec2 import Ec2
 from remote.control.cloud.endpoint import AwsEndpoint, EmbeddedEndpoint
 from remote.control.config.inventory import Ec2Entry
-from remote.control.errors import CapacityError, CloudError, CredentialsMissing, PermissionDenied, QuotaError, RegionError
+from remote.control.errors import (
+    CapacityError,
+    CloudError,
+    CredentialsMissing,
+    PermissionDenied,
+    QuotaError,
+    RegionError,
+)
 
 CONTEXT = refusals.Context("trainer", "us-east-1", "g5.2xlarge")
 
@@ -50,8 +57,13 @@ def test_every_sentence_of_the_table_can_be_filled():
 
 
 def test_the_ciphertext_of_a_refusal_is_left_out():
-    message = "You are not authorized to perform: ec2:RunInstances. Encoded authorization failure message: 4hjgYT..."
-    assert refusals.of_code("UnauthorizedOperation", message, CONTEXT).why.endswith("ec2:RunInstances.")
+    message = (
+        "You are not authorized to perform: ec2:RunInstances. Encoded authorization failure"
+        " message: 4hjgYT..."
+    )
+    assert refusals.of_code("UnauthorizedOperation", message, CONTEXT).why.endswith(
+        "ec2:RunInstances."
+    )
 
 
 def box(there):
@@ -73,7 +85,9 @@ def test_no_credentials(no_credentials):
 
 def test_a_profile_that_is_not_there(no_credentials, monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "missing")
-    with pytest.raises(CredentialsMissing, match="no AWS credentials: there is no profile missing") as caught:
+    with pytest.raises(
+        CredentialsMissing, match="no AWS credentials: there is no profile missing"
+    ) as caught:
         box(AwsEndpoint("us-east-1", "ubuntu")).find()
     assert "missing" in caught.value.where
 
@@ -103,7 +117,10 @@ def test_throttling_is_retried_before_it_is_told(moto):
         answers.append(request)
         if len(answers) > 2:
             return None
-        body = b"<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow down</Message></Error></Errors></Response>"
+        body = (
+            b"<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>slow"
+            b" down</Message></Error></Errors></Response>"
+        )
         answer = AWSResponse(request.url, 503, {}, None)
         answer._content = body
         return answer
@@ -117,23 +134,57 @@ def test_throttling_is_retried_before_it_is_told(moto):
 @pytest.mark.parametrize(
     ("code", "message", "remedy"),
     [
-        ("MissingInput", "No default subnet for availability zone: 'us-east-1e'.", "--availability-zone us-east-1e"),
-        ("MissingInput", "No subnets found for the default VPC 'vpc-1'. Please specify a subnet.", "--availability-zone us-east-1b"),
+        (
+            "MissingInput",
+            "No default subnet for availability zone: 'us-east-1e'.",
+            "--availability-zone us-east-1e",
+        ),
+        (
+            "MissingInput",
+            "No subnets found for the default VPC 'vpc-1'. Please specify a subnet.",
+            "--availability-zone us-east-1b",
+        ),
         ("MissingInput", "The parameter is missing", "docs/aws.md"),
-        ("InsufficientFreeAddressesInSubnet", "The specified subnet does not have enough free addresses.", "aws ec2 describe-subnets"),
-        ("InvalidParameter", "Security group sg-1 and subnet subnet-1 belong to different networks.", "`./inv terminate trainer`"),
+        (
+            "InsufficientFreeAddressesInSubnet",
+            "The specified subnet does not have enough free addresses.",
+            "aws ec2 describe-subnets",
+        ),
+        (
+            "InvalidParameter",
+            "Security group sg-1 and subnet subnet-1 belong to different networks.",
+            "`./inv terminate trainer`",
+        ),
         ("InvalidParameter", "something else", "docs/aws.md"),
-        ("InvalidParameterValue", "Invalid availability zone: [us-east-1z]", "describe-availability-zones"),
-        ("InvalidParameterValue", "Value (x) is invalid. Invalid IAM Instance Profile name", "instance_profile:"),
+        (
+            "InvalidParameterValue",
+            "Invalid availability zone: [us-east-1z]",
+            "describe-availability-zones",
+        ),
+        (
+            "InvalidParameterValue",
+            "Value (x) is invalid. Invalid IAM Instance Profile name",
+            "instance_profile:",
+        ),
         ("InvalidParameterValue", "Invalid value 'g9.large' for InstanceType.", "instance_type:"),
         ("InvalidParameterValue", "something else", "docs/aws.md"),
-        ("Client.InvalidKMSKey.InvalidState", "The KMS key provided is in an incorrect state", "get-ebs-default-kms-key-id"),
-        ("IncorrectInstanceState", "not in a state from which it can be started", "./inv status trainer"),
+        (
+            "Client.InvalidKMSKey.InvalidState",
+            "The KMS key provided is in an incorrect state",
+            "get-ebs-default-kms-key-id",
+        ),
+        (
+            "IncorrectInstanceState",
+            "not in a state from which it can be started",
+            "./inv status trainer",
+        ),
         ("InternalError", "an internal error", "wait a minute"),
         ("DefaultVpcDoesNotExist", "no default VPC", "aws ec2 create-default-vpc"),
         ("VpcLimitExceeded", "the maximum", "Service Quotas"),
     ],
-)  # fmt: skip
+)
 def test_refusals_of_the_network_and_its_like(code, message, remedy):
-    error = refusals.of_code(code, message, refusals.Context("trainer", "us-east-1", "g5.2xlarge", zone="us-east-1b"))
+    error = refusals.of_code(
+        code, message, refusals.Context("trainer", "us-east-1", "g5.2xlarge", zone="us-east-1b")
+    )
     assert remedy in error.remedy and message in error.why

@@ -30,7 +30,11 @@ def test_a_host_key_that_is_none():
 
 def test_the_inventory_is_the_truth_about_its_key(greeter):
     box = boxes.ready(host(port=greeter), print)
-    assert (box.state, box.address, box.host_key_alias) == ("running", f"127.0.0.1:{greeter}", "static-lab")
+    assert (box.state, box.address, box.host_key_alias) == (
+        "running",
+        f"127.0.0.1:{greeter}",
+        "static-lab",
+    )
     assert known_hosts.pinned("static-lab") == [HOST_KEY]
     boxes.running(host(port=greeter, host_key=f"{OTHER_KEY} a comment"))
     assert known_hosts.pinned("static-lab") == [OTHER_KEY]

@@ -1,4 +1,5 @@
-"""What an instance may do while it is waited for, that no test can time over the wire: a script of looks at it."""
+"""What an instance may do while it is waited for, that no test can time over the wire: a script of
+looks at it."""
 
 from datetime import UTC, datetime
 
@@ -11,21 +12,29 @@ from remote.control.errors import CapacityError, CloudError
 
 @pytest.fixture
 def scripted(cloud, monkeypatch):
-    """`scripted("running", ("pending", 12))`: an instance's states, look by look; a number is the hour of its last start."""
+    """`scripted("running", ("pending", 12))`: an instance's states, look by look; a number is the
+    hour of its last start."""
 
     def play(*looks, reason=("", "")):
         def instance(look):
             state, hour = look if isinstance(look, tuple) else (look, 10)
             facts = {
-                "InstanceId": "i-0123456789abcdef0", "InstanceType": "g5.2xlarge", "State": {"Name": state},
-                "LaunchTime": datetime(2026, 11, 21, hour, tzinfo=UTC), "StateReason": {"Code": reason[0], "Message": reason[1]},
-            }  # fmt: skip
+                "InstanceId": "i-0123456789abcdef0",
+                "InstanceType": "g5.2xlarge",
+                "State": {"Name": state},
+                "LaunchTime": datetime(2026, 11, 21, hour, tzinfo=UTC),
+                "StateReason": {"Code": reason[0], "Message": reason[1]},
+            }
             return Instance(facts, cloud.endpoint)
 
         first, *rest = map(instance, looks)
         following = iter(rest)
-        monkeypatch.setattr(instances, "by_id", lambda there, instance_id, name="": next(following, None))
-        monkeypatch.setattr(transitions, "_asked", lambda now, operation: cloud.said.append(operation) or True)
+        monkeypatch.setattr(
+            instances, "by_id", lambda there, instance_id, name="": next(following, None)
+        )
+        monkeypatch.setattr(
+            transitions, "_asked", lambda now, operation: cloud.said.append(operation) or True
+        )
         return first
 
     return play
@@ -53,7 +62,12 @@ def test_a_start_that_finds_no_room_is_capacity(cloud, scripted):
 
 
 def test_a_start_that_another_hand_undoes_is_told(cloud, scripted):
-    box = scripted("stopped", ("pending", 11), ("stopping", 11), reason=("Client.UserInitiatedShutdown", "by hand"))
+    box = scripted(
+        "stopped",
+        ("pending", 11),
+        ("stopping", 11),
+        reason=("Client.UserInitiatedShutdown", "by hand"),
+    )
     with pytest.raises(CloudError, match="stopping instead of running") as caught:
         transitions.until_running(box, "trainer", cloud.say)
     assert caught.value.remedy == "`./inv start trainer`"

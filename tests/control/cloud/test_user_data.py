@@ -15,7 +15,16 @@ from remote.control.project import CODE
 
 from .conftest import HOST_KEY
 
-LIMITS = Limits(idle=1800, lifetime=43200, dollars=25, stopped=86400, stuck=1800, stuck_grace=3600, grace=600, hourly_usd=1.2)
+LIMITS = Limits(
+    idle=1800,
+    lifetime=43200,
+    dollars=25,
+    stopped=86400,
+    stuck=1800,
+    stuck_grace=3600,
+    grace=600,
+    hourly_usd=1.2,
+)
 COMMANDS = ("shutdown", "poweroff", "systemctl", "setsid")
 LONGEST = "x" * 40
 
@@ -26,24 +35,44 @@ def entry(name="demo", root="windlass", user=""):
 
 @pytest.fixture
 def machine(tmp_path):
-    """A home, a folder in place of each of the system's, and stand-ins that write down how they were called."""
-    machine = SimpleNamespace(home=tmp_path / "ho me", system=tmp_path / "system", bin=tmp_path / "bin", log=tmp_path / "calls")
-    for folder in (machine.home, machine.bin, machine.system / "etc/ssh", machine.system / "etc/systemd/system"):
+    """A home, a folder in place of each of the system's, and stand-ins that write down how they
+    were called."""
+    machine = SimpleNamespace(
+        home=tmp_path / "ho me",
+        system=tmp_path / "system",
+        bin=tmp_path / "bin",
+        log=tmp_path / "calls",
+    )
+    for folder in (
+        machine.home,
+        machine.bin,
+        machine.system / "etc/ssh",
+        machine.system / "etc/systemd/system",
+    ):
         folder.mkdir(parents=True)
     machine.fails = {"systemctl"}
 
     def run(script, path=None, **environment):
         for name in COMMANDS:
             stand_in = machine.bin / name
-            stand_in.write_text(f'#!/bin/sh\necho "{name} $*" >> "{machine.log}"\nexit {int(name in machine.fails)}\n')
+            stand_in.write_text(
+                f'#!/bin/sh\necho "{name} $*" >> "{machine.log}"\nexit'
+                f" {int(name in machine.fails)}\n"
+            )
             stand_in.chmod(0o755)
         path = path or tmp_path / "script"
         for real in ("/var/lib", "/etc/systemd/system", "/etc/ssh", "/dev/console"):
             script = script.replace(real, f"{machine.system}{real}")
         (machine.system / "dev").mkdir(exist_ok=True)
         path.write_text(script)
-        surroundings = {"HOME": str(machine.home), "PATH": f"{machine.bin}:{os.path.dirname(sys.executable)}:/usr/bin:/bin", **environment}
-        return subprocess.run(["sh", path], env=surroundings, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        surroundings = {
+            "HOME": str(machine.home),
+            "PATH": f"{machine.bin}:{os.path.dirname(sys.executable)}:/usr/bin:/bin",
+            **environment,
+        }
+        return subprocess.run(
+            ["sh", path], env=surroundings, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
 
     machine.run = run
     machine.calls = lambda: machine.log.read_text().splitlines()
@@ -55,10 +84,19 @@ def test_without_systemd_the_watchdog_is_the_users_own(machine):
     assert (done.returncode, done.stderr) == (0, "")
     folder = machine.home / ".windlass-box"
     assert Limits.from_json((folder / "limits.json").read_text()) == LIMITS
-    assert json.loads((folder / "config.json").read_text()) == {"box": "demo", "root": "windlass", "user": "", "forced": False}
+    assert json.loads((folder / "config.json").read_text()) == {
+        "box": "demo",
+        "root": "windlass",
+        "user": "",
+        "forced": False,
+    }
     calls = machine.calls()
-    assert calls.index("shutdown --no-wall +15") < calls.index(f"setsid python3 -I {folder}/watchdog.pyz run")
-    assert done.stdout == "windlass: box demo is watched: it stops by itself when a clock runs out\n"
+    assert calls.index("shutdown --no-wall +15") < calls.index(
+        f"setsid python3 -I {folder}/watchdog.pyz run"
+    )
+    assert (
+        done.stdout == "windlass: box demo is watched: it stops by itself when a clock runs out\n"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is root")
@@ -67,13 +105,27 @@ def test_with_systemd_it_is_the_systems_and_belongs_to_root(machine):
     done = machine.run(user_data.render(entry(user="ubuntu"), LIMITS), INSTANCE_ID="i-1")
     assert (done.returncode, done.stderr) == (0, "")
     folder = machine.system / "var/lib/windlass"
-    assert json.loads((folder / "config.json").read_text()) == {"box": "demo", "root": "windlass", "user": "ubuntu", "forced": True}
-    assert (machine.system / "etc/systemd/system/windlass-watchdog.service").read_text().startswith("[Unit]\n")
+    assert json.loads((folder / "config.json").read_text()) == {
+        "box": "demo",
+        "root": "windlass",
+        "user": "ubuntu",
+        "forced": True,
+    }
+    assert (
+        (machine.system / "etc/systemd/system/windlass-watchdog.service")
+        .read_text()
+        .startswith("[Unit]\n")
+    )
     assert machine.calls()[-4:] == [
-        "shutdown --no-wall +15", "systemctl daemon-reload", "systemctl --quiet enable windlass-watchdog.service",
+        "shutdown --no-wall +15",
+        "systemctl daemon-reload",
+        "systemctl --quiet enable windlass-watchdog.service",
         "systemctl --no-block start windlass-watchdog.service",
-    ]  # fmt: skip
-    assert "ClientAliveInterval" in (machine.system / "etc/ssh/sshd_config.d/60-windlass.conf").read_text()
+    ]
+    assert (
+        "ClientAliveInterval"
+        in (machine.system / "etc/ssh/sshd_config.d/60-windlass.conf").read_text()
+    )
     assert "is watched" in (machine.system / "dev/console").read_text()
 
 
@@ -84,8 +136,13 @@ def test_a_later_boot_leaves_what_was_armed_since(machine):
     for name in ("limits.json", "config.json", "watchdog.pyz", "clock.json", "notify"):
         (folder / name).write_text("of later")
     machine.run(script, INSTANCE_ID="i-1")
-    assert {name: (folder / name).read_text() for name in ("limits.json", "config.json", "watchdog.pyz", "clock.json", "notify")} == (
-        dict.fromkeys(("limits.json", "config.json", "watchdog.pyz", "clock.json", "notify"), "of later")
+    assert {
+        name: (folder / name).read_text()
+        for name in ("limits.json", "config.json", "watchdog.pyz", "clock.json", "notify")
+    } == (
+        dict.fromkeys(
+            ("limits.json", "config.json", "watchdog.pyz", "clock.json", "notify"), "of later"
+        )
     )
     assert machine.calls().count("shutdown --no-wall +15") == 2
 
@@ -94,7 +151,14 @@ def test_a_box_made_from_anothers_image_takes_nothing_over(machine):
     script = user_data.render(entry(), LIMITS)
     machine.run(script, INSTANCE_ID="i-1")
     folder = machine.home / ".windlass-box"
-    for name in ("limits.json", "config.json", "watchdog.pyz", "clock.json", "extra.json", "notify"):
+    for name in (
+        "limits.json",
+        "config.json",
+        "watchdog.pyz",
+        "clock.json",
+        "extra.json",
+        "notify",
+    ):
         (folder / name).write_text("of the other")
     machine.run(script, INSTANCE_ID="i-2")
     assert not [path.name for path in folder.iterdir() if path.read_bytes() == b"of the other"]
@@ -140,7 +204,11 @@ def test_it_is_a_boothook_and_the_same_each_time():
 
 def test_the_watchdogs_code_is_whole_and_small():
     code = json.loads(user_data.watchdog())
-    assert {"__main__.py", "remote/payload/watchdog/rounds.py", "remote/contract/clocks.py"} < code.keys()
+    assert {
+        "__main__.py",
+        "remote/payload/watchdog/rounds.py",
+        "remote/contract/clocks.py",
+    } < code.keys()
     for name, source in code.items():
         compile(source, name, "exec")
     kept = (CODE / "remote/payload/watchdog/rounds.py").read_text().splitlines()
@@ -158,7 +226,14 @@ def f(a: int, *rest: str, key: "dict[str, int]" = {}) -> str:
     return "# no comment"  # a comment
 '''
     stripped = user_data.stripped(source)
-    assert stripped.splitlines() == ["pass", "", "def f(a, *rest, key = {}):", "    pass", "", '    return "# no comment"']
+    assert stripped.splitlines() == [
+        "pass",
+        "",
+        "def f(a, *rest, key = {}):",
+        "    pass",
+        "",
+        '    return "# no comment"',
+    ]
 
 
 def test_a_secret_address_goes_over_standard_input_alone():
@@ -177,7 +252,13 @@ def test_systemd_accepts_the_unit(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("script", [user_data.render(entry(user="ubuntu"), LIMITS), user_data.arming(LIMITS, "https://x", "demo", None)])
+@pytest.mark.parametrize(
+    "script",
+    [
+        user_data.render(entry(user="ubuntu"), LIMITS),
+        user_data.arming(LIMITS, "https://x", "demo", None),
+    ],
+)
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_shells_accept_it_whole(tmp_path, script, shell):
     (tmp_path / "script").write_text(script)

@@ -1,4 +1,5 @@
-"""What is typed is understood before Invoke sees it: words, flags, and what was meant by those that are not."""
+"""What is typed is understood before Invoke sees it: words, flags, and what was meant by those that
+are not."""
 
 import re
 import shlex
@@ -11,7 +12,13 @@ import pytest
 import tasks
 from remote.contract.exits import Exit
 from remote.control.commands import command_line, overview
-from remote.control.commands.command_line import INVOKE, OVERVIEW, VERSION, CommandLineError, understood
+from remote.control.commands.command_line import (
+    INVOKE,
+    OVERVIEW,
+    VERSION,
+    CommandLineError,
+    understood,
+)
 from remote.control.project import CODE
 from tests.integration.typed import environment, typed
 
@@ -49,7 +56,10 @@ TREE = command_line.commands_of(tasks.ns)
         ("ssh demo -- ls -la", "ssh --name demo --command 'ls -la'"),
         ("ssh demo ls -la --help", "ssh --name demo --command 'ls -la --help'"),
         ("ssh demo -- 'df -h | tail -1'", "ssh --name demo --command 'df -h | tail -1'"),
-        ("ssh demo cat 'a b' '$HOME'", shlex.join(["ssh", "--name", "demo", "--command", "cat 'a b' '$HOME'"])),
+        (
+            "ssh demo cat 'a b' '$HOME'",
+            shlex.join(["ssh", "--name", "demo", "--command", "cat 'a b' '$HOME'"]),
+        ),
         ("ssh -- uptime", "ssh --command uptime"),
         ("ssh demo --", "ssh --name demo"),
         ("ssh demo --command 'ls; id'", "ssh --name demo --command 'ls; id'"),
@@ -57,7 +67,9 @@ TREE = command_line.commands_of(tasks.ns)
     ],
 )
 def test_what_is_right_is_handed_on(words, handed_on):
-    assert understood(shlex.split(words), TREE) == command_line.Request(INVOKE, shlex.split(handed_on))
+    assert understood(shlex.split(words), TREE) == command_line.Request(
+        INVOKE, shlex.split(handed_on)
+    )
 
 
 @pytest.mark.parametrize("words", ["", "--help", "-h", "help"])
@@ -89,7 +101,9 @@ def test_the_version(words):
     ],
 )
 def test_a_misspelt_word_is_told_with_what_was_meant(words, meant):
-    with pytest.raises(CommandLineError, match=re.compile(r"^(there is no|`\w+` (has no flag|takes only))")) as refused:
+    with pytest.raises(
+        CommandLineError, match=re.compile(r"^(there is no|`\w+` (has no flag|takes only))")
+    ) as refused:
         understood(words.split(), TREE)
     assert meant in refused.value.remedy and refused.value.exit_code == Exit.USAGE
 
@@ -145,7 +159,12 @@ def test_the_overview_is_short_and_true():
         (("--version",), 0, "Windlass 0.1.0\n", ""),
         (("statsu",), 2, "", "error: there is no command `statsu`\n  fix: did you mean `status`"),
         (("run", "demoo"), 10, "", "did you mean `demo`?"),
-        (("train", "--recipe", "demoo", "--data", "data/nothing.jsonl"), 10, "", "did you mean `demo`?"),
+        (
+            ("train", "--recipe", "demoo", "--data", "data/nothing.jsonl"),
+            10,
+            "",
+            "did you mean `demo`?",
+        ),
         (("stop", "demmo"), 10, "", "did you mean `demo`?"),
         (("status", "--jsn"), 2, "", "did you mean `--json`?"),
         (("statsu", "--json"), 2, '"exit_code": 2', "error: "),
@@ -163,8 +182,25 @@ def test_a_list_is_one_line_a_command_off_a_terminal():
 
 
 def test_plain_invoke_works_too():
-    for program in ([sys.executable, "-m", "invoke"], [str(Path(sys.executable).with_name("invoke"))]):
-        done = subprocess.run([*program, "check", "demo"], cwd=CODE, env=environment(), capture_output=True, text=True, check=False)
+    for program in (
+        [sys.executable, "-m", "invoke"],
+        [str(Path(sys.executable).with_name("invoke"))],
+    ):
+        done = subprocess.run(
+            [*program, "check", "demo"],
+            cwd=CODE,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.returncode, done.stdout[:3]) == (0, "ok:"), done.stderr
-        done = subprocess.run([*program, "statsu"], cwd=CODE, env=environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*program, "statsu"],
+            cwd=CODE,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.returncode, "did you mean `status`" in done.stderr) == (Exit.USAGE, True)

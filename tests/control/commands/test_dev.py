@@ -45,12 +45,20 @@ def is_there(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
 def test_what_was_started_is_ended(tmp_path, number, code):
     (tmp_path / "child.py").write_text(CHILD)
-    words = [sys.executable, "-c", STARTED.format(child=str(tmp_path / "child.py"), folder=str(tmp_path))]
+    words = [
+        sys.executable,
+        "-c",
+        STARTED.format(child=str(tmp_path / "child.py"), folder=str(tmp_path)),
+    ]
     surroundings = os.environ | {"PYTHONPATH": str(CODE)}
-    started = subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=surroundings)
+    started = subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=surroundings
+    )
     deadline = time.monotonic() + 30
     while not (tmp_path / "pids").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -60,4 +68,6 @@ def test_what_was_started_is_ended(tmp_path, number, code):
     said = started.communicate(timeout=30)[1]
     assert (started.returncode, said) == (code, "ending what was started ...\n")
     assert not any(map(is_there, pids))
-    assert (tmp_path / "took down").exists()  # asked as Ctrl-C asks, so that it takes down what it has set up
+    assert (
+        tmp_path / "took down"
+    ).exists()  # asked as Ctrl-C asks, so that it takes down what it has set up

@@ -1,5 +1,6 @@
-"""Every `./inv ...` that a person is told to type: in the code, the templates, the docs. Each is understood as it stands, with its words,
-flags and values; those that only tell something are typed, in a fresh project."""
+"""Every `./inv ...` that a person is told to type: in the code, the templates, the docs. Each is
+understood as it stands, with its words, flags and values; those that only tell something are typed,
+in a fresh project."""
 
 import re
 import shlex
@@ -13,21 +14,37 @@ from remote.control.commands import command_line
 from tests.integration.typed import typed
 
 ROOT = Path(tasks.__file__).parent
-PLACES = ("remote/**/*.py", "templates/*", "docs/*.md", "*.md", "benchmarks/*.md", "data/*.md", "playbooks/**/*.yaml", "inventory.yaml")
+PLACES = (
+    "remote/**/*.py",
+    "templates/*",
+    "docs/*.md",
+    "*.md",
+    "benchmarks/*.md",
+    "data/*.md",
+    "playbooks/**/*.yaml",
+    "inventory.yaml",
+)
 COMMAND = re.compile(r"(?:\./|[`(])inv +((?:\{[^}]*\}|'[^'\n]*'|\"[^\"\n`]+\"|[^`\"'\n#|;&>])+)")
 PLACEHOLDER = re.compile(r"\[?[A-Z][A-Z,_]*\]?|NAME-\d")
 TREE = command_line.commands_of(tasks.ns)
 
 CHEAP = {"check", "config", "--list", "--help", "--version", "runs", "help"}
-"""Commands that are typed for real wherever they stand: they read files alone. (Those of a box or a run need one.)"""
+"""Commands that are typed for real wherever they stand: they read files alone. (Those of a box or a
+run need one.)"""
 
 
 def words_of(text: str) -> list[str]:
-    """The words of one command, up to where its sentence goes on: after a comma, a full stop, a bracket, a wide gap. Quotes keep words
-    together; in code, so do the braces of an f-string."""
-    text = re.sub(r"\{[^}]*\}", lambda found: found[0].replace(" ", "").replace("'", "").replace('"', ""), text)
+    """The words of one command, up to where its sentence goes on: after a comma, a full stop, a
+    bracket, a wide gap. Quotes keep words together; in code, so do the braces of an f-string."""
+    text = re.sub(
+        r"\{[^}]*\}",
+        lambda found: found[0].replace(" ", "").replace("'", "").replace('"', ""),
+        text,
+    )
     words = []
-    for word in re.findall(r"(?:\{[^}]*\}|\"[^\"]*\"|'[^']*'|\S)+", re.split(r" {2,}", text.strip())[0]):
+    for word in re.findall(
+        r"(?:\{[^}]*\}|\"[^\"]*\"|'[^']*'|\S)+", re.split(r" {2,}", text.strip())[0]
+    ):
         bare = word.rstrip(",.:)\\") if word != "..." else ""
         words.append(bare.strip("'\""))
         if bare != word:
@@ -36,40 +53,70 @@ def words_of(text: str) -> list[str]:
 
 
 def typed_as(words: list[str]) -> list[str]:
-    """A real word for each placeholder: `[RUN or BOX ...]` and `[NAME]` may be left out, and are."""
-    text = re.sub(r"\[[^]]*\]", "", " ".join(f"'{word}'" if " " in word else word for word in words))
-    return [re.sub(r"\{[^}]*\}", "some", PLACEHOLDER.sub("some", word)) for word in shlex.split(text.replace("[", "").replace("]", ""))]
+    """A real word for each placeholder: `[RUN or BOX ...]` and `[NAME]` may be left out, and
+    are."""
+    text = re.sub(
+        r"\[[^]]*\]", "", " ".join(f"'{word}'" if " " in word else word for word in words)
+    )
+    return [
+        re.sub(r"\{[^}]*\}", "some", PLACEHOLDER.sub("some", word))
+        for word in shlex.split(text.replace("[", "").replace("]", ""))
+    ]
 
 
 def told() -> list[tuple[str, list[str]]]:
     """Every command with the place where it stands."""
     paths = sorted({path for pattern in PLACES for path in ROOT.glob(pattern) if path.is_file()})
-    lines = [(f"{path.relative_to(ROOT)}:{number}", line) for path in paths for number, line in enumerate(path.read_text().splitlines(), 1)]
-    return [(where, words) for where, line in lines for found in COMMAND.findall(line) if (words := words_of(found))]
+    lines = [
+        (f"{path.relative_to(ROOT)}:{number}", line)
+        for path in paths
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+    ]
+    return [
+        (where, words)
+        for where, line in lines
+        for found in COMMAND.findall(line)
+        if (words := words_of(found))
+    ]
 
 
 def problem_of(words: list[str]) -> str:
     """What is wrong with a command; empty when nothing is."""
-    if PLACEHOLDER.fullmatch(words[0]) or words[0].startswith("{") or words[0] == "--list":  # (of a group, which code fills in)
+    if (
+        PLACEHOLDER.fullmatch(words[0]) or words[0].startswith("{") or words[0] == "--list"
+    ):  # (of a group, which code fills in)
         return ""
     try:
         command_line.understood(typed_as(words), TREE)
     except command_line.CommandLineError as error:
-        # A sentence names a command, `./inv train`, without all that it needs; with one word of it, it must have all.
-        return "" if " needs " in error.what and len(words) == 1 else f"{error.what} ({error.remedy})"
+        # A sentence names a command, `./inv train`, without all that it needs; with one word of it,
+        # it must have all.
+        return (
+            "" if " needs " in error.what and len(words) == 1 else f"{error.what} ({error.remedy})"
+        )
     return ""
 
 
 COMMANDS = told()
-TYPED = sorted({tuple(typed_as(words)) for _, words in COMMANDS if words[0] in CHEAP and "{" not in " ".join(words)})
+TYPED = sorted(
+    {
+        tuple(typed_as(words))
+        for _, words in COMMANDS
+        if words[0] in CHEAP and "{" not in " ".join(words)
+    }
+)
 
 
 def test_they_were_found():
     assert len(COMMANDS) > 250
-    assert {"docs/aws.md", "remote/control/cloud/boxes.py", "README.md"} <= {where.split(":")[0] for where, _ in COMMANDS}
+    assert {"docs/aws.md", "remote/control/cloud/boxes.py", "README.md"} <= {
+        where.split(":")[0] for where, _ in COMMANDS
+    }
 
 
-@pytest.mark.parametrize(("where", "words"), COMMANDS, ids=[f"{where} {words[0]}" for where, words in COMMANDS])
+@pytest.mark.parametrize(
+    ("where", "words"), COMMANDS, ids=[f"{where} {words[0]}" for where, words in COMMANDS]
+)
 def test_the_command_exists(where, words):
     assert not (problem := problem_of(words)), f"{where}: ./inv {' '.join(words)}: {problem}"
 
@@ -79,13 +126,21 @@ def project(tmp_path_factory):
     """A fresh one, with the box of README.md."""
     folder = tmp_path_factory.mktemp("project")
     (yaml,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (folder / "inventory.yaml").write_text(f"default_box: demo\n{yaml}  demo: {{provider: embedded}}\n")
+    (folder / "inventory.yaml").write_text(
+        f"default_box: demo\n{yaml}  demo: {{provider: embedded}}\n"
+    )
     return folder
 
 
 @pytest.mark.parametrize("words", TYPED, ids=" ".join)
 def test_what_only_tells_is_typed(project, words):
-    done = typed(*("demo" if word == "some" and words[0] in ("check", "--help", "help") else word for word in words), project=project)
+    done = typed(
+        *(
+            "demo" if word == "some" and words[0] in ("check", "--help", "help") else word
+            for word in words
+        ),
+        project=project,
+    )
     assert done.returncode in (0, Exit.CONFIG if "some" in words else 0), done.stderr
 
 
@@ -106,4 +161,6 @@ def test_what_only_tells_is_typed(project, words):
     ],
 )
 def test_what_does_not_exist_is_noticed(text, problem):
-    assert problem_of(words_of(text)).startswith(problem) and bool(problem_of(words_of(text))) == bool(problem)
+    assert problem_of(words_of(text)).startswith(problem) and bool(
+        problem_of(words_of(text))
+    ) == bool(problem)

@@ -77,12 +77,17 @@ def test_words_find_their_place(words, calls):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("send", "`send` needs WHAT"), ("launch trainer nonsense", "what is `nonsense`"), ("nonsense", "no command `nonsense`"),
-        ("launch --nme trainer", "did you mean `--name`"), ("launch --size many", "a whole number, not `many`"),
-        ("launch --size=many", "a whole number, not `many`"), ("launch --size", "needs a value"), ("send --whta it", "`--what`"),
+        ("send", "`send` needs WHAT"),
+        ("launch trainer nonsense", "what is `nonsense`"),
+        ("nonsense", "no command `nonsense`"),
+        ("launch --nme trainer", "did you mean `--name`"),
+        ("launch --size many", "a whole number, not `many`"),
+        ("launch --size=many", "a whole number, not `many`"),
+        ("launch --size", "needs a value"),
+        ("send --whta it", "`--what`"),
         ("stop a --bogus", "no flag --bogus"),
     ],
-)  # fmt: skip
+)
 def test_a_command_line_that_is_off_is_refused_in_words(words, told, capsys):
     assert run(words) == ([], Code.USAGE)
     said = capsys.readouterr().err
@@ -100,5 +105,12 @@ def test_what_nobody_reads_to_its_end_is_no_failure(words):
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as closed:
-        done = subprocess.run(command_of(*words), stdout=closed, stderr=subprocess.PIPE, env=environment(), cwd=CODE, check=False)
+        done = subprocess.run(
+            command_of(*words),
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd=CODE,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (0, b"")

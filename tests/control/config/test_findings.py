@@ -33,7 +33,13 @@ def _compare(name, found):
 
 
 @pytest.mark.parametrize(
-    ("name", "load"), [("inventory", load_inventory), ("groups", load_inventory), ("recipe", load_recipe), ("playbook", load_playbook)]
+    ("name", "load"),
+    [
+        ("inventory", load_inventory),
+        ("groups", load_inventory),
+        ("recipe", load_recipe),
+        ("playbook", load_playbook),
+    ],
 )
 def test_all_findings_of_a_file_at_once(name, load):
     _compare(name, _found(load, BAD / f"{name}.yaml"))
@@ -48,5 +54,11 @@ def test_all_findings_of_the_wiring_at_once():
 def test_a_recipe_that_does_not_fit_the_box():
     inventory = load_inventory(BAD / "good" / "inventory.yaml")
     playbook = load_playbook(BAD / "unfit.yaml")
-    found = {box: [str(finding) for finding in check(playbook, inventory, box)] for box in inventory.boxes}
-    _compare("unfit", "".join(f"{box}: {line}\n" for box, lines in found.items() for line in lines or ["ok"]))
+    found = {
+        box: [str(finding) for finding in check(playbook, inventory, box)]
+        for box in inventory.boxes
+    }
+    _compare(
+        "unfit",
+        "".join(f"{box}: {line}\n" for box, lines in found.items() for line in lines or ["ok"]),
+    )

@@ -50,7 +50,10 @@ def test_boxes_alike_are_single_boxes_with_names_of_their_own(inventory):
 def test_every_unknown_name_is_told(inventory):
     with pytest.raises(ConfigError) as error:
         inventory.resolve(["demo", "trainer-4", "dem"])
-    assert [finding.what for finding in error.value.findings] == ["no box `trainer-4` or group", "no box `dem` or group"]
+    assert [finding.what for finding in error.value.findings] == [
+        "no box `trainer-4` or group",
+        "no box `dem` or group",
+    ]
     assert "demo" in error.value.findings[1].remedy
 
 
@@ -66,7 +69,9 @@ def test_a_box_of_a_count_stands_where_the_file_has_it(inventory):
 
 
 def test_the_default_may_be_a_box_of_a_count(tmp_path):
-    (tmp_path / "inventory.yaml").write_text(INVENTORY.replace("default_box: demo", "default_box: trainer-1"))
+    (tmp_path / "inventory.yaml").write_text(
+        INVENTORY.replace("default_box: demo", "default_box: trainer-1")
+    )
     assert load_inventory(tmp_path / "inventory.yaml").box().name == "trainer-1"
 
 
@@ -113,7 +118,9 @@ def test_what_a_caller_changes_is_its_own(inventory):
 def test_what_stands_outside_of_the_file_is_looked_at_each_time(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     file = tmp_path / "inventory.yaml"
-    file.write_text("project: ours-1234\ndefault_box: a\nboxes: {a: {provider: embedded, ssh_key: ~/key}}\n")
+    file.write_text(
+        "project: ours-1234\ndefault_box: a\nboxes: {a: {provider: embedded, ssh_key: ~/key}}\n"
+    )
     assert load_inventory().where("boxes", "a") == "inventory.yaml:3"
     (tmp_path / ".windlass").mkdir(exist_ok=True)
     (tmp_path / ".windlass/project").write_text("theirs-5678\n")

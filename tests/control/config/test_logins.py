@@ -1,4 +1,5 @@
-"""`user:` and `host:` take what sshd takes; none of it becomes shell text or another word for ssh."""
+"""`user:` and `host:` take what sshd takes; none of it becomes shell text or another word for
+ssh."""
 
 import shutil
 import subprocess
@@ -12,13 +13,64 @@ from remote.control.errors import WindlassError
 from remote.control.transport import known_hosts, ssh_config
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEJkPSmkNVAbtOEBV9dFI9Nw2mFD4hDvz5PhnLlBvaxT"
-USERS = ["ubuntu", "DOM\\user", "user@dom", "1abc", "007", "host$", "DOM+user", "a.b-c_d", "Üser", "user@dom@x", "A~b", "first,last"]
+USERS = [
+    "ubuntu",
+    "DOM\\user",
+    "user@dom",
+    "1abc",
+    "007",
+    "host$",
+    "DOM+user",
+    "a.b-c_d",
+    "Üser",
+    "user@dom@x",
+    "A~b",
+    "first,last",
+]
 NO_USERS = [
-    "", "-oProxyCommand=x", "a b", "a\tb", "a\nb", "a;b", "a'b", 'a"b', "a`b`", "$(x)", "a|b", "a&b",
-    "a>b", "a{b}", "a\\", "#a", "a%b", "a\x00",
-]  # fmt: skip
-HOSTS = ["gpu.example.org", "192.0.2.7", "2001:db8::7", "fe80::1%eth0", "fe80::1%wg-0.1", "::ffff:192.0.2.7", "my_host", "alias"]
-NO_HOSTS = ["", "-v", "a b", "a;b", "$(x)", "a%eth0", "fe80::1%", "fe80::1%e;x", "fe80::1%%eth0", "a\n", "user@host", "fe80::1%eth0%x"]
+    "",
+    "-oProxyCommand=x",
+    "a b",
+    "a\tb",
+    "a\nb",
+    "a;b",
+    "a'b",
+    'a"b',
+    "a`b`",
+    "$(x)",
+    "a|b",
+    "a&b",
+    "a>b",
+    "a{b}",
+    "a\\",
+    "#a",
+    "a%b",
+    "a\x00",
+]
+HOSTS = [
+    "gpu.example.org",
+    "192.0.2.7",
+    "2001:db8::7",
+    "fe80::1%eth0",
+    "fe80::1%wg-0.1",
+    "::ffff:192.0.2.7",
+    "my_host",
+    "alias",
+]
+NO_HOSTS = [
+    "",
+    "-v",
+    "a b",
+    "a;b",
+    "$(x)",
+    "a%eth0",
+    "fe80::1%",
+    "fe80::1%e;x",
+    "fe80::1%%eth0",
+    "a\n",
+    "user@host",
+    "fe80::1%eth0%x",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +91,22 @@ def entries(user="ubuntu", host="h"):
     """The user and the host in each place of the inventory that has one."""
     bastion = {"host": host, "user": user, "host_key": KEY}
     yield {"provider": "static", "host": host, "user": user}
-    yield {"provider": "ec2", "region": "us-east-1", "user": user, "reach": "bastion", "bastion": bastion}
+    yield {
+        "provider": "ec2",
+        "region": "us-east-1",
+        "user": user,
+        "reach": "bastion",
+        "bastion": bastion,
+    }
 
 
 @pytest.mark.parametrize("user", USERS)
 def test_users_that_sshd_takes(user):
     for entry in entries(user=user):
-        assert Inventory.model_validate({"default_box": "b", "boxes": {"b": entry}}).boxes["b"].user == user
+        assert (
+            Inventory.model_validate({"default_box": "b", "boxes": {"b": entry}}).boxes["b"].user
+            == user
+        )
 
 
 @pytest.mark.parametrize("user", NO_USERS)
@@ -57,7 +118,10 @@ def test_users_that_it_does_not(user):
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_hosts(host):
-    assert inventory(host=host).boxes["lab"].host == host and Bastion(host=host, user="u", host_key=KEY).host == host
+    assert (
+        inventory(host=host).boxes["lab"].host == host
+        and Bastion(host=host, user="u", host_key=KEY).host == host
+    )
 
 
 @pytest.mark.parametrize("host", NO_HOSTS)
@@ -68,8 +132,25 @@ def test_no_hosts(host):
 
 
 def box(user, host, bastion=None):
-    return Box("lab", "static", "", "running", host, 2222, user, None, "static-lab", "", "", "windlass", None, None, None,
-               reach="bastion" if bastion else "public", bastion=bastion)  # fmt: skip
+    return Box(
+        "lab",
+        "static",
+        "",
+        "running",
+        host,
+        2222,
+        user,
+        None,
+        "static-lab",
+        "",
+        "",
+        "windlass",
+        None,
+        None,
+        None,
+        reach="bastion" if bastion else "public",
+        bastion=bastion,
+    )
 
 
 def understood(words):
@@ -98,7 +179,9 @@ def test_ssh_understands_the_very_user_and_host(home, user, host):
 def test_the_way_over_a_bastion_is_a_line_of_shell_that_means_it(home, user):
     bastion = Bastion(host="fe80::1%eth0", user=user, host_key=KEY)
     line = reach.proxy_command(box("ubuntu", "2001:db8::7", bastion))
-    words = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True).stdout.splitlines()
+    words = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert f"User={user}" in words and "[2001:db8::7]:2222" in words
     found = understood([words[0], *words[1:]])
     assert (found["user"], found["hostname"]) == (user, "fe80::1%eth0")
@@ -110,14 +193,20 @@ def test_a_user_within_a_proxy_command_of_ones_own_is_one_word(home, user):
     (home / ".ssh/config").write_text("Host *\n  ProxyCommand printf '%%s' %r\n")
     told = ssh_config.lookup("gpu", 22, user)
     assert told.user == user
-    assert subprocess.run(["sh", "-c", told.proxy], capture_output=True, text=True, check=True).stdout == user
+    assert (
+        subprocess.run(["sh", "-c", told.proxy], capture_output=True, text=True, check=True).stdout
+        == user
+    )
 
 
 def test_the_error_says_what_a_name_is(tmp_path, home):
     from remote.control.config.inventory import load_inventory
 
     path = tmp_path / "inventory.yaml"
-    path.write_text("default_box: lab\nboxes:\n  lab:\n    provider: static\n    host: 192.0.2.7\n    user: a b\n")
+    path.write_text(
+        "default_box: lab\nboxes:\n  lab:\n    provider: static\n    host: 192.0.2.7\n    user:"
+        " a b\n"
+    )
     with pytest.raises(WindlassError) as caught:
         load_inventory(path)
     (finding,) = caught.value.findings

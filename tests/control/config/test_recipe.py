@@ -24,16 +24,34 @@ def test_mappings_merge_and_the_rest_replaces(tmp_path):
         bottom="base: {name: x}\nlora:\n  r: 16\n  alpha: 32\n  targets: [v_proj, o_proj]\n",
     )
     recipe = load_recipe(top)
-    assert (recipe.lora.r, recipe.lora.alpha, recipe.lora.targets, recipe.training.seed) == (8, 32, ["q_proj"], 7)
+    assert (recipe.lora.r, recipe.lora.alpha, recipe.lora.targets, recipe.training.seed) == (
+        8,
+        32,
+        ["q_proj"],
+        7,
+    )
     places = {
-        keys: recipe.where(*keys).split("/")[-1] for keys in [("lora", "r"), ("lora", "alpha"), ("lora", "targets"), ("lora", "targets", 0)]
+        keys: recipe.where(*keys).split("/")[-1]
+        for keys in [("lora", "r"), ("lora", "alpha"), ("lora", "targets"), ("lora", "targets", 0)]
     }
-    assert list(places.values()) == ["top.yaml:2", "bottom.yaml:4", "middle.yaml:3", "middle.yaml:3"]
+    assert list(places.values()) == [
+        "top.yaml:2",
+        "bottom.yaml:4",
+        "middle.yaml:3",
+        "middle.yaml:3",
+    ]
 
 
 def test_null_takes_a_section_back(tmp_path):
-    own = "{hidden_size: 8, intermediate_size: 8, layers: 1, heads: 2, kv_heads: 1, head_dim: 4, steps: 1}"
-    top = _files(tmp_path, top="extends: base.yaml\npretraining: null\n", base=f"base: {{name: x}}\npretraining: {own}\n")
+    own = (
+        "{hidden_size: 8, intermediate_size: 8, layers: 1, heads: 2, kv_heads: 1, head_dim: 4,"
+        " steps: 1}"
+    )
+    top = _files(
+        tmp_path,
+        top="extends: base.yaml\npretraining: null\n",
+        base=f"base: {{name: x}}\npretraining: {own}\n",
+    )
     assert load_recipe(top).pretraining is None
     assert load_recipe(tmp_path / "base.yaml").pretraining.heads == 2
 
@@ -47,15 +65,27 @@ def test_an_absent_base_is_found_at_its_line(tmp_path):
 
 def test_faults_of_an_extended_file_are_found_there(tmp_path):
     with pytest.raises(ConfigError) as error:
-        load_recipe(_files(tmp_path, top="extends: base.yaml\n", base="base: {name: x}\nlora:\n  r: 0\n"))
+        load_recipe(
+            _files(tmp_path, top="extends: base.yaml\n", base="base: {name: x}\nlora:\n  r: 0\n")
+        )
     (finding,) = error.value.findings
     assert finding.where.endswith("base.yaml:3") and "`lora.r` is 0" in finding.what
 
 
 def test_the_golden_recipe_is_the_golden_configuration():
     plain = load_recipe(GOLDEN).plain()
-    assert plain["lora"] == {"r": 64, "alpha": 16, "dropout": 0.1, "rslora": False, "targets": PROJECTIONS}
-    assert (plain["training"]["batch"], plain["training"]["max_length"], plain["training"]["learning_rate"]) == (4, 1024, 2e-4)
+    assert plain["lora"] == {
+        "r": 64,
+        "alpha": 16,
+        "dropout": 0.1,
+        "rslora": False,
+        "targets": PROJECTIONS,
+    }
+    assert (
+        plain["training"]["batch"],
+        plain["training"]["max_length"],
+        plain["training"]["learning_rate"],
+    ) == (4, 1024, 2e-4)
     assert plain["quantization"] == {"type": "nf4", "double": True, "compute_dtype": "bfloat16"}
 
 
@@ -69,7 +99,9 @@ def test_the_memory_estimate_agrees_with_published_sums():
     assert shape.linear == pytest.approx(6.98e9, rel=0.01)
     assert adapter_size(recipe, shape) == 167_772_160
     assert training_bytes(recipe, shape) / 1e9 == pytest.approx(9.0, rel=0.2)
-    assert training_bytes(_with(recipe, batch=1, recompute=False), shape) / 1e9 == pytest.approx(16.5, rel=0.2)
+    assert training_bytes(_with(recipe, batch=1, recompute=False), shape) / 1e9 == pytest.approx(
+        16.5, rel=0.2
+    )
     assert training_bytes(_with(recipe, recompute=False), shape) / 1e9 > 24
     assert 55 < need_of(recipe).disk_gb < 70
 
@@ -78,7 +110,9 @@ def test_an_unknown_model_has_no_estimate(tmp_path):
     assert need_of(load_recipe(_files(tmp_path, top="base: {name: someone/else}\n"))) is None
 
 
-@pytest.mark.parametrize("path", sorted((CODE / "playbooks/recipes").rglob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((CODE / "playbooks/recipes").rglob("*.yaml")), ids=lambda path: path.name
+)
 def test_every_shipped_recipe_loads(path):
     assert load_recipe(path).base.name
 
@@ -89,8 +123,15 @@ def test_a_chat_template_is_a_name_or_a_file_beside_the_recipe_that_names_it(tmp
     (tmp_path / "base" / "bottom.yaml").write_text("base: {name: x, chat_template: own.jinja}\n")
     taken = load_recipe(_files(tmp_path, top="extends: base/bottom.yaml\n"))
     assert taken.base.chat_template == "{{ bos_token }}{{ messages[0].content }}"
-    assert load_recipe(_files(tmp_path, top="base: {name: x, chat_template: mistral-v3}\n")).base.chat_template == "mistral-v3"
-    assert type(taken).model_validate(taken.plain()).plain() == taken.plain()  # as the laptop reads it again for preflight
+    assert (
+        load_recipe(
+            _files(tmp_path, top="base: {name: x, chat_template: mistral-v3}\n")
+        ).base.chat_template
+        == "mistral-v3"
+    )
+    assert (
+        type(taken).model_validate(taken.plain()).plain() == taken.plain()
+    )  # as the laptop reads it again for preflight
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,26 @@ def _read(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("no", "no"), ("on", "on"), ("true", True), ("2e-4", 2e-4), ("1E5", 1e5), ("0x10", 16),
-        ("012", 12), ("22:30", "22:30"),
-        ("2020-01-01", "2020-01-01"), ("~", None), ("", None), ("'5'", "5"), ("!!str 5", "5"), ("[1, a]", [1, "a"]), ("{a: 1}", {"a": 1}),
-        (".inf", float("inf")), ("-1.5", -1.5), ("NO", "NO"),
+        ("no", "no"),
+        ("on", "on"),
+        ("true", True),
+        ("2e-4", 2e-4),
+        ("1E5", 1e5),
+        ("0x10", 16),
+        ("012", 12),
+        ("22:30", "22:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("~", None),
+        ("", None),
+        ("'5'", "5"),
+        ("!!str 5", "5"),
+        ("[1, a]", [1, "a"]),
+        ("{a: 1}", {"a": 1}),
+        (".inf", float("inf")),
+        ("-1.5", -1.5),
+        ("NO", "NO"),
     ],
-)  # fmt: skip
+)
 def test_scalars_follow_yaml_1_2(tmp_path, text, value):
     found = _read(tmp_path, f"key: {text}\n")
     assert found.value == {"key": value} and type(found.value["key"]) is type(value)
@@ -46,7 +60,7 @@ def test_scalars_follow_yaml_1_2(tmp_path, text, value):
     ],
 )
 def test_every_fault_is_a_finding_with_its_line(tmp_path, text, line, words):
-    (finding, *_) = _read(tmp_path, text).findings
+    finding, *_ = _read(tmp_path, text).findings
     assert finding.where.endswith(f"file.yaml:{line}")
     assert words in str(finding)
 
@@ -63,10 +77,7 @@ def test_a_folder_is_a_finding(tmp_path):
 
 def test_lines_of_nested_values(tmp_path):
     found = _read(tmp_path, "a:\n  b: 1\n  c:\n    - x\n    - y\n")
-    assert [found.where(*keys).rpartition(":")[2] for keys in [("a",), ("a", "b"), ("a", "c", 1), ("a", "c", 9), ("z",)]] == [
-        "1",
-        "2",
-        "5",
-        "3",
-        "1",
-    ]
+    assert [
+        found.where(*keys).rpartition(":")[2]
+        for keys in [("a",), ("a", "b"), ("a", "c", 1), ("a", "c", 9), ("z",)]
+    ] == ["1", "2", "5", "3", "1"]

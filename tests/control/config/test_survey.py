@@ -12,7 +12,9 @@ from tests.integration.typed import command_of
 def _inv(project, *words):
     environment = {**os.environ, "WINDLASS_PROJECT": str(project), "PYTHONPATH": str(CODE)}
     command = command_of(*words)
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=project, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=project, check=False
+    )
 
 
 def test_everything_shipped_is_right():
@@ -27,18 +29,27 @@ def test_a_playbook_that_does_not_fit_the_default_box():
 
 def test_findings_of_inventory_and_playbook_come_together(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
-    (tmp_path / "inventory.yaml").write_text("default_box: demo\nboxes: {demo: {provider: embeded}}\n")
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: demo\nboxes: {demo: {provider: embeded}}\n"
+    )
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "playbooks" / "mine.yaml").write_text("name: mine\nstages: {a: {use: train}}\n")
     found = survey(None, None).findings
-    assert [finding.where for finding in found] == ["inventory.yaml:2", "playbooks/mine.yaml:2", "playbooks/mine.yaml:2"]
+    assert [finding.where for finding in found] == [
+        "inventory.yaml:2",
+        "playbooks/mine.yaml:2",
+        "playbooks/mine.yaml:2",
+    ]
 
 
 def test_the_command_exits_with_10_and_says_file_and_line(tmp_path):
     (tmp_path / "bad.yaml").write_text("name: bad\nstages:\n  train: {uses: trian}\n")
     answer = _inv(tmp_path, "check", "bad.yaml", "--json")
     assert answer.returncode == 10
-    assert "bad.yaml:3: `train` uses `trian`, which does not exist" in answer.stderr and "Traceback" not in answer.stderr
+    assert (
+        "bad.yaml:3: `train` uses `trian`, which does not exist" in answer.stderr
+        and "Traceback" not in answer.stderr
+    )
     (finding,) = json.loads(answer.stdout)["findings"]
     assert finding["where"] == "bad.yaml:3" and "`train`" in finding["remedy"]
 

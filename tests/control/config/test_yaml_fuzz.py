@@ -1,4 +1,5 @@
-"""Whatever bytes stand in a configuration file: a ConfigError with file and line, within bounded time, and nothing else."""
+"""Whatever bytes stand in a configuration file: a ConfigError with file and line, within bounded
+time, and nothing else."""
 
 import json
 import os
@@ -18,25 +19,75 @@ from remote.control.config.recipe import load_recipe
 from remote.control.config.survey import survey
 from remote.control.errors import ConfigError
 
-FUZZ = settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(
+    max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 
 SHIPPED = {
-    "inventory.yaml": re.sub(rb"(?m)^(  )?# (?= *[a-z_]+:| +- )", rb"\1", (project.CODE / "inventory.yaml").read_bytes()),
+    "inventory.yaml": re.sub(
+        rb"(?m)^(  )?# (?= *[a-z_]+:| +- )", rb"\1", (project.CODE / "inventory.yaml").read_bytes()
+    ),
     "playbooks/demo.yaml": (project.CODE / "playbooks/demo.yaml").read_bytes(),
     "playbooks/recipes/demo.yaml": (project.CODE / "playbooks/recipes/demo.yaml").read_bytes(),
 }
 """The inventory with every commented key in force."""
 
 PIECES = [
-    b"&a", b"*a", b"<<: *a", b"!!int", b"!!binary ", b"!!set ", b"!x ", b"%YAML 1.1\n---\n",
-    b"---\n", b"...\n", b"? ", b": ", b"- ", b"[", b"]",
-    b"{", b"}", b"|", b">", b"'", b'"', b'"\\0"', b'"\\ud800"', b'"\\U00110000"', b"\t", b"\r", b"\x00", b"\x85", b"\xff", b"\xef\xbb\xbf",
+    b"&a",
+    b"*a",
+    b"<<: *a",
+    b"!!int",
+    b"!!binary ",
+    b"!!set ",
+    b"!x ",
+    b"%YAML 1.1\n---\n",
+    b"---\n",
+    b"...\n",
+    b"? ",
+    b": ",
+    b"- ",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"|",
+    b">",
+    b"'",
+    b'"',
+    b'"\\0"',
+    b'"\\ud800"',
+    b'"\\U00110000"',
+    b"\t",
+    b"\r",
+    b"\x00",
+    b"\x85",
+    b"\xff",
+    b"\xef\xbb\xbf",
     b"\xe2\x80\xa8",
-    b".inf", b".nan", b"-.inf", b"1e999", b"9" * 400, b"9" * 5000, b"0x", b"0b2", b"~", b"~nobody-at-all/x", b"null",
-    b"true", b"2020-01-01",
+    b".inf",
+    b".nan",
+    b"-.inf",
+    b"1e999",
+    b"9" * 400,
+    b"9" * 5000,
+    b"0x",
+    b"0b2",
+    b"~",
+    b"~nobody-at-all/x",
+    b"null",
+    b"true",
+    b"2020-01-01",
     b"=",
-    b"x" * 5000, b"../" * 100, b"[" * 60, b"box:", b"s3://", b"a.b", b"\n", b"\n\n  ", b"#",
-]  # fmt: skip
+    b"x" * 5000,
+    b"../" * 100,
+    b"[" * 60,
+    b"box:",
+    b"s3://",
+    b"a.b",
+    b"\n",
+    b"\n\n  ",
+    b"#",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +100,11 @@ def project_folder(tmp_path, monkeypatch):
 def test_the_inventory_with_every_key_in_force_is_one(project_folder):
     put(project_folder, "", b"")
     found = source.read(project_folder / "inventory.yaml")
-    assert {"gpu", "lab"} <= found.value["boxes"].keys() and {"groups", "ollama", "storage"} <= found.value.keys() and not found.findings
+    assert (
+        {"gpu", "lab"} <= found.value["boxes"].keys()
+        and {"groups", "ollama", "storage"} <= found.value.keys()
+        and not found.findings
+    )
 
 
 def put(folder, name, content):
@@ -71,7 +126,9 @@ def reads_or_config_error(folder):
         try:
             read()
         except ConfigError as error:
-            assert error.findings and all(finding.where and finding.what for finding in error.findings)
+            assert error.findings and all(
+                finding.where and finding.what for finding in error.findings
+            )
             "\n".join(error.lines()).encode()  # can be printed
     assert time.process_time() - begun < 30
 
@@ -82,15 +139,25 @@ def mutated(draw, content):
     for _ in range(draw(st.integers(1, 6))):
         at, size = draw(st.integers(0, len(content))), draw(st.integers(0, 40))
         piece = draw(st.sampled_from(PIECES) | st.binary(max_size=6))
-        content = draw(st.sampled_from([
-            content[:at] + piece + content[at:], content[:at] + content[at + size :], content[:at] + piece + content[at + size :],
-            content[:at] + content[at : at + size] * 2 + content[at + size :], content[:at],
-        ]))  # fmt: skip
+        content = draw(
+            st.sampled_from(
+                [
+                    content[:at] + piece + content[at:],
+                    content[:at] + content[at + size :],
+                    content[:at] + piece + content[at + size :],
+                    content[:at] + content[at : at + size] * 2 + content[at + size :],
+                    content[:at],
+                ]
+            )
+        )
     return content
 
 
 @settings(FUZZ, max_examples=200)
-@given(st.binary(max_size=400) | st.text("&*!?:-[]{}|>'\"#%@`~<, \n\tab01.x\\", max_size=200).map(str.encode))
+@given(
+    st.binary(max_size=400)
+    | st.text("&*!?:-[]{}|>'\"#%@`~<, \n\tab01.x\\", max_size=200).map(str.encode)
+)
 def test_bytes_of_any_kind_are_read_or_told(tmp_path, content):
     path = tmp_path / "file.yaml"
     path.write_bytes(content)
@@ -114,7 +181,9 @@ VALUES = st.recursive(
     | st.floats()
     | st.text(max_size=20)
     | st.sampled_from([10**400, "~nobody-at-all/x", "a" * 300]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -146,8 +215,16 @@ BOMBS = {
     "ten by ten": chain(10, 10),
     "two by two": chain(40, 2),
     "a long chain": chain(3000, 1),
-    "maps": "a0: &a0 {x: 1}\n" + "\n".join(f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}, z: *a{n - 1}}}" for n in range(1, 30)),
-    "merge keys": "a0: &a0 {x: 1}\n" + "\n".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 30)),
+    "maps": (
+        "a0: &a0 {x: 1}\n"
+        + "\n".join(
+            f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}, z: *a{n - 1}}}" for n in range(1, 30)
+        )
+    ),
+    "merge keys": (
+        "a0: &a0 {x: 1}\n"
+        + "\n".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}" for n in range(1, 30))
+    ),
     "in itself": "a: &a [*a, *a]\nb: &b {c: *b}",
     "brackets": "[" * 50_000,
     "braces": "{a: " * 20_000,
@@ -155,7 +232,10 @@ BOMBS = {
     "question marks": "? " * 50_000,
     "many values": "[" + "1, " * 40_000 + "]",
     "many keys": "\n".join(f"k{n}: {n}" for n in range(9_000)),
-    "many boxes": "default_box: a\nboxes:\n" + "\n".join(f"  b{n}: {{provider: embedded, porvider: 1}}" for n in range(2_000)),
+    "many boxes": (
+        "default_box: a\nboxes:\n"
+        + "\n".join(f"  b{n}: {{provider: embedded, porvider: 1}}" for n in range(2_000))
+    ),
     "one long word": "a" * 120_000,
     "one long number": "a: " + "1" * 120_000,
     "too large": "a: 1\n" * 100_000,
@@ -170,7 +250,10 @@ BOMBS = {
 def test_a_bomb_is_a_config_error_at_once(project_folder, name, bomb):
     put(project_folder, name, bomb.encode())
     path, begun = project_folder / name, time.process_time()
-    load = {"inventory.yaml": load_inventory, "playbooks/demo.yaml": lambda: load_playbook(path)}.get(name, lambda: load_recipe(path))
+    load = {
+        "inventory.yaml": load_inventory,
+        "playbooks/demo.yaml": lambda: load_playbook(path),
+    }.get(name, lambda: load_recipe(path))
     with pytest.raises(ConfigError) as caught:
         load()
     assert len(caught.value.findings) <= 500 and time.process_time() - begun < 15
@@ -185,17 +268,33 @@ def test_a_file_as_large_as_may_be_is_read(tmp_path):
 def test_aliases_within_reason_are_values(tmp_path):
     path = tmp_path / "file.yaml"
     path.write_text("clocks: &c {idle: 30m}\nboxes: {a: {clocks: *c}, b: {clocks: *c}}\n")
-    assert source.read(path).value["boxes"] == {"a": {"clocks": {"idle": "30m"}}, "b": {"clocks": {"idle": "30m"}}}
+    assert source.read(path).value["boxes"] == {
+        "a": {"clocks": {"idle": "30m"}},
+        "b": {"clocks": {"idle": "30m"}},
+    }
 
 
-@pytest.mark.parametrize("content", [
-    "a: !!set {x}", "a: !!omap [x: 1]", "a: !!binary aGk=", "a: !!python/object/apply:os.system [ls]", "!x {a: 1}",
-    "!!python/name:os.system a: 1", 'a: "\\0"', 'a: "\\e[31m"', 'a: "\\ud800"', '"a\\0b": 1', "*a : 1", "&a a: *b",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a: !!set {x}",
+        "a: !!omap [x: 1]",
+        "a: !!binary aGk=",
+        "a: !!python/object/apply:os.system [ls]",
+        "!x {a: 1}",
+        "!!python/name:os.system a: 1",
+        'a: "\\0"',
+        'a: "\\e[31m"',
+        'a: "\\ud800"',
+        '"a\\0b": 1',
+        "*a : 1",
+        "&a a: *b",
+    ],
+)
 def test_what_is_more_than_plain_values_is_a_finding(tmp_path, content):
     path = tmp_path / "file.yaml"
     path.write_text(f"# a comment\n{content}\n")
-    (finding, *_) = source.read(path).findings
+    finding, *_ = source.read(path).findings
     assert finding.where == "file.yaml:2"
 
 
@@ -216,7 +315,9 @@ def test_recipes_that_build_on_one_another_without_end(tmp_path):
 
 def test_a_recipe_over_a_large_one_is_merged_at_once(tmp_path):
     (tmp_path / "base.yaml").write_text("".join(f"k{n}: [1, 2]\n" for n in range(2_000)))
-    (tmp_path / "over.yaml").write_text("extends: base.yaml\n" + "".join(f"k{n}: [1]\n" for n in range(2_000)))
+    (tmp_path / "over.yaml").write_text(
+        "extends: base.yaml\n" + "".join(f"k{n}: [1]\n" for n in range(2_000))
+    )
     begun = time.process_time()
     with pytest.raises(ConfigError):
         load_recipe(tmp_path / "over.yaml")

@@ -1,4 +1,5 @@
-"""Why a job ended, as it is recorded: by what the kernel said, on a full disk, with a secret in its words, and on the box's timeline."""
+"""Why a job ended, as it is recorded: by what the kernel said, on a full disk, with a secret in its
+words, and on the box's timeline."""
 
 import contextlib
 import json
@@ -64,35 +65,54 @@ def kill_stage(paths):
     return pid, lambda: os.kill(pid, signal.SIGKILL)
 
 
-def test_the_kernels_word_that_it_killed_the_stage_for_memory_is_enough(box, digest, said, paths, ended):
+def test_the_kernels_word_that_it_killed_the_stage_for_memory_is_enough(
+    box, digest, said, paths, ended
+):
     start(box, ROOT, spec(digest, "endless"))
     pid, kill = kill_stage(paths)
     said(f"Out of memory: Killed process {pid} (python3) total-vm:9000kB")
     kill()
     state = ended()
     assert (state.status, state.cause) == (Status.FAILED, Cause.OUT_OF_MEMORY)
-    assert "because the box's memory ran out" in state.why and f"Killed process {pid} " in state.why and "long ago" not in state.why
+    assert (
+        "because the box's memory ran out" in state.why
+        and f"Killed process {pid} " in state.why
+        and "long ago" not in state.why
+    )
     assert "a larger box" in state.remedy
 
 
-def test_a_kill_of_another_process_for_memory_is_told_but_is_no_cause(box, digest, said, paths, ended):
+def test_a_kill_of_another_process_for_memory_is_told_but_is_no_cause(
+    box, digest, said, paths, ended
+):
     start(box, ROOT, spec(digest, "endless"))
     _, kill = kill_stage(paths)
     said("Out of memory: Killed process 1 (systemd) total-vm:9000kB")
     kill()
     state = ended()
-    assert state.cause is Cause.CODE and "meanwhile the kernel said: Out of memory: Killed process 1 " in state.why
+    assert (
+        state.cause is Cause.CODE
+        and "meanwhile the kernel said: Out of memory: Killed process 1 " in state.why
+    )
 
 
 @pytest.fixture
 def pen(tmp_path):
     """A control group that may use 64 MB, as the kernel makes it here: version 1 or 2."""
-    lines = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
-    parent = Path(f"/sys/fs/cgroup/memory{lines['memory']}") if "memory" in lines else Path(f"/sys/fs/cgroup{lines.get('', '/')}")
+    lines = dict(
+        line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()
+    )
+    parent = (
+        Path(f"/sys/fs/cgroup/memory{lines['memory']}")
+        if "memory" in lines
+        else Path(f"/sys/fs/cgroup{lines.get('', '/')}")
+    )
     pen = parent / f"windlass-test-{os.getpid()}"
     try:
         pen.mkdir()
-        limit = next(pen / name for name in ("memory.limit_in_bytes", "memory.max") if (pen / name).exists())
+        limit = next(
+            pen / name for name in ("memory.limit_in_bytes", "memory.max") if (pen / name).exists()
+        )
         limit.write_text(str(64 * 1024 * 1024))
     except (OSError, StopIteration):
         pytest.skip("needs the right to make a control group for memory")
@@ -112,12 +132,20 @@ def test_a_stage_that_the_kernel_ends_for_memory_ran_out_of_memory(box, digest, 
     assert "because the box's memory ran out" in state.why and "a larger box" in state.remedy
 
 
-@pytest.mark.parametrize(("number", "cause", "remedy"), [(79, Cause.GPU_FAULT, "other hardware"), (31, Cause.CODE, "`./inv logs`")])
-def test_an_xid_of_the_card_is_the_cause_one_of_the_program_is_told(box, digest, said, ended, number, cause, remedy):
+@pytest.mark.parametrize(
+    ("number", "cause", "remedy"),
+    [(79, Cause.GPU_FAULT, "other hardware"), (31, Cause.CODE, "`./inv logs`")],
+)
+def test_an_xid_of_the_card_is_the_cause_one_of_the_program_is_told(
+    box, digest, said, ended, number, cause, remedy
+):
     start(box, ROOT, spec(digest, "failing", how="bug in a while"))
     said(XID.format(number))
     state = ended()
-    assert (state.cause, state.cause.exit_code) == (cause, {79: Exit.GPU_FAULT, 31: Exit.JOB_FAILED}[number])
+    assert (state.cause, state.cause.exit_code) == (
+        cause,
+        {79: Exit.GPU_FAULT, 31: Exit.JOB_FAILED}[number],
+    )
     assert f"Xid (PCI:0000:3b:00): {number}" in state.why and remedy in state.remedy
 
 
@@ -132,11 +160,17 @@ def test_what_happens_to_a_job_stands_on_the_timeline(box, digest, ended):
     ended()
     start(box, ROOT, spec(digest, "failing", "job-2", how="told"))
     ended("job-2")
-    events = [event for event in timeline.read(BoxPaths(box.home / ROOT).timeline) if event.source == "job"]
+    events = [
+        event
+        for event in timeline.read(BoxPaths(box.home / ROOT).timeline)
+        if event.source == "job"
+    ]
     assert [(event.job, event.level, event.text) for event in events] == [
-        ("job-1", "info", "count began"), ("job-1", "info", "count is SUCCEEDED"), ("job-2", "info", "failing began"),
+        ("job-1", "info", "count began"),
+        ("job-1", "info", "count is SUCCEEDED"),
+        ("job-2", "info", "failing began"),
         ("job-2", "warning", "failing is FAILED (nan): the loss is not a number"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_secret_reaches_the_stage_and_nothing_else(box, digest, paths, ended):
@@ -146,12 +180,18 @@ def test_a_secret_reaches_the_stage_and_nothing_else(box, digest, paths, ended):
     assert (state.cause, state.why) == (Cause.DATA, "with ***")
     assert "the token is ***" in paths.log.read_text()
     await_true(lambda: not any((box.home / ROOT / "secrets").iterdir()))
-    kept = [path for path in (box.home / ROOT).rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    kept = [
+        path
+        for path in (box.home / ROOT).rglob("*")
+        if path.is_file() and token.encode() in path.read_bytes()
+    ]
     assert kept == []
     assert token not in "".join(box.commands)
 
 
-def test_while_a_job_runs_its_secrets_are_in_the_surroundings_of_its_stage_alone(box, digest, paths, ended):
+def test_while_a_job_runs_its_secrets_are_in_the_surroundings_of_its_stage_alone(
+    box, digest, paths, ended
+):
     token = f"s3cr3t-value-{os.getpid()}"
     start(box, ROOT, spec(digest, "telling", patient=True), secrets={"TOKEN": token})
     await_true(lambda: paths.log.exists() and "***" in paths.log.read_text())
@@ -161,21 +201,33 @@ def test_while_a_job_runs_its_secrets_are_in_the_surroundings_of_its_stage_alone
     assert processes_with(token, "cmdline") == set()
     assert processes_with(token, "environ") == {stage}
     root = box.home / ROOT
-    holding = {path.relative_to(root) for path in root.rglob("*") if path.is_file() and token.encode() in path.read_bytes()}
+    holding = {
+        path.relative_to(root)
+        for path in root.rglob("*")
+        if path.is_file() and token.encode() in path.read_bytes()
+    }
     assert holding == {Path("secrets/job-1")}
     cargo = cargo_of(BoxPaths(root), paths, "bucket")
-    assert token.encode() not in b"".join([*cargo.records.values(), *(path.read_bytes() for path in cargo.files.values())])
+    assert token.encode() not in b"".join(
+        [*cargo.records.values(), *(path.read_bytes() for path in cargo.files.values())]
+    )
     (paths.folder / "go").touch()
     assert ended().cause is Cause.DATA and processes_with(token, "environ") == set()
 
 
 def test_a_supervisor_and_what_it_starts_have_nothing_of_who_started_it(code, tmp_path):
     token = f"t0ken-of-the-login-{os.getpid()}"
-    box = FakeTransport(tmp_path / "home", environment={"HF_TOKEN": token, "MY_OWN": token, "OMP_NUM_THREADS": "1"})
+    box = FakeTransport(
+        tmp_path / "home", environment={"HF_TOKEN": token, "MY_OWN": token, "OMP_NUM_THREADS": "1"}
+    )
     digest = boxes.deploy_stages(box, code)
     paths = BoxPaths(box.home / ROOT).job("job-1")
     start(box, ROOT, spec(digest, "telling", patient=True), secrets={"TOKEN": "s3cr3t-value"})
-    await_true(lambda: (paths.folder / "stage.json").exists() and BoxPaths(box.home / ROOT).telemetry.exists())
+    await_true(
+        lambda: (
+            (paths.folder / "stage.json").exists() and BoxPaths(box.home / ROOT).telemetry.exists()
+        )
+    )
     stage = json.loads((paths.folder / "stage.json").read_text())["pid"]
     assert processes_with(token, "environ") == set()
     assert b"OMP_NUM_THREADS=1" in Path(f"/proc/{stage}/environ").read_bytes()
@@ -193,7 +245,7 @@ def processes_with(value, place):
     return found
 
 
-# ---- a full disk -----------------------------------------------------------------------------------------------------
+# ---- a full disk ----
 
 
 @pytest.fixture
@@ -206,7 +258,9 @@ def small(tmp_path, code):
         pytest.skip("needs the right to mount a small disk")
     box = boxes.folder_box(home)
     yield box, boxes.deploy_stages(box, code)
-    subprocess.run(["umount", "-l", str(home)], check=True)  # the sampler looks at it for some seconds more
+    subprocess.run(
+        ["umount", "-l", str(home)], check=True
+    )  # the sampler looks at it for some seconds more
 
 
 def filled(home):
@@ -225,7 +279,11 @@ def test_a_job_that_fills_the_disk_is_recorded_as_what_it_is(small):
     start(box, ROOT, spec(release, "hoarding"))
     await_true(lambda: read_state(box, ROOT, "job-1").status.is_final)
     state = read_state(box, ROOT, "job-1")
-    assert (state.status, state.cause, state.exit_code) == (Status.FAILED, Cause.DISK_FULL, Exit.DISK_FULL)
+    assert (state.status, state.cause, state.exit_code) == (
+        Status.FAILED,
+        Cause.DISK_FULL,
+        Exit.DISK_FULL,
+    )
     assert "df -h" in state.remedy or "free space" in state.remedy
 
 
@@ -238,7 +296,11 @@ def test_a_disk_that_fills_under_a_job_cannot_destroy_its_state(small):
     os.kill(json.loads((paths.folder / "stage.json").read_text())["pid"], signal.SIGSEGV)
     await_true(lambda: json.loads(paths.state.read_text())["status"] == "FAILED")
     state = read_state(box, ROOT, "job-1")
-    assert (state.pid, state.cause, state.exit_code) == (started.pid, Cause.DISK_FULL, -signal.SIGSEGV)
+    assert (state.pid, state.cause, state.exit_code) == (
+        started.pid,
+        Cause.DISK_FULL,
+        -signal.SIGSEGV,
+    )
     (box.home / "filling").unlink()
 
 
@@ -259,4 +321,6 @@ def test_a_job_cancelled_on_a_full_disk_is_cancelled(small):
     await_true(lambda: "worker" in BoxPaths(box.home / ROOT).job("job-1").log.read_text())
     filled(box.home)
     state = cancel(box, ROOT, "job-1", 0.2)
-    assert (state.status, state.exit_code) == (Status.CANCELLED, -signal.SIGKILL), "after the patience that was asked for"
+    assert (state.status, state.exit_code) == (Status.CANCELLED, -signal.SIGKILL), (
+        "after the patience that was asked for"
+    )

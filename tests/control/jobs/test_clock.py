@@ -32,7 +32,10 @@ def paths(box):
 def set_back(paths, digest, tmp_path):
     """While this file is there, the clock of everything that runs on the box is an hour behind."""
     flag = tmp_path / "set-back"
-    site = f"import os, time\nreal = time.time\ntime.time = lambda: real() - {HOUR} * os.path.exists({str(flag)!r})\n"
+    site = (
+        f"import os, time\nreal = time.time\ntime.time = lambda: real() - {HOUR} *"
+        f" os.path.exists({str(flag)!r})\n"
+    )
     (paths.releases / digest / "sitecustomize.py").write_text(site)
     return flag
 
@@ -51,27 +54,47 @@ def test_jobs_the_line_and_the_log_go_on(box, paths, set_back, begin):
     begin("telling", "job-a", patient=True)
     await_true(lambda: "***" in paths.job("job-a").log.read_text())
     set_back.touch()
-    places = [begin("count", name, lines=3, pause=0.02).place or read_state(box, ROOT, name).place for name in ("job-b", "job-c")]
+    places = [
+        begin("count", name, lines=3, pause=0.02).place or read_state(box, ROOT, name).place
+        for name in ("job-b", "job-c")
+    ]
     assert places == [1, 2]
     (paths.job("job-a").folder / "go").touch()
     await_true(lambda: read_state(box, ROOT, "job-c").status.is_final, 40)
     a, b, c = (read_state(box, ROOT, name) for name in ("job-a", "job-b", "job-c"))
     assert (a.cause, b.status, c.status) == (Cause.DATA, Status.SUCCEEDED, Status.SUCCEEDED)
-    assert a.started_at >= began - 1 > a.ended_at and began - HOUR - 1 < a.ended_at <= b.started_at < b.ended_at <= c.started_at
+    assert (
+        a.started_at >= began - 1 > a.ended_at
+        and began - HOUR - 1 < a.ended_at <= b.started_at < b.ended_at <= c.started_at
+    )
     moments = [moment for _, moment in job_log.times(paths.job("job-a").folder)]
-    assert [number for number, (one, two) in enumerate(pairwise(moments)) if two < one - HOUR / 2], "the log knows when the clock jumped"
-    await_true(lambda: any(sample.time < began - HOUR / 2 for sample in telemetry.read(paths.telemetry)))
-    told = box.exec(payload_command(ROOT, "logs.query"), LogQuery(jobs=["job-a"], ago=600.0, follow=True).to_json().encode())
+    assert [
+        number for number, (one, two) in enumerate(pairwise(moments)) if two < one - HOUR / 2
+    ], "the log knows when the clock jumped"
+    await_true(
+        lambda: any(sample.time < began - HOUR / 2 for sample in telemetry.read(paths.telemetry))
+    )
+    told = box.exec(
+        payload_command(ROOT, "logs.query"),
+        LogQuery(jobs=["job-a"], ago=600.0, follow=True).to_json().encode(),
+    )
     frames = list(FrameReader().feed(told.stdout))
-    assert b"".join(content for header, content in frames if "next" in header) == paths.job("job-a").log.read_bytes()
-    assert [header["state"]["status"] for header, _ in frames if "ended" in header] == ["FAILED"] and frames[-1][0] == {"end": True}
+    assert (
+        b"".join(content for header, content in frames if "next" in header)
+        == paths.job("job-a").log.read_bytes()
+    )
+    assert [header["state"]["status"] for header, _ in frames if "ended" in header] == [
+        "FAILED"
+    ] and frames[-1][0] == {"end": True}
 
 
 def test_a_notice_is_heeded(box, paths, set_back, begin):
     pid = begin("saving", "job-a").pid
     await_true(lambda: "step 3" in paths.job("job-a").log.read_text())
     set_back.touch()
-    notices.write(paths.root, notices.Notice(notices.SPOT, time.time() - HOUR + 30, "the cloud takes it back"))
+    notices.write(
+        paths.root, notices.Notice(notices.SPOT, time.time() - HOUR + 30, "the cloud takes it back")
+    )
     os.kill(pid, signal.SIGTERM)
     await_true(lambda: read_state(box, ROOT, "job-a").status.is_final)
     assert read_state(box, ROOT, "job-a").cause is Cause.SPOT

@@ -6,7 +6,9 @@ from rich.console import Console
 from remote.contract.events import Metric
 from remote.control.jobs import display
 
-METRIC = Metric(3, 12, 1.0, loss=0.41234, tokens_per_second=1234.4, memory_gb=5.06, eta_seconds=245.0)
+METRIC = Metric(
+    3, 12, 1.0, loss=0.41234, tokens_per_second=1234.4, memory_gb=5.06, eta_seconds=245.0
+)
 
 
 def test_a_measurement_in_words():
@@ -14,7 +16,9 @@ def test_a_measurement_in_words():
     assert display.summary(Metric(3, 12, 1.0, val_loss=0.5, note="best")) == "val 0.500 · best"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3845, "1:04:05"), (59.7, "1:00")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3845, "1:04:05"), (59.7, "1:00")]
+)
 def test_clock(seconds, text):
     assert display.clock(seconds) == text
 
@@ -26,12 +30,18 @@ def test_without_a_terminal_lines_are_few_and_the_last_one_is_said(capsys):
         plain.line("something [bold] happened")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("  train   8% step 1/12 · loss 1.000")
-    assert "something [bold] happened" in lines[1] and lines[-1].startswith("  train 100% step 12/12 · loss 0.083") and len(lines) == 3
+    assert (
+        "something [bold] happened" in lines[1]
+        and lines[-1].startswith("  train 100% step 12/12 · loss 0.083")
+        and len(lines) == 3
+    )
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch):
     output = io.StringIO()
-    console = Console(file=output, width=160, force_terminal=True, color_system=None, legacy_windows=False)
+    console = Console(
+        file=output, width=160, force_terminal=True, color_system=None, legacy_windows=False
+    )
     monkeypatch.setattr(display, "console", lambda: console)
     monkeypatch.setattr("remote.control.console.console", lambda: console)
     monkeypatch.setenv("TERM", "xterm")
@@ -52,5 +62,13 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(capsys, monkeypatch, tm
 
     monkeypatch.setattr(display, "follow", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        display.watch(None, "windlass", "j", tmp_path / "l", tmp_path / "m", title="train", on_interrupt="come back with `./inv logs 1 -f`")
+        display.watch(
+            None,
+            "windlass",
+            "j",
+            tmp_path / "l",
+            tmp_path / "m",
+            title="train",
+            on_interrupt="come back with `./inv logs 1 -f`",
+        )
     assert "come back with `./inv logs 1 -f`" in capsys.readouterr().err

@@ -38,14 +38,24 @@ def to_the_end(box, tmp_path):
     """Follow a job to its end."""
 
     def wait(job_id="job-1"):
-        return follow(lambda: box, ROOT, job_id, tmp_path / "log", tmp_path / "metrics", lambda line: None, lambda metric: None)
+        return follow(
+            lambda: box,
+            ROOT,
+            job_id,
+            tmp_path / "log",
+            tmp_path / "metrics",
+            lambda line: None,
+            lambda metric: None,
+        )
 
     return wait
 
 
 def test_a_job_runs_and_leaves_artifacts_and_values(box, digest, to_the_end):
     started = start(box, ROOT, spec(digest, "count"))
-    assert started.status is Status.RUNNING and started.pid and started.start_ticks and started.boot_id
+    assert (
+        started.status is Status.RUNNING and started.pid and started.start_ticks and started.boot_id
+    )
     ended = to_the_end()
     assert (ended.status, ended.exit_code, ended.values) == (Status.SUCCEEDED, 0, {"score": 0.75})
     made = ended.artifacts["made"]
@@ -56,7 +66,9 @@ def test_a_job_runs_and_leaves_artifacts_and_values(box, digest, to_the_end):
 def test_a_job_names_the_lock_of_its_environment(box, digest, to_the_end):
     requirements = box.home / ROOT / "releases" / digest / "remote/payload/requirements.txt"
     mark_environment(box, requirements)
-    (marker,) = (box.home / ROOT / "shared/environments").glob(f"{key_of(requirements, flavour())}/{MARKER}")
+    (marker,) = (box.home / ROOT / "shared/environments").glob(
+        f"{key_of(requirements, flavour())}/{MARKER}"
+    )
     marker.write_text(json.dumps({"lock_sha256": "c" * 64}))
     start(box, ROOT, replace(spec(digest, "count"), environment="requirements.txt"))
     assert to_the_end().environment == "c" * 64
@@ -83,20 +95,30 @@ def test_a_box_tells_its_jobs_the_newest_first_and_of_which_run(box, digest, to_
     assert jobs_on(box, ROOT, "gpu")[0].state.status is Status.CANCELLED
 
 
-LEADS_ELSEWHERE = [("run_id", "../../evil"), ("run_id", ".."), ("run_id", "a/b"), ("job_id", ".hidden"), ("run_id", 7)]
+LEADS_ELSEWHERE = [
+    ("run_id", "../../evil"),
+    ("run_id", ".."),
+    ("run_id", "a/b"),
+    ("job_id", ".hidden"),
+    ("run_id", 7),
+]
 
 
 @pytest.mark.parametrize(("field", "name"), LEADS_ELSEWHERE)
 def test_a_job_whose_name_leads_elsewhere_is_left_out_and_told(tmp_path, capsys, field, name):
     good = {"job_id": "run-1-job", "stage": "train", "status": "RUNNING", "run_id": "run-1"}
-    told = json.dumps({"done": {"jobs": [good | {field: name}, good, good | {"job_id": "alone", "run_id": ""}]}})
+    told = json.dumps(
+        {"done": {"jobs": [good | {field: name}, good, good | {"job_id": "alone", "run_id": ""}]}}
+    )
     hostile = FakeTransport(tmp_path / "home")
     (hostile.home / "windlass/current").mkdir(parents=True)
     bin_folder = hostile.home / "bin"
     bin_folder.mkdir()
     (bin_folder / "python3").write_text(f"#!/bin/sh\necho '{told}'\n")
     (bin_folder / "python3").chmod(0o755)
-    hostile = FakeTransport(hostile.home, environment={"PATH": f"{bin_folder}:{os.environ['PATH']}"})
+    hostile = FakeTransport(
+        hostile.home, environment={"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    )
     assert [job.state.job_id for job in jobs_on(hostile, ROOT, "gpu")] == ["run-1-job", "alone"]
     assert "box gpu tells of a job that is left out here" in capsys.readouterr().err
 
@@ -108,8 +130,16 @@ def test_a_box_where_nothing_was_deployed_has_no_jobs(box):
 def test_the_stage_sees_what_it_should(box, code, digest, folder, to_the_end):
     start(box, ROOT, spec(digest, "count", lines=2, pause=0.3))
     stage = json.loads((folder().folder / "stage.json").read_text())["pid"]
-    seen = dict(item.split("=", 1) for item in Path(f"/proc/{stage}/environ").read_text().split("\0") if "=" in item)
-    assert seen["HF_HUB_OFFLINE"] == "1" and seen["TOKENIZERS_PARALLELISM"] == "false" and seen["PYTHONUNBUFFERED"] == "1"
+    seen = dict(
+        item.split("=", 1)
+        for item in Path(f"/proc/{stage}/environ").read_text().split("\0")
+        if "=" in item
+    )
+    assert (
+        seen["HF_HUB_OFFLINE"] == "1"
+        and seen["TOKENIZERS_PARALLELISM"] == "false"
+        and seen["PYTHONUNBUFFERED"] == "1"
+    )
     assert os.getpgid(stage) == stage and digest in str(Path(f"/proc/{stage}/cwd").readlink())
     assert Path(f"/proc/{stage}/fd/0").readlink() == Path("/dev/null")
     to_the_end()
@@ -125,9 +155,13 @@ def test_it_runs_from_its_own_release_not_the_current_one(box, code, digest, to_
 
 @pytest.mark.parametrize(
     ("how", "exit_code", "cause", "why"),
-    [("told", 52, Cause.NOT_A_NUMBER, "step 3"), ("killed", -9, Cause.CODE, "SIGKILL"), ("bug", 1, Cause.CODE, "RuntimeError: a bug"),
-     ("nothing left", 0, Cause.ARTIFACT, "is not there")],
-)  # fmt: skip
+    [
+        ("told", 52, Cause.NOT_A_NUMBER, "step 3"),
+        ("killed", -9, Cause.CODE, "SIGKILL"),
+        ("bug", 1, Cause.CODE, "RuntimeError: a bug"),
+        ("nothing left", 0, Cause.ARTIFACT, "is not there"),
+    ],
+)
 def test_failures_have_causes(box, digest, to_the_end, how, exit_code, cause, why):
     start(box, ROOT, spec(digest, "failing", how=how))
     ended = to_the_end()
@@ -138,12 +172,18 @@ def test_failures_have_causes(box, digest, to_the_end, how, exit_code, cause, wh
 def test_a_failed_job_starts_again_without_what_it_left(box, digest, folder, to_the_end):
     start(box, ROOT, spec(digest, "failing", how="told"))
     assert to_the_end().cause is Cause.NOT_A_NUMBER
-    assert start(box, ROOT, spec(digest, "failing", how="bug")).cause is Cause.NOT_A_NUMBER, "only reported"
+    assert start(box, ROOT, spec(digest, "failing", how="bug")).cause is Cause.NOT_A_NUMBER, (
+        "only reported"
+    )
     start(box, ROOT, spec(digest, "failing", how="bug"), again=True)
     ended = to_the_end()
     assert (ended.cause, ended.kept) == (Cause.CODE, ""), "no word of the first failure is left"
     log = folder().log.read_text()
-    assert "not a number" in log and "---- started again at " in log and log.index("started again") < log.index("a bug")
+    assert (
+        "not a number" in log
+        and "---- started again at " in log
+        and log.index("started again") < log.index("a bug")
+    )
 
 
 def test_the_line_between_two_attempts_has_a_time_of_its_own(box, digest, folder, to_the_end):
@@ -164,7 +204,9 @@ def test_the_line_between_two_attempts_has_a_time_of_its_own(box, digest, folder
 def test_another_attempt_marks_the_metrics_and_keeps_checkpoints(box, digest, folder, to_the_end):
     start(box, ROOT, spec(digest, "endless"))
     (folder().checkpoints / "step-3").mkdir(parents=True)
-    folder().metrics.write_text('{"step": 3, "total_steps": 9, "time": 1.0, "loss": 0.5}\n{"step": 4, "to')
+    folder().metrics.write_text(
+        '{"step": 3, "total_steps": 9, "time": 1.0, "loss": 0.5}\n{"step": 4, "to'
+    )
     os.kill(read_state(box, ROOT, "job-1").pid, signal.SIGKILL)
     await_true(lambda: read_state(box, ROOT, "job-1").status is Status.LOST)
     start(box, ROOT, spec(digest, "count"), again=True)
@@ -180,7 +222,11 @@ def test_cancel_ends_the_group_and_says_what_was_kept(box, digest, folder):
     worker = int(folder().log.read_text().split()[1])
     assert is_running(worker)
     ended = cancel(box, ROOT, "job-1", 20)
-    assert (ended.status, ended.cause, ended.kept) == (Status.CANCELLED, Cause.CANCELLED, "checkpoint step-7")
+    assert (ended.status, ended.cause, ended.kept) == (
+        Status.CANCELLED,
+        Cause.CANCELLED,
+        "checkpoint step-7",
+    )
     await_true(lambda: not is_running(worker))
     assert cancel(box, ROOT, "job-1", 20) == ended, "a job that has ended is only reported"
 
@@ -195,10 +241,15 @@ def test_cancel_kills_what_does_not_listen(box, digest, folder):
 
 
 def test_cancel_when_the_supervisor_itself_hangs(box, digest, folder, monkeypatch):
-    state = start(box, ROOT, spec(digest, "endless", stubborn=True), secrets={"A_TOKEN": "never-to-be-left"})
+    state = start(
+        box, ROOT, spec(digest, "endless", stubborn=True), secrets={"A_TOKEN": "never-to-be-left"}
+    )
     os.kill(state.pid, signal.SIGSTOP)
     stage = json.loads((folder().folder / "stage.json").read_text())["pid"]
-    box.exec(f"sed -i 's/patience_seconds + 15/patience_seconds + 0.2/' {ROOT}/current/remote/payload/jobs/supervise.py")
+    box.exec(
+        "sed -i 's/patience_seconds + 15/patience_seconds + 0.2/'"
+        f" {ROOT}/current/remote/payload/jobs/supervise.py"
+    )
     ended = cancel(box, ROOT, "job-1", 0.1)
     assert ended.status is Status.CANCELLED and "supervisor" in ended.why
     await_true(lambda: not is_running(stage) and not is_running(state.pid))
@@ -243,7 +294,10 @@ def test_a_killed_supervisor_is_lost_and_takes_its_stage_along(box, digest, fold
 
 def test_a_reboot_is_lost_even_if_the_pid_lives(box, digest, folder):
     start(box, ROOT, spec(digest, "endless"))
-    for field, other, word in (("boot_id", "another boot", "rebooted"), ("start_ticks", 1, "killed")):
+    for field, other, word in (
+        ("boot_id", "another boot", "rebooted"),
+        ("start_ticks", 1, "killed"),
+    ):
         recorded = json.loads(folder().state.read_text())
         folder().state.write_text(json.dumps({**recorded, field: other}))
         lost = read_state(box, ROOT, "job-1")

@@ -1,4 +1,5 @@
-"""What a notice makes of a job that is told to stop: its cause, its checkpoint, its place in the bucket."""
+"""What a notice makes of a job that is told to stop: its cause, its checkpoint, its place in the
+bucket."""
 
 import os
 import signal
@@ -41,7 +42,19 @@ def spec_of(digest):
 def entrusted(paths, s3, always=False):
     post = s3.generate_presigned_post("kept", f"{PREFIX}{RUN}-${{filename}}", ExpiresIn=600)
     root = paths.folder.parent.parent
-    grants.take(root, Grant(RUN, "kept", "us-east-1", PREFIX, post["url"], post["fields"], time.time() + 600, always=always))
+    grants.take(
+        root,
+        Grant(
+            RUN,
+            "kept",
+            "us-east-1",
+            PREFIX,
+            post["url"],
+            post["fields"],
+            time.time() + 600,
+            always=always,
+        ),
+    )
 
 
 def told(paths, kind, why="the cloud takes it back", seconds=30.0):
@@ -58,17 +71,24 @@ def signalled(paths):
 
 
 def manifest_of(s3):
-    return Manifest.from_json(s3.get_object(Bucket="kept", Key=manifest_key(f"{PREFIX}{JOB}/"))["Body"].read())
+    return Manifest.from_json(
+        s3.get_object(Bucket="kept", Key=manifest_key(f"{PREFIX}{JOB}/"))["Body"].read()
+    )
 
 
-@pytest.mark.parametrize(("kind", "cause"), [(notices.SPOT, Cause.SPOT), (notices.DEADMAN, Cause.DEADMAN)])
+@pytest.mark.parametrize(
+    ("kind", "cause"), [(notices.SPOT, Cause.SPOT), (notices.DEADMAN, Cause.DEADMAN)]
+)
 def test_the_notice_is_the_cause_and_the_newest_checkpoint_is_in_the_bucket(paths, s3, kind, cause):
     entrusted(paths, s3)
     state = told(paths, kind, "because")
     assert (state.status, state.cause, state.why) == (Status.INTERRUPTED, cause, "because")
     manifest = manifest_of(s3)
     assert manifest.ended_at == state.ended_at and manifest.what.startswith("checkpoint step-")
-    assert state.kept == f"{manifest.what} in s3://kept/{PREFIX}{JOB}/" and ON_ITS_WAY not in state.kept
+    assert (
+        state.kept == f"{manifest.what} in s3://kept/{PREFIX}{JOB}/"
+        and ON_ITS_WAY not in state.kept
+    )
 
 
 def test_without_the_right_to_a_bucket_the_disk_keeps_it(paths):
@@ -78,7 +98,10 @@ def test_without_the_right_to_a_bucket_the_disk_keeps_it(paths):
 
 def test_without_a_notice_it_is_an_interruption_like_any_other_and_nothing_is_spilled(paths, s3):
     entrusted(paths, s3)
-    notices.write(paths.folder.parent.parent, Notice(notices.SPOT, time.time() - 300, "of an earlier life of the box"))
+    notices.write(
+        paths.folder.parent.parent,
+        Notice(notices.SPOT, time.time() - 300, "of an earlier life of the box"),
+    )
     state = signalled(paths)
     assert (state.status, state.cause) == (Status.INTERRUPTED, None)
     assert not (paths.folder / "spilled.json").exists()
@@ -86,7 +109,10 @@ def test_without_a_notice_it_is_an_interruption_like_any_other_and_nothing_is_sp
 
 def test_a_bucket_that_does_not_answer_is_told_and_the_state_stands(paths):
     root = paths.folder.parent.parent
-    grants.take(root, Grant(RUN, "kept", "us-east-1", PREFIX, "http://127.0.0.1:9/kept", {}, time.time() + 600))
+    grants.take(
+        root,
+        Grant(RUN, "kept", "us-east-1", PREFIX, "http://127.0.0.1:9/kept", {}, time.time() + 600),
+    )
     state = told(paths, notices.SPOT)
     assert (state.status, state.cause) == (Status.INTERRUPTED, Cause.SPOT)
     assert "could not be spilled" in state.kept and "checkpoint step-" in state.kept

@@ -31,7 +31,13 @@ class Taken(LogSink):
 
 def told(log, query=None, events=(), start=None):
     taken = Taken()
-    archive.send(ArchivedLog("r-train-0123abcd", log, "here", "r", "train", events=events), "box", query or LogQuery(), taken, start)
+    archive.send(
+        ArchivedLog("r-train-0123abcd", log, "here", "r", "train", events=events),
+        "box",
+        query or LogQuery(),
+        taken,
+        start,
+    )
     return [each.dropped or each.content for each in taken.records]
 
 
@@ -64,12 +70,24 @@ def test_a_finished_run_of_this_laptop_needs_no_box(tmp_path, monkeypatch, capsy
     (folder / "logs").mkdir(parents=True)
     (folder / "logs/train.log").write_text("step 1\nstep 2\nWARNING late\n")
     plan = {"name": "p", "stages": [{"label": "train", "uses": "count"}], "finally_": []}
-    job = {"label": "train", "key": "k", "job_id": "20260101-x-ab12-train-0123abcd", "box": "nowhere"}
+    job = {
+        "label": "train",
+        "key": "k",
+        "job_id": "20260101-x-ab12-train-0123abcd",
+        "box": "nowhere",
+    }
     events = [
-        {"event": "run_created", "time": 1.0, "plan": plan, "box": "nowhere"}, {"event": "stage_started", "time": 2.0, **job},
+        {"event": "run_created", "time": 1.0, "plan": plan, "box": "nowhere"},
+        {"event": "stage_started", "time": 2.0, **job},
         {"event": "stage_finished", "time": 3.0, "label": "train", "status": "SUCCEEDED"},
-    ]  # fmt: skip
+    ]
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    (tmp_path / "inventory.yaml").write_text("default_box: a\nboxes:\n  a: {provider: static, host: 127.0.0.1, user: me}\n")
-    for words, expected in (("", "step 1\nstep 2\nWARNING late\n"), ("--tail 1", "WARNING late\n"), ("--grep 2", "step 2\n")):
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: a\nboxes:\n  a: {provider: static, host: 127.0.0.1, user: me}\n"
+    )
+    for words, expected in (
+        ("", "step 1\nstep 2\nWARNING late\n"),
+        ("--tail 1", "WARNING late\n"),
+        ("--grep 2", "step 2\n"),
+    ):
         assert in_process(capsys, tasks.ns, f"logs ab12 {words}")[:2] == (0, expected)

@@ -1,4 +1,5 @@
-"""A log out of the bucket comes to its place behind what the laptop has; out of a real S3 server, over the wire."""
+"""A log out of the bucket comes to its place behind what the laptop has; out of a real S3 server,
+over the wire."""
 
 import os
 import time
@@ -24,7 +25,8 @@ FIRST = 3000
 
 @pytest.fixture(scope="module")
 def _spilled(s3, tmp_path_factory):
-    """A job whose log is in parts of 1000 bytes, the newest four and the rest of which lie in the bucket."""
+    """A job whose log is in parts of 1000 bytes, the newest four and the rest of which lie in the
+    bucket."""
     box = BoxPaths(tmp_path_factory.mktemp("box"))
     paths = box.job(JOB)
     paths.folder.mkdir(parents=True)
@@ -34,7 +36,19 @@ def _spilled(s3, tmp_path_factory):
     log.write(CONTENT)
     log.close()
     post = s3.generate_presigned_post("kept", f"{prefix_of('p')}run-1-${{filename}}", ExpiresIn=600)
-    spill.spill(box, JOB, Grant("run-1", "kept", "us-east-1", prefix_of("p"), post["url"], post["fields"], time.time() + 600))
+    spill.spill(
+        box,
+        JOB,
+        Grant(
+            "run-1",
+            "kept",
+            "us-east-1",
+            prefix_of("p"),
+            post["url"],
+            post["fields"],
+            time.time() + 600,
+        ),
+    )
 
 
 @pytest.fixture

@@ -55,12 +55,25 @@ class Flaky:
 
     def open(self, command, stdin=b"", timeout=None, silence=None):
         cut = self.cuts.pop(0) if self.cuts else None
-        return self.inner.open(command, stdin) if cut is None else CutStream(self.inner.open(command, stdin), cut)
+        return (
+            self.inner.open(command, stdin)
+            if cut is None
+            else CutStream(self.inner.open(command, stdin), cut)
+        )
 
 
 def run(transport, folder, lines, metrics=None, **options):
     on_metric = (metrics if metrics is not None else []).append
-    return follow(lambda: transport, ROOT, "job-1", folder / "log", folder / "metrics", each_line(lines.append), on_metric, **options)
+    return follow(
+        lambda: transport,
+        ROOT,
+        "job-1",
+        folder / "log",
+        folder / "metrics",
+        each_line(lines.append),
+        on_metric,
+        **options,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -104,10 +117,13 @@ FACTS = {"now": 1.0, "jobs": [{"job": "job-1", "stage": "count"}]}
 @pytest.mark.parametrize(
     "header",
     [
-        {"job": "job-1", "at": 0, "next": 1, "file": "../log"}, {"job": "job-1", "at": 0, "next": 1, "file": ["log"]},
-        {"job": "job-1", "at": 0, "next": "far", "dropped": 3}, {"job": "job-1"}, {"job": "job-2", "at": 0, "next": 1},
+        {"job": "job-1", "at": 0, "next": 1, "file": "../log"},
+        {"job": "job-1", "at": 0, "next": 1, "file": ["log"]},
+        {"job": "job-1", "at": 0, "next": "far", "dropped": 3},
+        {"job": "job-1"},
+        {"job": "job-2", "at": 0, "next": 1},
     ],
-)  # fmt: skip
+)
 def test_what_a_box_makes_up_is_no_fault_of_ours(tmp_path, header):
     with pytest.raises(PreflightFailed, match="of another Windlass"):
         run(Told(encode(FACTS) + encode(header, b"x")), tmp_path, [], patience_seconds=0.0)
@@ -117,7 +133,12 @@ def test_what_a_box_makes_up_is_no_fault_of_ours(tmp_path, header):
 @pytest.mark.parametrize("header", [{"next": 9}, {"next": 900, "dropped": 3}, {"next": -5}])
 def test_what_leaves_bytes_out_is_asked_for_again(tmp_path, header):
     with pytest.raises(BoxUnreachable, match="lost sight of job"):
-        run(Told(encode(FACTS) + encode({"job": "job-1", "at": 0, **header}, b"x")), tmp_path, [], patience_seconds=-1.0)
+        run(
+            Told(encode(FACTS) + encode({"job": "job-1", "at": 0, **header}, b"x")),
+            tmp_path,
+            [],
+            patience_seconds=-1.0,
+        )
     assert (tmp_path / "log").read_bytes() == b""
 
 
@@ -141,7 +162,9 @@ def test_a_new_command_goes_on_where_the_file_ends(box, ended, tmp_path, have):
     assert lines == TEXT.decode().split("\n")[TEXT[:have].count(b"\n") :]
 
 
-@pytest.mark.parametrize("theirs", [b"", b"shorter", b"another beginning of the file than ours, but a longer one"])
+@pytest.mark.parametrize(
+    "theirs", [b"", b"shorter", b"another beginning of the file than ours, but a longer one"]
+)
 def test_another_file_on_the_box_begins_anew_and_says_so(box, ended, tmp_path, theirs):
     ended.log.write_bytes(theirs)
     (tmp_path / "log").write_bytes(b"what we had from before")
@@ -149,7 +172,9 @@ def test_another_file_on_the_box_begins_anew_and_says_so(box, ended, tmp_path, t
     run(box, tmp_path, lines, notice=notices.append)
     assert (tmp_path / "log").read_bytes() == theirs
     assert (tmp_path / "log.1").read_bytes() == b"what we had from before"
-    assert notices == ["the box's log is another file now: beginning anew, the old one is kept as log.1"]
+    assert notices == [
+        "the box's log is another file now: beginning anew, the old one is kept as log.1"
+    ]
 
 
 def test_without_waiting_it_fetches_what_there_is(box, digest, tmp_path):
@@ -169,7 +194,9 @@ def test_two_followers_into_one_file(box, digest, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert (tmp_path / "log").read_bytes() == BoxPaths(box.home / ROOT).job("job-1").log.read_bytes()
+    assert (tmp_path / "log").read_bytes() == BoxPaths(box.home / ROOT).job(
+        "job-1"
+    ).log.read_bytes()
 
 
 def test_an_unknown_job_is_no_reason_to_wait(box, digest, tmp_path):
@@ -190,7 +217,10 @@ def test_a_box_of_before_a_word_is_told_as_that_at_once(box, ended, tmp_path):
 def test_patience_ends(box, ended, tmp_path):
     with pytest.raises(BoxUnreachable, match="lost sight of job job-1") as caught:
         run(Flaky(box, [0] * 1000), tmp_path, [], patience_seconds=1)
-    assert f"./inv logs {tmp_path.parent.name} -f" in caught.value.remedy and "goes on" in caught.value.kept
+    assert (
+        f"./inv logs {tmp_path.parent.name} -f" in caught.value.remedy
+        and "goes on" in caught.value.kept
+    )
 
 
 def test_a_refused_login_is_told_at_once(tmp_path):
@@ -214,7 +244,9 @@ def test_a_full_laptop_is_told(box, ended, tmp_path, monkeypatch):
 
 @given(contents=st.lists(st.binary(max_size=40), max_size=6), size=st.integers(1, 30))
 def test_frames_survive_any_cutting(contents, size):
-    frames = [({"file": "log", "offset": number}, content) for number, content in enumerate(contents)]
+    frames = [
+        ({"file": "log", "offset": number}, content) for number, content in enumerate(contents)
+    ]
     wire = b"".join(encode(header, content) for header, content in frames)
     reader, found = FrameReader(), []
     for at in range(0, len(wire), size):
@@ -231,13 +263,29 @@ def test_what_is_no_frame_is_refused(wire):
 
 def test_marks_tell_files_apart():
     assert mark(20000, b"a" * 4096) == mark(20000, b"a" * 4096)
-    assert mark(20000, b"a" * 4096) != mark(20000, b"a" * 4095 + b"b") != mark(20001, b"a" * 4095 + b"b")
-    assert [marked_bytes(word) for word in (mark(9, b""), mark(9, b"abc"), "none", "", "-4:x")] == [0, 3, -1, -1, -1]
+    assert (
+        mark(20000, b"a" * 4096)
+        != mark(20000, b"a" * 4095 + b"b")
+        != mark(20001, b"a" * 4095 + b"b")
+    )
+    assert [marked_bytes(word) for word in (mark(9, b""), mark(9, b"abc"), "none", "", "-4:x")] == [
+        0,
+        3,
+        -1,
+        -1,
+        -1,
+    ]
 
 
-def test_a_file_that_is_replaced_by_a_shorter_one_is_followed_from_its_beginning(box, ended, tmp_path):
+def test_a_file_that_is_replaced_by_a_shorter_one_is_followed_from_its_beginning(
+    box, ended, tmp_path
+):
     me = os.getpid()
-    ended.state.write_text(JobState("job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()).to_json())
+    ended.state.write_text(
+        JobState(
+            "job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()
+        ).to_json()
+    )
     ended.log.write_bytes(b"the first file\n")
     lines, notices = [], []
     follower = threading.Thread(target=lambda: run(box, tmp_path, lines, notice=notices.append))
@@ -248,12 +296,18 @@ def test_a_file_that_is_replaced_by_a_shorter_one_is_followed_from_its_beginning
     atomic.write_text(ended.state, JobState("job-1", "count", Status.SUCCEEDED).to_json())
     follower.join()
     assert lines == ["the first file", "second"] and "another file now" in notices[0]
-    assert (tmp_path / "log").read_bytes() == b"second\n" and (tmp_path / "log.1").read_bytes() == b"the first file\n"
+    assert (tmp_path / "log").read_bytes() == b"second\n" and (
+        tmp_path / "log.1"
+    ).read_bytes() == b"the first file\n"
 
 
 def test_a_filter_holds_for_the_file_that_replaces_another(box, ended):
     me = os.getpid()
-    ended.state.write_text(JobState("job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()).to_json())
+    ended.state.write_text(
+        JobState(
+            "job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()
+        ).to_json()
+    )
     ended.log.write_bytes(b"the first file: ERROR one\n")
     lines, query = [], LogQuery(jobs=["job-1"], level="error", follow=True)
 
@@ -301,7 +355,12 @@ def test_what_the_box_has_dropped_is_a_hole_and_no_other_file(box, ended, tmp_pa
     run(box, tmp_path, lines, notice=notices.append)
     run(box, tmp_path, lines, notice=notices.append)
     copy = (tmp_path / "log").read_bytes()
-    assert len(copy) == len(LONG) and copy[:have] == LONG[:have] and copy[first:] == LONG[first:] and not notices
+    assert (
+        len(copy) == len(LONG)
+        and copy[:have] == LONG[:have]
+        and copy[first:] == LONG[first:]
+        and not notices
+    )
     assert holes(tmp_path / "log") == ([(have, first)] if have < first else [])
     assert (f"[{first - have:,} bytes were dropped on the box]" in lines) is (have < first)
 
@@ -309,7 +368,11 @@ def test_what_the_box_has_dropped_is_a_hole_and_no_other_file(box, ended, tmp_pa
 def test_a_log_that_is_rotated_under_its_follower_arrives_whole(box, ended, tmp_path):
     content = os.urandom(6_000_000)
     me = os.getpid()
-    ended.state.write_text(JobState("job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()).to_json())
+    ended.state.write_text(
+        JobState(
+            "job-1", "count", Status.RUNNING, me, process.start_ticks(me), process.boot_id()
+        ).to_json()
+    )
 
     def write():
         log = Log(ended.folder, 64_000, 1000)
@@ -348,13 +411,20 @@ def test_whoever_goes_on_writing_after_the_end_is_not_waited_for(box, ended, tmp
 
 def test_what_alarms_the_watchdog_is_heard_once(box, ended, tmp_path):
     began = time.time() - 100
-    ended.state.write_text(JobState("job-1", "count", Status.SUCCEEDED, started_at=began, ended_at=time.time()).to_json())
+    ended.state.write_text(
+        JobState(
+            "job-1", "count", Status.SUCCEEDED, started_at=began, ended_at=time.time()
+        ).to_json()
+    )
     ended.log.write_bytes(b"a line\n")
     (ended.folder / "log.times").write_text(f"0 {began}\n")
     folder = box.home / ".windlass-box"
     folder.mkdir()
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(began + 50))
-    text = "box gpu is stuck: job job-1 runs, but has shown no sign of life for 31 min; the box stops in 20 min"
+    text = (
+        "box gpu is stuck: job job-1 runs, but has shown no sign of life for 31 min; the box stops"
+        " in 20 min"
+    )
     (folder / "log").write_text(f"{stamp} watching: start 1\n{stamp} {text}\n")
     alerts = []
     assert run(box, tmp_path, [], notice=alerts.append).status is Status.SUCCEEDED
@@ -363,14 +433,27 @@ def test_what_alarms_the_watchdog_is_heard_once(box, ended, tmp_path):
 
 def test_who_comes_back_hears_only_what_happened_since(box, ended, tmp_path):
     began = time.time() - 100
-    ended.state.write_text(JobState("job-1", "count", Status.SUCCEEDED, started_at=began, ended_at=began + 60).to_json())
+    ended.state.write_text(
+        JobState(
+            "job-1", "count", Status.SUCCEEDED, started_at=began, ended_at=began + 60
+        ).to_json()
+    )
     ended.log.write_bytes(b"one\ntwo\n")
     (ended.folder / "log.times").write_text(f"0 {began}\n4 {began + 30}\n")
-    for after, source, level in ((10, "gpu", "warning"), (40, "kernel", "error"), (41, "gpu", "info"), (1000, "kernel", "error")):
-        append(BoxPaths(box.home / ROOT).timeline, Event(began + after, source, level, f"at {after}"))
+    for after, source, level in (
+        (10, "gpu", "warning"),
+        (40, "kernel", "error"),
+        (41, "gpu", "info"),
+        (1000, "kernel", "error"),
+    ):
+        append(
+            BoxPaths(box.home / ROOT).timeline, Event(began + after, source, level, f"at {after}")
+        )
     heard = []
     run(box, tmp_path, [], notice=heard.append)
-    assert [alert.rpartition("] ")[2] for alert in heard] == ["at 10", "at 40"], "what came long after its end is not about it"
+    assert [alert.rpartition("] ")[2] for alert in heard] == ["at 10", "at 40"], (
+        "what came long after its end is not about it"
+    )
     (tmp_path / "log").write_bytes(b"one\ntwo\n")
     again = []
     run(box, tmp_path, [], notice=again.append)
@@ -389,4 +472,7 @@ def test_the_place_in_line_is_told(box, digest, tmp_path):
     await_true(lambda: heard)
     cancel(box, ROOT, "job-0", 5)
     follower.join()
-    assert "has place 1 in line for the box's GPU: " in heard[0] and "it is the turn of count" in heard[1]
+    assert (
+        "has place 1 in line for the box's GPU: " in heard[0]
+        and "it is the turn of count" in heard[1]
+    )

@@ -42,7 +42,14 @@ def texts_of(path, start=None):
 
 @pytest.mark.parametrize(
     ("line", "shown"),
-    [(b"plain", b"plain"), (b"windows\r", b"windows"), (b"\r 10%\r 20%", b" 20%"), (b"10%\r20%\r\r", b"20%"), (b"\r", b""), (b"", b"")],
+    [
+        (b"plain", b"plain"),
+        (b"windows\r", b"windows"),
+        (b"\r 10%\r 20%", b" 20%"),
+        (b"10%\r20%\r\r", b"20%"),
+        (b"\r", b""),
+        (b"", b""),
+    ],
 )
 def test_a_progress_bar_is_shown_as_its_last_state(line, shown):
     assert last_state(line) == shown
@@ -52,7 +59,11 @@ CONTENT = st.binary(max_size=60) | st.text(alphabet="aä\n\r日", max_size=30).m
 
 
 @settings(max_examples=150)
-@given(content=CONTENT, sizes=st.lists(st.integers(1, 25), min_size=1), overlaps=st.lists(st.integers(0, 9), min_size=1))
+@given(
+    content=CONTENT,
+    sizes=st.lists(st.integers(1, 25), min_size=1),
+    overlaps=st.lists(st.integers(0, 9), min_size=1),
+)
 def test_a_copy_is_exact_for_any_pieces_and_overlaps(tmp_path_factory, content, sizes, overlaps):
     path = tmp_path_factory.mktemp("mirror") / "log"
     at, number = 0, 0
@@ -89,8 +100,17 @@ def test_a_hole_takes_no_room_is_shown_and_is_remembered(copy, tmp_path):
     copy.take(0, b"one\nunfinished")
     copy.skip(14, 50_000_014)
     copy.take(50_000_014, b"two\nthree\n")
-    assert texts_of(copy.path) == ["one", "unfinished", "[50,000,000 bytes were dropped on the box]", "two", "three"]
-    assert copy.offset == copy.path.stat().st_size == 50_000_024 and copy.path.stat().st_blocks * 512 < 1_000_000
+    assert texts_of(copy.path) == [
+        "one",
+        "unfinished",
+        "[50,000,000 bytes were dropped on the box]",
+        "two",
+        "three",
+    ]
+    assert (
+        copy.offset == copy.path.stat().st_size == 50_000_024
+        and copy.path.stat().st_blocks * 512 < 1_000_000
+    )
     assert holes(copy.path) == [(14, 50_000_014)]
     assert texts_of(copy.path, 50_000_014) == ["two", "three"]
 
@@ -145,7 +165,10 @@ def test_beginning_anew_sets_the_old_one_aside_with_its_holes(tmp_path):
     sink.restart("job-1", LOG)
     sink.take(LogRecord(0.0, "gpu", content=b"new\n", next=4))
     sink.close()
-    assert taken.texts[-2:] == ["the box's log is another file now: beginning anew, the old one is kept as log.1", "new"]
+    assert taken.texts[-2:] == [
+        "the box's log is another file now: beginning anew, the old one is kept as log.1",
+        "new",
+    ]
     assert (tmp_path / "log").read_bytes() == b"new\n" and holes(tmp_path / "log") == []
     assert (tmp_path / "log.1").stat().st_size == 100 and holes(tmp_path / "log.1") == [(10, 100)]
 

@@ -44,7 +44,9 @@ def test_raw_keeps_every_byte(capsysbinary):
 
 def test_a_terminal_is_not_disturbed_and_its_lines_are_not_endless(terminal):
     out = terminal()
-    Printer("lines", 1).print(log(b"a\x07\x1b]0;title\x07\x1b[31mred\x1b[0m\tb\n" + b"y" * 1_000_000 + b"\n"))
+    Printer("lines", 1).print(
+        log(b"a\x07\x1b]0;title\x07\x1b[31mred\x1b[0m\tb\n" + b"y" * 1_000_000 + b"\n")
+    )
     first, second = out.getvalue().splitlines()
     assert first == "a··]0;title·\x1b[31mred\x1b[0m\tb"
     assert len(second) < LONGEST_LINE + 100 and "998,000 characters more: --raw has all" in second
@@ -80,7 +82,9 @@ def test_two_runs_of_one_stage_on_one_box_are_told_apart(capsys, boxes, names):
 
 
 def test_what_happened_stands_out(capsys):
-    Printer("lines", 1).print(LogRecord(1.0, "one", source="kernel", level="error", content=b"Xid 79"))
+    Printer("lines", 1).print(
+        LogRecord(1.0, "one", source="kernel", level="error", content=b"Xid 79")
+    )
     assert capsys.readouterr().out.endswith(" kernel] Xid 79\n")
 
 
@@ -97,7 +101,9 @@ def test_objects_have_the_level_of_their_line(capsys):
     printer.print(log(b"Traceback (most recent call last):\n"))
     printer.print(log(b"  deep\nKeyError: 'x'\nfine \xff\n"))
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [each["level"] for each in objects] == ["error", "error", "error", "info"] and objects[3]["text"] == "fine �"
+    assert [each["level"] for each in objects] == ["error", "error", "error", "info"] and objects[
+        3
+    ]["text"] == "fine �"
     assert set(objects[0]) == {"time", "box", "run", "job", "stage", "source", "level", "text"}
 
 

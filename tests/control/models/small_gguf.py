@@ -1,7 +1,9 @@
-"""Writes a real GGUF of half a megabyte whose every answer is known beforehand: llama.cpp loads it and generates from it.
+"""Writes a real GGUF of half a megabyte whose every answer is known beforehand: llama.cpp loads it
+and generates from it.
 
-The model is a Mistral of one block whose attention and feed-forward weights are zero, with one-hot embeddings: what comes next
-depends on the last token alone, by a table (`chain`) laid down in the output matrix. Standard library only.
+The model is a Mistral of one block whose attention and feed-forward weights are zero, with one-hot
+embeddings: what comes next depends on the last token alone, by a table (`chain`) laid down in the
+output matrix. Standard library only.
 """
 
 import struct
@@ -10,11 +12,22 @@ from pathlib import Path
 from typing import Any
 
 WORDS = ("▁hello", "▁world", "▁again", "▁base", "▁tuned", "▁caf", "▁one", "▁two", "▁three", "!")
-LETTERS = tuple("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,:?{}\"")
-VOCABULARY = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *LETTERS, *WORDS)
+LETTERS = tuple('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,:?{}"')
+VOCABULARY = (
+    "<unk>",
+    "<s>",
+    "</s>",
+    "[INST]",
+    "[/INST]",
+    *(f"<0x{byte:02X}>" for byte in range(256)),
+    "▁",
+    *LETTERS,
+    *WORDS,
+)
 TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }}[/INST]"
-    "{% elif m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}{% else %}{{ m['content'] }}\n\n{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content']"
+    " }}[/INST]{% elif m['role'] == 'assistant' %} {{ m['content'] }}{{ eos_token }}{% else %}{{"
+    " m['content'] }}\n\n{% endif %}{% endfor %}"
 )
 HELLO = {"[/INST]": "▁hello", "▁hello": "▁world", "▁world": "</s>"}
 """Says "hello world" and stops."""
@@ -32,11 +45,17 @@ def rendered(text: str) -> str:
     return f"<s>[INST] {text}[/INST]"
 
 
-def write_small_gguf(path: Path, chain: Mapping[str, str], template: str | None = TEMPLATE, **more: Any) -> Path:
+def write_small_gguf(
+    path: Path, chain: Mapping[str, str], template: str | None = TEMPLATE, **more: Any
+) -> Path:
     """Write the model that follows `chain`; tokens without an entry are followed by `</s>`."""
     metadata = {**_metadata(template), **more}
     tensors = _tensors(chain)
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(_pair(key, value) for key, value in metadata.items())
+    head = (
+        b"GGUF"
+        + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+        + b"".join(_pair(key, value) for key, value in metadata.items())
+    )
     offset = 0
     for name, (shape, kind, data) in tensors.items():
         head += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
@@ -81,16 +100,32 @@ def _metadata(template: str | None) -> dict[str, Any]:
 def _tensors(chain: Mapping[str, str]) -> dict[str, tuple[tuple[int, ...], int, bytes]]:
     size = len(VOCABULARY)
     successor = [VOCABULARY.index(chain.get(token, "</s>")) for token in VOCABULARY]
-    zeros = {"attn_q": (_WIDTH, _HEAD), "attn_k": (_WIDTH, _HEAD), "attn_v": (_WIDTH, _HEAD), "attn_output": (_HEAD, _WIDTH)}
+    zeros = {
+        "attn_q": (_WIDTH, _HEAD),
+        "attn_k": (_WIDTH, _HEAD),
+        "attn_v": (_WIDTH, _HEAD),
+        "attn_output": (_HEAD, _WIDTH),
+    }
     zeros |= {"ffn_gate": (_WIDTH, _FEED), "ffn_up": (_WIDTH, _FEED), "ffn_down": (_FEED, _WIDTH)}
     ones = ((_WIDTH,), _F32, struct.pack("<f", 1.0) * _WIDTH)
     return {
-        "token_embd.weight": ((_WIDTH, size), _F16, _cells(size, {(token, token) for token in range(size)})),
-        "output.weight": ((_WIDTH, size), _F16, _cells(size, {(after, token) for token, after in enumerate(successor)})),
+        "token_embd.weight": (
+            (_WIDTH, size),
+            _F16,
+            _cells(size, {(token, token) for token in range(size)}),
+        ),
+        "output.weight": (
+            (_WIDTH, size),
+            _F16,
+            _cells(size, {(after, token) for token, after in enumerate(successor)}),
+        ),
         "output_norm.weight": ones,
         "blk.0.attn_norm.weight": ones,
         "blk.0.ffn_norm.weight": ones,
-        **{f"blk.0.{name}.weight": (shape, _F16, bytes(2 * shape[0] * shape[1])) for name, shape in zeros.items()},
+        **{
+            f"blk.0.{name}.weight": (shape, _F16, bytes(2 * shape[0] * shape[1]))
+            for name, shape in zeros.items()
+        },
     }
 
 
@@ -108,13 +143,24 @@ def _pair(key: str, value: Any) -> bytes:
 def _value(value: Any) -> bytes:
     if isinstance(value, list):
         items = [_value(item) for item in value]
-        kind = struct.pack("<I", _INT32) if isinstance(value[0], int) else items[0][:4]  # llama.cpp wants token types signed
-        return struct.pack("<I", 9) + kind + struct.pack("<Q", len(items)) + b"".join(item[4:] for item in items)
+        kind = (
+            struct.pack("<I", _INT32) if isinstance(value[0], int) else items[0][:4]
+        )  # llama.cpp wants token types signed
+        return (
+            struct.pack("<I", 9)
+            + kind
+            + struct.pack("<Q", len(items))
+            + b"".join(item[4:] for item in items)
+        )
     if isinstance(value, bool):
         return struct.pack("<I?", 7, value)
     if isinstance(value, int):
         return struct.pack("<II", 4, value)
-    return struct.pack("<If", 6, value) if isinstance(value, float) else struct.pack("<I", 8) + _text(value)
+    return (
+        struct.pack("<If", 6, value)
+        if isinstance(value, float)
+        else struct.pack("<I", 8) + _text(value)
+    )
 
 
 def _text(text: str) -> bytes:

@@ -1,4 +1,5 @@
-"""Who may ask the embedded Ollama: its own user, by its own name, and no web page that was not admitted."""
+"""Who may ask the embedded Ollama: its own user, by its own name, and no web page that was not
+admitted."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +14,12 @@ HOST = (b"host", b"127.0.0.1:5000")
 OWN = (b"origin", b"http://127.0.0.1:5000")
 
 
-def status(headers: Sequence[tuple[bytes, bytes]], origins: Sequence[str] = (), is_own: bool = True, **more: object) -> int:
+def status(
+    headers: Sequence[tuple[bytes, bytes]],
+    origins: Sequence[str] = (),
+    is_own: bool = True,
+    **more: object,
+) -> int:
     """The status of the answer to a request with these headers."""
     sent: list[Message] = []
 
@@ -23,13 +29,21 @@ def status(headers: Sequence[tuple[bytes, bytes]], origins: Sequence[str] = (), 
     async def receive() -> Message:
         return {"type": "http.request"}
 
-    scope: Scope = {"type": "http", "method": "POST", "headers": list(headers), "client": ("127.0.0.1", 9), "server": ("127.0.0.1", 5000)}
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "headers": list(headers),
+        "client": ("127.0.0.1", 9),
+        "server": ("127.0.0.1", 5000),
+    }
     access = Access(PlainTextResponse("in"), origins, lambda *_: is_own)
     asyncio.run(access({**scope, **more}, receive, send))
     return int(sent[0]["status"])
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost", "localhost:1", "[::1]:5000", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:5000", "localhost", "localhost:1", "[::1]:5000", "127.0.0.1"]
+)
 def test_its_own_names(host: str) -> None:
     assert status([(b"host", host.encode())]) == 200
 
@@ -37,17 +51,39 @@ def test_its_own_names(host: str) -> None:
 @pytest.mark.parametrize(
     "hosts",
     [
-        [], ["evil.example"], ["evil.example:5000"], ["127.0.0.1.evil.example"], ["evil@localhost"], ["localhost/x"], ["localhost:5000:1"],
-        ["localhost "], ["localhost\n"], ["127.0.0.1", "evil.example"], ["LOCALHOST.evil"], ["0.0.0.0:5000"], ["127.0.0.2"], ["localhost:"],
+        [],
+        ["evil.example"],
+        ["evil.example:5000"],
+        ["127.0.0.1.evil.example"],
+        ["evil@localhost"],
+        ["localhost/x"],
+        ["localhost:5000:1"],
+        ["localhost "],
+        ["localhost\n"],
+        ["127.0.0.1", "evil.example"],
+        ["LOCALHOST.evil"],
+        ["0.0.0.0:5000"],
+        ["127.0.0.2"],
+        ["localhost:"],
     ],
-)  # fmt: skip
+)
 def test_any_other_name(hosts: list[str]) -> None:
     assert status([(b"host", host.encode()) for host in hosts]) == 403
 
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://localhost:3000", "http://127.0.0.1:5001", "https://127.0.0.1:5000", "null", "app://x", "http://127.0.0.1", "", "file://", "http://localhost:5000"],
+    [
+        "http://localhost:3000",
+        "http://127.0.0.1:5001",
+        "https://127.0.0.1:5000",
+        "null",
+        "app://x",
+        "http://127.0.0.1",
+        "",
+        "file://",
+        "http://localhost:5000",
+    ],
 )
 def test_no_other_origin(origin: str) -> None:
     assert status([HOST, (b"origin", origin.encode())]) == 403
@@ -55,12 +91,19 @@ def test_no_other_origin(origin: str) -> None:
 
 def test_its_own_origin_and_those_that_are_named() -> None:
     named = (b"origin", b"app://obsidian.md")
-    assert status([HOST, OWN]) == 200 and status([HOST, named]) == 403 and status([HOST, named], ["app://obsidian.md"]) == 200
+    assert (
+        status([HOST, OWN]) == 200
+        and status([HOST, named]) == 403
+        and status([HOST, named], ["app://obsidian.md"]) == 200
+    )
     assert status([HOST, (b"origin", b"app://obsidian.md.evil")], ["app://obsidian.md"]) == 403
     assert status([HOST, named, (b"origin", b"http://evil.example")], ["app://obsidian.md"]) == 403
 
 
-@pytest.mark.parametrize(("site", "expected"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)])
+@pytest.mark.parametrize(
+    ("site", "expected"),
+    [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)],
+)
 def test_a_page_that_sends_no_origin(site: str, expected: int) -> None:
     assert status([HOST, (b"sec-fetch-site", site.encode())]) == expected
 

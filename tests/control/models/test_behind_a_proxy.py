@@ -1,4 +1,5 @@
-"""Ollama behind what a company puts in front of it: a password (Basic authentication), a certificate of a private authority."""
+"""Ollama behind what a company puts in front of it: a password (Basic authentication), a
+certificate of a private authority."""
 
 import base64
 import datetime
@@ -31,7 +32,9 @@ class _Proxy(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != wanted:
             self._answer(401, b"<html>401 Authorization Required</html>", "text/html")
             return
-        self._answer(200, json.dumps({"version": "0.33.0", "models": []}).encode(), "application/json")
+        self._answer(
+            200, json.dumps({"version": "0.33.0", "models": []}).encode(), "application/json"
+        )
 
     do_POST = do_HEAD = do_GET
 
@@ -61,17 +64,40 @@ def _signed(name: str, by: Signed | None) -> Signed:
     now, day = datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(1)
     issuer, signer = (by[0].subject, by[1]) if by else (subject, key)
     builder = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - day).not_valid_after(now + day)
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
         .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-    )  # fmt: skip
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+    )
     if by:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
     else:
-        usage = dict.fromkeys(("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
-        usage |= {"key_cert_sign": True, "crl_sign": True, "encipher_only": False, "decipher_only": False}
+        usage = dict.fromkeys(
+            (
+                "digital_signature",
+                "content_commitment",
+                "key_encipherment",
+                "data_encipherment",
+                "key_agreement",
+            ),
+            False,
+        )
+        usage |= {
+            "key_cert_sign": True,
+            "crl_sign": True,
+            "encipher_only": False,
+            "decipher_only": False,
+        }
         builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
     return builder.sign(signer, hashes.SHA256()), key
 
@@ -84,7 +110,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     leaf, key = _signed("127.0.0.1", own)
     pem = serialization.Encoding.PEM
     (folder / "ca.pem").write_bytes(own[0].public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     (folder / "server.pem").write_bytes(leaf.public_bytes(pem) + private)
     return folder
 
@@ -113,14 +141,22 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(error: OllamaError) -> str:
     """All that anybody gets to see of an error."""
-    return json.dumps(error.to_json()) + str(error) + repr(error.__cause__) + repr(error.__context__)
+    return (
+        json.dumps(error.to_json()) + str(error) + repr(error.__cause__) + repr(error.__context__)
+    )
 
 
-def test_a_password_and_a_private_authority(place: str, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_and_a_private_authority(
+    place: str, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OLLAMA_HOST", f"https://{QUOTED}@{place}")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
     with find_ollama() as client:
-        assert client.version() == "0.33.0" and client.tags() == [] and client.url == f"https://{place}"
+        assert (
+            client.version() == "0.33.0"
+            and client.tags() == []
+            and client.url == f"https://{place}"
+        )
         assert client.has_blob(f"sha256:{'0' * 64}")
     assert secrets.masked(f"it said {PASSWORD} and {QUOTED}").count("word-long") == 0
 
@@ -133,7 +169,9 @@ def test_without_the_authority(place: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("file", ["nowhere.pem", "empty.pem"])
-def test_an_authority_that_is_none(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+def test_an_authority_that_is_none(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
     (tmp_path / "empty.pem").write_text("")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / file))
     with pytest.raises(OllamaError, match="certificate") as caught:
@@ -142,12 +180,18 @@ def test_an_authority_that_is_none(place: str, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("sign_in", ["", "somebody@", "somebody:secret-that-is-wrong@"])
-def test_without_the_password(place: str, authority: Path, monkeypatch: pytest.MonkeyPatch, sign_in: str) -> None:
+def test_without_the_password(
+    place: str, authority: Path, monkeypatch: pytest.MonkeyPatch, sign_in: str
+) -> None:
     monkeypatch.setenv("OLLAMA_HOST", f"https://{sign_in}{place}")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
     with pytest.raises(OllamaError, match="asks who you are") as caught:
         find_ollama()
-    assert "OLLAMA_HOST" in caught.value.remedy and "401" in caught.value.why and "secret-that" not in told(caught.value)
+    assert (
+        "OLLAMA_HOST" in caught.value.remedy
+        and "401" in caught.value.why
+        and "secret-that" not in told(caught.value)
+    )
     with pytest.raises(OllamaError, match="asks who you are"), Ollama(f"https://{place}") as client:
         client.has_blob(f"sha256:{'0' * 64}")
 
@@ -166,7 +210,12 @@ def test_what_stands_before_the_host(host: str, address: Address) -> None:
     assert address_of(host) == address
 
 
-HIDDEN = ["ftp://u:hidden-password@host", "u:hidden-password@host:port", "http://u:hidden-password@host?x=1", "host#x"]
+HIDDEN = [
+    "ftp://u:hidden-password@host",
+    "u:hidden-password@host:port",
+    "http://u:hidden-password@host?x=1",
+    "host#x",
+]
 
 
 @pytest.mark.parametrize("host", HIDDEN)
@@ -179,5 +228,8 @@ def test_no_error_holds_the_password(host: str) -> None:
 def test_the_inventory_holds_no_password() -> None:
     with pytest.raises(ValueError, match="OLLAMA_HOST"):
         OllamaEntry.model_validate({"url": "https://user:in-a-file@ollama.example"})
-    assert OllamaEntry.model_validate({"url": "https://ollama.example/a@b"}).url == "https://ollama.example/a@b"
+    assert (
+        OllamaEntry.model_validate({"url": "https://ollama.example/a@b"}).url
+        == "https://ollama.example/a@b"
+    )
     assert "in-a-file" not in secrets.masked("https://user:in-a-file@ollama.example")

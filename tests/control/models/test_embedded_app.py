@@ -35,7 +35,9 @@ def test_the_server_says_so(tmp_path: Path) -> None:
             return await client.post(f"/api/blobs/{DIGEST}", content=b"x")
 
     reply = asyncio.run(post())
-    assert reply.status_code == 500 and reply.json() == {"error": "no space left on device: /models/blob"}
+    assert reply.status_code == 500 and reply.json() == {
+        "error": "no space left on device: /models/blob"
+    }
 
 
 class _FullServer(BaseHTTPRequestHandler):
@@ -59,12 +61,19 @@ def test_the_client_says_what_to_do() -> None:
             Ollama(url).create("new", files={"x": DIGEST})
         server.shutdown()
         thread.join()
-    assert "no space left" in caught.value.why and "free disk space" in caught.value.remedy and "-> 500" in caught.value.where
+    assert (
+        "no space left" in caught.value.why
+        and "free disk space" in caught.value.remedy
+        and "-> 500" in caught.value.where
+    )
 
 
 def test_start_clears_what_nobody_can_ask_for(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    half, old, young = (tmp_path / "blobs" / name for name in (".ab.partial", "sha256-" + "a" * 64, "sha256-" + "b" * 64))
+    half, old, young = (
+        tmp_path / "blobs" / name
+        for name in (".ab.partial", "sha256-" + "a" * 64, "sha256-" + "b" * 64)
+    )
     for path in (half, old, young):
         path.write_bytes(b"x")
     os.utime(old, (0, 0))

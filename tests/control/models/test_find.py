@@ -44,7 +44,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def inventory(url: str | None) -> Inventory:
-    return Inventory.model_validate({"default_box": "demo", "boxes": {"demo": {"provider": "embedded"}}, "ollama": {"url": url}})
+    return Inventory.model_validate(
+        {"default_box": "demo", "boxes": {"demo": {"provider": "embedded"}}, "ollama": {"url": url}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,9 @@ def test_a_url_of_the_inventory(somebodys: str) -> None:
         find_ollama(inventory("http://127.0.0.1:9"))
 
 
-def test_auto_takes_a_local_one_that_answers(somebodys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_a_local_one_that_answers(
+    somebodys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(find, "LOCAL", somebodys)
     assert find_ollama(inventory("auto")).url == somebodys
     monkeypatch.setattr(find, "LOCAL", "http://127.0.0.1:9")
@@ -88,7 +92,9 @@ def test_auto_takes_a_local_one_that_answers(somebodys: str, monkeypatch: pytest
         find_ollama(inventory("auto"), start=False)
 
 
-def test_a_local_one_is_left_alone_unless_asked_for(somebodys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_one_is_left_alone_unless_asked_for(
+    somebodys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(find, "LOCAL", somebodys)
     for choice in (inventory("embedded"), inventory(None), None):
         with pytest.raises(OllamaError, match="embedded Ollama is not running") as caught:
@@ -97,18 +103,40 @@ def test_a_local_one_is_left_alone_unless_asked_for(somebodys: str, monkeypatch:
 
 
 def test_describe(somebodys: str) -> None:
-    assert describe(inventory("embedded")) == {"kind": "the embedded Ollama", "url": None, "running": False, "version": None, "loaded": []}
-    assert describe(inventory(somebodys)) == {"kind": "Ollama", "url": somebodys, "running": True, "version": "0.99.1", "loaded": []}
+    assert describe(inventory("embedded")) == {
+        "kind": "the embedded Ollama",
+        "url": None,
+        "running": False,
+        "version": None,
+        "loaded": [],
+    }
+    assert describe(inventory(somebodys)) == {
+        "kind": "Ollama",
+        "url": somebodys,
+        "running": True,
+        "version": "0.99.1",
+        "loaded": [],
+    }
 
 
 def test_names() -> None:
-    assert full("a") == "a:latest" and full("host:5/ns/a:v1") == "host:5/ns/a:v1" and full("host:5/a") == "host:5/a:latest"
-    assert sibling("a", "previous") == "a:previous" and sibling("a:v1", "previous") == "a:v1-previous"
+    assert (
+        full("a") == "a:latest"
+        and full("host:5/ns/a:v1") == "host:5/ns/a:v1"
+        and full("host:5/a") == "host:5/a:latest"
+    )
+    assert (
+        sibling("a", "previous") == "a:previous" and sibling("a:v1", "previous") == "a:v1-previous"
+    )
     assert all(map(is_valid, ("a", "a:b", "ns/a", "host:5/ns/a:v1.2-x_y")))
-    assert not any(map(is_valid, ("", "../a", "a/../b", "a b", "a:b:c", "/a", "-a", "a/b/c/d", "a\n", "é")))
+    assert not any(
+        map(is_valid, ("", "../a", "a/../b", "a b", "a:b:c", "/a", "-a", "a/b/c/d", "a\n", "é"))
+    )
 
 
-@pytest.mark.parametrize("host", ["http://us@r:p/w@127.0.0.1:1", "us:geheim/1@h", "http://u:geheim/x@h:1"])
+@pytest.mark.parametrize(
+    "host", ["http://us@r:p/w@127.0.0.1:1", "us:geheim/1@h", "http://u:geheim/x@h:1"]
+)
 def test_nothing_of_a_password_with_a_slash_is_shown(host):
     with pytest.raises(OllamaError) as caught:
         find.address_of(host)

@@ -14,15 +14,25 @@ from remote.control.models.gguf import read_gguf
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return small.write_small_gguf(tmp_path_factory.mktemp("gguf") / "whole.gguf", small.HELLO).read_bytes()
+    return small.write_small_gguf(
+        tmp_path_factory.mktemp("gguf") / "whole.gguf", small.HELLO
+    ).read_bytes()
 
 
 def test_what_it_tells(tmp_path: Path, whole: bytes) -> None:
     (tmp_path / "a.gguf").write_bytes(whole)
     gguf = read_gguf(tmp_path / "a.gguf")
-    assert (gguf.architecture, gguf.quantization, gguf.context_length, gguf.tensors) == ("llama", "F16", 512, 12)
+    assert (gguf.architecture, gguf.quantization, gguf.context_length, gguf.tensors) == (
+        "llama",
+        "F16",
+        512,
+        12,
+    )
     assert (gguf.special("bos"), gguf.special("eos"), gguf.special("pad")) == ("<s>", "</s>", "")
-    assert gguf.chat_template == small.TEMPLATE and gguf.metadata["tokenizer.ggml.tokens"][3] == "[INST]"
+    assert (
+        gguf.chat_template == small.TEMPLATE
+        and gguf.metadata["tokenizer.ggml.tokens"][3] == "[INST]"
+    )
     assert gguf.parameters == 2 * 331 * 352 + 3 * 352 + 7 * 352 * 32
 
 
@@ -44,12 +54,20 @@ def test_what_it_refuses(tmp_path: Path, whole: bytes, change: object, words: st
     (tmp_path / "a.gguf").write_bytes(change(whole))  # type: ignore[operator]
     with pytest.raises(ArtifactCorrupt) as caught:
         read_gguf(tmp_path / "a.gguf")
-    assert words in caught.value.why and "a.gguf" in caught.value.where and "./inv" in caught.value.remedy
+    assert (
+        words in caught.value.why
+        and "a.gguf" in caught.value.where
+        and "./inv" in caught.value.remedy
+    )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None
+)
 @given(at=st.integers(0, 9000), value=st.integers(0, 255))
-def test_one_wrong_byte_is_never_a_traceback(tmp_path: Path, whole: bytes, at: int, value: int) -> None:
+def test_one_wrong_byte_is_never_a_traceback(
+    tmp_path: Path, whole: bytes, at: int, value: int
+) -> None:
     (tmp_path / "a.gguf").write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
     try:
         read_gguf(tmp_path / "a.gguf")

@@ -11,28 +11,72 @@ from remote.control.models.embedded import options
 from remote.control.models.embedded.wire import Refusal
 
 NAMES = st.sampled_from(
-    ["num_predict", "num_keep", "seed", "top_k", "repeat_last_n", "temperature", "top_p", "min_p", "typical_p", "repeat_penalty",
-     "presence_penalty", "frequency_penalty", "num_ctx", "stop", "unheard_of"]
-)  # fmt: skip
+    [
+        "num_predict",
+        "num_keep",
+        "seed",
+        "top_k",
+        "repeat_last_n",
+        "temperature",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "repeat_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "num_ctx",
+        "stop",
+        "unheard_of",
+    ]
+)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=4
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
 )
 
 
 def test_names_and_types() -> None:
-    given = {"num_predict": 5.0, "temperature": 0, "stop": "x", "repeat_last_n": 64, "typical_p": 0.5, "mirostat": 2, "seed": None}
+    given = {
+        "num_predict": 5.0,
+        "temperature": 0,
+        "stop": "x",
+        "repeat_last_n": 64,
+        "typical_p": 0.5,
+        "mirostat": 2,
+        "seed": None,
+    }
     taken = options.for_llama(options.checked(given))
-    assert taken == {"n_predict": 5, "repeat_last_n": 64, "temperature": 0, "typical_p": 0.5, "stop": ["x"]}
+    assert taken == {
+        "n_predict": 5,
+        "repeat_last_n": 64,
+        "temperature": 0,
+        "typical_p": 0.5,
+        "stop": ["x"],
+    }
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"temperature": "warm"}, {"temperature": True}, {"temperature": float("nan")}, {"temperature": float("inf")}, {"top_p": 10**400},
-        {"num_predict": [1]}, {"num_predict": 2**40}, {"num_ctx": "4096"}, {"num_ctx": -1}, {"num_ctx": 10**12}, {"repeat_last_n": 10**9},
-        {"stop": 3}, {"stop": [3]}, {"stop": ["x"] * 65}, {"stop": ["x" * 1001]}, {"seed": "1"},
+        {"temperature": "warm"},
+        {"temperature": True},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_p": 10**400},
+        {"num_predict": [1]},
+        {"num_predict": 2**40},
+        {"num_ctx": "4096"},
+        {"num_ctx": -1},
+        {"num_ctx": 10**12},
+        {"repeat_last_n": 10**9},
+        {"stop": 3},
+        {"stop": [3]},
+        {"stop": ["x"] * 65},
+        {"stop": ["x" * 1001]},
+        {"seed": "1"},
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(Refusal, match="option") as caught:
         options.checked(given)

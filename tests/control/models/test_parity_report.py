@@ -1,4 +1,5 @@
-"""parity.json and report.json come from a box: read in full when they are right, one clear error when they are not."""
+"""parity.json and report.json come from a box: read in full when they are right, one clear error
+when they are not."""
 
 import json
 from pathlib import Path
@@ -12,7 +13,12 @@ from remote.control.errors import ArtifactCorrupt
 from remote.control.models.install import prompts_of
 from remote.control.models.validate import _bases
 
-PROMPT = {"messages": [{"role": "user", "content": "x"}], "rendered": "<s>[INST] x[/INST]", "base_answer": "y", "token_ids": [1, 3, 4]}
+PROMPT = {
+    "messages": [{"role": "user", "content": "x"}],
+    "rendered": "<s>[INST] x[/INST]",
+    "base_answer": "y",
+    "token_ids": [1, 3, 4],
+}
 
 
 def write(folder: Path, value: Any) -> Path:
@@ -22,7 +28,11 @@ def write(folder: Path, value: Any) -> Path:
 
 
 def test_prompts_are_read_with_and_without_what_is_optional(tmp_path: Path) -> None:
-    prompts = [PROMPT, {**PROMPT, "tuned_answer": "z", "tuned_ended": False}, {key: PROMPT[key] for key in list(PROMPT)[:3]}]
+    prompts = [
+        PROMPT,
+        {**PROMPT, "tuned_answer": "z", "tuned_ended": False},
+        {key: PROMPT[key] for key in list(PROMPT)[:3]},
+    ]
     assert prompts_of(write(tmp_path, {"prompts": prompts, "checks": []})) == prompts
 
 
@@ -54,7 +64,18 @@ def test_what_is_wrong_with_a_parity_file_is_said(tmp_path: Path, value: Any, sa
     assert says in caught.value.why and "./inv export" in caught.value.remedy
 
 
-KEYS = st.sampled_from(["prompts", "messages", "role", "content", "rendered", "base_answer", "token_ids", "tuned_ended"])
+KEYS = st.sampled_from(
+    [
+        "prompts",
+        "messages",
+        "role",
+        "content",
+        "rendered",
+        "base_answer",
+        "token_ids",
+        "tuned_ended",
+    ]
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=6),
@@ -62,7 +83,9 @@ VALUES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+)
 @given(value=VALUES | st.fixed_dictionaries({"prompts": st.lists(VALUES, min_size=1, max_size=2)}))
 def test_any_json_is_prompts_or_the_one_error(tmp_path: Path, value: Any) -> None:
     try:
@@ -76,13 +99,22 @@ ANSWER = {"instruction": "a", "input": None, "base": "b", "tuned": "c"}
 
 @pytest.mark.parametrize(
     "report",
-    [[], {"answers": 7}, {"answers": [7]}, {"answers": [{"instruction": "a"}]}, {"answers": [{**ANSWER, "input": []}]}, {"base": []},
-     {"base": {"f1": "high"}}],
-)  # fmt: skip
+    [
+        [],
+        {"answers": 7},
+        {"answers": [7]},
+        {"answers": [{"instruction": "a"}]},
+        {"answers": [{**ANSWER, "input": []}]},
+        {"base": []},
+        {"base": {"f1": "high"}},
+    ],
+)
 def test_a_report_of_the_wrong_shape_is_one_error(tmp_path: Path, report: Any) -> None:
     with pytest.raises(ArtifactCorrupt, match="report of `evaluate`"):
         _bases(write(tmp_path, report))
 
 
 def test_a_report_gives_the_bases_answer_to_each_row(tmp_path: Path) -> None:
-    assert _bases(write(tmp_path, {"answers": [ANSWER], "base": {"f1": 0.5, "exact_match": 0}})) == {("a", ""): "b"}
+    assert _bases(
+        write(tmp_path, {"answers": [ANSWER], "base": {"f1": 0.5, "exact_match": 0}})
+    ) == {("a", ""): "b"}

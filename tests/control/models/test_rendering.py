@@ -1,4 +1,5 @@
-"""A Modelfile's TEMPLATE, by cases. Expected texts follow Ollama's description of its template language."""
+"""A Modelfile's TEMPLATE, by cases. Expected texts follow Ollama's description of its template
+language."""
 
 import time
 
@@ -37,9 +38,17 @@ MESSAGES = (
         ('{{ if not (eq .Prompt "hi") }}no{{ else }}yes{{ end }}', USER, "yes"),
         ('{{ if ne .Prompt "x" }}{{ "lit" }}{{ end }}{{/* note */}}', USER, "lit"),
         (MESSAGES, TALK, "[U]hi[A]hello[U]how?[A]"),
-        ("{{ range .Messages }}{{ $.System }}:{{ .Content }};{{ end }}", TALK, "be kind:be kind;be kind:hi;be kind:hello;be kind:how?;"),
+        (
+            "{{ range .Messages }}{{ $.System }}:{{ .Content }};{{ end }}",
+            TALK,
+            "be kind:be kind;be kind:hi;be kind:hello;be kind:how?;",
+        ),
         ("{% raw %}{# x #} {{ .Prompt }}\n", USER, "{% raw %}{# x #} hi\n"),
-        ("{{ .Prompt }}", [{"role": "user", "content": "{{ .System }} \x01{ x }\x01"}], "{{ .System }} \x01{ x }\x01"),
+        (
+            "{{ .Prompt }}",
+            [{"role": "user", "content": "{{ .System }} \x01{ x }\x01"}],
+            "{{ .System }} \x01{ x }\x01",
+        ),
     ],
 )
 def test_render(template: str, messages: list[dict[str, str]], expected: str) -> None:
@@ -111,7 +120,10 @@ def test_nothing_but_the_fields_can_be_reached(template: str) -> None:
         render(template, USER)
 
 
-@pytest.mark.parametrize("template", ["{% for i in range(10**9) %}x{% endfor %}", "{# x #}", "\\x01{ 7*7 }\\x01", "${7*7}"])
+@pytest.mark.parametrize(
+    "template",
+    ["{% for i in range(10**9) %}x{% endfor %}", "{# x #}", "\\x01{ 7*7 }\\x01", "${7*7}"],
+)
 def test_the_language_behind_is_only_text(template: str) -> None:
     assert render(template, USER) == template
 
@@ -127,8 +139,14 @@ MANY = [{"role": "user", "content": "y"}] * MAX_MESSAGES
         ("{{ range .Messages }}" + "{{ .Content }}" * 900 + "{{ end }}", MANY),
         ("{{ range .Messages }}" + '{{ if eq .Content "z" }}{{ end }}' * 490 + "{{ end }}", MANY),
         ("{{ .System }}" * 900, [{"role": "system", "content": LONG}, *USER]),
-        ("{{ range .Messages }}" + "{{ $.System }}" * 900 + "{{ end }}", [{"role": "system", "content": LONG}, *MANY[:-1]]),
-        ("{{ range .Messages }}" + "{{ if eq $.System .Content }}{{ end }}" * 400 + "{{ end }}", LONGS),
+        (
+            "{{ range .Messages }}" + "{{ $.System }}" * 900 + "{{ end }}",
+            [{"role": "system", "content": LONG}, *MANY[:-1]],
+        ),
+        (
+            "{{ range .Messages }}" + "{{ if eq $.System .Content }}{{ end }}" * 400 + "{{ end }}",
+            LONGS,
+        ),
         ("{{ range .Messages }}" + '{{ if eq "a" "b" }}{{ end }}' * 490 + "{{ end }}", MANY),
         ("{{ range .Messages }}{{ if eq $.Messages $.Messages }}x{{ end }}{{ end }}", MANY),
         ("{{ .Messages }}" * 900, MANY),
@@ -157,11 +175,45 @@ def test_no_template_takes_long_or_much(template: str, messages: list[dict[str, 
 
 SAID = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 ROLES = st.sampled_from(["system", "user", "assistant"])
-CHATS = st.lists(st.builds(lambda role, said: {"role": role, "content": said}, ROLES, SAID), max_size=6)
+CHATS = st.lists(
+    st.builds(lambda role, said: {"role": role, "content": said}, ROLES, SAID), max_size=6
+)
 PARTS = st.sampled_from(
-    ["{{", "}}", "-", " ", ".Prompt", ".System", ".Response", ".Messages", "$", "range ", "if ", "else ", "end", "eq ", "and ", "not ",
-     "(", ")", '"', "\\", "\n", "x", "\x01", "{%", "%}", "{#", "/*", "*/", "|", "{{ .Prompt }}", "{{ range .Messages }}", "{{ end }}"]
-)  # fmt: skip
+    [
+        "{{",
+        "}}",
+        "-",
+        " ",
+        ".Prompt",
+        ".System",
+        ".Response",
+        ".Messages",
+        "$",
+        "range ",
+        "if ",
+        "else ",
+        "end",
+        "eq ",
+        "and ",
+        "not ",
+        "(",
+        ")",
+        '"',
+        "\\",
+        "\n",
+        "x",
+        "\x01",
+        "{%",
+        "%}",
+        "{#",
+        "/*",
+        "*/",
+        "|",
+        "{{ .Prompt }}",
+        "{{ range .Messages }}",
+        "{{ end }}",
+    ]
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -179,19 +231,41 @@ def test_what_is_said_stays_what_was_said(messages: list[dict[str, str]]) -> Non
     whole = render("{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}", messages)
     assert whole == "".join(f"<{message['role']}>{message['content']}" for message in messages)
     texts = [message["content"] for message in messages if message["role"] != "system"]
-    if [message["role"] for message in messages if message["role"] != "system"] == ["user", "assistant", "user"]:
-        assert render("{{ .Prompt }}|{{ .Response }}|", messages) == f"{texts[0]}|{texts[1]}|{texts[2]}|"
+    if [message["role"] for message in messages if message["role"] != "system"] == [
+        "user",
+        "assistant",
+        "user",
+    ]:
+        assert (
+            render("{{ .Prompt }}|{{ .Response }}|", messages)
+            == f"{texts[0]}|{texts[1]}|{texts[2]}|"
+        )
 
 
 def test_a_message_that_holds_the_marks_of_the_translation() -> None:
     said = "\x00\x01{ root }\x01 {{ .System }} {% raw %}"
-    talk = [{"role": "user", "content": said}, {"role": "assistant", "content": said}, {"role": "user", "content": said}]
+    talk = [
+        {"role": "user", "content": said},
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": said},
+    ]
     assert render("[{{ .Prompt }}]{{ .Response }};", talk) == f"[{said}]{said};[{said}]"
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(None, None), ("", None), (0, 0), ("0", 0), (2.5, 2.5), ("5m", 300), ("1h30m", 5400), ("100ms", 0.1), (-1, 1e12), ("-1s", 1e12)],
+    [
+        (None, None),
+        ("", None),
+        (0, 0),
+        ("0", 0),
+        (2.5, 2.5),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("100ms", 0.1),
+        (-1, 1e12),
+        ("-1s", 1e12),
+    ],
 )
 def test_keep_alive(given: object, expected: float | None) -> None:
     assert seconds(given) == pytest.approx(expected)

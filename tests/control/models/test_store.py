@@ -1,4 +1,5 @@
-"""Models on disk: what is proven before it is used, how much may be sent, and what a damaged file takes with it: itself."""
+"""Models on disk: what is proven before it is used, how much may be sent, and what a damaged file
+takes with it: itself."""
 
 import asyncio
 import hashlib
@@ -56,9 +57,13 @@ def test_what_is_no_gguf_is_refused_though_its_digest_is_right(store: Store) -> 
         verify(store.get("a"))
 
 
-def test_uploads_leave_room_on_the_disk(store: Store, gguf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_leave_room_on_the_disk(
+    store: Store, gguf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=module._DISK_RESERVE + 1000))
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda _: usage._replace(free=module._DISK_RESERVE + 1000)
+    )
     with pytest.raises(Refusal, match="no space left") as caught:
         keep(store, gguf, len(gguf))
     assert caught.value.status == 507
@@ -70,11 +75,25 @@ def test_uploads_leave_room_on_the_disk(store: Store, gguf: bytes, tmp_path: Pat
     assert not list((tmp_path / "ollama" / "blobs").iterdir())
 
 
-BAD = ["", "{", "[]", "[" * 100_000, '{"model": 3}', '{"model": "x"}', '{"model": "../../etc/passwd"}', '{"strange": 1}', "\xff"]
+BAD = [
+    "",
+    "{",
+    "[]",
+    "[" * 100_000,
+    '{"model": 3}',
+    '{"model": "x"}',
+    '{"model": "../../etc/passwd"}',
+    '{"strange": 1}',
+    "\xff",
+]
 
 
-@pytest.mark.parametrize("content", [*BAD, json.dumps({"model": f"sha256:{'0' * 64}", "messages": {}})])
-def test_a_damaged_manifest_is_no_manifest(store: Store, gguf: bytes, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", [*BAD, json.dumps({"model": f"sha256:{'0' * 64}", "messages": {}})]
+)
+def test_a_damaged_manifest_is_no_manifest(
+    store: Store, gguf: bytes, tmp_path: Path, content: str
+) -> None:
     store.put("good", Manifest(keep(store, gguf)))
     (tmp_path / "ollama" / "manifests" / "bad%3Alatest.json").write_text(content)
     assert [stored.name for stored in store.all()] == ["good:latest"]
@@ -84,7 +103,9 @@ def test_a_damaged_manifest_is_no_manifest(store: Store, gguf: bytes, tmp_path: 
     verify(store.get("good"))
 
 
-def test_start_keeps_blobs_while_a_manifest_is_damaged(store: Store, gguf: bytes, tmp_path: Path) -> None:
+def test_start_keeps_blobs_while_a_manifest_is_damaged(
+    store: Store, gguf: bytes, tmp_path: Path
+) -> None:
     blob = store.blob(keep(store, gguf))
     os.utime(blob, (0, 0))
     bad = tmp_path / "ollama" / "manifests" / "bad%3Alatest.json"
@@ -107,7 +128,9 @@ def test_start_keeps_blobs_while_a_manifest_is_damaged(store: Store, gguf: bytes
         {"llama.context_length": -0.5e30},
     ],
 )
-def test_a_head_whose_values_are_of_a_wrong_type(store: Store, tmp_path: Path, more: dict[str, object]) -> None:
+def test_a_head_whose_values_are_of_a_wrong_type(
+    store: Store, tmp_path: Path, more: dict[str, object]
+) -> None:
     content = small.write_small_gguf(tmp_path / "odd.gguf", small.HELLO, **more).read_bytes()
     store.put("odd", Manifest(keep(store, content)))
     with pytest.raises(Refusal, match="invalid GGUF") as caught:

@@ -1,4 +1,5 @@
-"""`--base` by name, `box:~/…`, `box:windlass/…`; and what check, launch and run say of base models that nothing has brought yet."""
+"""`--base` by name, `box:~/…`, `box:windlass/…`; and what check, launch and run say of base models
+that nothing has brought yet."""
 
 from types import SimpleNamespace
 
@@ -59,7 +60,11 @@ def test_a_path_on_the_box(given, path):
     ],
 )
 def test_a_base_by_its_name(given, base, inventory):
-    train = next(stage for stage in plan_or_findings(given) if stage.uses == "train") if base.startswith("box:") else None
+    train = (
+        next(stage for stage in plan_or_findings(given) if stage.uses == "train")
+        if base.startswith("box:")
+        else None
+    )
     assert wiring.base_by_name(given) == base and (train is None or train.wiring["base"] == base)
 
 
@@ -75,7 +80,11 @@ def test_a_folder_of_that_name_on_the_laptop_goes_before(tmp_path):
 def test_a_training_without_a_base_asks_for_the_recipes_by_name():
     stages = {stage.uses: stage for stage in plan_or_findings("")}
     named = stages["train"].recipe["base"]["name"]
-    assert stages["train"].wiring["base"] == stages["preflight"].wiring["base"] == f"box:{wiring.base_of_recipe({'base': {'name': named}})}"
+    assert (
+        stages["train"].wiring["base"]
+        == stages["preflight"].wiring["base"]
+        == f"box:{wiring.base_of_recipe({'base': {'name': named}})}"
+    )
 
 
 def test_a_base_that_is_no_path_is_still_a_finding():
@@ -83,9 +92,13 @@ def test_a_base_that_is_no_path_is_still_a_finding():
         plan_or_findings("box:")
 
 
-@pytest.mark.parametrize(("box", "step"), [
-    ("gpu", "`./inv box.setup gpu --model mistralai/Mistral-7B-v0.3`"), ("ready", "`./inv box.setup ready` brings it"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("box", "step"),
+    [
+        ("gpu", "`./inv box.setup gpu --model mistralai/Mistral-7B-v0.3`"),
+        ("ready", "`./inv box.setup ready` brings it"),
+    ],
+)
 def test_check_says_how_the_base_model_gets_onto_the_box(box, step):
     found = survey("golden-path", box)
     assert not found.findings and len(found.steps) == 1 and step in found.steps[0]
@@ -95,7 +108,10 @@ def test_check_of_the_demo_wants_no_step():
     assert survey("demo", "demo").steps == ()
 
 
-@pytest.mark.parametrize(("box", "step"), [("gpu", "./inv box.setup gpu --model"), ("ready", "`./inv box.setup ready`"), ("demo", "")])
+@pytest.mark.parametrize(
+    ("box", "step"),
+    [("gpu", "./inv box.setup gpu --model"), ("ready", "`./inv box.setup ready`"), ("demo", "")],
+)
 def test_a_launch_says_what_the_box_wants_before_its_first_run(inventory, box, step, capsys):
     intent = launches.Intent(inventory.box(box), Plan("launch it", None), "")
     launches.show([intent], "bucket")
@@ -104,5 +120,7 @@ def test_a_launch_says_what_the_box_wants_before_its_first_run(inventory, box, s
 
 
 def test_a_base_that_a_stage_makes_is_not_looked_for_on_a_hub():
-    (step,) = base_model.steps([{"name": "windlass/tiny-mistral", "path": None}], SimpleNamespace(name="demo", models=[]))
+    (step,) = base_model.steps(
+        [{"name": "windlass/tiny-mistral", "path": None}], SimpleNamespace(name="demo", models=[])
+    )
     assert "`./inv demo`" in step and "box.setup" not in step

@@ -22,13 +22,20 @@ class Session:
 
 def test_all_that_can_be_had_comes_and_the_rest_is_named(tmp_path):
     made = [
-        ("base", "model", {"path": "shared/models/gpt-1"}), ("prepare", "train", {"path": "jobs/p/artifacts/train"}),
+        ("base", "model", {"path": "shared/models/gpt-1"}),
+        ("prepare", "train", {"path": "jobs/p/artifacts/train"}),
         ("train", "adapter", {"path": "jobs/t/artifacts/adapter"}),
-    ]  # fmt: skip
-    session, ledger = Session("jobs/t/artifacts/adapter"), SimpleNamespace(folder=tmp_path, run_id="r1")
+    ]
+    session, ledger = (
+        Session("jobs/t/artifacts/adapter"),
+        SimpleNamespace(folder=tmp_path, run_id="r1"),
+    )
     with pytest.raises(BoxStopped, match=r"base\.model, prepare.train cannot be brought") as caught:
         bring._bring_each(session, ledger, made)
     assert session.brought == ["jobs/t/artifacts/adapter"]
-    assert "base.model: of the folder that all jobs of a box share" in caught.value.why and "prepare" not in caught.value.why
+    assert (
+        "base.model: of the folder that all jobs of a box share" in caught.value.why
+        and "prepare" not in caught.value.why
+    )
     assert "other 1 of 3" in caught.value.kept and "./inv resume r1" in caught.value.remedy
     bring._bring_each(session, ledger, made[2:])

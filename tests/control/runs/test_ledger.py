@@ -1,4 +1,5 @@
-"""The ledger: append-only, torn lines skipped, one driver at a time, state folded from events alone."""
+"""The ledger: append-only, torn lines skipped, one driver at a time, state folded from events
+alone."""
 
 import fcntl
 import json
@@ -22,7 +23,10 @@ from remote.control.text import render
 
 PLAN = Plan(
     "demo",
-    (PlannedStage("prepare", "prepare", {"dataset": "rows.jsonl"}), PlannedStage("train", "train", {"train": "prepare.train"})),
+    (
+        PlannedStage("prepare", "prepare", {"dataset": "rows.jsonl"}),
+        PlannedStage("train", "train", {"train": "prepare.train"}),
+    ),
     ("stop",),
 )
 
@@ -56,7 +60,9 @@ def test_a_ledger_cut_at_any_byte_still_gives_a_prefix_of_its_events(tmp_path_fa
     kept = ledger.events()
     assert kept == whole[: len(kept)]
     ledger.append("run_begun")
-    assert [event["event"] for event in ledger.events()] == [event["event"] for event in kept] + ["run_begun"]
+    assert [event["event"] for event in ledger.events()] == [event["event"] for event in kept] + [
+        "run_begun"
+    ]
 
 
 def test_state_json_is_rebuilt_when_it_is_missing_or_corrupt(ledger):
@@ -75,13 +81,20 @@ def test_the_newest_attempt_decides_and_a_lost_stage_runs_again(ledger):
     ledger.append("stage_started", label="prepare", key="k", job_id="j1", box="demo")
     ledger.append("stage_finished", label="prepare", status="SUCCEEDED", values={"rows": 3})
     state = state_of(ledger)
-    assert (state.stages["prepare"].attempts, state.stages["prepare"].values, state.current().label) == (2, {"rows": 3}, "train")
+    assert (
+        state.stages["prepare"].attempts,
+        state.stages["prepare"].values,
+        state.current().label,
+    ) == (2, {"rows": 3}, "train")
     ledger.append("stage_lost", label="prepare")
     assert state_of(ledger).current().label == "prepare"
 
 
 def test_an_event_of_a_newer_version_is_skipped():
-    events = [{"event": "run_created", "time": 1.0, "plan": PLAN.to_json(), "box": "b"}, {"event": "teleported", "time": 2.0}]
+    events = [
+        {"event": "run_created", "time": 1.0, "plan": PLAN.to_json(), "box": "b"},
+        {"event": "teleported", "time": 2.0},
+    ]
     assert fold("r", events).status is Status.PENDING
 
 
@@ -132,28 +145,49 @@ def test_one_who_only_looks_keeps_nobody_from_driving(ledger):
 
 
 def test_a_stage_that_failed_before_its_job_began_took_no_time(ledger):
-    ledger.append("stage_finished", label="train", status="FAILED", failure={"what": "no connection"})
+    ledger.append(
+        "stage_finished", label="train", status="FAILED", failure={"what": "no connection"}
+    )
     (train,) = (stage for stage in receipt_of(ledger)["stages"] if stage["label"] == "train")
     assert (train["status"], train["seconds"]) == ("FAILED", None)
 
 
 def test_the_receipt_names_the_lock_of_each_stages_environment(ledger):
-    assert receipt_of(ledger)["environments"] == [] and "Python environment" not in render("receipt.md.j2", **receipt_of(ledger))
-    for label, lock in (("train", "a" * 64), ("train", "b" * 64)):  # another attempt, after a deploy
+    assert receipt_of(ledger)["environments"] == [] and "Python environment" not in render(
+        "receipt.md.j2", **receipt_of(ledger)
+    )
+    for label, lock in (
+        ("train", "a" * 64),
+        ("train", "b" * 64),
+    ):  # another attempt, after a deploy
         ledger.append("stage_started", label=label, key="k", job_id="job-1", box="demo")
         ledger.append("stage_environment", label=label, lock_sha256=lock)
     receipt = receipt_of(ledger)
     assert receipt["environments"] == [{"lock_sha256": "b" * 64, "stages": ["train"]}]
-    assert next(stage for stage in receipt["stages"] if stage["label"] == "train")["environment"] == "b" * 64
-    assert f"- train: every package as in the lock of sha256 `{'b' * 64}`" in render("receipt.md.j2", **receipt)
+    assert (
+        next(stage for stage in receipt["stages"] if stage["label"] == "train")["environment"]
+        == "b" * 64
+    )
+    assert f"- train: every package as in the lock of sha256 `{'b' * 64}`" in render(
+        "receipt.md.j2", **receipt
+    )
 
 
 HAUL = Plan(
     "haul",
     (
         PlannedStage("train", "train", {"base": "box:/base", "train": "rows.jsonl"}),
-        PlannedStage("export", "export", {"base": "box:/base", "adapter": "train.adapter", "quantize": "q4_k_m"}),
-        PlannedStage("install", "install", {"gguf": "export.gguf", "parity": "export.parity", "name": "haul"}, gates={"reused": "==false"}),
+        PlannedStage(
+            "export",
+            "export",
+            {"base": "box:/base", "adapter": "train.adapter", "quantize": "q4_k_m"},
+        ),
+        PlannedStage(
+            "install",
+            "install",
+            {"gguf": "export.gguf", "parity": "export.parity", "name": "haul"},
+            gates={"reused": "==false"},
+        ),
         PlannedStage("validate", "validate", {"model": "install.model", "val": "rows.jsonl"}),
     ),
 )
@@ -172,8 +206,18 @@ def hauled(ledger):
 def test_another_export_of_a_finished_run_comes_after_what_there_is(hauled):
     extend(hauled, plan_export(hauled, "q8_0"), "export")
     run = state_of(hauled)
-    assert [stage.label for stage in run.plan.stages] == ["train", "export", "install", "validate", "export-2", "bring"]
-    assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == ["export-2", "bring"]
+    assert [stage.label for stage in run.plan.stages] == [
+        "train",
+        "export",
+        "install",
+        "validate",
+        "export-2",
+        "bring",
+    ]
+    assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == [
+        "export-2",
+        "bring",
+    ]
     assert run.plan.stages[-1].wiring == {"gguf": "export-2.gguf", "parity": "export-2.parity"}
     assert run.status is Status.PENDING
 
@@ -181,7 +225,13 @@ def test_another_export_of_a_finished_run_comes_after_what_there_is(hauled):
 def test_an_export_that_was_made_is_only_brought(hauled):
     for _ in range(2):
         extend(hauled, plan_export(hauled, "q4_k_m"), "export")
-        assert [stage.label for stage in state_of(hauled).plan.stages] == ["train", "export", "install", "validate", "bring"]
+        assert [stage.label for stage in state_of(hauled).plan.stages] == [
+            "train",
+            "export",
+            "install",
+            "validate",
+            "bring",
+        ]
 
 
 @pytest.mark.parametrize("quantize", QUANTIZATIONS)
@@ -193,7 +243,7 @@ def test_every_quantisation_can_be_asked_for(hauled, quantize):
 def test_an_unknown_quantisation_is_found_before_the_box_is_asked(hauled):
     with pytest.raises(ConfigError) as caught:
         plan_export(hauled, "q3")
-    (line, *_) = caught.value.lines()
+    line, *_ = caught.value.lines()
     assert "`q3` is not known" in line and "q4_k_s, q4_0" in line and "./inv export" in line
 
 
@@ -202,7 +252,9 @@ def test_the_same_install_runs_again_in_its_place_and_another_beside_it(hauled):
     extend(hauled, plan_install(hauled, "haul"), "install")
     run = state_of(hauled)
     assert run.plan.stages == HAUL.stages
-    assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == ["install"]
+    assert [label for label, stage in run.stages.items() if stage.status is Status.PENDING] == [
+        "install"
+    ]
     extend(hauled, plan_install(hauled, "other"), "install")
     assert state_of(hauled).plan.stages[-1].label == "install-2"
 
@@ -218,4 +270,12 @@ def test_a_ledger_without_its_plan_is_listed_as_what_it_is(ledger):
     from remote.control.runs.report import run_row
 
     ledger.path.write_text('{"event": "run_begun", "time": 1.0}\n')
-    assert run_row(ledger, state_of(ledger)) == (ledger.run_id, "?", "?", "ledger without its plan", "", "", "")
+    assert run_row(ledger, state_of(ledger)) == (
+        ledger.run_id,
+        "?",
+        "?",
+        "ledger without its plan",
+        "",
+        "",
+        "",
+    )

@@ -10,7 +10,14 @@ from remote.control.cloud.box import Box
 from remote.control.config.recipe import load_recipe
 from remote.control.errors import ConfigError, PreflightFailed
 from remote.control.project import CODE
-from remote.control.runs.preflight import Report, inputs_of_words, preflight, require, show, thresholds
+from remote.control.runs.preflight import (
+    Report,
+    inputs_of_words,
+    preflight,
+    require,
+    show,
+    thresholds,
+)
 from remote.control.transport.fake import FakeTransport
 
 GOLDEN = load_recipe(CODE / "playbooks/recipes/mistral-7b-golden.yaml").plain()
@@ -18,7 +25,23 @@ GOLDEN = load_recipe(CODE / "playbooks/recipes/mistral-7b-golden.yaml").plain()
 
 @pytest.fixture
 def box():
-    return Box("fake", "static", "", "running", "127.0.0.1", 22, "me", None, "fake", "", "us-east-1", "windlass", None, None, None)
+    return Box(
+        "fake",
+        "static",
+        "",
+        "running",
+        "127.0.0.1",
+        22,
+        "me",
+        None,
+        "fake",
+        "",
+        "us-east-1",
+        "windlass",
+        None,
+        None,
+        None,
+    )
 
 
 @pytest.fixture
@@ -36,19 +59,41 @@ def _verdicts(report):
 
 
 def test_a_bare_box_fails_check_by_check_in_one_round_trip(transport, box):
-    report = preflight(transport, box, {**GOLDEN, "device": "cpu"}, {"base": "/nowhere/base", "train": "nowhere.jsonl"})
+    report = preflight(
+        transport,
+        box,
+        {**GOLDEN, "device": "cpu"},
+        {"base": "/nowhere/base", "train": "nowhere.jsonl"},
+    )
     assert transport.round_trips == 1
     found = _verdicts(report)
-    assert {name: found[name] for name in ("python", "environment", "base model", "dataset", "storage", "golden configuration")} == {
-        "python": "ok", "environment": "fail", "base model": "fail", "dataset": "fail", "storage": "skip", "golden configuration": "ok",
-    }  # fmt: skip
+    assert {
+        name: found[name]
+        for name in (
+            "python",
+            "environment",
+            "base model",
+            "dataset",
+            "storage",
+            "golden configuration",
+        )
+    } == {
+        "python": "ok",
+        "environment": "fail",
+        "base model": "fail",
+        "dataset": "fail",
+        "storage": "skip",
+        "golden configuration": "ok",
+    }
     assert all(check.remedy for check in report.checks if check.verdict is Verdict.FAIL)
 
 
 def test_deviations_from_the_golden_configuration_are_warnings(transport, box):
     recipe = {**GOLDEN, "lora": {**GOLDEN["lora"], "r": 16}}
     report = preflight(transport, box, recipe, {})
-    assert [(check.measured, check.expected) for check in report.checks if check.name == "golden lora.r"] == [("16", "golden 64")]
+    assert [
+        (check.measured, check.expected) for check in report.checks if check.name == "golden lora.r"
+    ] == [("16", "golden 64")]
     assert _verdicts(report)["golden lora.r"] == "warn"
 
 
@@ -56,7 +101,10 @@ def test_inputs_are_relative_to_the_root_of_the_box(transport, box, tmp_path):
     rows = tmp_path / "windlass" / "jobs" / "j" / "train.jsonl"
     rows.parent.mkdir(parents=True)
     rows.write_text(json.dumps({"instruction": "a", "output": "b"}) + "\n")
-    assert _verdicts(preflight(transport, box, GOLDEN, {"train": "jobs/j/train.jsonl"}))["dataset"] == "ok"
+    assert (
+        _verdicts(preflight(transport, box, GOLDEN, {"train": "jobs/j/train.jsonl"}))["dataset"]
+        == "ok"
+    )
 
 
 def test_nothing_deployed(tmp_path, box):
@@ -66,7 +114,13 @@ def test_nothing_deployed(tmp_path, box):
 
 
 def test_a_failing_check_is_exit_40_and_named(capsys):
-    report = Report([Check("disk", "1", "2", Verdict.FAIL, "free space"), Check("gpu", "none", "none", Verdict.WARN)], 0.1)
+    report = Report(
+        [
+            Check("disk", "1", "2", Verdict.FAIL, "free space"),
+            Check("gpu", "none", "none", Verdict.WARN),
+        ],
+        0.1,
+    )
     assert (report.failures, report.warnings) == (1, 1)
     with pytest.raises(PreflightFailed, match="1 of 2 checks failed: disk") as error:
         require(report, "box x", "fix it")

@@ -1,4 +1,5 @@
-"""`./inv train`: its words become a plan, a file that exists is a file, and what comes next is told."""
+"""`./inv train`: its words become a plan, a file that exists is a file, and what comes next is
+told."""
 
 import json
 
@@ -27,7 +28,9 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "preflight.jsonl", "pull.jsonl", "prepare.data", "train.xz"])
+@pytest.mark.parametrize(
+    "name", ["train.jsonl", "preflight.jsonl", "pull.jsonl", "prepare.data", "train.xz"]
+)
 def test_a_file_that_exists_is_a_file_though_a_stage_is_called_so(project, name):
     (project / name).write_text(ROW)
     plan = plan_training("demo", name, "box:/base", load_inventory().box("demo"))
@@ -39,13 +42,27 @@ def test_what_a_stage_makes_is_a_reference_whatever_files_there_are(project):
     (project / "prepare.train").write_text(ROW)
     plan = plan_training("demo", "train.jsonl", "box:/base", load_inventory().box("demo"))
     assert producer_of("prepare.train", RunState("", plan)) == "prepare"
-    assert producer_of("pull.adapter", RunState("", plan)) == "pull" and producer_of("pull.jsonl", RunState("", plan)) is None
+    assert (
+        producer_of("pull.adapter", RunState("", plan)) == "pull"
+        and producer_of("pull.jsonl", RunState("", plan)) is None
+    )
     with pytest.raises(ConfigError, match="configuration"):
         plan_training("demo", "nothing.jsonl", "box:/base", load_inventory().box("demo"))
 
 
 def test_typed_in_the_project(project):
-    done = typed("train", "--recipe", "demo", "--data", "train.jsonl", "--base", "box:/base", "--dry-run", "--json", project=project)
+    done = typed(
+        "train",
+        "--recipe",
+        "demo",
+        "--data",
+        "train.jsonl",
+        "--base",
+        "box:/base",
+        "--dry-run",
+        "--json",
+        project=project,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sent"] == ["train.jsonl"]
 
@@ -64,6 +81,11 @@ def test_what_comes_next(project, done, status, next_one):
     from remote.control.runs.plan import Plan, PlannedStage
 
     stages = tuple(PlannedStage(uses, uses, {}) for uses in ("train", "export", "install"))
-    states = {stage.label: StageState(stage.label, Status.SUCCEEDED if stage.uses in done else Status.PENDING) for stage in stages}
+    states = {
+        stage.label: StageState(
+            stage.label, Status.SUCCEEDED if stage.uses in done else Status.PENDING
+        )
+        for stage in stages
+    }
     step = next_step.after_run(RunState("r-1", Plan("p", stages), status=status, stages=states))
     assert step.startswith(next_one) and bool(step) == bool(next_one)

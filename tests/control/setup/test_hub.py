@@ -1,9 +1,16 @@
-"""What the laptop asks the hub before anything else happens: the pinned commit, the files, the right to read them."""
+"""What the laptop asks the hub before anything else happens: the pinned commit, the files, the
+right to read them."""
 
 import pytest
 
 from remote.control.config import base_model
-from remote.control.errors import CloudError, ConfigError, CredentialsMissing, NotFound, PermissionDenied
+from remote.control.errors import (
+    CloudError,
+    ConfigError,
+    CredentialsMissing,
+    NotFound,
+    PermissionDenied,
+)
 from remote.control.setup import hub as asking
 from tests.hub_server import WANTED, serving, tiny_model
 
@@ -37,7 +44,11 @@ def test_the_files_at_the_pinned_commit(hub):
 def test_a_revision_and_another_name(hub):
     hub.revisions["v0.2"] = "b" * 40
     found = resolve(f"mistral={REPO}@v0.2")
-    assert (found.name, found.revision, found.asked) == ("mistral", "b" * 40, f"mistral={REPO}@v0.2")
+    assert (found.name, found.revision, found.asked) == (
+        "mistral",
+        "b" * 40,
+        f"mistral={REPO}@v0.2",
+    )
     with pytest.raises(NotFound, match="no revision v9"):
         resolve(f"{REPO}@v9")
 
@@ -63,7 +74,11 @@ def test_a_gated_model_that_is_granted_by_the_token_that_a_login_left(hub, tmp_p
     hub.gated, hub.tokens = {REPO}, {"hf_mine"}
     (tmp_path / "token").write_text("hf_mine\n")
     assert resolve().authorization == "Bearer hf_mine"
-    assert all(asked["authorization"] == "Bearer hf_mine" for asked in hub.requests if asked["origin"] == "hub")
+    assert all(
+        asked["authorization"] == "Bearer hf_mine"
+        for asked in hub.requests
+        if asked["origin"] == "hub"
+    )
 
 
 def test_a_model_that_is_not_there_or_private(hub):
@@ -96,7 +111,11 @@ def test_every_line_that_is_off_is_found_at_once():
     ("text", "name", "where"),
     [
         ("s3://models/mistral-7b/", "mistral-7b", ("models", "mistral-7b/")),
-        ("mistralai/Mistral-7B-v0.3=s3://models/a/b", "mistralai/Mistral-7B-v0.3", ("models", "a/b/")),
+        (
+            "mistralai/Mistral-7B-v0.3=s3://models/a/b",
+            "mistralai/Mistral-7B-v0.3",
+            ("models", "a/b/"),
+        ),
     ],
 )
 def test_a_bucket_as_source(text, name, where):

@@ -13,11 +13,16 @@ from remote.control.telemetry.find import Found
 @pytest.mark.parametrize(
     "secret",
     [
-        "hf_" + "a1" * 17, "ghp_" + "Z" * 36, "github_pat_" + "x" * 30, "sk-proj-" + "y" * 30, "xoxb-" + "1" * 20,
+        "hf_" + "a1" * 17,
+        "ghp_" + "Z" * 36,
+        "github_pat_" + "x" * 30,
+        "sk-proj-" + "y" * 30,
+        "xoxb-" + "1" * 20,
         "AKIA" + "ABCDEFGH12345678",
-        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\nBBBB\n-----END OPENSSH PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----\ncut off",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\nBBBB\n-----END OPENSSH PRIVATE KEY-----",
+        "-----BEGIN RSA PRIVATE KEY-----\ncut off",
     ],
-)  # fmt: skip
+)
 def test_what_looks_like_a_key_is_masked_whoevers_it_is(secret):
     assert bundle._clean(f"before {secret}".encode()) == b"before ***"
 
@@ -55,5 +60,8 @@ def test_what_a_box_calls_its_run_leads_to_no_other_folder(tmp_path, monkeypatch
 
 def test_where_it_goes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert (bundle.place_of(""), bundle.place_of("a/b.tar.gz")) == (tmp_path, tmp_path / "a/b.tar.gz")
+    assert (bundle.place_of(""), bundle.place_of("a/b.tar.gz")) == (
+        tmp_path,
+        tmp_path / "a/b.tar.gz",
+    )
     assert bundle.place_of("new/folder/").is_dir(), "a slash at the end means a folder"

@@ -4,10 +4,17 @@ import time
 
 
 class Counted:
-    """The box: `said` counts the bytes of its answers. `pace` seconds pass before each chunk; `interrupt` is raised after one."""
+    """The box: `said` counts the bytes of its answers. `pace` seconds pass before each chunk;
+    `interrupt` is raised after one."""
 
     def __init__(self, inner):
-        self.inner, self.where, self.said, self.pace, self.interrupt = inner, inner.where, 0, 0.0, None
+        self.inner, self.where, self.said, self.pace, self.interrupt = (
+            inner,
+            inner.where,
+            0,
+            0.0,
+            None,
+        )
 
     def __getattr__(self, name):
         return getattr(self.inner, name)

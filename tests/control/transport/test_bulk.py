@@ -38,7 +38,9 @@ def box(s3, tmp_path, monkeypatch):
     monkeypatch.setattr(by_bucket, "OBJECT_BYTES", 300_000)
     monkeypatch.delenv("http_proxy", raising=False)
     counted = Counted(folder_box(tmp_path / "home"))
-    with BulkTransport(counted, lambda: Store(s3, "shared", "windlass/p/bulk/", contextlib.nullcontext)) as box:
+    with BulkTransport(
+        counted, lambda: Store(s3, "shared", "windlass/p/bulk/", contextlib.nullcontext)
+    ) as box:
         box.counted = counted
         yield box
     assert "Contents" not in s3.list_objects_v2(Bucket="shared"), "nothing stays in the bucket"
@@ -71,7 +73,7 @@ def test_a_bucket_that_the_box_does_not_get_at(box, monkeypatch):
     assert "gateway endpoint" in caught.value.remedy
 
 
-# ---- what comes home -------------------------------------------------------------------------------------------------
+# ---- what comes home ----
 
 CONTENT = os.urandom(2_500_000)
 
@@ -82,17 +84,25 @@ def made(box, content=CONTENT):
         target = path / part if part else path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(part_content)
-    return Artifact("jobs/j/artifacts/it", digests.size_of(path), digests.of_path(path), path.is_dir())
+    return Artifact(
+        "jobs/j/artifacts/it", digests.size_of(path), digests.of_path(path), path.is_dir()
+    )
 
 
 def pulled(box, artifact, tmp_path):
     told, seen = [], []
     pull(box, "windlass", artifact, tmp_path / "it", seen.append, told.append)
-    assert digests.of_path(tmp_path / "it") == artifact.sha256 and seen == sorted(seen) and seen[-1] == artifact.size
+    assert (
+        digests.of_path(tmp_path / "it") == artifact.sha256
+        and seen == sorted(seen)
+        and seen[-1] == artifact.size
+    )
     return told
 
 
-@pytest.mark.parametrize("content", [CONTENT, {"a": CONTENT[:700_000], "b/c": CONTENT, "d": b""}], ids=["file", "folder"])
+@pytest.mark.parametrize(
+    "content", [CONTENT, {"a": CONTENT[:700_000], "b/c": CONTENT, "d": b""}], ids=["file", "folder"]
+)
 def test_what_comes_home_goes_round_the_connection(box, tmp_path, content):
     assert pulled(box, made(box, content), tmp_path) == []
     assert box.counted.said < 2_000
@@ -101,18 +111,33 @@ def test_what_comes_home_goes_round_the_connection(box, tmp_path, content):
 def test_no_piece_goes_with_another(box, tmp_path, monkeypatch):
     """A piece that has come is removed by its name, and all that begins with it."""
     names, link = [], Store.link
-    monkeypatch.setattr(Store, "link", lambda store, name, operation: names.append(name) or link(store, name, operation))
+    monkeypatch.setattr(
+        Store,
+        "link",
+        lambda store, name, operation: names.append(name) or link(store, name, operation),
+    )
     pulled(box, made(box), tmp_path)
     assert len(names) == 9
-    assert not [(name, other) for name in names for other in names if name != other and other.startswith(name)]
+    assert not [
+        (name, other)
+        for name in names
+        for other in names
+        if name != other and other.startswith(name)
+    ]
 
 
 def test_what_is_small_comes_over_the_connection(box, tmp_path):
     assert pulled(box, made(box, CONTENT[:1000]), tmp_path) == [] and "store" not in vars(box)
 
 
-def test_it_comes_over_the_connection_when_the_box_does_not_get_at_the_bucket(box, tmp_path, monkeypatch):
-    monkeypatch.setattr(Store, "link", lambda store, name, operation: "http://127.0.0.1:9/nothing?X-Amz-Signature=secret")
+def test_it_comes_over_the_connection_when_the_box_does_not_get_at_the_bucket(
+    box, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        Store,
+        "link",
+        lambda store, name, operation: "http://127.0.0.1:9/nothing?X-Amz-Signature=secret",
+    )
     (told,) = pulled(box, made(box), tmp_path)
     assert "over SSH alone" in told and "refused" in told and "secret" not in told
     assert box.counted.said > len(CONTENT)
@@ -123,7 +148,13 @@ def test_a_bucket_whose_answer_is_no_http_is_not_waited_for(box, tmp_path, monke
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Babbler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(Store, "link", lambda store, name, operation: f"http://127.0.0.1:{server.server_address[1]}/?sig=hush-hush")
+        monkeypatch.setattr(
+            Store,
+            "link",
+            lambda store, name, operation: (
+                f"http://127.0.0.1:{server.server_address[1]}/?sig=hush-hush"
+            ),
+        )
         (told,) = pulled(box, made(box), tmp_path)
         server.shutdown()
     assert "BadStatusLine" in told and "hush" not in told
@@ -137,7 +168,9 @@ class Babbler(socketserver.StreamRequestHandler):
 
 
 @pytest.mark.parametrize("how", ["refused", "short"])
-def test_it_comes_over_the_connection_when_the_laptop_does_not_get_at_it(box, tmp_path, monkeypatch, how):
+def test_it_comes_over_the_connection_when_the_laptop_does_not_get_at_it(
+    box, tmp_path, monkeypatch, how
+):
     real, got = Store.get, []
 
     def get(store, name, size):

@@ -40,7 +40,14 @@ def port():
 
 def client_of(port):
     s3 = {"addressing_style": "path"}
-    config = Config(signature_version="s3v4", s3=s3, proxies={}, retries={"total_max_attempts": 1}, max_pool_connections=50, read_timeout=1)
+    config = Config(
+        signature_version="s3v4",
+        s3=s3,
+        proxies={},
+        retries={"total_max_attempts": 1},
+        max_pool_connections=50,
+        read_timeout=1,
+    )
     session = boto3.session.Session("a", "b", region_name="us-east-1")
     return session.client("s3", endpoint_url=f"http://127.0.0.1:{port}", config=config)
 
@@ -71,16 +78,24 @@ def spilled(found, port, place, content):
         path.write_bytes(each)
         kept = files[f"{PATH}/{name}" if name else PATH] = Kept(digests.of_bytes(each), len(each))
         for piece in kept.pieces(found._folder(JOB)):
-            client_of(port).put_object(Bucket="kept", Key=piece.key, Body=each[piece.offset :][: piece.size])
+            client_of(port).put_object(
+                Bucket="kept", Key=piece.key, Body=each[piece.offset :][: piece.size]
+            )
     files[f"{PATH}.log"] = Kept("0" * 64, 5)  # beside it, and no part of it
-    return Artifact(PATH, digests.size_of(place), digests.of_path(place), place.is_dir()), Manifest(JOB, 1.0, "all", files)
+    return Artifact(PATH, digests.size_of(place), digests.of_path(place), place.is_dir()), Manifest(
+        JOB, 1.0, "all", files
+    )
 
 
 def brought(found, manifest, artifact, to, **options):
     """Bring it; returns what was told."""
     told, seen = [], []
     pull_spilled(found, manifest, artifact, to, seen.append, told.append, **options)
-    assert digests.of_path(to) == artifact.sha256 and seen == sorted(seen) and seen[-1] == artifact.size
+    assert (
+        digests.of_path(to) == artifact.sha256
+        and seen == sorted(seen)
+        and seen[-1] == artifact.size
+    )
     assert sorted(path.name for path in to.parent.iterdir()) == ["it"], "no part is left"
     return told
 
@@ -117,7 +132,15 @@ def test_what_came_is_kept_when_the_bucket_stays_away(found, wire, port, tmp_pat
     wire.bytes_per_second = 20e6
     wire.strike_after("black_hole", SIZE // 2)
     with pytest.raises(CloudError) as caught:
-        pull_spilled(found, manifest, artifact, tmp_path / "here/it", lambda done: None, print, patience_seconds=0.1)
+        pull_spilled(
+            found,
+            manifest,
+            artifact,
+            tmp_path / "here/it",
+            lambda done: None,
+            print,
+            patience_seconds=0.1,
+        )
     assert " of 8.4 MB are kept" in caught.value.kept and not (tmp_path / "here/it").exists()
     before = wire.passed[links.DOWN]
     wire.heal()

@@ -46,7 +46,10 @@ def greeting(listener, word=b"SSH-2.0-x\r\n"):
 
 
 def test_it_connects_and_blocks():
-    with socket.create_server(("127.0.0.1", 0)) as listener, dial("127.0.0.1", listener.getsockname()[1], 5) as link:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        dial("127.0.0.1", listener.getsockname()[1], 5) as link,
+    ):
         assert link.gettimeout() is None and link.getpeername() == listener.getsockname()
         assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -78,7 +81,10 @@ def test_a_network_that_comes_back_is_used_by_an_attempt_of_its_own(full):
 def test_of_several_addresses_the_one_that_answers_is_taken(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        found = [(socket.AF_INET6, 1, 6, "", ("::1", port, 0, 0)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
+        found = [
+            (socket.AF_INET6, 1, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, 1, 6, "", ("127.0.0.1", port)),
+        ]
         monkeypatch.setattr(dialling.socket, "getaddrinfo", lambda *_, **__: found)
         with dial("two.example.org", port, 10) as link:
             assert link.getpeername()[0] == "127.0.0.1"
@@ -105,7 +111,10 @@ def test_a_resolver_that_does_not_answer(monkeypatch):
 
 def test_a_silent_address_does_not_stand_before_one_that_answers(full, monkeypatch):
     with socket.create_server(("127.0.0.2", full[0])) as listener:
-        found = [(socket.AF_INET, 1, 6, "", ("127.0.0.1", full[0])), (socket.AF_INET, 1, 6, "", listener.getsockname())]
+        found = [
+            (socket.AF_INET, 1, 6, "", ("127.0.0.1", full[0])),
+            (socket.AF_INET, 1, 6, "", listener.getsockname()),
+        ]
         monkeypatch.setattr(dialling.socket, "getaddrinfo", lambda *_, **__: found)
         with dial("two.example.org", full[0], 10) as link:
             assert link.getpeername()[0] == "127.0.0.2"
@@ -135,7 +144,10 @@ def test_a_greeting_of_something_else_is_none(monkeypatch):
 
 
 def test_the_error_of_the_last_address_is_told(monkeypatch):
-    found = [(socket.AF_INET, 1, 6, "", ("127.0.0.1", 1)), (socket.AF_INET, 1, 6, "", ("127.0.0.2", 1))]
+    found = [
+        (socket.AF_INET, 1, 6, "", ("127.0.0.1", 1)),
+        (socket.AF_INET, 1, 6, "", ("127.0.0.2", 1)),
+    ]
     monkeypatch.setattr(dialling.socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(OSError) as caught:
         dial("two.example.org", 1, 10)

@@ -8,7 +8,10 @@ from hypothesis import strategies as some
 from remote.control.transport.extents import Extents
 
 TOTAL = 40
-RANGES = some.lists(some.tuples(some.integers(0, TOTAL), some.integers(0, TOTAL)).map(sorted).map(tuple), max_size=12)
+RANGES = some.lists(
+    some.tuples(some.integers(0, TOTAL), some.integers(0, TOTAL)).map(sorted).map(tuple),
+    max_size=12,
+)
 
 
 @given(RANGES)
@@ -19,6 +22,10 @@ def test_whatever_comes_in_whatever_order(ranges):
         numbers |= set(range(start, end))
         assert extents.size == len(numbers)
     missing = extents.missing(TOTAL)
-    assert {number for start, end in missing for number in range(start, end)} == set(range(TOTAL)) - numbers
-    assert all(end < start for (_, end), (start, _) in itertools.pairwise(missing)), "gaps never touch"
+    assert {number for start, end in missing for number in range(start, end)} == set(
+        range(TOTAL)
+    ) - numbers
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(missing)), (
+        "gaps never touch"
+    )
     assert extents.front == next(number for number in range(TOTAL + 1) if number not in numbers)

@@ -1,4 +1,5 @@
-"""Port 22 closed on the way: packets vanish, the door is opened once, and the same command goes on."""
+"""Port 22 closed on the way: packets vanish, the door is opened once, and the same command goes
+on."""
 
 import socket
 
@@ -9,12 +10,16 @@ from remote.control.errors import BoxUnreachable
 from remote.control.transport import connect
 from tests.integration import boxes
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 
 
 @pytest.fixture
 def closed():
-    """A port where packets vanish, as behind a firewall: the queue of a listener that takes nobody is full."""
+    """A port where packets vanish, as behind a firewall: the queue of a listener that takes nobody
+    is full."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", 0))
@@ -72,6 +77,22 @@ def test_a_server_that_is_down_is_not_healed(tmp_path):
 def test_a_transport_asks_for_the_port_once(monkeypatch):
     asked = []
     monkeypatch.setattr(connect, "_admit_this_laptop", lambda box: asked.append(box.name) or True)
-    box = Box("gpu", "ec2", "i-1", "running", "127.0.0.1", 22, "ubuntu", None, "i-1", "", "", "windlass", None, None, None)
+    box = Box(
+        "gpu",
+        "ec2",
+        "i-1",
+        "running",
+        "127.0.0.1",
+        22,
+        "ubuntu",
+        None,
+        "i-1",
+        "",
+        "",
+        "windlass",
+        None,
+        None,
+        None,
+    )
     heal = connect.connect(box).address.heal
     assert [heal(), heal()] == [True, False] and asked == ["gpu"]

@@ -1,4 +1,5 @@
-"""Dead peers are noticed in every state, and slow ones are left alone: a real sshd behind a proxy that fails on purpose."""
+"""Dead peers are noticed in every state, and slow ones are left alone: a real sshd behind a proxy
+that fails on purpose."""
 
 import io
 import os
@@ -12,7 +13,10 @@ from remote.control.errors import BoxUnreachable, LoginRefused
 from remote.control.retry import retry_while_unreachable
 from tests.integration import boxes, links
 
-pytestmark = [pytest.mark.sshd, pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")]
+pytestmark = [
+    pytest.mark.sshd,
+    pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server"),
+]
 
 DEAD_AFTER = 0.6
 LATE = 6  # a busy machine may be late; what is looked for is dead long before
@@ -50,14 +54,26 @@ def test_silence_is_death(box, proxy, fault, state):
         proxy.strike(fault)
         new_ones_work = threading.Timer(DEAD_AFTER / 2, proxy.heal)
         new_ones_work.start()
-        assert box.exec("echo again").text == "again\n", "the dead connection is noticed before the command is sent: another takes it"
+        assert box.exec("echo again").text == "again\n", (
+            "the dead connection is noticed before the command is sent: another takes it"
+        )
         new_ones_work.join()
     else:
-        command, stdin = ("echo on; sleep 60", b"") if state == "reading" else ("echo on; cat > /dev/null", Endless())
-        with pytest.raises(BoxUnreachable, match="was lost") as caught, box.open(command, stdin) as stream:
+        command, stdin = (
+            ("echo on; sleep 60", b"")
+            if state == "reading"
+            else ("echo on; cat > /dev/null", Endless())
+        )
+        with (
+            pytest.raises(BoxUnreachable, match="was lost") as caught,
+            box.open(command, stdin) as stream,
+        ):
             for _ in stream:
                 proxy.strike(fault)
-        assert "nothing came back for 0.6 s" in caught.value.why or "closed the connection" in caught.value.why
+        assert (
+            "nothing came back for 0.6 s" in caught.value.why
+            or "closed the connection" in caught.value.why
+        )
     assert time.monotonic() - began < LATE
 
 
@@ -83,7 +99,10 @@ def test_silence_while_connecting_is_death_and_never_a_refused_login(box, proxy,
 
 
 def test_a_frozen_server_is_dead_though_its_kernel_answers(box, sshd):
-    with pytest.raises(BoxUnreachable, match="was lost") as caught, box.open("echo $PPID; sleep 60") as stream:
+    with (
+        pytest.raises(BoxUnreachable, match="was lost") as caught,
+        box.open("echo $PPID; sleep 60") as stream,
+    ):
         session = int(next(iter(stream)))
         os.kill(session, signal.SIGSTOP)
         list(stream)
@@ -106,11 +125,14 @@ def test_a_silent_command_is_not_a_dead_peer(box):
 
 
 def test_a_command_that_does_not_read_is_not_a_dead_peer(box):
-    assert box.exec(f"sleep {DEAD_AFTER * 3}; wc -c", bytes(24 << 20)).text.split() == [str(24 << 20)]
+    assert box.exec(f"sleep {DEAD_AFTER * 3}; wc -c", bytes(24 << 20)).text.split() == [
+        str(24 << 20)
+    ]
 
 
 def test_a_slow_relay_is_not_a_dead_peer(sshd, proxy):
-    """What lies in the buffers of a relay takes longer than `dead_after`: signs that the box reads come all the same."""
+    """What lies in the buffers of a relay takes longer than `dead_after`: signs that the box reads
+    come all the same."""
     with proxy.transport_of(sshd, dead_after=DEAD_AFTER) as box:
         box.exec("true")
         proxy.bytes_per_second = 500_000
@@ -133,7 +155,10 @@ def test_a_slow_link_is_not_a_dead_peer(tmp_path):
         assert box.exec("wc -c", os.urandom(130_000)).text.split() == ["130000"]
         assert time.monotonic() - began > DEAD_AFTER * 2
         assert box.exec("echo $PPID").text == connected
-        with pytest.raises(BoxUnreachable, match="was lost"), box.open("echo on; cat > /dev/null", Endless()) as stream:
+        with (
+            pytest.raises(BoxUnreachable, match="was lost"),
+            box.open("echo on; cat > /dev/null", Endless()) as stream,
+        ):
             for _ in stream:
                 wire.black_hole()
 
@@ -159,12 +184,17 @@ def test_a_command_whose_request_was_sent_is_never_sent_again(box, proxy, sshd):
         box.exec(f"echo ran >> {sshd.home}/runs")
     box._channel = channel
     proxy.heal()
-    boxes.await_true(lambda: (sshd.home / "runs").exists() and (sshd.home / "runs").read_text() == "ran\n")
+    boxes.await_true(
+        lambda: (sshd.home / "runs").exists() and (sshd.home / "runs").read_text() == "ran\n"
+    )
     assert box.exec(f"cat {sshd.home}/runs").text == "ran\n"
 
 
 def test_one_command_too_many_is_told_and_the_others_go_on(tmp_path):
-    with boxes.running_sshd(tmp_path / "narrow", "MaxSessions 1") as narrow, narrow.transport() as box:
+    with (
+        boxes.running_sshd(tmp_path / "narrow", "MaxSessions 1") as narrow,
+        narrow.transport() as box,
+    ):
         with box.open("echo on; sleep 2; echo off") as stream:
             assert next(iter(stream)) == b"on\n"
             with pytest.raises(BoxUnreachable, match="no further command"):
@@ -188,7 +218,7 @@ def test_a_lost_connection_is_found_again_the_moment_the_link_is_back(sshd, prox
     timer = threading.Timer(1.5, heal)
     timer.start()
     told = []
-    (text, at) = retry_while_unreachable(attempt, progress=lambda: 0, notice=told.append)
+    text, at = retry_while_unreachable(attempt, progress=lambda: 0, notice=told.append)
     timer.join()
     assert text == "in\n" and told and at - back[0] < LATE
 
@@ -213,7 +243,10 @@ def test_a_frozen_box_behind_a_living_bastion_is_dead(sshd):
     bastion = sshd.address(dead_after=DEAD_AFTER, is_bastion=True)
     road = lambda: over_bastion(bastion, [sshd.host_key_line], "127.0.0.1", sshd.port)  # noqa: E731
     with sshd.transport(proxy=road, dead_after=DEAD_AFTER) as box:
-        with pytest.raises(BoxUnreachable, match="was lost"), box.open("echo $PPID; sleep 60") as stream:
+        with (
+            pytest.raises(BoxUnreachable, match="was lost"),
+            box.open("echo $PPID; sleep 60") as stream,
+        ):
             session = int(next(iter(stream)))
             os.kill(session, signal.SIGSTOP)
             list(stream)

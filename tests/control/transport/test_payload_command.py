@@ -15,11 +15,15 @@ def echo_release(home, root):
     """A current release whose one module answers with its arguments."""
     package = home / root / "releases" / "d" / "remote" / "payload"
     package.mkdir(parents=True)
-    (package / "echo.py").write_text("import json, sys\nprint(json.dumps({'done': {'words': sys.argv[1:]}}))\n")
+    (package / "echo.py").write_text(
+        "import json, sys\nprint(json.dumps({'done': {'words': sys.argv[1:]}}))\n"
+    )
     (home / root / "current").symlink_to("releases/d")
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(words=st.lists(WORDS, max_size=4))
 def test_any_word_arrives_as_it_is(box, words):
     root = "a root; with 'quotes'"
@@ -45,9 +49,18 @@ def test_an_older_release_names_the_remedy(box):
     "body",
     [
         "import argparse; argparse.ArgumentParser(prog='follow').parse_args()",
-        "import argparse; p = argparse.ArgumentParser(); p.add_subparsers(dest='verb').add_parser('status'); p.parse_args()",
-        "import argparse; p = argparse.ArgumentParser(); p.add_argument('id'); p.add_argument('more'); p.parse_args()",
-        "from dataclasses import make_dataclass; make_dataclass('Question', ['jobs'])(jobs=[], seen={})",
+        (
+            "import argparse; p = argparse.ArgumentParser();"
+            " p.add_subparsers(dest='verb').add_parser('status'); p.parse_args()"
+        ),
+        (
+            "import argparse; p = argparse.ArgumentParser(); p.add_argument('id');"
+            " p.add_argument('more'); p.parse_args()"
+        ),
+        (
+            "from dataclasses import make_dataclass; make_dataclass('Question', ['jobs'])(jobs=[],"
+            " seen={})"
+        ),
     ],
 )
 def test_an_older_release_that_does_not_know_a_word_names_the_remedy(box, body):
@@ -69,7 +82,13 @@ def test_complaint_of_the_box(box):
     with pytest.raises(JobFailed) as caught:
         call(box, f"echo {json.dumps(json.dumps({'error': words}))}; exit 1")
     error = caught.value
-    assert (error.cause, error.what, error.why, error.remedy, error.kept) == (Cause.DISK_FULL, "full", "so", "rm", "all")
+    assert (error.cause, error.what, error.why, error.remedy, error.kept) == (
+        Cause.DISK_FULL,
+        "full",
+        "so",
+        "rm",
+        "all",
+    )
     assert error.where == box.where
 
 
@@ -81,7 +100,11 @@ def test_a_crash_on_the_box_is_told_with_its_last_words(box):
 
 def test_lines_are_handed_on_as_they_come(box):
     said = []
-    assert call(box, """echo plain; echo '{"line": "framed"}'; echo '{"done": {"a": 1}}'""", on_line=said.append) == {"a": 1}
+    assert call(
+        box,
+        """echo plain; echo '{"line": "framed"}'; echo '{"done": {"a": 1}}'""",
+        on_line=said.append,
+    ) == {"a": 1}
     assert said == ["plain", "framed"]
 
 
@@ -95,7 +118,11 @@ def test_lines_out_of_any_chunks(parts, size):
 
 def test_a_line_of_a_megabyte_arrives(box):
     said = []
-    call(box, """head -c 3000000 /dev/zero | tr '\\0' x; echo; echo '{"done": {}}'""", on_line=said.append)
+    call(
+        box,
+        """head -c 3000000 /dev/zero | tr '\\0' x; echo; echo '{"done": {}}'""",
+        on_line=said.append,
+    )
     assert said == ["x" * 3_000_000]
 
 

@@ -44,7 +44,11 @@ def small(tmp_path, text="a"):
         (code / name).mkdir(parents=True)
     (code / "remote/__init__.py").write_text("")
     modules = ("__init__", "atomic", "disk", "locks", "paths", "regular_files", "untrusted_json")
-    for name in (*(f"contract/{module}" for module in modules), "payload/__init__", "payload/environment"):
+    for name in (
+        *(f"contract/{module}" for module in modules),
+        "payload/__init__",
+        "payload/environment",
+    ):
         (code / f"remote/{name}.py").write_bytes((CODE / f"remote/{name}.py").read_bytes())
     (code / "words.txt").write_text(text)
     return build_release([code / "words.txt"], code)
@@ -59,7 +63,9 @@ def test_a_release_is_the_box_side_and_the_files(tmp_path):
     (tmp_path / "data/rows.jsonl").write_text("{}\n")
     release = build_release([tmp_path / "data/rows.jsonl"])
     assert "files/data/rows.jsonl" in names(release) and "remote/__init__.py" in names(release)
-    assert "remote/payload/jobs/supervise.py" in names(release) and "remote/contract/jobs.py" in names(release)
+    assert "remote/payload/jobs/supervise.py" in names(
+        release
+    ) and "remote/contract/jobs.py" in names(release)
     assert not [name for name in names(release) if "__pycache__" in name or "control" in name]
 
 
@@ -98,16 +104,30 @@ def test_every_module_of_the_real_release_imports_from_the_box_alone(box, tmp_pa
     boxes.mark_environment(box, CODE / "remote/payload/requirements.txt")
     deploy(box, "windlass", release, print)
     tmp_path = (box.home / "windlass/current").resolve()
-    modules = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in names(release) if name.endswith(".py"))
-    assert {"remote.payload.stages.train", "remote.payload.gguf.merge", "remote.contract.rows"} <= set(modules)
-    # -I and -S: no site-packages, so that whatever is not of the standard library or not of the release is found out.
-    script = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import importlib; found = map(importlib.import_module, {modules!r}); "
-        "print(*(module.__file__ for module in found), sep='\\n')"
+    modules = sorted(
+        name[:-3].replace("/", ".").removesuffix(".__init__")
+        for name in names(release)
+        if name.endswith(".py")
     )
-    answer = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, check=False, text=True)
+    assert {
+        "remote.payload.stages.train",
+        "remote.payload.gguf.merge",
+        "remote.contract.rows",
+    } <= set(modules)
+    # -I and -S: no site-packages, so that whatever is not of the standard library or not of the
+    # release is found out.
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import importlib; found ="
+        f" map(importlib.import_module, {modules!r}); print(*(module.__file__ for module in found),"
+        " sep='\\n')"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", script], capture_output=True, check=False, text=True
+    )
     assert answer.returncode == 0, answer.stderr
-    assert len(answer.stdout.splitlines()) == len(modules) and all(line.startswith(str(tmp_path)) for line in answer.stdout.splitlines())
+    assert len(answer.stdout.splitlines()) == len(modules) and all(
+        line.startswith(str(tmp_path)) for line in answer.stdout.splitlines()
+    )
 
 
 def test_deploy_then_nothing_is_sent(box, tmp_path, empty):
@@ -131,24 +151,55 @@ def test_a_box_whose_contents_lie_in_its_releases_alone_takes_a_push(box, tmp_pa
     for text in "ab":
         deploy(box, "windlass", small(tmp_path, text), print, requirements=empty)
     shutil.rmtree(box.home / "windlass/blobs")
-    back = deploy(box, "windlass", build_release([tmp_path / "code-a/words.txt"], tmp_path / "code-a"), print, requirements=empty)
-    assert not back.was_current and (box.home / "windlass/current/files/code-a/words.txt").read_text() == "a"
+    back = deploy(
+        box,
+        "windlass",
+        build_release([tmp_path / "code-a/words.txt"], tmp_path / "code-a"),
+        print,
+        requirements=empty,
+    )
+    assert (
+        not back.was_current
+        and (box.home / "windlass/current/files/code-a/words.txt").read_text() == "a"
+    )
 
 
 def test_embedded_boxes_share_the_environments_of_their_laptop(tmp_path, empty):
     common = tmp_path / "laptop's environments"
-    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", receive.COMMON_ENVIRONMENTS: str(common)}
-    first, second, third = (FakeTransport(tmp_path / name, environment=environment) for name in ("first", "second", "third"))
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        receive.COMMON_ENVIRONMENTS: str(common),
+    }
+    first, second, third = (
+        FakeTransport(tmp_path / name, environment=environment)
+        for name in ("first", "second", "third")
+    )
     said = []
     made = deploy(first, "windlass", small(tmp_path), said.append, requirements=empty).environment
     assert made.startswith(f"{common}/") and any("is whole after" in line for line in said)
     shutil.rmtree(first.home)  # the box is terminated
     said.clear()
-    assert deploy(second, "elsewhere", small(tmp_path, "b"), said.append, requirements=empty).environment == made and not said
+    assert (
+        deploy(
+            second, "elsewhere", small(tmp_path, "b"), said.append, requirements=empty
+        ).environment
+        == made
+        and not said
+    )
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk/environments").mkdir()  # what stands there already is used on
-    own = deploy(third, "windlass", small(tmp_path, "c"), said.append, shared=str(tmp_path / "disk"), requirements=empty).environment
-    assert own.startswith(f"{tmp_path}/disk/environments/") and subprocess.run([made, "-c", ""], check=False).returncode == 0
+    own = deploy(
+        third,
+        "windlass",
+        small(tmp_path, "c"),
+        said.append,
+        shared=str(tmp_path / "disk"),
+        requirements=empty,
+    ).environment
+    assert (
+        own.startswith(f"{tmp_path}/disk/environments/")
+        and subprocess.run([made, "-c", ""], check=False).returncode == 0
+    )
 
 
 def test_a_box_that_is_no_embedded_one_keeps_its_environments_to_itself(box, tmp_path, empty):
@@ -168,7 +219,13 @@ def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_l
     stream = push.PushStream(Place("windlass"), Release(()), "box demo", bar)
     for done in (0, 500):
         stream.take({"progress": {"title": "installing 72 packages", "done": done, "total": 1000}})
-    for strange in ({}, [], 7, {"title": "x", "done": "1", "total": 2}, {"title": None, "done": 1, "total": 2}):
+    for strange in (
+        {},
+        [],
+        7,
+        {"title": "x", "done": "1", "total": 2},
+        {"title": None, "done": 1, "total": 2},
+    ):
         stream.take({"progress": strange})
     stream.bar.close()
     stream.take({"progress": {"title": "installing 72 packages", "done": 1000, "total": 1000}})
@@ -177,7 +234,9 @@ def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_l
     assert shown == [begins, 0, 500, "ends", begins, 1000, "ends"]
 
 
-@pytest.mark.parametrize("lacking", [7, ["0"], [[0]], [[0, 0], [0, 1]], [[99, 0]], [[-1, 0]], [[0, -1]], [[0, 2]]])
+@pytest.mark.parametrize(
+    "lacking", [7, ["0"], [[0]], [[0, 0], [0, 1]], [[99, 0]], [[-1, 0]], [[0, -1]], [[0, 2]]]
+)
 def test_a_box_that_lacks_what_cannot_lack_is_of_another_windlass(tmp_path, lacking):
     stream = push.PushStream(Place("windlass"), small(tmp_path), "box demo", push.no_progress)
     with pytest.raises(PreflightFailed, match="another Windlass"):
@@ -205,7 +264,10 @@ def test_an_absolute_root_and_a_shared_folder_elsewhere(box, tmp_path, empty):
     release = small(tmp_path)
     done = deploy(box, str(root), release, print, shared=str(disk), requirements=empty)
     assert os.readlink(root / "shared") == str(disk) and list((disk / "environments").iterdir())
-    assert deploy(box, str(root), release, print, shared=str(disk), requirements=empty).round_trips == 1
+    assert (
+        deploy(box, str(root), release, print, shared=str(disk), requirements=empty).round_trips
+        == 1
+    )
     assert done.environment.startswith(str(disk)) or done.environment.startswith(str(root))
     moved = deploy(box, str(root), release, print, shared=str(other), requirements=empty)
     assert moved.lacking == 0 and os.readlink(root / "shared") == str(other)
@@ -215,7 +277,14 @@ def test_a_shared_folder_that_holds_things_is_not_replaced(box, tmp_path, empty)
     kept = box.home / "windlass/shared/models/base"
     kept.mkdir(parents=True)
     with pytest.raises(JobFailed, match="already holds things") as caught:
-        deploy(box, "windlass", small(tmp_path), print, shared=str(tmp_path / "disk"), requirements=empty)
+        deploy(
+            box,
+            "windlass",
+            small(tmp_path),
+            print,
+            shared=str(tmp_path / "disk"),
+            requirements=empty,
+        )
     assert kept.exists() and "mv " in caught.value.remedy
 
 
@@ -308,7 +377,9 @@ def put_together(tmp_path, entries):
     """The folder of a release of links and of empty files."""
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs" / EMPTY).touch()
-    receive._put_together(tmp_path / ".new", receive._checked(entries), receive.Blobs(tmp_path / "blobs", entries))
+    receive._put_together(
+        tmp_path / ".new", receive._checked(entries), receive.Blobs(tmp_path / "blobs", entries)
+    )
     return tmp_path / ".new"
 
 
@@ -320,11 +391,22 @@ def test_links_that_lead_out_or_nowhere_are_refused(tmp_path, case):
 
 def test_links_that_stay_inside_are_taken_whatever_their_letters_say(tmp_path):
     within = [
-        ["..foo", "-", EMPTY, 0], ["a", "l", "..foo", 0], ["b/c", "l", "../..foo", 0], ["b/d/e", "-", EMPTY, 0], ["f", "l", "b/d", 0],
-        ["g", "l", "f/../../a", 0], ["h", "l", "f/./e", 0], ["i", "l", ".", 0], ["j", "l", "i/i/i/h", 0],
-    ]  # fmt: skip
+        ["..foo", "-", EMPTY, 0],
+        ["a", "l", "..foo", 0],
+        ["b/c", "l", "../..foo", 0],
+        ["b/d/e", "-", EMPTY, 0],
+        ["f", "l", "b/d", 0],
+        ["g", "l", "f/../../a", 0],
+        ["h", "l", "f/./e", 0],
+        ["i", "l", ".", 0],
+        ["j", "l", "i/i/i/h", 0],
+    ]
     folder = put_together(tmp_path, within)
-    assert [name for name, kind, value, _ in within if kind == "l" and os.readlink(folder / name) != value] == []
+    assert [
+        name
+        for name, kind, value, _ in within
+        if kind == "l" and os.readlink(folder / name) != value
+    ] == []
 
 
 def test_a_release_that_lost_a_link_is_not_whole(tmp_path):
@@ -344,13 +426,20 @@ def test_nothing_is_tidied_away_while_the_releases_are_listed(tmp_path, monkeypa
         return read(release)
 
     monkeypatch.setattr(receive, "_entries_of", tidied)
-    assert sorted(each["digest"] for each in receive._list(tmp_path, {}, None)["releases"]) == ["a", "b"]
+    assert sorted(each["digest"] for each in receive._list(tmp_path, {}, None)["releases"]) == [
+        "a",
+        "b",
+    ]
     assert receive._list(tmp_path / "nothing", {}, None) == {"releases": []}
 
 
 IN_USE = {
-    "running": lambda job: job.state.write_text(JobState("busy", "train", Status.RUNNING).to_json()),
-    "in line": lambda job: job.state.write_text(JobState("busy", "train", Status.PENDING).to_json()),
+    "running": lambda job: job.state.write_text(
+        JobState("busy", "train", Status.RUNNING).to_json()
+    ),
+    "in line": lambda job: job.state.write_text(
+        JobState("busy", "train", Status.PENDING).to_json()
+    ),
     "just being started": lambda job: None,
     "unreadable": lambda job: job.state.write_text('{"status": "RUN'),
 }
@@ -363,7 +452,9 @@ def test_old_releases_go_except_those_in_use(box, tmp_path, empty, how):
     for text in "abcdef":
         release = small(tmp_path, text)
         deploy(box, "windlass", release, print, requirements=empty)
-        os.utime(box.home / "windlass/releases" / release.digest, (100 + ord(text), 100 + ord(text)))
+        os.utime(
+            box.home / "windlass/releases" / release.digest, (100 + ord(text), 100 + ord(text))
+        )
         made.append(release.digest)
         if text == "a":
             job = BoxPaths(box.home / "windlass").job("busy")
@@ -416,7 +507,9 @@ def waiting(tmp_path, gate):
     return build_release([code / "words.txt"], code)
 
 
-@pytest.mark.parametrize("how", ["it arrived", "it was there", "another was quicker with it", "gone back to"])
+@pytest.mark.parametrize(
+    "how", ["it arrived", "it was there", "another was quicker with it", "gone back to"]
+)
 def test_others_do_not_tidy_away_what_is_about_to_be_current(box, tmp_path, empty, how):
     boxes.mark_environment(box, Path(empty))
     gate, done = tmp_path / "gate", []
@@ -432,9 +525,18 @@ def test_others_do_not_tidy_away_what_is_about_to_be_current(box, tmp_path, empt
     def slow():
         laptop = boxes.folder_box(box.home)
         if how == "gone back to":
-            done.append(ask_receiver(laptop, Place("windlass", "", empty).request("activate", release.digest, to=release.digest)))
+            done.append(
+                ask_receiver(
+                    laptop,
+                    Place("windlass", "", empty).request(
+                        "activate", release.digest, to=release.digest
+                    ),
+                )
+            )
         else:
-            done.append(deploy(laptop, "windlass", Late(release.members), print, requirements=empty))
+            done.append(
+                deploy(laptop, "windlass", Late(release.members), print, requirements=empty)
+            )
 
     def quick(other):
         deploy(box, "windlass", other, print, requirements=empty)
@@ -457,9 +559,15 @@ def test_others_do_not_tidy_away_what_is_about_to_be_current(box, tmp_path, empt
     gate.unlink()
     thread.join()
     current = (box.home / "windlass/current").resolve()
-    assert done and current.name == release.digest and (current / "files/code-slow/words.txt").read_text() == "slow"
+    assert (
+        done
+        and current.name == release.digest
+        and (current / "files/code-slow/words.txt").read_text() == "slow"
+    )
     quick(small(tmp_path, "f"))
-    assert len(os.listdir(box.home / "windlass/releases")) == 3, "what is held no more is tidied as before"
+    assert len(os.listdir(box.home / "windlass/releases")) == 3, (
+        "what is held no more is tidied as before"
+    )
 
 
 @pytest.mark.parametrize("is_alive", [False, True])
@@ -476,7 +584,11 @@ def test_a_content_that_was_cut_short_is_gone_on_with(tmp_path, is_alive):
     archive = tar_of(content=content[2 << 20 :])
     [path] = blobs.received(io.BytesIO(archive))
     assert Path(path).read_bytes() == content and Path(path).name == name
-    assert sorted(os.listdir(tmp_path)) == [f".{name}.1", *([f".{name}.2"] if is_alive else []), name]
+    assert sorted(os.listdir(tmp_path)) == [
+        f".{name}.1",
+        *([f".{name}.2"] if is_alive else []),
+        name,
+    ]
 
 
 def test_a_file_system_without_hard_links_gets_copies(tmp_path, monkeypatch):
@@ -510,7 +622,9 @@ def test_old_python_on_the_box(tmp_path, empty, monkeypatch):
     fake = tmp_path / "bin/python3"
     fake.write_text("#!/bin/sh\necho this is Python 3.8.10 >&2; exit 127\n")
     fake.chmod(0o755)
-    box = FakeTransport(tmp_path / "home", environment={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
+    box = FakeTransport(
+        tmp_path / "home", environment={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    )
     with pytest.raises(PreflightFailed) as caught:
         deploy(box, "windlass", small(tmp_path), print, requirements=empty)
     assert "3.8.10" in caught.value.why and "apt-get install -y python3" in caught.value.remedy
@@ -528,7 +642,9 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, empty):
     box = boxes.folder_box(tmp_path / "home")
     boxes.mark_environment(box, Path(empty))
     whole = box.open
-    box.open = lambda command, *more, **options: whole(f"ulimit -f 2048; trap '' XFSZ; {command}", *more, **options)
+    box.open = lambda command, *more, **options: whole(
+        f"ulimit -f 2048; trap '' XFSZ; {command}", *more, **options
+    )
     with pytest.raises(JobFailed) as caught:
         deploy(box, "windlass", build_release([tmp_path / "large.bin"]), print, requirements=empty)
     assert caught.value.cause is Cause.DISK_FULL and "df -h" in caught.value.remedy

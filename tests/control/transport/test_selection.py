@@ -1,4 +1,5 @@
-"""Which files go to a box: asked of git in a checkout, of `.gitignore` outside one; the same cases for both."""
+"""Which files go to a box: asked of git in a checkout, of `.gitignore` outside one; the same cases
+for both."""
 
 import io
 import os
@@ -32,7 +33,11 @@ def project(request, tmp_path, monkeypatch):
 
 
 def git(folder, *words):
-    subprocess.run(["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e@x", *words], check=True, capture_output=True)
+    subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=n", "-c", "user.email=e@x", *words],
+        check=True,
+        capture_output=True,
+    )
 
 
 def fill(root, **files):
@@ -47,7 +52,11 @@ def write(path, text="x"):
 
 
 def going(selection):
-    return {each.name.removeprefix("files/") for each in selection.goes if each.name.startswith("files/")}
+    return {
+        each.name.removeprefix("files/")
+        for each in selection.goes
+        if each.name.startswith("files/")
+    }
 
 
 def staying(selection):
@@ -59,16 +68,47 @@ def folder_of(root):
     write(root / ".gitignore", "*.bin\n!keep.bin\n/data/cache/\n# *.txt\n\\#odd\n")
     write(root / "data/.gitignore", "!wanted.bin\n*.tmp\n")
     for name in (
-        "a.txt", "b.bin", "keep.bin", "wanted.bin", "x.tmp", "cache/deep/c.txt", "cache/keep.bin", "empty.txt", "#odd", "sub/cache/d.txt",
-        "with space.txt", "new\nline.txt", "-dash.txt", NFD, UNDECODABLE, LONG, ".hidden",
-    ):  # fmt: skip
-        write(root / "data" / name, "" if name == "empty.txt" else name.encode(errors="surrogateescape").hex())
+        "a.txt",
+        "b.bin",
+        "keep.bin",
+        "wanted.bin",
+        "x.tmp",
+        "cache/deep/c.txt",
+        "cache/keep.bin",
+        "empty.txt",
+        "#odd",
+        "sub/cache/d.txt",
+        "with space.txt",
+        "new\nline.txt",
+        "-dash.txt",
+        NFD,
+        UNDECODABLE,
+        LONG,
+        ".hidden",
+    ):
+        write(
+            root / "data" / name,
+            "" if name == "empty.txt" else name.encode(errors="surrogateescape").hex(),
+        )
     (root / "data/nothing").mkdir()
     return root / "data"
 
 
-KEPT = {"a.txt", "keep.bin", "wanted.bin", "empty.txt", "sub/cache/d.txt", "with space.txt", "new\nline.txt", "-dash.txt", NFD, UNDECODABLE,
-        LONG, ".hidden", ".gitignore"}  # fmt: skip
+KEPT = {
+    "a.txt",
+    "keep.bin",
+    "wanted.bin",
+    "empty.txt",
+    "sub/cache/d.txt",
+    "with space.txt",
+    "new\nline.txt",
+    "-dash.txt",
+    NFD,
+    UNDECODABLE,
+    LONG,
+    ".hidden",
+    ".gitignore",
+}
 
 
 def test_of_a_named_folder_goes_what_git_would_keep(project):
@@ -76,7 +116,11 @@ def test_of_a_named_folder_goes_what_git_would_keep(project):
     assert going(selection) == {f"data/{name}" for name in KEPT}
     why = staying(selection)
     assert set(why) == {"data/b.bin", "data/x.tmp", "data/cache/", "data/#odd"}
-    assert ".gitignore" in why["data/b.bin"] and "*.bin" in why["data/b.bin"] and "*.tmp" in why["data/x.tmp"]
+    assert (
+        ".gitignore" in why["data/b.bin"]
+        and "*.bin" in why["data/b.bin"]
+        and "*.tmp" in why["data/x.tmp"]
+    )
     cache = next(each for each in selection.stays if each.name == "data/cache/")
     assert cache.files == 2 and cache.size > 0
 
@@ -90,16 +134,29 @@ def test_a_file_that_is_named_always_goes(project):
 def test_a_folder_that_git_ignores_goes_whole_when_it_is_named(project):
     folder = folder_of(project)
     write(folder / "cache/x.tmp")
-    assert going(select([folder / "cache"])) == {"data/cache/deep/c.txt", "data/cache/keep.bin", "data/cache/x.tmp"}
-    assert going(select([folder / "cache"], Push(exclude=["cache/**/*.txt", "*.tmp"]))) == {"data/cache/keep.bin", "data/cache/deep/c.txt"}
-    assert going(select([folder / "cache"], Push(exclude=["**/cache/**/*.txt"]))) == {"data/cache/keep.bin", "data/cache/x.tmp"}
+    assert going(select([folder / "cache"])) == {
+        "data/cache/deep/c.txt",
+        "data/cache/keep.bin",
+        "data/cache/x.tmp",
+    }
+    assert going(select([folder / "cache"], Push(exclude=["cache/**/*.txt", "*.tmp"]))) == {
+        "data/cache/keep.bin",
+        "data/cache/deep/c.txt",
+    }
+    assert going(select([folder / "cache"], Push(exclude=["**/cache/**/*.txt"]))) == {
+        "data/cache/keep.bin",
+        "data/cache/x.tmp",
+    }
 
 
 def test_excluded_is_left_and_told(project):
     fill(project, data__a="1", data__b_ckpt="2", data__deep__c="3")
     selection = select([project / "data"], Push(exclude=["*_ckpt", "data/deep/"]))
     assert going(selection) == {"data/a"}
-    assert staying(selection) == {"data/b_ckpt": "push.exclude: *_ckpt", "data/deep/c": "push.exclude: data/deep/"}
+    assert staying(selection) == {
+        "data/b_ckpt": "push.exclude: *_ckpt",
+        "data/deep/c": "push.exclude: data/deep/",
+    }
 
 
 def test_included_is_what_the_patterns_name_less_what_git_ignores(project):
@@ -109,10 +166,17 @@ def test_included_is_what_the_patterns_name_less_what_git_ignores(project):
     push = Push(include=["scripts/**", "!scripts/deep/**", "keys/**", "nowhere/**"], exclude=[])
     selection = select(push=push)
     assert going(selection) == {"scripts/a_py"}
-    assert [warning.partition(":")[0] for warning in selection.warnings] == ["push.include `keys/**`", "push.include `nowhere/**`"]
+    assert [warning.partition(":")[0] for warning in selection.warnings] == [
+        "push.include `keys/**`",
+        "push.include `nowhere/**`",
+    ]
     assert "keys/" in selection.warnings[0] and ".gitignore" in selection.warnings[0]
     assert going(select(push=Push(include=["**"]))) >= {"other", "scripts/a_py"}
-    assert not [name for name in going(select(push=Push(include=["**"]))) if ".windlass" in name or ".git/" in name]
+    assert not [
+        name
+        for name in going(select(push=Push(include=["**"])))
+        if ".windlass" in name or ".git/" in name
+    ]
 
 
 def test_the_rest_of_the_project_is_summed_up(project):
@@ -133,10 +197,18 @@ def test_links_within_are_kept_and_lead_to_the_same(project):
     (data / "by_the_folder").symlink_to("folder/b")
     (data / "around").symlink_to("../data/deep/c")
     selection = select([data])
-    targets = {each.name.removeprefix("files/data/"): each.target for each in selection.goes if each.target}
+    targets = {
+        each.name.removeprefix("files/data/"): each.target for each in selection.goes if each.target
+    }
     assert targets == {
-        "to_a": "a", "deep/up": "../a", "whole": "a", "folder": "deep", "again": "to_a", "by_the_folder": "deep/b", "around": "deep/c",
-    }  # fmt: skip
+        "to_a": "a",
+        "deep/up": "../a",
+        "whole": "a",
+        "folder": "deep",
+        "again": "to_a",
+        "by_the_folder": "deep/b",
+        "around": "deep/c",
+    }
 
 
 def test_a_link_goes_where_the_system_follows_it_not_where_its_letters_say(project):
@@ -146,14 +218,20 @@ def test_a_link_goes_where_the_system_follows_it_not_where_its_letters_say(proje
     (data / "far").symlink_to("folder/../a")
     (data / "..odd").symlink_to("a")
     (data / "to_odd").symlink_to("..odd")
-    targets = {each.name.removeprefix("files/data/"): each.target for each in select([data]).goes if each.target}
+    targets = {
+        each.name.removeprefix("files/data/"): each.target
+        for each in select([data]).goes
+        if each.target
+    }
     assert targets == {"folder": "deep/below", "far": "deep/a", "..odd": "a", "to_odd": "..odd"}
 
 
 def test_a_link_that_cannot_be_followed_is_told(project):
     fill(project, data__a="1")
     (project / "data/odd").symlink_to("n" * 300)
-    with pytest.raises((LaptopError, ConfigError), match="odd"):  # the newest Pythons say that nothing is there
+    with pytest.raises(
+        (LaptopError, ConfigError), match="odd"
+    ):  # the newest Pythons say that nothing is there
         select([project / "data"])
 
 
@@ -171,14 +249,22 @@ def test_links_that_lead_out_are_refused_all_at_once_by_name(project, tmp_path):
     fill(project, data__a="1", elsewhere="2")
     write(project / ".gitignore", "*.secret\n")
     write(project / "data/x.secret")
-    for name, aim in {"out": "../elsewhere", "etc": "/etc/passwd", "gone": "no such", "ignored": "x.secret", "loop": "loop"}.items():
+    for name, aim in {
+        "out": "../elsewhere",
+        "etc": "/etc/passwd",
+        "gone": "no such",
+        "ignored": "x.secret",
+        "loop": "loop",
+    }.items():
         (project / "data" / name).symlink_to(aim)
     with pytest.raises(ConfigError) as caught:
         select([project / "data"])
     found = {finding.where: finding for finding in caught.value.findings}
     assert set(found) == {f"data/{name}" for name in ("out", "etc", "gone", "ignored", "loop")}
     assert "push.exclude" in found["data/out"].remedy and "/etc/passwd" in found["data/etc"].what
-    assert going(select([project / "data"], Push(exclude=["out", "etc", "gone", "ignored", "loop"]))) == {"data/a"}
+    assert going(
+        select([project / "data"], Push(exclude=["out", "etc", "gone", "ignored", "loop"]))
+    ) == {"data/a"}
 
 
 def test_a_named_link_goes_as_what_it_leads_to(project, tmp_path):
@@ -208,21 +294,31 @@ def test_what_is_neither_file_nor_link_is_told(project, monkeypatch):
         selection = select([project / "data"])
     assert going(selection) == {"data/a"}
     if ignored.listing(project, project).rules == ignored.BY_FILES:  # git never speaks of such
-        assert staying(selection) == {"files/data/pipe": "neither file nor link", "files/data/socket": "neither file nor link"}
+        assert staying(selection) == {
+            "files/data/pipe": "neither file nor link",
+            "files/data/socket": "neither file nor link",
+        }
 
 
 def test_a_surprise_is_told_with_its_largest(project):
     for name, size in {"a": 3_000_000, "b": 9_000_000, "c": 1_000, "d": 2_000_000}.items():
         write(project / "data" / name, "0" * size)
     [warning] = select([project / "data"], Push(warn_mb=10)).warnings
-    assert "data/b (9.0 MB), data/a (3.0 MB), data/d (2.0 MB)" in warning and "push.warn_mb: 10" in warning
+    assert (
+        "data/b (9.0 MB), data/a (3.0 MB), data/d (2.0 MB)" in warning
+        and "push.warn_mb: 10" in warning
+    )
     assert not select([project / "data"]).warnings
 
 
 def test_windlass_itself_always_goes(project):
     selection = select(push=Push(exclude=["*.py", "remote/"]))
     names = {each.name for each in selection.goes}
-    assert {"remote/__init__.py", "remote/payload/jobs/supervise.py", "remote/contract/jobs.py"} <= names
+    assert {
+        "remote/__init__.py",
+        "remote/payload/jobs/supervise.py",
+        "remote/contract/jobs.py",
+    } <= names
     assert not [name for name in names if "__pycache__" in name or "/control/" in name]
 
 
@@ -240,7 +336,13 @@ def test_git_knows_more_than_patterns(tmp_path, monkeypatch):
     git(inner, "init", "-q")
     write(inner / ".gitignore", "*_o\n")
     selection = select([tmp_path / "data"])
-    assert going(selection) == {"data/tracked_bin", "data/a", "data/inner/kept", "data/inner/left_bin", "data/inner/.gitignore"}
+    assert going(selection) == {
+        "data/tracked_bin",
+        "data/a",
+        "data/inner/kept",
+        "data/inner/left_bin",
+        "data/inner/.gitignore",
+    }
     assert "info/exclude" in staying(selection)["data/excluded"]
 
 
@@ -267,7 +369,7 @@ def test_an_unreadable_file_is_named(project, monkeypatch):
     assert caught.value.why == "Permission denied"
 
 
-# ---- repositories within repositories --------------------------------------------------------------------------------
+# ---- repositories within repositories ----
 
 
 @pytest.fixture
@@ -278,7 +380,15 @@ def checkout(tmp_path, monkeypatch):
         git(tmp_path / name, "init", "-q")
         inner = {"one": ("two", "deep/two"), "whole": ("one", "data/vendor/one")}.get(name)
         if inner:
-            git(tmp_path / name, "-c", "protocol.file.allow=always", "submodule", "add", str(tmp_path / inner[0]), inner[1])
+            git(
+                tmp_path / name,
+                "-c",
+                "protocol.file.allow=always",
+                "submodule",
+                "add",
+                str(tmp_path / inner[0]),
+                inner[1],
+            )
         git(tmp_path / name, "add", ".")
         git(tmp_path / name, "commit", "-qm", "first")
     git(tmp_path, "clone", "-q", str(tmp_path / "whole"), str(tmp_path / "project"))
@@ -299,7 +409,10 @@ def test_a_submodule_that_was_never_checked_out_is_an_empty_folder(checkout):
     with pytest.raises(ConfigError) as caught:
         select([checkout / "data/vendor/one"])
     [finding] = caught.value.findings
-    assert finding.what == "an empty folder" and f"git submodule update --init {checkout}/data/vendor/one" in finding.remedy
+    assert (
+        finding.what == "an empty folder"
+        and f"git submodule update --init {checkout}/data/vendor/one" in finding.remedy
+    )
 
 
 def test_a_submodule_in_a_submodule_goes_as_far_as_it_is_checked_out(checkout):
@@ -308,7 +421,9 @@ def test_a_submodule_in_a_submodule_goes_as_far_as_it_is_checked_out(checkout):
     assert going(selection) == {"data/a", "data/vendor/one/one_file", "data/vendor/one/.gitmodules"}
     update(checkout, "--recursive")
     assert "data/vendor/one/deep/two/two_file" in going(select([checkout / "data"]))
-    assert going(select([checkout / "data/vendor/one/deep"])) == {"data/vendor/one/deep/two/two_file"}
+    assert going(select([checkout / "data/vendor/one/deep"])) == {
+        "data/vendor/one/deep/two/two_file"
+    }
 
 
 def test_what_somebody_put_into_a_submodule_that_was_never_checked_out_goes(checkout):
@@ -325,7 +440,14 @@ def test_a_worktree_a_git_file_that_leads_nowhere_and_a_repository_without_a_com
     write(checkout / "data/nonsense/n")
     write(checkout / "data/new/c")
     git(checkout / "data/new", "init", "-q")
-    expected = {"data/a", "data/broken/b", "data/nonsense/n", "data/new/c", "data/tree/whole_file", "data/tree/.gitmodules"}
+    expected = {
+        "data/a",
+        "data/broken/b",
+        "data/nonsense/n",
+        "data/new/c",
+        "data/tree/whole_file",
+        "data/tree/.gitmodules",
+    }
     assert going(select([checkout / "data"])) == expected
     assert going(select([checkout / "data/broken"])) == {"data/broken/b"}
 
@@ -341,7 +463,7 @@ def test_no_program_that_a_repository_names_is_run(checkout):
     assert going(select([checkout / "data"])) == {"data/a"} and not (checkout / "ran").exists()
 
 
-# ---- odd trees -------------------------------------------------------------------------------------------------------
+# ---- odd trees ----
 
 
 def test_links_in_a_circle_are_told_where_they_are_named(project):
@@ -364,7 +486,11 @@ def test_a_link_to_the_folder_that_it_lies_in(project):
     (project / "data/here").symlink_to(".")
     (project / "data/deep").mkdir()
     (project / "data/deep/up").symlink_to("..")
-    targets = {each.name.removeprefix("files/data/"): each.target for each in select([project / "data"]).goes if each.target}
+    targets = {
+        each.name.removeprefix("files/data/"): each.target
+        for each in select([project / "data"]).goes
+        if each.target
+    }
     assert targets == {"here": ".", "deep/up": ".."}
 
 
@@ -427,8 +553,18 @@ def test_a_name_that_two_files_would_have(tmp_path, monkeypatch):
     write(tmp_path / "project/tasks.py", "not ours")
     outside = write(tmp_path / "outside")
     with pytest.raises(ConfigError) as caught:
-        select([tmp_path / "project/elsewhere", outside, CODE / "tasks.py", tmp_path / "project/tasks.py"])
-    assert {finding.where for finding in caught.value.findings} == {str(outside), str(tmp_path / "project/tasks.py")}
+        select(
+            [
+                tmp_path / "project/elsewhere",
+                outside,
+                CODE / "tasks.py",
+                tmp_path / "project/tasks.py",
+            ]
+        )
+    assert {finding.where for finding in caught.value.findings} == {
+        str(outside),
+        str(tmp_path / "project/tasks.py"),
+    }
     assert select([outside, CODE / "tasks.py", CODE / "tasks.py"])
 
 
@@ -449,5 +585,12 @@ def test_folders_elsewhere_follow_their_own_rules(tmp_path, monkeypatch):
     fill(tmp_path, corpus__a="1", corpus__deep__b="2")
     write(tmp_path / "corpus/c.bin")
     base = f"elsewhere{tmp_path}/corpus"
-    assert going(select([tmp_path / "corpus", CODE / "tasks.py"])) == {f"{base}/a", f"{base}/deep/b", f"{base}/.gitignore", "tasks.py"}
-    assert going(select([tmp_path / "corpus"], Push(exclude=["/deep/", ".gitignore"]))) == {f"{base}/a"}
+    assert going(select([tmp_path / "corpus", CODE / "tasks.py"])) == {
+        f"{base}/a",
+        f"{base}/deep/b",
+        f"{base}/.gitignore",
+        "tasks.py",
+    }
+    assert going(select([tmp_path / "corpus"], Push(exclude=["/deep/", ".gitignore"]))) == {
+        f"{base}/a"
+    }

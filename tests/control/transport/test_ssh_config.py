@@ -22,7 +22,8 @@ ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGz0ZZOkZ9VnPK2uFQj0eWv8gkN5Z7mXq
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home folder whose `.ssh/config` a test writes; afterwards nothing in it has changed by itself."""
+    """A home folder whose `.ssh/config` a test writes; afterwards nothing in it has changed by
+    itself."""
     folder = tmp_path / "home" / ".ssh"
     folder.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(folder.parent))
@@ -37,7 +38,11 @@ def home(tmp_path, monkeypatch):
         written[name] = text
 
     yield write
-    assert {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()} == written
+    assert {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    } == written
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,8 @@ def keys(tmp_path_factory):
 
 @pytest.fixture(params=["asked of ssh", "read without an ssh program"])
 def way(request, monkeypatch):
-    """Both ways to read the file; the second is that of a laptop on which no ssh program is installed."""
+    """Both ways to read the file; the second is that of a laptop on which no ssh program is
+    installed."""
     if request.param == "asked of ssh":
         if not shutil.which("ssh"):
             pytest.skip("needs ssh: apt-get install openssh-client")
@@ -64,7 +70,9 @@ def refusal(alias):
     return caught.value.findings[0].what
 
 
-needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh: apt-get install openssh-client")
+needs_ssh = pytest.mark.skipif(
+    shutil.which("ssh") is None, reason="needs ssh: apt-get install openssh-client"
+)
 
 
 def test_without_a_file_nothing_is_said(home, way):
@@ -72,7 +80,9 @@ def test_without_a_file_nothing_is_said(home, way):
 
 
 def test_what_is_read(home, keys, way):
-    home("config", f"""
+    home(
+        "config",
+        f"""
 Host lab
   HostName lab.example.org
   Port 2222
@@ -84,19 +94,36 @@ Host lab
   HostKeyAlias lab-key
 Host *
   User everyone
-""")  # fmt: skip
+""",
+    )
     told = ssh_config.lookup("lab")
-    assert (told.host, told.port, told.user, told.known_as) == ("lab.example.org", 2222, "ada", "lab-key")
-    assert (told.identities, told.identities_only, told.dead_after) == ((keys / "id_lab",), True, 15)
+    assert (told.host, told.port, told.user, told.known_as) == (
+        "lab.example.org",
+        2222,
+        "ada",
+        "lab-key",
+    )
+    assert (told.identities, told.identities_only, told.dead_after) == (
+        (keys / "id_lab",),
+        True,
+        15,
+    )
     assert ssh_config.lookup("other").user == "everyone"
     given = ssh_config.lookup("lab", 22, "me")
     assert (given.port, given.user) == (22, "me"), "what the inventory says goes first"
 
 
 def test_inclusions_keep_to_their_block(home, way):
-    home("config", "Host lab\n  Include conf.d/*.conf\n  Port 3\nInclude absent\nHost *\n  User last\n")
+    home(
+        "config",
+        "Host lab\n  Include conf.d/*.conf\n  Port 3\nInclude absent\nHost *\n  User last\n",
+    )
     home("conf.d/a.conf", "  HostName inner\n")
-    assert (ssh_config.lookup("lab").host, ssh_config.lookup("lab").port, ssh_config.lookup("lab").user) == ("inner", 3, "last")
+    assert (
+        ssh_config.lookup("lab").host,
+        ssh_config.lookup("lab").port,
+        ssh_config.lookup("lab").user,
+    ) == ("inner", 3, "last")
     assert (ssh_config.lookup("other").host, ssh_config.lookup("other").port) == ("other", None)
 
 
@@ -127,10 +154,13 @@ def test_a_file_that_cannot_be_read_is_told(home, way, text):
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
-        ("b", (None, "b", None)), ("me@b:23", ("me", "b", 23)), ("ssh://me@b:23", ("me", "b", 23)),
-        ("me@[::1]:23", ("me", "::1", 23)), ("::1", (None, "::1", None)),
+        ("b", (None, "b", None)),
+        ("me@b:23", ("me", "b", 23)),
+        ("ssh://me@b:23", ("me", "b", 23)),
+        ("me@[::1]:23", ("me", "::1", 23)),
+        ("::1", (None, "::1", None)),
     ],
-)  # fmt: skip
+)
 def test_jump_hosts(word, meant):
     assert ssh_config.jump_of(word) == meant
 
@@ -169,7 +199,9 @@ def test_none_in_one_block_ends_what_a_later_one_says(home, way):
     assert ssh_config.lookup("lab").jumps == ()
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("1m", 180), ("90", 270), ("1m30s", 270), ("1M", 180), ("0", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("1m", 180), ("90", 270), ("1m30s", 270), ("1M", 180), ("0", None)]
+)
 def test_times(home, way, value, seconds):
     home("config", f"Host lab\n  ServerAliveInterval {value}\n")
     assert ssh_config.lookup("lab").dead_after == seconds
@@ -185,7 +217,11 @@ def test_what_stands_for_something_else_in_a_value(home, keys, way, monkeypatch)
     files = f"  IdentityFile ${{WORK_KEYS}}/id_%n\n  UserKnownHostsFile {keys}/%k\n"
     home("config", f"Host lab\n  HostName 10.0.0.9\n  HostKeyAlias rack-3\n{files}")
     told = ssh_config.lookup("lab")
-    assert (told.identities, told.known_hosts, told.known_as) == ((keys / "id_lab",), (keys / "rack-3",), "rack-3")
+    assert (told.identities, told.known_hosts, told.known_as) == (
+        (keys / "id_lab",),
+        (keys / "rack-3",),
+        "rack-3",
+    )
 
 
 def test_a_variable_that_is_not_set_is_named(home, way):
@@ -221,7 +257,7 @@ def test_a_match_that_is_not_understood_is_never_applied(home, way):
 
 
 def test_a_match_by_command(home, way):
-    home("config", "Match originalhost lab exec \"test %n = lab\"\n  User asked\n")
+    home("config", 'Match originalhost lab exec "test %n = lab"\n  User asked\n')
     if way == "asked of ssh":
         assert ssh_config.lookup("lab").user == "asked"
         assert ssh_config.lookup("other").user is None
@@ -245,9 +281,15 @@ def test_a_name_is_never_taken_for_a_flag(home, alias, tmp_path, monkeypatch):
 def test_known_hosts_as_ssh_reads_them(home, tmp_path):
     make_key(tmp_path / "one")
     make_key(tmp_path / "two")
-    one, two = (" ".join((tmp_path / f"{name}.pub").read_text().split()[:2]) for name in ("one", "two"))
-    home("known_hosts", f"# a comment\nlab.example.org,10.0.0.1 {one} who\n*.wild.org,!not.wild.org {one}\n[lab.example.org]:2222 {two}\n"
-         f"@revoked * {two}\n@cert-authority *.example.org {ED25519}\nbroken\n")  # fmt: skip
+    one, two = (
+        " ".join((tmp_path / f"{name}.pub").read_text().split()[:2]) for name in ("one", "two")
+    )
+    home(
+        "known_hosts",
+        f"# a comment\nlab.example.org,10.0.0.1 {one} who\n*.wild.org,!not.wild.org"
+        f" {one}\n[lab.example.org]:2222 {two}\n@revoked * {two}\n@cert-authority *.example.org"
+        f" {ED25519}\nbroken\n",
+    )
 
     def keys(host, port=22):
         return ssh_config.host_keys(ssh_config.HostConfig(host, host), port)
@@ -265,7 +307,9 @@ def test_hashed_known_hosts(home, tmp_path):
     home("known_hosts", plain.read_text())
     assert "lab" not in plain.read_text()
     places = (("lab", 22), ("lab", 2222), ("other", 22))
-    assert [ssh_config.host_keys(ssh_config.HostConfig("lab", host), port) for host, port in places] == [[key], [key], []]
+    assert [
+        ssh_config.host_keys(ssh_config.HostConfig("lab", host), port) for host, port in places
+    ] == [[key], [key], []]
 
 
 # ---- real servers ----
@@ -297,7 +341,10 @@ def says_in(box):
 
 
 def block(server, name="mylab", more=""):
-    return f"Host {name}\n  HostName 127.0.0.1\n  Port {server.port}\n  User {getpass.getuser()}\n  IdentityFile {server.key}\n{more}"
+    return (
+        f"Host {name}\n  HostName 127.0.0.1\n  Port {server.port}\n  User {getpass.getuser()}\n "
+        f" IdentityFile {server.key}\n{more}"
+    )
 
 
 sshd = pytest.mark.skipif(boxes.SSHD is None, reason="needs sshd: apt-get install openssh-server")
@@ -310,7 +357,13 @@ def test_an_alias_is_enough(home, lab):
     box = cloud.running(entry())
     assert (box.address, box.user) == (f"127.0.0.1:{lab.port}", getpass.getuser())
     assert says_in(box) == "in\n" and connect(box).address.dead_after == 4
-    done = subprocess.run([*openssh.command(box), "echo in"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(
+        [*openssh.command(box), "echo in"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     assert done.stdout == "in\n", done.stderr
 
 
@@ -332,7 +385,14 @@ def test_a_key_that_left_known_hosts_is_believed_no_more(home, lab, tmp_path):
 @sshd
 def test_what_the_inventory_says_goes_first(home, lab, jump):
     home("config", block(jump, more="  IdentitiesOnly yes\n"))
-    box = cloud.running(entry(port=lab.port, ssh_key=lab.key, user=getpass.getuser(), host_key=" ".join(lab.host_key_line.split()[:2])))
+    box = cloud.running(
+        entry(
+            port=lab.port,
+            ssh_key=lab.key,
+            user=getpass.getuser(),
+            host_key=" ".join(lab.host_key_line.split()[:2]),
+        )
+    )
     assert box.port == lab.port and says_in(box) == "in\n"
 
 
@@ -341,7 +401,8 @@ def test_it_is_left_aside_where_the_inventory_says_so(home, lab, tmp_path):
     home("config", block(lab))
     home("known_hosts", known(lab))
     (tmp_path / "project" / "inventory.yaml").write_text(
-        "default_box: lab\nssh: {config: false}\nboxes:\n  lab: {provider: static, host: mylab, user: me}\n"
+        "default_box: lab\nssh: {config: false}\nboxes:\n  lab: {provider: static, host: mylab,"
+        " user: me}\n"
     )
     with pytest.raises(ConfigError):
         cloud.running(entry())
@@ -351,12 +412,21 @@ def test_it_is_left_aside_where_the_inventory_says_so(home, lab, tmp_path):
 @pytest.mark.parametrize("way", ["proxy", "jump", "two jumps", "a jump that has one"])
 def test_roads(home, lab, jump, way):
     before = (jump.folder / "sshd.log").read_text().count("Accepted publickey")
-    relay = f"ssh -F none -oUserKnownHostsFile={jump.folder}/known -i {jump.key} -p {jump.port} 127.0.0.1 -W %h:%p"
+    relay = (
+        f"ssh -F none -oUserKnownHostsFile={jump.folder}/known -i {jump.key} -p {jump.port}"
+        " 127.0.0.1 -W %h:%p"
+    )
     (jump.folder / "known").write_text(known(jump))
-    ways = {"proxy": f"ProxyCommand {relay}", "jump": "ProxyJump gate", "two jumps": "ProxyJump gate,inner"}
+    ways = {
+        "proxy": f"ProxyCommand {relay}",
+        "jump": "ProxyJump gate",
+        "two jumps": "ProxyJump gate,inner",
+    }
     more = f"  {ways.get(way, 'ProxyJump inner')}\n"
     believed = f"  UserKnownHostsFile {jump.folder}/known\n"
-    inner = block(jump, "inner", believed + ("  ProxyJump gate\n" if way == "a jump that has one" else ""))
+    inner = block(
+        jump, "inner", believed + ("  ProxyJump gate\n" if way == "a jump that has one" else "")
+    )
     home("config", block(lab, more=more) + block(jump, "gate", believed) + inner)
     home("known_hosts", known(lab))
     box = cloud.running(entry())
@@ -364,7 +434,13 @@ def test_roads(home, lab, jump, way):
     logins = (jump.folder / "sshd.log").read_text().count("Accepted publickey") - before
     assert logins == (1 if way in ("proxy", "jump") else 2)
     assert cloud.ready(entry(), lambda line: None).address == box.address
-    done = subprocess.run([*openssh.command(box), "echo in"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(
+        [*openssh.command(box), "echo in"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     assert done.stdout == "in\n", done.stderr
 
 
@@ -379,7 +455,12 @@ def test_a_jump_host_whose_key_nobody_knows_is_not_entered(home, lab, jump):
 
 @sshd
 def test_jump_hosts_in_a_ring_end(home, lab, jump):
-    home("config", block(lab, more="  ProxyJump a\n") + block(jump, "a", "  ProxyJump b\n") + block(jump, "b", "  ProxyJump a\n"))
+    home(
+        "config",
+        block(lab, more="  ProxyJump a\n")
+        + block(jump, "a", "  ProxyJump b\n")
+        + block(jump, "b", "  ProxyJump a\n"),
+    )
     home("known_hosts", known(lab) + known(jump))
     with pytest.raises(ConfigError) as caught:
         says_in(cloud.running(entry()))

@@ -1,4 +1,5 @@
-"""Streaming through the folder transport; the same promises over SSH are in tests/integration/test_transport.py."""
+"""Streaming through the folder transport; the same promises over SSH are in
+tests/integration/test_transport.py."""
 
 import io
 import os

@@ -29,7 +29,14 @@ def trained(make_job):
 def evaluating(trained, **options):
     inputs = {**trained.spec.inputs, "adapter": str(trained.artifact("adapter"))}
     folder = trained.paths.folder.parent / "evaluate"
-    spec = JobSpec(job_id="evaluate", stage="evaluate", release="r", inputs=inputs, recipe=trained.spec.recipe, options=options)
+    spec = JobSpec(
+        job_id="evaluate",
+        stage="evaluate",
+        release="r",
+        inputs=inputs,
+        recipe=trained.spec.recipe,
+        options=options,
+    )
     atomic.write_text(folder / "spec.json", spec.to_json())
     return Job(folder)
 
@@ -46,7 +53,9 @@ def test_the_report_says_how_both_did(trained):
     assert {name: set(found) for name, found in report["gain"].items()} == {
         name: {"value", "low", "high"} for name in ("exact_match", "f1")
     }
-    assert report["gain"]["f1"]["value"] == pytest.approx(report["tuned"]["f1"] - report["base"]["f1"])
+    assert report["gain"]["f1"]["value"] == pytest.approx(
+        report["tuned"]["f1"] - report["base"]["f1"]
+    )
     assert "fewer than 30 rows" in report["note"]
     rows = [json.loads(line) for line in Path(job.spec.inputs["val"]).read_text().splitlines()[:4]]
     assert [answer["expected"] for answer in report["answers"]] == [row["output"] for row in rows]
@@ -56,7 +65,10 @@ def test_the_report_says_how_both_did(trained):
 def test_batched_answers_are_those_of_one_row_at_a_time(trained, tiny_base, recipe, monkeypatch):
     model = evaluate.load(tiny_base, trained.artifact("adapter"), recipe())
     tokenizer = models.load_tokenizer(tiny_base)
-    prompts = [prompt_ids(tokenizer, Row("Add up.", "x", " ".join("7" * count))) for count in (9, 1, 5, 30, 2)]
+    prompts = [
+        prompt_ids(tokenizer, Row("Add up.", "x", " ".join("7" * count)))
+        for count in (9, 1, 5, 30, 2)
+    ]
     together = answers(model, tokenizer, prompts, 8)
     monkeypatch.setattr(answering, "BATCH_TOKENS", 1)
     alone = answers(model, tokenizer, prompts, 8)
@@ -92,13 +104,29 @@ def test_figures_and_gains_come_from_the_answers():
     after = [Answer('{"score": 0.8}', 6, 2.0, True), Answer("Two words.", 3, 2.0, True)]
     report = evaluate.report_of(rows, before, after)
     assert evaluate.values_of(report) == pytest.approx(
-        {"rows": 2, "base_exact_match": 0.0, "exact_match": 1.0, "exact_match_gain": 1.0, "base_f1": 1 / 3, "f1": 1.0, "f1_gain": 2 / 3}
+        {
+            "rows": 2,
+            "base_exact_match": 0.0,
+            "exact_match": 1.0,
+            "exact_match_gain": 1.0,
+            "base_f1": 1 / 3,
+            "f1": 1.0,
+            "f1_gain": 2 / 3,
+        }
     )
-    assert (report["base"]["limit_share"], report["base"]["mean_length"], report["base"]["latency_p95"]) == (0.5, 3.0, 3.0)
+    assert (
+        report["base"]["limit_share"],
+        report["base"]["mean_length"],
+        report["base"]["latency_p95"],
+    ) == (0.5, 3.0, 3.0)
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [("", "no held-out rows"), ('{"instruction": "a", "output": "b"}\nnonsense\n', "val.jsonl:2: not JSON")]
+    ("text", "what"),
+    [
+        ("", "no held-out rows"),
+        ('{"instruction": "a", "output": "b"}\nnonsense\n', "val.jsonl:2: not JSON"),
+    ],
 )
 def test_unusable_held_out_rows_are_named(tmp_path, text, what):
     (tmp_path / "val.jsonl").write_text(text)
@@ -113,7 +141,9 @@ def test_rows_beyond_the_limit_are_not_looked_at(tmp_path):
     assert len(evaluate.read_rows(tmp_path / "val.jsonl", 1)) == 1
 
 
-def test_an_adapter_without_safetensors_is_refused_before_anything_else_in_its_folder_is_read(tmp_path, tiny_base, recipe):
+def test_an_adapter_without_safetensors_is_refused_before_anything_else_in_its_folder_is_read(
+    tmp_path, tiny_base, recipe
+):
     (tmp_path / "adapter_model.bin").write_bytes(b"a pickle")
     with pytest.raises(StageFailed, match="of another format") as failure:
         evaluate.load(tiny_base, tmp_path, recipe())

@@ -1,4 +1,5 @@
-"""The export on a real tiny Mistral: merge against PEFT, quantised values against their originals, and the whole stage."""
+"""The export on a real tiny Mistral: merge against PEFT, quantised values against their originals,
+and the whole stage."""
 
 import json
 import os
@@ -80,19 +81,33 @@ def make_job(root, name, base, adapter, val=None, **options):
     inputs = {"base": str(base), "adapter": str(adapter), **({"val": str(val)} if val else {})}
     folder = root / "jobs" / name
     folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(JobSpec(name, "export", "r", inputs=inputs, options=options).to_json())
+    (folder / "spec.json").write_text(
+        JobSpec(name, "export", "r", inputs=inputs, options=options).to_json()
+    )
     return folder
 
 
 def run_stage(folder):
     command = [sys.executable, "-m", "remote.payload.stages.export", str(folder)]
-    return subprocess.run(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
 
 
 def weights_of(folder):
     from safetensors.torch import load_file
 
-    return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+    return {
+        name: tensor
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
 
 
 def merged_by_peft(base, adapter):
@@ -109,7 +124,13 @@ def merged_by_peft(base, adapter):
     [
         ({}, {}),
         ({"dtype": "bfloat16", "max_shard_size": "20MB"}, {"use_rslora": True}),
-        ({}, {"rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 16}, "alpha_pattern": {"v_proj": 3}}),
+        (
+            {},
+            {
+                "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\.up_proj": 16},
+                "alpha_pattern": {"v_proj": 3},
+            },
+        ),
         ({}, {"target_modules": [*SEVEN, "lm_head"]}),
     ],
     ids=["plain", "rslora on bfloat16 shards", "patterns", "lm_head"],
@@ -117,18 +138,31 @@ def merged_by_peft(base, adapter):
 def test_merged_as_peft_merges(tmp_path, base_settings, lora, monkeypatch):
     import torch
 
-    monkeypatch.setattr(merge, "_BLOCK_VALUES", 10_000)  # many blocks, and a last one that is not full
+    monkeypatch.setattr(
+        merge, "_BLOCK_VALUES", 10_000
+    )  # many blocks, and a last one that is not full
     base = save_base(tmp_path / "base", **base_settings)
     adapter = save_adapter(base, tmp_path / "adapter", **lora)
     merge.merge(base, adapter, base, tmp_path / "merged")
     expected, got = merged_by_peft(base, adapter), weights_of(tmp_path / "merged")
     assert set(got) == set(expected)
-    assert len(list((tmp_path / "merged").glob("*.safetensors"))) == len(list(base.glob("*.safetensors")))
+    assert len(list((tmp_path / "merged").glob("*.safetensors"))) == len(
+        list(base.glob("*.safetensors"))
+    )
     for name, tensor in got.items():
-        assert tensor.dtype == (torch.float16 if tensor.dim() > 1 else getattr(torch, base_settings.get("dtype", "float32")))
+        assert tensor.dtype == (
+            torch.float16
+            if tensor.dim() > 1
+            else getattr(torch, base_settings.get("dtype", "float32"))
+        )
         torch.testing.assert_close(tensor.float(), expected[name], rtol=1e-3, atol=1e-6)
-    assert (tmp_path / "merged" / "tokenizer.model").read_bytes() == (base / "tokenizer.model").read_bytes()
-    assert json.loads((tmp_path / "merged" / "tokenizer_config.json").read_text())["add_prefix_space"] is False
+    assert (tmp_path / "merged" / "tokenizer.model").read_bytes() == (
+        base / "tokenizer.model"
+    ).read_bytes()
+    assert (
+        json.loads((tmp_path / "merged" / "tokenizer_config.json").read_text())["add_prefix_space"]
+        is False
+    )
 
 
 def copy_of(folder, target):
@@ -146,16 +180,59 @@ def spoil_values(adapter, change):
 @pytest.mark.parametrize(
     ("spoil", "cause", "word"),
     [
-        (lambda base, adapter: spoil_values(adapter, lambda name, x: x * 0 if "lora_B" in name else x), Cause.ARTIFACT, "changes nothing"),
-        (lambda base, adapter: spoil_values(adapter, lambda name, x: x * float("nan")), Cause.NOT_A_NUMBER, "not finite"),
-        (lambda base, adapter: spoil_values(adapter, lambda name, x: x * 1e30), Cause.NOT_A_NUMBER, "not finite"),
-        (lambda base, adapter: edit_json(adapter / "adapter_config.json", use_dora=True), Cause.CONFIG, "merged exactly"),
-        (lambda base, adapter: edit_json(base / "config.json", quantization_config={}), Cause.MODEL_MISSING, "unquantised"),
-        (lambda base, adapter: (base / "tokenizer.model").unlink(), Cause.MODEL_MISSING, "tokenizer.model"),
-        (lambda base, adapter: os.truncate(base / "model.safetensors", 1000), Cause.MODEL_MISSING, "whole"),
-        (lambda base, adapter: os.truncate(adapter / "adapter_model.safetensors", 443), Cause.ARTIFACT, "damaged"),
+        (
+            lambda base, adapter: spoil_values(
+                adapter, lambda name, x: x * 0 if "lora_B" in name else x
+            ),
+            Cause.ARTIFACT,
+            "changes nothing",
+        ),
+        (
+            lambda base, adapter: spoil_values(adapter, lambda name, x: x * float("nan")),
+            Cause.NOT_A_NUMBER,
+            "not finite",
+        ),
+        (
+            lambda base, adapter: spoil_values(adapter, lambda name, x: x * 1e30),
+            Cause.NOT_A_NUMBER,
+            "not finite",
+        ),
+        (
+            lambda base, adapter: edit_json(adapter / "adapter_config.json", use_dora=True),
+            Cause.CONFIG,
+            "merged exactly",
+        ),
+        (
+            lambda base, adapter: edit_json(base / "config.json", quantization_config={}),
+            Cause.MODEL_MISSING,
+            "unquantised",
+        ),
+        (
+            lambda base, adapter: (base / "tokenizer.model").unlink(),
+            Cause.MODEL_MISSING,
+            "tokenizer.model",
+        ),
+        (
+            lambda base, adapter: os.truncate(base / "model.safetensors", 1000),
+            Cause.MODEL_MISSING,
+            "whole",
+        ),
+        (
+            lambda base, adapter: os.truncate(adapter / "adapter_model.safetensors", 443),
+            Cause.ARTIFACT,
+            "damaged",
+        ),
     ],
-    ids=["no-op", "nan", "overflow", "dora", "quantised", "no tokenizer.model", "cut base", "cut adapter"],
+    ids=[
+        "no-op",
+        "nan",
+        "overflow",
+        "dora",
+        "quantised",
+        "no tokenizer.model",
+        "cut base",
+        "cut adapter",
+    ],
 )
 def test_what_can_not_be_merged_leaves_nothing(tmp_path, base, adapter, spoil, cause, word):
     own_base, own_adapter = copy_of(base, tmp_path / "base"), copy_of(adapter, tmp_path / "adapter")
@@ -186,19 +263,29 @@ def f16_read(exported, source):
 
 @pytest.mark.parametrize("mixture", MIXTURES)
 def test_quantised_values_stay_near(tmp_path, exported, f16_read, mixture):
-    """Read back by llama.cpp's own Python: the metadata is equal but for the file's type, and no value is far off."""
+    """Read back by llama.cpp's own Python: the metadata is equal but for the file's type, and no
+    value is far off."""
     import gguf
     import numpy
 
     f16 = f16_read
     quantize.quantize(exported / "artifacts" / "model-f16.gguf", tmp_path / "q.gguf", mixture)
     got = gguf.GGUFReader(tmp_path / "q.gguf")
-    changed = {name for name, field in f16.fields.items() if field.contents() != got.fields[name].contents()}
+    changed = {
+        name
+        for name, field in f16.fields.items()
+        if field.contents() != got.fields[name].contents()
+    }
     assert changed == {"general.file_type"}
     assert [tensor.name for tensor in got.tensors] == [tensor.name for tensor in f16.tensors]
-    assert got.fields["general.file_type"].contents() == gguf.LlamaFileType[f"MOSTLY_{mixture.upper()}"]
+    assert (
+        got.fields["general.file_type"].contents()
+        == gguf.LlamaFileType[f"MOSTLY_{mixture.upper()}"]
+    )
     for before, after in zip(f16.tensors, got.tensors, strict=True):
-        values = [gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in (before, after)]
+        values = [
+            gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in (before, after)
+        ]
         assert numpy.abs(values[0] - values[1]).max() <= numpy.abs(values[0]).max() * (
             0.01 if mixture == "q8_0" else 0.13 if mixture == "q4_0" else 0.09
         )
@@ -212,10 +299,14 @@ def test_quantised_bytes_are_those_of_llama_cpps_reference(tmp_path, exported, f
 
     quantize.quantize(exported / "artifacts" / "model-f16.gguf", tmp_path / "q.gguf", mixture)
     compared = 0
-    for before, after in zip(f16_read.tensors, gguf.GGUFReader(tmp_path / "q.gguf").tensors, strict=True):
+    for before, after in zip(
+        f16_read.tensors, gguf.GGUFReader(tmp_path / "q.gguf").tensors, strict=True
+    ):
         if after.tensor_type.name in ("Q4_0", "Q8_0"):
             values = gguf.quants.dequantize(before.data, before.tensor_type)
-            assert numpy.array_equal(gguf.quants.quantize(values, after.tensor_type), after.data), before.name
+            assert numpy.array_equal(gguf.quants.quantize(values, after.tensor_type), after.data), (
+                before.name
+            )
             compared += 1
     assert compared == {"q4_0": 15, "q8_0": 16}[mixture]
 
@@ -225,7 +316,11 @@ def test_columns_that_fill_no_block_of_256(tmp_path, source):
     merge.merge(base, save_adapter(base, tmp_path / "adapter"), base, tmp_path / "merged")
     convert.to_f16(source, tmp_path / "merged", tmp_path / "f16.gguf", "narrow")
     quantize.quantize(tmp_path / "f16.gguf", tmp_path / "q4.gguf", "q4_k_m")
-    assert {tensor.type for tensor in read_head(tmp_path / "q4.gguf").tensors} == {"F32", "Q5_0", "Q8_0"}
+    assert {tensor.type for tensor in read_head(tmp_path / "q4.gguf").tensors} == {
+        "F32",
+        "Q5_0",
+        "Q8_0",
+    }
     with Served(tmp_path / "q4.gguf", 64) as served:
         assert len(served.complete([1, 3, 5], 4, 1).tokens) == 4
 
@@ -250,18 +345,27 @@ def test_the_stage_leaves_files_and_proof(exported, base):
     assert set(outputs) == {"gguf", "f16", "parity", "max_logp_delta"}
     report = json.loads((exported / "artifacts" / "parity.json").read_text())
     assert {check["ok"] for check in report["checks"]} == {True}
-    assert {"token ids", "logits of f16", "greedy tokens of f16", "tokenizer scores", "adapter changes answers", "q4_k_m near f16"} <= {
-        check["name"] for check in report["checks"]
-    }
+    assert {
+        "token ids",
+        "logits of f16",
+        "greedy tokens of f16",
+        "tokenizer scores",
+        "adapter changes answers",
+        "q4_k_m near f16",
+    } <= {check["name"] for check in report["checks"]}
     assert report["base_fingerprint"] == fingerprint.of_model(base)
     assert report["max_logp_delta"] == outputs["max_logp_delta"]["value"] < 0.05
     asked = report["prompts"][0]
-    assert asked["messages"] == [{"role": "user", "content": "Judge the profile.\n\n@user_0 wrote 0 posts"}]
+    assert asked["messages"] == [
+        {"role": "user", "content": "Judge the profile.\n\n@user_0 wrote 0 posts"}
+    ]
     assert asked["rendered"] == "<s>[INST] Judge the profile.\n\n@user_0 wrote 0 posts[/INST]"
     assert asked["token_ids"].count(1) == 1
     assert asked["base_answer"] != asked["tuned_answer"]
     assert not (exported / "checkpoints" / "export" / "merged").exists()
-    assert [json.loads(line)["step"] for line in (exported / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5]
+    assert [
+        json.loads(line)["step"] for line in (exported / "metrics.jsonl").read_text().splitlines()
+    ] == [1, 2, 3, 4, 5]
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +373,13 @@ def byte_base(place):
     return save_base(place / "bytes", bytes_favoured=1.6)
 
 
-MULTILINGUAL = ["Comment dit-on 漢字 ?", "ᚠ rune, 🫠 melting, 🦜 parrot", "नमस्ते 𒀀 𝔘𝔫𝔦", "مرحبا 🇫🇷 安", "four" + " " * 40 + "spaces"]
+MULTILINGUAL = [
+    "Comment dit-on 漢字 ?",
+    "ᚠ rune, 🫠 melting, 🦜 parrot",
+    "नमस्ते 𒀀 𝔘𝔫𝔦",
+    "مرحبا 🇫🇷 安",
+    "four" + " " * 40 + "spaces",
+]
 
 
 @pytest.fixture(scope="module")
@@ -286,12 +396,15 @@ def multilingual(place, byte_base, source):
 
 
 def test_answers_of_unfinished_characters_export(multilingual, byte_base):
-    """llama.cpp gives no probabilities for a token within a character; each position is compared all the same."""
+    """llama.cpp gives no probabilities for a token within a character; each position is compared
+    all the same."""
     report = json.loads((multilingual / "artifacts" / "parity.json").read_text())
     checks = {check["name"]: check for check in report["checks"]}
     assert all(check["ok"] for check in checks.values())
     answers = [prompt["tuned_answer"] for prompt in report["prompts"]]
-    assert len(answers) == len(MULTILINGUAL) and any("\ufffd" in answer or max(map(ord, answer)) > 0x2000 for answer in answers)
+    assert len(answers) == len(MULTILINGUAL) and any(
+        "\ufffd" in answer or max(map(ord, answer)) > 0x2000 for answer in answers
+    )
     assert "480 positions" in checks["logits of f16"]["measured"]
 
 
@@ -306,7 +419,9 @@ def test_each_token_has_its_own_probabilities(multilingual):
             left_out += len(answer.tokens) - len(raw["completion_probabilities"])
             assert [max(top, key=lambda index: top[index]) for top in answer.tops] == answer.tokens
             position = len(answer.tokens) // 2
-            assert served.likeliest(prompt + answer.tokens[:position], 5) == pytest.approx(answer.tops[position])
+            assert served.likeliest(prompt + answer.tokens[:position], 5) == pytest.approx(
+                answer.tops[position]
+            )
     assert left_out > 20
 
 
@@ -319,7 +434,9 @@ def take_the_tokenizer_of_v1(base):
 
 
 def point_to_the_tokenizer(base):
-    (base / "tokenizer.model").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (base / "tokenizer.model").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
 
 
 def flatten_the_scores(base):
@@ -338,7 +455,10 @@ def scramble_the_merges(base):
     [
         (lambda base: (base / "tokenizer.model").unlink(), "without its scores"),
         (point_to_the_tokenizer, "tokenizer.model: it is a Git LFS pointer"),
-        (take_the_tokenizer_of_v1, "tokenizer.model: it is of another tokenizer than tokenizer.json"),
+        (
+            take_the_tokenizer_of_v1,
+            "tokenizer.model: it is of another tokenizer than tokenizer.json",
+        ),
         (flatten_the_scores, "the same score"),
         (lose_tokenizer_json, "lacks tokenizer.json"),
         (scramble_the_merges, "give other tokens on"),
@@ -381,7 +501,10 @@ def test_the_remedy_for_a_pickled_adapter_makes_the_adapter(tmp_path, adapter):
         read_adapter(own)
     run_remedy(failure.value)
     assert read_adapter(own).pairs == read_adapter(adapter).pairs
-    assert all(torch.equal(value, tensors[name]) for name, value in load_file(own / "adapter_model.safetensors").items())
+    assert all(
+        torch.equal(value, tensors[name])
+        for name, value in load_file(own / "adapter_model.safetensors").items()
+    )
 
 
 def test_the_remedy_for_a_state_dict_renames_its_tensors(tmp_path, adapter):
@@ -389,7 +512,13 @@ def test_the_remedy_for_a_state_dict_renames_its_tensors(tmp_path, adapter):
 
     own = copy_of(adapter, tmp_path / "it's an adapter")
     path = own / "adapter_model.safetensors"
-    save_file({name.replace(".weight", ".default.weight"): value for name, value in load_file(path).items()}, path)
+    save_file(
+        {
+            name.replace(".weight", ".default.weight"): value
+            for name, value in load_file(path).items()
+        },
+        path,
+    )
     with pytest.raises(StageFailed, match="another format") as failure:
         read_adapter(own)
     run_remedy(failure.value)
@@ -417,14 +546,21 @@ def test_another_base_than_the_one_trained_on_is_refused(tmp_path, base, adapter
 
 
 def test_a_lost_tokenizer_model_is_found_out(tmp_path, base, exported, tokenizer):
-    """Without tokenizer.model the converter is content and gives every token the score -1000; two checks are not content."""
+    """Without tokenizer.model the converter is content and gives every token the score -1000; two
+    checks are not content."""
     raw = (exported / "artifacts" / "model-f16.gguf").read_bytes()
     scores = read_head(exported / "artifacts" / "model-f16.gguf").raw["tokenizer.ggml.scores"]
     count = base_config(base)["vocab_size"]
     flat = scores[: -4 * count] + struct.pack("<f", -1000) * count
     (tmp_path / "f16.gguf").write_bytes(raw.replace(scores, flat))
     checks = Checks()
-    check_head(checks, read_head(tmp_path / "f16.gguf"), base_config(base), {"bos": 1, "eos": 2}, tokenizer.chat_template)
+    check_head(
+        checks,
+        read_head(tmp_path / "f16.gguf"),
+        base_config(base),
+        {"bos": 1, "eos": 2},
+        tokenizer.chat_template,
+    )
     with Served(tmp_path / "f16.gguf", 512) as served:
         parity.check_tokens(checks, served, tokenizer, prompts.conversations(None))
     assert {"tokenizer scores", "token ids"} <= {check.name for check in checks.failed}
@@ -436,7 +572,9 @@ def base_config(base):
 
 def questions_of(tokenizer, gguf):
     text = parity.render(tokenizer, [{"role": "user", "content": "Name a colour."}])
-    question = parity.Question("Name a colour.", text, tokenizer(text, add_special_tokens=False)["input_ids"])
+    question = parity.Question(
+        "Name a colour.", text, tokenizer(text, add_special_tokens=False)["input_ids"]
+    )
     with Served(gguf, 128) as served:
         parity.ask(served, [question], 16)
     return [question]
@@ -448,13 +586,20 @@ def test_a_wrong_scale_is_found_out(tmp_path, base, adapter, exported, tokenizer
     edit_json(other / "adapter_config.json", use_rslora=True)
     questions = questions_of(tokenizer, exported / "artifacts" / "model-f16.gguf")
     checks = Checks()
-    delta = parity.check_logits(checks, Reference(base, other, Precision("float32", "cpu")), questions, "float32")
+    delta = parity.check_logits(
+        checks, Reference(base, other, Precision("float32", "cpu")), questions, "float32"
+    )
     assert delta > 0.05
     assert "logits of f16" in {check.name for check in checks.failed}
 
 
 def test_an_adapter_without_effect_is_found_out(tmp_path, base, exported, tokenizer):
-    checks, reference = Checks(), Reference(base, save_adapter(base, tmp_path / "none", scale=0), Precision("float32", "cpu"))
+    checks, reference = (
+        Checks(),
+        Reference(
+            base, save_adapter(base, tmp_path / "none", scale=0), Precision("float32", "cpu")
+        ),
+    )
     questions = questions_of(tokenizer, exported / "artifacts" / "model-f16.gguf")
     ids = reference.base_answer(questions[0].ids, 16, tokenizer.eos_token_id)
     questions[0].tuned = parity.Completion(tokenizer.decode(ids), ids, [], False)
@@ -479,7 +624,9 @@ def test_questions_have_training_s_ids_and_none_is_read_otherwise_by_ollama(tmp_
     val.write_text("".join(row.to_line() for row in rows))
     asked = export._questions(tokenizer, val, 4)
     assert [question.message for question in asked] == ["What is it?", "What is two  spaces?"]
-    assert [question.ids for question in asked] == [prompt_ids(tokenizer, rows[number]) for number in (1, 3)]
+    assert [question.ids for question in asked] == [
+        prompt_ids(tokenizer, rows[number]) for number in (1, 3)
+    ]
     val.write_text(rows[0].to_line())
     (only,) = export._questions(tokenizer, val, 4)
     assert only.ids == prompt_ids(tokenizer, rows[0])

@@ -47,7 +47,12 @@ def _copy(base, folder, **changes):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_real_4_bit_product_there_and_back(dtype):
-    asked = {"recipe": {"device": "cpu", "quantization": {"type": "nf4", "double": True, "compute_dtype": dtype}}}
+    asked = {
+        "recipe": {
+            "device": "cpu",
+            "quantization": {"type": "nf4", "double": True, "compute_dtype": dtype},
+        }
+    }
     (check,) = probe.matmul(asked)
     assert check.verdict is Verdict.OK, check
 
@@ -59,7 +64,12 @@ def test_a_product_in_full_precision_is_no_4_bit_product(monkeypatch):
 
 
 def test_versions():
-    assert set(_verdicts(probe.versions(_asked("/")))) == {"torch", "transformers", "peft", "bitsandbytes"}
+    assert set(_verdicts(probe.versions(_asked("/")))) == {
+        "torch",
+        "transformers",
+        "peft",
+        "bitsandbytes",
+    }
     found = _verdicts(probe.versions({"locked": {"torch": "0.1", "no-such-thing": "1"}}))
     assert found == {"torch": Verdict.FAIL, "no-such-thing": Verdict.FAIL}
 
@@ -92,8 +102,14 @@ def test_a_template_with_two_beginnings(tiny_base, tmp_path):
     doubled = "{{ bos_token }}{{ bos_token }}[INST] {{ messages[0].content }}[/INST]" + answer
     base = _copy(tiny_base, tmp_path / "base")
     (base / "chat_template.jinja").write_text(doubled)
-    found = {check.name: check for check in probe.tokens(_asked(base, write_rows(tmp_path / "train.jsonl", 4)))}
-    assert found["beginning of sequence"].verdict is Verdict.FAIL and "2 in each" in found["beginning of sequence"].measured
+    found = {
+        check.name: check
+        for check in probe.tokens(_asked(base, write_rows(tmp_path / "train.jsonl", 4)))
+    }
+    assert (
+        found["beginning of sequence"].verdict is Verdict.FAIL
+        and "2 in each" in found["beginning of sequence"].measured
+    )
 
 
 def test_a_tokenizer_without_a_template_and_one_with_too_many_words(tiny_base, tmp_path):
@@ -111,12 +127,17 @@ def test_a_template_out_of_the_recipe_is_as_good(tiny_base, tmp_path):
     asked = _asked(base, write_rows(tmp_path / "train.jsonl", 4))
     asked["recipe"]["base"] = {"name": "x", "chat_template": "mistral-v3"}
     found = _verdicts([*probe.tokenizer(asked), *probe.tokens(asked)])
-    assert {found[name] for name in ("chat template", "beginning of sequence", "end of sequence")} == {Verdict.OK}
+    assert {
+        found[name] for name in ("chat template", "beginning of sequence", "end of sequence")
+    } == {Verdict.OK}
 
 
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
-    [({"pad_token": "</s>"}, Verdict.OK, "training pads with <unk>"), ({"pad_token": "</s>", "unk_token": "</s>"}, Verdict.FAIL, "</s>")],
+    [
+        ({"pad_token": "</s>"}, Verdict.OK, "training pads with <unk>"),
+        ({"pad_token": "</s>", "unk_token": "</s>"}, Verdict.FAIL, "</s>"),
+    ],
 )
 def test_padding(tiny_base, tmp_path, changes, verdict, words):
     base = _copy(tiny_base, tmp_path / "base", **changes)
@@ -126,27 +147,44 @@ def test_padding(tiny_base, tmp_path, changes, verdict, words):
 
 def test_no_base_is_skipped(tmp_path):
     asked = _asked(tmp_path)
-    assert [probe.tokenizer(asked)[0].verdict, probe.tokens(asked)[0].verdict] == [Verdict.SKIP, Verdict.SKIP]
+    assert [probe.tokenizer(asked)[0].verdict, probe.tokens(asked)[0].verdict] == [
+        Verdict.SKIP,
+        Verdict.SKIP,
+    ]
 
 
 def test_the_whole_of_it_on_a_box(tiny_base, tmp_path, monkeypatch):
-    """`python3 -m remote.payload.preflight` with an environment made as `deploy` makes it: no failing check."""
+    """`python3 -m remote.payload.preflight` with an environment made as `deploy` makes it: no
+    failing check."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    folder = BoxPaths.of_release().environments / environments.key_of(REQUIREMENTS, environments.flavour())
+    folder = BoxPaths.of_release().environments / environments.key_of(
+        REQUIREMENTS, environments.flavour()
+    )
     python = folder / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     (folder / environments.MARKER).write_text("{}")
-    train, val = write_rows(tmp_path / "train.jsonl", 20), write_rows(tmp_path / "val.jsonl", 5, 100)
+    train, val = (
+        write_rows(tmp_path / "train.jsonl", 20),
+        write_rows(tmp_path / "val.jsonl", 5, 100),
+    )
     inputs = {"base": str(tiny_base), "train": str(train), "val": str(val)}
     request = {"recipe": RECIPE, "thresholds": {"disk_gb": 0.1, "host_gb": 0.1}, "inputs": inputs}
     answer = subprocess.run(
-        [sys.executable, "-m", "remote.payload.preflight"], input=json.dumps(request), capture_output=True, text=True, cwd=CODE,
-        env={**os.environ, "PYTHONPATH": str(CODE)}, check=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "remote.payload.preflight"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        cwd=CODE,
+        env={**os.environ, "PYTHONPATH": str(CODE)},
+        check=True,
+    )
     report = json.loads(answer.stdout)["done"]
-    by_verdict = {verdict: [check for check in report["checks"] if check["verdict"] == verdict] for verdict in ("fail", "warn", "ok")}
+    by_verdict = {
+        verdict: [check for check in report["checks"] if check["verdict"] == verdict]
+        for verdict in ("fail", "warn", "ok")
+    }
     assert by_verdict["fail"] == []
     assert {check["name"] for check in by_verdict["ok"]} >= {
         "torch",
@@ -162,5 +200,10 @@ def test_the_whole_of_it_on_a_box(tiny_base, tmp_path, monkeypatch):
 
 def test_every_locked_package_installs_on_the_oldest_python():
     names = re.findall(r"^([a-z-]+)==", REQUIREMENTS.read_text(), re.MULTILINE)
-    wanted = [re.search(r">=3\.(\d+)", str(metadata.metadata(name)["Requires-Python"])) for name in names]
-    assert len(names) > 8 and max(int(found[1]) for found in wanted if found) == environments.OLDEST_PYTHON[1]
+    wanted = [
+        re.search(r">=3\.(\d+)", str(metadata.metadata(name)["Requires-Python"])) for name in names
+    ]
+    assert (
+        len(names) > 8
+        and max(int(found[1]) for found in wanted if found) == environments.OLDEST_PYTHON[1]
+    )

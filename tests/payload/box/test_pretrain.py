@@ -1,4 +1,5 @@
-"""The demo's own base: made once, found afterwards, the same after an interruption; born able to copy; widened without a change."""
+"""The demo's own base: made once, found afterwards, the same after an interruption; born able to
+copy; widened without a change."""
 
 import itertools
 import json
@@ -18,9 +19,20 @@ from remote.payload.job import Job, StageFailed
 from remote.payload.stages import pretrain
 
 TINY = {
-    "hidden_size": 128, "intermediate_size": 128, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 32, "rope_theta": 1e6,
-    "steps": 6, "batch": 2, "length": 16, "learning_rate": 1e-3, "warmup": 0.1, "seed": 3,
-}  # fmt: skip
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "layers": 2,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_dim": 32,
+    "rope_theta": 1e6,
+    "steps": 6,
+    "batch": 2,
+    "length": 16,
+    "learning_rate": 1e-3,
+    "warmup": 0.1,
+    "seed": 3,
+}
 CHAT = {"instruction": "Who is this?", "input": "handle: @mint_owl", "output": "This is @mint_owl."}
 
 
@@ -33,7 +45,9 @@ def _handler():
 
 @pytest.fixture
 def corpus(tmp_path):
-    atomic.write_text(tmp_path / "corpus" / "words.txt", "A windlass lifts a load.\n\n\n\nThe rope holds.\n")
+    atomic.write_text(
+        tmp_path / "corpus" / "words.txt", "A windlass lifts a load.\n\n\n\nThe rope holds.\n"
+    )
     atomic.write_text(tmp_path / "corpus" / "chats.jsonl", json.dumps(CHAT) + "\n")
     return tmp_path / "corpus"
 
@@ -42,7 +56,13 @@ def corpus(tmp_path):
 def make_job(tmp_path, corpus):
     def make(name, **changes):
         recipe = {"base": {"name": "tests/small", "path": None}, "pretraining": {**TINY, **changes}}
-        spec = JobSpec(job_id=name, stage="pretrain", release="r", inputs={"corpus": str(corpus)}, recipe=recipe)
+        spec = JobSpec(
+            job_id=name,
+            stage="pretrain",
+            release="r",
+            inputs={"corpus": str(corpus)},
+            recipe=recipe,
+        )
         atomic.write_text(tmp_path / "windlass" / "jobs" / name / "spec.json", spec.to_json())
         return Job(tmp_path / "windlass" / "jobs" / name)
 
@@ -81,11 +101,20 @@ def test_a_whole_model_is_made_once(make_job, capsys):
     assert outputs(first)["loss"]["value"] > 0
     assert len(first.paths.metrics.read_text().splitlines()) == 6
     folder = first.root / outputs(first)["model"]["path"]
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "chat_template.jinja"} <= {
-        path.name for path in folder.iterdir()
-    }
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer.model",
+        "chat_template.jinja",
+    } <= {path.name for path in folder.iterdir()}
     model = model_of(first)
-    assert (model.config.vocab_size, model.config.eos_token_id, model.config.pad_token_id, model.dtype) == (32768, 2, 0, torch.bfloat16)
+    assert (
+        model.config.vocab_size,
+        model.config.eos_token_id,
+        model.config.pad_token_id,
+        model.dtype,
+    ) == (32768, 2, 0, torch.bfloat16)
     capsys.readouterr()
     pretrain.main(second)
     assert "nothing to do" in capsys.readouterr().out
@@ -116,7 +145,14 @@ def test_an_interrupted_pre_training_ends_in_the_same_weights(make_job, monkeypa
     assert (stopped.value.cause, stopped.value.what) == (Cause.CANCELLED, "stopped at step 4")
     assert not list((job.root / "shared" / "models").glob("[!.]*"))
     pretrain.main(job)
-    assert [json.loads(line)["step"] for line in job.paths.metrics.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["step"] for line in job.paths.metrics.read_text().splitlines()] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     assert_same(model_of(job), expected)
     assert outputs(job)["loss"] == outputs(whole)["loss"]
 
@@ -134,7 +170,16 @@ def test_one_killed_after_its_last_step_tells_the_same_loss(make_job, monkeypatc
 
 def test_a_new_model_copies_before_any_training():
     torch.manual_seed(5)
-    shape = Shape(**{**TINY, "hidden_size": 256, "layers": 4, "heads": 8, "kv_heads": 4, "intermediate_size": 768})
+    shape = Shape(
+        **{
+            **TINY,
+            "hidden_size": 256,
+            "layers": 4,
+            "heads": 8,
+            "kv_heads": 4,
+            "intermediate_size": 768,
+        }
+    )
     model = new_model(shape, 500)
     text = torch.randint(500, (4, 40))
     with torch.no_grad():
@@ -154,7 +199,11 @@ def test_widening_keeps_what_the_model_says():
     trainer.advance()
     with torch.no_grad():
         narrow = (trainer.model(torch.tensor([[0, 2, 3]])).logits + trainer.weights).log_softmax(-1)
-        wide = widened(trainer.model, shape, vocabulary, Tokens).float()(torch.tensor([[1, 7, 9]])).logits.log_softmax(-1)
+        wide = (
+            widened(trainer.model, shape, vocabulary, Tokens)
+            .float()(torch.tensor([[1, 7, 9]]))
+            .logits.log_softmax(-1)
+        )
     assert torch.allclose(narrow[..., :-1], wide[..., vocabulary.tokens], atol=0.1)
     others = [token for token in range(1000) if token not in vocabulary.tokens]
     assert torch.allclose(narrow[..., -1], wide[..., others].logsumexp(-1), atol=0.1)
@@ -171,7 +220,10 @@ def test_rows_are_cut_from_the_documents_in_a_fresh_order_each_time_round():
 
 @pytest.mark.parametrize(
     ("text", "name", "what"),
-    [("", "empty.txt", "no text to pre-train on"), ('{"instruction": "a"}\n', "chats.jsonl", "chats.jsonl:1: lacks the field")],
+    [
+        ("", "empty.txt", "no text to pre-train on"),
+        ('{"instruction": "a"}\n', "chats.jsonl", "chats.jsonl:1: lacks the field"),
+    ],
 )
 def test_an_unusable_corpus_is_named(make_job, corpus, text, name, what):
     for path in corpus.iterdir():
@@ -185,6 +237,9 @@ def test_an_unusable_corpus_is_named(make_job, corpus, text, name, what):
 
 def test_a_recipe_without_pretraining_is_refused(make_job):
     job = make_job("plain")
-    atomic.write_text(job.paths.spec, job.paths.spec.read_text().replace('"pretraining": {', '"pretraining": null, "other": {'))
+    atomic.write_text(
+        job.paths.spec,
+        job.paths.spec.read_text().replace('"pretraining": {', '"pretraining": null, "other": {'),
+    )
     with pytest.raises(StageFailed, match="pretraining"):
         pretrain.main(Job(job.paths.folder))

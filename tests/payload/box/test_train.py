@@ -18,7 +18,10 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from transformers import AutoTokenizer
 
 from remote.contract import digest
@@ -67,10 +70,28 @@ def test_leaves_a_whole_adapter_with_metrics_and_curve(make_job, tiny_base, caps
     job = make_job()
     train.main(job)
     outputs = json.loads(job.paths.outputs.read_text())
-    assert set(outputs) == {"adapter", "metrics", "curve", "loss", "val_loss", "steps", "tokens_per_second", "peak_memory_gb"}
+    assert set(outputs) == {
+        "adapter",
+        "metrics",
+        "curve",
+        "loss",
+        "val_loss",
+        "steps",
+        "tokens_per_second",
+        "peak_memory_gb",
+    }
     names = {path.name for path in job.artifact("adapter").iterdir()}
     tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
-    assert names == {"adapter_model.safetensors", "adapter_config.json", "training_metadata.yaml", "metrics.json"} | tokenizer
+    assert (
+        names
+        == {
+            "adapter_model.safetensors",
+            "adapter_config.json",
+            "training_metadata.yaml",
+            "metrics.json",
+        }
+        | tokenizer
+    )
     assert job.artifact("loss.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in job.paths.artifacts.iterdir() if path.name.startswith(".")] == []
     log = capsys.readouterr().out
@@ -99,7 +120,9 @@ def test_the_loss_falls_and_every_step_is_measured(make_job):
     assert summary["val_loss"] < 0.9 * summary["val_loss_before"]
     assert summary["loss"] < 0.9 * summary["first_loss"]
     assert history[30].eta_seconds == 0
-    assert [metric.step for metric in history if metric.val_loss is not None] == list(range(0, 31, 3))
+    assert [metric.step for metric in history if metric.val_loss is not None] == list(
+        range(0, 31, 3)
+    )
 
 
 def test_peft_loads_the_adapter_and_computes_the_same_loss(make_job, tiny_base):
@@ -125,7 +148,9 @@ def test_peft_loads_the_adapter_and_computes_the_same_loss(make_job, tiny_base):
 
 @pytest.mark.parametrize("compute_dtype", ["bfloat16", "float16"])
 def test_the_adapter_stays_fp32_whatever_computes(make_job, compute_dtype):
-    job = make_job(quantization={"compute_dtype": compute_dtype}, training={"max_steps": 3, "recompute": True})
+    job = make_job(
+        quantization={"compute_dtype": compute_dtype}, training={"max_steps": 3, "recompute": True}
+    )
     train.main(job)
     assert {tensor.dtype for tensor in adapter_of(job).values()} == {torch.float32}
 
@@ -159,7 +184,9 @@ def test_stopped_and_resumed_ends_in_the_same_weights(make_job, monkeypatch, ste
     assert not broken.paths.outputs.exists()
     train.main(Job(broken.paths.folder))
     assert_same(adapter_of(broken), adapter_of(whole))
-    tokens = [json.loads(job.artifact("metrics.json").read_text())["tokens"] for job in (whole, broken)]
+    tokens = [
+        json.loads(job.artifact("metrics.json").read_text())["tokens"] for job in (whole, broken)
+    ]
     assert tokens[0] == tokens[1]
 
 
@@ -202,9 +229,18 @@ def test_two_torn_ones_and_a_stop_leave_what_is_said_to_be_kept(make_job, monkey
         with monkeypatch.context() as patch, pytest.raises(StageFailed) as caught:
             stop_after(patch, step)
             if step == 3:
-                patch.setattr(train, "train", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or (_ for _ in ()).throw(train.Stopped))
+                patch.setattr(
+                    train,
+                    "train",
+                    lambda *_: (
+                        os.kill(os.getpid(), signal.SIGTERM) or (_ for _ in ()).throw(train.Stopped)
+                    ),
+                )
             train.main(Job(broken.paths.folder))
-        assert caught.value.kept == str(broken.paths.checkpoints / f"step-{step}") and Path(caught.value.kept).is_dir()
+        assert (
+            caught.value.kept == str(broken.paths.checkpoints / f"step-{step}")
+            and Path(caught.value.kept).is_dir()
+        )
     assert "resumed from step 3, passing over torn step-5, step-4" in capsys.readouterr().out
     assert {path.name for path in broken.paths.checkpoints.iterdir()} == {"step-3", "step-4"}
     train.main(Job(broken.paths.folder))
@@ -265,7 +301,11 @@ def test_a_checkpoint_of_another_device_has_other_random_states(make_job, monkey
         train.main(make_job())
     names = Checkpoint.tensors
     monkeypatch.setattr(
-        Checkpoint, "tensors", lambda self, name: {key: value for key, value in names(self, name).items() if not key.startswith("random/")}
+        Checkpoint,
+        "tensors",
+        lambda self, name: {
+            key: value for key, value in names(self, name).items() if not key.startswith("random/")
+        },
     )
     train.main(job := make_job())
     assert json.loads(job.artifact("metrics.json").read_text())["steps"] == 6
@@ -289,11 +329,17 @@ def test_a_loss_that_is_no_number_stops_with_the_step_before_saved(make_job, mon
         train.main(job)
     assert caught.value.cause is Cause.NOT_A_NUMBER
     assert caught.value.kept == str(job.paths.checkpoints / "step-2")
-    assert all(tensor.isfinite().all() for tensor in load_file(job.paths.checkpoints / "step-2" / "adapter.safetensors").values())
+    assert all(
+        tensor.isfinite().all()
+        for tensor in load_file(job.paths.checkpoints / "step-2" / "adapter.safetensors").values()
+    )
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_training(make_job, monkeypatch):
-    roomy, tight = make_job("roomy", lora={"dropout": 0.0}), make_job("tight", lora={"dropout": 0.0})
+    roomy, tight = (
+        make_job("roomy", lora={"dropout": 0.0}),
+        make_job("tight", lora={"dropout": 0.0}),
+    )
     train.main(roomy)
 
     def run_out(loss, labels):
@@ -305,14 +351,18 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_training(make_job, m
     train.main(tight)
     summary = json.loads(tight.artifact("metrics.json").read_text())
     assert summary["micro_batch"] == 2 and summary["steps"] == 6
-    assert summary["notes"] == ["memory ran out: micro-batch 4 -> 2, accumulation grows to match; the step is done again"]
+    assert summary["notes"] == [
+        "memory ran out: micro-batch 4 -> 2, accumulation grows to match; the step is done again"
+    ]
     for name, tensor in adapter_of(roomy).items():
         torch.testing.assert_close(adapter_of(tight)[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_out_of_memory_with_one_row_gives_up(make_job, monkeypatch):
     def run_out(loss, labels):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+        )
 
     failing_head(monkeypatch, run_out)
     with pytest.raises(StageFailed) as caught:
@@ -341,7 +391,10 @@ def optimizer_hook(register, times):
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "float16"])
 def test_out_of_memory_in_the_optimizer_s_step_does_the_step_again(make_job, compute_dtype):
-    plain, hooked = (make_job(name, lora={"dropout": 0.0}, quantization={"compute_dtype": compute_dtype}) for name in ("plain", "hooked"))
+    plain, hooked = (
+        make_job(name, lora={"dropout": 0.0}, quantization={"compute_dtype": compute_dtype})
+        for name in ("plain", "hooked")
+    )
     train.main(plain)
     with optimizer_hook(register_optimizer_step_pre_hook, 1):
         train.main(hooked)
@@ -363,13 +416,25 @@ def test_an_optimizer_for_which_there_is_no_memory_ends_with_a_checkpoint_and_wh
     assert json.loads(job.artifact("metrics.json").read_text())["steps"] == 6
 
 
-def test_out_of_memory_while_the_optimizer_makes_its_first_numbers_does_the_step_again(make_job, monkeypatch):
-    plain, tight = make_job("plain", lora={"dropout": 0.0}), make_job("tight", lora={"dropout": 0.0})
+def test_out_of_memory_while_the_optimizer_makes_its_first_numbers_does_the_step_again(
+    make_job, monkeypatch
+):
+    plain, tight = (
+        make_job("plain", lora={"dropout": 0.0}),
+        make_job("tight", lora={"dropout": 0.0}),
+    )
     train.main(plain)
     zeros_like, calls = torch.zeros_like, itertools.count(1)
-    monkeypatch.setattr(torch, "zeros_like", lambda *given, **rest: out_of_memory() if next(calls) == 6 else zeros_like(*given, **rest))
+    monkeypatch.setattr(
+        torch,
+        "zeros_like",
+        lambda *given, **rest: out_of_memory() if next(calls) == 6 else zeros_like(*given, **rest),
+    )
     train.main(tight)
-    assert next(calls) > 6 and json.loads(tight.artifact("metrics.json").read_text())["micro_batch"] == 2
+    assert (
+        next(calls) > 6
+        and json.loads(tight.artifact("metrics.json").read_text())["micro_batch"] == 2
+    )
     for name, tensor in adapter_of(plain).items():
         torch.testing.assert_close(adapter_of(tight)[name], tensor, rtol=1e-3, atol=1e-4)
 
@@ -388,10 +453,15 @@ def test_weights_that_have_moved_half_are_never_saved(make_job):
 
 @contextlib.contextmanager
 def validation_hook(fails):
-    """torch's own hook for every module: a forward pass without gradients runs out of memory where `fails(input)`."""
+    """torch's own hook for every module: a forward pass without gradients runs out of memory where
+    `fails(input)`."""
 
     def run_out(module, inputs):
-        if type(module).__name__ == "Embedding" and not torch.is_grad_enabled() and fails(inputs[0]):
+        if (
+            type(module).__name__ == "Embedding"
+            and not torch.is_grad_enabled()
+            and fails(inputs[0])
+        ):
             out_of_memory()
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(run_out)
@@ -404,15 +474,23 @@ def test_out_of_memory_in_validation_looks_at_fewer_rows(make_job, capsys):
     train.main(plain)
     with validation_hook(lambda ids: len(ids) > 2):
         train.main(hooked)
-    assert "NOTE memory ran out while validating: 2 rows at a time from now on" in capsys.readouterr().out
+    assert (
+        "NOTE memory ran out while validating: 2 rows at a time from now on"
+        in capsys.readouterr().out
+    )
     assert_same(adapter_of(hooked), adapter_of(plain))
-    losses = [json.loads(job.artifact("metrics.json").read_text())["val_loss"] for job in (plain, hooked)]
+    losses = [
+        json.loads(job.artifact("metrics.json").read_text())["val_loss"] for job in (plain, hooked)
+    ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
 def test_a_validation_for_which_there_is_no_memory_ends_with_its_checkpoint_kept(make_job):
     job, calls = make_job(training={"checkpoint_every": 3}), itertools.count()
-    with validation_hook(lambda _: next(calls) > 1), pytest.raises(StageFailed) as caught:  # two passes are the validation before step 1
+    with (
+        validation_hook(lambda _: next(calls) > 1),
+        pytest.raises(StageFailed) as caught,
+    ):  # two passes are the validation before step 1
         train.main(job)
     assert caught.value.cause is Cause.OUT_OF_MEMORY
     assert caught.value.what == "memory ran out while validating a single row"
@@ -452,16 +530,22 @@ def test_a_validation_loss_that_is_no_number_is_a_failure(make_job, monkeypatch)
 def test_a_validation_loss_that_explodes_is_a_failure(make_job, monkeypatch):
     calls = itertools.count()
     validating_head(monkeypatch, lambda loss: loss * 2 ** next(calls))
-    with pytest.raises(StageFailed, match="the training has diverged: the validation loss has grown from") as caught:
+    with pytest.raises(
+        StageFailed, match="the training has diverged: the validation loss has grown from"
+    ) as caught:
         train.main(make_job())
     assert caught.value.cause is Cause.NOT_A_NUMBER and caught.value.kept.endswith("step-6")
 
 
-def test_a_loss_that_doubles_each_step_is_a_failure_with_or_without_validation(make_job, monkeypatch, tiny_base, tmp_path):
+def test_a_loss_that_doubles_each_step_is_a_failure_with_or_without_validation(
+    make_job, monkeypatch, tiny_base, tmp_path
+):
     calls = itertools.count()
     failing_head(monkeypatch, lambda loss, _: loss * 2 ** next(calls))
     job = make_job(inputs={"base": str(tiny_base), "train": str(tmp_path / "train.jsonl")})
-    with pytest.raises(StageFailed, match="the training has diverged: the loss has grown from") as caught:
+    with pytest.raises(
+        StageFailed, match="the training has diverged: the loss has grown from"
+    ) as caught:
         train.main(job)
     assert caught.value.cause is Cause.NOT_A_NUMBER
     assert not job.paths.outputs.exists()
@@ -485,12 +569,16 @@ def test_weights_that_are_no_numbers_are_not_kept(make_job, monkeypatch):
             spoilt.append(next(iter(trainers[0].parameters.values())).data.fill_(float("nan")))
 
     trainers, spoilt, init = [], [], train.Trainer
-    monkeypatch.setattr(train, "Trainer", lambda *given: trainers.append(init(*given)) or trainers[0])
+    monkeypatch.setattr(
+        train, "Trainer", lambda *given: trainers.append(init(*given)) or trainers[0]
+    )
     monkeypatch.setattr(train, "report", spoiling)
     job = make_job(training={"validate_every": 50})
     with pytest.raises(StageFailed) as caught:
         train.main(job)
-    assert caught.value.cause is Cause.NOT_A_NUMBER and caught.value.kept == str(job.paths.checkpoints / "step-4")
+    assert caught.value.cause is Cause.NOT_A_NUMBER and caught.value.kept == str(
+        job.paths.checkpoints / "step-4"
+    )
 
 
 @pytest.mark.parametrize("factor", ["lora_A", "lora_B"])
@@ -508,7 +596,10 @@ def test_an_adapter_that_is_dead_in_all_layers_but_one_is_refused(make_job, monk
     with pytest.raises(StageFailed) as caught:
         train.main(make_job())
     assert caught.value.cause is Cause.ARTIFACT
-    assert caught.value.why.startswith("7 of 14 modules change nothing") and "model.layers.1." in caught.value.why
+    assert (
+        caught.value.why.startswith("7 of 14 modules change nothing")
+        and "model.layers.1." in caught.value.why
+    )
 
 
 def test_a_checkpoint_that_cannot_be_written_beside_the_training_ends_it(make_job, monkeypatch):
@@ -536,7 +627,9 @@ def test_a_checkpoint_is_of_its_own_step_however_slowly_it_is_written(make_job, 
 
     report = train.report
     monkeypatch.setattr(checkpoint, "write_tensors", slowly)
-    monkeypatch.setattr(train, "report", lambda *given, **rest: (report(*given, **rest), steps.append(1)))
+    monkeypatch.setattr(
+        train, "report", lambda *given, **rest: (report(*given, **rest), steps.append(1))
+    )
     train.main(slow)
     assert_same(adapter_of(slow), adapter_of(quick))
     shutil.rmtree(slow.paths.checkpoints / "step-6")
@@ -547,7 +640,11 @@ def test_a_checkpoint_is_of_its_own_step_however_slowly_it_is_written(make_job, 
 
 def test_without_room_for_a_copy_a_checkpoint_is_written_at_once(make_job, monkeypatch):
     threads, write = set(), checkpoint.write_tensors
-    monkeypatch.setattr(checkpoint, "write_tensors", lambda *given: (threads.add(threading.current_thread().name), write(*given)))
+    monkeypatch.setattr(
+        checkpoint,
+        "write_tensors",
+        lambda *given: (threads.add(threading.current_thread().name), write(*given)),
+    )
     monkeypatch.setattr(writer, "free_memory", lambda: (0, 1000))
     train.main(make_job())
     assert threads == {"MainThread"}
@@ -565,14 +662,21 @@ def test_a_base_without_a_chat_template_trains_with_the_recipe_s(make_job, bare_
     inputs = {"base": str(bare_base), "train": str(tmp_path / "train.jsonl")}
     with pytest.raises(StageFailed) as caught:
         train.main(make_job("none", inputs=inputs))
-    assert caught.value.why == "it has no chat template" and "`chat_template: mistral-v3`" in caught.value.remedy
+    assert (
+        caught.value.why == "it has no chat template"
+        and "`chat_template: mistral-v3`" in caught.value.remedy
+    )
     job = make_job("given", inputs=inputs, base={"chat_template": "mistral-v3"})
     settings = bare_base / "tokenizer_config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "chat_template": "{{ 'another' }}"}))
+    settings.write_text(
+        json.dumps({**json.loads(settings.read_text()), "chat_template": "{{ 'another' }}"})
+    )
     train.main(job)
     assert (job.artifact("adapter") / "chat_template.jinja").read_text() == MISTRAL_V3
     assert AutoTokenizer.from_pretrained(job.artifact("adapter")).chat_template == MISTRAL_V3
-    assert "chat_template" not in json.loads((job.artifact("adapter") / "tokenizer_config.json").read_text())
+    assert "chat_template" not in json.loads(
+        (job.artifact("adapter") / "tokenizer_config.json").read_text()
+    )
 
 
 def test_another_chat_template_is_another_training(make_job):
@@ -587,11 +691,24 @@ def test_two_processes_make_the_same_bytes(make_job):
     for seed in ("1", "2", "77"):
         job = make_job(f"seed-{seed}", training={"max_steps": 2}, base={"name": ""})
         command = [sys.executable, "-m", "remote.payload.stages.train", str(job.paths.folder)]
-        subprocess.run(command, cwd=PROJECT, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, capture_output=True)
-        made.append([(job.artifact("adapter") / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")])
+        subprocess.run(
+            command,
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+        made.append(
+            [
+                (job.artifact("adapter") / name).read_bytes()
+                for name in ("adapter_config.json", "adapter_model.safetensors")
+            ]
+        )
     assert made[0] == made[1] == made[2]
     config = json.loads(made[0][0])
-    assert config["target_modules"] == sorted(config["target_modules"]) and list(config) == sorted(config)
+    assert config["target_modules"] == sorted(config["target_modules"]) and list(config) == sorted(
+        config
+    )
     assert str(PROJECT) not in made[0][0].decode() and "/" not in config["base_model_name_or_path"]
 
 
@@ -612,7 +729,13 @@ def test_without_validation_rows_there_is_no_validation_loss(make_job, tiny_base
 
 def test_an_empty_validation_file_counts_as_none(make_job, tiny_base, tmp_path):
     (tmp_path / "none.jsonl").touch()
-    job = make_job(inputs={"base": str(tiny_base), "train": str(tmp_path / "train.jsonl"), "val": str(tmp_path / "none.jsonl")})
+    job = make_job(
+        inputs={
+            "base": str(tiny_base),
+            "train": str(tmp_path / "train.jsonl"),
+            "val": str(tmp_path / "none.jsonl"),
+        }
+    )
     train.main(job)
     assert "val_loss" not in json.loads(job.paths.outputs.read_text())
 
@@ -650,8 +773,17 @@ def test_what_a_user_can_get_wrong_is_said_plainly(make_job, change, cause, word
 
 
 def start(job):
-    command = [sys.executable, "-W", "error", "-m", "remote.payload.stages.train", str(job.paths.folder)]
-    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "remote.payload.stages.train",
+        str(job.paths.folder),
+    ]
+    return subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_a_killed_process_goes_on_and_a_terminated_one_ends_with_its_own_code(make_job):
@@ -674,7 +806,10 @@ def test_a_killed_process_goes_on_and_a_terminated_one_ends_with_its_own_code(ma
 
 
 def test_a_checkpoint_on_request_changes_nothing_in_the_end(make_job, monkeypatch):
-    asked, plain = make_job("asked", training={"checkpoint_every": 0}), make_job("plain", training={"checkpoint_every": 0})
+    asked, plain = (
+        make_job("asked", training={"checkpoint_every": 0}),
+        make_job("plain", training={"checkpoint_every": 0}),
+    )
     report, saved = train.report, []
 
     def reporting(job, training, measured, number, **rest):

@@ -35,7 +35,11 @@ class Head:
 def test_the_pieced_head_has_the_loss_and_gradient_of_autograd(monkeypatch, rows):
     monkeypatch.setattr(model, "_HEAD_ROWS", 16)
     torch.manual_seed(rows)
-    weight, hidden, labels = torch.randn(50, 8), torch.randn(rows, 8, requires_grad=True), torch.randint(50, (rows,))
+    weight, hidden, labels = (
+        torch.randn(50, 8),
+        torch.randn(rows, 8, requires_grad=True),
+        torch.randint(50, (rows,)),
+    )
     expected = torch.nn.functional.cross_entropy(hidden @ weight.T, labels, reduction="sum")
     expected.backward()
     loss, gradient = model.head_loss(Head(weight), hidden, labels, with_gradient=True)
@@ -47,7 +51,9 @@ def test_the_pieced_head_has_the_loss_and_gradient_of_autograd(monkeypatch, rows
 
 
 def test_large_logits_do_not_overflow():
-    loss, gradient = model.head_loss(Head(torch.eye(2) * 1000), torch.tensor([[0.0, 1.0]]), torch.tensor([1]), with_gradient=True)
+    loss, gradient = model.head_loss(
+        Head(torch.eye(2) * 1000), torch.tensor([[0.0, 1.0]]), torch.tensor([1]), with_gradient=True
+    )
     assert loss == 0 and gradient.isfinite().all()
 
 
@@ -94,7 +100,10 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tiny_base, tmp_path):
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 300}))
     with pytest.raises(StageFailed, match="does not fit") as caught:
         model.load_tokenizer(folder)
-    assert caught.value.why == f"it knows {len(AutoTokenizer.from_pretrained(folder))} tokens, the model only 300"
+    assert (
+        caught.value.why
+        == f"it knows {len(AutoTokenizer.from_pretrained(folder))} tokens, the model only 300"
+    )
 
 
 def load(tmp_path, tokenizer, rows, settings):
@@ -113,16 +122,30 @@ def test_overlong_rows_are_dropped_where_the_recipe_says_so(tmp_path, tokenizer,
 
 
 SPELLING = [
-    "What do [INST] and [/INST] mean?", "[INST]", "</s>", "a</s>b<s>", " [TOOL_CALLS] [AVAILABLE_TOOLS][/AVAILABLE_TOOLS]", "<unk>",
-    "[control_8]", "x [INST]\n[/INST] y", "[INST][INST]", "\ue000[INST]\ue0010\ue001", "<<s>>", "[/INST", "Struck <s>out</s>",
-    "  [INST]  two", "[IMG]",
-]  # fmt: skip
+    "What do [INST] and [/INST] mean?",
+    "[INST]",
+    "</s>",
+    "a</s>b<s>",
+    " [TOOL_CALLS] [AVAILABLE_TOOLS][/AVAILABLE_TOOLS]",
+    "<unk>",
+    "[control_8]",
+    "x [INST]\n[/INST] y",
+    "[INST][INST]",
+    "\ue000[INST]\ue0010\ue001",
+    "<<s>>",
+    "[/INST",
+    "Struck <s>out</s>",
+    "  [INST]  two",
+    "[IMG]",
+]
 
 
 @pytest.mark.parametrize("text", SPELLING)
 def test_control_tokens_that_a_row_spells_stay_text(tokenizer, text):
     row = encode(tokenizer, Row(text, text, text), 1000)
-    assert [tokenizer.convert_ids_to_tokens(number) for number in row.ids if number in CONTROLS] == ["<s>", "[INST]", "[/INST]", "</s>"]
+    assert [
+        tokenizer.convert_ids_to_tokens(number) for number in row.ids if number in CONTROLS
+    ] == ["<s>", "[INST]", "[/INST]", "</s>"]
     assert tokenizer.decode(row.ids[1:-1]) == f"[INST] {text}\n\n{text}[/INST] {text}"
     assert prompt_ids(tokenizer, Row(text, "x", text)) == row.ids[: row.prompt_length]
 
@@ -131,7 +154,12 @@ CONTROLS = range(1, 5)
 
 
 def test_rows_that_spell_control_tokens_are_learnt_like_others(tmp_path, tokenizer, recipe):
-    lessons = load(tmp_path, tokenizer, [Row("Add.", "3"), Row("Struck <s>out", "3"), Row("Add.", "a</s>b")], recipe())
+    lessons = load(
+        tmp_path,
+        tokenizer,
+        [Row("Add.", "3"), Row("Struck <s>out", "3"), Row("Add.", "a</s>b")],
+        recipe(),
+    )
     assert len(lessons.rows) == 3 and lessons.note() is None
 
 
@@ -140,8 +168,13 @@ def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_behind_a_control_
     from tokenizers import pre_tokenizers
 
     loaded = mistral.build()
-    plain = [loaded.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in ("<s>word", "<s> word")]
-    loaded.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    plain = [
+        loaded.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        for text in ("<s>word", "<s> word")
+    ]
+    loaded.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(
+        prepend_scheme=scheme, split=False
+    )
     assert [[1, *tokenizing.plain_ids(loaded, text)] for text in ("word", " word")] == plain
 
 
@@ -167,7 +200,9 @@ def test_padding_is_never_looked_at():
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     tensors = {"a": torch.randn(3), "b": torch.arange(4)}
-    folder = checkpoint.save(tmp_path, checkpoint.Position(5, 2, 100, 1.5), tensors, {"m": torch.ones(2)}, {"seed": 1})
+    folder = checkpoint.save(
+        tmp_path, checkpoint.Position(5, 2, 100, 1.5), tensors, {"m": torch.ones(2)}, {"seed": 1}
+    )
     found = checkpoint.newest(tmp_path, {"seed": 1})
     assert found.folder == folder and found.position == checkpoint.Position(5, 2, 100, 1.5)
     assert all(found.tensors("adapter")[name].equal(tensor) for name, tensor in tensors.items())
@@ -176,16 +211,30 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
 def test_tensors_are_written_as_the_format_s_own_library_reads_them(tmp_path):
     from safetensors.torch import load_file
 
-    dtypes = (torch.uint8, torch.bfloat16, torch.float64, torch.float32, torch.float16, torch.int64, torch.int32, torch.bool)
+    dtypes = (
+        torch.uint8,
+        torch.bfloat16,
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.int64,
+        torch.int32,
+        torch.bool,
+    )
     tensors = {str(dtype): torch.arange(7).to(dtype) for dtype in dtypes} | {
-        "scalar": torch.tensor(3.0), "empty": torch.empty(0, 4), "turned": torch.arange(6.0).view(2, 3).T,
+        "scalar": torch.tensor(3.0),
+        "empty": torch.empty(0, 4),
+        "turned": torch.arange(6.0).view(2, 3).T,
         "learnt": torch.ones(2, requires_grad=True),
-    }  # fmt: skip
+    }
     checkpoint.write_tensors(tmp_path / "one", tensors)
     checkpoint.write_tensors(tmp_path / "two", dict(reversed(tensors.items())))
     again = load_file(tmp_path / "one")
     assert again.keys() == tensors.keys()
-    assert all(again[name].equal(tensor) and again[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    assert all(
+        again[name].equal(tensor) and again[name].dtype == tensor.dtype
+        for name, tensor in tensors.items()
+    )
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -194,7 +243,9 @@ def test_a_damaged_checkpoint_counts_as_none(tmp_path, damage):
     folder = checkpoint.save(tmp_path, checkpoint.Position(5, 2), {"a": torch.ones(3)}, {}, {})
     (folder / damage).unlink()
     assert checkpoint.newest(tmp_path, {}) is None
-    assert checkpoint.resumed(tmp_path, None) == "NOTE begins anew: every checkpoint is torn (step-5)"
+    assert (
+        checkpoint.resumed(tmp_path, None) == "NOTE begins anew: every checkpoint is torn (step-5)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,12 +271,17 @@ def test_what_was_just_saved_outlives_torn_newer_ones(tmp_path):
     for step in (3, 5, 7, 9):
         checkpoint.save(tmp_path, checkpoint.Position(step, 2), {"a": torch.ones(3)}, {}, {})
     for step in (3, 5):
-        checkpoint.save(tmp_path / "again", checkpoint.Position(step, 2), {"a": torch.ones(3)}, {}, {})
+        checkpoint.save(
+            tmp_path / "again", checkpoint.Position(step, 2), {"a": torch.ones(3)}, {}, {}
+        )
     for step in (7, 9):
         shutil.copytree(tmp_path / f"step-{step}", tmp_path / "again" / f"step-{step}")
         (tmp_path / "again" / f"step-{step}" / "optimizer.safetensors").write_bytes(b"torn")
     found = checkpoint.newest(tmp_path / "again", {})
-    assert checkpoint.resumed(tmp_path / "again", found) == "resumed from step 5, passing over torn step-9, step-7"
+    assert (
+        checkpoint.resumed(tmp_path / "again", found)
+        == "resumed from step 5, passing over torn step-9, step-7"
+    )
     checkpoint.save(tmp_path / "again", checkpoint.Position(6, 2), {"a": torch.ones(3)}, {}, {})
     assert {path.name for path in (tmp_path / "again").iterdir()} == {"step-5", "step-6"}
 
@@ -260,5 +316,7 @@ def test_rows_are_encoded_as_mistral_common_does(row):
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
     messages = [UserMessage(content=user_message(row)), AssistantMessage(content=row.output)]
-    theirs = MistralTokenizer.v3().instruct_tokenizer.encode_instruct(InstructRequest(messages=messages, available_tools=None))
+    theirs = MistralTokenizer.v3().instruct_tokenizer.encode_instruct(
+        InstructRequest(messages=messages, available_tools=None)
+    )
     assert encode(mistral.build(), row, 1000).ids == theirs.tokens

@@ -1,4 +1,5 @@
-"""A throw-away Mistral with the real v3 tokenizer, and LoRA adapters on it: real files for the export, random weights."""
+"""A throw-away Mistral with the real v3 tokenizer, and LoRA adapters on it: real files for the
+export, random weights."""
 
 import json
 from pathlib import Path
@@ -20,7 +21,8 @@ def save_base(
 ) -> Path:
     """A random Mistral of `hidden` columns in `folder`, sharded when `max_shard_size` is small.
 
-    With `bytes_favoured` above one it likes to say bytes, as a model does that writes characters which its vocabulary lacks.
+    With `bytes_favoured` above one it likes to say bytes, as a model does that writes characters
+    which its vocabulary lacks.
     """
     import torch
     from transformers import MistralConfig, MistralForCausalLM
@@ -54,14 +56,17 @@ def save_base(
 
 
 def save_adapter(base: Path, folder: Path, *, scale: float = 0.1, **lora: object) -> Path:
-    """A LoRA adapter for `base` with random A and B; `scale` is the spread of B, 0 makes it do nothing."""
+    """A LoRA adapter for `base` with random A and B; `scale` is the spread of B, 0 makes it do
+    nothing."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(11)
     settings = {"r": 8, "lora_alpha": 16, "target_modules": SEVEN, "task_type": "CAUSAL_LM", **lora}
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(**settings))
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(**settings)
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -1,4 +1,5 @@
-"""Whatever one job left in its folder is one bad row: the others are told, started, ended and spilled as ever, and at once."""
+"""Whatever one job left in its folder is one bad row: the others are told, started, ended and
+spilled as ever, and at once."""
 
 import json
 import os
@@ -37,7 +38,18 @@ def good(box: BoxPaths, job_id: str, status: Status = Status.RUNNING) -> None:
     paths.folder.mkdir(parents=True)
     paths.spec.write_text(JobSpec(job_id, "train", "r" * 64, run_id="run").to_json())
     me = os.getpid()
-    states.write(paths, JobState(job_id, "train", status, me, process.start_ticks(me), process.boot_id(), started_at=time.time()))
+    states.write(
+        paths,
+        JobState(
+            job_id,
+            "train",
+            status,
+            me,
+            process.start_ticks(me),
+            process.boot_id(),
+            started_at=time.time(),
+        ),
+    )
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -48,7 +60,10 @@ def test_a_bad_state_is_one_row(box, kind):
     began = time.monotonic()
     told = {job["job_id"]: job for job in supervise.listing(box)}
     assert told["good"]["status"] == "RUNNING"
-    assert (told["bad"]["status"], told["bad"]["cause"]) == ("LOST", "lost") and "cannot be read" in told["bad"]["what"]
+    assert (told["bad"]["status"], told["bad"]["cause"]) == (
+        "LOST",
+        "lost",
+    ) and "cannot be read" in told["bad"]["what"]
     assert [job.id for job in activity.jobs(box.root)] == ["good"]
     assert "good" in [job["job_id"] for job in Jobs(box).records(time.time())]
     assert supervise.cancel(box, "bad", 1.0).status is Status.LOST
@@ -64,12 +79,17 @@ def test_a_bad_specification_hides_no_job(box, kind):
     good(box, "bad")
     paths.spec.unlink()
     FILES[kind](paths.spec)
-    assert {job["job_id"]: job["run_id"] for job in supervise.listing(box)} == {"good": "run", "bad": ""}
+    assert {job["job_id"]: job["run_id"] for job in supervise.listing(box)} == {
+        "good": "run",
+        "bad": "",
+    }
     assert {job["job_id"] for job in Jobs(box).records(time.time())} == {"good", "bad"}
 
 
 @pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize("name", ["log", "log.times", "metrics.jsonl", "checkpoints", "failure.json", "stage.json"])
+@pytest.mark.parametrize(
+    "name", ["log", "log.times", "metrics.jsonl", "checkpoints", "failure.json", "stage.json"]
+)
 def test_other_bad_files_hold_nobody_up(box, kind, name):
     good(box, "bad")
     FILES[kind](box.job("bad").folder / name)
@@ -77,7 +97,12 @@ def test_other_bad_files_hold_nobody_up(box, kind, name):
     assert {job["job_id"] for job in Jobs(box).records(time.time())} == {"good", "bad"}
     assert {job.id for job in activity.jobs(box.root)} == {"good", "bad"}
     state = states.read(box.job("bad"))
-    evidence.gather(evidence.Places(box.job("bad"), box.root / "none", box.root / "none"), state, time.time(), 1.0)
+    evidence.gather(
+        evidence.Places(box.job("bad"), box.root / "none", box.root / "none"),
+        state,
+        time.time(),
+        1.0,
+    )
     supervise._last_metric(box.job("bad").metrics)
     assert time.monotonic() - began < SECONDS
 
@@ -98,7 +123,10 @@ def test_a_job_whose_record_was_bad_is_started_again(box, kind):
 def test_a_state_that_names_another_job_is_none(box):
     box.job("liar").folder.mkdir()
     states.write(box.job("liar"), JobState("good", "train", Status.SUCCEEDED))
-    assert {job["job_id"]: job["status"] for job in supervise.listing(box)} == {"good": "RUNNING", "liar": "LOST"}
+    assert {job["job_id"]: job["status"] for job in supervise.listing(box)} == {
+        "good": "RUNNING",
+        "liar": "LOST",
+    }
 
 
 def test_what_the_line_does_not_know_is_no_ticket(box):
@@ -111,7 +139,9 @@ def test_what_the_line_does_not_know_is_no_ticket(box):
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(["cause", "what", "why", "remedy", "kept"]), JSON), JSON)
-def test_any_account_of_a_failure_and_of_outputs_ends_in_a_state_that_can_be_read(tmp_path_factory, words, outputs):
+def test_any_account_of_a_failure_and_of_outputs_ends_in_a_state_that_can_be_read(
+    tmp_path_factory, words, outputs
+):
     box = BoxPaths(tmp_path_factory.mktemp("box"))
     paths = box.job("j")
     paths.folder.mkdir(parents=True)
@@ -121,7 +151,9 @@ def test_any_account_of_a_failure_and_of_outputs_ends_in_a_state_that_can_be_rea
     from remote.payload.jobs import supervisor
 
     for code in (1, 0):
-        state = supervisor._concluded(paths, JobState("j", "train", Status.RUNNING), Ending(code, False, False, False))
+        state = supervisor._concluded(
+            paths, JobState("j", "train", Status.RUNNING), Ending(code, False, False, False)
+        )
         state = supervisor._masked(paths, state)
         assert state.status.is_final and JobState.from_json(state.to_json()).status is state.status
 
@@ -130,8 +162,12 @@ def test_outputs_that_cannot_be_read_are_no_success(box):
     FILES["50,000 brackets"](box.job("good").outputs)
     from remote.payload.jobs import supervisor
 
-    state = supervisor._concluded(box.job("good"), JobState("good", "train", Status.RUNNING), Ending(0, False, False, False))
-    assert (state.status, state.cause) == (Status.FAILED, Cause.ARTIFACT) and outcome.kept(box.job("good")) == ""
+    state = supervisor._concluded(
+        box.job("good"), JobState("good", "train", Status.RUNNING), Ending(0, False, False, False)
+    )
+    assert (state.status, state.cause) == (Status.FAILED, Cause.ARTIFACT) and outcome.kept(
+        box.job("good")
+    ) == ""
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -165,9 +201,15 @@ def test_the_watchdogs_zip_has_all_that_it_imports(tmp_path):
     with zipfile.ZipFile(tmp_path / "watchdog.pyz", "w") as zipped:
         for name, source in sources.items():
             zipped.writestr(name, source)
-    modules = [name[:-3].replace("/", ".") for name in sources if name.startswith("remote/") and "__main__" not in name]
+    modules = [
+        name[:-3].replace("/", ".")
+        for name in sources
+        if name.startswith("remote/") and "__main__" not in name
+    ]
     code = f"import sys; sys.path.insert(0, {str(tmp_path / 'watchdog.pyz')!r})\n" + "".join(
         f"import {name.removesuffix('.__init__')}\n" for name in modules
     )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,10 @@ def box(tmp_path):
 def test_they_are_for_their_owner_alone_until_forgotten(box):
     secrets.keep(box, "job-1", TOLD)
     assert secrets.of_job(box, "job-1") == TOLD
-    assert stat.S_IMODE((box.secrets / "job-1").stat().st_mode) == 0o600 and stat.S_IMODE(box.secrets.stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE((box.secrets / "job-1").stat().st_mode) == 0o600
+        and stat.S_IMODE(box.secrets.stat().st_mode) == 0o700
+    )
     secrets.forget(box, "job-1")
     secrets.forget(box, "job-1")
     assert secrets.of_job(box, "job-1") == {} and list(box.secrets.iterdir()) == []
@@ -38,7 +41,11 @@ def test_none_leave_no_file_and_replace_those_of_an_earlier_attempt(box):
 
 
 def test_those_of_jobs_that_are_over_go(box):
-    me = {"pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()), "boot_id": process.boot_id()}
+    me = {
+        "pid": os.getpid(),
+        "start_ticks": process.start_ticks(os.getpid()),
+        "boot_id": process.boot_id(),
+    }
     states = {
         "runs": JobState("runs", "train", Status.RUNNING, **me),
         "waits": JobState("waits", "train", Status.PENDING, **me),
@@ -55,7 +62,12 @@ def test_those_of_jobs_that_are_over_go(box):
     gone = box.secrets / "no-job-any-more"
     os.utime(gone, (gone.stat().st_atime - old, gone.stat().st_mtime - old))
     secrets.forget_stale(box)
-    assert sorted(path.name for path in box.secrets.iterdir()) == ["no-job-yet", "runs", "starting", "waits"]
+    assert sorted(path.name for path in box.secrets.iterdir()) == [
+        "no-job-yet",
+        "runs",
+        "starting",
+        "waits",
+    ]
 
 
 @pytest.fixture
@@ -68,7 +80,10 @@ def killed(box):
     return state
 
 
-@pytest.mark.parametrize("look", [lambda box: supervise.status(box, "job-1"), lambda box: supervise.cancel(box, "job-1", 1)])
+@pytest.mark.parametrize(
+    "look",
+    [lambda box: supervise.status(box, "job-1"), lambda box: supervise.cancel(box, "job-1", 1)],
+)
 def test_who_sees_that_the_supervisor_was_killed_clears_them_away(box, killed, look):
     assert look(box).status is Status.LOST
     assert secrets.of_job(box, "job-1") == {}
@@ -81,7 +96,9 @@ def test_a_job_that_is_just_started_again_keeps_them(box, killed, monkeypatch):
     assert secrets.of_job(box, "job-1") == TOLD
 
     def started_meanwhile(*arguments, lock=fcntl.flock):
-        box.job("job-1").state.write_text(replace(killed, start_ticks=process.start_ticks(os.getpid())).to_json())
+        box.job("job-1").state.write_text(
+            replace(killed, start_ticks=process.start_ticks(os.getpid())).to_json()
+        )
         lock(*arguments)
 
     monkeypatch.setattr(fcntl, "flock", started_meanwhile)

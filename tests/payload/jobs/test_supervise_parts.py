@@ -26,7 +26,11 @@ def paths(tmp_path):
 
 
 def concluded(paths, code, was_told=False, was_cancelled=False, memory_ran_out=False):
-    return outcome.conclude(paths, JobState("j", "train", Status.RUNNING), Ending(code, was_told, was_cancelled, memory_ran_out))
+    return outcome.conclude(
+        paths,
+        JobState("j", "train", Status.RUNNING),
+        Ending(code, was_told, was_cancelled, memory_ran_out),
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,7 +44,11 @@ def concluded(paths, code, was_told=False, was_cancelled=False, memory_ran_out=F
         ({"code": -15}, Status.INTERRUPTED, None),
         ({"code": 56}, Status.INTERRUPTED, None),
         ({"code": -9, "memory_ran_out": True}, Status.FAILED, Cause.OUT_OF_MEMORY),
-        ({"code": -9, "memory_ran_out": True, "was_told": True}, Status.FAILED, Cause.OUT_OF_MEMORY),
+        (
+            {"code": -9, "memory_ran_out": True, "was_told": True},
+            Status.FAILED,
+            Cause.OUT_OF_MEMORY,
+        ),
         ({"code": 1, "memory_ran_out": True}, Status.FAILED, Cause.CODE),
         ({"code": -9}, Status.FAILED, Cause.CODE),
         ({"code": -11}, Status.FAILED, Cause.CODE),
@@ -67,25 +75,43 @@ def test_how_it_ended(paths, ending, status, cause):
 )
 def test_a_notice_is_the_cause(paths, kind, code, status, cause):
     state = JobState("j", "train", Status.RUNNING)
-    state = outcome.conclude(paths, state, Ending(code, True, False, False, Notice(kind, 9e9, "because")))
+    state = outcome.conclude(
+        paths, state, Ending(code, True, False, False, Notice(kind, 9e9, "because"))
+    )
     assert (state.status, state.cause) == (status, cause)
-    assert status is Status.SUCCEEDED or (state.why == "because" and "`./inv resume`" in state.remedy)
+    assert status is Status.SUCCEEDED or (
+        state.why == "because" and "`./inv resume`" in state.remedy
+    )
 
 
 def test_a_cancelled_job_is_cancelled_also_under_a_notice(paths):
-    state = outcome.conclude(paths, JobState("j", "train", Status.RUNNING), Ending(143, True, True, False, Notice("spot", 9e9, "because")))
+    state = outcome.conclude(
+        paths,
+        JobState("j", "train", Status.RUNNING),
+        Ending(143, True, True, False, Notice("spot", 9e9, "because")),
+    )
     assert (state.status, state.cause) == (Status.CANCELLED, Cause.CANCELLED)
 
 
 def test_why_in_words(paths):
-    assert concluded(paths, -11).why == "killed by SIGSEGV; the log ends with: one | two | last words"
+    assert (
+        concluded(paths, -11).why == "killed by SIGSEGV; the log ends with: one | two | last words"
+    )
     assert "memory ran out" in concluded(paths, -9, memory_ran_out=True).why
 
 
 def test_the_failure_file_has_the_word(paths):
-    paths.failure.write_text(json.dumps({"cause": "xid", "what": "w", "why": "y", "remedy": "r", "kept": "k"}))
+    paths.failure.write_text(
+        json.dumps({"cause": "xid", "what": "w", "why": "y", "remedy": "r", "kept": "k"})
+    )
     state = concluded(paths, 1)
-    assert (state.cause, state.what, state.why, state.remedy, state.kept) == (Cause.GPU_FAULT, "w", "y", "r", "k")
+    assert (state.cause, state.what, state.why, state.remedy, state.kept) == (
+        Cause.GPU_FAULT,
+        "w",
+        "y",
+        "r",
+        "k",
+    )
     paths.failure.write_text("half a fi")
     assert concluded(paths, 54).cause is Cause.GPU_FAULT
 
@@ -93,11 +119,17 @@ def test_the_failure_file_has_the_word(paths):
 def test_outputs_become_artifacts_and_values(paths):
     (paths.artifacts / "adapter").mkdir(parents=True)
     (paths.artifacts / "adapter/a").write_bytes(b"12345")
-    paths.outputs.write_text(json.dumps({"adapter": {"path": "jobs/j/artifacts/adapter"}, "loss": {"value": 0.5}}))
+    paths.outputs.write_text(
+        json.dumps({"adapter": {"path": "jobs/j/artifacts/adapter"}, "loss": {"value": 0.5}})
+    )
     state = concluded(paths, 0)
     assert state.values == {"loss": 0.5}
     artifact = state.artifacts["adapter"]
-    assert isinstance(artifact, Artifact) and (artifact.path, artifact.size, artifact.is_folder) == ("jobs/j/artifacts/adapter", 5, True)
+    assert isinstance(artifact, Artifact) and (
+        artifact.path,
+        artifact.size,
+        artifact.is_folder,
+    ) == ("jobs/j/artifacts/adapter", 5, True)
 
 
 def test_kept_is_the_newest_whole_checkpoint(paths):
@@ -119,8 +151,13 @@ def test_a_signal_without_a_name_is_told_by_its_number(paths):
 
 
 def test_a_process_whose_name_is_no_text_is_known_too():
-    script = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'\\xff) \\xfe', 0, 0, 0); print(flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    script = (
+        "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'\\xff) \\xfe', 0, 0, 0);"
+        " print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
         child.stdout.readline()
         assert process.start_ticks(child.pid) > 0
         child.stdin.close()
@@ -131,14 +168,19 @@ def test_secrets_are_gone_before_the_end_can_be_seen(tmp_path, paths, monkeypatc
     box, seen = BoxPaths(tmp_path), []
     secrets.keep(box, "j", {"A_TOKEN": "something long"})
     monkeypatch.setattr(supervisor, "_run_stage", lambda *words: Ending(0, False, False, False))
-    monkeypatch.setattr(states, "write_surely", lambda *words: seen.append(list(box.secrets.iterdir())))
+    monkeypatch.setattr(
+        states, "write_surely", lambda *words: seen.append(list(box.secrets.iterdir()))
+    )
     supervisor._supervise(paths, JobSpec("j", "train", "0" * 64), sys.executable, set(), None)
     assert seen == [[]]
 
 
 def test_a_supervisor_that_comes_up_late_finds_nothing_to_take_up(paths):
     with (paths.folder / ".supervisor.lock").open("w") as lock:
-        for state, is_ours in ((JobState("j", "train"), True), (JobState("j", "train", Status.RUNNING, pid=1), False)):
+        for state, is_ours in (
+            (JobState("j", "train"), True),
+            (JobState("j", "train", Status.RUNNING, pid=1), False),
+        ):
             states.write(paths, state)
             assert supervisor._take_up(paths, lock.fileno()) is is_ours
 
@@ -170,12 +212,23 @@ def test_memory_kills_are_read_from_the_nearest_counter(tmp_path, monkeypatch):
 
 
 def test_the_systemd_road():
-    command = supervise.systemd_command("run-1-train", Path("/home/ubuntu/windlass/releases/abc"), ["/usr/bin/python3", "-m", "x", "a b"])
+    command = supervise.systemd_command(
+        "run-1-train",
+        Path("/home/ubuntu/windlass/releases/abc"),
+        ["/usr/bin/python3", "-m", "x", "a b"],
+    )
     assert command[:3] == ["sudo", "-n", "systemd-run"]
     assert command[command.index("--") + 1 :] == ["/usr/bin/python3", "-m", "x", "a b"]
-    for word in ("--unit=windlass-job-run-1-train", f"--uid={os.getuid()}", "--collect", "--property=KillMode=mixed",
-                 "--property=TimeoutStopSec=120", "--property=OOMPolicy=continue",
-                 "--property=EnvironmentFile=-/etc/environment", "--setenv=PYTHONPATH=/home/ubuntu/windlass/releases/abc"):  # fmt: skip
+    for word in (
+        "--unit=windlass-job-run-1-train",
+        f"--uid={os.getuid()}",
+        "--collect",
+        "--property=KillMode=mixed",
+        "--property=TimeoutStopSec=120",
+        "--property=OOMPolicy=continue",
+        "--property=EnvironmentFile=-/etc/environment",
+        "--setenv=PYTHONPATH=/home/ubuntu/windlass/releases/abc",
+    ):
         assert word in command
 
 
@@ -187,6 +240,13 @@ def test_the_root_is_where_the_release_lies(tmp_path):
         (release / f"remote/contract/{name}.py").write_bytes((source / f"{name}.py").read_bytes())
     script = "from remote.contract.paths import BoxPaths; print(BoxPaths.of_release().root)"
     words = [sys.executable, "-c", script]
-    answer = subprocess.run(words, cwd=release, env={"PYTHONPATH": str(release)}, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        words,
+        cwd=release,
+        env={"PYTHONPATH": str(release)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert answer.stdout.strip() == str(tmp_path / "any root")
     assert BoxPaths.of_release() == BoxPaths.of_home(), "this checkout is no release"

@@ -1,4 +1,5 @@
-"""The scribe: whatever a stage says is in the log, masked and in parts; and the stage never waits for it, nor dies of it."""
+"""The scribe: whatever a stage says is in the log, masked and in parts; and the stage never waits
+for it, nor dies of it."""
 
 import itertools
 import json
@@ -36,7 +37,9 @@ def said_by(folder: Path, script: str, secrets=(), look=None) -> subprocess.Comp
     """Run a stage of one script under a scribe, to the end of both."""
     writer = Scribe(folder, secrets)
     with writer.mouth() as mouth:
-        stage = subprocess.Popen([sys.executable, "-u", "-c", script], stdout=mouth, stderr=mouth, stdin=subprocess.PIPE)
+        stage = subprocess.Popen(
+            [sys.executable, "-u", "-c", script], stdout=mouth, stderr=mouth, stdin=subprocess.PIPE
+        )
     if look:
         look(writer, stage)
     stage.communicate()
@@ -52,7 +55,12 @@ def whole(folder: Path) -> bytes:
 
 
 def test_everything_is_there_in_parts_and_masked(tmp_path):
-    said_by(tmp_path, f"import sys\nfor n in range(5000): print(n, {SECRET!r}, file=(sys.stdout, sys.stderr)[n % 2], flush=True)", [SECRET])
+    said_by(
+        tmp_path,
+        f"import sys\nfor n in range(5000): print(n, {SECRET!r}, file=(sys.stdout, sys.stderr)[n %"
+        " 2], flush=True)",
+        [SECRET],
+    )
     assert whole(tmp_path) == b"".join(b"%d ***\n" % number for number in range(5000))
 
 
@@ -60,13 +68,21 @@ def test_parts_have_their_size_and_the_oldest_go(tmp_path):
     script = "import sys\nfor n in range(400): sys.stdout.buffer.write(bytes(range(256)) * 100)"
     said_by(tmp_path, script)
     found = job_log.parts(tmp_path)
-    assert len(found) == job_log.KEPT_PARTS + 1 and all(part.end - part.start == PARTS for part in found[:-1])
-    assert found[-1].end == 400 * 25600 and found[0].start == found[-1].start - job_log.KEPT_PARTS * PARTS
+    assert len(found) == job_log.KEPT_PARTS + 1 and all(
+        part.end - part.start == PARTS for part in found[:-1]
+    )
+    assert (
+        found[-1].end == 400 * 25600
+        and found[0].start == found[-1].start - job_log.KEPT_PARTS * PARTS
+    )
 
 
 def test_a_secret_cut_by_two_writes_is_masked(tmp_path):
     half = len(SECRET) // 2
-    script = f"import os, time\nos.write(1, {SECRET[:half]!r}.encode())\ntime.sleep(0.2)\nos.write(1, {SECRET[half:]!r}.encode() + b' end')"
+    script = (
+        f"import os, time\nos.write(1, {SECRET[:half]!r}.encode())\ntime.sleep(0.2)\nos.write(1,"
+        f" {SECRET[half:]!r}.encode() + b' end')"
+    )
     said_by(tmp_path, script, [SECRET])
     assert whole(tmp_path) == b"*** end"
 
@@ -74,10 +90,19 @@ def test_a_secret_cut_by_two_writes_is_masked(tmp_path):
 def test_no_secret_stands_in_arguments_or_surroundings(tmp_path):
     def look(writer, stage):
         pid = writer._process.pid
-        seen = [Path(f"/proc/{each}/{name}").read_bytes() for each in (pid, os.getpid()) for name in ("cmdline", "environ")]
+        seen = [
+            Path(f"/proc/{each}/{name}").read_bytes()
+            for each in (pid, os.getpid())
+            for name in ("cmdline", "environ")
+        ]
         assert not any(SECRET.encode() in each for each in seen)
 
-    said_by(tmp_path, "input()", [SECRET], look=lambda writer, stage: (look(writer, stage), stage.stdin.write(b"\n")))
+    said_by(
+        tmp_path,
+        "input()",
+        [SECRET],
+        look=lambda writer, stage: (look(writer, stage), stage.stdin.write(b"\n")),
+    )
 
 
 def test_times_say_when_bytes_were_written(tmp_path):
@@ -100,11 +125,16 @@ def test_long_times_are_thinned(tmp_path, monkeypatch):
         log.write(b"0123456789")
     kept = list(job_log.times(tmp_path))
     assert (tmp_path / job_log.TIMES).stat().st_size < 2100 and len(kept) > 40
-    assert [offset for offset, _ in kept] == sorted({offset for offset, _ in kept}) and kept[-1][0] == 3990
+    assert [offset for offset, _ in kept] == sorted({offset for offset, _ in kept}) and kept[-1][
+        0
+    ] == 3990
 
 
 def test_a_process_that_outlives_the_stage_is_not_waited_for(tmp_path):
-    script = "import subprocess\nprint(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True)"
+    script = (
+        "import subprocess\nprint(subprocess.Popen(['sleep', '60'], start_new_session=True).pid,"
+        " flush=True)"
+    )
     began = time.monotonic()
     said_by(tmp_path, script)
     left = int(whole(tmp_path))
@@ -139,7 +169,12 @@ def test_a_killed_scribe_is_replaced_and_the_stage_does_not_notice(tmp_path):
         time.sleep(0.3)
         writer.look()
 
-    said_by(tmp_path, f"print(1)\ninput()\nfor n in range(20000): print({SECRET!r})", [SECRET], look=kill)
+    said_by(
+        tmp_path,
+        f"print(1)\ninput()\nfor n in range(20000): print({SECRET!r})",
+        [SECRET],
+        look=kill,
+    )
     lines = whole(tmp_path).decode().splitlines()
     assert lines[0] == "1" and "another goes on" in lines[1] and lines[2:] == ["***"] * 20000
 
@@ -184,7 +219,9 @@ def test_a_full_disk_drops_bytes_and_says_so_and_never_blocks(tmp_path):
     """`ulimit -f` refuses like a full disk: with EFBIG."""
 
     def limited(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        )
 
     log = Log(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -199,7 +236,10 @@ def test_a_full_disk_drops_bytes_and_says_so_and_never_blocks(tmp_path):
     log.close()
     lines = whole(tmp_path).decode().splitlines()
     assert lines[:50] == [f"{number:019}" for number in range(50)]
-    assert lines[50:] == ["[windlass: 1,000 bytes of the log were dropped: File too large]", "there is room again"]
+    assert lines[50:] == [
+        "[windlass: 1,000 bytes of the log were dropped: File too large]",
+        "there is room again",
+    ]
 
 
 def test_what_was_dropped_to_the_end_is_told_in_the_end(tmp_path):
@@ -207,7 +247,10 @@ def test_what_was_dropped_to_the_end_is_told_in_the_end(tmp_path):
     log.write(b"no end")
     log._dropped, log._why = 7, "No space left on device"
     log.close()
-    assert whole(tmp_path) == b"no end\n[windlass: 7 bytes of the log were dropped: No space left on device]\n"
+    assert (
+        whole(tmp_path)
+        == b"no end\n[windlass: 7 bytes of the log were dropped: No space left on device]\n"
+    )
 
 
 def test_a_folder_that_is_gone_is_no_reason_to_stop(tmp_path):
@@ -223,7 +266,11 @@ def test_a_log_goes_on_where_an_earlier_attempt_ended(tmp_path):
     log = Log(tmp_path, part_bytes=8)
     log.write(b"c" * 10)
     log.close()
-    assert [(part.start, part.end) for part in job_log.parts(tmp_path)] == [(0, 10), (10, 18), (18, 25)]
+    assert [(part.start, part.end) for part in job_log.parts(tmp_path)] == [
+        (0, 10),
+        (10, 18),
+        (18, 25),
+    ]
     assert whole(tmp_path) == b"a" * 10 + b"b" * 5 + b"c" * 10
 
 

@@ -1,4 +1,5 @@
-"""GPUs by either way, where the driver is played by a script and by a module of nvidia-ml-py's shape."""
+"""GPUs by either way, where the driver is played by a script and by a module of nvidia-ml-py's
+shape."""
 
 import sys
 import textwrap
@@ -54,10 +55,24 @@ def test_by_nvidia_smi_of_new_drivers_and_old_ones(tool, tmp_path, known):
     tool.write_text(SMI.replace("KNOWN", known))
     ask = gpus.way(tmp_path)
     first, second = ask()
-    assert (first.index, first.name, first.busy, first.watts, first.celsius) == (0, "NVIDIA A10G", 0.93, 287.5, 71.0)
+    assert (first.index, first.name, first.busy, first.watts, first.celsius) == (
+        0,
+        "NVIDIA A10G",
+        0.93,
+        287.5,
+        71.0,
+    )
     assert (first.slowed, first.ecc_errors) == ("", 0)
-    assert (first.memory_gb, first.memory_total_gb) == (pytest.approx(23.069, abs=1e-3), pytest.approx(24.147, abs=1e-3))
-    assert (second.busy, second.watts, second.slowed, second.ecc_errors) == (None, None, "heat, heat (hardware)", None)
+    assert (first.memory_gb, first.memory_total_gb) == (
+        pytest.approx(23.069, abs=1e-3),
+        pytest.approx(24.147, abs=1e-3),
+    )
+    assert (second.busy, second.watts, second.slowed, second.ecc_errors) == (
+        None,
+        None,
+        "heat, heat (hardware)",
+        None,
+    )
 
 
 def test_by_nvidia_ml_py_where_an_environment_has_it(tool, tmp_path):
@@ -70,7 +85,9 @@ def test_by_nvidia_ml_py_where_an_environment_has_it(tool, tmp_path):
 def test_a_library_without_a_driver_gives_way_to_the_tool(tool, tmp_path):
     module = tmp_path / "abc/venv/lib/python3.12/site-packages/pynvml.py"
     module.parent.mkdir(parents=True)
-    module.write_text(textwrap.dedent(NVML).replace("def nvmlInit(): pass", "def nvmlInit(): raise NVMLError()"))
+    module.write_text(
+        textwrap.dedent(NVML).replace("def nvmlInit(): pass", "def nvmlInit(): raise NVMLError()")
+    )
     assert len(gpus.way(tmp_path)()) == 2
 
 
@@ -80,8 +97,13 @@ def test_no_driver_no_gpus(tmp_path, monkeypatch):
     assert watch.latest(5.0) == [] and not watch.is_silent
 
 
-@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "#!/bin/sh\necho 'No devices were found'\n", "#!/bin/sh\nsleep 60\n"])
-def test_a_driver_that_does_not_answer_is_silent_and_holds_nobody_up(tool, tmp_path, monkeypatch, script):
+@pytest.mark.parametrize(
+    "script",
+    ["#!/bin/sh\nexit 9\n", "#!/bin/sh\necho 'No devices were found'\n", "#!/bin/sh\nsleep 60\n"],
+)
+def test_a_driver_that_does_not_answer_is_silent_and_holds_nobody_up(
+    tool, tmp_path, monkeypatch, script
+):
     tool.write_text(script)
     monkeypatch.setattr(gpus, "FRESH_SECONDS", 0.05)
     monkeypatch.setattr(gpus, "_ANSWER_SECONDS", 0.2)

@@ -14,7 +14,9 @@ def box(tmp_path):
 
 
 def happenings(box: Path, seen=None, since=0.0) -> Happenings:
-    return Happenings(box / "timeline.jsonl", [box / "watchdog", box / "nowhere"], since, seen or {})
+    return Happenings(
+        box / "timeline.jsonl", [box / "watchdog", box / "nowhere"], since, seen or {}
+    )
 
 
 def texts(found):
@@ -24,13 +26,18 @@ def texts(found):
 def test_both_files_by_time(box):
     append(box / "timeline.jsonl", Event(1_700_000_005.0, "kernel", "error", "Xid 79"))
     (box / "watchdog/log").write_text(
-        "2023-11-14 22:13:20 watching\n2023-11-14 22:13:26 a round failed:\nTraceback\n"
-        "2023-11-14 22:13:30 box gpu is taken back: the cloud will terminate this spot instance in 120 s\n2023-11-14 22:13:31 torn"
+        "2023-11-14 22:13:20 watching\n2023-11-14 22:13:26 a round failed:\nTraceback\n2023-11-14"
+        " 22:13:30 box gpu is taken back: the cloud will terminate this spot instance in 120"
+        " s\n2023-11-14 22:13:31 torn"
     )
     found = happenings(box).new()
     assert [(each.event.source, each.event.level) for each in found] == [
-        ("watchdog", "info"), ("kernel", "error"), ("watchdog", "warning"), ("watchdog", "warning"), ("spot", "warning"),
-    ]  # fmt: skip
+        ("watchdog", "info"),
+        ("kernel", "error"),
+        ("watchdog", "warning"),
+        ("watchdog", "warning"),
+        ("spot", "warning"),
+    ]
     assert texts(happenings(box, since=1_700_000_006.0).new()) == texts(found)[2:]
 
 

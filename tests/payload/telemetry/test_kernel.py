@@ -33,13 +33,28 @@ def test_lines_have_their_time_and_begin_where_asked(said):
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("NVRM: Xid (PCI:0000:3b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.", kernel.XID),
+        (
+            (
+                "NVRM: Xid (PCI:0000:3b:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen"
+                " off the bus."
+            ),
+            kernel.XID,
+        ),
         ("NVRM: Xid (0000:01:00): 13, Graphics SM Warp Exception on (GPC 0, TPC 0)", kernel.XID),
         ("NVRM: GPU at PCI:0000:3b:00 has fallen off the bus.", kernel.HARDWARE),
         ("mce: [Hardware Error]: Machine check events logged", kernel.HARDWARE),
-        ("Memory cgroup out of memory: Killed process 811 (python) total-vm:1kB, anon-rss:1kB", kernel.OUT_OF_MEMORY),
+        (
+            "Memory cgroup out of memory: Killed process 811 (python) total-vm:1kB, anon-rss:1kB",
+            kernel.OUT_OF_MEMORY,
+        ),
         ("python3 invoked oom-killer: gfp_mask=0x140dca", kernel.OUT_OF_MEMORY),
-        ("EXT4-fs error (device nvme0n1p1): ext4_find_entry:1612: inode #2: comm ls: reading directory lblock 0", kernel.DISK),
+        (
+            (
+                "EXT4-fs error (device nvme0n1p1): ext4_find_entry:1612: inode #2: comm ls: reading"
+                " directory lblock 0"
+            ),
+            kernel.DISK,
+        ),
         ("blk_update_request: I/O error, dev nvme1n1, sector 0", kernel.DISK),
         ("INFO: task python3:3211 blocked for more than 120 seconds.", kernel.HUNG),
         ("python3[77]: segfault at 0 ip 00007f rsp 00007f error 4 in libcuda.so", kernel.CRASH),
@@ -53,8 +68,16 @@ def test_what_kind_of_line_it_is(text, kind):
 
 def test_only_some_xids_blame_the_card():
     line = "NVRM: Xid (PCI:0000:3b:00): {}, pid=1, name=python, words"
-    assert [number for number in (13, 31, 45, 48, 74, 79, 94, 119) if kernel.blames_gpu(line.format(number))] == [48, 74, 79, 94, 119]
-    assert kernel.xid(line.format(119)) == 119 and kernel.xid("usb") is None and not kernel.blames_gpu("usb")
+    assert [
+        number
+        for number in (13, 31, 45, 48, 74, 79, 94, 119)
+        if kernel.blames_gpu(line.format(number))
+    ] == [48, 74, 79, 94, 119]
+    assert (
+        kernel.xid(line.format(119)) == 119
+        and kernel.xid("usb") is None
+        and not kernel.blames_gpu("usb")
+    )
 
 
 def test_this_machines_own_kernel_is_heard_or_silent(monkeypatch):

@@ -26,7 +26,9 @@ from remote.payload.telemetry.sampler import Observer
 def root(tmp_path, monkeypatch):
     kernel_log = tmp_path / "kernel.log"
     kernel_log.touch()
-    monkeypatch.setenv("WINDLASS_KERNEL_LOG", str(kernel_log))  # this machine's own may tell of anything
+    monkeypatch.setenv(
+        "WINDLASS_KERNEL_LOG", str(kernel_log)
+    )  # this machine's own may tell of anything
     yield tmp_path
     for pid in samplers(tmp_path):
         with contextlib.suppress(ProcessLookupError):
@@ -39,7 +41,15 @@ def job(root):
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         paths = BoxPaths(root).job("job-1")
         paths.folder.mkdir(parents=True)
-        state = JobState("job-1", "count", Status.RUNNING, sleeper.pid, process.start_ticks(sleeper.pid), process.boot_id(), time.time())
+        state = JobState(
+            "job-1",
+            "count",
+            Status.RUNNING,
+            sleeper.pid,
+            process.start_ticks(sleeper.pid),
+            process.boot_id(),
+            time.time(),
+        )
         paths.state.write_text(state.to_json())
         yield sleeper
         sleeper.kill()
@@ -87,12 +97,19 @@ def test_one_that_waits_ends_with_who_started_it(root, job):
     script = "import time; from pathlib import Path; from remote.payload.telemetry import sampler\n"
     script += f"sampler.ensure(Path({str(root)!r})); time.sleep(0.5)"
     for _ in range(3):
-        subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])})
+        subprocess.run(
+            [sys.executable, "-c", script],
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        )
     until(lambda: samplers(root) == first)
 
 
 def _children():
-    return [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
+    return [
+        int(pid)
+        for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    ]
 
 
 def test_it_takes_signals_though_its_starter_has_blocked_them(root, job):
@@ -101,7 +118,11 @@ def test_it_takes_signals_though_its_starter_has_blocked_them(root, job):
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
         f"sampler.ensure(Path({str(root)!r}))"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])})
+    subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
     (pid,) = until(lambda: samplers(root))
     until(lambda: telemetry.read(BoxPaths(root).telemetry))
     os.kill(pid, signal.SIGTERM)
@@ -119,30 +140,57 @@ def test_a_meter_counts_rates_since_the_sample_before(tmp_path):
     while time.monotonic() < deadline:
         pass
     sample = meter.sample()
-    assert 0 < sample.cpu <= 1 and 0 < sample.memory_gb < sample.memory_total_gb and 0 < sample.disk_free_gb < sample.disk_total_gb
-    assert min(sample.received, sample.sent, sample.disk_read, sample.disk_written) >= 0 and sample.gpus == []
+    assert (
+        0 < sample.cpu <= 1
+        and 0 < sample.memory_gb < sample.memory_total_gb
+        and 0 < sample.disk_free_gb < sample.disk_total_gb
+    )
+    assert (
+        min(sample.received, sample.sent, sample.disk_read, sample.disk_written) >= 0
+        and sample.gpus == []
+    )
 
 
 def sample_of(celsius=50.0, slowed="", errors=0, free=50.0, memory=4.0):
-    return Sample(time.time(), 0.1, memory, 16.0, free, 100.0, gpus=[Gpu(0, "A10G", 0.9, 1, 24, 250, celsius, slowed, errors)])
+    return Sample(
+        time.time(),
+        0.1,
+        memory,
+        16.0,
+        free,
+        100.0,
+        gpus=[Gpu(0, "A10G", 0.9, 1, 24, 250, celsius, slowed, errors)],
+    )
 
 
 def noted(root):
-    return [(event.source, event.level, event.text) for event in timeline.read(BoxPaths(root).timeline)]
+    return [
+        (event.source, event.level, event.text) for event in timeline.read(BoxPaths(root).timeline)
+    ]
 
 
 def test_what_begins_is_noted_once_and_its_end_once_it_lasts(root, monkeypatch):
     observer = Observer(root)
     for _ in range(3):
-        observer.observe(sample_of(celsius=93.0, slowed="heat", free=1.0, memory=15.9), gpu_silent=False)
+        observer.observe(
+            sample_of(celsius=93.0, slowed="heat", free=1.0, memory=15.9), gpu_silent=False
+        )
     texts = [text for _, _, text in noted(root)]
-    assert len(texts) == 4 and "GPU 0 is slowed down: heat" in texts and "GPU 0 is at 93 degrees Celsius" in texts
+    assert (
+        len(texts) == 4
+        and "GPU 0 is slowed down: heat" in texts
+        and "GPU 0 is at 93 degrees Celsius" in texts
+    )
     observer.observe(sample_of(), gpu_silent=False)
     assert len(noted(root)) == 4, "what flickers is not over yet"
     monkeypatch.setattr(sampler, "_OVER_SECONDS", 0.0)
     observer.observe(sample_of(), gpu_silent=True)
     told = noted(root)
-    assert ("gpu", "warning", "the GPU's driver does not answer") in told and ("gpu", "info", "over: GPU 0 is slowed down: heat") in told
+    assert ("gpu", "warning", "the GPU's driver does not answer") in told and (
+        "gpu",
+        "info",
+        "over: GPU 0 is slowed down: heat",
+    ) in told
 
 
 def test_errors_of_the_memory_are_counted_from_the_first_sample(root):
@@ -152,7 +200,9 @@ def test_errors_of_the_memory_are_counted_from_the_first_sample(root):
     assert noted(root) == [("gpu", "error", "GPU 0: 2 memory errors that ECC could not correct")]
 
 
-def test_what_the_kernel_says_after_the_clock_was_set_back_is_noted_too(root, tmp_path, monkeypatch):
+def test_what_the_kernel_says_after_the_clock_was_set_back_is_noted_too(
+    root, tmp_path, monkeypatch
+):
     log = tmp_path / "kernel"
     monkeypatch.setenv("WINDLASS_KERNEL_LOG", str(log))
     lines = [(time.time() - 2, "NVRM: Xid (PCI:0000:00:1e): 31, first")]
@@ -160,7 +210,9 @@ def test_what_the_kernel_says_after_the_clock_was_set_back_is_noted_too(root, tm
     def said(back):
         """As the kernel tells it: times are worked out from how long after the boot it was."""
         stamps = [datetime.fromtimestamp(moment - back, UTC).isoformat() for moment, _ in lines]
-        log.write_text("".join(f"{stamp} {text}\n" for stamp, (_, text) in zip(stamps, lines, strict=True)))
+        log.write_text(
+            "".join(f"{stamp} {text}\n" for stamp, (_, text) in zip(stamps, lines, strict=True))
+        )
 
     said(0)
     observer = Observer(root)
@@ -180,10 +232,12 @@ def test_what_the_kernel_said_is_noted_once_over_two_samplers(root, tmp_path, mo
     monkeypatch.setenv("WINDLASS_KERNEL_LOG", str(log))
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     log.write_text(
-        f"2020-01-01T00:00:00,000000+00:00 NVRM: Xid (PCI:0000:00:1e): 79, of an earlier life\n"
+        "2020-01-01T00:00:00,000000+00:00 NVRM: Xid (PCI:0000:00:1e): 79, of an earlier life\n"
         f"{stamp},500000+00:00 NVRM: Xid (PCI:0000:00:1e): 79, pid=1, GPU has fallen off the bus.\n"
         f"{stamp},600000+00:00 usb 1-1: new device\n"
     )
     for _ in range(2):
         Observer(root).listen()
-    assert noted(root) == [("kernel", "error", "NVRM: Xid (PCI:0000:00:1e): 79, pid=1, GPU has fallen off the bus.")]
+    assert noted(root) == [
+        ("kernel", "error", "NVRM: Xid (PCI:0000:00:1e): 79, pid=1, GPU has fallen off the bus.")
+    ]

@@ -20,7 +20,16 @@ def test_a_loss_that_only_grows_is_told_at_the_end_and_before(losses):
 
 @pytest.mark.parametrize(
     "losses",
-    [HEALTHY, [0.1, 4.0], [0.1], [], [0.3, 9.0, 0.2, 8.0], [11.0, 10.9, 10.8], [1.0] * 20 + [40.0] * 9 + [1.0] * 20, [10.5, 11.0, 12.0]],
+    [
+        HEALTHY,
+        [0.1, 4.0],
+        [0.1],
+        [],
+        [0.3, 9.0, 0.2, 8.0],
+        [11.0, 10.9, 10.8],
+        [1.0] * 20 + [40.0] * 9 + [1.0] * 20,
+        [10.5, 11.0, 12.0],
+    ],
 )
 def test_a_loss_that_scatters_or_spikes_is_none(losses):
     assert diverged(losses, GUESS, None, None) is None
@@ -38,5 +47,7 @@ def test_a_loss_that_scatters_or_spikes_is_none(losses):
         (HEALTHY, 0.01, 0.5, False),
     ],
 )
-def test_held_out_rows_tell_a_lost_training_from_one_that_learnt_by_heart(losses, before, after, is_lost):
+def test_held_out_rows_tell_a_lost_training_from_one_that_learnt_by_heart(
+    losses, before, after, is_lost
+):
     assert bool(diverged(losses, GUESS, before, after)) is is_lost

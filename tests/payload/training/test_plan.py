@@ -1,4 +1,5 @@
-"""The parts of the trainer that need no torch: schedule, plan, settings, and that all of it loads in a bare Python."""
+"""The parts of the trainer that need no torch: schedule, plan, settings, and that all of it loads
+in a bare Python."""
 
 import subprocess
 import sys
@@ -18,12 +19,30 @@ RECIPE = {
     "device": "cuda",
     "base": {"name": "m", "path": None},
     "quantization": {"type": "nf4", "double": True, "compute_dtype": "bfloat16"},
-    "lora": {"r": 64, "alpha": 16, "dropout": 0.1, "rslora": False, "targets": ["q_proj", "v_proj"]},
-    "training": {
-        "batch": 4, "accumulation": 2, "max_length": 1024, "learning_rate": 2e-4, "epochs": 1, "max_steps": None, "warmup": 0.03,
-        "schedule": "cosine", "weight_decay": 0.0, "clip": 1.0, "seed": 42, "checkpoint_every": 50, "validate_every": 50, "recompute": True,
+    "lora": {
+        "r": 64,
+        "alpha": 16,
+        "dropout": 0.1,
+        "rslora": False,
+        "targets": ["q_proj", "v_proj"],
     },
-}  # fmt: skip
+    "training": {
+        "batch": 4,
+        "accumulation": 2,
+        "max_length": 1024,
+        "learning_rate": 2e-4,
+        "epochs": 1,
+        "max_steps": None,
+        "warmup": 0.03,
+        "schedule": "cosine",
+        "weight_decay": 0.0,
+        "clip": 1.0,
+        "seed": 42,
+        "checkpoint_every": 50,
+        "validate_every": 50,
+        "recompute": True,
+    },
+}
 
 
 def rates(kind, warmup=0.2, total=10):
@@ -32,7 +51,9 @@ def rates(kind, warmup=0.2, total=10):
 
 def test_the_rate_rises_then_falls_towards_nothing():
     assert rates("constant") == [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1]
-    assert rates("linear") == pytest.approx([0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert rates("linear") == pytest.approx(
+        [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
     cosine = rates("cosine")
     assert cosine[:3] == [0.5, 1, 1] and cosine[6] == pytest.approx(0.5) and 0 < cosine[9] < 0.05
     assert cosine == [*cosine[:2], *sorted(cosine[2:], reverse=True)]
@@ -56,7 +77,9 @@ def test_an_epoch_holds_every_row_once():
 
 
 def test_the_plan_depends_on_seed_epoch_and_nothing_else():
-    assert [plan().rows(step) for step in range(20, 0, -1)] == [plan().rows(step) for step in range(1, 21)][::-1]
+    assert [plan().rows(step) for step in range(20, 0, -1)] == [
+        plan().rows(step) for step in range(1, 21)
+    ][::-1]
     assert plan().rows(1) != plan().rows(8)
     assert plan().rows(1) != plan(seed=2).rows(1)
 
@@ -64,7 +87,9 @@ def test_the_plan_depends_on_seed_epoch_and_nothing_else():
 def test_rows_of_one_step_are_of_like_length():
     made = plan(rows=512, per_step=8)
     real = sum(made.lengths)
-    padded = sum(len(rows) * max(made.lengths[row] for row in rows) for rows in map(made.rows, range(1, 65)))
+    padded = sum(
+        len(rows) * max(made.lengths[row] for row in rows) for rows in map(made.rows, range(1, 65))
+    )
     assert padded < 1.1 * real
 
 
@@ -75,7 +100,9 @@ def test_settings_hold_the_recipe():
 
 def test_what_decides_the_weights_makes_the_identity():
     def identity(**training):
-        return Settings.of_recipe({**RECIPE, "training": {**RECIPE["training"], **training}}).identity()
+        return Settings.of_recipe(
+            {**RECIPE, "training": {**RECIPE["training"], **training}}
+        ).identity()
 
     assert identity(batch=2, accumulation=4, recompute=False, checkpoint_every=1) == identity()
     assert identity(batch=2) != identity()
@@ -101,12 +128,22 @@ def test_a_recipe_that_is_none_is_refused(recipe, what):
 
 
 def test_the_history_merges_what_was_written_twice(tmp_path):
-    lines = [Metric(1, 9, 1.0, loss=3.0), Metric(1, 9, 2.0, val_loss=2.5), Metric(2, 9, 3.0, loss=2.0), Metric(1, 9, 4.0, loss=2.9)]
-    (tmp_path / "metrics.jsonl").write_text("".join(line.to_line() for line in lines) + '{"step": 3, "tot')
+    lines = [
+        Metric(1, 9, 1.0, loss=3.0),
+        Metric(1, 9, 2.0, val_loss=2.5),
+        Metric(2, 9, 3.0, loss=2.0),
+        Metric(1, 9, 4.0, loss=2.9),
+    ]
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(line.to_line() for line in lines) + '{"step": 3, "tot'
+    )
     first, second = curve.history(tmp_path / "metrics.jsonl")
     assert (first.loss, first.val_loss, second.loss) == (2.9, 2.5, 2.0)
 
 
 def test_every_module_loads_without_torch():
-    code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import remote.payload.stages.train"
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import"
+        " remote.payload.stages.train"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)

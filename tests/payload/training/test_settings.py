@@ -30,8 +30,16 @@ def test_a_composed_recipe_is_read():
 @pytest.mark.parametrize(
     ("keys", "words", "remedy"),
     [
-        (("quantization", "dobule"), "`quantization` has the unknown key `dobule`", "write `double`"),
-        (("quantisation",), "the recipe has the unknown key `quantisation`", "write `quantization`"),
+        (
+            ("quantization", "dobule"),
+            "`quantization` has the unknown key `dobule`",
+            "write `double`",
+        ),
+        (
+            ("quantisation",),
+            "the recipe has the unknown key `quantisation`",
+            "write `quantization`",
+        ),
         (("base", "revision"), "`base` has the unknown key `revision`", "remove it"),
         (("lora", "learning_rate"), "`lora` has the unknown key `learning_rate`", "remove it"),
         (("training", "r"), "`training` has the unknown key `r`", "remove it"),
@@ -42,7 +50,9 @@ def test_a_key_that_nobody_reads_is_refused_wherever_it_stands(keys, words, reme
     with pytest.raises(StageFailed) as caught:
         Settings.of_recipe(changed(*keys, value=1))
     assert caught.value.cause is Cause.CONFIG
-    assert caught.value.why.startswith(words + "; expected ") and caught.value.remedy.startswith(remedy)
+    assert caught.value.why.startswith(words + "; expected ") and caught.value.remedy.startswith(
+        remedy
+    )
 
 
 @pytest.mark.parametrize("section", ["base", "quantization", "lora", "training"])
@@ -53,8 +63,14 @@ def test_a_section_that_is_none_is_refused(section):
 
 
 def test_a_chat_template_is_a_name_or_a_text():
-    assert Settings.of_recipe(changed("base", "chat_template", value="mistral-v3")).chat_template == MISTRAL_V3
-    assert Settings.of_recipe(changed("base", "chat_template", value="{{ messages }}")).chat_template == "{{ messages }}"
+    assert (
+        Settings.of_recipe(changed("base", "chat_template", value="mistral-v3")).chat_template
+        == MISTRAL_V3
+    )
+    assert (
+        Settings.of_recipe(changed("base", "chat_template", value="{{ messages }}")).chat_template
+        == "{{ messages }}"
+    )
     with pytest.raises(StageFailed, match="mistral-v9") as caught:
         Settings.of_recipe(changed("base", "chat_template", value="mistral-v9"))
     assert "expected mistral-v3, or a Jinja template" in caught.value.why

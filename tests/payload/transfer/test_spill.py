@@ -57,7 +57,10 @@ def make_job(box, name=JOB, status=Status.INTERRUPTED, ended_at=5.0, steps=(10, 
             place.mkdir(parents=True)
             (place / "weights").write_bytes(os.urandom(1500))
         made = {"adapter": paths.artifacts / "adapter", "model": box.models / "tiny"}
-        state.artifacts = {key: Artifact(str(path.relative_to(box.root)), 1500, digest.of_path(path), True) for key, path in made.items()}
+        state.artifacts = {
+            key: Artifact(str(path.relative_to(box.root)), 1500, digest.of_path(path), True)
+            for key, path in made.items()
+        }
     states.write(paths, state)
     return paths
 
@@ -65,7 +68,10 @@ def make_job(box, name=JOB, status=Status.INTERRUPTED, ended_at=5.0, steps=(10, 
 def fetching(s3, manifest):
     folder = f"{PREFIX}{manifest.job_id}/"
     keys = [piece.key for kept in manifest.files.values() for piece in kept.pieces(folder)]
-    urls = {key: s3.generate_presigned_url("get_object", {"Bucket": "kept", "Key": key}, 600) for key in keys}
+    urls = {
+        key: s3.generate_presigned_url("get_object", {"Bucket": "kept", "Key": key}, 600)
+        for key in keys
+    }
     return manifest, folder, urls
 
 
@@ -81,7 +87,9 @@ def test_the_newest_whole_checkpoint_goes_over_to_another_box(box, s3, grant, tm
     other.root.mkdir()
     assert spill.fetch(other, *fetching(s3, manifest)) is True
     there = other.job(JOB)
-    assert digest.of_folder(there.checkpoints / "step-20") == digest.of_folder(paths.checkpoints / "step-20")
+    assert digest.of_folder(there.checkpoints / "step-20") == digest.of_folder(
+        paths.checkpoints / "step-20"
+    )
     assert not (there.checkpoints / "step-10").exists() and there.log.read_text() == "one\ntwo\n"
     state = supervise.status(other, JOB)
     assert (state.status, state.cause) == (Status.INTERRUPTED, Cause.SPOT)
@@ -92,7 +100,9 @@ def test_the_newest_whole_checkpoint_goes_over_to_another_box(box, s3, grant, tm
 def test_finished_artifacts_go_over_with_the_model_that_lies_elsewhere(box, s3, grant, tmp_path):
     make_job(box, status=Status.SUCCEEDED)
     manifest = spill.spill(box, JOB, grant)
-    assert manifest.what == "adapter, model" and not any("checkpoints" in path for path in manifest.files)
+    assert manifest.what == "adapter, model" and not any(
+        "checkpoints" in path for path in manifest.files
+    )
     other = BoxPaths(tmp_path / "other")
     disk = tmp_path / "another disk"
     disk.mkdir()
@@ -100,7 +110,9 @@ def test_finished_artifacts_go_over_with_the_model_that_lies_elsewhere(box, s3, 
     other.shared.symlink_to(disk)
     spill.fetch(other, *fetching(s3, manifest))
     state = supervise.status(other, JOB)
-    assert all(digest.of_path(other.root / made.path) == made.sha256 for made in state.artifacts.values())
+    assert all(
+        digest.of_path(other.root / made.path) == made.sha256 for made in state.artifacts.values()
+    )
     assert (disk / "models/tiny/weights").exists()
 
 
@@ -118,7 +130,10 @@ def test_the_newest_parts_of_a_log_go_over_to_their_places(box, s3, grant, tmp_p
     other.root.mkdir()
     spill.fetch(other, *fetching(s3, manifest))
     there = other.job(JOB).folder
-    assert job_log.parts(there)[0].start == 6000 and job_log.between(there, 6000, 9500) == content[6000:]
+    assert (
+        job_log.parts(there)[0].start == 6000
+        and job_log.between(there, 6000, 9500) == content[6000:]
+    )
     assert list(job_log.times(there)) == list(job_log.times(paths.folder))
 
 
@@ -135,7 +150,11 @@ def test_what_is_there_is_not_sent_again(box, s3, grant, monkeypatch):
     spill.spill(box, JOB, grant)
     sent = []
     put = bucket.Bucket.put
-    monkeypatch.setattr(bucket.Bucket, "put", lambda self, key, content: (sent.append(key), put(self, key, content))[1])
+    monkeypatch.setattr(
+        bucket.Bucket,
+        "put",
+        lambda self, key, content: (sent.append(key), put(self, key, content))[1],
+    )
     spill.spill(box, JOB, grant)
     assert sent == [manifest_key(grant.folder(JOB))]
 
@@ -160,7 +179,7 @@ def test_what_does_not_verify_is_not_put_into_place(box, s3, grant, tmp_path):
     make_job(box)
     manifest = spill.spill(box, JOB, grant)
     victim = next(path for path in manifest.files if path.endswith("adapter.safetensors"))
-    (key, *_) = [piece.key for piece in manifest.files[victim].pieces(grant.folder(JOB))]
+    key, *_ = [piece.key for piece in manifest.files[victim].pieces(grant.folder(JOB))]
     s3.put_object(Bucket="kept", Key=key, Body=b"x" * 1000)
     other = BoxPaths(tmp_path / "other")
     other.root.mkdir()
@@ -187,7 +206,9 @@ def test_all_takes_the_cut_off_first_and_each_once(box, s3, grant):
     (box.job(f"{RUN}-b").artifacts / "adapter/more").write_bytes(b"x" * 9000)
     make_job(box, f"{RUN}-c")
     make_job(box, "another-run-d")
-    box.job("another-run-d").spec.write_text(JobSpec("another-run-d", "train", "r", "another-run").to_json())
+    box.job("another-run-d").spec.write_text(
+        JobSpec("another-run-d", "train", "r", "another-run").to_json()
+    )
     grants.take(box.root, grant)
     said = []
     told = spill.spill_all(box, said.append)
@@ -198,7 +219,9 @@ def test_all_takes_the_cut_off_first_and_each_once(box, s3, grant):
 
 def test_the_grants_file_is_for_its_owner_alone_and_forgets_what_has_run_out(box, grant):
     box.root.mkdir(parents=True)
-    grants.take(box.root, Grant("old", "kept", "r", PREFIX, "http://x", {}, expires=time.time() + 0.05))
+    grants.take(
+        box.root, Grant("old", "kept", "r", PREFIX, "http://x", {}, expires=time.time() + 0.05)
+    )
     time.sleep(0.06)
     grants.take(box.root, grant)
     path = box.root / "grant.json"
@@ -258,7 +281,11 @@ def test_nothing_outside_is_moved_whatever_a_state_from_the_bucket_says(box, s3,
 def test_an_instance_profile_is_used_by_the_python_that_has_boto3(box, monkeypatch):
     went = []
     monkeypatch.setattr(spill.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(spill.environment, "find", lambda requirements, environments: environments / "key/venv/bin/python")
+    monkeypatch.setattr(
+        spill.environment,
+        "find",
+        lambda requirements, environments: environments / "key/venv/bin/python",
+    )
     monkeypatch.setattr(spill.os, "execv", lambda path, words: went.append((path, words[:3])))
     monkeypatch.setattr(spill.sys, "argv", ["spill", "all"])
     spill._with_boto3([Grant(RUN, "kept", "us-east-1", PREFIX, "http://x", {}, 9e9)], box)

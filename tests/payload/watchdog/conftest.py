@@ -19,7 +19,11 @@ class Web:
                 web.asked.append((self.command, self.path, dict(self.headers), body))
                 status, text, further = web.answer(self.command, self.path, self.headers)
                 self.send_response_only(status)
-                for name, value in {"Date": self.date_time_string(), "Content-Length": str(len(text)), **further}.items():
+                for name, value in {
+                    "Date": self.date_time_string(),
+                    "Content-Length": str(len(text)),
+                    **further,
+                }.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(text.encode())
@@ -31,7 +35,9 @@ class Web:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         self._thread.start()
 
     def close(self):

@@ -16,9 +16,14 @@ def record(root, name, **changes):
     folder = root / "jobs" / name
     folder.mkdir(parents=True)
     state = {
-        "job_id": name, "stage": "train", "status": "RUNNING", "pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()),
-        "boot_id": process.boot_id(), "a key of tomorrow": 1,
-    }  # fmt: skip
+        "job_id": name,
+        "stage": "train",
+        "status": "RUNNING",
+        "pid": os.getpid(),
+        "start_ticks": process.start_ticks(os.getpid()),
+        "boot_id": process.boot_id(),
+        "a key of tomorrow": 1,
+    }
     (folder / "state.json").write_text(json.dumps({**state, **changes}))
     return folder
 
@@ -56,7 +61,9 @@ def test_log_metrics_and_checkpoints_are_signs_of_life(tmp_path, place):
     before = sign()
     assert sign() == before
     (folder / place).write_text("more")
-    os.utime(folder / place, ns=(0, 10**18))  # the clock may have been set back since the others changed
+    os.utime(
+        folder / place, ns=(0, 10**18)
+    )  # the clock may have been set back since the others changed
     assert sign() != before
 
 
@@ -69,7 +76,9 @@ def test_established_connections_to_the_ssh_port_are_sessions():
             assert len(activity.ssh_sessions(port)) == 1
             assert len(activity.ssh_sessions(port, "127.0.0.1")) == 1
             assert len(activity.ssh_sessions(port, "127.9.9.9")) == 0
-            assert len(activity.ssh_sessions(port, "10.0.0.5")) == 1  # a box's own address is no reason to overlook its others
+            assert (
+                len(activity.ssh_sessions(port, "10.0.0.5")) == 1
+            )  # a box's own address is no reason to overlook its others
             assert len(activity.ssh_sessions(client.getsockname()[1])) == 1
             there.close()
 
@@ -81,10 +90,18 @@ def stand_in(folder, monkeypatch, body):
     monkeypatch.setenv("PATH", str(folder))
 
 
-@pytest.mark.parametrize("body, percent", [
-    ("print('3\\n97')", 97), ("print('[N/A]')", 0), ("raise SystemExit(9)", 0), ("import time; time.sleep(60)", 0),
-])  # fmt: skip
-def test_the_busiest_gpu_counts_and_a_driver_that_hangs_does_not(tmp_path, monkeypatch, body, percent):
+@pytest.mark.parametrize(
+    "body, percent",
+    [
+        ("print('3\\n97')", 97),
+        ("print('[N/A]')", 0),
+        ("raise SystemExit(9)", 0),
+        ("import time; time.sleep(60)", 0),
+    ],
+)
+def test_the_busiest_gpu_counts_and_a_driver_that_hangs_does_not(
+    tmp_path, monkeypatch, body, percent
+):
     monkeypatch.setattr(activity, "_GPU_SECONDS", 1.0)
     stand_in(tmp_path, monkeypatch, body)
     assert activity.gpu_percent() == percent
@@ -97,7 +114,11 @@ def test_without_a_driver_there_is_no_gpu(tmp_path, monkeypatch):
 
 def test_in_words(tmp_path):
     record(tmp_path, "train-1")
-    assert activity.in_words(activity.jobs(tmp_path), 2, 50) == ["job train-1", "2 SSH sessions", "GPU 50 %"]
+    assert activity.in_words(activity.jobs(tmp_path), 2, 50) == [
+        "job train-1",
+        "2 SSH sessions",
+        "GPU 50 %",
+    ]
     assert activity.in_words([], 1, 4) == ["1 SSH session"]
     assert activity.in_words([], 0, 0) == []
 
@@ -110,9 +131,18 @@ def test_it_reads_a_real_supervisors_record(tmp_path):
     try:
         folder = tmp_path / "jobs" / "real"
         folder.mkdir(parents=True)
-        state = JobState("real", "train", Status.RUNNING, child.pid, process.start_ticks(child.pid), process.boot_id())
+        state = JobState(
+            "real",
+            "train",
+            Status.RUNNING,
+            child.pid,
+            process.start_ticks(child.pid),
+            process.boot_id(),
+        )
         (folder / "state.json").write_text(state.to_json())
-        assert [(job.id, job.stage, job.pid) for job in activity.jobs(tmp_path)] == [("real", "train", child.pid)]
+        assert [(job.id, job.stage, job.pid) for job in activity.jobs(tmp_path)] == [
+            ("real", "train", child.pid)
+        ]
     finally:
         child.kill()
         child.wait()

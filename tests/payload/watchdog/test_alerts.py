@@ -17,7 +17,12 @@ def told(web, folder, address, capsys):
 
 def test_ntfy_gets_a_title_and_a_text(web, tmp_path, capsys):
     ((method, path, headers, body),) = told(web, tmp_path, f"{web.url}/my-topic", capsys)
-    assert (method, path, headers["Title"], body) == ("POST", "/my-topic", "box gpu is stuck", "job train-1 is silent")
+    assert (method, path, headers["Title"], body) == (
+        "POST",
+        "/my-topic",
+        "box gpu is stuck",
+        "job train-1 is silent",
+    )
 
 
 def test_a_webhook_gets_json(web, tmp_path, capsys):

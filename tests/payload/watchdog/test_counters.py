@@ -35,15 +35,33 @@ def test_time_never_runs_backwards():
     assert counted(seconds=[10, -50]).elapsed == 10
 
 
-@pytest.mark.parametrize("last, session, boot, elapsed", [
-    (None, "1", "b", 0),
-    (Counters("1", "b", at=50, elapsed=7), "1", "b", 57),  # the watchdog was started again
-    (Counters("1", "b", at=50, elapsed=7), "1", "c", 107),  # the box was rebooted: it has been up for 100 s
-    (Counters("1", "b", at=50, elapsed=7), "2", "b", 0),  # stopped and started
-    (Counters("1", "b", at=50, elapsed=7), "", "c", 107),  # nobody tells: taken for the same start
-    (Counters("1", "b", at=50, elapsed=7, ended_by="idle"), "", "c", 0),  # but not after a clock stopped it
-    (Counters("", "b", at=50, elapsed=7), "2", "b", 57),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "last, session, boot, elapsed",
+    [
+        (None, "1", "b", 0),
+        (Counters("1", "b", at=50, elapsed=7), "1", "b", 57),  # the watchdog was started again
+        (
+            Counters("1", "b", at=50, elapsed=7),
+            "1",
+            "c",
+            107,
+        ),  # the box was rebooted: it has been up for 100 s
+        (Counters("1", "b", at=50, elapsed=7), "2", "b", 0),  # stopped and started
+        (
+            Counters("1", "b", at=50, elapsed=7),
+            "",
+            "c",
+            107,
+        ),  # nobody tells: taken for the same start
+        (
+            Counters("1", "b", at=50, elapsed=7, ended_by="idle"),
+            "",
+            "c",
+            0,
+        ),  # but not after a clock stopped it
+        (Counters("", "b", at=50, elapsed=7), "2", "b", 57),
+    ],
+)
 def test_the_same_start_goes_on_counting_and_another_begins_anew(last, session, boot, elapsed):
     found = counters.resumed(last, session, boot, 100.0)
     assert (found.elapsed, found.at, found.ended_by) == (elapsed, 100.0, "")
@@ -62,7 +80,10 @@ def test_a_job_is_quiet_from_its_last_sign_of_life():
 
 def test_only_clocks_that_run_have_time_left():
     assert counters.left(counted(seconds=[10]), LIMITS, is_busy=True) == {"lifetime": 990}
-    assert counters.left(counted(seconds=[10]), LIMITS, is_busy=False) == {"lifetime": 990, "idle": 50}
+    assert counters.left(counted(seconds=[10]), LIMITS, is_busy=False) == {
+        "lifetime": 990,
+        "idle": 50,
+    }
     priced = replace(LIMITS, hourly_usd=36.0)
     found = counted(seconds=[10])
     assert counters.left(found, priced, is_busy=True) == {"lifetime": 990, "dollars": 90}

@@ -1,4 +1,5 @@
-"""The metadata service over HTTP: the embedded cloud's own rules for tokens, and services that misbehave."""
+"""The metadata service over HTTP: the embedded cloud's own rules for tokens, and services that
+misbehave."""
 
 import json
 import socket
@@ -40,8 +41,12 @@ def test_notices_are_told_once_they_are_there(facts):
     assert service.is_spot()
     assert service.interruption() is None
     assert service.rebalance() == ""
-    facts["meta-data/spot/instance-action"] = json.dumps({"action": "terminate", "time": moment(100)})
-    facts["meta-data/events/recommendations/rebalance"] = json.dumps({"noticeTime": "2026-11-21T12:00:00Z"})
+    facts["meta-data/spot/instance-action"] = json.dumps(
+        {"action": "terminate", "time": moment(100)}
+    )
+    facts["meta-data/events/recommendations/rebalance"] = json.dumps(
+        {"noticeTime": "2026-11-21T12:00:00Z"}
+    )
     action, seconds = service.interruption()
     assert action == "terminate"
     assert 95 < seconds <= 101
@@ -59,13 +64,17 @@ def test_a_token_that_is_no_longer_good_is_renewed(facts, web):
 
 
 def test_the_time_left_is_by_the_services_clock_not_the_boxs(facts, web):
-    facts["meta-data/spot/instance-action"] = json.dumps({"action": "terminate", "time": "2030-01-01T00:01:30Z"})
+    facts["meta-data/spot/instance-action"] = json.dumps(
+        {"action": "terminate", "time": "2030-01-01T00:01:30Z"}
+    )
     inner = web.answer
     web.answer = lambda *asked: (*inner(*asked)[:2], {"Date": "Tue, 01 Jan 2030 00:00:00 GMT"})
     assert Metadata().interruption() == ("terminate", 90.0)
 
 
-@pytest.mark.parametrize("told", ["", "{", '{"action": "terminate"}', '{"action": "terminate", "time": "soon"}'])
+@pytest.mark.parametrize(
+    "told", ["", "{", '{"action": "terminate"}', '{"action": "terminate", "time": "soon"}']
+)
 def test_an_odd_notice_is_none(facts, told):
     facts["meta-data/spot/instance-action"] = told
     assert Metadata().interruption() is None

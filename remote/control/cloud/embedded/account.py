@@ -1,7 +1,9 @@
-"""moto's account, made real: its EC2 instances boot machines, and what AWS does and moto does not is added to moto's own model.
+"""moto's account, made real: its EC2 instances boot machines, and what AWS does and moto does not
+is added to moto's own model.
 
-moto flips an instance from state to state at once; here it is pending until its SSH server answers, and stopping until its last
-process is gone. Every answer therefore keeps moto's wire format. `Account.install` changes moto inside this process only.
+moto flips an instance from state to state at once; here it is pending until its SSH server answers,
+and stopping until its last process is gone. Every answer therefore keeps moto's wire format.
+`Account.install` changes moto inside this process only.
 """
 
 import base64
@@ -27,17 +29,31 @@ from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
 from remote.control.cloud.embedded import catalog, images, metadata, parameters, store
 from remote.control.cloud.embedded.faults import EVENTS, NOTICES, Fault, Faults
-from remote.control.cloud.embedded.launches import Launches, close_spot_request, facts_of, is_one_time, names_of
+from remote.control.cloud.embedded.launches import (
+    Launches,
+    close_spot_request,
+    facts_of,
+    is_one_time,
+    names_of,
+)
 from remote.control.cloud.embedded.machine import Machine, Signs
 from remote.control.cloud.embedded.moto_changes import parameter, replace
 
-_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+_CODES = {
+    "pending": 0,
+    "running": 16,
+    "shutting-down": 32,
+    "terminated": 48,
+    "stopping": 64,
+    "stopped": 80,
+}
 _STOP_GRACE_SECONDS = 5.0
 _TERMINATE_GRACE_SECONDS = 1.0
 
 
 class Account:
-    """All instances of one embedded cloud. `lock` guards moto's EC2 model; take it around every EC2 request."""
+    """All instances of one embedded cloud. `lock` guards moto's EC2 model; take it around every EC2
+    request."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
@@ -78,7 +94,8 @@ class Account:
                     yield from list(reservation.instances)
 
     def load(self) -> None:
-        """Bring back what was saved: every instance that was not terminated, now stopped. Call it before `install`."""
+        """Bring back what was saved: every instance that was not terminated, now stopped. Call it
+        before `install`."""
         with contextlib.suppress(FileNotFoundError):
             self._launches.fingerprints = store.read(self._saved)
             store.forget_terminated()
@@ -136,14 +153,24 @@ class Account:
 
     def listing(self) -> list[dict[str, object]]:
         """Every instance that is not terminated, as `describe` tells."""
-        return [self.describe(instance) for instance in self.instances() if instance.state != "terminated"]
+        return [
+            self.describe(instance)
+            for instance in self.instances()
+            if instance.state != "terminated"
+        ]
 
     def facts(self, instance: Instance) -> dict[str, str]:
         """What IMDS tells about an instance."""
         user_data = _user_data(instance).decode(errors="replace")
-        notices = [fault for fault in self.faults.all() if fault.kind in NOTICES and fault.box == instance.id]
+        notices = [
+            fault
+            for fault in self.faults.all()
+            if fault.kind in NOTICES and fault.box == instance.id
+        ]
         association = instance.ec2_backend.iam_instance_profile_associations.get(instance.id)
-        credentials = metadata.credentials_of(association.iam_instance_profile) if association else {}
+        credentials = (
+            metadata.credentials_of(association.iam_instance_profile) if association else {}
+        )
         told = metadata.facts_of(instance, user_data, _public_key(instance), instance.key_name)
         return {**told, **credentials, **metadata.notices_of(notices)}
 
@@ -158,14 +185,25 @@ class Account:
             self._show_faults()
             return
         with self.lock:
-            met = [each for each in self.instances() if each.state == "running" and fault.matches(names_of(each), "", **facts_of(each))]
+            met = [
+                each
+                for each in self.instances()
+                if each.state == "running" and fault.matches(names_of(each), "", **facts_of(each))
+            ]
             if fault.kind in ("spot-notice", "stop"):
-                met = [instance for instance in met if is_one_time(instance) == (fault.kind == "spot-notice")]
+                met = [
+                    instance
+                    for instance in met
+                    if is_one_time(instance) == (fault.kind == "spot-notice")
+                ]
             if not met:
                 kind = {"spot-notice": "spot ", "stop": "on-demand "}.get(fault.kind, "")
                 raise ValueError(f"no running {kind}instance is meant")
             for instance in met:
-                self._happen(instance, dataclasses.replace(fault, box=instance.id, id=f"{fault.id}.{instance.id}"))
+                self._happen(
+                    instance,
+                    dataclasses.replace(fault, box=instance.id, id=f"{fault.id}.{instance.id}"),
+                )
         self.save()
 
     def clear(self, fault_id: str | None) -> list[Fault]:
@@ -207,7 +245,8 @@ class Account:
         timer.start()
 
     def _power_off(self, instance: Instance) -> None:
-        """This machine's power is gone, or will be: what was bought on the spot market for one run is too."""
+        """This machine's power is gone, or will be: what was bought on the spot market for one run
+        is too."""
         if is_one_time(instance):
             self._take_back(instance)
         elif instance.state != "stopped":
@@ -225,7 +264,10 @@ class Account:
             self.machine(instance).show(self._signs(instance))
 
     def _signs(self, instance: Instance) -> Signs:
-        return Signs(strange_host_key=self.ails(instance, "host-key") is not None, full_disk=self.ails(instance, "disk-full") is not None)
+        return Signs(
+            strange_host_key=self.ails(instance, "host-key") is not None,
+            full_disk=self.ails(instance, "disk-full") is not None,
+        )
 
     def _power_now(self, instance: Instance, action: str) -> None:
         if instance.state not in ("pending", "running"):
@@ -298,12 +340,19 @@ class Account:
             return
         try:
             images.seed(self, instance)
-            hangs = self.faults.strike("hang-user-data", names=names_of(instance), **facts_of(instance)) is not None
-            self.machine(instance).boot(_public_key(instance), _user_data(instance), self._signs(instance), hangs)
+            hangs = (
+                self.faults.strike("hang-user-data", names=names_of(instance), **facts_of(instance))
+                is not None
+            )
+            self.machine(instance).boot(
+                _public_key(instance), _user_data(instance), self._signs(instance), hangs
+            )
             self._settle(instance, while_in, "running")
         except Exception as error:
             print(f"{instance.id}: {error}", flush=True)
-            instance.state_reason = StateReason(f"Server.InternalError: {error}", "Server.InternalError")
+            instance.state_reason = StateReason(
+                f"Server.InternalError: {error}", "Server.InternalError"
+            )
             self.machine(instance).halt(0)
             self._settle(instance, while_in, "stopped")
 
@@ -341,7 +390,9 @@ class Account:
         with self.lock:
             if instance.id not in self.machines:
                 folder = self.folder / "instances" / instance.id
-                self.machines[instance.id] = Machine(instance.id, folder, instance.region_name, self.url)
+                self.machines[instance.id] = Machine(
+                    instance.id, folder, instance.region_name, self.url
+                )
             return self.machines[instance.id]
 
     def _in_turn(self, work: Callable[..., None], instance: Instance, *args: Any) -> None:
@@ -356,10 +407,14 @@ class Account:
 
 
 def _own_tags(_original: Callable[..., Any], resource: Any) -> list[dict[str, str]]:
-    """A resource's tags by its id. moto compares the id with that of every tag there is: 64 boxes had 64 times as much to compare."""
+    """A resource's tags by its id. moto compares the id with that of every tag there is: 64 boxes
+    had 64 times as much to compare."""
     kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(resource.id), "") if resource.id else ""
     tags = resource.ec2_backend.tags.get(resource.id, {}) if resource.id else {}
-    return [{"resource_id": resource.id, "key": key, "value": value, "resource_type": kind} for key, value in tags.copy().items()]
+    return [
+        {"resource_id": resource.id, "key": key, "value": value, "resource_type": kind}
+        for key, value in tags.copy().items()
+    ]
 
 
 def _reported(work: Callable[..., None]) -> Callable[..., None]:
@@ -376,7 +431,10 @@ def _reported(work: Callable[..., None]) -> Callable[..., None]:
 
 def _expect(instance: Instance, states: str, verb: str) -> None:
     if instance.state not in states.split():
-        raise EC2ClientError("IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can be {verb}.")
+        raise EC2ClientError(
+            "IncorrectInstanceState",
+            f"The instance '{instance.id}' is not in a state from which it can be {verb}.",
+        )
 
 
 def _public_key(instance: Instance) -> str:

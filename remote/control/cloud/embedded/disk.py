@@ -1,8 +1,9 @@
 """A box's disk that is full: nothing more can be written, what is there can be read.
 
-With the right to mount (root), a full file system of 64 KiB is laid over the disk: writing fails with "No space left on device", and
-`df` tells so. Files that were open before are written on. Without it no process of the box may make a file grow: writing fails with
-"File too large", `df` tells nothing. Either way what changed meanwhile is undone when the disk has room again.
+With the right to mount (root), a full file system of 64 KiB is laid over the disk: writing fails
+with "No space left on device", and `df` tells so. Files that were open before are written on.
+Without it no process of the box may make a file grow: writing fails with "File too large", `df`
+tells nothing. Either way what changed meanwhile is undone when the disk has room again.
 """
 
 import contextlib
@@ -47,10 +48,13 @@ def is_full(disk: Path) -> bool:
 
 
 def _cover(disk: Path) -> bool:
-    """Names relative to the folder: what stands between commas in mount's options may hold no comma."""
+    """Names relative to the folder: what stands between commas in mount's options may hold no
+    comma."""
     folder, beside = disk.parent, disk.parent / "full"
     beside.mkdir(exist_ok=True)
-    if not _run("mount", "-t", "tmpfs", "-o", f"size={_KIBIBYTES}k,mode=700", "tmpfs", "full", cwd=folder):
+    if not _run(
+        "mount", "-t", "tmpfs", "-o", f"size={_KIBIBYTES}k,mode=700", "tmpfs", "full", cwd=folder
+    ):
         beside.rmdir()
         return False
     (beside / "upper").mkdir(mode=0o700)
@@ -68,16 +72,26 @@ def _cover(disk: Path) -> bool:
 
 def _run(*command: str, cwd: Path) -> bool:
     try:
-        return subprocess.run(command, cwd=cwd, capture_output=True, check=False, timeout=20).returncode == 0
+        return (
+            subprocess.run(
+                command, cwd=cwd, capture_output=True, check=False, timeout=20
+            ).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
 
 def _limit(members: Collection[int], most_bytes: int) -> None:
-    """Only Linux can set another process's limits; elsewhere those that come in from now on are limited."""
+    """Only Linux can set another process's limits; elsewhere those that come in from now on are
+    limited."""
     if not hasattr(resource, "prlimit"):
         return
     for pid in members:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard), hard))
+            resource.prlimit(
+                pid,
+                resource.RLIMIT_FSIZE,
+                (most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard), hard),
+            )

@@ -1,4 +1,5 @@
-"""What moto lacks of EC2 Instance Connect and of Session Manager: a key that is admitted for a minute, a session that leads somewhere."""
+"""What moto lacks of EC2 Instance Connect and of Session Manager: a key that is admitted for a
+minute, a session that leads somewhere."""
 
 import contextlib
 import json
@@ -41,15 +42,21 @@ def install(account: "Account") -> None:
     from remote.control.cloud.embedded.moto_changes import replace
 
     for folder in account.folder.glob("instances/*"):
-        keys_file(folder).unlink(missing_ok=True)  # admitted by a cloud that ended before their minute did
+        keys_file(folder).unlink(
+            missing_ok=True
+        )  # admitted by a cloud that ended before their minute did
 
     def send_ssh_public_key(_original: Any, response: Any) -> str:
         asked = _asked(response)
         instance = account.instance(asked["InstanceId"])
         if instance is None:
-            raise _refusal("EC2InstanceNotFoundException", f"The instance {asked['InstanceId']} was not found.")
+            raise _refusal(
+                "EC2InstanceNotFoundException", f"The instance {asked['InstanceId']} was not found."
+            )
         if instance.state != "running":
-            raise _refusal("EC2InstanceStateInvalidException", f"Invalid instance state: {instance.state}")
+            raise _refusal(
+                "EC2InstanceStateInvalidException", f"Invalid instance state: {instance.state}"
+            )
         admit(account.machine(instance).folder, asked["SSHPublicKey"])
         return json.dumps({"RequestId": str(uuid.uuid4()), "Success": True})
 
@@ -58,7 +65,11 @@ def install(account: "Account") -> None:
 
         place = account.machine(_connected(account, _asked(response)["Target"])).address()
         session = f"windlass-{secrets.token_hex(9)}"
-        told = {"SessionId": session, "TokenValue": secrets.token_urlsafe(40), "StreamUrl": f"tcp://{place['host']}:{place['port']}"}
+        told = {
+            "SessionId": session,
+            "TokenValue": secrets.token_urlsafe(40),
+            "StreamUrl": f"tcp://{place['host']}:{place['port']}",
+        }
         return ActionResult(told)
 
     def terminate_session(_original: None, response: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Everything in the account that costs money or clutters it: what a test counts before and after."""
+"""Everything in the account that costs money or clutters it: what a test counts before and
+after."""
 
 from collections.abc import Iterator
 
@@ -6,7 +7,8 @@ from moto.ec2.models import EC2Backend, ec2_backends
 
 
 def told() -> dict[str, list[str]]:
-    """Ids by kind, over all regions. Nothing of what AWS gives every account: default security groups, public images."""
+    """Ids by kind, over all regions. Nothing of what AWS gives every account: default security
+    groups, public images."""
     found: dict[str, list[str]] = {kind: [] for kind in _KINDS}
     for regions in list(ec2_backends.values()):
         for backend in list(regions.values()):
@@ -15,7 +17,17 @@ def told() -> dict[str, list[str]]:
     return {kind: sorted(ids) for kind, ids in found.items()}
 
 
-_KINDS = ("instances", "volumes", "addresses", "key_pairs", "security_groups", "network_interfaces", "snapshots", "images", "spot_requests")
+_KINDS = (
+    "instances",
+    "volumes",
+    "addresses",
+    "key_pairs",
+    "security_groups",
+    "network_interfaces",
+    "snapshots",
+    "images",
+    "spot_requests",
+)
 
 
 def _of(backend: EC2Backend) -> Iterator[list[str]]:
@@ -23,8 +35,21 @@ def _of(backend: EC2Backend) -> Iterator[list[str]]:
     yield list(backend.volumes)
     yield [address.allocation_id or address.public_ip for address in backend.addresses]
     yield list(backend.key_pairs)
-    yield [group.id for groups in backend.groups.values() for group in groups.values() if group.name != "default"]
+    yield [
+        group.id
+        for groups in backend.groups.values()
+        for group in groups.values()
+        if group.name != "default"
+    ]
     yield list(backend.enis)
-    yield [snapshot.id for snapshot in backend.snapshots.values() if snapshot.owner_id == backend.account_id]
+    yield [
+        snapshot.id
+        for snapshot in backend.snapshots.values()
+        if snapshot.owner_id == backend.account_id
+    ]
     yield [image.id for image in backend.amis.values() if image.owner_id == backend.account_id]
-    yield [request.id for request in backend.spot_instance_requests.values() if request.state in ("open", "active")]
+    yield [
+        request.id
+        for request in backend.spot_instance_requests.values()
+        if request.state in ("open", "active")
+    ]

@@ -1,7 +1,8 @@
 """A box's SSH server from a library (asyncssh), for machines without OpenSSH's sshd.
 
-It treats processes as sshd does: each command in a session of its own, ended by the loss of its terminal but never by the loss
-of the connection; the channel closes when the command has ended and nobody holds its output any more.
+It treats processes as sshd does: each command in a session of its own, ended by the loss of its
+terminal but never by the loss of the connection; the channel closes when the command has ended and
+nobody holds its output any more.
 
     python -m remote.control.cloud.embedded.library FOLDER HOST PORT HOST_KEY AUTHORIZED_KEYS
 """
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
 
 def command(folder: Path, host: str, port: int, host_key: Path, authorized_keys: Path) -> list[str]:
     """The command line that serves one box in the foreground."""
-    return [sys.executable, "-m", __name__, str(folder), host, str(port), str(host_key), str(authorized_keys)]
+    return [
+        sys.executable,
+        "-m",
+        __name__,
+        str(folder),
+        host,
+        str(port),
+        str(host_key),
+        str(authorized_keys),
+    ]
 
 
 async def serve(folder: Path, host: str, port: int, host_key: Path, authorized_keys: Path) -> None:
@@ -48,9 +58,17 @@ async def serve(folder: Path, host: str, port: int, host_key: Path, authorized_k
 
     os.chdir(folder / "disk")
     server = await asyncssh.listen(
-        host, port, server_factory=Server, server_host_keys=[str(host_key)], encoding=None, line_editor=False,
-        process_factory=lambda process: run(process, folder / "enter"), sftp_factory=True, allow_scp=False, backlog=200,
-    )  # fmt: skip
+        host,
+        port,
+        server_factory=Server,
+        server_host_keys=[str(host_key)],
+        encoding=None,
+        line_editor=False,
+        process_factory=lambda process: run(process, folder / "enter"),
+        sftp_factory=True,
+        allow_scp=False,
+        backlog=200,
+    )
     await server.wait_closed()
 
 
@@ -58,11 +76,18 @@ async def run(process: "asyncssh.SSHServerProcess[bytes]", enter: Path) -> None:
     """One exec or shell request, from its start to its exit status."""
     import asyncssh
 
-    ends, own_ends, become_terminal = _terminal(*process.term_size[:2]) if process.term_type else _pipes()
+    ends, own_ends, become_terminal = (
+        _terminal(*process.term_size[:2]) if process.term_type else _pipes()
+    )
     child = await asyncio.create_subprocess_exec(
-        enter, env=_environment(process, enter), stdin=ends[0], stdout=ends[1], stderr=ends[2],
-        start_new_session=True, preexec_fn=become_terminal,
-    )  # fmt: skip
+        enter,
+        env=_environment(process, enter),
+        stdin=ends[0],
+        stdout=ends[1],
+        stderr=ends[2],
+        start_new_session=True,
+        preexec_fn=become_terminal,
+    )
     for end in set(ends):
         os.close(end)
     await process.redirect(None, *own_ends[1:], send_eof=False)
@@ -78,8 +103,9 @@ async def run(process: "asyncssh.SSHServerProcess[bytes]", enter: Path) -> None:
 async def _feed(process: "asyncssh.SSHServerProcess[bytes]", stdin: int, group: int) -> None:
     """The client's bytes, signals and window sizes to the command, until the client has no more.
 
-    Not by `redirect`: asyncio's write pipe drops what it still holds if the end of the stream comes while it makes room (Python 3.11).
-    What the command no longer reads is read and thrown away, as sshd does.
+    Not by `redirect`: asyncio's write pipe drops what it still holds if the end of the stream comes
+    while it makes room (Python 3.11). What the command no longer reads is read and thrown away, as
+    sshd does.
     """
     import asyncssh
 
@@ -95,7 +121,8 @@ async def _feed(process: "asyncssh.SSHServerProcess[bytes]", stdin: int, group: 
 
 
 async def _next(process: "asyncssh.SSHServerProcess[bytes]", terminal: int, group: int) -> bytes:
-    """The client's next bytes, none at the end of its stream; what else it asks for in between is done."""
+    """The client's next bytes, none at the end of its stream; what else it asks for in between is
+    done."""
     import asyncssh
 
     while True:
@@ -171,7 +198,11 @@ def _terminal(columns: int, rows: int) -> Ends:
     """A pseudo-terminal: its closing hangs up on the command."""
     master, slave = pty.openpty()
     _resize(slave, columns, rows)
-    return (slave, slave, slave), (os.dup(master), master, None), lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    return (
+        (slave, slave, slave),
+        (os.dup(master), master, None),
+        lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """One instance as a machine: a disk folder, an SSH server, user-data, a console.
 
-User-data is treated as cloud-init treats it: a `#!` script runs beside the first boot; what begins with `#cloud-boothook` runs at
-every boot, less that line and by the `#!` that follows, and the boot waits for it (here a bounded time) before SSH answers.
+User-data is treated as cloud-init treats it: a `#!` script runs beside the first boot; what begins
+with `#cloud-boothook` runs at every boot, less that line and by the `#!` that follows, and the boot
+waits for it (here a bounded time) before SSH answers.
 
 ```
 <cloud>/instances/<id>/
@@ -65,7 +66,10 @@ class Record:
 
     def server_alive(self) -> bool:
         """Whether that very server process still runs."""
-        return self.server_start is not None and daemon.start_time_of(self.server_pid) == self.server_start
+        return (
+            self.server_start is not None
+            and daemon.start_time_of(self.server_pid) == self.server_start
+        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ class Signs:
 
 @dataclass
 class Machine:
-    """One instance. `boot`, `halt` and `erase` are for its one line of work: submit them, and they happen in that order."""
+    """One instance. `boot`, `halt` and `erase` are for its one line of work: submit them, and they
+    happen in that order."""
 
     id: str
     folder: Path
@@ -114,12 +119,21 @@ class Machine:
     def address(self) -> dict[str, object]:
         """Where and as whom to log in."""
         user = getpass.getuser()
-        return {"host": self.record.host, "port": self.record.port, "user": user, "disk": str(self.disk), "log": str(self.console_log)}
+        return {
+            "host": self.record.host,
+            "port": self.record.port,
+            "user": user,
+            "disk": str(self.disk),
+            "log": str(self.console_log),
+        }
 
-    def boot(self, public_key: str, user_data: bytes, signs: Signs = Signs(), hangs: bool = False) -> None:
+    def boot(
+        self, public_key: str, user_data: bytes, signs: Signs = Signs(), hangs: bool = False
+    ) -> None:
         """Bring the machine up; returns when SSH answers. Raises CloudError when it never does.
 
-        A first boot makes the host key, admits `public_key`, and runs `user_data`. Where user-data `hangs` it does its work and never
+        A first boot makes the host key, admits `public_key`, and runs `user_data`. Where user-data
+        `hangs` it does its work and never
         ends: a boothook keeps SSH from ever answering.
         """
         self.disk.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,7 +144,9 @@ class Machine:
         if first:
             self._first_boot(public_key)
             self._save(booted=True)
-        self._signs = Signs(strange_host_key=signs.strange_host_key, full_disk=disk.is_full(self.disk))
+        self._signs = Signs(
+            strange_host_key=signs.strange_host_key, full_disk=disk.is_full(self.disk)
+        )
         self.show(signs)
         script = _unpacked(user_data)
         self._run_user_data(script, environment, first)
@@ -148,7 +164,9 @@ class Machine:
         before, self._signs = self._signs, signs
         if signs.full_disk != before.full_disk:
             members = processes.members(processes.INSTANCE, self.id) - {self.record.server_pid}
-            self._print(disk.fill(self.disk, members) if signs.full_disk else "the disk has room again")
+            self._print(
+                disk.fill(self.disk, members) if signs.full_disk else "the disk has room again"
+            )
             if not signs.full_disk:
                 disk.free(self.disk, members)
         if signs.strange_host_key != before.strange_host_key and self.record.server_alive():
@@ -169,7 +187,10 @@ class Machine:
         self.tokens.clear()
         if self.folder.exists():
             self._save(server_pid=0, server_start=None, port=0)
-            self._print(f"[  OK  ] Reached target Power-Off{f'; still there: {sorted(left)}' if left else ''}")
+            self._print(
+                "[  OK  ] Reached target"
+                f" Power-Off{f'; still there: {sorted(left)}' if left else ''}"
+            )
 
     def erase(self) -> None:
         """Remove the disk and all else, once halted."""
@@ -211,30 +232,52 @@ class Machine:
         make_host_key(self._host_key)
         self._authorized_keys.parent.mkdir(mode=0o700, exist_ok=True)
         atomic.write_text(self._authorized_keys, public_key.strip() + "\n", mode=0o600)
-        atomic.write_text(self.disk / ".profile", '[ -z "$WINDLASS_ENVIRONMENT" ] || . "$WINDLASS_ENVIRONMENT"\n')
+        atomic.write_text(
+            self.disk / ".profile", '[ -z "$WINDLASS_ENVIRONMENT" ] || . "$WINDLASS_ENVIRONMENT"\n'
+        )
 
     def _run_user_data(self, user_data: bytes, environment: dict[str, str], first: bool) -> None:
         if user_data.startswith(_BOOTHOOK):
-            self._wait_for_boothook(self._start_script(user_data.partition(b"\n")[2].lstrip(), "boothook", environment))
+            self._wait_for_boothook(
+                self._start_script(user_data.partition(b"\n")[2].lstrip(), "boothook", environment)
+            )
         elif not first or not user_data:
             return
         elif user_data.startswith(b"#!"):
             child = self._start_script(user_data, "user-data", environment)
             threading.Thread(target=self._report_user_data, args=(child,), daemon=True).start()
         else:
-            self._print("cloud-init: user-data is no script (its first line must begin with #! or be #cloud-boothook); ignored")
+            self._print(
+                "cloud-init: user-data is no script (its first line must begin with #! or be"
+                " #cloud-boothook); ignored"
+            )
 
-    def _start_script(self, script: bytes, name: str, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    def _start_script(
+        self, script: bytes, name: str, environment: dict[str, str]
+    ) -> "subprocess.Popen[bytes]":
         path = self.folder / name
         atomic.write_bytes(path, script, mode=0o700)
-        interpreter = script.splitlines()[0][2:].decode().split(None, 1) if script.startswith(b"#!") else ["/bin/sh"]
-        return self._spawn([*interpreter, str(path)], {**environment, "INSTANCE_ID": self.id}, self.console_log, self.disk)
+        interpreter = (
+            script.splitlines()[0][2:].decode().split(None, 1)
+            if script.startswith(b"#!")
+            else ["/bin/sh"]
+        )
+        return self._spawn(
+            [*interpreter, str(path)],
+            {**environment, "INSTANCE_ID": self.id},
+            self.console_log,
+            self.disk,
+        )
 
     def _wait_for_boothook(self, child: "subprocess.Popen[bytes]") -> None:
         try:
-            self._print(f"cloud-init: boothook ended with exit code {child.wait(_BOOTHOOK_SECONDS)}")
+            self._print(
+                f"cloud-init: boothook ended with exit code {child.wait(_BOOTHOOK_SECONDS)}"
+            )
         except subprocess.TimeoutExpired:
-            self._print(f"cloud-init: boothook still runs after {_BOOTHOOK_SECONDS:.0f} s; the boot goes on")
+            self._print(
+                f"cloud-init: boothook still runs after {_BOOTHOOK_SECONDS:.0f} s; the boot goes on"
+            )
 
     def _report_user_data(self, child: "subprocess.Popen[bytes]") -> None:
         code = child.wait()
@@ -250,37 +293,63 @@ class Machine:
                     return
                 complaints.append(f"{kind.__name__.rpartition('.')[2]}: {complaint}")
         why = " | ".join(complaints)
-        raise CloudError("the SSH server did not start", where=f"instance {self.id}", why=why, remedy=f"read {self.folder}/ssh.log")
+        raise CloudError(
+            "the SSH server did not start",
+            where=f"instance {self.id}",
+            why=why,
+            remedy=f"read {self.folder}/ssh.log",
+        )
 
     def _restart_ssh_server(self) -> None:
         """With connections, and jobs, left as they are; at the same address."""
         kind, host, port = _ssh_servers()[0], self.record.host, self.record.port
-        server = next((child for child in self._children if child.pid == self.record.server_pid), None)
+        server = next(
+            (child for child in self._children if child.pid == self.record.server_pid), None
+        )
         os.kill(self.record.server_pid, signal.SIGKILL)
         if server:
             server.wait()
         if complaint := self._try_ssh_server(kind, host, port):
-            raise CloudError("the SSH server did not start again", where=f"instance {self.id}", why=complaint)
+            raise CloudError(
+                "the SSH server did not start again", where=f"instance {self.id}", why=complaint
+            )
 
     def _try_ssh_server(self, kind: ModuleType, host: str, port: int) -> str:
         """Start one and wait for its greeting; returns nothing, or why it did not come."""
         command = kind.command(self.folder, host, port, self._shown_host_key, self._authorized_keys)
         mark = {processes.INSTANCE: self.id, processes.CLOUD: str(self.folder.parents[1])}
-        child = self._spawn(command, {**surroundings.passed_on(os.environ), **mark}, self.folder / "ssh.log", CODE)
-        self._save(host=host, port=port, server_pid=child.pid, server_start=daemon.start_time_of(child.pid))
+        child = self._spawn(
+            command, {**surroundings.passed_on(os.environ), **mark}, self.folder / "ssh.log", CODE
+        )
+        self._save(
+            host=host, port=port, server_pid=child.pid, server_start=daemon.start_time_of(child.pid)
+        )
         deadline = time.monotonic() + 20
         while child.poll() is None and time.monotonic() < deadline:
             if speaks_ssh(host, port):
                 return ""
             time.sleep(0.01)
-        ended = f"ended with exit code {child.returncode}" if child.returncode is not None else "did not answer in time"
+        ended = (
+            f"ended with exit code {child.returncode}"
+            if child.returncode is not None
+            else "did not answer in time"
+        )
         child.kill()
-        return f"{ended}: {(self.folder / 'ssh.log').read_text(errors='replace').strip().rpartition(chr(10))[2]}"
+        said = (self.folder / "ssh.log").read_text(errors="replace").strip()
+        return f"{ended}: {said.rpartition(chr(10))[2]}"
 
-    def _spawn(self, command: list[str], environment: dict[str, str], output: Path, cwd: Path) -> "subprocess.Popen[bytes]":
+    def _spawn(
+        self, command: list[str], environment: dict[str, str], output: Path, cwd: Path
+    ) -> "subprocess.Popen[bytes]":
         with open(output, "ab") as log:
             child = subprocess.Popen(
-                command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=environment,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._children.append(child)
         return child
@@ -300,7 +369,8 @@ def _unpacked(user_data: bytes) -> bytes:
 
 
 def sweep(cloud_folder: Path) -> set[int]:
-    """End every process of every instance of a cloud whose own process is gone. Returns what could not be ended."""
+    """End every process of every instance of a cloud whose own process is gone. Returns what could
+    not be ended."""
     records = [Record.read(path) for path in cloud_folder.glob("instances/*/machine.json")]
     groups = {record.server_pid for record in records if record.server_alive()}
     left = processes.end(processes.CLOUD, str(cloud_folder), groups)
@@ -310,12 +380,15 @@ def sweep(cloud_folder: Path) -> set[int]:
 
 
 def host_key_block(public_key: str, instance_id: str) -> str:
-    """What cloud-init prints on the console: fingerprints and public host keys between their markers."""
+    """What cloud-init prints on the console: fingerprints and public host keys between their
+    markers."""
     import base64
     import hashlib
 
     kind, key, *_ = public_key.split()
-    fingerprint = base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode().rstrip("=")
+    fingerprint = (
+        base64.b64encode(hashlib.sha256(base64.b64decode(key)).digest()).decode().rstrip("=")
+    )
     return f"""\
 <14>cloud-init: #############################################################
 <14>cloud-init: -----BEGIN SSH HOST KEY FINGERPRINTS-----
@@ -342,7 +415,8 @@ def make_host_key(path: Path) -> None:
 
 
 def free_address(instance_id: str) -> tuple[str, int]:
-    """A loopback address that stays the instance's own where the system has more than one, and a port free just now."""
+    """A loopback address that stays the instance's own where the system has more than one, and a
+    port free just now."""
     number = zlib.crc32(instance_id.encode())
     own = f"127.77.{number % 256}.{number // 256 % 254 + 1}"
     for host in (own, "127.0.0.1"):

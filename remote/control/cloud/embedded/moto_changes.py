@@ -62,12 +62,16 @@ CHANGES = (
     Change(TaggedEC2Resource, "get_tags", "self", "moto compares the id with all tags there are"),
     Change(InstanceResponse, "run_instances", "self", "spot options; no such instance profile"),
     Change(
-        EC2Backend, "run_instances", "self image_id count user_data security_group_names kwargs",
+        EC2Backend,
+        "run_instances",
+        "self image_id count user_data security_group_names kwargs",
         "client tokens, capacity, quotas, spot prices",
     ),
     Change(EC2Backend, "stop_instances", "self instance_ids", "one-time spot instances stay up"),
     Change(
-        EC2Backend, "create_image", "self instance_id name description tag_specifications",
+        EC2Backend,
+        "create_image",
+        "self instance_id name description tag_specifications",
         "keeps a copy of the machine's disk",
     ),
     Change(EC2Backend, "deregister_image", "self ami_id", "removes that copy"),
@@ -75,7 +79,9 @@ CHANGES = (
     Change(Ami, "block_device_mappings", "property", "the size of the disk that was copied"),
     Change(SpotInstances, "describe_spot_price_history", "self", "prices of the price table"),
     Change(
-        ServiceQuotasBackend, "get_service_quota", "self service_code quota_code",
+        ServiceQuotasBackend,
+        "get_service_quota",
+        "self service_code quota_code",
         "moto has no quotas of EC2",
     ),
     Change(ServiceQuotasResponse, "get_aws_default_service_quota", "", "moto lacks it"),
@@ -86,7 +92,7 @@ CHANGES = (
     Change(SimpleSystemManagerBackend, "get_parameters", "self names", "names of AWS's images"),
     Change(SimpleSystemManagerResponse, "start_session", "", "moto lacks it"),
     Change(SimpleSystemManagerResponse, "terminate_session", "", "moto lacks it"),
-)  # fmt: skip
+)
 
 OVERRIDDEN = (
     Change(SpotInstanceRequest, "launch_instance", "self", "`SpotRequest` has one already"),
@@ -101,9 +107,11 @@ def check() -> None:
     if found := [told for each in (*CHANGES, *OVERRIDDEN) if (told := each.complaint())]:
         fault = f"the embedded cloud does not work with moto {moto.__version__}"
         raise LaptopError(
-            f"{fault}: {'; '.join(found)}", where="this laptop", why=f"tried: {', '.join(TRIED)}",
+            f"{fault}: {'; '.join(found)}",
+            where="this laptop",
+            why=f"tried: {', '.join(TRIED)}",
             remedy="`rm -r .venv`, then the same command: it installs the moto that is locked",
-        )  # fmt: skip
+        )
 
 
 check()

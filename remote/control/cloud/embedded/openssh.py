@@ -1,4 +1,5 @@
-"""OpenSSH's sshd as a box's SSH server, run by the calling user: no root, no PAM, no system configuration."""
+"""OpenSSH's sshd as a box's SSH server, run by the calling user: no root, no PAM, no system
+configuration."""
 
 import functools
 import grp
@@ -15,7 +16,12 @@ from remote.contract import atomic
 from remote.control.cloud.embedded.instance_connect import keys_file
 
 _PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
-_SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/libexec/sftp-server", "/usr/lib/ssh/sftp-server")
+_SFTP_SERVERS = (
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/openssh/sftp-server",
+    "/usr/libexec/sftp-server",
+    "/usr/lib/ssh/sftp-server",
+)
 
 
 @functools.cache
@@ -26,7 +32,8 @@ def binary() -> str | None:
 
 
 def command(folder: Path, host: str, port: int, host_key: Path, authorized_keys: Path) -> list[str]:
-    """The sshd command line that serves one box in the foreground. Writes `sshd_config` into `folder`."""
+    """The sshd command line that serves one box in the foreground. Writes `sshd_config` into
+    `folder`."""
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
     path = folder / "sshd_config"
@@ -34,17 +41,23 @@ def command(folder: Path, host: str, port: int, host_key: Path, authorized_keys:
     return [str(binary()), "-D", "-e", *_newer_options(str(binary())), "-f", str(path)]
 
 
-def _configuration(folder: Path, host: str, port: int, host_key: Path, authorized_keys: Path) -> str:
-    """Home is set before the login shell starts, so that no rc file of the caller's is read; all else is set by `enter`.
+def _configuration(
+    folder: Path, host: str, port: int, host_key: Path, authorized_keys: Path
+) -> str:
+    """Home is set before the login shell starts, so that no rc file of the caller's is read; all
+    else is set by `enter`.
 
-    A forced command replaces subsystems too: `enter` is handed the sftp server's path as the command to run.
+    A forced command replaces subsystems too: `enter` is handed the sftp server's path as the
+    command to run.
     """
     sftp = next((place for place in _SFTP_SERVERS if Path(place).exists()), _SFTP_SERVERS[0])
+    files = (authorized_keys, keys_file(folder))
+    keys = " ".join(_quoted(path).replace("%", "%%") for path in files)
     return f"""\
 ListenAddress {host}
 Port {port}
 HostKey {_quoted(host_key)}
-AuthorizedKeysFile {" ".join(_quoted(path).replace("%", "%%") for path in (authorized_keys, keys_file(folder)))}
+AuthorizedKeysFile {keys}
 SetEnv {_quoted(f"HOME={folder / 'disk'}")}
 ForceCommand exec {shlex.quote(str(folder / "enter"))}
 Subsystem sftp {sftp}
@@ -68,9 +81,12 @@ def _quoted(value: object) -> str:
 
 @functools.cache
 def _newer_options(sshd: str) -> list[str]:
-    """Newer versions shut out an address after failed logins; every box and every client here is this one machine."""
+    """Newer versions shut out an address after failed logins; every box and every client here is
+    this one machine."""
     off = ["-o", "PerSourcePenalties=no"]
-    complaint = subprocess.run([sshd, "-t", *off, "-f", os.devnull], capture_output=True, text=True, check=False).stderr
+    complaint = subprocess.run(
+        [sshd, "-t", *off, "-f", os.devnull], capture_output=True, text=True, check=False
+    ).stderr
     return [] if "configuration option" in complaint else off
 
 
@@ -81,13 +97,18 @@ def _may_log_in() -> bool:
     except KeyError:
         return False
     shadow = Path("/etc/shadow")
-    locked = platform.system() == "Linux" and os.access(shadow, os.R_OK) and f"\n{user.pw_name}:!" in "\n" + shadow.read_text()
+    locked = (
+        platform.system() == "Linux"
+        and os.access(shadow, os.R_OK)
+        and f"\n{user.pw_name}:!" in "\n" + shadow.read_text()
+    )
     shell = user.pw_shell or "/bin/sh"
     return os.access(shell, os.X_OK) and Path(shell).name not in ("nologin", "false") and not locked
 
 
 def _may_hand_out_terminals() -> bool:
-    """sshd gives a terminal to the group `tty`; without root it can only where the system has done so (some containers have not)."""
+    """sshd gives a terminal to the group `tty`; without root it can only where the system has done
+    so (some containers have not)."""
     try:
         group = grp.getgrnam("tty").gr_gid
     except KeyError:

@@ -1,4 +1,5 @@
-"""Public parameters of SSM that moto lacks: AWS publishes the newest Deep Learning AMI under names of its own."""
+"""Public parameters of SSM that moto lacks: AWS publishes the newest Deep Learning AMI under names
+of its own."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from moto.ssm.models import Parameter, SimpleSystemManagerBackend
 
 from remote.control.cloud.embedded.moto_changes import replace
 
-_DEEP_LEARNING_AMI = re.compile(r"/aws/service/deeplearning/ami/(x86_64|arm64)/[a-z0-9.-]+/latest/ami-id")
+_DEEP_LEARNING_AMI = re.compile(
+    r"/aws/service/deeplearning/ami/(x86_64|arm64)/[a-z0-9.-]+/latest/ami-id"
+)
 _IMAGES = {"x86_64": "ami-0d1ee9a1b77c5a0e5", "arm64": "ami-0d1ee9a1b77c5a0a6"}
 
 
@@ -33,4 +36,6 @@ def _published(backend: Any, name: str) -> Parameter | None:
     if not found:
         return None
     value = _IMAGES[found[1]]
-    return Parameter(backend.account_id, name, value, "String", None, None, None, utcnow(), 1, "aws:ec2:image")
+    return Parameter(
+        backend.account_id, name, value, "String", None, None, None, utcnow(), 1, "aws:ec2:image"
+    )

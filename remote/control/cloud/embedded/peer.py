@@ -1,7 +1,8 @@
 """Which user is at the other end of a loopback connection, as Linux tells.
 
-The kernel is asked for that one connection over netlink (sock_diag): /proc/net/tcp lists every connection of the machine, and reading
-it for each request grows with the boxes. It is read where netlink is shut, as in some containers.
+The kernel is asked for that one connection over netlink (sock_diag): /proc/net/tcp lists every
+connection of the machine, and reading it for each request grows with the boxes. It is read where
+netlink is shut, as in some containers.
 """
 
 import contextlib
@@ -27,7 +28,8 @@ _ANSWER = struct.Struct("=4x48x12xII")
 
 
 def is_own(host: str, port: int, server: tuple[str, int]) -> bool:
-    """Whether the socket at `host`:`port` that is connected to `server` belongs to the calling user or root.
+    """Whether the socket at `host`:`port` that is connected to `server` belongs to the calling user
+    or root.
 
     True where the system does not tell.
     """
@@ -35,7 +37,8 @@ def is_own(host: str, port: int, server: tuple[str, int]) -> bool:
 
 
 def _owner(host: str, port: int, server: tuple[str, int]) -> int | None:
-    """The user of a connected local socket; None when nobody holds it any more (the kernel then says root)."""
+    """The user of a connected local socket; None when nobody holds it any more (the kernel then
+    says root)."""
     with contextlib.suppress(OSError, struct.error):
         return _from_netlink(host, port, server)
     return _from_table(host, port)
@@ -43,11 +46,17 @@ def _owner(host: str, port: int, server: tuple[str, int]) -> int | None:
 
 def _from_netlink(host: str, port: int, server: tuple[str, int]) -> int | None:
     """Raises OSError where the kernel does not say."""
-    connection = _CONNECTION.pack(port, server[1], socket.inet_aton(host), socket.inet_aton(server[0])) + _ANY_COOKIE
+    connection = (
+        _CONNECTION.pack(port, server[1], socket.inet_aton(host), socket.inet_aton(server[0]))
+        + _ANY_COOKIE
+    )
     body = _REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0xFFFFFFFF) + connection
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(2)
-        kernel.send(_HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + body)
+        kernel.send(
+            _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+            + body
+        )
         answer = kernel.recv(4096)
     if _HEADER.unpack_from(answer)[1] != _SOCK_DIAG_BY_FAMILY:
         raise OSError("no such connection, or not to be told")
@@ -69,6 +78,9 @@ def _from_table(host: str, port: int) -> int | None:
 @functools.cache
 def _can_tell() -> bool:
     """Not on macOS, and not in every container."""
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
         host, port = client.getsockname()
         return _owner(host, port, server.getsockname()) == os.getuid()

@@ -1,7 +1,8 @@
 """All processes of an instance, found and ended wherever they detached to.
 
-A job that started a session of its own is a child of nobody, but it inherited the instance's mark in its environment.
-OpenSSH overwrites its own environment, so its processes are found by their process group instead.
+A job that started a session of its own is a child of nobody, but it inherited the instance's mark
+in its environment. OpenSSH overwrites its own environment, so its processes are found by their
+process group instead.
 """
 
 import contextlib
@@ -21,7 +22,8 @@ CLOUD = "WINDLASS_CLOUD"
 
 @dataclass(frozen=True)
 class Process:
-    """A living process of this user, with its environment as `NAME=value` items (as far as it can be read)."""
+    """A living process of this user, with its environment as `NAME=value` items (as far as it can
+    be read)."""
 
     pid: int
     parent: int
@@ -34,7 +36,8 @@ class Process:
 
 
 def members(name: str, value: str, groups: Collection[int] = ()) -> set[int]:
-    """The pids of all processes that carry `name=value`, belong to `groups`, or descend from such a process."""
+    """The pids of all processes that carry `name=value`, belong to `groups`, or descend from such a
+    process."""
     mark = b"\0" + f"{name}={value}".encode() + b"\0"
     living = _census.taken() if Path("/proc/self/environ").exists() else list(_from_ps(mark))
     found = {process.pid for process in living if process.group in groups or process.has(mark)}
@@ -45,8 +48,15 @@ def members(name: str, value: str, groups: Collection[int] = ()) -> set[int]:
     return found - {os.getpid()}
 
 
-def end(name: str, value: str, groups: Collection[int] = (), grace_seconds: float = 0, patience_seconds: float = 10) -> set[int]:
-    """End all `members`: SIGTERM, and after `grace_seconds` SIGKILL. Returns the pids that outlived even that."""
+def end(
+    name: str,
+    value: str,
+    groups: Collection[int] = (),
+    grace_seconds: float = 0,
+    patience_seconds: float = 10,
+) -> set[int]:
+    """End all `members`: SIGTERM, and after `grace_seconds` SIGKILL. Returns the pids that outlived
+    even that."""
     asked: set[int] = set()
     started = time.monotonic()
     while living := members(name, value, groups):
@@ -102,10 +112,13 @@ def _from_proc() -> Iterator[Process]:
 
 
 def _from_ps(mark: bytes) -> Iterator[Process]:
-    """The same where there is no /proc. `ps` shows the environment behind the command, parted by blanks."""
+    """The same where there is no /proc. `ps` shows the environment behind the command, parted by
+    blanks."""
     all_with_environment = ["-E", "-axww"] if platform.system() == "Darwin" else ["axeww"]
     columns = "pid=,ppid=,pgid=,stat=,command="
-    listing = subprocess.run(["ps", *all_with_environment, "-o", columns], capture_output=True, check=False).stdout
+    listing = subprocess.run(
+        ["ps", *all_with_environment, "-o", columns], capture_output=True, check=False
+    ).stdout
     bare = mark.strip(b"\0")
     for line in listing.splitlines():
         pid, parent, group, state, *command = line.split(None, 4)

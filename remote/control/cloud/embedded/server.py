@@ -1,4 +1,5 @@
-"""The embedded cloud's process: `python -m remote.control.cloud.embedded.server FOLDER`. Ends on SIGTERM, with all it started."""
+"""The embedded cloud's process: `python -m remote.control.cloud.embedded.server FOLDER`. Ends on
+SIGTERM, with all it started."""
 
 import os
 import signal
@@ -29,11 +30,14 @@ from remote.control.cloud.embedded.wire import Wire
 
 
 class Handler(MotoRequestHandler):  # type: ignore[misc]
-    """Serves without a line in the log for each request, by a clock that a fault may have put off."""
+    """Serves without a line in the log for each request, by a clock that a fault may have put
+    off."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """The `Date` of an answer."""
-        told: str = super().date_time_string((timestamp or time.time()) + self.server.app.skew_seconds())
+        told: str = super().date_time_string(
+            (timestamp or time.time()) + self.server.app.skew_seconds()
+        )
         return told
 
     def log_request(self, *_args: Any) -> None:

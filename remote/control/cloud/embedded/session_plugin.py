@@ -1,6 +1,8 @@
-"""The stand-in of AWS's session-manager-plugin, called as it is: the session in a variable, the connection on standard input and output.
+"""The stand-in of AWS's session-manager-plugin, called as it is: the session in a variable, the
+connection on standard input and output.
 
-    python -m remote.control.cloud.embedded.session_plugin VARIABLE REGION StartSession PROFILE PARAMETERS ENDPOINT
+python -m remote.control.cloud.embedded.session_plugin VARIABLE REGION StartSession PROFILE
+PARAMETERS ENDPOINT
 """
 
 import os

@@ -23,7 +23,8 @@ def write(path: Path, state: bytes) -> None:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Put back what was written; returns the fingerprints. Raises FileNotFoundError where there is nothing.
+    """Put back what was written; returns the fingerprints. Raises FileNotFoundError where there is
+    nothing.
 
     Another version of moto may not understand it: then it is set aside, and the disks stay.
     """
@@ -36,15 +37,20 @@ def read(path: Path) -> dict[str, str]:
 
 
 def forget_terminated() -> None:
-    """AWS shows a terminated instance for an hour; here it goes when the cloud does, its spot request with it."""
+    """AWS shows a terminated instance for an hour; here it goes when the cloud does, its spot
+    request with it."""
     for regions in ec2_backends.values():
         for backend in regions.values():
             for reservation in list(backend.reservations.values()):
                 gone = ("terminated", "shutting-down")
-                reservation.instances = [instance for instance in reservation.instances if instance.state not in gone]
+                reservation.instances = [
+                    instance for instance in reservation.instances if instance.state not in gone
+                ]
                 if not reservation.instances:
                     del backend.reservations[reservation.id]
-            for request in [each for each in backend.spot_instance_requests.values() if each.state == "closed"]:
+            for request in [
+                each for each in backend.spot_instance_requests.values() if each.state == "closed"
+            ]:
                 del backend.spot_instance_requests[request.id]
 
 

@@ -4,9 +4,11 @@
 GET  /windlass/instances                all that are not terminated, as below
 GET  /windlass/instances/<id>           {"id", "name", "type", "zone", "state", "host", "port", ...}
 GET  /windlass/instances/<id>/console   the console as text
-     /windlass/faults                   GET those that stand; POST {"kind", ...} one more; DELETE all, or /windlass/faults/<id>
+     /windlass/faults                   GET those that stand; POST {"kind", ...} one more; DELETE
+     all, or /windlass/faults/<id>
 GET  /windlass/leaks                    {"instances": [ids], "volumes": [ids], ...}
-GET  /windlass/calls                    {"user ec2:RunInstances": 2, "box s3:PutObject": 1, ...} since the cloud came up
+GET  /windlass/calls                    {"user ec2:RunInstances": 2, "box s3:PutObject": 1, ...}
+since the cloud came up
      /windlass/imds/<id>/latest/...     IMDSv2 of that box;  POST .../power is its shutdown command
      anything else                      the AWS wire API
 ```
@@ -46,7 +48,9 @@ class Wire:
         if self.skew_seconds():
             start_response = _undated(start_response)
         if not _is_own(environ):
-            return Response("only this user's own programs may ask", status=403)(environ, start_response)
+            return Response("only this user's own programs may ask", status=403)(
+                environ, start_response
+            )
         if environ["PATH_INFO"].startswith("/windlass/"):
             return self._own(Request(environ))(environ, start_response)
         call = _call(environ)
@@ -65,18 +69,26 @@ class Wire:
 
     def skew_seconds(self) -> float:
         """By how much the cloud's clock seems to be off."""
-        return sum(fault.seconds for fault in self.account.faults.all() if fault.kind == "clock-skew")
+        return sum(
+            fault.seconds for fault in self.account.faults.all() if fault.kind == "clock-skew"
+        )
 
     def _refusal(self, call: Call) -> Response | None:
         """The answer that is given before moto is asked, if any."""
-        fault = self.account.faults.strike(*ANSWERS, operation=call.action, region=call.region) if call.service else None
+        fault = (
+            self.account.faults.strike(*ANSWERS, operation=call.action, region=call.region)
+            if call.service
+            else None
+        )
         if fault:
             return answers.refusal(call, fault)
         # RunInstances looks at what is asked for first.
         return answers.dry_run() if call.is_dry_run and call.operation != "RunInstances" else None
 
     def _price_list(self, call: Call, request: Request) -> Response:
-        status, answer = catalog.price_list(call.region, call.operation, untrusted_json.loads_object(request.get_data()))
+        status, answer = catalog.price_list(
+            call.region, call.operation, untrusted_json.loads_object(request.get_data())
+        )
         return Response(json.dumps(answer), status=status, mimetype="application/x-amz-json-1.1")
 
     def _own(self, request: Request) -> Response:
@@ -95,7 +107,11 @@ class Wire:
         return _json(self.account.describe(instance))
 
     def _told(self, kind: str) -> Response:
-        tellers: dict[str, Callable[[], object]] = {"instances": self.account.listing, "leaks": leaks.told, "calls": self._calls_told}
+        tellers: dict[str, Callable[[], object]] = {
+            "instances": self.account.listing,
+            "leaks": leaks.told,
+            "calls": self._calls_told,
+        }
         if kind not in tellers:
             return _json({"error": f"nothing is called {kind}"}, 404)
         with self.account.lock:
@@ -128,7 +144,9 @@ class Wire:
             return Response(status=404)
         tokens = self.account.machine(instance).tokens
         headers = {name.lower(): value for name, value in request.headers.items()}
-        status, text = metadata.answer(request.method, path, headers, self.account.facts(instance), tokens)
+        status, text = metadata.answer(
+            request.method, path, headers, self.account.facts(instance), tokens
+        )
         return Response(text, status=status, mimetype="text/plain")
 
 
@@ -137,26 +155,38 @@ def _json(value: object, status: int = 200) -> Response:
 
 
 def _call(environ: Environ) -> Call:
-    """The AWS call that a request is. Its body is read where its operation stands there, and left to be read again."""
+    """The AWS call that a request is. Its body is read where its operation stands there, and left
+    to be read again."""
     authorization, body = environ.get("HTTP_AUTHORIZATION", ""), b""
     if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form-urlencoded"):
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
     target = environ.get("HTTP_X_AMZ_TARGET", "")
-    return Call.of(environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("QUERY_STRING", ""), authorization, target, body)
+    return Call.of(
+        environ["REQUEST_METHOD"],
+        environ["PATH_INFO"],
+        environ.get("QUERY_STRING", ""),
+        authorization,
+        target,
+        body,
+    )
 
 
 def _undated(start_response: Callable[..., Any]) -> Callable[..., Any]:
-    """Some of moto's answers bear a date of their own; the server's, which may be off, is to be the only one."""
+    """Some of moto's answers bear a date of their own; the server's, which may be off, is to be the
+    only one."""
 
     def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-        return start_response(status, [header for header in headers if header[0].lower() != "date"], *rest)
+        return start_response(
+            status, [header for header in headers if header[0].lower() != "date"], *rest
+        )
 
     return start
 
 
 def _is_own(environ: Environ) -> bool:
-    """Neither a web page in the user's browser nor another user of this machine may start processes as this user."""
+    """Neither a web page in the user's browser nor another user of this machine may start processes
+    as this user."""
     host = environ.get("HTTP_HOST", "").rpartition(":")[0]
     server = (environ["SERVER_NAME"], int(environ["SERVER_PORT"]))
     is_local = host in _LOOPBACK and "HTTP_ORIGIN" not in environ

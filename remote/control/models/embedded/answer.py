@@ -45,13 +45,17 @@ def read_question(stored: Stored, body: dict[str, Any], is_chat: bool) -> Questi
         if body.get(word):
             raise Refusal(400, f"the embedded Ollama does not support {word!r}")
     return Question(
-        stored=stored, name=str(body.get("model") or body.get("name")), is_chat=is_chat,
+        stored=stored,
+        name=str(body.get("model") or body.get("name")),
+        is_chat=is_chat,
         options=options.checked({**stored.manifest.parameters, **wire.object_of(body, "options")}),
         messages=_chat(stored, body) if is_chat else _prompt(stored, body),
         raw=wire.text_of(body, "prompt") if body.get("raw") and not is_chat else None,
-        template=wire.text_of(body, "template") or stored.manifest.template, shape=shape.read(body.get("format")),
-        keep_seconds=seconds(body.get("keep_alive")), render_only=bool(body.get("_debug_render_only")),
-    )  # fmt: skip
+        template=wire.text_of(body, "template") or stored.manifest.template,
+        shape=shape.read(body.get("format")),
+        keep_seconds=seconds(body.get("keep_alive")),
+        render_only=bool(body.get("_debug_render_only")),
+    )
 
 
 async def answer(engine: Engine, question: Question) -> AsyncGenerator[Reply]:
@@ -61,12 +65,18 @@ async def answer(engine: Engine, question: Question) -> AsyncGenerator[Reply]:
         await engine.unload(question.stored)
         yield wire.last(question.name, question.is_chat, "unload")
         return
-    async with engine.using(question.stored, options.context_of(question.options), question.keep_seconds) as runner:
+    async with engine.using(
+        question.stored, options.context_of(question.options), question.keep_seconds
+    ) as runner:
         loaded = time.perf_counter_ns()
         if question.is_empty:
             yield wire.last(question.name, question.is_chat, "load")
             return
-        prompt = question.raw if question.raw is not None else await rendering.prompt_of(runner, question.messages, question.template)
+        prompt = (
+            question.raw
+            if question.raw is not None
+            else await rendering.prompt_of(runner, question.messages, question.template)
+        )
         if question.render_only:
             yield wire.rendering(question.name, prompt)
             return
@@ -75,11 +85,17 @@ async def answer(engine: Engine, question: Question) -> AsyncGenerator[Reply]:
                 if event.get("content"):
                     yield wire.piece(question.name, event["content"], question.is_chat)
                 if event.get("stop"):
-                    yield wire.last(question.name, question.is_chat, _reason(event), **_measured(event, began, loaded))
+                    yield wire.last(
+                        question.name,
+                        question.is_chat,
+                        _reason(event),
+                        **_measured(event, began, loaded),
+                    )
 
 
 def seconds(keep_alive: Any) -> float | None:
-    """`keep_alive` in seconds: a number, or Go's way to write a duration (`5m`, `1h30m`); negative is for ever, None is the default."""
+    """`keep_alive` in seconds: a number, or Go's way to write a duration (`5m`, `1h30m`); negative
+    is for ever, None is the default."""
     if keep_alive is None or keep_alive == "":
         return None
     if isinstance(keep_alive, bool) or not isinstance(keep_alive, str | int | float):
@@ -91,13 +107,18 @@ def seconds(keep_alive: Any) -> float | None:
         return _FOREVER
     parts = re.findall(r"([\d.]+)(ns|us|µs|ms|s|m|h)", text)
     try:
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else float(text)
+        return (
+            sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else float(text)
+        )
     except ValueError as error:
         raise Refusal(400, f"invalid keep_alive: {keep_alive!r}") from error
 
 
-async def _events(runner: Runner, question: Question, prompt: str) -> AsyncGenerator[dict[str, Any]]:
-    """The answer of llama.cpp as it comes; one of a given shape to a chat in the GGUF's own template is the chat endpoint's."""
+async def _events(
+    runner: Runner, question: Question, prompt: str
+) -> AsyncGenerator[dict[str, Any]]:
+    """The answer of llama.cpp as it comes; one of a given shape to a chat in the GGUF's own
+    template is the chat endpoint's."""
     if question.shape:
         await shape.check(runner, question.shape)
         if question.raw is None and rendering.is_own(runner.stored, question.template):
@@ -107,17 +128,21 @@ async def _events(runner: Runner, question: Question, prompt: str) -> AsyncGener
 
 def _sampling(question: Question) -> dict[str, Any]:
     taken = options.for_llama(question.options)
-    # A prompt that is partly cached is computed in other pieces, and rounds otherwise: greedy answers shall not depend on that.
+    # A prompt that is partly cached is computed in other pieces, and rounds otherwise: greedy
+    # answers shall not depend on that.
     return {"cache_prompt": taken.get("temperature") != 0, **taken}
 
 
 async def _completion(runner: Runner, question: Question, prompt: str) -> dict[str, Any]:
-    """The request to llama.cpp. The prompt goes as tokens: a rendered template may begin with the BOS that llama.cpp adds too."""
+    """The request to llama.cpp. The prompt goes as tokens: a rendered template may begin with the
+    BOS that llama.cpp adds too."""
     begins = runner.stored.gguf.special("bos")
     add_special = question.raw is None or not (begins and prompt.startswith(begins))
     if begins and question.raw is None and prompt.startswith(begins):
         prompt = prompt.removeprefix(begins)
-    tokens = await runner.ask("/tokenize", {"content": prompt, "add_special": add_special, "parse_special": True})
+    tokens = await runner.ask(
+        "/tokenize", {"content": prompt, "add_special": add_special, "parse_special": True}
+    )
     bound = {"grammar": await shape.grammar(runner, question.shape)} if question.shape else {}
     return {"prompt": tokens["tokens"], "stream": True, **_sampling(question), **bound}
 
@@ -149,7 +174,11 @@ def _chat(stored: Stored, body: dict[str, Any]) -> list[dict[str, str]]:
 def read_message(item: Any) -> dict[str, str]:
     """A message of a request: its role and its text, and nothing else. Raises Refusal 400."""
     if not isinstance(item, dict) or item.get("role") not in ("system", "user", "assistant"):
-        raise Refusal(400, f"invalid message: {str(item)[:80]}; expected a role (system, user, assistant) and content")
+        raise Refusal(
+            400,
+            f"invalid message: {str(item)[:80]}; expected a role (system, user, assistant) and"
+            " content",
+        )
     if item.get("images") or item.get("tool_calls"):
         raise Refusal(400, "the embedded Ollama does not support images or tool calls")
     content = item.get("content") or ""
@@ -159,7 +188,11 @@ def read_message(item: Any) -> dict[str, str]:
 
 
 def _prompt(stored: Stored, body: dict[str, Any]) -> list[dict[str, str]]:
-    prompt, system = wire.text_of(body, "prompt"), wire.text_of(body, "system") or stored.manifest.system
+    prompt, system = (
+        wire.text_of(body, "prompt"),
+        wire.text_of(body, "system") or stored.manifest.system,
+    )
     before = [{"role": "system", "content": system}] if system else []
-    return [*before, *stored.manifest.messages, {"role": "user", "content": prompt}] if prompt else []
-
+    return (
+        [*before, *stored.manifest.messages, {"role": "user", "content": prompt}] if prompt else []
+    )

@@ -35,7 +35,9 @@ MAX_BODY = 16 << 20
 """Bytes of a request's JSON; files go by /api/blobs."""
 
 
-def make_app(store: Store, engine: Engine, origins: Sequence[str] = (), is_own: IsOwn = peer.is_own) -> Starlette:
+def make_app(
+    store: Store, engine: Engine, origins: Sequence[str] = (), is_own: IsOwn = peer.is_own
+) -> Starlette:
     """The application over a store and an engine. `origins` are those whose web pages may ask."""
     api = _Api(store, engine)
 
@@ -59,11 +61,23 @@ def make_app(store: Store, engine: Engine, origins: Sequence[str] = (), is_own: 
         Route("/api/generate", api.generate, methods=["POST"]),
         Route("/api/chat", api.chat, methods=["POST"]),
     ]
-    handlers: dict[Any, Any] = {Refusal: _refused, OSError: _disk, HTTPException: _http, ClientDisconnect: _gone, Exception: _fault}
+    handlers: dict[Any, Any] = {
+        Refusal: _refused,
+        OSError: _disk,
+        HTTPException: _http,
+        ClientDisconnect: _gone,
+        Exception: _fault,
+    }
     middleware = [Middleware(Access, origins=origins, is_own=is_own)]
     if origins:
-        middleware.append(Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]))
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=lifespan)
+        middleware.append(
+            Middleware(
+                CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
+            )
+        )
+    return Starlette(
+        routes=routes, exception_handlers=handlers, middleware=middleware, lifespan=lifespan
+    )
 
 
 class _Api:
@@ -71,7 +85,9 @@ class _Api:
         self.store, self.engine = store, engine
 
     async def tags(self, _: Request) -> Response:
-        return JSONResponse({"models": [listed for stored in self.store.all() if (listed := _listed(stored))]})
+        return JSONResponse(
+            {"models": [listed for stored in self.store.all() if (listed := _listed(stored))]}
+        )
 
     async def loaded(self, _: Request) -> Response:
         runners = self.engine.loaded.values()
@@ -79,8 +95,9 @@ class _Api:
         until = [datetime.fromtimestamp(moment, timezone.utc).isoformat() for moment in times]
         shown = [
             {**listed, "expires_at": moment, "size_vram": 0, "context_length": runner.context}
-            for runner, moment in zip(runners, until, strict=True) if (listed := _listed(runner.stored))
-        ]  # fmt: skip
+            for runner, moment in zip(runners, until, strict=True)
+            if (listed := _listed(runner.stored))
+        ]
         return JSONResponse({"models": shown})
 
     async def show(self, request: Request) -> Response:
@@ -108,7 +125,9 @@ class _Api:
 
     async def copy(self, request: Request) -> Response:
         body = await _body(request)
-        self.store.put(str(body.get("destination", "")), self.store.get(str(body.get("source", ""))).manifest)
+        self.store.put(
+            str(body.get("destination", "")), self.store.get(str(body.get("source", ""))).manifest
+        )
         return Response(status_code=200)
 
     async def delete(self, request: Request) -> Response:
@@ -126,7 +145,12 @@ class _Api:
         body = await _body(request)
         question = read_question(self.store.get(_name(body)), body, is_chat)
         streamed = {**body, "stream": False} if question.render_only else body
-        return await _reply(request, streamed, answer(self.engine, question), lambda pieces: wire.joined(pieces, is_chat))
+        return await _reply(
+            request,
+            streamed,
+            answer(self.engine, question),
+            lambda pieces: wire.joined(pieces, is_chat),
+        )
 
     async def _creating(self, name: str, body: dict[str, Any]) -> AsyncGenerator[Reply]:
         base = self._base(body)
@@ -142,7 +166,10 @@ class _Api:
 
     def _base(self, body: dict[str, Any]) -> Manifest:
         if body.get("adapters"):
-            raise Refusal(400, "the embedded Ollama takes merged models only: `./inv export` merges the adapter")
+            raise Refusal(
+                400,
+                "the embedded Ollama takes merged models only: `./inv export` merges the adapter",
+            )
         if body.get("from"):
             return self.store.get(str(body["from"])).manifest
         files = body["files"]
@@ -159,22 +186,33 @@ class _Api:
 
 def _check_quantization(wanted: str, found: str) -> None:
     if wanted and wanted != found:
-        raise Refusal(400, f"the embedded Ollama does not quantize {found} to {wanted}: export with `quantize: {wanted.lower()}`")
+        raise Refusal(
+            400,
+            f"the embedded Ollama does not quantize {found} to {wanted}: export with `quantize:"
+            f" {wanted.lower()}`",
+        )
 
 
 def _manifest(base: Manifest, body: dict[str, Any]) -> Manifest:
-    """`base` with what the request says on top, as a Modelfile's words replace those of its FROM."""
-    template, licenses = wire.text_of(body, "template") or base.template, body.get("license") or base.license
+    """`base` with what the request says on top, as a Modelfile's words replace those of its
+    FROM."""
+    template, licenses = (
+        wire.text_of(body, "template") or base.template,
+        body.get("license") or base.license,
+    )
     if template:
         rendering.check(template)
     licenses = [licenses] if isinstance(licenses, str) else licenses
     if not isinstance(licenses, list) or not all(isinstance(text, str) for text in licenses):
         raise Refusal(400, "license: expected text, or a list of texts")
     return Manifest(
-        model=base.model, template=template, system=wire.text_of(body, "system") or base.system, license=licenses,
+        model=base.model,
+        template=template,
+        system=wire.text_of(body, "system") or base.system,
+        license=licenses,
         parameters={**base.parameters, **options.checked(wire.object_of(body, "parameters"))},
         messages=[read_message(item) for item in wire.list_of(body, "messages")] or base.messages,
-    )  # fmt: skip
+    )
 
 
 def _listed(stored: Stored) -> Reply | None:
@@ -188,30 +226,61 @@ def _listed(stored: Stored) -> Reply | None:
 
 def _described(stored: Stored) -> Reply:
     return {
-        "name": stored.name, "model": stored.name, "modified_at": stored.modified_at, "size": stored.size, "digest": stored.manifest.digest,
+        "name": stored.name,
+        "model": stored.name,
+        "modified_at": stored.modified_at,
+        "size": stored.size,
+        "digest": stored.manifest.digest,
         "details": _details(stored),
-    }  # fmt: skip
+    }
 
 
 def _details(stored: Stored) -> Reply:
     gguf = stored.gguf
-    size = f"{gguf.parameters / 1e9:.1f}B" if gguf.parameters >= 1e9 else f"{gguf.parameters / 1e6:.2f}M"
+    size = (
+        f"{gguf.parameters / 1e9:.1f}B"
+        if gguf.parameters >= 1e9
+        else f"{gguf.parameters / 1e6:.2f}M"
+    )
     family = {"family": gguf.architecture, "families": [gguf.architecture]}
-    return {"parent_model": "", "format": "gguf", **family, "parameter_size": size, "quantization_level": gguf.quantization}
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        **family,
+        "parameter_size": size,
+        "quantization_level": gguf.quantization,
+    }
 
 
 def _shown(stored: Stored) -> Reply:
     manifest, gguf = stored.manifest, stored.gguf
-    listed = ((key, item) for key, value in manifest.parameters.items() for item in (value if isinstance(value, list) else [value]))
+    listed = (
+        (key, item)
+        for key, value in manifest.parameters.items()
+        for item in (value if isinstance(value, list) else [value])
+    )
     parameters = [f"{key:<30} {json.dumps(item)}" for key, item in listed]
     template = manifest.template or gguf.chat_template or rendering.PLAIN
-    lines = [f"FROM {stored.path}", f'TEMPLATE """{template}"""', *(f"PARAMETER {line}" for line in parameters)]
-    info = {key: None if isinstance(value, list) or _is_no_number(value) else value for key, value in gguf.metadata.items()}
+    lines = [
+        f"FROM {stored.path}",
+        f'TEMPLATE """{template}"""',
+        *(f"PARAMETER {line}" for line in parameters),
+    ]
+    info = {
+        key: None if isinstance(value, list) or _is_no_number(value) else value
+        for key, value in gguf.metadata.items()
+    }
     return {
-        "modelfile": "\n".join(lines), "parameters": "\n".join(parameters), "template": template, "system": manifest.system,
-        "license": "\n".join(manifest.license), "details": _details(stored), "capabilities": ["completion"],
-        "model_info": {**info, "general.parameter_count": gguf.parameters}, "modified_at": stored.modified_at,
-    }  # fmt: skip
+        "modelfile": "\n".join(lines),
+        "parameters": "\n".join(parameters),
+        "template": template,
+        "system": manifest.system,
+        "license": "\n".join(manifest.license),
+        "details": _details(stored),
+        "capabilities": ["completion"],
+        "model_info": {**info, "general.parameter_count": gguf.parameters},
+        "modified_at": stored.modified_at,
+    }
 
 
 def _is_no_number(value: Any) -> bool:
@@ -219,9 +288,13 @@ def _is_no_number(value: Any) -> bool:
 
 
 async def _reply(
-    request: Request, body: dict[str, Any], replies: AsyncGenerator[Reply], join: Callable[[list[Reply]], Reply] = lambda pieces: pieces[-1]
+    request: Request,
+    body: dict[str, Any],
+    replies: AsyncGenerator[Reply],
+    join: Callable[[list[Reply]], Reply] = lambda pieces: pieces[-1],
 ) -> Response:
-    """The replies as they come, one JSON object a line, or the whole at once when the caller says `"stream": false`."""
+    """The replies as they come, one JSON object a line, or the whole at once when the caller says
+    `"stream": false`."""
     if body.get("stream", True):
         return _Stream(replies)
     collected = await _unless_gone(request, _all(replies))
@@ -252,7 +325,8 @@ async def _left(receive: Receive) -> None:
 
 
 class _Stream(Response):
-    """Newline-delimited JSON. The status goes out with the first reply, so that early errors have their own; later ones come as a line."""
+    """Newline-delimited JSON. The status goes out with the first reply, so that early errors have
+    their own; later ones come as a line."""
 
     media_type = "application/x-ndjson"
 
@@ -262,7 +336,10 @@ class _Stream(Response):
         self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending, leaving = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(_left(receive))
+        sending, leaving = (
+            asyncio.ensure_future(self._send(send)),
+            asyncio.ensure_future(_left(receive)),
+        )
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
         if not sending.done():
@@ -271,11 +348,22 @@ class _Stream(Response):
             await sending
 
     async def _send(self, send: Send) -> None:
-        async with contextlib.aclosing(self._replies), contextlib.aclosing(_counted(self._replies)) as counted:
+        async with (
+            contextlib.aclosing(self._replies),
+            contextlib.aclosing(_counted(self._replies)) as counted,
+        ):
             async for index, reply in counted:
                 if index == 0:
-                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await send({"type": "http.response.body", "body": json.dumps(reply).encode() + b"\n", "more_body": True})
+                    await send(
+                        {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                    )
+                await send(
+                    {
+                        "type": "http.response.body",
+                        "body": json.dumps(reply).encode() + b"\n",
+                        "more_body": True,
+                    }
+                )
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -299,7 +387,9 @@ async def _body(request: Request) -> dict[str, Any]:
             raise Refusal(413, f"the request has more than {MAX_BODY:,} bytes")
     try:
         body = untrusted_json.loads_object(bytes(content), max_bytes=MAX_BODY)
-        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()  # half a surrogate pair, or NaN, could not be passed on
+        json.dumps(
+            body, ensure_ascii=False, allow_nan=False
+        ).encode()  # half a surrogate pair, or NaN, could not be passed on
     except ValueError as error:
         raise Refusal(400, f"invalid JSON: {error}") from error
     return body
@@ -339,9 +429,17 @@ async def _gone(_: Request, __: ClientDisconnect) -> Response:
 
 
 async def _fault(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"internal error: {type(error).__name__}: {error}"}, status_code=500)
+    return JSONResponse(
+        {"error": f"internal error: {type(error).__name__}: {error}"}, status_code=500
+    )
 
 
 async def _disk(_: Request, error: OSError) -> Response:
-    words = "no space left on device" if error.errno == errno.ENOSPC else error.strerror or type(error).__name__
-    return JSONResponse({"error": f"{words}: {error.filename or 'the model folder'}"}, status_code=500)
+    words = (
+        "no space left on device"
+        if error.errno == errno.ENOSPC
+        else error.strerror or type(error).__name__
+    )
+    return JSONResponse(
+        {"error": f"{words}: {error.filename or 'the model folder'}"}, status_code=500
+    )

@@ -9,14 +9,26 @@ from remote.control.errors import OllamaError
 
 
 def daemon(origins: Sequence[str] = ()) -> Daemon:
-    """Its background process; models and log lie in `.windlass/ollama`. Once started, it admits web pages of `origins`."""
+    """Its background process; models and log lie in `.windlass/ollama`. Once started, it admits web
+    pages of `origins`."""
     folder = project.state_folder() / "ollama"
-    return Daemon("the embedded Ollama", "remote.control.models.embedded.serve", folder, tuple(origins), (surroundings.COMPUTE,))
+    return Daemon(
+        "the embedded Ollama",
+        "remote.control.models.embedded.serve",
+        folder,
+        tuple(origins),
+        (surroundings.COMPUTE,),
+    )
 
 
 def endpoint(start: bool = True, origins: Sequence[str] = ()) -> str:
-    """Its URL. Starts it where needed, for `origins`; raises OllamaError when it is down and `start` is false."""
+    """Its URL. Starts it where needed, for `origins`; raises OllamaError when it is down and
+    `start` is false."""
     record = daemon(origins).start() if start else daemon().running()
     if not record:
-        raise OllamaError("the embedded Ollama is not running", where=str(daemon().folder), remedy="`./inv model.up`")
+        raise OllamaError(
+            "the embedded Ollama is not running",
+            where=str(daemon().folder),
+            remedy="`./inv model.up`",
+        )
     return str(record["url"])

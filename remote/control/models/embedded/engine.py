@@ -1,4 +1,5 @@
-"""Keeps a few models loaded: the first request loads, idle ones leave after their `keep_alive`, the longest unused makes room."""
+"""Keeps a few models loaded: the first request loads, idle ones leave after their `keep_alive`, the
+longest unused makes room."""
 
 import asyncio
 import contextlib
@@ -26,16 +27,19 @@ _KEEP_SECONDS = 300.0
 MAX_CONTEXT = 1 << 17
 """Positions at most, for a model that does not say for how many it was trained."""
 _SILENCE_SECONDS = 600.0
-"""How long a runner may be silent at work. A long prompt is read for minutes before the first token; some grammars never end."""
+"""How long a runner may be silent at work. A long prompt is read for minutes before the first
+token; some grammars never end."""
 _RENDER_SECONDS = 30.0
-"""What a GGUF's own template may take: it is code of whoever made the file, and llama.cpp runs it without a bound."""
+"""What a GGUF's own template may take: it is code of whoever made the file, and llama.cpp runs it
+without a bound."""
 _LOAD_SECONDS = 60.0
 _LOAD_BYTES_PER_SECOND = 20e6
 
 
 @dataclass
 class Runner:
-    """A loaded model. `expires_at` is on the clock of `time.time`; `users` counts the requests it serves just now."""
+    """A loaded model. `expires_at` is on the clock of `time.time`; `users` counts the requests it
+    serves just now."""
 
     stored: Stored
     context: int
@@ -46,7 +50,8 @@ class Runner:
     used_at: float = 0.0
     users: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """llama.cpp works on one answer at a time; who waits here is not taken for one whose answer is stuck."""
+    """llama.cpp works on one answer at a time; who waits here is not taken for one whose answer is
+    stuck."""
 
     def touch(self) -> None:
         """Note that it was used just now."""
@@ -59,7 +64,8 @@ class Runner:
         return self.process.returncode is None
 
     async def ask(self, path: str, body: Any) -> Any:
-        """One short request to llama.cpp's server; raises Refusal with its own words. A runner that does not answer in time is ended."""
+        """One short request to llama.cpp's server; raises Refusal with its own words. A runner that
+        does not answer in time is ended."""
         with self._watched(path, _RENDER_SECONDS):
             reply = await self.http.post(path, json=body, timeout=_RENDER_SECONDS)
         if reply.is_error:
@@ -91,9 +97,14 @@ class Runner:
             yield
         except httpx.TimeoutException as error:
             self.kill()
-            raise Refusal(500, f"llama.cpp was silent for {seconds:.0f} s at {path}, so the model was unloaded") from error
+            raise Refusal(
+                500,
+                f"llama.cpp was silent for {seconds:.0f} s at {path}, so the model was unloaded",
+            ) from error
         except httpx.HTTPError as error:
-            raise Refusal(500, f"the model runner stopped: {error or type(error).__name__}") from error
+            raise Refusal(
+                500, f"the model runner stopped: {error or type(error).__name__}"
+            ) from error
 
     def kill(self) -> None:
         """End its process at once; the next sweep clears it away."""
@@ -109,17 +120,23 @@ class Runner:
 
 @dataclass
 class Engine:
-    """The loaded models by their file: names of one file share a runner. `folder` takes llama.cpp's logs."""
+    """The loaded models by their file: names of one file share a runner. `folder` takes llama.cpp's
+    logs."""
 
     folder: Path
     loaded: dict[Path, Runner] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @contextlib.asynccontextmanager
-    async def using(self, stored: Stored, context: int = 0, keep_seconds: float | None = None) -> AsyncIterator[Runner]:
-        """The runner of a model, loaded where needed, and kept while the block runs. `context` is cut to what the model was trained for."""
+    async def using(
+        self, stored: Stored, context: int = 0, keep_seconds: float | None = None
+    ) -> AsyncIterator[Runner]:
+        """The runner of a model, loaded where needed, and kept while the block runs. `context` is
+        cut to what the model was trained for."""
         await asyncio.to_thread(verify, stored)
-        runner = await self._acquire(stored, min(context or CONTEXT, stored.gguf.context_length or MAX_CONTEXT))
+        runner = await self._acquire(
+            stored, min(context or CONTEXT, stored.gguf.context_length or MAX_CONTEXT)
+        )
         runner.keep_seconds = _KEEP_SECONDS if keep_seconds is None else keep_seconds
         runner.touch()
         try:
@@ -139,7 +156,9 @@ class Engine:
         """Unload what has expired or died, and what was deleted."""
         async with self._changed:
             for path, runner in list(self.loaded.items()):
-                if not runner.users and (runner.expires_at <= time.time() or not runner.is_alive or not path.exists()):
+                if not runner.users and (
+                    runner.expires_at <= time.time() or not runner.is_alive or not path.exists()
+                ):
                     await self._unload(path)
             self._changed.notify_all()
 
@@ -173,24 +192,42 @@ class Engine:
         if runner or len(self.loaded) >= MAX_LOADED:
             if not idle:
                 return None
-            await self._unload(stored.path if runner else min(idle, key=lambda path: self.loaded[path].used_at))
+            await self._unload(
+                stored.path if runner else min(idle, key=lambda path: self.loaded[path].used_at)
+            )
         self.loaded[stored.path] = await self._load(stored, context)
         return self.loaded[stored.path]
 
     async def _load(self, stored: Stored, context: int) -> Runner:
         key, log = secrets.token_hex(16), self.folder / f"runner-{stored.manifest.model[7:19]}.log"
-        wish = {"model": str(stored.path), "context": context, "threads": max(1, (os.cpu_count() or 2) // 2), "key": key}
+        wish = {
+            "model": str(stored.path),
+            "context": context,
+            "threads": max(1, (os.cpu_count() or 2) // 2),
+            "key": key,
+        }
         with open(log, "wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "remote.control.models.embedded.runner", stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, stderr=errors, cwd=CODE,
-            )  # fmt: skip
+                sys.executable,
+                "-m",
+                "remote.control.models.embedded.runner",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                cwd=CODE,
+            )
         patience = _LOAD_SECONDS + stored.size / _LOAD_BYTES_PER_SECOND
         try:
             url = await asyncio.wait_for(_greeting(process, wish, log), patience)
         except TimeoutError:
-            raise Refusal(500, f"llama.cpp did not load the model in {patience:.0f} s; its chat template may not end") from None
-        http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+            raise Refusal(
+                500,
+                f"llama.cpp did not load the model in {patience:.0f} s; its chat template may"
+                " not end",
+            ) from None
+        http = httpx.AsyncClient(
+            base_url=url, headers={"Authorization": f"Bearer {key}"}, trust_env=False
+        )
         return Runner(stored, context, process, http)
 
     async def _unload(self, path: Path) -> None:

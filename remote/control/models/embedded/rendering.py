@@ -1,12 +1,14 @@
 """Turns a chat into the prompt that the model reads.
 
-By default with the GGUF's own Jinja template, as Ollama does from 0.30 on; llama.cpp renders it, in the model's own process. A
-Modelfile's TEMPLATE is written in Go's template language; the part of it that Modelfiles use is translated to Jinja: fields,
-`if`/`else if`/`else`/`end`, `range .Messages`, `eq`, `ne`, `and`, `or`, `not`. Anything else is refused by name rather than rendered wrong.
+By default with the GGUF's own Jinja template, as Ollama does from 0.30 on; llama.cpp renders it, in
+the model's own process. A Modelfile's TEMPLATE is written in Go's template language; the part of it
+that Modelfiles use is translated to Jinja: fields, `if`/`else if`/`else`/`end`, `range .Messages`,
+`eq`, `ne`, `and`, `or`, `not`. Anything else is refused by name rather than rendered wrong.
 
-A TEMPLATE comes from whoever made the model, so it is rendered in Jinja's sandbox, with nothing to call, and only what the translation
-wrote becomes code: the delimiters are control characters, which a template may not hold. One loop, over the messages, is all that
-there is; what it does and what it writes are counted, and end at MAX_STEPS and MAX_PROMPT.
+A TEMPLATE comes from whoever made the model, so it is rendered in Jinja's sandbox, with nothing to
+call, and only what the translation wrote becomes code: the delimiters are control characters, which
+a template may not hold. One loop, over the messages, is all that there is; what it does and what it
+writes are counted, and end at MAX_STEPS and MAX_PROMPT.
 """
 
 import asyncio
@@ -30,9 +32,11 @@ PLAIN = "{{ .Prompt }}"
 MAX_TEMPLATE = 1 << 16
 MAX_ACTIONS = 1000
 MAX_DEPTH = 16
-"""Of blocks within blocks and of brackets within brackets; Jinja and Python compile them recursively."""
+"""Of blocks within blocks and of brackets within brackets; Jinja and Python compile them
+recursively."""
 MAX_STEPS = 100_000
-"""Fields looked up for one prompt. A template of ten actions and a chat of a thousand messages take 10,000."""
+"""Fields looked up for one prompt. A template of ten actions and a chat of a thousand messages take
+10,000."""
 MAX_MESSAGES = 10_000
 MAX_PROMPT = 16 << 20
 
@@ -44,16 +48,24 @@ _FIELD = re.compile(r"(\$?)\.(Messages|System|Prompt|Response|Role|Content)")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """One prompt's environment: no globals, filters or tests, and a count of what the template looks up.
+    """One prompt's environment: no globals, filters or tests, and a count of what the template
+    looks up.
 
-    Its delimiters are characters that `_checked` refuses in a template, so that no text of a request can become code.
+    Its delimiters are characters that `_checked` refuses in a template, so that no text of a
+    request can become code.
     """
 
     def __init__(self) -> None:
         super().__init__(
-            block_start_string="\x01%", block_end_string="%\x01", variable_start_string="\x01{", variable_end_string="}\x01",
-            comment_start_string="\x01#", comment_end_string="#\x01", keep_trailing_newline=True, autoescape=False,
-        )  # fmt: skip
+            block_start_string="\x01%",
+            block_end_string="%\x01",
+            variable_start_string="\x01{",
+            variable_end_string="}\x01",
+            comment_start_string="\x01#",
+            comment_end_string="#\x01",
+            keep_trailing_newline=True,
+            autoescape=False,
+        )
         self.globals, self.filters, self.tests = {}, {}, {}
         self._steps = 0
 
@@ -61,7 +73,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         """Jinja's hook for `object.attribute`: every field of a template passes here."""
         value = super().getattr(obj, attribute)
         # What is long costs more: comparing it, or writing it out, takes that much longer.
-        self._steps += 1 + len(value) // (_STEP_ITEMS if isinstance(value, list) else _STEP_CHARACTERS)
+        self._steps += 1 + len(value) // (
+            _STEP_ITEMS if isinstance(value, list) else _STEP_CHARACTERS
+        )
         if self._steps > MAX_STEPS:
             raise Refusal(400, f"template error: more than {MAX_STEPS:,} steps for this chat")
         return value
@@ -73,7 +87,8 @@ def is_own(stored: Stored, template: str) -> bool:
 
 
 async def prompt_of(runner: Runner, messages: Sequence[Message], template: str) -> str:
-    """The prompt of a chat by `template` (Go's language), or by the GGUF's own when that is empty."""
+    """The prompt of a chat by `template` (Go's language), or by the GGUF's own when that is
+    empty."""
     if not is_own(runner.stored, template):
         return await asyncio.to_thread(render, template or PLAIN, messages)
     reply = await runner.ask("/apply-template", {"messages": list(messages)})
@@ -81,16 +96,25 @@ async def prompt_of(runner: Runner, messages: Sequence[Message], template: str) 
 
 
 def render(template: str, messages: Sequence[Message]) -> str:
-    """A chat by a Modelfile's TEMPLATE, up to where the answer begins. Raises Refusal 400 for what is not understood, or too much."""
+    """A chat by a Modelfile's TEMPLATE, up to where the answer begins. Raises Refusal 400 for what
+    is not understood, or too much."""
     if len(messages) > MAX_MESSAGES:
-        raise Refusal(400, f"a chat of {len(messages):,} messages; at most {MAX_MESSAGES:,} are taken")
+        raise Refusal(
+            400, f"a chat of {len(messages):,} messages; at most {MAX_MESSAGES:,} are taken"
+        )
     try:
         source, fields = _jinja(_checked(template))
         compiled = _Sandbox().from_string(source)
         if "Messages" in fields:
-            listed = [{"Role": message["role"], "Content": message["content"]} for message in messages]
-            system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
-            return _bounded(_pieces(compiled, {"Messages": listed, "System": system, "Response": ""}))
+            listed = [
+                {"Role": message["role"], "Content": message["content"]} for message in messages
+            ]
+            system = "\n\n".join(
+                message["content"] for message in messages if message["role"] == "system"
+            )
+            return _bounded(
+                _pieces(compiled, {"Messages": listed, "System": system, "Response": ""})
+            )
         return _turn_by_turn(compiled, messages, "Response" in fields)
     except (TemplateError, SyntaxError, RecursionError) as error:
         raise Refusal(400, f"template error: {error}") from error
@@ -103,14 +127,19 @@ def check(template: str) -> None:
 
 def _checked(template: str) -> str:
     if len(template) > MAX_TEMPLATE:
-        raise Refusal(400, f"template error: it has {len(template):,} characters; at most {MAX_TEMPLATE:,} are taken")
+        raise Refusal(
+            400,
+            f"template error: it has {len(template):,} characters; at most {MAX_TEMPLATE:,} are"
+            " taken",
+        )
     if found := _CONTROL.search(template):
         raise Refusal(400, f"template error: the control character {found[0]!r} at {found.start()}")
     return template
 
 
 def _turn_by_turn(compiled: Template, messages: Sequence[Message], has_place: bool) -> str:
-    """Each turn with its answer in its place, else behind it; the last one ends where its answer would begin."""
+    """Each turn with its answer in its place, else behind it; the last one ends where its answer
+    would begin."""
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
     *answered, last = _turns(messages)
     # No message can hold it: it is new for each prompt.
@@ -134,7 +163,9 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
             turns[-1][field].append(message["content"])
         elif message["role"] == "assistant":
             turns.append({"System": [], "Prompt": []})
-    return [{field: "\n\n".join(filter(None, said)) for field, said in turn.items()} for turn in turns]
+    return [
+        {field: "\n\n".join(filter(None, said)) for field, said in turn.items()} for turn in turns
+    ]
 
 
 def _pieces(compiled: Template, root: dict[str, Any]) -> Iterable[str]:
@@ -142,12 +173,15 @@ def _pieces(compiled: Template, root: dict[str, Any]) -> Iterable[str]:
 
 
 def _bounded(pieces: Iterable[str]) -> str:
-    """The pieces as one text. Each is a stretch of the template or a field, so nothing large is made before it is counted."""
+    """The pieces as one text. Each is a stretch of the template or a field, so nothing large is
+    made before it is counted."""
     kept, size = [], 0
     for piece in pieces:
         size += len(piece)
         if size > MAX_PROMPT:
-            raise Refusal(400, f"template error: the prompt would have more than {MAX_PROMPT:,} characters")
+            raise Refusal(
+                400, f"template error: the prompt would have more than {MAX_PROMPT:,} characters"
+            )
         kept.append(piece)
     return "".join(kept)
 
@@ -166,7 +200,10 @@ def _jinja(template: str) -> tuple[str, set[str]]:
             raise Refusal(400, "template error: an action is not closed")
         actions += 1
         if actions > MAX_ACTIONS or end - start > _MAX_ACTION or len(open_blocks) > MAX_DEPTH:
-            bounds = f"{MAX_ACTIONS:,} actions, {MAX_DEPTH} levels, or {_MAX_ACTION:,} characters in one action"
+            bounds = (
+                f"{MAX_ACTIONS:,} actions, {MAX_DEPTH} levels, or {_MAX_ACTION:,} characters in one"
+                " action"
+            )
             raise Refusal(400, f"template error: more than {bounds}")
         action = template[start + 2 : end]
         translated += [template[at:start], _tag(action, open_blocks)]
@@ -221,7 +258,11 @@ def _call(tokens: list[str], in_range: bool, text: str) -> str:
         operands.append(_operand(tokens, in_range, text))
     if function == "not" and len(operands) == 1:
         return f"(not {operands[0]})"
-    if len(operands) < 2 or (function in ("eq", "ne", "not") and len(operands) != 2) or function == "not":
+    if (
+        len(operands) < 2
+        or (function in ("eq", "ne", "not") and len(operands) != 2)
+        or function == "not"
+    ):
         raise _unknown(text)
     sign = {"eq": "==", "ne": "!="}.get(function, function)
     return f"({f' {sign} '.join(operands)})"
@@ -242,4 +283,8 @@ def _operand(tokens: list[str], in_range: bool, text: str) -> str:
 
 
 def _unknown(text: str) -> Refusal:
-    return Refusal(400, f"template error: the embedded Ollama does not know {{{{ {text} }}}}; leave TEMPLATE out to use the GGUF's own")
+    return Refusal(
+        400,
+        f"template error: the embedded Ollama does not know {{{{ {text} }}}}; leave TEMPLATE out to"
+        " use the GGUF's own",
+    )

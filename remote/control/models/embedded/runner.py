@@ -1,9 +1,12 @@
-"""One loaded model: a process of its own around llama.cpp's server, so that its memory is truly freed and its crash is only its own.
+"""One loaded model: a process of its own around llama.cpp's server, so that its memory is truly
+freed and its crash is only its own.
 
-`python -m remote.control.models.embedded.runner`: reads one JSON line `{"model", "context", "threads", "key"}` from standard input,
-writes one line `{"url"}` once the model is loaded, and ends when its standard input does.
+`python -m remote.control.models.embedded.runner`: reads one JSON line
+`{"model", "context", "threads", "key"}` from standard input, writes one line `{"url"}` once the
+model is loaded, and ends when its standard input does.
 
-Its memory is bounded: a GGUF brings a chat template, which is code of whoever made the file, and llama.cpp runs it as it is.
+Its memory is bounded: a GGUF brings a chat template, which is code of whoever made the file, and
+llama.cpp runs it as it is.
 """
 
 import contextlib
@@ -17,7 +20,8 @@ from typing import Any
 from remote.contract import untrusted_json
 
 _HEADROOM = 2 << 30
-"""What requests may take beside the loaded model; the buffers for its context are made while it is loaded."""
+"""What requests may take beside the loaded model; the buffers for its context are made while it is
+loaded."""
 
 
 def main() -> None:
@@ -32,14 +36,18 @@ def main() -> None:
 
 
 def _bound_memory(size: int) -> None:
-    """Let this process have `size` bytes of data and no more, where the system tells and takes such a bound (Linux does)."""
+    """Let this process have `size` bytes of data and no more, where the system tells and takes such
+    a bound (Linux does)."""
     with contextlib.suppress(ValueError, OSError):
         if size > _HEADROOM:
-            resource.setrlimit(resource.RLIMIT_DATA, (size, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+            resource.setrlimit(
+                resource.RLIMIT_DATA, (size, resource.getrlimit(resource.RLIMIT_DATA)[1])
+            )
 
 
 def _told(path: str, *names: str) -> int:
-    """The sum of the values of that name in a file of /proc, in bytes; 0 where there is no such file."""
+    """The sum of the values of that name in a file of /proc, in bytes; 0 where there is no such
+    file."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:

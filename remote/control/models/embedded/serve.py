@@ -1,6 +1,8 @@
-"""The process of the embedded Ollama: `python -m remote.control.models.embedded.serve [ORIGIN...] FOLDER`.
+"""The process of the embedded Ollama: `python -m remote.control.models.embedded.serve [ORIGIN...]
+FOLDER`.
 
-It binds 127.0.0.1 only, and takes the port it had before where that is free, so that a command line printed once stays valid.
+It binds 127.0.0.1 only, and takes the port it had before where that is free, so that a command line
+printed once stays valid.
 """
 
 import socket
@@ -26,7 +28,11 @@ def main() -> None:
     listener = _listener(folder / "port")
     # No proxy is believed: whose connection it is decides who may ask.
     config = uvicorn.Config(
-        make_app(store, Engine(folder), origins), log_level="warning", access_log=False, timeout_graceful_shutdown=2, proxy_headers=False
+        make_app(store, Engine(folder), origins),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        proxy_headers=False,
     )
     announce(folder, url=f"http://{_HOST}:{listener.getsockname()[1]}", origins=origins)
     uvicorn.Server(config).run(sockets=[listener])

@@ -1,4 +1,5 @@
-"""Models on disk: blobs named by their SHA-256, and manifests that give blobs a name. Every change is a rename."""
+"""Models on disk: blobs named by their SHA-256, and manifests that give blobs a name. Every change
+is a rename."""
 
 import contextlib
 import os
@@ -30,12 +31,14 @@ _LOOK_EVERY = 64 << 20
 
 Identity = tuple[int, ...]
 _proven: set[tuple[Path, Identity]] = set()
-"""Blobs whose bytes were seen to have their digest, as they were then: gigabytes are not read again for each load."""
+"""Blobs whose bytes were seen to have their digest, as they were then: gigabytes are not read again
+for each load."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a name stands for. `model` is the digest of a GGUF blob; the rest are the words of a Modelfile."""
+    """What a name stands for. `model` is the digest of a GGUF blob; the rest are the words of a
+    Modelfile."""
 
     model: str
     template: str = ""
@@ -48,8 +51,17 @@ class Manifest:
     def read(cls, path: Path) -> "Manifest":
         """What `Store.put` wrote. Raises ValueError for anything else."""
         value = untrusted_json.read_object(path)
-        kinds = {"model": str, "template": str, "system": str, "license": list, "parameters": dict, "messages": list}
-        if not set(value) <= set(kinds) or not all(isinstance(item, kinds[key]) for key, item in value.items()):
+        kinds = {
+            "model": str,
+            "template": str,
+            "system": str,
+            "license": list,
+            "parameters": dict,
+            "messages": list,
+        }
+        if not set(value) <= set(kinds) or not all(
+            isinstance(item, kinds[key]) for key, item in value.items()
+        ):
             raise ValueError("no manifest of a model")
         if not _DIGEST.fullmatch(value.get("model", "")):
             raise ValueError("a manifest without the digest of a model")
@@ -97,10 +109,13 @@ class Store:
         return self._blobs / f"sha256-{found[1]}"
 
     async def receive(self, name: str, pieces: AsyncIterator[bytes], size: int = 0) -> None:
-        """Keep an upload once its bytes have the digest that its name claims. `size` is what its sender says, where it does."""
+        """Keep an upload once its bytes have the digest that its name claims. `size` is what its
+        sender says, where it does."""
         path = self.blob(name)
         self._check_room(size)
-        arriving = path.with_name(f".{secrets.token_hex(8)}.partial")  # two may send the same file at once
+        arriving = path.with_name(
+            f".{secrets.token_hex(8)}.partial"
+        )  # two may send the same file at once
         try:
             sha = await self._write(arriving, pieces)
             if sha != path.name.removeprefix("sha256-"):
@@ -139,13 +154,20 @@ class Store:
             stored.path.unlink(missing_ok=True)
 
     def prune(self) -> None:
-        """Remove what nobody can ask for: half uploads, and blobs without a name that are older than a day."""
+        """Remove what nobody can ask for: half uploads, and blobs without a name that are older
+        than a day."""
         models = self.all()
         needed = {stored.path for stored in models}
-        all_known = len(models) == sum(1 for _ in self._manifests.glob("*.json"))  # else a blob may belong to a damaged manifest
+        all_known = len(models) == sum(
+            1 for _ in self._manifests.glob("*.json")
+        )  # else a blob may belong to a damaged manifest
         for path in self._blobs.iterdir():
             is_half = path.name.endswith(".partial")
-            if is_half or (all_known and path not in needed and time.time() - path.stat().st_mtime > _UNNAMED_SECONDS):
+            if is_half or (
+                all_known
+                and path not in needed
+                and time.time() - path.stat().st_mtime > _UNNAMED_SECONDS
+            ):
                 path.unlink(missing_ok=True)
 
     async def _write(self, path: Path, pieces: AsyncIterator[bytes]) -> str:
@@ -166,7 +188,11 @@ class Store:
         free = shutil.disk_usage(self._blobs).free
         if free - size < _DISK_RESERVE:
             what = f"a file of {size:,} bytes" if size else "more of this file"
-            raise Refusal(507, f"no space left on device for {what}: {free:,} bytes are free, of which {_DISK_RESERVE:,} stay so")
+            raise Refusal(
+                507,
+                f"no space left on device for {what}: {free:,} bytes are free, of which"
+                f" {_DISK_RESERVE:,} stay so",
+            )
 
     def _path(self, name: str) -> Path:
         return self._manifests / f"{quote(_checked(name), safe='')}.json"
@@ -174,7 +200,9 @@ class Store:
     def _read(self, path: Path) -> Stored:
         manifest = Manifest.read(path)
         modified = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat()
-        return Stored(unquote(path.name.removesuffix(".json")), manifest, self.blob(manifest.model), modified)
+        return Stored(
+            unquote(path.name.removesuffix(".json")), manifest, self.blob(manifest.model), modified
+        )
 
 
 def _checked(name: str) -> str:
@@ -187,8 +215,18 @@ def check(stored: Stored) -> None:
     """Refuse a model file that llama.cpp could not load, in words that say why."""
     try:
         head = stored.gguf
-        told = (head.architecture, head.quantization, head.chat_template, head.special("bos"), head.special("eos"))
-        why = "" if head.context_length >= 0 and all(isinstance(each, str) for each in told) else "its head says what cannot be"
+        told = (
+            head.architecture,
+            head.quantization,
+            head.chat_template,
+            head.special("bos"),
+            head.special("eos"),
+        )
+        why = (
+            ""
+            if head.context_length >= 0 and all(isinstance(each, str) for each in told)
+            else "its head says what cannot be"
+        )
     except ArtifactCorrupt as error:
         why = error.why
     except FileNotFoundError:
@@ -200,13 +238,17 @@ def check(stored: Stored) -> None:
 
 
 def verify(stored: Stored) -> None:
-    """`check`, and refuse a file that is no longer the bytes its name says. Reads the whole file where it was not read before."""
+    """`check`, and refuse a file that is no longer the bytes its name says. Reads the whole file
+    where it was not read before."""
     check(stored)
     seen = (stored.path, _identity(stored.path))
     if seen in _proven:
         return
     if digest.of_file(stored.path) != stored.path.name.removeprefix("sha256-"):
-        why = "its bytes do not have that digest: the file was changed or is damaged; install the model again"
+        why = (
+            "its bytes do not have that digest: the file was changed or is damaged; install the"
+            " model again"
+        )
         raise Refusal(400, f"invalid GGUF {stored.manifest.model[:19]}: {why}")
     _proven.add(seen)
 

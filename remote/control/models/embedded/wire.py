@@ -44,7 +44,9 @@ def now() -> str:
 
 def piece(model: str, text: str, is_chat: bool) -> Reply:
     """A part of an answer."""
-    said: Reply = {"message": {"role": "assistant", "content": text}} if is_chat else {"response": text}
+    said: Reply = (
+        {"message": {"role": "assistant", "content": text}} if is_chat else {"response": text}
+    )
     return {"model": model, "created_at": now(), **said, "done": False}
 
 
@@ -59,7 +61,10 @@ def joined(pieces: list[Reply], is_chat: bool) -> Reply:
     if not whole["done"]:
         return whole
     if is_chat:
-        whole["message"] = {"role": "assistant", "content": "".join(part["message"]["content"] for part in pieces)}
+        whole["message"] = {
+            "role": "assistant",
+            "content": "".join(part["message"]["content"] for part in pieces),
+        }
     else:
         whole["response"] = "".join(part["response"] for part in pieces)
     return whole
@@ -67,4 +72,9 @@ def joined(pieces: list[Reply], is_chat: bool) -> Reply:
 
 def rendering(model: str, prompt: str) -> Reply:
     """The prompt alone, for `_debug_render_only`."""
-    return {"model": model, "created_at": now(), "_debug_info": {"rendered_template": prompt}, "done": False}
+    return {
+        "model": model,
+        "created_at": now(),
+        "_debug_info": {"rendered_template": prompt},
+        "done": False,
+    }

@@ -26,7 +26,9 @@ def test_down_of_a_cloud_that_is_down(capsys):
 
 
 def test_the_console_of_another_providers_box_is_refused(capsys, tmp_path):
-    (tmp_path / "inventory.yaml").write_text("default_box: lab\nboxes:\n  lab: {provider: static, host: gpu.example.org, user: me}\n")
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: lab\nboxes:\n  lab: {provider: static, host: gpu.example.org, user: me}\n"
+    )
     with pytest.raises(Leave) as caught:
         cloud.console(Context())
     assert caught.value.code == Exit.CLOUD
@@ -42,7 +44,10 @@ def test_faults_are_injected_shown_and_taken_back(capsys):
         assert "1 fault injected; capacity zone us-east-1a count 2" in capsys.readouterr().out
         cloud.fault(Context(), json=True)
         standing = json.loads(capsys.readouterr().out)
-        assert [(each["kind"], each["count"]) for each in standing] == [("capacity", 2), ("throttle", None)]
+        assert [(each["kind"], each["count"]) for each in standing] == [
+            ("capacity", 2),
+            ("throttle", None),
+        ]
         cloud.fault(Context(), kind="throttle", clear=True, dry_run=True)
         cloud.fault(Context(), kind="capacity", clear=True)
         assert "1 fault would be taken back; throttle" in capsys.readouterr().out

@@ -18,7 +18,15 @@ def stands(faults, **asked):
 
 
 def test_a_fault_is_narrowed_down_by_each_word():
-    fault = Fault.of({"kind": "capacity", "zone": "us-east-1a", "type": "g5.2xlarge", "market": "spot", "box": "trainer"})
+    fault = Fault.of(
+        {
+            "kind": "capacity",
+            "zone": "us-east-1a",
+            "type": "g5.2xlarge",
+            "market": "spot",
+            "box": "trainer",
+        }
+    )
     fits = {"zone": "us-east-1a", "region": "us-east-1", "type": "g5.2xlarge", "market": "spot"}
     assert fault.matches(("i-1", "trainer"), **fits)
     assert not fault.matches(("i-1", "other"), **fits)
@@ -60,7 +68,12 @@ def test_what_stands_is_kept(faults, tmp_path):
 def test_a_counted_fault_strikes_so_often_whoever_asks(faults):
     stands(faults, kind="throttle", count=5)
     struck = []
-    threads = [threading.Thread(target=lambda: struck.append(faults.strike(*ANSWERS, operation="ec2:RunInstances"))) for _ in range(12)]
+    threads = [
+        threading.Thread(
+            target=lambda: struck.append(faults.strike(*ANSWERS, operation="ec2:RunInstances"))
+        )
+        for _ in range(12)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

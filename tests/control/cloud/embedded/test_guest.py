@@ -17,7 +17,13 @@ def box(tmp_path):
 
 
 def enter(folder: Path, command: str) -> str:
-    done = subprocess.run([folder / "enter"], env={"SSH_ORIGINAL_COMMAND": command}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [folder / "enter"],
+        env={"SSH_ORIGINAL_COMMAND": command},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout
 
 
@@ -45,8 +51,13 @@ def test_pip_keeps_the_callers_settings_and_cache(box, monkeypatch, tmp_path):
 
 
 def test_all_boxes_of_a_laptop_are_told_of_the_same_environments(box, tmp_path):
-    told = [guest.environment(box.with_name(name), name, "us-east-1", "http://127.0.0.1:1") for name in ("i-1", "i-2")]
-    assert {each["WINDLASS_COMMON_ENVIRONMENTS"] for each in told} == {str(tmp_path / "environments")}
+    told = [
+        guest.environment(box.with_name(name), name, "us-east-1", "http://127.0.0.1:1")
+        for name in ("i-1", "i-2")
+    ]
+    assert {each["WINDLASS_COMMON_ENVIRONMENTS"] for each in told} == {
+        str(tmp_path / "environments")
+    }
 
 
 def test_a_proxy_is_passed_on_but_never_asked_for_loopback(box, monkeypatch):
@@ -60,14 +71,22 @@ def test_a_proxy_is_passed_on_but_never_asked_for_loopback(box, monkeypatch):
 def test_the_boxs_python_makes_environments(box):
     guest.prepare(box, "i-1", "us-east-1", "http://127.0.0.1:1")
     enter(box, "python3 -m venv --without-pip env")
-    assert enter(box, "env/bin/python -c 'import sys; print(sys.version_info >= (3, 10), sys.prefix)'") == f"True {box / 'disk' / 'env'}\n"
+    assert (
+        enter(box, "env/bin/python -c 'import sys; print(sys.version_info >= (3, 10), sys.prefix)'")
+        == f"True {box / 'disk' / 'env'}\n"
+    )
 
 
 def test_sudo_is_the_user_and_systemd_is_absent(box):
     guest.prepare(box, "i-1", "us-east-1", "http://127.0.0.1:1")
-    assert enter(box, "sudo -n -u ubuntu NAME=value sh -c 'echo $NAME $(id -u)'") == f"value {os.getuid()}\n"
+    assert (
+        enter(box, "sudo -n -u ubuntu NAME=value sh -c 'echo $NAME $(id -u)'")
+        == f"value {os.getuid()}\n"
+    )
     assert enter(box, "systemd-run true 2>&1 || echo $?").endswith("1\n")
-    assert enter(box, "for name in shutdown poweroff halt reboot; do command -v $name; done").splitlines() == [
+    assert enter(
+        box, "for name in shutdown poweroff halt reboot; do command -v $name; done"
+    ).splitlines() == [
         str(box / "bin" / name) for name in ("shutdown", "poweroff", "halt", "reboot")
     ]
 

@@ -16,11 +16,17 @@ def test_host_key_block_is_what_ssh_keygen_says(tmp_path):
     assert key.stat().st_mode & 0o077 == 0
     public = key.with_suffix(".pub").read_text()
     block = machine.host_key_block(public, "i-1")
-    between = block.partition("-----BEGIN SSH HOST KEY KEYS-----\n")[2].partition("-----END SSH HOST KEY KEYS-----")[0]
+    between = block.partition("-----BEGIN SSH HOST KEY KEYS-----\n")[2].partition(
+        "-----END SSH HOST KEY KEYS-----"
+    )[0]
     assert between.split()[:2] == public.split()
-    said = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["ssh-keygen", "-y", "-f", key], capture_output=True, text=True, check=True
+    ).stdout
     assert said.split()[:2] == public.split()
-    fingerprint = subprocess.run(["ssh-keygen", "-l", "-f", key], capture_output=True, text=True, check=True).stdout.split()[1]
+    fingerprint = subprocess.run(
+        ["ssh-keygen", "-l", "-f", key], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
     assert fingerprint in block
 
 
@@ -53,8 +59,12 @@ def test_sshd_accepts_the_configuration(tmp_path):
     folder = tmp_path / 'a "b" %c'
     (folder / "disk").mkdir(parents=True)
     machine.make_host_key(folder / "key")
-    command = openssh.command(folder, "127.0.0.1", 22022, folder / "key", folder / "authorized %keys")
-    done = subprocess.run([command[0], "-T", *command[3:]], capture_output=True, text=True, check=True)
+    command = openssh.command(
+        folder, "127.0.0.1", 22022, folder / "key", folder / "authorized %keys"
+    )
+    done = subprocess.run(
+        [command[0], "-T", *command[3:]], capture_output=True, text=True, check=True
+    )
     told = dict(line.split(None, 1) for line in done.stdout.splitlines())
     assert told["setenv"] == f"HOME={folder / 'disk'}"
     assert told["hostkey"] == str(folder / "key")
@@ -71,11 +81,16 @@ def test_a_peer_is_known_by_its_socket(family):
         with accepted:
             assert peer.is_own(address, port, (host, number))
             visitor.close()
-        assert not peer._can_tell() or not peer.is_own(address, port, (host, number)), "a closed socket belongs to nobody"
+        assert not peer._can_tell() or not peer.is_own(address, port, (host, number)), (
+            "a closed socket belongs to nobody"
+        )
 
 
 def test_the_kernel_and_its_table_say_the_same():
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as visitor:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as visitor,
+    ):
         host, port = visitor.getsockname()
         if not peer._can_tell():
             pytest.skip("this machine does not tell")
@@ -96,7 +111,9 @@ def test_a_boot_without_any_ssh_server_says_why(tmp_path, monkeypatch):
 
     monkeypatch.setenv(machine.SSH_SERVER, "library")
     monkeypatch.setattr(machine.library, "command", broken)
-    box = machine.Machine("i-1", tmp_path / "cloud" / "instances" / "i-1", "us-east-1", "http://127.0.0.1:1")
+    box = machine.Machine(
+        "i-1", tmp_path / "cloud" / "instances" / "i-1", "us-east-1", "http://127.0.0.1:1"
+    )
     with pytest.raises(CloudError) as caught:
         box.boot("ssh-ed25519 AAAA", b"")
     assert "exit code 3: no such luck" in caught.value.why

@@ -1,4 +1,5 @@
-"""Other people's libraries: moto is changed in one file, which knows the moto that it changes, and no other at all."""
+"""Other people's libraries: moto is changed in one file, which knows the moto that it changes, and
+no other at all."""
 
 import ast
 import subprocess
@@ -16,7 +17,9 @@ TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 
 def test_it_was_tried_with_the_moto_that_is_installed():
-    assert moto.__version__ in moto_changes.TRIED, "try the embedded cloud's tests with it, and add it to TRIED"
+    assert moto.__version__ in moto_changes.TRIED, (
+        "try the embedded cloud's tests with it, and add it to TRIED"
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,11 @@ import remote.control.cloud.embedded.server
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=CODE, capture_output=True, text=True)
     name = change.removeprefix("del ").partition(" ")[0]
-    assert done.returncode and f"the embedded cloud does not work with moto {moto.__version__}: {name} is (" in done.stderr
+    assert (
+        done.returncode
+        and f"the embedded cloud does not work with moto {moto.__version__}: {name} is ("
+        in done.stderr
+    )
 
 
 def test_only_what_is_listed_can_be_replaced():
@@ -53,25 +60,48 @@ def changed(path, tree):
     """Where an attribute of what was imported from one of the libraries is set."""
     names = {
         (name.asname or name.name).partition(".")[0]
-        for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
         for name in node.names
-        if (node.module or "" if isinstance(node, ast.ImportFrom) else name.name).partition(".")[0] in LIBRARIES
-    }  # fmt: skip
+        if (node.module or "" if isinstance(node, ast.ImportFrom) else name.name).partition(".")[0]
+        in LIBRARIES
+    }
     for node in ast.walk(tree):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr":
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AugAssign)
+            else []
+        )
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "setattr"
+        ):
             targets = [ast.Attribute(node.args[0], "")]
-        if any(isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id in names for each in targets):
+        if any(
+            isinstance(each, ast.Attribute)
+            and isinstance(each.value, ast.Name)
+            and each.value.id in names
+            for each in targets
+        ):
             yield f"{path}:{node.lineno}"
 
 
 def test_no_private_name_of_others_is_used():
-    own = {name for tree in TREES.values() for node in ast.walk(tree) for name in private_names_made(node)}
+    own = {
+        name
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        for name in private_names_made(node)
+    }
     used = [
         f"{path.relative_to(CODE)}:{node.lineno}: {node.attr}"
-        for path, tree in TREES.items() for node in ast.walk(tree)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own
-    ]  # fmt: skip
+    ]
     assert [each for each in used if not each.endswith(": _exit")] == []  # os._exit is documented
 
 
@@ -80,7 +110,9 @@ def is_private(name):
 
 
 def private_names_made(node):
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and is_private(node.name):
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and is_private(
+        node.name
+    ):
         yield node.name
     if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
         name = node.attr if isinstance(node, ast.Attribute) else node.id

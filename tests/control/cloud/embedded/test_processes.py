@@ -25,7 +25,13 @@ def run():
 
     def run(script, mark):
         environment = {**os.environ, "WINDLASS_TEST": mark}
-        shell = subprocess.Popen(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        shell = subprocess.Popen(
+            ["sh", "-c", script],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         begun.append(shell)
         return shell
 
@@ -67,7 +73,9 @@ def test_finds_a_process_group_without_the_mark(mark):
 
 def test_leaves_other_marks_alone(mark, run):
     mine, others = run("sleep 300", mark), run("sleep 300", mark + "0")
-    until(lambda: {mine.pid} <= processes.members("WINDLASS_TEST", mark))  # a program that has only just begun shows no environment yet
+    until(
+        lambda: {mine.pid} <= processes.members("WINDLASS_TEST", mark)
+    )  # a program that has only just begun shows no environment yet
     assert processes.end("WINDLASS_TEST", mark) == set()
     assert mine.wait() in (-signal.SIGKILL, 128 + signal.SIGKILL)
     assert others.poll() is None
@@ -83,7 +91,14 @@ def test_asks_first_and_lets_a_process_finish_within_the_grace(mark, run):
 
 def test_kills_what_does_not_listen(mark):
     ignoring = subprocess.Popen(
-        [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(300)"],
+        [
+            sys.executable,
+            "-c",
+            (
+                "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready',"
+                " flush=True); time.sleep(300)"
+            ),
+        ],
         env={**os.environ, "WINDLASS_TEST": mark},
         stdout=subprocess.PIPE,
     )

@@ -1,4 +1,5 @@
-"""What a box sees of itself: its environment, the way into it, and the few system commands that must not reach the laptop."""
+"""What a box sees of itself: its environment, the way into it, and the few system commands that
+must not reach the laptop."""
 
 import functools
 import getpass
@@ -14,7 +15,10 @@ from remote.contract import atomic, surroundings
 from remote.control.cloud.embedded.disk import MARK
 from remote.control.cloud.embedded.processes import CLOUD, INSTANCE
 
-_PASSED_ON = re.compile(rf"({surroundings.PACKAGES}|\w+_CA_BUNDLE|SSL_CERT_(FILE|DIR)|OMP_NUM_THREADS|TZ)", re.IGNORECASE)
+_PASSED_ON = re.compile(
+    rf"({surroundings.PACKAGES}|\w+_CA_BUNDLE|SSL_CERT_(FILE|DIR)|OMP_NUM_THREADS|TZ)",
+    re.IGNORECASE,
+)
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SUDO = """while :; do
   case "$1" in
@@ -31,7 +35,9 @@ _POWER = ("shutdown", "poweroff", "halt", "reboot")
 def prepare(folder: Path, instance_id: str, region: str, cloud_url: str) -> dict[str, str]:
     """Write the box's `environment`, `enter` and `bin/` into `folder`; returns the environment."""
     variables = environment(folder, instance_id, region, cloud_url)
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+    exports = "".join(
+        f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items())
+    )
     atomic.write_text(folder / "environment", exports, mode=0o600)
     atomic.write_text(folder / "enter", _enter(folder), mode=0o700)
     commands = folder / "bin"
@@ -41,12 +47,17 @@ def prepare(folder: Path, instance_id: str, region: str, cloud_url: str) -> dict
         _command(commands / name, f'exec python3 -I -S {shlex.quote(str(power))} {name} "$@"')
     _command(commands / "sudo", _SUDO)
     for name in ("systemctl", "systemd-run"):
-        _command(commands / name, 'echo "System has not been booted with systemd as init system (PID 1). Can\'t operate." >&2\nexit 1')
+        _command(
+            commands / name,
+            'echo "System has not been booted with systemd as init system (PID 1). Can\'t operate."'
+            " >&2\nexit 1",
+        )
     return variables
 
 
 def environment(folder: Path, instance_id: str, region: str, cloud_url: str) -> dict[str, str]:
-    """The variables of every process of the box. Nothing of the caller's is passed on but what pip and certificates need."""
+    """The variables of every process of the box. Nothing of the caller's is passed on but what pip
+    and certificates need."""
     disk = folder / "disk"
     user = getpass.getuser()
     given = surroundings.passed_on(os.environ, surroundings.PACKAGES, surroundings.COMPUTE)
@@ -95,7 +106,10 @@ def _without_loopback(no_proxy: str) -> str:
 def _pip() -> dict[str, str]:
     """pip's own settings and cache stay the caller's, though the box's home is another."""
     home = Path.home()
-    settings = [Path(os.environ.get("XDG_CONFIG_HOME", home / ".config")) / "pip/pip.conf", home / ".pip/pip.conf"]
+    settings = [
+        Path(os.environ.get("XDG_CONFIG_HOME", home / ".config")) / "pip/pip.conf",
+        home / ".pip/pip.conf",
+    ]
     caches = Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
     if sys.platform == "darwin":
         settings.insert(0, home / "Library/Application Support/pip/pip.conf")
@@ -109,9 +123,15 @@ def _python_folder() -> Path:
     """The folder of a python3 that is 3.10 or newer and can make virtual environments."""
     own = Path(sys.base_prefix) / "bin"
     others = (Path(folder) for folder in _SYSTEM_PATH.split(":"))
-    return next((folder for folder in (own, *others) if _makes_environments(folder / "python3")), own)
+    return next(
+        (folder for folder in (own, *others) if _makes_environments(folder / "python3")), own
+    )
 
 
 def _makes_environments(python: Path) -> bool:
     probe = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))"
-    return python.exists() and subprocess.run([python, "-I", "-c", probe], capture_output=True, check=False).returncode == 0
+    return (
+        python.exists()
+        and subprocess.run([python, "-I", "-c", probe], capture_output=True, check=False).returncode
+        == 0
+    )

@@ -1,4 +1,5 @@
-"""`shutdown`, `poweroff`, `halt` and `reboot` of a box: they ask the cloud, and never touch the machine below.
+"""`shutdown`, `poweroff`, `halt` and `reboot` of a box: they ask the cloud, and never touch the
+machine below.
 
 Run by the box's own python3, standard library only: `power.py NAME [ARGUMENTS as of shutdown(8)]`.
 """
