@@ -110,7 +110,7 @@ def _told(value: Any, field: FieldInfo) -> str:
 
 
 def _summary(model: type[BaseModel]) -> str:
-    return (model.__doc__ or "").strip().splitlines()[0]
+    return " ".join((model.__doc__ or "").split("\n\n")[0].split())
 
 
 def _table(model: type[BaseModel]) -> str:

@@ -65,12 +65,12 @@ def typed_as(words: list[str]) -> list[str]:
 
 
 def told() -> list[tuple[str, list[str]]]:
-    """Every command with the place where it stands."""
+    """Every command with the file where it stands; a text in several literals is one."""
     paths = sorted({path for pattern in PLACES for path in ROOT.glob(pattern) if path.is_file()})
     lines = [
-        (f"{path.relative_to(ROOT)}:{number}", line)
+        (str(path.relative_to(ROOT)), line)
         for path in paths
-        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for line in re.sub(r'"\n *f?"', "", path.read_text()).splitlines()
     ]
     return [
         (where, words)
