@@ -71,12 +71,29 @@ def watchdog() -> str:
 
 
 def stripped(source: str) -> str:
-    """Python source without docstrings, comments and the types of functions; every statement stays
-    on its line, as tracebacks name it."""
+    """Python source without docstrings, comments and the types of functions, each statement on one
+    line."""
     lines = source.splitlines()
     for row, begin, end, instead in sorted(_ornaments(source), reverse=True):
         lines[row - 1] = (lines[row - 1][:begin] + instead + lines[row - 1][end:]).rstrip()
-    return "\n".join(lines) + "\n"
+    return _on_one_line_each("\n".join(lines) + "\n")
+
+
+def _on_one_line_each(source: str) -> str:
+    """The source without blank lines, and without line breaks in brackets."""
+    depth, lines = 0, source.splitlines(keepends=True)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.OP:
+            depth += (token.string in "([{") - (token.string in ")]}")
+        row = token.start[0] - 1
+        if token.type == tokenize.NL and depth:
+            lines[row] = lines[row].rstrip()
+            lines[row + 1] = (
+                " " * (not lines[row].endswith(("(", "[", "{"))) + lines[row + 1].lstrip()
+            )
+        elif token.type == tokenize.NL:
+            lines[row] = ""
+    return "".join(lines)
 
 
 def _ornaments(source: str) -> Iterator[tuple[int, int, int, str]]:
@@ -158,8 +175,7 @@ def _sources() -> dict[str, str]:
 
 
 def _without_unused(sources: dict[str, str]) -> dict[str, str]:
-    """The sources less the functions and methods that none of them names; every statement stays on
-    its line."""
+    """The sources less the functions and methods that none of them names."""
     while True:
         code = "\n".join(sources.values())
         used = Counter(re.findall(r"\w+", code)) - Counter(re.findall(r"\bdef (\w+)", code))
