@@ -33,6 +33,9 @@ AWS_PLACES = (
 """Where a program finds AWS, and credentials that lie in files or come from the metadata service;
 never credentials themselves."""
 
+LOCAL = "WINDLASS_LOCAL"
+"""Set where the machine is the user's own: nothing there is asked of root."""
+
 _PLACES = re.compile(r"AWS_SHARED_CREDENTIALS_FILE")
 _SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|(^|_)KEY(_|$)|API_?KEY|PRIVATE|PUBLISH", re.IGNORECASE

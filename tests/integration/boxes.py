@@ -17,9 +17,9 @@ from typing import Any
 
 from remote.contract.jobs import JobSpec
 from remote.control.project import CODE
-from remote.control.transport.base import Transport
+from remote.control.transport.base import Stdin, Transport
 from remote.control.transport.connection import Address
-from remote.control.transport.fake import FakeTransport
+from remote.control.transport.local import LocalStream, LocalTransport
 from remote.control.transport.release import build_release, deploy
 from remote.control.transport.ssh import SshTransport
 
@@ -122,6 +122,30 @@ STAGES = {
     """
     ),
 }
+
+
+class FakeTransport(LocalTransport):
+    """A box that is a folder, with HOME there; it keeps the `commands` that it ran."""
+
+    def __init__(
+        self,
+        home: Path,
+        where: str = "box fake (a folder)",
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        super().__init__(home, where, {**os.environ, "HOME": str(home), **(environment or {})})
+        self.commands: list[str] = []
+
+    def open(
+        self,
+        command: str,
+        stdin: Stdin = b"",
+        timeout: float | None = None,
+        silence: float | None = None,
+    ) -> LocalStream:
+        self.commands.append(command)
+        return super().open(command, stdin, timeout, silence)
 
 
 def code_tree(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from remote.contract.jobs import JobState, Status
 from remote.control.cloud import clocks
 from remote.control.errors import BoxStopped, BoxUnreachable
 from remote.control.jobs import start as jobs
-from remote.control.transport.fake import FakeTransport
+from tests.integration.boxes import FakeTransport
 
 from .boxes import await_true, code_tree, deploy_stages, is_running, spec
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from remote.control.cloud import endpoint, history, identity, instances, keys, transitions
 from remote.control.cloud.box import Box, State
 from remote.control.cloud.instances import Instance
+from remote.control.cloud.local import Local
 from remote.control.cloud.offers import regions_of
 from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
+from remote.control.config.inventory import LocalEntry
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport import known_hosts
 
@@ -93,7 +95,7 @@ def running(entry: Any) -> Box:
             remedy=remedy,
             kept="its disk, with all jobs on it",
         )
-    if not known_hosts.pinned(box.host_key_alias):
+    if box.provider != "local" and not known_hosts.pinned(box.host_key_alias):
         what, why = (
             f"the host key of box {entry.name} is not known here",
             "it was never pinned on this laptop",
@@ -244,6 +246,8 @@ def _never_launched(entry: Any) -> BoxStopped:
 
 
 def _provider(entry: Any) -> Provider:
+    if isinstance(entry, LocalEntry):
+        return Local(entry)
     return Static(entry) if entry.provider == "static" else _ec2(entry, endpoint.of_entry(entry))
 
 

@@ -36,7 +36,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     from remote.control.jobs import table
 
     inventory = load_inventory()
-    listing = targets.boxes_of(inventory, names or list(inventory.boxes))
+    listing = targets.boxes_of(inventory, names or inventory.places)
     found, silent = table.look(listing)
     jobs = [job for job in found if all or not job.state.status.is_final]
     silent += boxes.unknown(listing)

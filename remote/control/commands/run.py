@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from remote.control.runs.plan import Plan
 
 _RUN = "run id, or its beginning or end; when left out the one that is alive, else the newest"
+_ON = {
+    "on": "where to run: a box of the inventory, or `local`, this machine without SSH",
+    "box": "the same as --on; else the playbook's, else the default box",
+}
 _YES = {"yes": "do not ask before a box that costs money is launched"}
 _QUEUE = {"queue": "wait in line where another job has the box's GPU"}
 _RUN_TO_RESUME = (
@@ -26,7 +30,7 @@ _RUN_TO_RESUME = (
     positional=["playbook"],
     help={
         "playbook": "a file, or a name such as `golden-path`",
-        "box": "the box of the inventory to run on; else the playbook's, else the default",
+        **_ON,
         "dry-run": "show the stages and what would be sent, and stop",
         "json": "print the receipt as JSON",
         **_QUEUE,
@@ -36,6 +40,7 @@ _RUN_TO_RESUME = (
 def run(
     context: Any,
     playbook: str,
+    on: str = "",
     box: str = "",
     queue: bool = False,
     yes: bool = False,
@@ -46,7 +51,7 @@ def run(
     from remote.control import project
     from remote.control.runs.engine import begin, prepare_run
 
-    plan, entry = prepare_run(project.typed(playbook), box)
+    plan, entry = prepare_run(project.typed(playbook), one_place(on, box))
     if dry_run:
         show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
@@ -176,7 +181,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
         "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
         "data": "JSONL file or folder with instruction, input, output",
         "base": "base model on the box, by name or `box:~/path`; else the recipe's",
-        "box": "box of the inventory; else the default",
+        **_ON,
         "stop": "stop the box afterwards",
         "detach": "return once training has started, or stands in line",
         "dry-run": "show the stages and stop",
@@ -190,6 +195,7 @@ def train(
     recipe: str,
     data: str,
     base: str = "",
+    on: str = "",
     box: str = "",
     stop: bool = False,
     detach: bool = False,
@@ -207,7 +213,7 @@ def train(
     from remote.control.runs.engine import begin
     from remote.control.runs.single import plan_training
 
-    entry = load_inventory().box(box or None)
+    entry = load_inventory().box(one_place(on, box) or None)
     plan = plan_training(project.typed(recipe), project.typed(data), base, entry, stop)
     if dry_run:
         show_plan(plan, entry.name, json, base_steps(plan, entry))
@@ -247,6 +253,16 @@ def export(
         return
     extend(ledger, stages, "export")
     drive_and_show(ledger, json, purpose="export", queue=queue)
+
+
+def one_place(on: str, box: str) -> str:
+    """What `--on` or `--box` names. Raises ConfigError where they differ."""
+    from remote.control.errors import ConfigError, Finding
+
+    if on and box and on != box:
+        what = f"`--on {on}` and `--box {box}` name two places"
+        raise ConfigError([Finding("the command line", what, "one of them", "leave one out")])
+    return on or box
 
 
 def drive_and_show(

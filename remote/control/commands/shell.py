@@ -29,7 +29,7 @@ def ssh(_context: Any, name: str = "", command: str = "") -> None:
         raise LaptopError(
             "there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`"
         )
-    box = boxes.running(_entry(name))
+    box = boxes.running(_reached_by_ssh(name))
     connect.open_door(box)
     is_seen = (
         command and sys.stdin.isatty() and sys.stdout.isatty()
@@ -47,7 +47,7 @@ def ssh_config(_context: Any, name: str = "") -> None:
     from remote.control import console
     from remote.control.cloud import boxes, openssh
 
-    console.write(openssh.config_block(boxes.running(_entry(name))))
+    console.write(openssh.config_block(boxes.running(_reached_by_ssh(name))))
 
 
 @verb(positional=["name"], help=_NAME)
@@ -66,6 +66,18 @@ def forget(_context: Any, name: str = "") -> None:
         )
     else:
         console.tell(f"{entry.name} has no pinned host key")
+
+
+def _reached_by_ssh(name: str) -> Any:
+    """The entry; raises ConfigError for this machine."""
+    from remote.control.config.inventory import LocalEntry
+    from remote.control.errors import ConfigError, Finding
+
+    entry = _entry(name)
+    if isinstance(entry, LocalEntry):
+        what, remedy = f"`{name}` is this machine: no SSH leads to it", "run the command itself"
+        raise ConfigError([Finding("the command line", what, "a box of the inventory", remedy)])
+    return entry
 
 
 def _entry(name: str) -> Any:

@@ -64,8 +64,8 @@ def _box(
     playbook: Playbook, inventory: Inventory, box: str | None, findings: list[Finding]
 ) -> BoxEntry | None:
     wanted = box or playbook.box or inventory.default_box
-    if wanted in inventory.boxes:
-        return inventory.boxes[wanted]
+    if wanted in inventory.boxes or inventory.means_this_machine(wanted):
+        return inventory.box(wanted)
     known = list(inventory.boxes)
     where = "--box" if box else playbook.where("box")
     remedy = suggestion(wanted, known) or "name one of those, or add it to inventory.yaml"

@@ -264,6 +264,18 @@ class StaticEntry(_Entry):
     )
 
 
+LOCAL = "local"
+"""What `--on` calls this machine, where the inventory has no box of that name."""
+
+
+class LocalEntry(StaticEntry):
+    """This machine, without SSH. It stands in no inventory."""
+
+    name: str = LOCAL
+    host: str = "localhost"
+    root: str = Field(default_factory=lambda: str(project.state_folder() / LOCAL))
+
+
 BoxEntry = Ec2Entry | EmbeddedEntry | StaticEntry
 """One box of the inventory, by its provider."""
 
@@ -394,6 +406,8 @@ class Inventory(Section):
     def box(self, name: str | None = None) -> BoxEntry:
         """The entry of that name, or the default one. Raises ConfigError naming those there are."""
         wanted = name or self.default_box
+        if self.means_this_machine(wanted):
+            return LocalEntry()
         if wanted in self.groups:
             members = self.groups[wanted]
             what = f"`{wanted}` is {len(members)} boxes, and one is wanted"
@@ -413,12 +427,24 @@ class Inventory(Section):
         Raises ConfigError with every name that is neither.
         """
         known = [*self.groups, *self.boxes]
-        if unknown := [name for name in names if name not in known]:
+        if unknown := [
+            name for name in names if name not in known and not self.means_this_machine(name)
+        ]:
             raise ConfigError(
                 [_unknown_box(name, known, "inventory.yaml", "or group") for name in unknown]
             )
         single = [each for name in names for each in self.groups.get(name, [name])]
-        return [self.boxes[name] for name in dict.fromkeys(single)] or [self.box()]
+        return [self.box(name) for name in dict.fromkeys(single)] or [self.box()]
+
+    @property
+    def places(self) -> list[str]:
+        """The names of all boxes, and of this machine once a release is on it."""
+        is_used = self.means_this_machine(LOCAL) and (Path(LocalEntry().root) / "current").exists()
+        return [*self.boxes, *([LOCAL] if is_used else [])]
+
+    def means_this_machine(self, name: str) -> bool:
+        """Whether `name` is `local`, and nothing in the inventory is called so."""
+        return name == LOCAL and name not in self.boxes and name not in self.groups
 
 
 _parsing = Lock()

@@ -57,7 +57,7 @@ def survey(playbook: str | None, box: str | None) -> Survey:
 
 def _steps(inventory: Inventory, playbooks: list[Playbook], box: str | None) -> Iterator[str]:
     for book in playbooks:
-        entry = inventory.boxes.get(box or book.box or inventory.default_box)
+        entry = inventory.box(box or book.box)
         recipes = [
             load(book, label)
             for label, stage in book.stages.items()

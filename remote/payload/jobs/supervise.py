@@ -275,9 +275,8 @@ def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
         str(paths.folder),
         str(interpreter),
     ]
-    if Path("/run/systemd/system").is_dir() and _launched(
-        systemd_command(paths.folder.name, release, words)
-    ):
+    has_systemd = Path("/run/systemd/system").is_dir() and surroundings.LOCAL not in os.environ
+    if has_systemd and _launched(systemd_command(paths.folder.name, release, words)):
         return
     with (paths.folder / "supervisor.log").open("ab") as log:
         subprocess.Popen(

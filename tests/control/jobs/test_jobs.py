@@ -20,9 +20,8 @@ from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import find_state, jobs_on, read_state
 from remote.control.logs.follow import follow
-from remote.control.transport.fake import FakeTransport
 from remote.payload.environment import MARKER, flavour, key_of
-from tests.integration.boxes import await_true, is_running, mark_environment, spec
+from tests.integration.boxes import FakeTransport, await_true, is_running, mark_environment, spec
 
 ROOT = "windlass"
 

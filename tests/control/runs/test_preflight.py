@@ -18,7 +18,7 @@ from remote.control.runs.preflight import (
     show,
     thresholds,
 )
-from remote.control.transport.fake import FakeTransport
+from tests.integration.boxes import FakeTransport
 
 GOLDEN = load_recipe(CODE / "playbooks/recipes/mistral-7b-golden.yaml").plain()
 

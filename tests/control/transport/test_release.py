@@ -17,11 +17,11 @@ from remote.contract.paths import BoxPaths
 from remote.control.errors import ConfigError, JobFailed, PreflightFailed
 from remote.control.project import CODE
 from remote.control.transport import push
-from remote.control.transport.fake import FakeTransport
 from remote.control.transport.push import Place, ask_receiver
 from remote.control.transport.release import Release, build_release, deploy
 from remote.payload.transfer import receive
 from tests.integration import boxes
+from tests.integration.boxes import FakeTransport
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""A box that is a local folder: the same commands, run by bash with HOME there. For tests in
-milliseconds."""
+"""This machine in place of a box: the same commands, run by bash without SSH."""
 
 import os
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -15,20 +15,14 @@ from remote.control.transport.base import Feeder, Result, Stdin, Tail, run_to_en
 CHUNK_BYTES = 128 * 1024
 
 
-class FakeTransport:
-    """Runs every command in `home`, and keeps them in `commands`."""
+class LocalTransport:
+    """Runs every command in the folder `home`, with `environment` in place of this process's
+    own."""
 
-    def __init__(
-        self,
-        home: Path,
-        where: str = "box fake (a folder)",
-        environment: dict[str, str] | None = None,
-    ) -> None:
-        home.mkdir(parents=True, exist_ok=True)
+    def __init__(self, home: Path, where: str, environment: Mapping[str, str]) -> None:
         self.home, self.where = home, where
         self.round_trips = self.bytes_sent = 0
-        self.commands: list[str] = []
-        self._environment = {**os.environ, "HOME": str(home), **(environment or {})}
+        self._environment = dict(environment)
 
     def exec(self, command: str, stdin: Stdin = b"", timeout: float | None = None) -> Result:
         """Run a command to its end."""
@@ -40,33 +34,55 @@ class FakeTransport:
         stdin: Stdin = b"",
         timeout: float | None = None,
         silence: float | None = None,
-    ) -> "FakeStream":
+    ) -> "LocalStream":
         """Start a command."""
         self.round_trips += 1
         self.bytes_sent += len(command.encode())
-        self.commands.append(command)
-        return FakeStream(self, command, stdin, timeout, self._environment)
+        return LocalStream(self, command, stdin, timeout, self._environment)
 
-    def another(self) -> "FakeTransport":
-        """The same folder again."""
-        return FakeTransport(self.home, self.where, self._environment)
+    def another(self) -> "LocalTransport":
+        """The same machine again."""
+        return LocalTransport(self.home, self.where, self._environment)
 
     def close(self) -> None:
         """Nothing to end."""
 
-    def __enter__(self) -> "FakeTransport":
+    def __enter__(self) -> "LocalTransport":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-class FakeStream:
+def of_this_machine(where: str) -> LocalTransport:
+    """This machine, for jobs: commands start in the user's home folder and find the Python that
+    runs Windlass as `python3`.
+
+    What is typed here may have secrets in its environment: a job gets those that the inventory
+    names, and no other. The Python environments are those that the embedded boxes share.
+    """
+    from remote.contract import surroundings
+    from remote.control.project import state_folder
+
+    given = surroundings.passed_on(os.environ, surroundings.PACKAGES, surroundings.COMPUTE)
+    own = Path(sys.base_prefix) / "bin"
+    python = own if (own / "python3").exists() else Path(sys.executable).parent
+    environment = given | {
+        "PATH": os.pathsep.join((str(python), given.get("PATH", os.defpath))),
+        surroundings.LOCAL: "1",
+        "WINDLASS_COMMON_ENVIRONMENTS": str(state_folder() / "environments"),
+    }
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        environment.pop(name, None)
+    return LocalTransport(Path.home(), where, environment)
+
+
+class LocalStream:
     """A running local command."""
 
     def __init__(
         self,
-        transport: FakeTransport,
+        transport: LocalTransport,
         command: str,
         stdin: Stdin,
         timeout: float | None,
@@ -116,7 +132,7 @@ class FakeStream:
                 f"no answer from {self._transport.where} in time", where=self._transport.where
             )
 
-    def __enter__(self) -> "FakeStream":
+    def __enter__(self) -> "LocalStream":
         return self
 
     def __exit__(self, *exception: object) -> None:
