@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from tests.integration.typed import command_of, environment
 
 _SECONDS = 30.0
+_SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
@@ -53,6 +55,11 @@ class Terminal:
         finally:
             terminal.close()
 
+    @property
+    def words(self) -> str:
+        """What it shows without colours and movements of the cursor."""
+        return _SEQUENCES.sub("", self.shown)
+
     def type(self, keys: str) -> None:
         """Press these keys."""
         os.write(self._ours, keys.encode())
@@ -60,7 +67,7 @@ class Terminal:
     def read_until(self, wanted: str) -> bool:
         """Read on until this is shown, or the program ends; whether it was shown."""
         ends = time.monotonic() + _SECONDS
-        while wanted not in self.shown and time.monotonic() < ends:
+        while wanted not in self.words and time.monotonic() < ends:
             if not select.select([self._ours], [], [], 1)[0]:
                 continue
             try:
@@ -68,7 +75,7 @@ class Terminal:
             except OSError:  # the program has ended
                 break
             self.shown += read.decode(errors="replace").replace("\r\n", "\n")
-        return wanted in self.shown
+        return wanted in self.words
 
     def close(self) -> None:
         """End the program, and the terminal with it."""

@@ -186,7 +186,7 @@ def _command(words: Sequence[str], commands: Mapping[str, Command]) -> Command:
         known = [name for name in commands if name.startswith(f"{group}.")]
         where = f"`./inv --list {group}` shows those of {group}"
     else:
-        known, where = [*commands, *groups_of(commands)], "`./inv --list` shows the commands"
+        known, where = list(commands), "`./inv --list` shows the commands"
     meant = suggestion(word, known, most=3) or _meant_in_groups(words, known)
     raise CommandLineError(f"there is no command `{word}`", remedy=f"{meant} {where}".strip())
 
@@ -197,7 +197,8 @@ def _meant_in_groups(words: Sequence[str], known: Sequence[str]) -> str:
     same = [name for name in known if name.partition(".")[2] == word]
     if same and word:
         return f"did you mean {' or '.join(f'`{name}`' for name in same)}?"
-    return suggestion(".".join(words[:2]), known)
+    groups = {name.partition(".")[0] for name in known if "." in name}
+    return suggestion(".".join(words[:2]), known) or suggestion(word, groups)
 
 
 def _no_flag(what: str, flag: str, known: Iterable[str], where: str) -> CommandLineError:

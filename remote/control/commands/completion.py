@@ -87,10 +87,11 @@ class _Line:
     _count: int = 0
     _given: set[str] = field(default_factory=set)
     _has_rest: bool = False
+    _is_off: bool = False
 
     def take(self, word: str) -> None:
         """The next word. (Bash parts `--box=gpu` into three.)"""
-        if word == "=" or self._has_rest:
+        if word == "=" or self._has_rest or self._is_off:
             return
         if self.wanted:
             self.wanted = ""
@@ -106,10 +107,10 @@ class _Line:
 
     def known(self, begun: str, names_of: Callable[[Command, str], Sequence[str]]) -> Sequence[str]:
         """What may stand here, where no value of a flag does."""
+        if self._has_rest or self._is_off:
+            return ()
         if self.command is None:
             return self._beginnings(begun)
-        if self._has_rest:
-            return ()
         command, count = self.command, self._count
         flags = [name for name in command.flags if name[:2] == "--" and name not in self._given]
         if begun.startswith("-"):
@@ -132,7 +133,10 @@ class _Line:
     def _take_command(self, word: str) -> None:
         whole = f"{self._group}.{word}" if self._group else word
         self.command, self._count, self._given = self.commands.get(whole), 0, set()
-        self._group = word if word in groups_of(self.commands) and not self._group else ""
+        is_group = word in groups_of(self.commands) and not self._group
+        self._group = word if is_group else ""
+        # Behind a word that is nothing, nothing is right.
+        self._is_off = not (self.command or is_group or word in ("help", *_BEFORE))
 
     def _take_flag(self, word: str) -> None:
         assert self.command is not None
