@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,12 @@ _STYLES = {
     "bold green": "1;32",
 }
 
+_UNFOLDED = 1000
+"""Columns where no terminal is."""
+
+_NARROWEST = 24
+"""Columns for what a name means; with fewer it stands on lines of its own."""
+
 PROGRESS_SECONDS = 10.0
 """How often a line tells of progress where no terminal shows a bar."""
 
@@ -44,16 +51,23 @@ PROGRESS_SECONDS = 10.0
 @cache
 def console() -> "Console":
     """Standard error, for progress."""
-    return _plain_console()(
-        stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else 1000
-    )
+    return _made(sys.stderr)
 
 
 @cache
 def output() -> "Console":
     """Standard output."""
+    return _made(sys.stdout)
+
+
+def _made(stream: TextIO) -> "Console":
     return _plain_console()(
-        highlight=False, emoji=False, width=None if sys.stdout.isatty() else 1000
+        stderr=stream is sys.stderr,
+        highlight=False,
+        emoji=False,
+        # Rich would leave bold and dim.
+        color_system=None if "NO_COLOR" in os.environ else "auto",
+        width=None if stream.isatty() else _UNFOLDED,
     )
 
 
@@ -118,11 +132,32 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def width() -> int:
+    """How many columns lines on standard output are folded to: those of its terminal; so many that
+    nothing is folded where there is none."""
+    return _columns(sys.stdout) if sys.stdout.isatty() else _UNFOLDED
+
+
+def in_columns(pairs: Sequence[tuple[str, str | None]], first: int = 0) -> list[str]:
+    """Lines of names with what they mean, the names in a column of at least `first`, folded to the
+    terminal; on a narrow one the meaning stands below the name."""
+    first = max([first, *(len(name) for name, _ in pairs)])
+    room = width() - first - 5
+    is_below = room < _NARROWEST
+    indent = " " * (6 if is_below else first + 4)
+    lines = []
+    for name, meaning in pairs:
+        words = textwrap.wrap(meaning or "", max(width() - 7, 10) if is_below else room) or [""]
+        lines.append(f"  {name}" if is_below else f"  {name:<{first}}  {words.pop(0)}".rstrip())
+        lines += [f"{indent}{line}" for line in words if line]
+    return lines
+
+
 def complain(text: str) -> None:
     """The lines of an error: on standard error. As quick as can be, for a command line that is off
     has loaded nothing else."""
-    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
-    sys.stderr.write(f"{folded(plain(masked(text)), width)}\n")
+    columns = _columns(sys.stderr) if sys.stderr.isatty() else 0
+    sys.stderr.write(f"{folded(plain(masked(text)), columns)}\n")
     sys.stderr.flush()
 
 
@@ -164,6 +199,17 @@ def show(renderable: Any) -> None:
     _console_told_on().print(renderable)
 
 
+def _columns(stream: TextIO) -> int:
+    """Those of the terminal behind this stream: the other one may be a file."""
+    fallback = shutil.get_terminal_size().columns  # COLUMNS, else standard output's
+    if os.environ.get("COLUMNS"):
+        return fallback
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or fallback
+    except (OSError, ValueError):  # no terminal, or no file
+        return fallback
+
+
 def _told_on() -> TextIO:
     return sys.stderr if _asides else sys.stdout
 
@@ -177,7 +223,7 @@ def _write_line(stream: TextIO, text: str, style: str | None = None, whole: bool
     # moves out of the line's way.
     words = plain(masked(text))
     if stream.isatty():
-        words = words if whole else folded(words, shutil.get_terminal_size().columns)
+        words = words if whole else folded(words, _columns(stream))
         if style and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
             words = f"\x1b[{_STYLES[style]}m{words}\x1b[0m"
     stream.write(f"{words}\n")

@@ -16,17 +16,13 @@ from remote.control.errors import WindlassError
 from remote.control.suggestion import suggestion
 
 OVERVIEW, VERSION, INVOKE = "overview", "version", "invoke"
+COMPLETION, COMPLETION_SCRIPT = "completion", "completion-script"
+SHELLS = ("bash", "zsh")
+"""Those whose completion there is a script for."""
 
 _HELP = ("--help", "-h")
 _OF_ALL = ("--list", "--help", "--version")
-_INVOKES_OWN = (
-    "--list",
-    "-l",
-    "--list-depth",
-    "--list-format",
-    "--complete",
-    "--print-completion-script",
-)
+_INVOKES_OWN = ("--list", "-l", "--list-depth", "--list-format")
 
 
 class CommandLineError(WindlassError):
@@ -53,7 +49,8 @@ class Command:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done: show the overview or the version, or have Invoke run `words`."""
+    """What is to be done: show the overview or the version, complete `words` or print the script
+    of that shell, or have Invoke run `words`."""
 
     kind: str
     words: list[str]
@@ -64,28 +61,55 @@ def understood(typed: Sequence[str], commands: Mapping[str, Command]) -> Request
     words = _grouped(list(typed), commands)
     if not words or words in (["--help"], ["-h"], ["help"]):
         return Request(OVERVIEW, [])
-    if words[0] in ("--version", "-V"):
-        return Request(VERSION, [])
-    if words[0] in (*_HELP, "help"):
-        return Request(INVOKE, ["--help", _command(_grouped(words[1:], commands), commands).name])
-    if words[0].partition("=")[0] in _INVOKES_OWN:
-        return Request(INVOKE, _checked_list(words, commands))
-    if words[0].startswith("-"):
-        raise _no_flag(
-            f"there is no flag {words[0]} before a command",
-            words[0],
-            _OF_ALL,
-            "`./inv --list` shows the commands",
-        )
+    if words[0].startswith("-") or words[0] == "help":
+        return _without_command(words, commands)
     return Request(
         INVOKE,
-        ["--list", words[0]] if words[0] in _groups(commands) else _all_read(words, commands),
+        ["--list", words[0]] if words[0] in groups_of(commands) else _all_read(words, commands),
     )
+
+
+def _without_command(words: list[str], commands: Mapping[str, Command]) -> Request:
+    flag = words[0].partition("=")[0]
+    if flag in ("--version", "-V"):
+        return Request(VERSION, [])
+    if flag in (*_HELP, "help"):
+        return Request(INVOKE, ["--help", _command(_grouped(words[1:], commands), commands).name])
+    if flag == "--complete":
+        return Request(COMPLETION, words[1:])
+    if flag == "--print-completion-script":
+        return Request(COMPLETION_SCRIPT, [_shell(words)])
+    if flag in _INVOKES_OWN:
+        return Request(INVOKE, _checked_list(words, commands))
+    if behind := _behind(words, commands):
+        raise CommandLineError(f"{words[0]} goes after the command", remedy=f"`./inv {behind}`")
+    raise _no_flag(
+        f"there is no flag {words[0]} before a command",
+        words[0],
+        _OF_ALL,
+        "`./inv --list` shows the commands",
+    )
+
+
+def _shell(words: list[str]) -> str:
+    shell = words[0].partition("=")[2] or "".join(words[1:2])
+    if shell not in SHELLS:
+        what = f"there is no completion for `{shell}`" if shell else f"{words[0]} needs a shell"
+        remedy = " or ".join(f"`./inv --print-completion-script {name}`" for name in SHELLS)
+        raise CommandLineError(what, remedy=remedy)
+    return shell
+
+
+def _behind(words: list[str], commands: Mapping[str, Command]) -> str:
+    """The right order, where a command's flag was typed before it: `--json status`."""
+    flag, name = words[0], " ".join(_grouped(words[1:], commands)[:1])
+    is_its = name in commands and flag.partition("=")[0] in commands[name].flags
+    return f"{name} {flag}" if is_its else ""
 
 
 def _checked_list(words: list[str], commands: Mapping[str, Command]) -> list[str]:
     named = words[1:] if words[0] in ("--list", "-l") else []
-    if named and not named[0].startswith("-") and named[0] not in (groups := _groups(commands)):
+    if named and not named[0].startswith("-") and named[0] not in (groups := groups_of(commands)):
         remedy = suggestion(named[0], groups) or f"one of {', '.join(sorted(groups))}"
         raise CommandLineError(f"there is no group `{named[0]}`", remedy=remedy)
     return words
@@ -142,13 +166,14 @@ def _of_task(name: str, task: Any) -> Command:
     return Command(name, task.words, len(task.positional), takes_many, flags, numbers, task.rest)
 
 
-def _groups(commands: Mapping[str, Command]) -> set[str]:
+def groups_of(commands: Mapping[str, Command]) -> set[str]:
+    """The first parts of names such as `cloud.down`."""
     return {name.split(".")[0] for name in commands if "." in name}
 
 
 def _grouped(words: list[str], commands: Mapping[str, Command]) -> list[str]:
     """`cloud down` as `cloud.down`."""
-    is_pair = len(words) > 1 and words[0] in _groups(commands) and not words[1].startswith("-")
+    is_pair = len(words) > 1 and words[0] in groups_of(commands) and not words[1].startswith("-")
     return [f"{words[0]}.{words[1]}", *words[2:]] if is_pair else words
 
 
@@ -157,16 +182,23 @@ def _command(words: Sequence[str], commands: Mapping[str, Command]) -> Command:
     if word in commands:
         return commands[word]
     group, _, _rest = word.partition(".")
-    if group in _groups(commands):
+    if group in groups_of(commands):
         known = [name for name in commands if name.startswith(f"{group}.")]
         where = f"`./inv --list {group}` shows those of {group}"
     else:
         known, where = list(commands), "`./inv --list` shows the commands"
-    by_last = {name.split(".")[-1]: name for name in known}
-    meant = suggestion(word, known, most=3) or (
-        f"did you mean `{by_last[word]}`?" if word in by_last else ""
-    )
+    meant = suggestion(word, known, most=3) or _meant_in_groups(words, known)
     raise CommandLineError(f"there is no command `{word}`", remedy=f"{meant} {where}".strip())
+
+
+def _meant_in_groups(words: Sequence[str], known: Sequence[str]) -> str:
+    """Commands whose last part is this word, `up`, or that a misspelt group was meant to begin."""
+    word = words[0] if words else ""
+    same = [name for name in known if name.partition(".")[2] == word]
+    if same and word:
+        return f"did you mean {' or '.join(f'`{name}`' for name in same)}?"
+    groups = {name.partition(".")[0] for name in known if "." in name}
+    return suggestion(".".join(words[:2]), known) or suggestion(word, groups)
 
 
 def _no_flag(what: str, flag: str, known: Iterable[str], where: str) -> CommandLineError:
@@ -204,7 +236,7 @@ class _Reading:
             self._take_flag(word)
         elif self._count < len(self.command.words) or self.command.takes_many:
             self._take_word()
-        elif word in self._commands or word in _groups(self._commands):
+        elif word in self._commands or word in groups_of(self._commands):
             return False
         else:
             raise self._too_many(word)

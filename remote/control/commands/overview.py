@@ -1,5 +1,7 @@
 """`./inv` alone: the main road, in as many lines as one reads at a glance."""
 
+from remote.control import console
+from remote.control.printable import folded
 from remote.control.project import CODE
 
 ROAD = (
@@ -26,11 +28,10 @@ def version() -> str:
 
 def text() -> str:
     """The whole overview."""
-    width = max(len(command) for command, _ in ROAD)
-    lines = [f"  ./inv {command:<{width}}  {about}" for command, about in ROAD]
+    lines = console.in_columns([(f"./inv {command}", about) for command, about in ROAD])
     head = f"Windlass {version()}: a fine-tuned Mistral in Ollama, by way of a rented GPU box."
     rest = (
         "`./inv --list` shows every command, `./inv COMMAND --help` explains one; README.md tells"
         " more."
     )
-    return "\n".join([head, "", *lines, "", rest])
+    return folded("\n".join([head, "", *lines, "", rest]), console.width())

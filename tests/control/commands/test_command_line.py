@@ -91,6 +91,9 @@ def test_the_version(words):
         ("setup", "`box.setup`"),
         ("cloud dwn", "`cloud.down`"),
         ("box.setp demo", "`box.setup`"),
+        ("clod down", "`cloud.down`"),
+        ("clod", "`cloud`"),
+        ("up", "`cloud.up` or `model.up`"),
         ("help statsu", "`status`"),
         ("--lst", "`--list`"),
         ("--list clod", "`cloud`"),
@@ -123,6 +126,10 @@ def test_a_misspelt_word_is_told_with_what_was_meant(words, meant):
         ("launch -yx", "no flag -x"),
         ("status --echo", "no flag --echo"),  # Invoke's own, which would be taken anywhere
         ("-e status", "no flag -e before"),
+        ("--json status", "--json goes after the command"),
+        ("-n cloud down", "-n goes after the command"),
+        ("--print-completion-script", "needs a shell"),
+        ("--print-completion-script=fish", "no completion for `fish`"),
     ],
 )
 def test_what_is_off_is_told(words, told):
