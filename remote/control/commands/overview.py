@@ -1,6 +1,6 @@
 """`./inv` alone: the main road, in as many lines as one reads at a glance."""
 
-from remote.control.project import CODE
+from remote.control.project import CODE, IS_INSTALLED
 
 ROAD = (
     ("demo", "the whole haul on this machine: no account, no GPU"),
@@ -18,7 +18,11 @@ ROAD = (
 
 
 def version() -> str:
-    """Of the checkout."""
+    """Of the checkout, or of the installed wheel."""
+    if IS_INSTALLED:
+        from importlib.metadata import version as version_of
+
+        return version_of("windlass")
     import tomllib
 
     return str(tomllib.loads((CODE / "pyproject.toml").read_text())["project"]["version"])
