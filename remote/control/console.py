@@ -8,6 +8,7 @@ is masked, and nothing that anybody else wrote can play with the terminal, throu
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+command = "./inv"
+"""How Windlass was started, and is named in what it tells: `windlass` where it is installed."""
+
 _STYLES = {
     "bold": "1",
     "dim": "2",
@@ -43,6 +47,7 @@ _UNFOLDED = 1000
 
 _NARROWEST = 24
 """Columns for what a name means; with fewer it stands on lines of its own."""
+_COMMAND = re.compile(r"(?<![\w/.-])\./inv(?=[ `]|$)", re.MULTILINE)
 
 PROGRESS_SECONDS = 10.0
 """How often a line tells of progress where no terminal shows a bar."""
@@ -128,7 +133,7 @@ def tell_next(step: str) -> None:
 def write(text: str) -> None:
     """A piece of what the command was asked for, without a line's end: on standard output, at
     once."""
-    sys.stdout.write(plain(masked(text)))
+    sys.stdout.write(plain(_shown(text)))
     sys.stdout.flush()
 
 
@@ -157,7 +162,7 @@ def complain(text: str) -> None:
     """The lines of an error: on standard error. As quick as can be, for a command line that is off
     has loaded nothing else."""
     columns = _columns(sys.stderr) if sys.stderr.isatty() else 0
-    sys.stderr.write(f"{folded(plain(masked(text)), columns)}\n")
+    sys.stderr.write(f"{folded(plain(_shown(text)), columns)}\n")
     sys.stderr.flush()
 
 
@@ -210,6 +215,16 @@ def _columns(stream: TextIO) -> int:
         return fallback
 
 
+def _shown(text: str) -> str:
+    """A text of ours without secrets, and with commands as they are typed here: `./inv logs`,
+    `windlass logs`."""
+    return _as_typed(masked(text))
+
+
+def _as_typed(text: str) -> str:
+    return text if command == "./inv" else _COMMAND.sub(command, text)
+
+
 def _told_on() -> TextIO:
     return sys.stderr if _asides else sys.stdout
 
@@ -221,7 +236,7 @@ def _console_told_on() -> "Console":
 def _write_line(stream: TextIO, text: str, style: str | None = None, whole: bool = False) -> None:
     # Not by rich: it takes longer to load than many a command takes. What rich draws just then, it
     # moves out of the line's way.
-    words = plain(masked(text))
+    words = plain(_shown(text))
     if stream.isatty():
         words = words if whole else folded(words, _columns(stream))
         if style and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
@@ -249,7 +264,10 @@ def _table(
         )  # a run's id is there to be typed
     for row in rows:
         table.add_row(
-            *(cell if isinstance(cell, Text) else Text(shown.text(str(cell))) for cell in row)
+            *(
+                cell if isinstance(cell, Text) else Text(_as_typed(shown.text(str(cell))))
+                for cell in row
+            )
         )
     if _needs(table) > _console_told_on().width:  # lines around cells take a third of 80 columns
         table.box, table.pad_edge = None, False
@@ -266,7 +284,7 @@ def _in_lines(
     shown = mask()
     table = [
         list(columns),
-        *([" ".join(shown.text(str(cell)).split()) for cell in row] for row in rows),
+        *([" ".join(_as_typed(shown.text(str(cell))).split()) for cell in row] for row in rows),
     ]
     widths = [max(map(cell_len, column), default=0) for column in zip(*table, strict=True)]
     if title.strip():
@@ -406,12 +424,26 @@ class _Progress:
 def ask_yes(question: str, assume_yes: bool) -> bool:
     """Whether to go on. Without a terminal the answer is `assume_yes`: nothing ever waits for a key
     that nobody can press."""
-    if assume_yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if assume_yes or not can_ask():
         return assume_yes
     from rich.prompt import Confirm
     from rich.text import Text
 
-    return Confirm.ask(Text(masked(question)), console=console(), default=False)
+    return Confirm.ask(Text(_shown(question)), console=console(), default=False)
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal, and can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str, default: str) -> str:
+    """A line typed on a terminal; `default` where it is empty."""
+    from rich.prompt import Prompt
+    from rich.text import Text
+
+    words = Text(_shown(question))
+    return Prompt.ask(words, console=console(), default=default, show_default=bool(default)).strip()
 
 
 def ask_which(question: str, choices: Sequence[str]) -> int | None:
@@ -421,6 +453,6 @@ def ask_which(question: str, choices: Sequence[str]) -> int | None:
 
     for number, choice in enumerate(choices, 1):
         say(f"  {number}  {choice}")
-    words = Text(masked(f"{question} Its number, or Enter for none"))
+    words = Text(_shown(f"{question} Its number, or Enter for none"))
     answer = Prompt.ask(words, console=console(), default="", show_default=False).strip()
     return int(answer) - 1 if answer.isdecimal() and 1 <= int(answer) <= len(choices) else None

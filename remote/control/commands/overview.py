@@ -2,7 +2,7 @@
 
 from remote.control import console
 from remote.control.printable import folded
-from remote.control.project import CODE
+from remote.control.project import CODE, IS_INSTALLED
 
 ROAD = (
     ("demo", "the whole haul on this machine: no account, no GPU"),
@@ -20,7 +20,11 @@ ROAD = (
 
 
 def version() -> str:
-    """Of the checkout."""
+    """Of the checkout, or of the installed wheel."""
+    if IS_INSTALLED:
+        from importlib.metadata import version as version_of
+
+        return version_of("windlass")
     import tomllib
 
     return str(tomllib.loads((CODE / "pyproject.toml").read_text())["project"]["version"])

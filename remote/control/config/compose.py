@@ -10,6 +10,8 @@ from remote.control import project
 from remote.control.config.source import Keys, Source, read, shown
 from remote.control.errors import Finding
 
+_SHIPPED_RECIPES = "playbooks/recipes"
+
 MOST_EXTENDED = 20
 """How many recipes one may build on, one upon the other."""
 
@@ -35,7 +37,7 @@ def _compose(path: Path, before: tuple[Path, ...]) -> Source:
             )
         )
         return source
-    chain, target = (*before, path.resolve()), (path.parent / wanted).resolve()
+    chain, target = (*before, path.resolve()), _extended(path, wanted)
     if target in chain:
         circle = " -> ".join(shown(file) for file in (*chain[chain.index(target) :], target))
         source.findings.append(
@@ -60,6 +62,13 @@ def _compose(path: Path, before: tuple[Path, ...]) -> Source:
         )
         return source
     return _merge(_compose(target, chain), source)
+
+
+def _extended(path: Path, wanted: str) -> Path:
+    """The recipe beside the one in `path`, else the shipped one of that name."""
+    beside = (path.parent / wanted).resolve()
+    shipped = project.SHIPPED / _SHIPPED_RECIPES / wanted
+    return shipped if not project.is_file(beside) and project.is_file(shipped) else beside
 
 
 def _take_in_template(source: Source) -> None:

@@ -431,7 +431,7 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     Parsed once for each content, however often and from however many threads it is asked for.
     `boxes` and `groups` are the caller's own.
     """
-    file = project.find_file(path or "inventory.yaml")
+    file = project.find_file(path or project.INVENTORY)
     with _parsing:  # one parses, and who asks meanwhile waits for it
         inventory, read, found = _parsed(file)
     findings = [*found, *(_another_mark(inventory.project, read) if inventory else ())]
@@ -441,6 +441,11 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     return inventory.model_copy(
         update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
     )
+
+
+def findings_of(file: Path, text: str) -> tuple[Finding, ...]:
+    """What would be wrong with that file if it held this text."""
+    return _parsed_once(file, text.encode(), project.root(), os.environ.get("HOME"))[2]
 
 
 def ssh_settings() -> SshEntry:

@@ -58,7 +58,7 @@ class Source:
 
 def shown(path: Path) -> str:
     """A path as a person wants to read it: relative to the project where it lies in it."""
-    for folder in (project.root(), project.CODE):
+    for folder in (project.root(), project.SHIPPED):
         if path.is_relative_to(folder):
             return str(path.relative_to(folder))
     return str(path)
@@ -105,14 +105,10 @@ def _text(source: Source, content: bytes | None) -> str | None:
             return None
         return content.decode("utf-8-sig")
     except FileNotFoundError:
-        source.findings.append(
-            Finding(
-                where,
-                "there is no such file",
-                "a YAML file",
-                "correct the path, or create the file",
-            )
-        )
+        remedy = "correct the path, or create the file"
+        if source.path.name == project.INVENTORY:
+            remedy = "`./inv init` writes one"
+        source.findings.append(Finding(where, "there is no such file", "a YAML file", remedy))
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         source.findings.append(

@@ -91,7 +91,7 @@ def _playbooks() -> list[Path]:
     """The project's playbooks and the shipped ones; the project's win."""
     found = {
         path.name: path
-        for folder in (project.CODE, project.root())
+        for folder in (project.SHIPPED, project.root())
         for path in sorted((folder / "playbooks").glob("*.yaml"))
     }
     return list(found.values())

@@ -21,7 +21,7 @@ from remote.control.errors import (
     WindlassError,
 )
 from remote.control.printable import sized
-from remote.control.project import CODE
+from remote.control.project import CODE, IS_INSTALLED
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
 
@@ -369,8 +369,12 @@ def _warn(line: str) -> None:
 
 
 def code_state() -> dict[str, object]:
-    """Which Windlass this is: commit, and digest of the difference where files were changed. Empty
-    outside git."""
+    """Which Windlass this is: the wheel's version; or commit, and digest of the difference where
+    files were changed. Empty outside git."""
+    if IS_INSTALLED:  # what git says there is about the repository around it
+        from importlib.metadata import version
+
+        return {"version": version("windlass")}
     import subprocess
 
     def git(*words: str) -> str:
