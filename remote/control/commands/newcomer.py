@@ -36,8 +36,8 @@ def init(
 ) -> None:
     """Write an inventory.yaml with your first box.
 
-    Asks up to four questions on a terminal. Without one, flags answer them: ./inv init --provider
-    ec2 --region us-east-1. An inventory that is there already stays as it is.
+    Asks up to four questions on a terminal. Without one, flags answer them. An inventory that is
+    there already stays as it is.
     """
     from remote.control import console, project, scaffold
 
@@ -131,7 +131,7 @@ def _answers(provider: str, given: dict[str, str], asks: bool) -> "Answers":
         provider = _ask_provider()
     if provider not in PROVIDERS:
         what = f"there is no provider `{provider}`" if provider else "where the box is was not said"
-        remedy = f"`./inv init --provider` with one of {', '.join(PROVIDERS)}"
+        remedy = " or ".join(f"`./inv init --provider {each}`" for each in PROVIDERS)
         raise NotWritten(f"{what}; nothing was written", remedy=remedy)
     known = {"ec2": ("region", "instance_type"), "static": ("host", "user")}.get(provider, ())
     if lost := [key for key, value in given.items() if value and key not in ("name", *known)]:

@@ -38,10 +38,14 @@ MAIN_ROAD = {
     "why",
     "top",
     "bundle",
+    "init",
+    "new",
     "attach",
 }
 
 REHEARSED = {
+    "init",
+    "new",
     "demo",
     "launch",
     "start",
