@@ -216,12 +216,11 @@ def _columns(stream: TextIO) -> int:
 
 
 def _shown(text: str) -> str:
-    """A text of ours without secrets, and with commands as they are typed here: `./inv logs`,
-    `windlass logs`."""
-    return _as_typed(masked(text))
+    return as_typed(masked(text))
 
 
-def _as_typed(text: str) -> str:
+def as_typed(text: str) -> str:
+    """A text of ours with its commands as they are typed here: `./inv logs`, `windlass logs`."""
     return text if command == "./inv" else _COMMAND.sub(command, text)
 
 
@@ -265,7 +264,7 @@ def _table(
     for row in rows:
         table.add_row(
             *(
-                cell if isinstance(cell, Text) else Text(_as_typed(shown.text(str(cell))))
+                cell if isinstance(cell, Text) else Text(as_typed(shown.text(str(cell))))
                 for cell in row
             )
         )
@@ -284,7 +283,7 @@ def _in_lines(
     shown = mask()
     table = [
         list(columns),
-        *([" ".join(_as_typed(shown.text(str(cell))).split()) for cell in row] for row in rows),
+        *([" ".join(as_typed(shown.text(str(cell))).split()) for cell in row] for row in rows),
     ]
     widths = [max(map(cell_len, column), default=0) for column in zip(*table, strict=True)]
     if title.strip():

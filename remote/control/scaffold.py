@@ -10,7 +10,7 @@ from pathlib import Path
 
 from remote.contract import atomic
 from remote.contract.exits import Exit
-from remote.control import project
+from remote.control import console, project
 from remote.control.errors import ConfigError, WindlassError
 from remote.control.text import render
 
@@ -73,7 +73,7 @@ def inventory(answers: Answers) -> NewFile:
 
     path = project.root() / project.INVENTORY
     refuse_existing(path)
-    text = render("inventory.yaml.j2", **vars(answers))
+    text = console.as_typed(render("inventory.yaml.j2", **vars(answers)))
     if findings := findings_of(path, text):
         raise ConfigError(findings)
     return NewFile(path, text)
@@ -124,4 +124,4 @@ def _named(kind: str, name: str, **facts: str) -> NewFile:
     if name in project.names_in(FOLDERS[kind]):
         why = f"the {kind} `{name}` ships with Windlass, and would be hidden by yours"
         raise NotWritten(f"the name `{name}` is taken", why=why, remedy="choose another name")
-    return NewFile(path, render(f"{kind}.yaml.j2", name=name, **facts))
+    return NewFile(path, console.as_typed(render(f"{kind}.yaml.j2", name=name, **facts)))

@@ -96,8 +96,9 @@ def test_the_wheel_holds_what_is_read_at_run_time(wheel):
         shipped = [path for path in (CODE / part).rglob("*") if path.is_file()]
         inside = {f"remote/shipped/{path.relative_to(CODE).as_posix()}" for path in shipped}
         assert inside <= names
-    box = list((CODE / "remote/payload").glob("requirements*"))
-    assert {f"remote/payload/{path.name}" for path in box} <= names
+    assert {
+        f"remote/payload/{path.name}" for path in (CODE / "remote/payload").glob("requirements*")
+    } <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"remote"}
 
 

@@ -36,8 +36,9 @@ def init(
 ) -> None:
     """Write an inventory.yaml with your first box.
 
-    Asks up to four questions on a terminal. Without one, flags answer them. An inventory that is
-    there already stays as it is.
+    Asks up to four questions on a terminal. Without one, flags answer them:
+    `./inv init --provider ec2 --region us-east-1`.
+    An inventory that is there already stays as it is.
     """
     from remote.control import console, project, scaffold
 
@@ -80,7 +81,7 @@ def new(
 ) -> None:
     """Write an annotated recipe or playbook to begin with.
 
-    For example ./inv new recipe mine, then ./inv new playbook mine --recipe mine.
+    For example `./inv new recipe mine`, then `./inv new playbook mine --recipe mine`.
     """
     from remote.control import console, project, scaffold
 
@@ -131,12 +132,14 @@ def _answers(provider: str, given: dict[str, str], asks: bool) -> "Answers":
         provider = _ask_provider()
     if provider not in PROVIDERS:
         what = f"there is no provider `{provider}`" if provider else "where the box is was not said"
-        remedy = " or ".join(f"`./inv init --provider {each}`" for each in PROVIDERS)
+        remedy = f"`./inv init --provider NAME`, with one of {', '.join(PROVIDERS)}"
         raise NotWritten(f"{what}; nothing was written", remedy=remedy)
     known = {"ec2": ("region", "instance_type"), "static": ("host", "user")}.get(provider, ())
     if lost := [key for key, value in given.items() if value and key not in ("name", *known)]:
         flag = lost[0].removeprefix("instance_")
-        raise NotWritten(f"an {provider} box takes no --{flag}", remedy="`./inv init --help`")
+        raise NotWritten(
+            f"a box of provider {provider} takes no --{flag}", remedy="`./inv init --help`"
+        )
     name = answer("name", "What is the box called?", _DEFAULT_NAMES[provider])
     if provider == "ec2":
         region = answer("region", "Which AWS region?", "us-east-1")

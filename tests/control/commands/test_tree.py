@@ -8,6 +8,8 @@ import pytest
 import tasks
 
 MAIN_ROAD = {
+    "init",
+    "new",
     "demo",
     "check",
     "launch",
