@@ -181,10 +181,10 @@ def print_json_line(value: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], lines: bool = False
 ) -> None:
-    """A table on standard output, unless `aside`; with `lines` between rows that hold several. Off
-    a terminal each row is one line."""
+    """A table on standard output, unless `aside`; with `lines` between rows that hold several. On a
+    terminal too narrow for its columns, each row is a list; off a terminal it is one line."""
     if _told_on().isatty():
-        _console_told_on().print(_table(title, columns, rows, lines))
+        _console_told_on().print(_table(title, columns, list(rows), lines))
         return
     for line in _in_lines(title, columns, rows):
         _write_line(_told_on(), line)
@@ -245,12 +245,18 @@ def _write_line(stream: TextIO, text: str, style: str | None = None, whole: bool
 
 
 def _table(
-    title: str, columns: "Sequence[str]", rows: "Iterable[Sequence[object]]", lines: bool
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], lines: bool
 ) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     shown = mask()
+    cells = [
+        [cell if isinstance(cell, Text) else Text(as_typed(shown.text(str(cell)))) for cell in row]
+        for row in rows
+    ]
+    if cells and _is_too_wide(columns, cells):
+        return _as_lists(title, columns, cells)
     table = Table(
         title=Text(title) if title else None,
         title_justify="left",
@@ -261,15 +267,40 @@ def _table(
         table.add_column(
             Text(column), overflow="fold", no_wrap=column == "run"
         )  # a run's id is there to be typed
-    for row in rows:
-        table.add_row(
-            *(
-                cell if isinstance(cell, Text) else Text(as_typed(shown.text(str(cell))))
-                for cell in row
-            )
-        )
+    for row in cells:
+        table.add_row(*row)
     if _needs(table) > _console_told_on().width:  # lines around cells take a third of 80 columns
         table.box, table.pad_edge = None, False
+    return table
+
+
+def _is_too_wide(columns: Sequence[str], rows: "Sequence[Sequence[Text]]") -> bool:
+    """Whether folding would leave columns too narrow to read: less than their longest word, or than
+    so much of it."""
+    room = _console_told_on().width
+    enough = 6 if room >= 80 else 14
+    needed = 2 * (len(columns) - 1)
+    for name, *cells in zip(columns, *(map(str, row) for row in rows), strict=True):
+        longest = max((len(word) for cell in (name, *cells) for word in cell.split()), default=0)
+        needed += longest if name == "run" else min(longest, enough)
+    return needed > room
+
+
+def _as_lists(title: str, columns: Sequence[str], rows: "Sequence[Sequence[Text]]") -> "Table":
+    """A line for each cell that is not empty, under its column's name, and a gap between rows."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.title, table.title_justify = (Text(title) if title else None), "left"
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, row in enumerate(rows):
+        if number:
+            table.add_row()
+        for name, cell in zip(columns, row, strict=True):
+            if cell.plain:
+                table.add_row(Text(name), cell)
     return table
 
 

@@ -17,6 +17,8 @@ from remote.control.logs.printing import Printer
 from remote.control.logs.record import LogRecord
 from remote.control.printable import folded
 from remote.control.project import CODE
+from tests.integration.typed import environment
+from tests.terminal import Terminal
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +81,55 @@ def test_a_runs_id_can_be_copied_from_a_narrow_table(monkeypatch, capsys, width)
         and sum(run in line for line in lines) == 1
         and len(lines) <= 7
     )
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_table_that_a_narrow_terminal_would_tear_apart_is_a_list(monkeypatch, capsys, width):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(console, "output", lambda: terminal)
+    terminal = console._plain_console()(width=width, force_terminal=True, color_system=None)
+    run = "20261121-201254-haul-e598"
+    rows = [
+        (run, "golden-path", "RUNNING", "2026-11-21", ""),
+        (run, "demo", "FAILED", "2026-11-22", Text("disk full")),
+    ]
+    console.print_table("runs", ("run", "playbook", "state", "began", "why"), rows)
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        "runs",
+        f"run       {run}",
+        "playbook  golden-path",
+        "state     RUNNING",
+        "began     2026-11-21",
+        "",
+        f"run       {run}",
+        "playbook  demo",
+        "state     FAILED",
+        "began     2026-11-22",
+        "why       disk full",
+    ]
+    console.print_table("", ("box", "state"), [("gpu", "running")])
+    assert "gpu" in capsys.readouterr().out.splitlines()[-2]  # what fits stays a table
+
+
+TOLD = """
+from remote.control import console
+console.tell("told", "bold green")
+console.say("said", "red")
+console.print_table("boxes", ("box", "does"), [("gpu", console.styled("stuck", "bold red"))])
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "is_plain"), [({}, False), ({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, True)]
+)
+def test_no_colours_where_none_are_wanted(named, is_plain):
+    terminal = Terminal([sys.executable, "-c", TOLD], environment=environment() | named)
+    try:
+        terminal.read_until("\0nothing")
+    finally:
+        terminal.close()
+    assert "stuck" in terminal.shown and ("\x1b" not in terminal.shown) == is_plain
 
 
 def test_a_table_off_a_terminal_is_one_line_a_row(capsys):

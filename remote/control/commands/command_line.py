@@ -95,8 +95,7 @@ def _shell(words: list[str]) -> str:
     shell = words[0].partition("=")[2] or "".join(words[1:2])
     if shell not in SHELLS:
         what = f"there is no completion for `{shell}`" if shell else f"{words[0]} needs a shell"
-        remedy = " or ".join(f"`./inv --print-completion-script {name}`" for name in SHELLS)
-        raise CommandLineError(what, remedy=remedy)
+        raise CommandLineError(what, remedy="`./inv --print-completion-script bash`, or zsh")
     return shell
 
 

@@ -1,6 +1,7 @@
 """What is typed is understood before Invoke sees it: words, flags, and what was meant by those that
 are not."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -211,3 +212,23 @@ def test_plain_invoke_works_too():
             check=False,
         )
         assert (done.returncode, "did you mean `status`" in done.stderr) == (Exit.USAGE, True)
+
+
+@pytest.mark.parametrize("folder", ["docs", "remote/control/runs"])
+def test_from_any_subfolder(tmp_path, folder):
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: mine\nboxes: {mine: {provider: embedded}}\n"
+    )
+    program = str(Path(sys.executable).with_name("invoke"))
+    # (What `inv` does in the end, without the making of an environment.)
+    wrapper = [sys.executable, "-P", "-m", "remote.control.commands"]
+    for command in (wrapper, [program]):
+        done = subprocess.run(
+            [*command, "config", "--json"],
+            cwd=CODE / folder,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert list(json.loads(done.stdout)["boxes"]) == ["mine"], done.stderr
