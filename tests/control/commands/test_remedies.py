@@ -82,9 +82,9 @@ def told() -> list[tuple[str, list[str]]]:
 
 def problem_of(words: list[str]) -> str:
     """What is wrong with a command; empty when nothing is."""
-    if PLACEHOLDER.fullmatch(words[0]) or words[0].startswith(
-        ("{", "--")
-    ):  # (of a group, which code fills in; Invoke's own)
+    invokes_own = words[0] in ("--list", "--print-completion-script")
+    # (`{` stands for what code fills in.)
+    if PLACEHOLDER.fullmatch(words[0]) or words[0].startswith("{") or invokes_own:
         return ""
     try:
         command_line.understood(typed_as(words), TREE)

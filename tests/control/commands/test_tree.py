@@ -40,8 +40,6 @@ MAIN_ROAD = {
     "why",
     "top",
     "bundle",
-    "init",
-    "new",
     "attach",
 }
 
