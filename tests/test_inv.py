@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,10 +8,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.contract import atomic
-from remote.contract.exits import Exit
-from remote.control import console, project
+from remote.contract.files import atomic
+from remote.contract.job.exits import Exit
+from remote.control import project
 from remote.control.errors import ConfigError, WindlassError
+from remote.control.output import console
 from remote.control.text import render
 
 PROVIDERS = {

@@ -11,11 +11,11 @@ import pytest
 from invoke import Context
 from rich.text import Text
 
-from remote.control import console
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 from remote.control.logs.printing import Printer
 from remote.control.logs.record import LogRecord
-from remote.control.printable import folded
+from remote.control.output import console
+from remote.control.output.sanitize import folded
 from remote.control.project import CODE
 from tests.integration.typed import environment
 from tests.terminal import Terminal
@@ -113,7 +113,7 @@ def test_a_table_that_a_narrow_terminal_would_tear_apart_is_a_list(monkeypatch, 
 
 
 TOLD = """
-from remote.control import console
+from remote.control.output import console
 console.tell("told", "bold green")
 console.say("said", "red")
 console.print_table("boxes", ("box", "does"), [("gpu", console.styled("stuck", "bold red"))])
@@ -269,7 +269,7 @@ def test_lines_fold_between_words_and_never_in_a_command(text, width, lines):
 
 
 WRITERS = {
-    "remote/control/console.py",
+    "remote/control/output/console.py",
     "remote/control/logs/printing.py",
     "remote/control/commands/__main__.py",
 }
@@ -277,12 +277,12 @@ WRITERS = {
 (`printing` neutralises lines of logs by itself, or passes bytes on with --raw; `__main__` has a
 line of its own for Ctrl-C before anything is loaded.)"""
 DAEMONS = {
-    "remote/control/cloud/embedded/account.py",
-    "remote/control/cloud/embedded/images.py",
-    "remote/control/cloud/embedded/store.py",
-    "remote/control/cloud/embedded/server.py",
-    "remote/control/cloud/embedded/guest/power.py",
-    "remote/control/models/embedded/runner.py",
+    "remote/embedded/cloud/account.py",
+    "remote/embedded/instances/images.py",
+    "remote/embedded/cloud/store.py",
+    "remote/embedded/cloud/server.py",
+    "remote/embedded/instances/guest/power.py",
+    "remote/embedded/ollama/runner.py",
 }
 """Processes without a reader at a terminal: their output is a log, or what another process
 reads."""
@@ -306,10 +306,10 @@ def writes_of(tree: ast.AST) -> "list[int]":
 
 
 def test_nobody_else_writes_to_the_terminal():
-    folder = CODE / "remote/control"
     found = {
         str(path.relative_to(CODE)): lines
-        for path in sorted(folder.rglob("*.py"))
+        for folder in ("remote/control", "remote/embedded")
+        for path in sorted((CODE / folder).rglob("*.py"))
         if (lines := writes_of(ast.parse(path.read_text())))
     }
     assert set(found) == WRITERS | DAEMONS, {
@@ -320,10 +320,10 @@ def test_nobody_else_writes_to_the_terminal():
 def test_a_line_about_a_static_box_loads_neither_rich_nor_what_a_cloud_needs():
     lines = (
         "import sys, tasks",
-        "from remote.control import console, deploying",
+        "from remote.control import deploying; from remote.control.output import console",
         "from remote.control.cloud import boxes",
         "console.say('progress', 'dim')",
-        "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2')",
+        "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2.provider')",
         "print([name for name in late if name in sys.modules])",
     )
     done = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control.project import CODE
 
 

@@ -31,7 +31,8 @@ def main() -> int:
 def windlass() -> int:
     """The `windlass` command: its project is where it is typed, or the folder above with an
     inventory.yaml."""
-    from remote.control import console, project
+    from remote.control import project
+    from remote.control.output import console
 
     console.command = "windlass"
     # In the environment, so that what goes on in the background finds the same project.
@@ -45,7 +46,8 @@ def _run() -> int:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     from invoke import Exit
 
-    from remote.control.commands import program, tree
+    from remote.control.commands import tree
+    from remote.control.commands.program import program
 
     try:
         program.run(sys.argv[1:], tree.ns)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 
 @verb(
@@ -21,9 +21,9 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     Each finding has its file and line. Nothing is started.
     """
     from remote.control import project
-    from remote.control.config.survey import survey
-    from remote.control.console import print_json, tell, tell_next
+    from remote.control.config.checks.survey import survey
     from remote.control.errors import ConfigError
+    from remote.control.output.console import print_json, tell, tell_next
 
     found = survey(project.typed(playbook) or None, box or None)
     for finding in found.findings:
@@ -51,7 +51,7 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
 def config(context: Any, json: bool = False, docs: bool = False) -> None:
     """Show the inventory with its defaults filled in."""
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table, write
+    from remote.control.output.console import print_json, print_table, write
 
     if docs:
         from remote.control.config.documentation import page

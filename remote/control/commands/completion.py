@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from remote.control.commands.command_line import Command, groups_of
+from remote.control.commands.program.command_line import Command, groups_of
 
 _BEFORE = ("--help", "--list", "--version")
 _LEVELS = ("info", "warning", "error")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from remote.control.scaffold import Answers, NewFile
@@ -40,7 +40,8 @@ def init(
     `./inv init --provider ec2 --region us-east-1`.
     An inventory that is there already stays as it is.
     """
-    from remote.control import console, project, scaffold
+    from remote.control import project, scaffold
+    from remote.control.output import console
 
     given = {"name": name, "region": region, "instance_type": type, "host": host, "user": user}
     scaffold.refuse_existing(project.root() / project.INVENTORY)
@@ -83,7 +84,8 @@ def new(
 
     For example `./inv new recipe mine`, then `./inv new playbook mine --recipe mine`.
     """
-    from remote.control import console, project, scaffold
+    from remote.control import project, scaffold
+    from remote.control.output import console
 
     made = _new(kind, name, extends, recipe, project.typed(data))
     if dry_run:
@@ -99,7 +101,7 @@ def new(
 
 def _new(kind: str, name: str, extends: str, recipe: str, data: str) -> "NewFile":
     from remote.control import scaffold
-    from remote.control.suggestion import suggestion
+    from remote.control.output.suggestion import suggestion
 
     foreign = {"recipe": recipe, "data": data}
     if kind == scaffold.PLAYBOOK:
@@ -122,7 +124,7 @@ def _new(kind: str, name: str, extends: str, recipe: str, data: str) -> "NewFile
 def _answers(provider: str, given: dict[str, str], asks: bool) -> "Answers":
     """The answers, asked for where nobody gave them by flags. Raises NotWritten for one that only a
     person can give."""
-    from remote.control import console
+    from remote.control.output import console
     from remote.control.scaffold import PROVIDERS, Answers, NotWritten
 
     def answer(key: str, question: str, default: str) -> str:
@@ -160,7 +162,7 @@ def _answers(provider: str, given: dict[str, str], asks: bool) -> "Answers":
 
 
 def _ask_provider() -> str:
-    from remote.control import console
+    from remote.control.output import console
     from remote.control.scaffold import PROVIDERS
 
     for number, (name, about) in enumerate(PROVIDERS.items(), 1):

@@ -18,7 +18,6 @@ from remote.control.commands import (
     money,
     newcomer,
     preflight,
-    program,
     run,
     setup,
     shell,
@@ -26,6 +25,7 @@ from remote.control.commands import (
     top,
     why,
 )
+from remote.control.commands.program import program
 
 ns = Collection()
 for verb in (

@@ -12,10 +12,11 @@ from urllib.parse import unquote
 from pydantic import Field, PrivateAttr, field_validator
 
 from remote.control import project, secrets
-from remote.control.config import explain, groups, source
-from remote.control.config.section import Duration, Host, LaptopPath, Login, Name, Section
+from remote.control.config import groups
+from remote.control.config.yaml import explain, source
+from remote.control.config.yaml.section import Duration, Host, LaptopPath, Login, Name, Section
 from remote.control.errors import ConfigError, Finding
-from remote.control.suggestion import suggestion
+from remote.control.output.suggestion import suggestion
 
 _PATH = r"^[A-Za-z0-9._/-]+$"
 
@@ -494,7 +495,7 @@ def _judged(read: source.Source) -> _Parsed:
 
 def _another_mark(wanted: str | None, read: source.Source) -> list[Finding]:
     """A checkout that has boxes under another mark would lose sight of them."""
-    from remote.control.cloud import identity
+    from remote.control.cloud.account import identity
 
     if wanted is None or not (present := identity.kept_mark()) or present == wanted:
         return []

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import tasks
-from remote.contract.exits import Exit
-from remote.control.commands import command_line, overview
-from remote.control.commands.command_line import (
+from remote.contract.job.exits import Exit
+from remote.control.commands.program import command_line, overview
+from remote.control.commands.program.command_line import (
     INVOKE,
     OVERVIEW,
     VERSION,

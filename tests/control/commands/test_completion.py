@@ -6,8 +6,8 @@ import sys
 import pytest
 
 import tasks
-from remote.control.commands import command_line
 from remote.control.commands.completion import candidates, names_of
+from remote.control.commands.program import command_line
 from remote.control.project import CODE
 from tests.integration.typed import environment, typed
 from tests.terminal import Terminal

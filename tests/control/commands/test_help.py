@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 import tasks
-from remote.control.commands import command_line
-from remote.control.commands.command_line import INVOKE, understood
-from remote.control.commands.examples import EXAMPLES
+from remote.control.commands.program import command_line
+from remote.control.commands.program.command_line import INVOKE, understood
+from remote.control.commands.program.examples import EXAMPLES
 from tests.integration.typed import typed
 from tests.terminal import Terminal
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control import project
 from remote.control.commands.tree import ns
 from tests.integration.typed import command_of, environment, in_process

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import tasks
-from remote.contract.exits import Exit
-from remote.control.commands import command_line
+from remote.contract.job.exits import Exit
+from remote.control.commands.program import command_line
 from tests.integration.typed import typed
 
 ROOT = Path(tasks.__file__).parent
