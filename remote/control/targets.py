@@ -12,15 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from remote.contract.jobs import Status
-from remote.control import console
+from remote.contract.job.jobs import Status
 from remote.control.errors import BoxStopped, CloudError, NotFound
 from remote.control.jobs import table
+from remote.control.output import console
+from remote.control.output.suggestion import suggestion
 from remote.control.project import runs_folder
 from remote.control.runs.ledger import Ledger, all_runs
-from remote.control.runs.report import standing
+from remote.control.runs.reports.rows import standing
 from remote.control.runs.state import RunState, StageState, state_of
-from remote.control.suggestion import suggestion
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box

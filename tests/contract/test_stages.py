@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from remote.contract.stages import STAGES
+from remote.contract.job.stages import STAGES
 
 FOLDER = Path(__file__).parents[2] / "remote" / "payload" / "stages"
 
@@ -28,8 +28,8 @@ def test_the_contract_and_the_payloads_own_frame_need_only_the_standard_library(
 
     root = Path(__file__).parents[2]
     modules = [
-        f"remote.contract.{path.stem}"
-        for path in (root / "remote" / "contract").glob("*.py")
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in (root / "remote" / "contract").rglob("*.py")
         if path.stem != "__init__"
     ]
     program = (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.stages import STAGES
+from remote.contract.job.stages import STAGES
 from remote.control.config.recipe import Base, Lora, Pretraining, Quantization, Recipe, Training
 from remote.payload.demo.pretraining import Shape
 from remote.payload.training.settings import Settings

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 
 @verb(
@@ -25,9 +25,9 @@ def check(
     """
     from remote.control import project
     from remote.control.commands.run import one_place
-    from remote.control.config.survey import survey
-    from remote.control.console import print_json, tell, tell_next
+    from remote.control.config.checks.survey import survey
     from remote.control.errors import ConfigError
+    from remote.control.output.console import print_json, tell, tell_next
 
     place = one_place(on, box)
     found = survey(project.typed(playbook) or None, place or None)
@@ -56,7 +56,7 @@ def check(
 def config(context: Any, json: bool = False, docs: bool = False) -> None:
     """Show the inventory with its defaults filled in."""
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table, write
+    from remote.control.output.console import print_json, print_table, write
 
     if docs:
         from remote.control.config.documentation import page

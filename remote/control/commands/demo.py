@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from remote.control.commands.program.verb import verb
 from remote.control.commands.run import drive_and_show, one_place, show_plan
-from remote.control.commands.verb import verb
 
 PLAYBOOK = "playbooks/demo.yaml"
 
@@ -20,7 +20,7 @@ def demo(
     context: Any, on: str = "", box: str = "", dry_run: bool = False, json: bool = False
 ) -> None:
     """Train, convert and ask a small Mistral, on this machine alone."""
-    from remote.control.console import say
+    from remote.control.output.console import say
     from remote.control.runs.engine import prepare_run
 
     plan, entry = prepare_run(PLAYBOOK, one_place(on, box))

@@ -3,8 +3,8 @@
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
-from remote.control.commands.verb import verb
+from remote.contract.artifacts.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +72,8 @@ def resume(
     context: Any, run: str = "", queue: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:
     """Go on with a run wherever it was cut off."""
-    from remote.contract.jobs import Status
-    from remote.control.console import say
+    from remote.contract.job.jobs import Status
+    from remote.control.output.console import say
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
@@ -109,9 +109,9 @@ def runs(
 
     `--clear` puts away those that ended without success.
     """
-    from remote.control.console import print_json, print_table, tell
+    from remote.control.output.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
-    from remote.control.runs.report import RUN_COLUMNS, run_row
+    from remote.control.runs.reports.rows import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
 
     if clear or dry_run:
@@ -130,14 +130,14 @@ def runs(
 
 
 def _clear(dry_run: bool, as_json: bool) -> None:
-    from remote.control.console import print_json, tell
-    from remote.control.runs import clearing
+    from remote.control.output.console import print_json, tell
+    from remote.control.runs import cleanup
 
-    cleared, left = clearing.clear(dry_run)
+    cleared, left = cleanup.clear(dry_run)
     if as_json:
         print_json({"cleared": [run.run_id for run in cleared], "left": left, "dry_run": dry_run})
     for run in cleared:
-        done = f"put away, in {clearing.folder() / run.run_id}"
+        done = f"put away, in {cleanup.folder() / run.run_id}"
         tell(f"{run.run_id}: {'would be put away' if dry_run else done}")
     for run_id, why in left.items():
         tell(f"{run_id}: stays: {why}", "yellow")
@@ -148,8 +148,8 @@ def _clear(dry_run: bool, as_json: bool) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
-    from remote.control.console import print_json, print_table
-    from remote.control.runs.report import require_whole, verdicts, verify_artifacts
+    from remote.control.output.console import print_json, print_table
+    from remote.control.runs.reports.rows import require_whole, verdicts, verify_artifacts
     from remote.control.targets import run_of
 
     ledger = run_of(run, "verify")
@@ -164,8 +164,8 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
-    from remote.control.console import print_json, write
-    from remote.control.runs.receipt import write_receipt
+    from remote.control.output.console import print_json, write
+    from remote.control.runs.reports.receipt import write_receipt
     from remote.control.targets import run_of
 
     ledger = run_of(run, "receipt")
@@ -269,13 +269,13 @@ def drive_and_show(
     ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False, queue: bool = False
 ) -> None:
     """Drive a run with its progress on the terminal, then show what came of it."""
-    from remote.contract.jobs import Status
+    from remote.contract.job.jobs import Status
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say, tell, tell_next
-    from remote.control.runs import next_step
+    from remote.control.output.console import print_json, say, tell, tell_next
     from remote.control.runs.engine import drive
-    from remote.control.runs.receipt import receipt_of, write_receipt
-    from remote.control.runs.showcase import show_result
+    from remote.control.runs.reports import next_step
+    from remote.control.runs.reports.receipt import receipt_of, write_receipt
+    from remote.control.runs.reports.showcase import show_result
 
     say(f"run {ledger.run_id}")
     try:
@@ -300,8 +300,8 @@ def drive_and_show(
 def _tell_what_still_runs(name: str) -> None:
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import tell
     from remote.control.errors import WindlassError
+    from remote.control.output.console import tell
 
     try:
         entry = load_inventory().box(name)
@@ -321,7 +321,7 @@ def _tell_what_still_runs(name: str) -> None:
 
 def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
     """What a run would do, as a table or as JSON; `steps` are to be done before it."""
-    from remote.control.console import print_json, print_table, tell
+    from remote.control.output.console import print_json, print_table, tell
     from remote.control.project import name_of
     from remote.control.runs.state import RunState
     from remote.control.runs.wiring import files_to_send
@@ -356,7 +356,7 @@ def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -
 
 def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
     """How the base models that a plan's recipes name get onto its box."""
-    from remote.contract.stages import needs_base
+    from remote.contract.job.stages import needs_base
     from remote.control.config import base_model
 
     recipes = [
@@ -370,9 +370,10 @@ def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     """Before a run: where its box would be made, and billed, show what it costs and ask, as
     `launch` does."""
-    from remote.control import console, launches
+    from remote.control import launches
     from remote.control.commands.box import agree
     from remote.control.config.inventory import load_inventory
+    from remote.control.output import console
 
     if entry.provider != "ec2" or not any(stage.signature.on_box for stage in plan.stages):
         return

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
 
@@ -21,7 +21,8 @@ def ssh(_context: Any, name: str = "", command: str = "") -> None:
     import shutil
     import sys
 
-    from remote.control.cloud import boxes, openssh
+    from remote.control.cloud import boxes
+    from remote.control.cloud.access import openssh
     from remote.control.errors import LaptopError
     from remote.control.transport import connect
 
@@ -44,8 +45,9 @@ def ssh_config(_context: Any, name: str = "") -> None:
 
     Writes nothing.
     """
-    from remote.control import console
-    from remote.control.cloud import boxes, openssh
+    from remote.control.cloud import boxes
+    from remote.control.cloud.access import openssh
+    from remote.control.output import console
 
     console.write(openssh.config_block(boxes.running(_reached_by_ssh(name))))
 
@@ -56,8 +58,8 @@ def forget(_context: Any, name: str = "") -> None:
 
     The next start reads it anew from the box's console.
     """
-    from remote.control import console
     from remote.control.cloud import boxes
+    from remote.control.output import console
 
     entry = _entry(name)
     if boxes.forget_host_key(entry):

@@ -7,11 +7,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from remote.contract.stages import STAGES, Stage
+from remote.contract.job.stages import STAGES, Stage
 from remote.control.config import inventory, playbook, recipe
-from remote.control.config.explain import fields_of
 from remote.control.config.options import Options
-from remote.control.config.section import is_duration, written
+from remote.control.config.yaml.explain import fields_of
+from remote.control.config.yaml.section import is_duration, written
 
 _HEAD = """# Configuration
 

@@ -12,10 +12,11 @@ from urllib.parse import unquote
 from pydantic import Field, PrivateAttr, field_validator
 
 from remote.control import project, secrets
-from remote.control.config import explain, groups, source
-from remote.control.config.section import Duration, Host, LaptopPath, Login, Name, Section
+from remote.control.config import groups
+from remote.control.config.yaml import explain, source
+from remote.control.config.yaml.section import Duration, Host, LaptopPath, Login, Name, Section
 from remote.control.errors import ConfigError, Finding
-from remote.control.suggestion import suggestion
+from remote.control.output.suggestion import suggestion
 
 _PATH = r"^[A-Za-z0-9._/-]+$"
 
@@ -457,7 +458,7 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     Parsed once for each content, however often and from however many threads it is asked for.
     `boxes` and `groups` are the caller's own.
     """
-    file = project.find_file(path or "inventory.yaml")
+    file = project.find_file(path or project.INVENTORY)
     with _parsing:  # one parses, and who asks meanwhile waits for it
         inventory, read, found = _parsed(file)
     findings = [*found, *(_another_mark(inventory.project, read) if inventory else ())]
@@ -467,6 +468,11 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     return inventory.model_copy(
         update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
     )
+
+
+def findings_of(file: Path, text: str) -> tuple[Finding, ...]:
+    """What would be wrong with that file if it held this text."""
+    return _parsed_once(file, text.encode(), project.root(), os.environ.get("HOME"))[2]
 
 
 def ssh_settings() -> SshEntry:
@@ -515,7 +521,7 @@ def _judged(read: source.Source) -> _Parsed:
 
 def _another_mark(wanted: str | None, read: source.Source) -> list[Finding]:
     """A checkout that has boxes under another mark would lose sight of them."""
-    from remote.control.cloud import identity
+    from remote.control.cloud.account import identity
 
     if wanted is None or not (present := identity.kept_mark()) or present == wanted:
         return []

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from remote.contract.jobs import Status
+from remote.contract.job.jobs import Status
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, NotFound
 from remote.control.runs.finish import settle
 from remote.control.runs.ledger import Ledger
-from remote.control.runs.report import pulled_path
+from remote.control.runs.reports.rows import pulled_path
 from remote.control.runs.session import BoxSession
 from remote.control.runs.state import RunState, state_of
 from remote.control.runs.wiring import Reference

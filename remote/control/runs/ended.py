@@ -1,9 +1,9 @@
 """A run whose job was ended by a command that does not drive it."""
 
-from remote.contract.jobs import JobState, Status
+from remote.contract.job.jobs import JobState, Status
 from remote.control.config.inventory import load_inventory
-from remote.control.console import say
 from remote.control.errors import Busy
+from remote.control.output.console import say
 from remote.control.runs.finish import see_to, settle
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.session import BoxSession

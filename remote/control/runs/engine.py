@@ -14,12 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.stages import STAGES
+from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.job.stages import STAGES
 from remote.control import secrets
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
-from remote.control.console import say
 from remote.control.errors import (
     ArtifactCorrupt,
     BoxStopped,
@@ -31,12 +30,13 @@ from remote.control.errors import (
     WindlassError,
 )
 from remote.control.faults import as_error
-from remote.control.printable import number
+from remote.control.output.console import say
+from remote.control.output.sanitize import number
 from remote.control.runs import wiring
 from remote.control.runs.finish import end_spot_box, see_to, settle
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
-from remote.control.runs.report import pulled_path
+from remote.control.runs.reports.rows import pulled_path
 from remote.control.runs.session import BoxSession, code_state
 from remote.control.runs.state import RunState, StageState, state_of
 from remote.control.runs.verbs import VERBS, Made, Task, rollback
@@ -55,7 +55,7 @@ SIGHT_SECONDS = 10.0
 def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
     """The plan of a playbook file and the box it is for; raises ConfigError with every finding of
     `inv check`."""
-    from remote.control.config.check import check
+    from remote.control.config.checks.check import check
     from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import load_playbook
 
@@ -290,8 +290,8 @@ class _Drive:
                 box=self.session.box.name,
             )
         if before.job_id == spec.job_id:
-            self.session.recall(spec.job_id)
-        self.session.entrust()
+            self.session.restore_from_bucket(spec.job_id)
+        self.session.grant_upload()
         job = start(
             self.session.transport,
             self.session.box.root,
@@ -503,7 +503,7 @@ class _Drive:
         from remote.control.jobs.state import find_state
 
         self.session.deploy()  # the box may be a new one, with no code on it yet
-        self.session.recall(stage.job_id)
+        self.session.restore_from_bucket(stage.job_id)
         found = find_state(self.session.transport, self.session.box.root, stage.job_id)
         return found is None or found.status is not Status.SUCCEEDED
 

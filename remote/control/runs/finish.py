@@ -9,11 +9,11 @@ on that run does it again.
 from collections.abc import Sequence
 from contextlib import suppress
 
-from remote.contract.jobs import Status
+from remote.contract.job.jobs import Status
 from remote.control.config.inventory import Inventory
-from remote.control.console import say
 from remote.control.errors import WindlassError
 from remote.control.faults import as_error
+from remote.control.output.console import say
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.session import BoxSession
 from remote.control.runs.state import RunState, state_of

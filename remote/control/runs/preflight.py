@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.checks import Check, Verdict
-from remote.contract.dataset_file import EXPECTED
-from remote.control.cloud import endpoint
-from remote.control.config.check import refusal_of
-from remote.control.config.fit import need_of
+from remote.contract.artifacts.dataset_file import EXPECTED
+from remote.contract.job.checks import Check, Verdict
+from remote.control.cloud.account import endpoint
+from remote.control.config.checks.check import refusal_of
+from remote.control.config.checks.fit import need_of
 from remote.control.config.recipe import Recipe
-from remote.control.console import print_table, say, tell
 from remote.control.errors import ConfigError, Finding, NotFound, PreflightFailed
-from remote.control.printable import counted
+from remote.control.output.console import print_table, say, tell
+from remote.control.output.sanitize import counted
 from remote.control.project import find_file
 from remote.control.runs.state import RunState
 from remote.control.runs.wiring import (
@@ -198,8 +198,8 @@ def preflight_box(
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
     from remote.control.transport.connect import connect
-    from remote.control.transport.release import build_release, deploy
-    from remote.control.transport.selection import Push
+    from remote.control.transport.push.release import build_release, deploy
+    from remote.control.transport.push.selection import Push
 
     box, files = (
         boxes.running(entry),

@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from remote.contract import digest
-from remote.contract.jobs import Artifact, JobState
-from remote.contract.spill import ON_ITS_WAY
-from remote.control.console import bytes_progress, say
+from remote.contract.artifacts.upload import ON_ITS_WAY
+from remote.contract.files import digest
+from remote.contract.job.jobs import Artifact, JobState
 from remote.control.errors import (
     ArtifactCorrupt,
     BoxStopped,
@@ -20,8 +19,9 @@ from remote.control.errors import (
     HostKeyMismatch,
     WindlassError,
 )
-from remote.control.printable import sized
-from remote.control.project import CODE
+from remote.control.output.console import bytes_progress, say
+from remote.control.output.sanitize import sized
+from remote.control.project import CODE, IS_INSTALLED
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.wiring import Reference, artifact_of
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import BoxEntry
     from remote.control.transport.base import Transport
-    from remote.control.transport.push import Deployed
-    from remote.control.transport.release import Release
+    from remote.control.transport.push.push import Deployed
+    from remote.control.transport.push.release import Release
 
 GRANT_MARGIN_SECONDS = 3600.0
 SPILL_SECONDS = 180.0
@@ -81,7 +81,9 @@ class BoxSession:
                 self._box = boxes.running(self.entry)
                 return self._box
             self._box = boxes.ready(
-                self.entry, lambda line: say(f"  {line}", "dim"), arm=fleet.arm(self.entry)
+                self.entry,
+                lambda line: say(f"  {line}", "dim"),
+                set_deadlines=fleet.set_deadlines(self.entry),
             )
             self._ledger.append(
                 "box_ready",
@@ -164,7 +166,7 @@ class BoxSession:
 
         return bucket.of_entry(self._storage, self.entry)
 
-    def entrust(self) -> None:
+    def grant_upload(self) -> None:
         """Leave the right to spill this run's jobs on the box, for as long as the box may run."""
         if self.bucket is None:
             return
@@ -173,7 +175,7 @@ class BoxSession:
         grant = self.bucket.grant(self._ledger.run_id, seconds, always=self.box.market == "spot")
         self._call("grant", stdin=asdict(grant))
 
-    def recall(self, job_id: str) -> bool:
+    def restore_from_bucket(self, job_id: str) -> bool:
         """Bring what was spilled of a job onto this box, unless the box knows the job; returns
         whether it did."""
         from remote.control.jobs.state import find_state
@@ -231,7 +233,7 @@ class BoxSession:
         )
         if self.bucket is None or manifest is None:
             return False
-        from remote.control.transport.pull import pull_spilled
+        from remote.control.transport.pull.pull import pull_spilled
 
         say(f"  {destination.name}: from {self.bucket.place(job_id)}", "dim")
         try:
@@ -263,7 +265,7 @@ class BoxSession:
         content = b"" if stdin is None else json.dumps(stdin).encode()
         return call(
             self.transport,
-            payload_command(self.box.root, "transfer.spill", *words),
+            payload_command(self.box.root, "transfer.upload", *words),
             content,
             on_line,
         )
@@ -272,8 +274,8 @@ class BoxSession:
         """The digest of the release on the box, pushed and activated where it is not there yet."""
         if self._release is None:
             from remote.control.config.inventory import load_inventory
-            from remote.control.transport.release import build_release
-            from remote.control.transport.selection import Push
+            from remote.control.transport.push.release import build_release
+            from remote.control.transport.push.selection import Push
 
             release = build_release(self.files, push=Push.of(load_inventory()))
             for warning in release.warnings:
@@ -289,7 +291,7 @@ class BoxSession:
         return self._release.digest
 
     def _deployed(self, release: "Release") -> "Deployed":
-        from remote.control.transport.release import deploy
+        from remote.control.transport.push.release import deploy
 
         def deployed() -> "Deployed":
             tell = lambda line: say(f"  {line}", "dim")  # noqa: E731
@@ -355,7 +357,7 @@ class BoxSession:
             raise
 
     def _pull(self, artifact: Artifact, destination: Path) -> Path:
-        from remote.control.transport.pull import pull
+        from remote.control.transport.pull.pull import pull
 
         transport = self.transport
         with bytes_progress(destination.name, artifact.size) as on_bytes:
@@ -369,8 +371,12 @@ def _warn(line: str) -> None:
 
 
 def code_state() -> dict[str, object]:
-    """Which Windlass this is: commit, and digest of the difference where files were changed. Empty
-    outside git."""
+    """Which Windlass this is: the wheel's version; or commit, and digest of the difference where
+    files were changed. Empty outside git."""
+    if IS_INSTALLED:  # what git says there is about the repository around it
+        from importlib.metadata import version
+
+        return {"version": version("windlass")}
     import subprocess
 
     def git(*words: str) -> str:

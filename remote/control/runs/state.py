@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, regular_files
-from remote.contract.exits import Exit
-from remote.contract.jobs import Status
+from remote.contract.files import atomic, regular_files
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Status
 from remote.control.errors import ArtifactCorrupt
 from remote.control.runs.ledger import Event, Ledger
 from remote.control.runs.plan import Plan, PlannedStage

@@ -52,7 +52,7 @@ Made = tuple[dict[str, Reference], dict[str, Any]]
 
 def preflight(task: Task) -> Made:
     """Run every check on the box in one round trip; raises PreflightFailed when one fails."""
-    from remote.control.console import aside
+    from remote.control.output.console import aside
     from remote.control.runs.preflight import preflight as run_preflight
     from remote.control.runs.preflight import require, show
 

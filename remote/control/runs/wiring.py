@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from remote.contract import base_models, digest
-from remote.contract.jobs import Artifact, JobState, Status
+from remote.contract.artifacts import base_models
+from remote.contract.files import digest
+from remote.contract.job.jobs import Artifact, JobState, Status
 from remote.control.errors import ArtifactCorrupt, ConfigError, Finding
 from remote.control.project import find_file, name_of, path_of
 from remote.control.runs.plan import PlannedStage

@@ -61,7 +61,7 @@ def of_this_machine(where: str) -> LocalTransport:
     What is typed here may have secrets in its environment: a job gets those that the inventory
     names, and no other. The Python environments are those that the embedded boxes share.
     """
-    from remote.contract import surroundings
+    from remote.contract.job import surroundings
     from remote.control.project import state_folder
 
     given = surroundings.passed_on(os.environ, surroundings.PACKAGES, surroundings.COMPUTE)

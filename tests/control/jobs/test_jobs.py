@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import job_log
-from remote.contract.jobs import Cause, Status
-from remote.contract.log_lines import Filter, FolderLog, Moments, Scan
-from remote.contract.paths import BoxPaths
+from remote.contract.job.jobs import Cause, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs import job_log
+from remote.contract.logs.lines import Filter, FolderLog, Moments, Scan
 from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from remote.contract.checks import Check, Verdict
-from remote.contract.exits import Exit
+from remote.contract.job.checks import Check, Verdict
+from remote.contract.job.exits import Exit
 from remote.control.cloud.box import Box
 from remote.control.config.recipe import load_recipe
 from remote.control.errors import ConfigError, PreflightFailed

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from remote.contract.jobs import Status
+from remote.contract.job.jobs import Status
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import ConfigError
-from remote.control.runs import next_step
+from remote.control.runs.reports import next_step
 from remote.control.runs.single import plan_training
 from remote.control.runs.state import RunState, StageState
 from remote.control.runs.wiring import files_to_send, producer_of
