@@ -2,6 +2,7 @@
 state."""
 
 import contextlib
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -151,3 +152,28 @@ def path_of(name: str) -> Path:
     if name.startswith(f"{_ELSEWHERE}/"):
         return Path(name.removeprefix(_ELSEWHERE))
     return find_file(name).resolve()
+
+
+def code_state() -> dict[str, object]:
+    """Which Windlass this is: the wheel's version; or commit, and digest of the difference where
+    files were changed. Empty outside git."""
+    if IS_INSTALLED:  # what git says there is about the repository around it
+        from importlib.metadata import version
+
+        return {"version": version("windlass")}
+    import subprocess
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(CODE), *words], capture_output=True, text=True, check=False
+        ).stdout
+
+    commit, difference = git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
+    return (
+        {
+            "commit": commit,
+            "changed": hashlib.sha256(difference.encode()).hexdigest()[:12] if difference else "",
+        }
+        if commit
+        else {}
+    )

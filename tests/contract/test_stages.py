@@ -13,13 +13,13 @@ def _is_a_stage(path: Path) -> bool:
 
 def test_every_box_stage_is_a_module_and_every_stage_module_is_listed():
     modules = {path.stem for path in FOLDER.glob("*.py") if _is_a_stage(path)}
-    assert modules == {name for name, stage in STAGES.items() if stage.on_box}
+    assert modules == {name for name, stage in STAGES.items() if stage.is_job}
 
 
 def test_every_laptop_stage_is_a_verb():
     from remote.control.runs.verbs import VERBS
 
-    assert set(VERBS) == {name for name, stage in STAGES.items() if not stage.on_box}
+    assert set(VERBS) == {name for name, stage in STAGES.items() if not stage.is_job}
 
 
 def test_the_contract_and_the_payloads_own_frame_need_only_the_standard_library():

@@ -13,9 +13,9 @@ import pytest
 import tasks
 from remote.contract.job.exits import Exit
 from remote.control import retry, targets
+from remote.control.backends import preflight
 from remote.control.jobs import cancel, state, table
 from remote.control.logs import client, follow
-from remote.control.runs import preflight
 from remote.control.telemetry import find, live, top
 from remote.control.transport import base, payload
 from remote.control.transport.pull import download

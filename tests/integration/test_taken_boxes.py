@@ -86,13 +86,13 @@ def taken_back(times=1, how="spot-notice"):
     def pull(task):
         if left:
             left.pop()
-            if bucket := task.session.bucket:  # what a job made follows its end by a moment
+            if bucket := task.backend.bucket:  # what a job made follows its end by a moment
                 await_true(lambda: bucket.manifest(state_of(task.ledger).stages["prepare"].job_id))
             url = embedded.endpoint()
             embedded.inject(
                 url, {"kind": how, "box": "gpu"} | ({"seconds": 0} if how == "spot-notice" else {})
             )
-            raise_unreachable(task.session.box)
+            raise_unreachable(task.backend.box)
         return real(task)
 
     real = VERBS["pull"]

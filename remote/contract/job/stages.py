@@ -1,27 +1,31 @@
 """What each stage takes and gives: the vocabulary after `uses:` in a playbook.
 
-`inv check` wires playbooks by this table before anything starts; the engine runs by it. A box stage
-NAME is the module `remote/payload/stages/NAME.py`; a laptop verb NAME is a function in
+`inv check` wires playbooks by this table before anything starts; the engine runs by it. A job NAME
+is the module `remote/payload/stages/NAME.py`; any other stage NAME is a function in
 `remote/control/runs/verbs.py`. A test keeps them alike.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
+
+RunsOn = Literal["backend", "laptop"]
 
 
 @dataclass(frozen=True)
 class Stage:
     """A stage's signature.
 
-    `inputs` name files or folders (of an earlier stage, on the laptop, or on the box); those in
-    `optional` may be left out. `options` name plain values. `outputs` name artifacts; `values` name
-    measured numbers that gates may look at.
+    `runs_on` says where it works: on the backend of the run, as a detached job (`is_job`) or in a
+    question that the command waits for; or on the laptop. `inputs` name files or folders (of an
+    earlier stage, on the laptop, or on the box); those in `optional` may be left out. `options`
+    name plain values. `outputs` name artifacts; `values` name measured numbers that gates may look
+    at.
     """
 
     name: str
     about: str
-    on_box: bool
+    runs_on: RunsOn
     inputs: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
@@ -29,13 +33,14 @@ class Stage:
     values: tuple[str, ...] = ()
     needs_recipe: bool = False
     environment: str | None = None
-    any_input: bool = field(default=False)
+    any_input: bool = False
+    is_job: bool = True
 
     @property
     def is_exclusive(self) -> bool:
         """Whether it needs the box's GPU, or all of a box without one, to itself: whatever loads
         torch does."""
-        return self.on_box and self.environment is not None
+        return self.environment is not None
 
 
 _ENVIRONMENT = "requirements.txt"
@@ -46,7 +51,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "pretrain",
             "pre-trains the demo's small Mistral on shipped text",
-            True,
+            "backend",
             inputs=("corpus",),
             outputs=("model",),
             values=("loss",),
@@ -56,7 +61,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "prepare",
             "checks the rows of a dataset and splits them by group",
-            True,
+            "backend",
             inputs=("dataset",),
             optional=("held_out",),
             options=("validation_share", "max_reject_share", "seed"),
@@ -66,7 +71,8 @@ STAGES: dict[str, Stage] = {
         Stage(
             "preflight",
             "every check before training, in one round trip",
-            False,
+            "backend",
+            is_job=False,
             inputs=("base", "train"),
             optional=("val",),
             values=("failures", "warnings"),
@@ -75,7 +81,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "train",
             "trains a LoRA adapter on an nf4 base (QLoRA)",
-            True,
+            "backend",
             inputs=("base", "train"),
             optional=("val",),
             outputs=("adapter", "metrics", "curve"),
@@ -86,7 +92,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "evaluate",
             "scores base and tuned model on the held-out rows",
-            True,
+            "backend",
             inputs=("base", "adapter", "val"),
             options=("max_rows", "max_new_tokens"),
             outputs=("report",),
@@ -105,7 +111,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "export",
             "merges the adapter, converts to GGUF, quantises, and proves parity",
-            True,
+            "backend",
             inputs=("base", "adapter"),
             optional=("val",),
             options=("quantize",),
@@ -113,11 +119,18 @@ STAGES: dict[str, Stage] = {
             values=("max_logp_delta",),
             environment=_ENVIRONMENT,
         ),
-        Stage("pull", "brings artifacts to the laptop, verified", False, any_input=True),
+        Stage(
+            "pull",
+            "brings artifacts to the laptop, verified",
+            "laptop",
+            any_input=True,
+            is_job=False,
+        ),
         Stage(
             "install",
             "installs a GGUF in Ollama and tries it with one prompt",
-            False,
+            "laptop",
+            is_job=False,
             inputs=("gguf", "parity"),
             options=("name",),
             outputs=("model",),
@@ -126,7 +139,8 @@ STAGES: dict[str, Stage] = {
         Stage(
             "validate",
             "asks the installed model the held-out rows",
-            False,
+            "laptop",
+            is_job=False,
             inputs=("model", "val"),
             optional=("report",),
             options=("max_rows",),

@@ -331,7 +331,7 @@ def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -
         (
             stage.label,
             stage.uses,
-            "box" if stage.signature.on_box else "laptop",
+            "box" if stage.signature.runs_on == "backend" else "laptop",
             stage.signature.about,
         )
         for stage in plan.stages
@@ -375,7 +375,7 @@ def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     from remote.control.config.inventory import load_inventory
     from remote.control.output import console
 
-    if entry.provider != "ec2" or not any(stage.signature.on_box for stage in plan.stages):
+    if entry.provider != "ec2" or not any(stage.signature.is_job for stage in plan.stages):
         return
     inventory = load_inventory()
     wanted = launches.intents(inventory, [entry], "auto")

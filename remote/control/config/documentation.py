@@ -184,7 +184,7 @@ def _stage(stage: Stage) -> str:
         "outputs": stage.outputs,
         "gates on": stage.values,
     }
-    where = "on the box" if stage.on_box else "on the laptop"
+    where = "on the box" if stage.runs_on == "backend" else "on the laptop"
     recipe_line = "; needs a `recipe`" if stage.needs_recipe else ""
     lines = "".join(
         f"- {name}: {', '.join(f'`{item}`' for item in items)}\n"

@@ -175,7 +175,7 @@ def _system(box: "Box", job_id: str) -> bytes:
 
 
 def _versions() -> dict[str, object]:
-    from remote.control.runs.session import code_state
+    from remote.control.project import code_state
 
     packages = {name: metadata.version(name) for name in _PACKAGES if _is_installed(name)}
     return {

@@ -45,7 +45,7 @@ def inventory(tmp_path, monkeypatch):
     ],
 )
 def test_a_path_on_the_box(given, path):
-    assert wiring.box_reference(given) == {"kind": "box", "path": path}
+    assert wiring.box_path(given).path == path
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_the_events_above_are_all_understood():
         and state.boxes
         and "more" in state.stages
     )
-    assert state.stages["prepare"].outputs["train"]["size"] == 1
+    assert state.stages["prepare"].outputs["train"].size == 1
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

@@ -253,7 +253,7 @@ class _Stage:
                 "a path after `box:`",
                 "write `box:/home/ubuntu/...`, or `box:~/...`",
             )
-        elif not signature.on_box and signature.name != "preflight":
+        elif signature.runs_on == "laptop":
             what = f"`{key}: {value}` lies on the box, but {signature.name} runs on the laptop"
             self._find(
                 ("with", key),

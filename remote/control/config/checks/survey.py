@@ -76,7 +76,7 @@ def _inventory(findings: list[Finding]) -> Inventory | None:
 
 
 def _needs_box(book: Playbook) -> bool:
-    return any(STAGES[stage.uses].on_box for stage in book.stages.values() if stage.uses in STAGES)
+    return any(STAGES[stage.uses].is_job for stage in book.stages.values() if stage.uses in STAGES)
 
 
 def _playbook(name: str | Path, findings: list[Finding]) -> Playbook | None:

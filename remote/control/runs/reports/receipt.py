@@ -6,9 +6,12 @@ from typing import Any
 
 from remote.contract.files import atomic
 from remote.contract.job.jobs import Status
+from remote.control.backends.resolved import LaptopFile, StageArtifact
 from remote.control.runs.ledger import Event, Ledger
 from remote.control.runs.state import RunState, state_of
 from remote.control.text import render
+
+_ARTIFACT_FACTS = ("path", "size", "sha256")
 
 
 def receipt_of(ledger: Ledger) -> dict[str, Any]:
@@ -66,12 +69,12 @@ def _artifacts(run: RunState) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{stage.label}.{name}",
-            **{key: output[key] for key in ("path", "size", "sha256") if key in output},
+            **{key: fact for key, fact in vars(output).items() if key in _ARTIFACT_FACTS},
         }
         for stage in run.stages.values()
         if stage.status is Status.SUCCEEDED
         for name, output in stage.outputs.items()
-        if output["kind"] in ("artifact", "file")
+        if isinstance(output, LaptopFile | StageArtifact)
     ]
 
 

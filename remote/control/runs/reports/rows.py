@@ -5,11 +5,11 @@ from pathlib import Path
 
 from remote.contract.files import digest
 from remote.contract.job.jobs import Status
+from remote.control.backends.resolved import LaptopFile, StageArtifact
 from remote.control.errors import ArtifactCorrupt
 from remote.control.output import timefmt
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.state import RunState, state_of
-from remote.control.runs.wiring import Reference, local_path
 
 RUN_COLUMNS = ("run", "playbook", "box", "status", "stage", "began (UTC)", "took")
 
@@ -38,13 +38,13 @@ def verify_artifacts(ledger: Ledger) -> list[tuple[str, str, str]]:
     rows = []
     for stage in state_of(ledger).stages.values():
         for name, output in stage.outputs.items():
-            if output["kind"] in ("file", "artifact"):
+            if isinstance(output, LaptopFile | StageArtifact):
                 path = (
-                    local_path(output)
-                    if output["kind"] == "file"
+                    output.local_path
+                    if isinstance(output, LaptopFile)
                     else pulled_path(ledger, stage.label, output)
                 )
-                rows.append((f"{stage.label}.{name}", str(path), _verdict(path, output["sha256"])))
+                rows.append((f"{stage.label}.{name}", str(path), _verdict(path, output.sha256)))
     return rows
 
 
@@ -72,9 +72,9 @@ class ArtifactsDamaged(ArtifactCorrupt):
         return {**super().to_json(), "artifacts": verdicts(self.rows)}
 
 
-def pulled_path(ledger: Ledger, label: str, artifact: Reference) -> Path:
+def pulled_path(ledger: Ledger, label: str, artifact: StageArtifact) -> Path:
     """Where an artifact of a stage lies once it is pulled."""
-    return ledger.folder / "artifacts" / label / Path(artifact["path"]).name
+    return ledger.folder / "artifacts" / label / Path(artifact.path).name
 
 
 def _verdict(path: Path, sha256: str) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 from remote.contract.files import untrusted_json
 from remote.contract.job.jobs import Status
 from remote.contract.telemetry.events import Metric
+from remote.control.backends.resolved import LaptopFile, StageArtifact
 from remote.control.output.console import print_table, tell
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.reports.rows import pulled_path
 from remote.control.runs.state import RunState, StageState
-from remote.control.runs.wiring import local_path
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -53,12 +53,16 @@ def _show_training(ledger: Ledger, state: StageState) -> None:
     if losses:
         tell(f"\nloss  {losses[0]:.3f} {sparkline(losses)} {losses[-1]:.3f}", "bold")
     curve = state.outputs.get("curve")
-    if curve and (picture := pulled_path(ledger, state.label, curve)).exists():
-        tell(f"      picture: {picture}")
+    if isinstance(curve, StageArtifact):
+        picture = pulled_path(ledger, state.label, curve)
+        if picture.exists():
+            tell(f"      picture: {picture}")
 
 
 def _show_answers(ledger: Ledger, state: StageState) -> None:
-    answers = _load_answers(local_path(state.outputs["answers"]))
+    made = state.outputs["answers"]
+    assert isinstance(made, LaptopFile), "validate leaves its answers on the laptop"
+    answers = _load_answers(made.local_path)
     rows = [
         (row["input"] or row["instruction"], row["expected"], row.get("base") or "", row["tuned"])
         for row in answers[:3]
@@ -80,7 +84,7 @@ def _show_answers(ledger: Ledger, state: StageState) -> None:
 
 
 def _show_model(ledger: Ledger, state: StageState) -> None:
-    name, prompt = state.outputs["model"]["value"], state.values["prompt"]
+    name, prompt = str(state.outputs["model"].identity), state.values["prompt"]
     body = json.dumps({"model": name, "prompt": prompt, "stream": False})
     tell("\nthe model stands in Ollama; talk to it:", "bold")
     tell(f"  ./inv model.ask {name} {shlex.quote(prompt)}", whole=True)

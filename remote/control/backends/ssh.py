@@ -1,29 +1,33 @@
-"""The box of a run while a command drives it: made ready, connected and deployed to only when a
-stage first needs it."""
+"""A box reached over SSH, while a command works with it: made ready, connected and deployed to only
+when a job first needs it."""
 
 import json
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.artifacts.upload import ON_ITS_WAY
 from remote.contract.files import digest
-from remote.contract.job.jobs import Artifact, JobState
+from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
+from remote.control.backends import ending
+from remote.control.backends.base import Backend, JobRequest, Record
+from remote.control.backends.preflight import Report, preflight
+from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, StageArtifact
 from remote.control.errors import (
     ArtifactCorrupt,
     BoxStopped,
     BoxUnreachable,
     HostKeyMismatch,
+    JobFailed,
     WindlassError,
 )
 from remote.control.output.console import bytes_progress, say
 from remote.control.output.sanitize import sized
-from remote.control.project import CODE, IS_INSTALLED
-from remote.control.runs.ledger import Ledger
-from remote.control.runs.wiring import Reference, artifact_of
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -41,33 +45,130 @@ _ENDING_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
 
 
-class BoxSession:
-    """One box for the length of one command, or one after the other. Use as a context manager: it
-    closes the connection, never the box.
+BY_THE_CLOUD = ("spot:", "cloud:", "capacity:")
+"""Who ended a box, as `boxes.ended_by` tells: these and not its user, nor its own clocks."""
 
-    `storage` is the inventory's bucket, through which a job goes from one box to the next.
+SIGHT_SECONDS = 10.0
+
+
+class SshBackend(Backend):
+    """One box for the length of one command, or one after the other.
+
+    `storage` is the inventory's bucket, through which a job goes from one box to the next. Without
+    `may_launch` a box that does not run is an error.
     """
 
     def __init__(
-        self, entry: "BoxEntry", ledger: Ledger, may_launch: bool = True, storage: str | None = None
+        self,
+        entry: "BoxEntry",
+        run_id: str,
+        record: Record,
+        may_launch: bool = True,
+        storage: str | None = None,
     ) -> None:
-        self.entry, self._ledger, self._may_launch, self._storage = (
-            entry,
-            ledger,
-            may_launch,
-            storage,
-        )
+        self.entry, self.name, self.run_id = entry, entry.name, run_id
+        self._record, self._may_launch, self._storage = record, may_launch, storage
         self._box: Box | None = None
         self._transport: Transport | None = None
         self._release: Release | None = None
         self._closing = ExitStack()
         self.files: list[Path] = []
 
-    def __enter__(self) -> "BoxSession":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._closing.close()
+
+    # ---- the five verbs ----
+
+    def start(
+        self,
+        job: JobRequest,
+        *,
+        is_again: bool = False,
+        queue: bool = False,
+        secrets: Mapping[str, str] | None = None,
+    ) -> JobState:
+        """Start the job's supervisor on the box; what an earlier box spilled of the job is brought
+        there first."""
+        from remote.control.jobs.start import start
+
+        paths = {name: self.path_on_box(each) for name, each in job.inputs.items()}
+        spec = JobSpec(
+            job.job_id,
+            job.stage,
+            self.deploy(),
+            job.run_id,
+            job.environment,
+            paths,
+            dict(job.options),
+            job.recipe,
+            exclusive=job.exclusive,
+        )
+        if is_again:
+            self.restore_from_bucket(job.job_id)
+        self.grant_upload()
+        transport, root = self.transport, self.box.root
+        state = start(transport, root, spec, queue=queue, secrets=secrets)
+        if state.status.is_final and state.status is not Status.SUCCEEDED:
+            return start(transport, root, spec, again=True, queue=queue, secrets=secrets)
+        return state
+
+    def state(self, job_id: str, restore: bool = False) -> JobState | None:
+        """How the job stands; `restore` brings one that only the bucket has onto the box first."""
+        from remote.control.jobs.state import find_state
+
+        if restore:
+            self.deploy()  # the box may be a new one, with no code on it yet
+            self.restore_from_bucket(job_id)
+        return find_state(self.transport, self.box.root, job_id)
+
+    def follow(
+        self, job_id: str, log: Path, metrics: Path, title: str, on_interrupt: str
+    ) -> JobState:
+        """Show the job until it ends; a lost connection is made anew."""
+        from remote.control.jobs.display import watch
+
+        openings = count()
+        return watch(
+            lambda: self.open_transport(is_again=next(openings) > 0),
+            self.box.root,
+            job_id,
+            log,
+            metrics,
+            title=title,
+            on_interrupt=on_interrupt,
+        )
+
+    def cancel(self, job_id: str, patience_seconds: float) -> JobState:
+        """End the job: SIGTERM, so many seconds for a checkpoint, SIGKILL."""
+        from remote.control.jobs.cancel import cancel
+
+        return cancel(self.transport, self.box.root, job_id, patience_seconds)
+
+    def fetch(self, made: StageArtifact, folder: Path) -> Path:
+        """Pull the artifact, or what the box has spilled of it where it is gone."""
+        artifact = made.artifact
+        destination = folder / Path(artifact.path).name
+        if destination.exists() and digest.of_path(destination) == artifact.sha256:
+            return destination
+        try:
+            return self._pull(artifact, destination)
+        except BoxStopped:  # before the first byte, or on its way
+            if self._bring_from_bucket(artifact, destination):
+                return destination
+            raise
+
+    def preflight(self, recipe: Mapping[str, Any], inputs: Mapping[str, Resolved]) -> Report:
+        """Every check on the box, in one round trip."""
+        paths = {name: self.path_on_box(each) for name, each in inputs.items()}
+        self.deploy()
+        return preflight(self.transport, self.box, recipe, paths, storage=self._storage)
+
+    # ---- the box ----
+
+    @property
+    def where(self) -> str:
+        """`box demo (i-0abc at 127.0.0.1:40123)`."""
+        return self.transport.where
 
     @property
     def box(self) -> "Box":
@@ -85,7 +186,7 @@ class BoxSession:
                 lambda line: say(f"  {line}", "dim"),
                 set_deadlines=fleet.set_deadlines(self.entry),
             )
-            self._ledger.append(
+            self._record(
                 "box_ready",
                 name=self._box.name,
                 provider=self._box.provider,
@@ -145,17 +246,70 @@ class BoxSession:
 
     def gone(self, why: str) -> BoxStopped:
         """The error for a box that ended under its command."""
-        remedy = (
-            f"`./inv resume {self._ledger.run_id}` goes on, on a box started or launched for it"
-        )
+        remedy = f"`./inv resume {self.run_id}` goes on, on a box started or launched for it"
         return BoxStopped(
             f"box {self.entry.name} is gone", where=self.box.where, why=why, remedy=remedy
         )
 
-    def leave(self) -> None:
-        """Forget the box: the next stage gets one that is made ready anew."""
+    def taken_back(self, error: WindlassError) -> str:
+        """Why the cloud has taken the box back, if that is behind `error`; else empty. Raises
+        BoxStopped where somebody else ended it."""
+        if isinstance(error, JobFailed) and error.cause is Cause.SPOT:
+            return error.why or error.what
+        lost_sight = isinstance(error, BoxUnreachable)
+        is_lost = isinstance(error, JobFailed) and error.cause in (Cause.LOST, Cause.CODE)
+        if not (lost_sight or is_lost or isinstance(error, BoxStopped)):
+            return ""
+        why = self.ended_by(SIGHT_SECONDS if lost_sight else 0.0)
+        if lost_sight and why and not why.startswith(BY_THE_CLOUD):
+            raise self.gone(why) from None
+        return why if why.startswith(BY_THE_CLOUD) else ""
+
+    def leave(self, why: str) -> None:
+        """End a box that the cloud takes back; what it still holds of any run goes to the bucket
+        first. The next job gets one that is made ready anew."""
+        self._record("box_lost", name=self.name, id=self.box.id, why=why)
+        ending.end_spot_box(self)
         self._closing.close()
         self._box = self._transport = self._release = None
+
+    def finish(self, action: str, other_run: Callable[[], str | None], is_done: bool) -> None:
+        """Stop or terminate the box, unless there is none, it is a host that stands, or another run
+        works on it."""
+        if done := ending.finish(self, action, other_run, is_done):
+            self._record("box_stopped", name=self.name, action=done)
+
+    def is_another(self, box_id: str) -> bool:
+        """Whether the entry's box is known to have another instance id."""
+        from remote.control.cloud import boxes
+
+        box = None if self.entry.provider == "static" else boxes.find(self.entry)
+        return bool(box and box_id and box.id != box_id)
+
+    def more_time(self) -> str:
+        """What to type for more time on the box's clocks."""
+        return (
+            f"for more time `./inv start {self.name}` and `./inv box.extend {self.name} --lifetime"
+            " 2h` (or --dollars 5) before that, for every start `clocks:` in inventory.yaml"
+        )
+
+    def works_for(self) -> str | None:
+        """Another run with a job on the box, such as one of another laptop. A box that does not
+        answer tells none."""
+        from remote.control.jobs.state import jobs_on
+
+        try:
+            jobs = jobs_on(self.transport, self.box.root, self.name)
+        except WindlassError:
+            return None
+        return next(
+            (
+                job.run_id or job.state.job_id
+                for job in jobs
+                if not job.state.status.is_final and job.run_id != self.run_id
+            ),
+            None,
+        )
 
     # ---- what outlives the box ----
 
@@ -172,7 +326,7 @@ class BoxSession:
             return
         clocks = getattr(self.entry, "clocks", None)
         seconds = (clocks.lifetime + clocks.grace if clocks else 0.0) + GRANT_MARGIN_SECONDS
-        grant = self.bucket.grant(self._ledger.run_id, seconds, always=self.box.market == "spot")
+        grant = self.bucket.grant(self.run_id, seconds, always=self.box.market == "spot")
         self._call("grant", stdin=asdict(grant))
 
     def restore_from_bucket(self, job_id: str) -> bool:
@@ -193,7 +347,7 @@ class BoxSession:
             self._call("fetch", job_id, stdin=self.bucket.fetching(manifest)).get("fetched")
         )
 
-    def await_spill(self, job: JobState) -> JobState:
+    def saved(self, job: JobState) -> JobState:
         """The state of an interrupted job once what it keeps has reached the bucket, or when no
         more can come."""
         if ON_ITS_WAY not in job.kept or self.bucket is None:
@@ -249,7 +403,7 @@ class BoxSession:
         if self._box is None or self.bucket is None:
             return
         try:
-            self.bucket.sweep(self._ledger.run_id)
+            self.bucket.sweep(self.run_id)
         except WindlassError as error:  # the run has succeeded: that stands
             say(
                 f"  older checkpoints of this run are left in s3://{self._storage}: {error.what}",
@@ -281,7 +435,7 @@ class BoxSession:
             for warning in release.warnings:
                 say(f"  {warning}", "yellow")
             done = self._deployed(release)
-            self._ledger.append(
+            self._record(
                 "deployed",
                 release=release.digest,
                 sent_bytes=done.sent_bytes,
@@ -336,25 +490,11 @@ class BoxSession:
             self._box, self._transport = found, None
         return self.transport
 
-    def path_on_box(self, reference: Reference) -> str:
-        """Where a stage finds a reference: relative to the box's root, or absolute."""
-        if reference["kind"] == "file":
-            return f"releases/{self.deploy()}/files/{reference['path']}"
-        return str(reference["path"])
-
-    def bring(self, reference: Reference, folder: Path) -> Path:
-        """An artifact on the laptop under `folder`, verified; no box is asked when it is there
-        already."""
-        artifact = artifact_of(reference)
-        destination = folder / Path(artifact.path).name
-        if destination.exists() and digest.of_path(destination) == artifact.sha256:
-            return destination
-        try:
-            return self._pull(artifact, destination)
-        except BoxStopped:  # before the first byte, or on its way
-            if self._bring_from_bucket(artifact, destination):
-                return destination
-            raise
+    def path_on_box(self, each: Resolved) -> str:
+        """Where a job finds it: relative to the box's root, or absolute."""
+        if isinstance(each, LaptopFile):
+            return f"releases/{self.deploy()}/files/{each.path}"
+        return str(each.value if isinstance(each, PlainValue) else each.path)
 
     def _pull(self, artifact: Artifact, destination: Path) -> Path:
         from remote.control.transport.pull.pull import pull
@@ -368,28 +508,3 @@ class BoxSession:
 
 def _warn(line: str) -> None:
     say(f"  {line}", "yellow")
-
-
-def code_state() -> dict[str, object]:
-    """Which Windlass this is: the wheel's version; or commit, and digest of the difference where
-    files were changed. Empty outside git."""
-    if IS_INSTALLED:  # what git says there is about the repository around it
-        from importlib.metadata import version
-
-        return {"version": version("windlass")}
-    import subprocess
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(CODE), *words], capture_output=True, text=True, check=False
-        ).stdout
-
-    commit, difference = git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
-    return (
-        {
-            "commit": commit,
-            "changed": digest.of_bytes(difference.encode())[:12] if difference else "",
-        }
-        if commit
-        else {}
-    )
