@@ -100,6 +100,9 @@ class Backend(Protocol):
 
     # ---- beside jobs ----
 
+    def ready(self) -> None:
+        """Make the place ready, before the ledger says that a job starts there."""
+
     @abstractmethod
     def preflight(self, recipe: Mapping[str, Any], inputs: Mapping[str, Resolved]) -> Report:
         """Measure, in one question, whether the place can do what `recipe` asks of these

@@ -165,6 +165,10 @@ class SshBackend(Backend):
 
     # ---- the box ----
 
+    def ready(self) -> None:
+        """Launch or start the box, and deploy to it."""
+        self.deploy()
+
     @property
     def where(self) -> str:
         """`box demo (i-0abc at 127.0.0.1:40123)`."""

@@ -149,6 +149,8 @@ class _Line:
 
 def names_of(command: Command, word: str) -> Sequence[str]:
     """The values that the project knows for a command's flag or word: boxes, runs, playbooks."""
+    if word == "on":
+        return [*_boxes(), "local"]
     if word in ("box", "b") or (word in ("name", "names") and _is_of_boxes(command, word)):
         return [*_boxes(), *(_runs() if command.name == "logs" else ())]
     if word == "run":

@@ -243,6 +243,7 @@ class _Drive:
         job = self._request(stage, inputs, key)
         before = self.run.stages[stage.label]
         is_again = before.job_id == job.job_id
+        self.backend.ready()
         if not is_again or before.status is not Status.RUNNING:
             facts = {"key": key, "job_id": job.job_id, "box": self.backend.name}
             self.ledger.append("stage_started", label=stage.label, **facts)

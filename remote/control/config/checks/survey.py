@@ -9,13 +9,19 @@ from remote.contract.job.stages import STAGES, needs_base
 from remote.control import project, secrets
 from remote.control.config import base_model
 from remote.control.config.checks.check import check, load
-from remote.control.config.inventory import Inventory, load_inventory
+from remote.control.config.inventory import Inventory, LocalEntry, load_inventory
 from remote.control.config.playbook import Playbook, load_playbook, rest_of_playbook
 from remote.control.config.recipe import Recipe
 from remote.control.config.yaml.explain import in_order
 from remote.control.config.yaml.source import shown
 from remote.control.errors import ConfigError, Finding
 from remote.control.output.sanitize import counted
+
+_LOCAL = (
+    "this machine: no clock stops it, and neither does `finally:`; no checkpoint goes to a bucket",
+    "this machine: whether recipes fit its memory and GPU is for the `preflight` stage to measure",
+)
+"""What a run there does without."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ def survey(playbook: str | None, box: str | None) -> Survey:
 def _steps(inventory: Inventory, playbooks: list[Playbook], box: str | None) -> Iterator[str]:
     for book in playbooks:
         entry = inventory.box(box or book.box)
+        if isinstance(entry, LocalEntry):
+            yield from _LOCAL
         recipes = [
             load(book, label)
             for label, stage in book.stages.items()
