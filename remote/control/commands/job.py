@@ -105,11 +105,11 @@ def cancel(
     from dataclasses import asdict
 
     from remote.contract.job.jobs import Status
-    from remote.control.jobs.cancel import cancel as cancel_job
+    from remote.control import backends
+    from remote.control.config.inventory import load_inventory
     from remote.control.output.console import print_json, tell, tell_next
     from remote.control.runs import ended
     from remote.control.targets import job_of
-    from remote.control.transport.connect import connect
 
     target = job_of(run, "cancel", surely=True)
     if dry_run:
@@ -122,8 +122,9 @@ def cancel(
             f" {target.status.value} when it was last seen"
         )
         return
-    with connect(target.box) as transport:
-        state = cancel_job(transport, target.box.root, target.job_id, patience)
+    entry = load_inventory().box(target.box.name)
+    with backends.of_entry(entry, may_launch=False) as backend:
+        state = backend.cancel(target.job_id, patience)
     ended.by_cancel(target.run_id, state)
     if json:
         print_json(asdict(state))
