@@ -18,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rope.ground import Ground, near  # noqa: E402
+from rope.ground import Ground, near
 
-from tests.integration import boxes  # noqa: E402
+from tests.integration import boxes
 
 PYTHON = ROOT / ".venv" / "bin" / "python"
 ROUNDS = 15

@@ -24,10 +24,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from remote.control.cloud import boxes, endpoint, host_keys, waiting  # noqa: E402
-from remote.control.cloud.embedded import client  # noqa: E402
-from remote.control.config.inventory import load_inventory  # noqa: E402
-from remote.control.fleet import arm  # noqa: E402
+from remote.control.cloud import boxes
+from remote.control.cloud import embedded as client
+from remote.control.cloud.access import host_keys, waiting
+from remote.control.cloud.account import endpoint
+from remote.control.config.inventory import load_inventory
+from remote.control.fleet import set_deadlines
 
 INVENTORY = "default_box: box\nboxes:\n  box: {provider: embedded, disk_gb: 8}\n"
 LOOK_SECONDS = 0.02
@@ -101,7 +103,7 @@ def _typed() -> None:
 
 def _in_process() -> None:
     entry = load_inventory().box("box")
-    boxes.ready(entry, lambda line: None, arm=arm(entry))
+    boxes.ready(entry, lambda line: None, set_deadlines=set_deadlines(entry))
 
 
 def _as_on_aws() -> None:

@@ -26,9 +26,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rope import checks, contest, ground, logs, many, peers, pull, push  # noqa: E402
+from rope import checks, contest, ground, logs, many, peers, pull, push
 
-from tests.integration import links  # noqa: E402
+from tests.integration import links
 
 Work = Callable[[ground.Ground, contest.Terms], Iterator[contest.Row]]
 ROWS: dict[str, Work] = {

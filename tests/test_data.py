@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.rows import parse_row
+from remote.contract.artifacts.rows import parse_row
 
 DATA = Path(__file__).parents[1] / "data"
 

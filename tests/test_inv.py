@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,3 +138,10 @@ def test_a_python_without_venv_is_told_with_the_apt_command(checkout, tmp_path):
     (checkout / ".venv/installed.lock").unlink()
     done = call(checkout, "demo", PYTHON=str(python), PATH="/usr/bin:/bin")
     assert (done.returncode, "sudo apt-get install python3-venv" in done.stderr) == (2, True)
+
+
+def test_the_tab_key_installs_nothing(checkout):
+    (checkout / ".venv/installed.lock").unlink()
+    done = call(checkout, "--complete", "--", "./inv", "st")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (checkout / ".venv/installed.lock").exists()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from remote.control import fleet
-from remote.control.transport.release import build_release, deploy
+from remote.control.transport.push.release import build_release, deploy
 from rope import peers
 from rope.contest import Contestant, Row, Terms, compete
 from rope.ground import ROOT, Ground, seconds

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from remote.contract.jobs import Artifact
-from remote.control.transport.pull import pull
-from remote.control.transport.release import build_release, deploy
+from remote.contract.job.jobs import Artifact
+from remote.control.transport.pull.pull import pull
+from remote.control.transport.push.release import build_release, deploy
 from rope import peers
 from rope.contest import Contestant, Row, Terms, compete
 from rope.ground import ROOT, Ground, seconds

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from remote.control.transport.release import build_release, deploy
+from remote.control.transport.push.release import build_release, deploy
 from rope import peers
 from rope.contest import Contestant, Row, Terms, compete
 from rope.ground import BYTES, FILES, Ground, padded_code, seconds

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, surroundings, typed, untrusted_json
+from remote.contract.files import atomic, typed, untrusted_json
+from remote.contract.job import surroundings
 from remote.control.errors import LaptopError
 from remote.control.project import CODE
 
@@ -33,7 +34,7 @@ class Daemon:
     `announce` when it serves.
 
     `folder` holds `record.json`, `log` and whatever the process keeps; `variables` are the groups
-    of `remote.contract.surroundings` that it needs of the caller's environment beside the base:
+    of `remote.contract.job.surroundings` that it needs of the caller's environment beside the base:
     whoever starts it may have tokens there, and it lives on.
     """
 

@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from remote.control import fleet, moments
+from remote.control import fleet
 from remote.control.cloud import boxes
-from remote.control.console import bytes_progress, print_table, say, tell
 from remote.control.errors import NotFound
-from remote.control.printable import counted, sized
+from remote.control.output import timefmt
+from remote.control.output.console import bytes_progress, print_table, say, tell
+from remote.control.output.sanitize import counted, sized
 from remote.control.transport.connect import connect
-from remote.control.transport.push import Place, no_progress, push_command
-from remote.control.transport.release import Release, deploy
-from remote.control.transport.rollback import KeptRelease, chosen, go_back, kept_releases
+from remote.control.transport.push.push import Place, no_progress, push_command
+from remote.control.transport.push.release import Release, deploy
+from remote.control.transport.push.rollback import KeptRelease, chosen, go_back, kept_releases
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry
@@ -70,7 +71,7 @@ def show_releases(entry: "BoxEntry", releases: list[KeptRelease]) -> None:
         (
             each.digest[:12],
             "current" if each.is_current else "",
-            moments.day(each.deployed_at),
+            timefmt.day(each.deployed_at),
             each.files,
             sized(each.bytes),
             ", ".join(each.jobs),

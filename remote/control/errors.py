@@ -31,9 +31,9 @@ WindlassError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from remote.contract.exits import Exit
-from remote.contract.jobs import Cause
-from remote.control.printable import counted, plain
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Cause
+from remote.control.output.sanitize import counted, plain
 
 
 class WindlassError(Exception):

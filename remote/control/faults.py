@@ -7,10 +7,10 @@ import sys
 import time
 import traceback
 
-from remote.contract import disk
+from remote.contract.files import disk
 from remote.control import project
-from remote.control.console import complain
 from remote.control.errors import Fault, LaptopError, WindlassError
+from remote.control.output.console import complain
 from remote.control.secrets import masked
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -63,7 +63,7 @@ def each(
     all have ended, the errors together as FleetFailed, with `recorded` of those that went well.
     Work on the others goes on when one fails.
     """
-    from remote.control import console
+    from remote.control.output import console
 
     if len(ones) == 1:
         found = work(ones[0], lambda text: console.say(text, "dim"))
@@ -140,7 +140,7 @@ def outcomes_of(
     return _gathered(ones, done, on_end, seconds)
 
 
-def arm(entry: Any) -> "Callable[[Box], None]":
+def set_deadlines(entry: Any) -> "Callable[[Box], None]":
     """What sets the clocks of a box of `entry` once SSH answers: for
     `boxes.ready(entry, on_progress, arm=fleet.arm(entry))`.
 
@@ -155,7 +155,7 @@ def arm(entry: Any) -> "Callable[[Box], None]":
         from remote.control.transport.connect import connect
 
         with connect(box) as transport:
-            clocks.arm(
+            clocks.set_deadlines(
                 transport, clocks.limits_of(entry, box), entry.clocks.notify, entry.name, entry.root
             )
 

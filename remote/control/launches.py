@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from remote.control import console, fleet
+from remote.control import fleet
 from remote.control.config import base_model
+from remote.control.output import console
 
 if TYPE_CHECKING:
     from remote.control.cloud.provider import Mode, Plan
@@ -33,7 +34,7 @@ class Intent:
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
-        from remote.control.cloud import estimate
+        from remote.control.cloud.pricing import estimate
 
         plan = self.plan
         existing = plan.existing.id if plan.existing else None
@@ -137,7 +138,8 @@ def _intent(entry: "BoxEntry", planned: str, plans: "dict[str, Plan]") -> Intent
 
 
 def _there(inventory: "Inventory", entries: Sequence["BoxEntry"]) -> set[str]:
-    from remote.control.cloud import boxes, endpoint
+    from remote.control.cloud import boxes
+    from remote.control.cloud.account import endpoint
 
     for entry in {
         entry.provider: entry for entry in entries if entry.provider != "static"
@@ -160,7 +162,7 @@ def _planned(entry: "BoxEntry", mode: "Mode") -> "Plan":
 
 
 def _show_details(intent: Intent) -> None:
-    from remote.control.cloud import estimate
+    from remote.control.cloud.pricing import estimate
 
     plan = intent.plan
     for label, value in plan.facts:

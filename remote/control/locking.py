@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import tomllib
 
-from remote.contract import atomic, locks
+from remote.contract.files import atomic
+from remote.contract.job import locks
 from remote.control.errors import LaptopError
 from remote.control.project import CODE
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from remote.control import fleet, moments
-from remote.control.console import styled
+from remote.control import fleet
+from remote.control.output import timefmt
+from remote.control.output.console import styled
 
 if TYPE_CHECKING:
-    from remote.contract.clocks import Reading
+    from remote.contract.job.clocks import Reading
     from remote.control.cloud.box import Box
     from remote.control.config.inventory import BoxEntry, Inventory
 
@@ -82,9 +83,9 @@ def record(view: View) -> dict[str, Any]:
     box, reading = view.box, view.reading
     told = {**boxes.record(box), "zone": box.zone, "market": box.market}
     dates = {
-        "stopped_since": moments.iso(box.stopped_at),
-        "reaped_from": moments.iso(view.reap_at),
-        "stops_at": moments.iso(view.stops_at),
+        "stopped_since": timefmt.iso(box.stopped_at),
+        "reaped_from": timefmt.iso(view.reap_at),
+        "stops_at": timefmt.iso(view.stops_at),
     }
     return {**told, **dates, "clocks": asdict(reading) if reading else None, "unread": view.unread}
 
@@ -173,9 +174,9 @@ def _clocks(reading: "Reading") -> list[str]:
 
 def _stops(view: View) -> str:
     if view.reap_at:
-        return f"reaped from {moments.soon(view.reap_at)}"
+        return f"reaped from {timefmt.soon(view.reap_at)}"
     return (
-        f"{moments.soon(view.stops_at)} {view.reading.stops_by}"
+        f"{timefmt.soon(view.stops_at)} {view.reading.stops_by}"
         if view.stops_at and view.reading
         else ""
     )

@@ -2,20 +2,39 @@
 state."""
 
 import contextlib
+import hashlib
 import os
 import stat
 from pathlib import Path
 
 CODE = Path(__file__).resolve().parents[2]
-"""The checkout that holds `remote/`, `templates/` and the shipped playbooks."""
+"""The folder that holds `remote/`: the checkout, or the site-packages that a wheel was installed
+in."""
+
+_IN_WHEEL = CODE / "remote" / "shipped"
+IS_INSTALLED = _IN_WHEEL.is_dir()
+"""Whether this is a wheel, and no checkout."""
+
+SHIPPED = _IN_WHEEL if IS_INSTALLED else CODE
+"""The folder that holds what ships beside the code: `templates/`, `playbooks/` and `data/`."""
+
+INVENTORY = "inventory.yaml"
 
 MARK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{2,60}$"
 """What the mark in `mark_file` looks like, drawn or named by the inventory."""
 
 
 def root() -> Path:
-    """The user's project: `WINDLASS_PROJECT`, or the checkout itself."""
+    """The user's project: `WINDLASS_PROJECT`, or the checkout itself. The `windlass` command sets
+    the variable: see `around`."""
     return Path(os.environ.get("WINDLASS_PROJECT") or CODE).resolve()
+
+
+def around(folder: Path) -> Path:
+    """The project that a folder lies in: the nearest one, from itself upwards, with an
+    inventory.yaml; else the folder itself."""
+    with_inventory = (each for each in (folder, *folder.parents) if is_file(each / INVENTORY))
+    return next(with_inventory, folder)
 
 
 def state_folder() -> Path:
@@ -59,7 +78,7 @@ def find_file(name: str | Path) -> Path:
     """A file named by the user: as given, in the project, or among the shipped ones. Returns the
     first that exists, else the project's."""
     given = _at_home(Path(name))
-    candidates = [given] if given.is_absolute() else [root() / given, CODE / given]
+    candidates = [given] if given.is_absolute() else [root() / given, SHIPPED / given]
     return next((path for path in candidates if is_there(path)), candidates[0])
 
 
@@ -110,17 +129,19 @@ def named_file(name: str | Path, folder: str) -> Path:
 
 def names_in(folder: str) -> list[str]:
     """The bare names of the YAML files in that folder, of the project and of the shipped ones."""
-    return sorted({path.stem for base in (CODE, root()) for path in (base / folder).glob("*.yaml")})
+    return sorted(
+        {path.stem for base in (SHIPPED, root()) for path in (base / folder).glob("*.yaml")}
+    )
 
 
 _ELSEWHERE = "elsewhere"
 
 
 def name_of(path: Path) -> str:
-    """A laptop file's name in ledgers and releases: relative to the project, else to the checkout,
-    else all of it under `elsewhere/`."""
+    """A laptop file's name in ledgers and releases: relative to the project, else to what ships
+    with Windlass, else all of it under `elsewhere/`."""
     resolved = path.resolve()
-    for folder in (root(), CODE):
+    for folder in (root(), SHIPPED):
         if resolved.is_relative_to(folder):
             return resolved.relative_to(folder).as_posix()
     return f"{_ELSEWHERE}{resolved.as_posix()}"
@@ -131,3 +152,28 @@ def path_of(name: str) -> Path:
     if name.startswith(f"{_ELSEWHERE}/"):
         return Path(name.removeprefix(_ELSEWHERE))
     return find_file(name).resolve()
+
+
+def code_state() -> dict[str, object]:
+    """Which Windlass this is: the wheel's version; or commit, and digest of the difference where
+    files were changed. Empty outside git."""
+    if IS_INSTALLED:  # what git says there is about the repository around it
+        from importlib.metadata import version
+
+        return {"version": version("windlass")}
+    import subprocess
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(CODE), *words], capture_output=True, text=True, check=False
+        ).stdout
+
+    commit, difference = git("rev-parse", "HEAD").strip(), git("diff", "HEAD")
+    return (
+        {
+            "commit": commit,
+            "changed": hashlib.sha256(difference.encode()).hexdigest()[:12] if difference else "",
+        }
+        if commit
+        else {}
+    )

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, AnyStr
 
-from remote.contract.masking import MASK, MIN_LENGTH, Masker
-from remote.control.printable import counted
+from remote.contract.logs.masking import MASK, MIN_LENGTH, Masker
+from remote.control.output.sanitize import counted
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory

@@ -12,15 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from remote.contract.jobs import Status
-from remote.control import console
+from remote.contract.job.jobs import Status
 from remote.control.errors import BoxStopped, CloudError, NotFound
 from remote.control.jobs import table
+from remote.control.output import console
+from remote.control.output.suggestion import suggestion
 from remote.control.project import runs_folder
 from remote.control.runs.ledger import Ledger, all_runs
-from remote.control.runs.report import standing
+from remote.control.runs.reports.rows import standing
 from remote.control.runs.state import RunState, StageState, state_of
-from remote.control.suggestion import suggestion
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -201,12 +201,19 @@ def _job_of_run(ledger: Ledger, label: str = "", lacks: str = "job") -> OfRun:
 
 
 def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
-    """The boxes of those names or groups as they stand; without names all of the inventory, and
-    what runs besides in this project's name. Raises ConfigError for a name that is neither."""
+    """The boxes of those names or groups as they stand; without names all of the inventory, what
+    runs besides in this project's name, and this machine once jobs ran on it. Raises ConfigError
+    for a name that is neither."""
     from remote.control.cloud import boxes
 
-    wanted = {entry.name for entry in inventory.resolve(names)} if names else set()
-    return [box for box in boxes.listing(inventory) if not wanted or box.name in wanted]
+    wanted = [entry.name for entry in inventory.resolve(names)] if names else inventory.places
+    local = [
+        boxes.running(inventory.box(name)) for name in wanted if inventory.means_this_machine(name)
+    ]
+    if names and len(local) == len(wanted):
+        return local
+    listing = boxes.listing(inventory)
+    return [*(box for box in listing if not names or box.name in wanted), *local]
 
 
 # ---- jobs, wherever they are known ----
@@ -229,8 +236,8 @@ def logs_of(words: Sequence[str], stage: str, follow: bool) -> list[Source]:
         elif isinstance(jobs := search.jobs(word), InBucket):
             found.append(jobs)
         else:
-            boxes = search.inventory.boxes
-            found += [OnBox(boxes[job.box], [job.state.job_id]) for job in _current(jobs)]
+            box = search.inventory.box
+            found += [OnBox(box(job.box), [job.state.job_id]) for job in _current(jobs)]
     return [source for number, source in enumerate(found) if source not in found[:number]]
 
 
@@ -312,8 +319,9 @@ class _Search:
 
     def entries(self, word: str) -> "list[BoxEntry]":
         """The boxes of a box's or a group's name; none where it is no such name."""
-        names = (*self.inventory.boxes, *self.inventory.groups)
-        return self.inventory.resolve([word]) if word in names else []
+        inventory = self.inventory
+        is_box = word in (*inventory.boxes, *inventory.groups) or inventory.means_this_machine(word)
+        return inventory.resolve([word]) if is_box else []
 
     def jobs(self, word: str) -> "list[BoxJob] | InBucket":
         """The jobs of a box, group or run, or the one of that id; without a word those of all
@@ -345,7 +353,7 @@ class _Search:
 
     @cached_property
     def _all_jobs(self) -> "list[BoxJob]":
-        return self._ask(list(self.inventory.boxes))
+        return self._ask(self.inventory.places)
 
     def _ask(self, names: Sequence[str]) -> "list[BoxJob]":
         from remote.control.cloud import boxes

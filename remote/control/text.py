@@ -8,7 +8,7 @@ import shlex
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from remote.control.project import CODE
+from remote.control.project import SHIPPED
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,7 +25,7 @@ def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(CODE / "templates"),
+        loader=FileSystemLoader(SHIPPED / "templates"),
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701 - scripts, Markdown and Modelfiles: escaping for HTML would damage them
         keep_trailing_newline=True,

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from remote.contract import disk
-from remote.contract.jobs import Cause
+from remote.contract.files import disk
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 
 

@@ -3,8 +3,8 @@
 On a box `receive.py` makes them. Outside one `python3 -m remote.payload.environment make --into
 FOLDER requirements.txt` does, and prints the interpreter's path.
 An environment is `<shared>/environments/<key>/`: the key is of the lock's text
-(`remote.contract.locks`), Python's version and cpu or cuda, and `complete.json`, written last, says
-that it is whole, of which lock, and what is in it.
+(`remote.contract.job.locks`), Python's version and cpu or cuda, and `complete.json`, written last,
+says that it is whole, of which lock, and what is in it.
 
 Every package comes as a wheel whose SHA-256 the lock names, and nothing is built. pip is the one
 that Python brings: none is fetched.
@@ -26,7 +26,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from remote.contract import atomic, locks, untrusted_json
+from remote.contract.files import atomic, untrusted_json
+from remote.contract.job import locks
 
 MARKER = "complete.json"
 OLDEST_PYTHON, NEWEST_PYTHON = locks.PYTHONS[0], locks.PYTHONS[-1]

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest, safetensors, untrusted_json
-from remote.contract.jobs import Cause
+from remote.contract.artifacts import safetensors
+from remote.contract.files import digest, untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 
 _PIECES = 64

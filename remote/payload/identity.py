@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from remote.contract import atomic, typed, untrusted_json
+from remote.contract.files import atomic, typed, untrusted_json
 from remote.payload import process
 
 

@@ -25,10 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, base_models, disk
-from remote.contract.events import Metric
-from remote.contract.jobs import Cause, JobSpec
-from remote.contract.paths import JobPaths
+from remote.contract.artifacts import base_models
+from remote.contract.files import atomic, disk
+from remote.contract.job.jobs import Cause, JobSpec
+from remote.contract.job.paths import JobPaths
+from remote.contract.telemetry.events import Metric
 
 _GPU_FAULTS = ("uncorrectable", "hardware stack error", "unspecified launch failure")
 """Words of CUDA's errors that the driver reports as an Xid: the card, not the program."""
@@ -121,8 +122,8 @@ class Job:
         atomic.write_json(self.paths.outputs, self._outputs)
 
     def metric(self, step: int, total_steps: int, **measured: Any) -> None:
-        """Append one line to metrics.jsonl; see `remote.contract.events.Metric` for the names and
-        units."""
+        """Append one line to metrics.jsonl; see `remote.contract.telemetry.events.Metric` for the
+        names and units."""
         line = Metric(step=step, total_steps=total_steps, time=time.time(), **measured).to_line()
         with open(self.paths.metrics, "a") as file:
             file.write(line)

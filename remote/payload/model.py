@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, base_models, disk, untrusted_json
-from remote.contract.base_models import ModelFetch, ModelFile
-from remote.contract.checks import Verdict
-from remote.contract.jobs import Cause
-from remote.contract.paths import BoxPaths
+from remote.contract.artifacts import base_models
+from remote.contract.artifacts.base_models import ModelFetch, ModelFile
+from remote.contract.files import atomic, disk, untrusted_json
+from remote.contract.job.checks import Verdict
+from remote.contract.job.jobs import Cause
+from remote.contract.job.paths import BoxPaths
 from remote.payload import command, fingerprint
 from remote.payload.job import StageFailed
 from remote.payload.preflight.model import tokenizer_files

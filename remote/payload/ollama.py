@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, untrusted_json
-from remote.contract.base_models import ModelFile
-from remote.contract.jobs import Cause
-from remote.contract.paths import BoxPaths
+from remote.contract.artifacts.base_models import ModelFile
+from remote.contract.files import atomic, untrusted_json
+from remote.contract.job.jobs import Cause
+from remote.contract.job.paths import BoxPaths
 from remote.payload import command
 from remote.payload.job import StageFailed
 from remote.payload.transfer import download

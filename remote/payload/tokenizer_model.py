@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import untrusted_json
-from remote.contract.file_kind import kind_of
+from remote.contract.files import untrusted_json
+from remote.contract.files.file_kind import kind_of
 
 NAME = "tokenizer.model"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from remote.contract import atomic, digest
+from remote.contract.files import atomic, digest
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path):

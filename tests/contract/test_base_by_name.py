@@ -3,8 +3,8 @@ fits."""
 
 import pytest
 
-from remote.contract import base_models
-from remote.contract.stages import needs_base
+from remote.contract.artifacts import base_models
+from remote.contract.job.stages import needs_base
 
 TINY, OTHER = "tiny-mistral-0123456789ab", "tiny-mistral-ba9876543210"
 BIG = "mistralai--Mistral-7B-v0.3"

@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-from remote.contract.dataset_file import first_refusal, refusal
-from remote.contract.rows import parse_row
+from remote.contract.artifacts.dataset_file import first_refusal, refusal
+from remote.contract.artifacts.rows import parse_row
 
 ROWS = [
     {"instruction": f"wie heißt {number}?", "output": f'ein, "zwei"; {number}'}

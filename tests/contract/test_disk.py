@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from remote.contract import disk
+from remote.contract.files import disk
 
 WRITES = """
 import sys
-from remote.contract import disk
+from remote.contract.files import disk
 try:
     open(sys.argv[1], "wb").write(bytes(99999))
 except OSError as error:

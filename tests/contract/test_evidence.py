@@ -1,12 +1,13 @@
 """What is gathered around the moment that matters."""
 
-from remote.contract import evidence, telemetry, timeline
-from remote.contract.events import Metric
-from remote.contract.evidence import Evidence, Places
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.paths import BoxPaths
-from remote.contract.telemetry import Sample
-from remote.contract.timeline import Event
+from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry import evidence, timeline
+from remote.contract.telemetry import samples as telemetry
+from remote.contract.telemetry.events import Metric
+from remote.contract.telemetry.evidence import Evidence, Places
+from remote.contract.telemetry.samples import Sample
+from remote.contract.telemetry.timeline import Event
 
 
 def places_of(tmp_path, log=b"", moments=()):

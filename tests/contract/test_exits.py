@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from remote.contract.exits import MEANING, Exit
-from remote.contract.jobs import Cause
+from remote.contract.job.exits import MEANING, Exit
+from remote.contract.job.jobs import Cause
 
 PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
 

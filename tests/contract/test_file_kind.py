@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.contract.file_kind import FIRST_BYTES, kind_of, kind_of_file
+from remote.contract.files.file_kind import FIRST_BYTES, kind_of, kind_of_file
 
 ROW = '{"messages": [{"role": "user", "content": "[hello] <html>"}]}\n'
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 14483498016\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.contract import files
+from remote.contract.files import listing
 
 SHA = "a" * 64
 
@@ -28,7 +28,7 @@ SHA = "a" * 64
     ],
 )
 def test_a_name(name):
-    assert files.check_name(name) == name
+    assert listing.check_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -55,21 +55,21 @@ def test_a_name(name):
 )
 def test_no_name(name):
     with pytest.raises(ValueError, match=r"name|surrogates"):
-        files.check_name(name)
+        listing.check_name(name)
 
 
 @pytest.mark.parametrize("names", [["a", "a"], ["a", "a/b"], ["a/b/c", "a/b"], ["a/b/c", "a"]])
 def test_names_that_stand_in_each_others_way(names):
     with pytest.raises(ValueError, match=r"twice|at once"):
-        files.check_names(names)
+        listing.check_names(names)
 
 
 def test_seventeen_million_files_are_refused_at_once():
     began = time.monotonic()
     with pytest.raises(ValueError, match="17,000,000 files"):
-        files.check_names(range(17_000_000))
+        listing.check_names(range(17_000_000))
     assert time.monotonic() - began < 1
-    files.check_names([f"folder/{number}" for number in range(files.MOST_FILES)])
+    listing.check_names([f"folder/{number}" for number in range(listing.MOST_FILES)])
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_seventeen_million_files_are_refused_at_once():
 )
 def test_no_digest(sha256):
     with pytest.raises(ValueError, match="SHA-256"):
-        files.check_sha256(sha256)
+        listing.check_sha256(sha256)
 
 
 @pytest.mark.parametrize(
-    "size", [-1, 1.5, True, "1", None, files.LARGEST_BYTES + 1, float("inf"), 10**400]
+    "size", [-1, 1.5, True, "1", None, listing.LARGEST_BYTES + 1, float("inf"), 10**400]
 )
 def test_no_size(size):
     with pytest.raises(ValueError, match="a size of"):
-        files.check_size(size)
+        listing.check_size(size)
 
 
 @given(
@@ -97,7 +97,7 @@ def test_no_size(size):
 )
 def test_what_is_taken_can_be_made(tmp_path_factory, names):
     try:
-        files.check_names(names)
+        listing.check_names(names)
     except ValueError:
         return
     folder = tmp_path_factory.mktemp("made")

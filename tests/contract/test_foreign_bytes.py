@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.contract import untrusted_json
-from remote.contract.evidence import Evidence
-from remote.contract.frames import MAX_HEADER_BYTES, FrameReader, encode
-from remote.contract.jobs import Artifact, JobSpec, JobState, Status
-from remote.contract.log_query import LogQuery
-from remote.contract.spill import Kept, Manifest
+from remote.contract.artifacts.upload import Kept, Manifest
+from remote.contract.files import untrusted_json
+from remote.contract.job.jobs import Artifact, JobSpec, JobState, Status
+from remote.contract.logs.frames import MAX_HEADER_BYTES, FrameReader, encode
+from remote.contract.logs.query import LogQuery
+from remote.contract.telemetry.evidence import Evidence
 
 SHA = "a" * 64
 at_leisure = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from remote.contract.frames import MAX_CONTENT_BYTES, FrameReader, encode
+from remote.contract.logs.frames import MAX_CONTENT_BYTES, FrameReader, encode
 
 
 @pytest.mark.parametrize(

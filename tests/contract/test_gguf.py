@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.contract import gguf
-from remote.contract.gguf import BLOCKS, NotGGUF, read_head, size_of
+from remote.contract.artifacts import gguf
+from remote.contract.artifacts.gguf import BLOCKS, NotGGUF, read_head, size_of
 from tests.contract.gguf_files import (
     ARRAY,
     F32,

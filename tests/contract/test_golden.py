@@ -2,8 +2,8 @@
 
 import copy
 
-from remote.contract.checks import Check, Verdict
-from remote.contract.golden import GOLDEN, deviations
+from remote.contract.job.checks import Check, Verdict
+from remote.contract.job.golden import GOLDEN, deviations
 
 
 def _golden():

@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.contract import notices, regular_files, telemetry, timeline, untrusted_json
-from remote.contract.clocks import Limits, Reading
-from remote.contract.events import Metric
-from remote.contract.jobs import Artifact, JobSpec, JobState, Status
-from remote.contract.spill import Grant
-from remote.contract.telemetry import Sample
-from remote.contract.timeline import Event
+from remote.contract.artifacts.upload import UploadGrant
+from remote.contract.files import regular_files, untrusted_json
+from remote.contract.job import notices
+from remote.contract.job.clocks import Limits, Reading
+from remote.contract.job.jobs import Artifact, JobSpec, JobState, Status
+from remote.contract.telemetry import samples as telemetry
+from remote.contract.telemetry import timeline
+from remote.contract.telemetry.events import Metric
+from remote.contract.telemetry.samples import Sample
+from remote.contract.telemetry.timeline import Event
 from remote.payload.identity import Identity
 from tests.contract.hostile import FILES, JSON, changed
 
@@ -80,10 +83,10 @@ def test_bytes_of_any_kind(content):
 
 
 @settings(max_examples=100, deadline=None)
-@given(changed(asdict(Grant("run", "bucket", "r", "p", expires=1.0))) | JSON)
+@given(changed(asdict(UploadGrant("run", "bucket", "r", "p", expires=1.0))) | JSON)
 def test_a_grant(raw):
     try:
-        grant = Grant.from_json(raw)
+        grant = UploadGrant.from_json(raw)
     except (ValueError, TypeError):
         return
     assert grant.is_good(0.0) in (True, False)

@@ -6,8 +6,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.contract import job_log
-from remote.payload.logs.scribe import Log
+from remote.contract.logs import job_log
+from remote.payload.logs.writer import Log
 
 
 def filled(folder, size, part_bytes, kept=job_log.KEPT_PARTS):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
+from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
 
 STATE = JobState(
     "run-1-train-ab",

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.contract import line_search
-from remote.contract.line_search import LineSearch, TooSlow
-from remote.contract.log_lines import Filter
+from remote.contract.logs import search as line_search
+from remote.contract.logs.lines import Filter
+from remote.contract.logs.search import LineSearch, TooSlow
 
 SLOW = [r"(a+)+$", r"(a|a)*$", r"(?:a?){40}a{40}$", r"(.*a){20}$", r"^(([a-z])+.)+[A-Z]([a-z])+$"]
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import locks
+from remote.contract.job import locks
 from remote.control.project import CODE
 
 REQUIREMENTS = CODE / "remote/payload/requirements.txt"

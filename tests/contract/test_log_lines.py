@@ -4,9 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from remote.contract import log_lines
-from remote.contract.job_log import part_name
-from remote.contract.log_lines import Filter, FolderLog, Levels, Moments, Scan, line_start, start_of
+from remote.contract.logs import lines as log_lines
+from remote.contract.logs.job_log import part_name
+from remote.contract.logs.lines import (
+    Filter,
+    FolderLog,
+    Levels,
+    Moments,
+    Scan,
+    line_start,
+    start_of,
+)
 
 LINES = some.lists(
     some.binary(max_size=30).map(lambda line: line.replace(b"\n", b"") + b"\n"), max_size=30

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.contract.masking import MASK, Masker
+from remote.contract.logs.masking import MASK, Masker
 
 TOKEN = "hf_Zq9/+x'\"äW 7\\k"
 KEY = "-----BEGIN KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\nQyNTUxOQAAACDm9pZ5\n-----END KEY-----\n"

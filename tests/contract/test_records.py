@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from remote.contract import records
+from remote.contract.files import records
 
 
 def test_what_is_appended_is_read_in_order(tmp_path):
@@ -41,7 +41,7 @@ def test_a_disk_that_refuses_costs_the_line_alone(tmp_path):
 def test_many_writers_lose_nothing_and_turn_the_file_once(tmp_path):
     path = tmp_path / "lines"
     script = (
-        "import sys; from pathlib import Path; from remote.contract import records\nfor number in"
+        "import sys; from pathlib import Path; from remote.contract.files import records\nfor number in"
         f" range(200): records.append(Path({str(path)!r}), f'{{sys.argv[1]}} {{number:06}}' + '.' *"
         " 20 + '\\n', 15000)"
     )
@@ -65,7 +65,7 @@ def test_a_limit_of_the_system_is_no_error(tmp_path):
 
     script = (
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from pathlib import Path; from remote.contract import records\n"
+        "from pathlib import Path; from remote.contract.files import records\n"
         f"records.append(Path({str(tmp_path / 'lines')!r}), 'longer than ten bytes\\n', 1000)"
     )
     surroundings = {

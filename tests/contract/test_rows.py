@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.contract.rows import MAX_CHARACTERS, BadRow, Row, parse_row, user_message
+from remote.contract.artifacts.rows import MAX_CHARACTERS, BadRow, Row, parse_row, user_message
 
 GOOD = {"instruction": "Add.", "input": "1 2", "output": "3", "group": "g", "source": {"page": 4}}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.contract import safetensors
+from remote.contract.artifacts import safetensors
 from tests.contract.safetensors_files import write_safetensors
 
 GOOD = {

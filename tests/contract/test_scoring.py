@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.contract.scoring import exact_match, f1, normalise, percentile
+from remote.contract.artifacts.scoring import exact_match, f1, normalise, percentile
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from remote.contract.spill import PIECE_BYTES, Grant, Kept, Manifest
+from remote.contract.artifacts.upload import PIECE_BYTES, Kept, Manifest, UploadGrant
 
 SHA = "a" * 64
 
@@ -53,7 +53,9 @@ def test_a_file_without_digest_or_size_is_none(kept):
 
 
 def test_a_grant_is_good_while_it_lasts_and_always_with_a_profile():
-    signed = Grant("run", "bucket", "us-east-1", "windlass/p/jobs/", "https://x", {}, expires=100.0)
+    signed = UploadGrant(
+        "run", "bucket", "us-east-1", "windlass/p/jobs/", "https://x", {}, expires=100.0
+    )
     assert signed.is_good(99.0) and not signed.is_good(100.0)
-    assert Grant("run", "bucket", "us-east-1", "windlass/p/jobs/", profile=True).is_good(1e12)
+    assert UploadGrant("run", "bucket", "us-east-1", "windlass/p/jobs/", profile=True).is_good(1e12)
     assert signed.place("run-train") == "s3://bucket/windlass/p/jobs/run-train/"

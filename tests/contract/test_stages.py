@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from remote.contract.stages import STAGES
+from remote.contract.job.stages import STAGES
 
 FOLDER = Path(__file__).parents[2] / "remote" / "payload" / "stages"
 
@@ -13,13 +13,13 @@ def _is_a_stage(path: Path) -> bool:
 
 def test_every_box_stage_is_a_module_and_every_stage_module_is_listed():
     modules = {path.stem for path in FOLDER.glob("*.py") if _is_a_stage(path)}
-    assert modules == {name for name, stage in STAGES.items() if stage.on_box}
+    assert modules == {name for name, stage in STAGES.items() if stage.is_job}
 
 
 def test_every_laptop_stage_is_a_verb():
     from remote.control.runs.verbs import VERBS
 
-    assert set(VERBS) == {name for name, stage in STAGES.items() if not stage.on_box}
+    assert set(VERBS) == {name for name, stage in STAGES.items() if not stage.is_job}
 
 
 def test_the_contract_and_the_payloads_own_frame_need_only_the_standard_library():
@@ -28,8 +28,8 @@ def test_the_contract_and_the_payloads_own_frame_need_only_the_standard_library(
 
     root = Path(__file__).parents[2]
     modules = [
-        f"remote.contract.{path.stem}"
-        for path in (root / "remote" / "contract").glob("*.py")
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in (root / "remote" / "contract").rglob("*.py")
         if path.stem != "__init__"
     ]
     program = (

@@ -2,9 +2,10 @@
 
 import json
 
-from remote.contract import telemetry, timeline
-from remote.contract.telemetry import Gpu, Sample
-from remote.contract.timeline import Event
+from remote.contract.telemetry import samples as telemetry
+from remote.contract.telemetry import timeline
+from remote.contract.telemetry.samples import Gpu, Sample
+from remote.contract.telemetry.timeline import Event
 
 SAMPLE = Sample(
     100.0,

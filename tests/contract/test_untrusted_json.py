@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.contract import untrusted_json
+from remote.contract.files import untrusted_json
 
 DOCUMENTS = st.recursive(
     st.none()

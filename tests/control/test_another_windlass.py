@@ -12,15 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.contract.clocks import Limits, Reading
-from remote.contract.events import Metric
-from remote.contract.evidence import Evidence
-from remote.contract.frames import encode
-from remote.contract.jobs import Artifact, Cause, JobState, Status
-from remote.contract.log_query import LogQuery
-from remote.contract.telemetry import Gpu, Sample
-from remote.contract.timeline import Event
-from remote.control import console, json_text
+from remote.contract.job.clocks import Limits, Reading
+from remote.contract.job.jobs import Artifact, Cause, JobState, Status
+from remote.contract.logs.frames import encode
+from remote.contract.logs.query import LogQuery
+from remote.contract.telemetry.events import Metric
+from remote.contract.telemetry.evidence import Evidence
+from remote.contract.telemetry.samples import Gpu, Sample
+from remote.contract.telemetry.timeline import Event
 from remote.control.cloud.box import Box
 from remote.control.errors import BoxUnreachable, PreflightFailed, WindlassError
 from remote.control.jobs import state, table
@@ -28,7 +27,8 @@ from remote.control.logs import follow
 from remote.control.logs.client import LogClient
 from remote.control.logs.printing import Printer
 from remote.control.logs.record import LogSink
-from remote.control.telemetry import account, find, screen, show
+from remote.control.output import console, json_text
+from remote.control.telemetry import diagnosis, find, screen, show
 from remote.control.telemetry.find import Found
 from remote.control.telemetry.live import View, Watcher
 
@@ -247,10 +247,10 @@ def test_top_says_what_to_do_about_a_box_that_tells_otherwise():
 def test_why_and_bundle(told):
     evidence = in_people_s_words(lambda: of_box(done(told)))
     if evidence is not None:
-        tale = account.account(Found(evidence, "gpu", "train"))
+        tale = diagnosis.account(Found(evidence, "gpu", "train"))
         written = json_text.document(tale.record)
         json.loads(written, parse_constant=pytest.fail)
-        require_tame(show.text(tale, account.span(evidence)), written)
+        require_tame(show.text(tale, diagnosis.span(evidence)), written)
 
 
 def of_box(transport):

@@ -11,12 +11,14 @@ import pytest
 from invoke import Context
 from rich.text import Text
 
-from remote.control import console
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 from remote.control.logs.printing import Printer
 from remote.control.logs.record import LogRecord
-from remote.control.printable import folded
+from remote.control.output import console
+from remote.control.output.sanitize import folded
 from remote.control.project import CODE
+from tests.integration.typed import environment
+from tests.terminal import Terminal
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +81,55 @@ def test_a_runs_id_can_be_copied_from_a_narrow_table(monkeypatch, capsys, width)
         and sum(run in line for line in lines) == 1
         and len(lines) <= 7
     )
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_table_that_a_narrow_terminal_would_tear_apart_is_a_list(monkeypatch, capsys, width):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(console, "output", lambda: terminal)
+    terminal = console._plain_console()(width=width, force_terminal=True, color_system=None)
+    run = "20261121-201254-haul-e598"
+    rows = [
+        (run, "golden-path", "RUNNING", "2026-11-21", ""),
+        (run, "demo", "FAILED", "2026-11-22", Text("disk full")),
+    ]
+    console.print_table("runs", ("run", "playbook", "state", "began", "why"), rows)
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown == [
+        "runs",
+        f"run       {run}",
+        "playbook  golden-path",
+        "state     RUNNING",
+        "began     2026-11-21",
+        "",
+        f"run       {run}",
+        "playbook  demo",
+        "state     FAILED",
+        "began     2026-11-22",
+        "why       disk full",
+    ]
+    console.print_table("", ("box", "state"), [("gpu", "running")])
+    assert "gpu" in capsys.readouterr().out.splitlines()[-2]  # what fits stays a table
+
+
+TOLD = """
+from remote.control.output import console
+console.tell("told", "bold green")
+console.say("said", "red")
+console.print_table("boxes", ("box", "does"), [("gpu", console.styled("stuck", "bold red"))])
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "is_plain"), [({}, False), ({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, True)]
+)
+def test_no_colours_where_none_are_wanted(named, is_plain):
+    terminal = Terminal([sys.executable, "-c", TOLD], environment=environment() | named)
+    try:
+        terminal.read_until("\0nothing")
+    finally:
+        terminal.close()
+    assert "stuck" in terminal.shown and ("\x1b" not in terminal.shown) == is_plain
 
 
 def test_a_table_off_a_terminal_is_one_line_a_row(capsys):
@@ -218,7 +269,7 @@ def test_lines_fold_between_words_and_never_in_a_command(text, width, lines):
 
 
 WRITERS = {
-    "remote/control/console.py",
+    "remote/control/output/console.py",
     "remote/control/logs/printing.py",
     "remote/control/commands/__main__.py",
 }
@@ -226,12 +277,12 @@ WRITERS = {
 (`printing` neutralises lines of logs by itself, or passes bytes on with --raw; `__main__` has a
 line of its own for Ctrl-C before anything is loaded.)"""
 DAEMONS = {
-    "remote/control/cloud/embedded/account.py",
-    "remote/control/cloud/embedded/images.py",
-    "remote/control/cloud/embedded/store.py",
-    "remote/control/cloud/embedded/server.py",
-    "remote/control/cloud/embedded/guest/power.py",
-    "remote/control/models/embedded/runner.py",
+    "remote/embedded/cloud/account.py",
+    "remote/embedded/instances/images.py",
+    "remote/embedded/cloud/store.py",
+    "remote/embedded/cloud/server.py",
+    "remote/embedded/instances/guest/power.py",
+    "remote/embedded/ollama/runner.py",
 }
 """Processes without a reader at a terminal: their output is a log, or what another process
 reads."""
@@ -255,10 +306,10 @@ def writes_of(tree: ast.AST) -> "list[int]":
 
 
 def test_nobody_else_writes_to_the_terminal():
-    folder = CODE / "remote/control"
     found = {
         str(path.relative_to(CODE)): lines
-        for path in sorted(folder.rglob("*.py"))
+        for folder in ("remote/control", "remote/embedded")
+        for path in sorted((CODE / folder).rglob("*.py"))
         if (lines := writes_of(ast.parse(path.read_text())))
     }
     assert set(found) == WRITERS | DAEMONS, {
@@ -269,10 +320,10 @@ def test_nobody_else_writes_to_the_terminal():
 def test_a_line_about_a_static_box_loads_neither_rich_nor_what_a_cloud_needs():
     lines = (
         "import sys, tasks",
-        "from remote.control import console, deploying",
+        "from remote.control import deploying; from remote.control.output import console",
         "from remote.control.cloud import boxes",
         "console.say('progress', 'dim')",
-        "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2')",
+        "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2.provider')",
         "print([name for name in late if name in sys.modules])",
     )
     done = subprocess.run(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import surroundings
+from remote.contract.job import surroundings
 from remote.control.daemon import Daemon, start_time_of
 from remote.control.errors import LaptopError
 from tests.contract.hostile import FILES
@@ -88,28 +88,27 @@ def test_the_embedded_cloud_its_servers_and_its_guests_have_none_of_the_callers_
     (with_tokens / "inventory.yaml").write_text(
         "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
     )
-    from remote.control.cloud import boxes
-    from remote.control.cloud.embedded import client
+    from remote.control.cloud import boxes, embedded
     from remote.control.config.inventory import load_inventory
     from remote.control.transport.connect import connect
 
     try:
         box = boxes.ready(load_inventory().box(), lambda line: None)
-        pids = [client.running()["pid"], *children_of(client.running()["pid"])]
+        pids = [embedded.running()["pid"], *children_of(embedded.running()["pid"])]
         with connect(box) as transport, transport.open("env; exec sleep 30") as session:
             said = b""
             for chunk in session:
                 said += chunk
                 if b"PATH=" in said:
                     break
-            pids += children_of(client.running()["pid"])
+            pids += children_of(embedded.running()["pid"])
             assert len(set(pids)) > 2
             for pid in set(pids):
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     assert_clean_unless_titled(pid)
             assert b"secret" not in said
     finally:
-        client.down()
+        embedded.down()
 
 
 def assert_clean_unless_titled(pid: int) -> None:
@@ -122,13 +121,13 @@ def assert_clean_unless_titled(pid: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_the_embedded_ollama_has_none_of_the_callers_tokens(with_tokens):
-    from remote.control.models.embedded import client
+    from remote.control.models import embedded
 
     try:
-        pid = client.daemon().start()["pid"]
+        pid = embedded.daemon().start()["pid"]
         assert_clean(pid)
     finally:
-        client.daemon().stop()
+        embedded.daemon().stop()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control.errors import Fault, LaptopError, NotFound
 from remote.control.faults import as_error
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control import fleet
 from remote.control.errors import BoxStopped, CapacityError, Fault, FleetFailed, QuotaError
 

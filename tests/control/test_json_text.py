@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from invoke import Exit
 
-from remote.control import console, json_text, moments
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 from remote.control.errors import NotFound
-from remote.control.printable import counted
+from remote.control.output import console, json_text, timefmt
+from remote.control.output.sanitize import counted
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -62,20 +62,20 @@ def test_scripts_get_null_for_what_is_no_number(capsys):
 @given(st.floats() | st.integers())
 def test_every_number_has_words(at):
     for words in (
-        moments.clock(at),
-        moments.day(at),
-        moments.minute(at),
-        moments.soon(at),
-        moments.iso(at) or "",
+        timefmt.clock(at),
+        timefmt.day(at),
+        timefmt.minute(at),
+        timefmt.soon(at),
+        timefmt.iso(at) or "",
     ):
         assert words.isprintable()
 
 
 def test_people_are_told_utc():
     assert (
-        moments.day(1795287672.25) == "2026-11-21 19:01:12"
-        and moments.clock(0) == moments.UNKNOWN
-        and moments.minute(0) == ""
+        timefmt.day(1795287672.25) == "2026-11-21 19:01:12"
+        and timefmt.clock(0) == timefmt.UNKNOWN
+        and timefmt.minute(0) == ""
     )
 
 

@@ -3,7 +3,7 @@ import subprocess
 import httpx
 import pytest
 
-from remote.contract import locks
+from remote.contract.job import locks
 from remote.control import locking
 from remote.control.errors import LaptopError
 

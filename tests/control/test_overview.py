@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from remote.contract.clocks import Limits, Reading
+from remote.contract.job.clocks import Limits, Reading
 from remote.control import overview
 from remote.control.cloud.box import Box
 from remote.control.config.inventory import EmbeddedEntry

@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from remote.control import console
 from remote.control.errors import WindlassError
-from remote.control.printable import coloured, plain, sized
+from remote.control.output import console
+from remote.control.output.sanitize import coloured, plain, sized
 
 TITLE, CLIPBOARD, UP, C1 = "\x1b]0;mine\x07", "\x1b]52;c;aGk=\x07", "\x1b[2A\x1b[K", "\x9b2J"
 

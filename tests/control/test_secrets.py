@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from remote.contract.checks import Verdict
-from remote.control import console, faults, secrets
-from remote.control.commands.verb import verb
+from remote.contract.job.checks import Verdict
+from remote.control import faults, secrets
+from remote.control.commands.program.verb import verb
+from remote.control.config.checks.survey import survey
 from remote.control.config.inventory import load_inventory
-from remote.control.config.survey import survey
 from remote.control.doctor import laptop
 from remote.control.errors import ConfigError, LaptopError
+from remote.control.output import console
 from remote.control.runs.engine import begin, drive, prepare_run
 from remote.control.runs.ledger import Ledger
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from remote.contract.jobs import JobState, Status
+from remote.contract.job.jobs import JobState, Status
 from remote.control import targets
 from remote.control.errors import BoxStopped, NotFound
 from remote.control.jobs.state import BoxJob

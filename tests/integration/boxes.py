@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract.jobs import JobSpec
+from remote.contract.job.jobs import JobSpec
 from remote.control.project import CODE
-from remote.control.transport.base import Transport
-from remote.control.transport.connection import Address
-from remote.control.transport.fake import FakeTransport
-from remote.control.transport.release import build_release, deploy
-from remote.control.transport.ssh import SshTransport
+from remote.control.transport.base import Stdin, Transport
+from remote.control.transport.local import LocalStream, LocalTransport
+from remote.control.transport.push.release import build_release, deploy
+from remote.control.transport.ssh.connection import Address
+from remote.control.transport.ssh.transport import SshTransport
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin")
 
@@ -58,7 +58,7 @@ STAGES = {
     "saving": (
         """
         import json, signal, sys, time
-        from remote.contract import atomic, digest
+        from remote.contract.files import atomic; from remote.contract.files import digest
         from remote.payload.training.interrupt import flush
         step, asked = 0, []
         signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
@@ -81,7 +81,7 @@ STAGES = {
         how = job.option("how")
         if how == "told":
             from remote.payload.job import StageFailed
-            from remote.contract.jobs import Cause
+            from remote.contract.job.jobs import Cause
             raise StageFailed(Cause.NOT_A_NUMBER, "the loss is not a number", "step 3", "lower the rate", "checkpoint 2")
         if how == "killed":
             import os
@@ -114,7 +114,7 @@ STAGES = {
         """
         import os, time
         from remote.payload.job import StageFailed
-        from remote.contract.jobs import Cause
+        from remote.contract.job.jobs import Cause
         print("the token is " + os.environ["TOKEN"], flush=True)
         while job.option("patient") and not (job.paths.folder / "go").exists():
             time.sleep(0.02)
@@ -122,6 +122,30 @@ STAGES = {
     """
     ),
 }
+
+
+class FakeTransport(LocalTransport):
+    """A box that is a folder, with HOME there; it keeps the `commands` that it ran."""
+
+    def __init__(
+        self,
+        home: Path,
+        where: str = "box fake (a folder)",
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        super().__init__(home, where, {**os.environ, "HOME": str(home), **(environment or {})})
+        self.commands: list[str] = []
+
+    def open(
+        self,
+        command: str,
+        stdin: Stdin = b"",
+        timeout: float | None = None,
+        silence: float | None = None,
+    ) -> LocalStream:
+        self.commands.append(command)
+        return super().open(command, stdin, timeout, silence)
 
 
 def code_tree(folder: Path) -> Path:
@@ -146,7 +170,7 @@ def write_stage(code: Path, name: str, body: str) -> None:
 
 def with_small_parts(code: Path, size: int) -> Path:
     """The same code tree, whose logs are rotated at so many bytes."""
-    place = code / "remote/contract/job_log.py"
+    place = code / "remote/contract/logs/job_log.py"
     text = place.read_text()
     assert "PART_BYTES = 64 * 1024 * 1024" in text
     place.write_text(text.replace("PART_BYTES = 64 * 1024 * 1024", f"PART_BYTES = {size}"))

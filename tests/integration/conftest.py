@@ -2,7 +2,7 @@
 
 import pytest
 
-from remote.control.cloud.embedded import client
+from remote.control.cloud import embedded
 
 INVENTORY = """\
 default_box: demo
@@ -21,4 +21,4 @@ def embedded_project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WINDLASS_PROJECT", str(root))
         yield root
-        client.down()
+        embedded.down()

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from remote.contract.exits import Exit
-from remote.contract.jobs import Status
-from remote.contract.paths import BoxPaths
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Status
+from remote.contract.job.paths import BoxPaths
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.state import jobs_on, read_state

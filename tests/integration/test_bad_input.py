@@ -11,16 +11,15 @@ from pathlib import Path
 import pytest
 
 import tasks
-from remote.contract.exits import Exit
-from remote.control.cloud import boxes
-from remote.control.cloud.embedded import client
+from remote.contract.job.exits import Exit
+from remote.control.cloud import boxes, embedded
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
 from remote.control.targets import find_run
 from remote.control.transport.connect import connect
-from remote.control.transport.known_hosts import pinned
-from remote.control.transport.release import REQUIREMENTS
+from remote.control.transport.push.release import REQUIREMENTS
+from remote.control.transport.ssh.known_hosts import pinned
 from tests.integration.boxes import make_key, mark_environment
 from tests.integration.typed import command_of, ended, environment
 
@@ -75,8 +74,8 @@ def empty(tmp_path, monkeypatch):
         "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
     )
     yield tmp_path
-    if client.running():  # a command that looked for its box has started it
-        client.down()
+    if embedded.running():  # a command that looked for its box has started it
+        embedded.down()
 
 
 @pytest.fixture(scope="module")

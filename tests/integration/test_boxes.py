@@ -11,11 +11,12 @@ import pytest
 
 import tasks
 from remote.control import project
-from remote.control.cloud import boxes, endpoint, identity, openssh
-from remote.control.cloud.embedded import client
+from remote.control.cloud import boxes, embedded
+from remote.control.cloud.access import openssh
+from remote.control.cloud.account import endpoint, identity
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, HostKeyMismatch
-from remote.control.transport import known_hosts
+from remote.control.transport.ssh import known_hosts
 from tests.integration.typed import command_of, environment, in_process
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJcZ3sHbNXkvDlyYZR7XqH5wtNbL9Wk6cfVwMSbDTlb"
@@ -92,7 +93,7 @@ def test_the_users_own_ssh_files_are_neither_read_nor_written(entry, tmp_path, m
 
 KILLED = """
 import os, sys
-from remote.control.cloud import boxes, endpoint
+from remote.control.cloud import boxes; from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 entry = load_inventory().box()
 event = sys.argv[1] + ".ec2.RunInstances"
@@ -118,7 +119,7 @@ def test_the_cloud_itself_keeps_one_instance_for_a_token(entry, monkeypatch):
     # As seen by a laptop to which the new instance does not show yet: AWS answers so for some
     # seconds.
     with monkeypatch.context() as patch:
-        patch.setattr("remote.control.cloud.instances.of_box", lambda name, places: [])
+        patch.setattr("remote.control.cloud.ec2.instances.of_box", lambda name, places: [])
         assert boxes.ready(entry, lambda line: None).id == box.id
     assert ids(entry) == [box.id]
 
@@ -216,8 +217,8 @@ def test_a_command_on_a_box_is_run_and_ends_with_its_code(entry):
 
 
 def test_looking_starts_nothing(entry):
-    client.down()
+    embedded.down()
     (row,) = boxes.listing(load_inventory())
     assert row.state == "unknown"
     assert row.note == "the embedded cloud is down"
-    assert client.running() is None
+    assert embedded.running() is None

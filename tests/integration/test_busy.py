@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from remote.contract.jobs import Status
-from remote.contract.stages import STAGES
+from remote.contract.job.jobs import Status
+from remote.contract.job.stages import STAGES
 from remote.control.cloud import boxes
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import Busy

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.clocks import Reading
+from remote.contract.job.clocks import Reading
 from remote.control import fleet, project
-from remote.control.cloud import boxes, clocks, endpoint, user_data
-from remote.control.cloud.embedded import client
+from remote.control.cloud import boxes, clocks, embedded
+from remote.control.cloud.account import endpoint
+from remote.control.cloud.ec2 import user_data
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxUnreachable
 from remote.control.jobs import start as jobs
@@ -36,17 +37,17 @@ def entry(embedded_project, request):
     )
     entry = load_inventory().box()
     yield entry
-    client.clear(client.endpoint())
+    embedded.clear(embedded.endpoint())
     boxes.terminate(entry)
 
 
 def ready(entry):
-    return boxes.ready(entry, SILENT, arm=fleet.arm(entry))
+    return boxes.ready(entry, SILENT, set_deadlines=fleet.set_deadlines(entry))
 
 
 def folder_of(box) -> Path:
     """The watchdog's folder, seen from outside: to look without an SSH session of our own."""
-    return Path(client.describe(client.endpoint(), box.id)["disk"]) / ".windlass-box"
+    return Path(embedded.describe(embedded.endpoint(), box.id)["disk"]) / ".windlass-box"
 
 
 def reading_of(box) -> Reading:
@@ -67,7 +68,7 @@ def log_of(box) -> str:
 
 def rearm(box, limits):
     with connect(box) as transport:
-        return clocks.arm(transport, limits, None, box.name, box.root)
+        return clocks.set_deadlines(transport, limits, None, box.name, box.root)
 
 
 @pytest.mark.parametrize("entry", ["clocks: {idle: 3s}"], indirect=True)
@@ -76,7 +77,7 @@ def test_an_idle_box_stops_itself_and_starts_again_with_full_clocks(entry):
     session = reading_of(box).limits.session
     assert session == str(int(box.launched_at))
     await_true(lambda: is_stopped(entry), 60)
-    assert "idle clock" in client.console(client.endpoint(), box.id)
+    assert "idle clock" in embedded.console(embedded.endpoint(), box.id)
     assert boxes.ended_by(box).startswith("itself")
     again = ready(entry)
     assert again.id == box.id
@@ -99,7 +100,7 @@ def test_a_box_whose_watchdog_is_killed_stops(entry):
 KILLED = """
 import json
 import os
-from remote.control.cloud import boxes, endpoint
+from remote.control.cloud import boxes; from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxUnreachable
 entry = load_inventory().box()
@@ -110,7 +111,7 @@ boxes.ready(entry, print)
 
 @pytest.mark.parametrize("entry", ["clocks: {idle: 3s}"], indirect=True)
 def test_a_launch_that_was_killed_leaves_a_box_whose_clocks_run(entry):
-    client.endpoint()
+    embedded.endpoint()
     killed = subprocess.run(
         [sys.executable, "-c", KILLED], cwd=project.CODE, capture_output=True, text=True
     )
@@ -144,12 +145,12 @@ def test_a_spot_notice_reaches_the_jobs_before_the_box_goes(entry, tmp_path):
         release = deploy_stages(transport, code_tree(tmp_path / "code"), "windlass")
         state = jobs.start(transport, "windlass", spec(release, "endless"))
     await_true(lambda: (folder_of(box).parent / "windlass/jobs/job-1/log").read_text())
-    client.inject(client.endpoint(), {"kind": "spot-notice", "box": "demo", "seconds": 60})
+    embedded.inject(embedded.endpoint(), {"kind": "spot-notice", "box": "demo", "seconds": 60})
     await_true(lambda: not is_running(state.pid), 60)
     told = (folder_of(box).parent / "windlass/notice.json").read_text()
     assert '"kind": "spot"' in told
-    assert "the cloud will terminate this spot instance" in client.console(
-        client.endpoint(), box.id
+    assert "the cloud will terminate this spot instance" in embedded.console(
+        embedded.endpoint(), box.id
     )
     await_true(lambda: (folder_of(box).parent / "windlass/jobs/job-1/checkpoints/step-7").exists())
 
@@ -161,7 +162,7 @@ def test_a_rebalance_notice_asks_for_a_checkpoint_once_and_the_job_goes_on(entry
         release = deploy_stages(transport, code_tree(tmp_path / "code"), "windlass")
         state = jobs.start(transport, "windlass", spec(release, "endless"))
     flush = folder_of(box).parent / "windlass/jobs/job-1/flush"
-    client.inject(client.endpoint(), {"kind": "rebalance", "box": "demo"})
+    embedded.inject(embedded.endpoint(), {"kind": "rebalance", "box": "demo"})
     await_true(lambda: "asked for a checkpoint" in log_of(box), 60)
     flush.unlink(missing_ok=True)
     time.sleep(6)  # the service is asked every five seconds
@@ -171,7 +172,7 @@ def test_a_rebalance_notice_asks_for_a_checkpoint_once_and_the_job_goes_on(entry
 
 @pytest.mark.parametrize("entry", ["clocks: {idle: 3s}"], indirect=True)
 def test_without_a_metadata_service_the_clocks_run_all_the_same(entry):
-    client.inject(client.endpoint(), {"kind": "imds", "box": "demo"})
+    embedded.inject(embedded.endpoint(), {"kind": "imds", "box": "demo"})
     box = ready(entry)
     assert reading_of(box).limits.session == str(int(box.launched_at))
     await_true(lambda: is_stopped(entry), 60)
@@ -185,7 +186,7 @@ def test_a_box_that_cannot_run_its_watchdog_stops(entry, monkeypatch):
     monkeypatch.setattr(clocks, "AHEAD_SECONDS", 3.0)
     box = boxes.ready(entry, SILENT)
     await_true(lambda: is_stopped(entry), 60)
-    assert "the watchdog cannot be unpacked" in client.console(client.endpoint(), box.id)
+    assert "the watchdog cannot be unpacked" in embedded.console(embedded.endpoint(), box.id)
 
 
 @pytest.mark.parametrize("entry", ["clocks: {idle: 5m}"], indirect=True)
@@ -196,7 +197,9 @@ def test_an_adopted_box_without_our_user_data_gets_a_watchdog_over_ssh(entry):
     subprocess.run(["rm", "-rf", folder_of(box)], check=True)
     with connect(box) as transport:
         assert clocks.read(transport) is None
-        reading = clocks.arm(transport, clocks.limits_of(entry, box), None, "demo", "windlass")
+        reading = clocks.set_deadlines(
+            transport, clocks.limits_of(entry, box), None, "demo", "windlass"
+        )
     assert reading.activity == ["1 SSH session"]
     assert endpoint.of_entry(entry).region == box.region
 

@@ -12,8 +12,9 @@ import paramiko
 import pytest
 from botocore.exceptions import ClientError
 
-from remote.control.cloud.embedded import client, disk, machine, processes
+from remote.control.cloud import embedded as client
 from remote.control.errors import CloudError
+from remote.embedded.instances import disk, machine, processes
 from tests.integration.test_embedded_cloud import BOOTHOOK, USER_DATA, Cloud, living, until
 
 SPOT = {"MarketType": "spot"}

@@ -7,10 +7,10 @@ import stat
 import pytest
 from invoke import Collection
 
-from remote.contract.checks import Verdict
+from remote.contract.job.checks import Verdict
 from remote.control import project
-from remote.control.cloud import endpoint
-from remote.control.cloud.embedded import client
+from remote.control.cloud import embedded
+from remote.control.cloud.account import endpoint
 from remote.control.commands.doctor import doctor
 from remote.control.config.inventory import load_inventory
 from remote.control.doctor import report
@@ -31,7 +31,7 @@ def inventory(embedded_project):
     found = load_inventory()
     endpoint.of_entry(found.box()).client("s3").create_bucket(Bucket="the-bucket")
     yield found
-    client.clear(client.endpoint())
+    embedded.clear(embedded.endpoint())
 
 
 def of(rows, subject):
@@ -82,7 +82,7 @@ def test_an_open_state_folder(inventory):
     ],
 )
 def test_a_fault_of_the_account_is_one_line_with_its_remedy(inventory, fault, check):
-    client.inject(client.endpoint(), fault)
+    embedded.inject(embedded.endpoint(), fault)
     found = failed(inventory)[check]
     assert found.measured
     assert found.remedy

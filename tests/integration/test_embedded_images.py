@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from remote.control.cloud.embedded import client
+from remote.control.cloud import embedded
 
 TAGS = [{"Key": "made", "Value": "here"}]
 DEEP_LEARNING_AMI = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.8-ubuntu-24.04/latest/ami-id"
@@ -16,7 +16,7 @@ DEEP_LEARNING_AMI = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-
 
 @pytest.fixture(scope="module")
 def cloud(embedded_project):
-    return Cloud(client.endpoint())
+    return Cloud(embedded.endpoint())
 
 
 class Cloud:
@@ -50,7 +50,7 @@ class Cloud:
         eventually(lambda: now() == state)
 
     def disk(self, instance):
-        return Path(client.describe(self.url, instance)["disk"])
+        return Path(embedded.describe(self.url, instance)["disk"])
 
     def image(self, image, region="us-east-1"):
         found = self.api(region=region).describe_images(ImageIds=[image])["Images"]
@@ -134,12 +134,12 @@ def test_a_copy_in_another_region_carries_the_disk_and_a_deregistered_image_is_g
     west.deregister_image(ImageId=copied)
     west.delete_snapshot(SnapshotId=snapshot)
     assert cloud.image(copied, "us-west-2") is None
-    assert list((client.folder() / "images").iterdir()) == [client.folder() / "images" / old[1]]
+    assert list((embedded.folder() / "images").iterdir()) == [embedded.folder() / "images" / old[1]]
 
 
 def test_images_survive_the_cloud_itself(cloud, old):
-    client.down()
-    cloud.url = client.endpoint()
+    embedded.down()
+    cloud.url = embedded.endpoint()
     assert cloud.image(old[1])["State"] == "available"
     new = cloud.launch(old[1])
     assert (cloud.disk(new) / "models" / "weights").read_text() == "heavy"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.exits import Exit
-from remote.contract.jobs import Cause, Status
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Cause, Status
 from remote.control.cloud import boxes
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, Fault, GateFailed, JobFailed
@@ -15,7 +15,7 @@ from remote.control.project import CODE
 from remote.control.runs.bring import bring_all
 from remote.control.runs.engine import begin, drive, prepare_run
 from remote.control.runs.ledger import Ledger
-from remote.control.runs.receipt import write_receipt
+from remote.control.runs.reports.receipt import write_receipt
 from remote.control.runs.state import state_of
 from remote.control.runs.verbs import VERBS
 from remote.control.transport.connect import connect

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import pytest
 
 import tasks
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control import project
-from remote.control.cloud.embedded import client
+from remote.control.cloud import embedded
 from tests.integration.typed import ended
 
 from .typed import command_of, typed
@@ -32,10 +32,10 @@ boxes:
 @pytest.fixture
 def cloud(embedded_project):
     (project.root() / "inventory.yaml").write_text(INVENTORY)
-    url = client.endpoint()
+    url = embedded.endpoint()
     yield url
-    client.clear(client.endpoint())
-    if left(client.endpoint()):
+    embedded.clear(embedded.endpoint())
+    if left(embedded.endpoint()):
         told = inv("terminate", "gpu", "spot", "brief", "far", "--yes")
         assert told.code == 0, told.err
 
@@ -60,7 +60,7 @@ def fault(*words):
 
 
 def left(url):
-    return {kind: found for kind, found in client.leaks(url).items() if found}
+    return {kind: found for kind, found in embedded.leaks(url).items() if found}
 
 
 def box(name):

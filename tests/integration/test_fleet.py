@@ -9,9 +9,9 @@ import os
 
 import pytest
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control import fleet, project
-from remote.control.cloud.embedded import client
+from remote.control.cloud import embedded
 
 from .typed import typed
 
@@ -30,13 +30,13 @@ groups:
 @pytest.fixture
 def cloud(embedded_project):
     (project.root() / "inventory.yaml").write_text(INVENTORY)
-    url = client.endpoint()
+    url = embedded.endpoint()
     yield url
-    client.clear(url)
+    embedded.clear(url)
     _, listing, _ = inv("list", "--json")
     if there := [record["name"] for record in listing if record["id"]]:
         inv("terminate", *there, "--yes")
-    assert not any(client.leaks(url).values())
+    assert not any(embedded.leaks(url).values())
 
 
 def inv(*words):
@@ -52,14 +52,14 @@ def states(records):
 @pytest.mark.timeout(1500)
 def test_many_boxes_are_driven_as_one(cloud):
     assert COUNT > fleet._AT_ONCE
-    client.inject(cloud, {"kind": "capacity", "box": "box-7"})
-    client.inject(cloud, {"kind": "quota", "box": "box-23"})
+    embedded.inject(cloud, {"kind": "capacity", "box": "box-7"})
+    embedded.inject(cloud, {"kind": "quota", "box": "box-23"})
     code, told, err = inv("launch", "box", "--json")
     failed = {record["box"]: record["error"] for record in told["results"] if "error" in record}
     assert (code, failed) == (Exit.QUOTA, {"box-7": "CapacityError", "box-23": "QuotaError"})
     assert f"2 of {COUNT} boxes failed: box-7, box-23" in err
     first = {record["name"]: record["id"] for record in told["results"] if "name" in record}
-    left = client.leaks(cloud)
+    left = embedded.leaks(cloud)
     assert sorted(left["instances"]) == sorted(first.values()) and len(first) == COUNT - 2
     assert {kind: len(left[kind]) for kind in ("volumes", "security_groups", "spot_requests")} == {
         "volumes": COUNT - 2,
@@ -67,7 +67,7 @@ def test_many_boxes_are_driven_as_one(cloud):
         "spot_requests": 0,
     }
 
-    client.clear(cloud)
+    embedded.clear(cloud)
     code, told, _ = inv("launch", "box", "--json")
     assert (code, states(told)) == (0, ["running"] * COUNT)
     assert {record["name"]: record["id"] for record in told}.items() >= first.items()
@@ -86,11 +86,11 @@ def test_many_boxes_are_driven_as_one(cloud):
     code, told, err = inv("terminate", "box", "--yes", "--json")
     assert (code, states(told)) == (0, ["absent"] * COUNT)
     assert err.count("is terminated; nothing of it is billed any more") == COUNT
-    assert not any(client.leaks(cloud).values())
+    assert not any(embedded.leaks(cloud).values())
 
 
 def test_boxes_alike_are_planned_once_and_their_costs_added_up(cloud):
-    before = client.calls(cloud).get("user ec2:DescribeImages", 0)
+    before = embedded.calls(cloud).get("user ec2:DescribeImages", 0)
     code, told, err = inv("launch", "box", "--dry-run", "--json")
     assert code == 0
     assert [(record["box"], record["action"]) for record in told] == [
@@ -98,8 +98,8 @@ def test_boxes_alike_are_planned_once_and_their_costs_added_up(cloud):
     ]
     assert len({record["why"] for record in told}) == COUNT  # each names its own box
     assert f"{COUNT} of {COUNT} boxes are new" in err
-    assert client.calls(cloud)["user ec2:DescribeImages"] - before <= 2
-    assert not any(client.leaks(cloud).values())
+    assert embedded.calls(cloud)["user ec2:DescribeImages"] - before <= 2
+    assert not any(embedded.leaks(cloud).values())
 
 
 def test_a_group_of_boxes_that_are_there_and_not(cloud):
@@ -146,7 +146,7 @@ def test_status_asks_the_cloud_alone_or_each_box_and_one_that_cannot_be_asked_sa
     assert [(record["state"], record["clocks"], record["unread"]) for record in told["boxes"]] == [
         ("running", None, "")
     ] * 2
-    client.inject(cloud, {"kind": "host-key", "box": "pair-1"})
+    embedded.inject(cloud, {"kind": "host-key", "box": "pair-1"})
     code, told, _ = inv("status", "pair", "--json")
     assert (code, [record["clocks"] is None for record in told["boxes"]]) == (0, [True, False])
     assert "shows another host key" in told["boxes"][0]["unread"]

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import digest
-from remote.contract.jobs import Artifact, Cause, Status
-from remote.contract.paths import BoxPaths
+from remote.contract.files import digest
+from remote.contract.job.jobs import Artifact, Cause, Status
+from remote.contract.job.paths import BoxPaths
 from remote.control.errors import JobFailed
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
 from remote.control.logs.follow import follow
-from remote.control.transport.pull import pull
-from remote.control.transport.release import build_release, deploy
+from remote.control.transport.pull.pull import pull
+from remote.control.transport.push.release import build_release, deploy
 from tests.integration import boxes
 from tests.integration.boxes import await_true, each_line, spec
 

@@ -6,20 +6,20 @@ import time
 
 import pytest
 
-from remote.control.cloud import boxes, endpoint, history
-from remote.control.cloud.embedded import client
+from remote.control.cloud import boxes, embedded, history
+from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import EmbeddedEntry, Fallback
 from remote.control.errors import BoxStopped, CapacityError, CloudError
-from remote.control.transport import known_hosts
+from remote.control.transport.ssh import known_hosts
 
 
 @pytest.fixture
 def entry(embedded_project):
     entry = EmbeddedEntry(name="demo", instance_type="g5.2xlarge", zone="us-east-1a")
     yield entry
-    client.clear(client.endpoint())
+    embedded.clear(embedded.endpoint())
     boxes.terminate(entry)
-    assert not any(client.leaks(client.endpoint()).values())
+    assert not any(embedded.leaks(embedded.endpoint()).values())
 
 
 def quiet(_line):
@@ -31,7 +31,7 @@ def aws(entry):
 
 
 def inject(kind, **facts):
-    return client.inject(client.endpoint(), {"kind": kind, **facts})
+    return embedded.inject(embedded.endpoint(), {"kind": kind, **facts})
 
 
 def until(condition):
@@ -91,7 +91,7 @@ def test_a_reboot_comes_back_with_the_same_key(entry):
 
 def test_the_phases_are_told_and_kept(entry):
     said = []
-    box = boxes.ready(entry, said.append, arm=lambda box: None)
+    box = boxes.ready(entry, said.append, set_deadlines=lambda box: None)
     names = ["request", "running", "ssh", "host key", "arm"]
     told = [
         line.split(" ", 1)[1].rsplit(" ", 2)[0]
@@ -163,7 +163,7 @@ def test_a_cloud_that_does_not_know_the_instance_any_more(entry):
 
 def test_an_image_that_shuts_itself_down_at_boot_is_told_and_goes(entry, monkeypatch):
     script = "#cloud-boothook\n#!/bin/sh\nshutdown now\nsleep 5\n"
-    monkeypatch.setattr("remote.control.cloud.user_data.render", lambda entry, limits: script)
+    monkeypatch.setattr("remote.control.cloud.ec2.user_data.render", lambda entry, limits: script)
     with pytest.raises((CloudError, BoxStopped)) as caught:
         boxes.ready(entry, quiet)
     assert caught.value.remedy

@@ -11,13 +11,15 @@ import time
 import pytest
 
 import tasks
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control import retry, targets
+from remote.control.backends import preflight
 from remote.control.jobs import cancel, state, table
 from remote.control.logs import client, follow
-from remote.control.runs import preflight
 from remote.control.telemetry import find, live, top
-from remote.control.transport import base, download, payload, push, rollback
+from remote.control.transport import base, payload
+from remote.control.transport.pull import download
+from remote.control.transport.push import push, rollback
 from tests.integration import boxes
 from tests.integration.typed import in_process
 

@@ -12,9 +12,10 @@ from collections import deque
 
 import pytest
 
-from remote.contract import digest, job_log
-from remote.contract.jobs import Status
-from remote.contract.paths import BoxPaths
+from remote.contract.files import digest
+from remote.contract.job.jobs import Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs import job_log
 from remote.control.jobs.start import start
 from remote.control.logs.follow import follow
 from remote.control.logs.mirror import holes

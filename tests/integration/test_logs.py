@@ -14,10 +14,10 @@ from datetime import datetime
 import pytest
 
 import tasks
-from remote.contract import atomic
-from remote.contract.jobs import JobSpec, JobState, Status
-from remote.contract.paths import BoxPaths
-from remote.contract.timeline import Event, append
+from remote.contract.files import atomic
+from remote.contract.job.jobs import JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry.timeline import Event, append
 from remote.control.cloud import boxes
 from remote.control.errors import BoxStopped
 from remote.control.jobs import start as jobs
@@ -326,8 +326,8 @@ import json, os, sys, time
 from pathlib import Path
 folder, state, code = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, code)
-from remote.contract import atomic
-from remote.contract.job_log import part_name
+from remote.contract.files import atomic
+from remote.contract.logs.job_log import part_name
 from remote.payload import process
 state |= {{"pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()), "boot_id": process.boot_id()}}
 atomic.write_json(folder / "state.json", state)
@@ -510,7 +510,7 @@ import json, os, sys, time
 from pathlib import Path
 folder, state, code = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, code)
-from remote.contract import atomic
+from remote.contract.files import atomic
 from remote.payload import process
 state |= {"pid": os.getpid(), "start_ticks": process.start_ticks(os.getpid()), "boot_id": process.boot_id(), "ended_at": 0.0}
 atomic.write_json(folder / "state.json", state)

@@ -8,11 +8,11 @@ import time
 import pytest
 
 import tasks
-from remote.contract import digest
-from remote.contract.job_log import part_name
-from remote.contract.jobs import JobSpec, JobState, Status
-from remote.contract.spill import Kept, Manifest, manifest_key
-from remote.contract.timeline import Event
+from remote.contract.artifacts.upload import Kept, Manifest, manifest_key
+from remote.contract.files import digest
+from remote.contract.job.jobs import JobSpec, JobState, Status
+from remote.contract.logs.job_log import part_name
+from remote.contract.telemetry.timeline import Event
 from remote.control.cloud import bucket
 from remote.control.config.inventory import load_inventory
 from tests.integration.typed import in_process, typed

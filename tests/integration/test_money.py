@@ -10,21 +10,15 @@ from botocore.exceptions import ClientError
 from invoke import Collection
 
 from remote.control import project
-from remote.control.cloud import (
-    boxes,
-    bucket,
-    costs,
-    endpoint,
-    estimate,
-    prices,
-    quotas,
-    spot_prices,
-)
-from remote.control.cloud.embedded import catalog, client
-from remote.control.cloud.offers import Offer
+from remote.control.cloud import boxes, bucket
+from remote.control.cloud import embedded as client
+from remote.control.cloud.account import endpoint, quotas
+from remote.control.cloud.ec2.offers import Offer
+from remote.control.cloud.pricing import costs, estimate, prices, spot_prices
 from remote.control.commands import money
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import QuotaError
+from remote.embedded.cloud import catalog
 from tests.integration.typed import ended
 
 INVENTORY = """\

@@ -11,8 +11,9 @@ import pytest
 from invoke import Collection
 
 from remote.control import project
-from remote.control.cloud import boxes, endpoint, identity, images
-from remote.control.cloud.embedded import client
+from remote.control.cloud import boxes, embedded
+from remote.control.cloud.account import endpoint, identity
+from remote.control.cloud.ec2 import images
 from remote.control.commands import setup as verbs
 from remote.control.config.inventory import load_inventory
 from tests.integration.typed import in_process
@@ -55,7 +56,7 @@ def inv(capsys, words):
 
 
 def disk(box):
-    return Path(client.describe(client.endpoint(), box.id)["disk"])
+    return Path(embedded.describe(embedded.endpoint(), box.id)["disk"])
 
 
 def alive(region):
@@ -173,7 +174,7 @@ def test_a_box_moves_with_its_disk(entry, capsys, to):
 
 KILLED = """
 import os, sys
-from remote.control.cloud import endpoint
+from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.setup import move
 entry = load_inventory().box()
@@ -237,11 +238,11 @@ def test_an_image_from_before_the_last_start_is_made_anew(entry, capsys):
 
 def test_no_capacity_in_the_new_place_keeps_the_box(entry, capsys):
     box = boxes.ready(entry, silent)
-    client.inject(client.endpoint(), {"kind": "capacity", "zone": "us-east-1b"})
+    embedded.inject(embedded.endpoint(), {"kind": "capacity", "zone": "us-east-1b"})
     try:
         code, _, err = inv(capsys, "move --zone us-east-1b --yes")
     finally:
-        client.clear(client.endpoint(), None)
+        embedded.clear(embedded.endpoint(), None)
     assert code == 21, err
     assert boxes.find(entry).id == box.id
     assert boxes.start(entry, silent).id == box.id

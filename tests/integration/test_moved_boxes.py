@@ -3,12 +3,12 @@ next deploy."""
 
 import pytest
 
+from remote.control.backends.ssh import SshBackend
 from remote.control.cloud import boxes
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
-from remote.control.runs.session import BoxSession
 from remote.control.transport.connect import connect
 from tests.integration.boxes import mark_environment
 
@@ -21,7 +21,8 @@ def session(embedded_project, request):
     box = boxes.ready(entry, lambda line: None)
     with connect(box) as transport:
         mark_environment(transport, CODE / "remote/payload/requirements.txt")
-    with BoxSession(entry, Ledger.create("moved")) as driven:
+    ledger = Ledger.create("moved")
+    with SshBackend(entry, ledger.run_id, ledger.append) as driven:
         way = driven.transport
         if request.param == "has answered":
             way.exec("true")

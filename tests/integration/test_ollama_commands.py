@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from invoke import Collection
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control.commands import model
-from remote.control.models.embedded import client as embedded
+from remote.control.models import embedded
 from tests.control.models import small_gguf as small
 from tests.integration.typed import ended
 

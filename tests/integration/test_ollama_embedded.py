@@ -16,7 +16,7 @@ import ollama
 import pytest
 
 from remote.control.errors import OllamaError
-from remote.control.models.embedded import client as embedded
+from remote.control.models import embedded
 from remote.control.models.ollama import Ollama
 from tests.control.models import small_gguf as small
 

@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
-from remote.control.models.embedded import client as embedded
-from remote.control.models.embedded import engine as module
-from remote.control.models.embedded import rendering, shape
-from remote.control.models.embedded.engine import Engine
-from remote.control.models.embedded.store import Manifest, Stored
-from remote.control.models.embedded.wire import Refusal
+from remote.control.models import embedded
 from remote.control.models.ollama import Ollama
+from remote.embedded.ollama import engine as module
+from remote.embedded.ollama import rendering, shape
+from remote.embedded.ollama.engine import Engine
+from remote.embedded.ollama.store import Manifest, Stored
+from remote.embedded.ollama.wire import Refusal
 from tests.control.models import small_gguf as small
 
 HI = [{"role": "user", "content": "hi"}]

@@ -15,8 +15,8 @@ import pytest
 
 from remote.control import project
 from remote.control.errors import ArtifactCorrupt, Busy, DataError, OllamaError
+from remote.control.models import embedded
 from remote.control.models import install as install_module
-from remote.control.models.embedded import client as embedded
 from remote.control.models.install import install
 from remote.control.models.ollama import Ollama
 from remote.control.models.rollback import rollback

@@ -10,15 +10,14 @@ import time
 
 import pytest
 
-from remote.contract.jobs import Status
-from remote.control.cloud import boxes
-from remote.control.cloud.embedded import client
+from remote.contract.job.jobs import Status
+from remote.control.cloud import boxes, embedded
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import PermissionDenied
 from remote.control.project import CODE
-from remote.control.runs import clearing
+from remote.control.runs import cleanup
 from remote.control.runs.engine import begin, drive, prepare_run
-from remote.control.runs.report import run_row
+from remote.control.runs.reports.rows import run_row
 from remote.control.runs.state import state_of
 from remote.control.transport.connect import connect
 from tests.integration.boxes import mark_environment
@@ -69,8 +68,8 @@ def box_state() -> str:
 
 
 def no_stop(count: int | None = None) -> None:
-    client.inject(
-        client.endpoint(),
+    embedded.inject(
+        embedded.endpoint(),
         {"kind": "permission", "operation": "StopInstances", **({"count": count} if count else {})},
     )
 
@@ -78,7 +77,7 @@ def no_stop(count: int | None = None) -> None:
 @pytest.fixture(autouse=True)
 def without_faults(project):
     yield
-    client.clear(client.endpoint())
+    embedded.clear(embedded.endpoint())
 
 
 def test_a_stop_that_failed_is_owed_told_and_done_again(project, run):
@@ -97,11 +96,11 @@ def test_a_stop_that_failed_is_owed_told_and_done_again(project, run):
     assert f"owed by run {run.run_id}: stop of box demo" in told.stdout + told.stderr
     assert f"./inv resume {run.run_id}" in told.stdout + told.stderr
     assert "owed: stop of box demo" in run_row(run, state)[3]
-    assert clearing.clear(dry_run=True)[1][run.run_id].startswith("it owes: stop of box demo")
+    assert cleanup.clear(dry_run=True)[1][run.run_id].startswith("it owes: stop of box demo")
     with pytest.raises(PermissionDenied):
         drive(run, load_inventory(), "resume")  # it fails again, and goes on being owed
     assert state_of(run).owed
-    client.clear(client.endpoint())
+    embedded.clear(embedded.endpoint())
     assert drive(run, load_inventory(), "resume").owed == {}
     assert box_state() == "stopped"
     assert state_of(run).status is Status.SUCCEEDED
@@ -137,7 +136,7 @@ def test_what_is_owed_for_a_box_that_is_gone_is_done(project, run):
     no_stop()
     with pytest.raises(PermissionDenied):
         drive(run, load_inventory())
-    client.clear(client.endpoint())
+    embedded.clear(embedded.endpoint())
     boxes.terminate(load_inventory().box())
     box = boxes.ready(load_inventory().box(), lambda line: None)
     with connect(box) as transport:

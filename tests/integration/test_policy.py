@@ -16,13 +16,14 @@ from types import SimpleNamespace
 import pytest
 
 import tasks
-from remote.control.cloud import costs, endpoint, identity, policy, reap
-from remote.control.cloud.embedded import client
+from remote.control.cloud import embedded, reap
+from remote.control.cloud.account import endpoint, identity, policy
+from remote.control.cloud.pricing import costs
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
 from remote.control.runs.engine import begin, drive, prepare_run
-from remote.control.transport import bulk
 from remote.control.transport.connect import connect
+from remote.control.transport.pull import bulk
 from tests import iam
 from tests.hub_server import tiny_model
 from tests.integration.boxes import make_key, mark_environment
@@ -116,7 +117,7 @@ def root(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WINDLASS_PROJECT", str(folder))
         yield folder
-        client.down()
+        embedded.down()
         OTHERS.clear()
 
 
@@ -126,7 +127,7 @@ def life(root, tmp_path_factory):
     watch, strange, make, watched = Watch(), Counter(), endpoint._embedded_client.__wrapped__, {}
 
     def other(service, region="us-east-1"):
-        made = make(client.endpoint(), region, service)
+        made = make(embedded.endpoint(), region, service)
         made.meta.events.register(
             "before-call", lambda model, **_: strange.update([iam.action_of(service, model.name)])
         )
@@ -143,7 +144,7 @@ def life(root, tmp_path_factory):
         watch.policy = policy.document("user", inventory)
         for scene in (a_box, set_up, entered, spilled, baked, moved, adopted, left_over):
             scene(root, other, patch)
-    told = client.calls(client.endpoint())
+    told = embedded.calls(embedded.endpoint())
     written = [
         each["Key"] for each in other("s3").list_objects_v2(Bucket="kept").get("Contents", ())
     ]
@@ -226,9 +227,9 @@ def a_box(_root, _other, patch):
         moved.setattr(endpoint.EmbeddedEndpoint, "caller_cidr", lambda self: "198.51.100.7/32")
         typed("start", "lab")
     typed("reboot", "lab")
-    fault = client.inject(client.endpoint(), {"kind": "capacity", "zone": "us-east-1a"})
+    fault = embedded.inject(embedded.endpoint(), {"kind": "capacity", "zone": "us-east-1a"})
     typed("launch", "lab", "--fresh", "--yes", code=21)
-    client.clear(client.endpoint(), fault)
+    embedded.clear(embedded.endpoint(), fault)
 
 
 def set_up(_root, _other, _patch):

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from remote.contract import digest
-from remote.contract.jobs import Artifact
-from remote.control.transport import download
-from remote.control.transport.pull import pull
+from remote.contract.files import digest
+from remote.contract.job.jobs import Artifact
+from remote.control.transport.pull import download
+from remote.control.transport.pull.pull import pull
 from tests.integration import boxes, links
 from tests.integration.boxes import await_true
 

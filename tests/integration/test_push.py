@@ -18,10 +18,10 @@ import tasks
 from remote.control.errors import BoxUnreachable, JobFailed, LaptopError, NotFound
 from remote.control.project import CODE
 from remote.control.retry import retry_while_unreachable
-from remote.control.transport import release as releases
-from remote.control.transport.push import Place
-from remote.control.transport.release import build_release, deploy
-from remote.control.transport.rollback import chosen, go_back, kept_releases
+from remote.control.transport.push import release as releases
+from remote.control.transport.push.push import Place
+from remote.control.transport.push.release import build_release, deploy
+from remote.control.transport.push.rollback import chosen, go_back, kept_releases
 from tests.integration import boxes
 from tests.integration.links import UP, proxied
 from tests.integration.typed import in_process
@@ -230,9 +230,9 @@ def test_killed_on_the_laptop_the_next_push_goes_on(sshd, push, project):
 import sys
 sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
-from remote.control.transport.release import build_release, deploy
-from remote.control.transport.connection import Address
-from remote.control.transport.ssh import SshTransport
+from remote.control.transport.push.release import build_release, deploy
+from remote.control.transport.ssh.connection import Address
+from remote.control.transport.ssh.transport import SshTransport
 address = Address("demo", "i", "127.0.0.1", PORT, {sshd.address().user!r}, Path({str(sshd.key)!r}), "i")
 box = SshTransport(address, lambda alias: [{sshd.host_key_line!r}])
 print(deploy(box, {push.place.root!r}, build_release([Path({str(project / "large")!r})]), print, requirements={push.place.requirements!r}))
@@ -295,7 +295,7 @@ def test_a_silent_receiver_gives_up_and_holds_nobody_up(sshd, push, project, mon
     )
     (project / "remote/payload/transfer").mkdir(parents=True)
     (project / "remote/payload/transfer/receive.py").write_text(receiver)
-    monkeypatch.setattr("remote.control.transport.push.CODE", project)
+    monkeypatch.setattr("remote.control.transport.push.push.CODE", project)
     large, hold = noise(project / "large", 4 * MB), threading.Event()
 
     def slow(release, lacking):

@@ -6,19 +6,21 @@ import subprocess
 
 import pytest
 
-from remote.contract import digest
-from remote.contract.jobs import Artifact
+from remote.contract.files import digest
+from remote.contract.job.jobs import Artifact
 from remote.control.cloud import boxes as cloud
-from remote.control.cloud import endpoint, openssh, reach
-from remote.control.cloud.embedded import client, instance_connect
-from remote.control.cloud.embedded.machine import Record
+from remote.control.cloud import embedded as client
+from remote.control.cloud.access import openssh, reach
+from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxUnreachable, HostKeyMismatch, LoginRefused
 from remote.control.project import CODE
-from remote.control.transport import known_hosts
 from remote.control.transport.connect import connect
-from remote.control.transport.pull import pull
-from remote.control.transport.release import build_release, deploy
+from remote.control.transport.pull.pull import pull
+from remote.control.transport.push.release import build_release, deploy
+from remote.control.transport.ssh import known_hosts
+from remote.embedded.instances import instance_connect
+from remote.embedded.instances.machine import Record
 from tests.integration import boxes
 from tests.integration.boxes import await_true, make_key
 from tests.integration.typed import command_of, environment
@@ -243,7 +245,7 @@ def plugins(instance_id):
         except OSError:
             continue
         if (
-            b"remote.control.cloud.embedded.session_plugin" in words
+            b"remote.embedded.instances.session_plugin" in words
             and instance_id.encode() in b" ".join(words)
         ):
             found.append(path.parent.name)

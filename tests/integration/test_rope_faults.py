@@ -22,15 +22,15 @@ from typing import Any
 
 import pytest
 
-from remote.contract import digest
-from remote.contract.jobs import Artifact, Status
+from remote.contract.files import digest
+from remote.contract.job.jobs import Artifact, Status
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.logs.follow import follow
 from remote.control.project import CODE
 from remote.control.retry import retry_while_unreachable
-from remote.control.transport.pull import pull
-from remote.control.transport.release import Release, build_release, deploy
+from remote.control.transport.pull.pull import pull
+from remote.control.transport.push.release import Release, build_release, deploy
 from tests.integration import boxes, links
 from tests.integration.boxes import Sshd, await_true, children, each_line, marked, spec
 
@@ -469,12 +469,12 @@ def assert_nothing_runs(sshd: Sshd, job_id: str) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from remote.contract.jobs import Artifact
+from remote.contract.job.jobs import Artifact
 from remote.control.logs.follow import follow
-from remote.control.transport.pull import pull
-from remote.control.transport.release import build_release, deploy
-from remote.control.transport.connection import Address
-from remote.control.transport.ssh import SshTransport
+from remote.control.transport.pull.pull import pull
+from remote.control.transport.push.release import build_release, deploy
+from remote.control.transport.ssh.connection import Address
+from remote.control.transport.ssh.transport import SshTransport
 port, user, key, host_key, work, root, folder, *rest = sys.argv[1:]
 folder = Path(folder)
 open_box = lambda: SshTransport(Address("demo", "i", "127.0.0.1", int(port), user, Path(key), "i"), lambda alias: [host_key])

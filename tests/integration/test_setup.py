@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from invoke import Collection
 
-from remote.control.cloud import boxes, endpoint, history
-from remote.control.cloud.embedded import client
+from remote.control.cloud import boxes, embedded, history
+from remote.control.cloud.account import endpoint
 from remote.control.commands import setup as verbs
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
@@ -55,7 +55,7 @@ def inv(capsys, words):
 
 
 def disk(box):
-    return Path(client.describe(client.endpoint(), box.id)["disk"])
+    return Path(embedded.describe(embedded.endpoint(), box.id)["disk"])
 
 
 def parts(out):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import digest
-from remote.control.cloud import endpoint
+from remote.contract.files import digest
+from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from invoke import Context
 
-from remote.contract.exits import Exit
-from remote.contract.jobs import Cause, Status
-from remote.control.cloud import boxes, endpoint
-from remote.control.cloud.embedded import client
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Cause, Status
+from remote.control.cloud import boxes, embedded
+from remote.control.cloud.account import endpoint
 from remote.control.commands import logs as logs_commands
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, JobFailed
@@ -18,7 +18,7 @@ from remote.control.project import CODE
 from remote.control.runs import engine
 from remote.control.runs.bring import bring_all
 from remote.control.runs.engine import begin, drive, prepare_run
-from remote.control.runs.receipt import write_receipt
+from remote.control.runs.reports.receipt import write_receipt
 from remote.control.runs.state import state_of
 from remote.control.runs.verbs import VERBS
 from remote.control.transport.connect import connect
@@ -70,9 +70,9 @@ def begun(embedded_project, shared):
 
     yield write
     boxes.terminate(load_inventory().box())
-    url = client.endpoint()
-    client.clear(url)
-    await_true(lambda: client.leaks(url).get("instances", []) == [])
+    url = embedded.endpoint()
+    embedded.clear(url)
+    await_true(lambda: embedded.leaks(url).get("instances", []) == [])
 
 
 def events(ledger, name):
@@ -86,13 +86,13 @@ def taken_back(times=1, how="spot-notice"):
     def pull(task):
         if left:
             left.pop()
-            if bucket := task.session.bucket:  # what a job made follows its end by a moment
+            if bucket := task.backend.bucket:  # what a job made follows its end by a moment
                 await_true(lambda: bucket.manifest(state_of(task.ledger).stages["prepare"].job_id))
-            url = client.endpoint()
-            client.inject(
+            url = embedded.endpoint()
+            embedded.inject(
                 url, {"kind": how, "box": "gpu"} | ({"seconds": 0} if how == "spot-notice" else {})
             )
-            raise_unreachable(task.session.box)
+            raise_unreachable(task.backend.box)
         return real(task)
 
     real = VERBS["pull"]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import telemetry, timeline
-from remote.contract.paths import BoxPaths
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry import samples as telemetry
+from remote.contract.telemetry import timeline
 from remote.control.cloud import boxes, bucket
 from remote.control.cloud.box import Box
 from remote.control.config.inventory import load_inventory
@@ -112,7 +113,7 @@ def test_why_of_a_box_that_is_gone_comes_out_of_the_bucket(box, tmp_path):
         grant = bucket.of_entry("kept-jobs", entry).grant("haul-9", 600, always=True)
         call(
             transport,
-            payload_command(gone.root, "transfer.spill", "grant"),
+            payload_command(gone.root, "transfer.upload", "grant"),
             json.dumps(asdict(grant)).encode(),
         )
         job = f"haul-9-talk-{'0' * 8}"

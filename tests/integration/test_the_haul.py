@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import digest
+from remote.contract.files import digest
 from remote.control.project import CODE
 from tests.integration.typed import command_of
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import notices
-from remote.contract.clocks import Limits, Reading
-from remote.contract.jobs import JobState, Status
+from remote.contract.job import notices
+from remote.contract.job.clocks import Limits, Reading
+from remote.contract.job.jobs import JobState, Status
 from remote.control.cloud import clocks
 from remote.control.errors import BoxStopped, BoxUnreachable
 from remote.control.jobs import start as jobs
-from remote.control.transport.fake import FakeTransport
+from tests.integration.boxes import FakeTransport
 
 from .boxes import await_true, code_tree, deploy_stages, is_running, spec
 
@@ -122,16 +122,16 @@ def started(box, release, stage="endless", job_id="job-1", **options):
 def expire(box, **limits):
     """Set clocks that run out at once: perhaps before the box has said that they are set."""
     with contextlib.suppress(BoxStopped):
-        clocks.arm(box, replace(LIMITS, **limits), None, "demo", "windlass")
+        clocks.set_deadlines(box, replace(LIMITS, **limits), None, "demo", "windlass")
 
 
 class TestClocks:
     def test_arming_starts_it_once_and_tells_how_the_clocks_stand(self, box):
-        first = clocks.arm(box, LIMITS, None, "demo", "windlass")
+        first = clocks.set_deadlines(box, LIMITS, None, "demo", "windlass")
         assert (first.state, first.limits, first.stops_by) == ("idle", LIMITS, "idle")
         await_true(lambda: box.calls() == ["--no-wall +15"])
         pid = box.pid
-        again = clocks.arm(box, replace(LIMITS, idle=400), None, "demo", "windlass")
+        again = clocks.set_deadlines(box, replace(LIMITS, idle=400), None, "demo", "windlass")
         assert (again.limits.idle, box.pid) == (400, pid)
         assert again.elapsed > first.elapsed
         assert clocks.read(box).limits.idle == 400
@@ -151,14 +151,14 @@ class TestClocks:
         assert box.reading().spent_usd == pytest.approx(0.02, rel=5)
 
     def test_extending_moves_a_clock_for_this_start_alone(self, box):
-        clocks.arm(box, replace(LIMITS, lifetime=600))
+        clocks.set_deadlines(box, replace(LIMITS, lifetime=600))
         assert clocks.extend(box, "lifetime", 60).limits.lifetime == 660
         assert clocks.extend(box, "lifetime", 60).limits.lifetime == 720
         assert clocks.extend(box, "dollars", 2.5).limits.dollars == 27.5
         assert (
-            clocks.arm(box, LIMITS).limits.lifetime == 720
+            clocks.set_deadlines(box, LIMITS).limits.lifetime == 720
         )  # set anew by the next command, what was added stays
-        another = clocks.arm(box, replace(LIMITS, session="2000"))
+        another = clocks.set_deadlines(box, replace(LIMITS, session="2000"))
         await_true(
             lambda: box.reading().limits.session == "2000" and box.reading().limits.lifetime == 600
         )
@@ -181,12 +181,12 @@ def door(box):
 
 
 class TestSessions:
-    def arm(self, box, **limits):
-        clocks.arm(box, replace(LIMITS, **limits))
+    def set_deadlines(self, box, **limits):
+        clocks.set_deadlines(box, replace(LIMITS, **limits))
         (box.folder / "ssh").write_text(f"127.0.0.1 {box.port}")
 
     def test_a_session_keeps_the_box_up_until_it_ends(self, box, door):
-        self.arm(box, idle=3)
+        self.set_deadlines(box, idle=3)
         with door():
             await_true(lambda: box.reading().activity == ["1 SSH session"])
             time.sleep(4)
@@ -194,7 +194,7 @@ class TestSessions:
         await_true(lambda: box.is_off)
 
     def test_who_only_asks_does_not(self, box, door):
-        self.arm(box, idle=3, tick=1)
+        self.set_deadlines(box, idle=3, tick=1)
         deadline = time.monotonic() + 30
         while not box.is_off:
             assert time.monotonic() < deadline
@@ -203,7 +203,7 @@ class TestSessions:
             time.sleep(0.3)
 
     def test_who_comes_in_at_the_last_moment_is_not_shut_out(self, box, door):
-        self.arm(box, idle=3, tick=1)
+        self.set_deadlines(box, idle=3, tick=1)
         await_true(lambda: box.reading().stops_in < 1.5)
         with door():
             await_true(lambda: box.reading().activity == ["1 SSH session"])
@@ -213,7 +213,7 @@ class TestSessions:
 
 class TestAFailingWatchdog:
     def test_killed_it_leaves_a_planned_shutdown_and_is_told_as_silent(self, box):
-        clocks.arm(box, replace(LIMITS, ahead=30))
+        clocks.set_deadlines(box, replace(LIMITS, ahead=30))
         await_true(lambda: box.calls())
         box.kill()
         reading = box.reading()
@@ -227,27 +227,27 @@ class TestAFailingWatchdog:
             clocks.extend(box, "idle", 1)
 
     def test_arming_revives_it_and_it_goes_on_counting(self, box):
-        before = clocks.arm(box, LIMITS)
+        before = clocks.set_deadlines(box, LIMITS)
         box.kill()
-        after = clocks.arm(box, LIMITS)
+        after = clocks.set_deadlines(box, LIMITS)
         assert after.elapsed > before.elapsed
 
     def test_rounds_that_fail_plan_no_shutdown(self, box):
-        clocks.arm(box, replace(LIMITS, ahead=1))
+        clocks.set_deadlines(box, replace(LIMITS, ahead=1))
         await_true(lambda: len(box.calls()) > 3)
         (box.folder / "limits.json").write_text("{")
         await_true(lambda: "a round failed" in box.log)
         count = len(box.calls())
         await_true(lambda: box.log.count("a round failed") > 5)
         assert len(box.calls()) <= count + 1
-        clocks.arm(box, replace(LIMITS, ahead=1))
+        clocks.set_deadlines(box, replace(LIMITS, ahead=1))
         await_true(lambda: len(box.calls()) > count + 3)
 
     def test_one_that_is_replaced_is_followed_by_one_alone(self, box):
-        clocks.arm(box, LIMITS)
+        clocks.set_deadlines(box, LIMITS)
         pid = box.pid
         (box.folder / "version").write_text("older")
-        elapsed = clocks.arm(box, LIMITS).elapsed
+        elapsed = clocks.set_deadlines(box, LIMITS).elapsed
         await_true(lambda: box.log.count("watching:") == 2)
         await_true(
             lambda: box.pid == pid or not is_running(pid)
@@ -256,7 +256,7 @@ class TestAFailingWatchdog:
         assert clocks.read(box).elapsed >= elapsed
 
     def test_a_power_switch_that_fails_is_pressed_again(self, box, tmp_path):
-        clocks.arm(box, LIMITS)
+        clocks.set_deadlines(box, LIMITS)
         broken = tmp_path / "commands" / "shutdown"
         broken.write_text(broken.read_text().replace("exit 0", "exit 1"))
         expire(box, idle=1)
@@ -270,7 +270,7 @@ class TestAFailingWatchdog:
 
 class TestTime:
     def test_a_wall_clock_that_jumps_moves_nothing(self, box, tmp_path):
-        clocks.arm(box, LIMITS)
+        clocks.set_deadlines(box, LIMITS)
         box.kill()
         jump = tmp_path / "jump"
         script = f"""
@@ -283,9 +283,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         (tmp_path / "skewed.py").write_text(script)
         box.exec(f"setsid python3 {tmp_path}/skewed.py </dev/null >/dev/null 2>&1 &")
         await_true(lambda: is_running(box.pid))
-        before = clocks.arm(box, LIMITS)
+        before = clocks.set_deadlines(box, LIMITS)
         jump.touch()
-        after = clocks.arm(box, LIMITS)
+        after = clocks.set_deadlines(box, LIMITS)
         assert after.at - before.at > 86000  # the box's own clock did jump
         assert after.elapsed - before.elapsed < 60
         assert after.idle_for < 60
@@ -299,7 +299,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         notices.write(
             box.home / "windlass", notices.Notice("deadman", time.time() + 60, "of the last start")
         )
-        reading = clocks.arm(box, replace(LIMITS, session="2000"))
+        reading = clocks.set_deadlines(box, replace(LIMITS, session="2000"))
         assert reading.state == "idle"
         assert reading.elapsed < 60
         assert not (box.home / "windlass/notice.json").exists()
@@ -308,7 +308,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 class TestJobs:
     def test_a_job_keeps_the_box_busy_and_is_told_before_the_end(self, box, release):
         started(box, release)
-        reading = clocks.arm(box, replace(LIMITS, idle=1))
+        reading = clocks.set_deadlines(box, replace(LIMITS, idle=1))
         assert (reading.state, reading.activity) == ("busy", ["job job-1"])
         expire(box, lifetime=3)
         await_true(lambda: box.is_off)
@@ -363,7 +363,7 @@ class TestJobs:
 class TestStuck:
     def test_a_silent_job_alerts_and_then_stops_the_box(self, box, release, heard):
         started(box, release)
-        reading = clocks.arm(
+        reading = clocks.set_deadlines(
             box, replace(LIMITS, stuck=1, stuck_grace=2), heard.url, "demo", "windlass"
         )
         assert reading.state == "busy"
@@ -378,7 +378,7 @@ class TestStuck:
 
     def test_a_sign_of_life_ends_it(self, box, release):
         started(box, release)
-        clocks.arm(box, replace(LIMITS, stuck=0.5))
+        clocks.set_deadlines(box, replace(LIMITS, stuck=0.5))
         await_true(lambda: box.reading().state == "stuck")
         stop = threading.Event()
         log = box.home / "windlass/jobs/job-1/log"
@@ -398,7 +398,7 @@ class TestStuck:
             thread.join()
 
     def test_the_address_that_is_told_stays_its_owners_secret(self, box, heard):
-        clocks.arm(box, LIMITS, f"{heard.url}/hush-hush", "demo", "windlass")
+        clocks.set_deadlines(box, LIMITS, f"{heard.url}/hush-hush", "demo", "windlass")
         assert [
             path.name for path in box.folder.iterdir() if b"/hush-hush" in path.read_bytes()
         ] == ["notify"]
@@ -409,14 +409,14 @@ class TestStuck:
             + Path(f"/proc/{box.pid}/environ").read_bytes()
         )
         assert not any("hush-hush" in command for command in box.commands)
-        clocks.arm(box, LIMITS)
+        clocks.set_deadlines(box, LIMITS)
         assert not (box.folder / "notify").exists()
 
 
 def spill(box, body):
     """A release whose `spill` does that alone."""
     release = (box.home / "windlass/current").resolve()
-    module = release / "remote/payload/transfer/spill.py"
+    module = release / "remote/payload/transfer/upload.py"
     module.parent.mkdir(parents=True, exist_ok=True)
     module.unlink(missing_ok=True)
     module.write_text(body)

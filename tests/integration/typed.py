@@ -10,7 +10,7 @@ from typing import Any
 
 from invoke import Collection, Exit
 
-from remote.control.commands import program
+from remote.control.commands.program import program
 from remote.control.project import CODE
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import locks
+from remote.contract.job import locks
 from remote.payload import environment
 from remote.payload.environment import Impossible
 

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from remote.contract.jobs import Cause
+from remote.contract.job.jobs import Cause
 from remote.payload import fingerprint
 from remote.payload.job import StageFailed
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from remote.contract.jobs import Cause
+from remote.contract.job.jobs import Cause
 from remote.payload.fingerprint import entries_of
 from remote.payload.gguf import adapter
 from remote.payload.gguf.tensor_file import header_bytes

@@ -2,11 +2,11 @@
 
 import pytest
 
-from remote.contract.gguf import QUANTIZATIONS, Head, Tensor
+from remote.contract.artifacts.gguf import QUANTIZATIONS, Head, Tensor
 from remote.control.models.gguf import FILE_TYPES
-from remote.payload.gguf.checks import Checks, check_head, distinct_scores
 from remote.payload.gguf.mixture import MIXTURES, tensor_type
-from remote.payload.gguf.parity import MOST_KL, divergence_of
+from remote.payload.gguf.proof.checks import Checks, check_head, distinct_scores
+from remote.payload.gguf.proof.parity import MOST_KL, divergence_of
 
 
 def typed(mixture, name, columns=4096, layers=32, tied=False, rows=4):

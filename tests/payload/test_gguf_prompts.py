@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from remote.contract.jobs import Cause
-from remote.payload.gguf.prompts import conversations, questions
-from remote.payload.gguf.reference import choose_precision
+from remote.contract.job.jobs import Cause
+from remote.payload.gguf.proof.prompts import conversations, questions
+from remote.payload.gguf.proof.reference import choose_precision
 from remote.payload.job import StageFailed
 
 

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from remote.contract.jobs import Cause
+from remote.contract.job.jobs import Cause
 from remote.payload.gguf import llama_cpp_source, package_index
 from remote.payload.gguf.package_index import Sources, Unreachable, configured_sources
 from remote.payload.job import StageFailed

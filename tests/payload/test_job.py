@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.jobs import Cause
+from remote.contract.job.jobs import Cause
 from remote.payload.job import explained
 
 

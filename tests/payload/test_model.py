@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from remote.contract import base_models
-from remote.contract.base_models import ModelFetch, ModelFile
-from remote.contract.jobs import Cause
+from remote.contract.artifacts import base_models
+from remote.contract.artifacts.base_models import ModelFetch, ModelFile
+from remote.contract.job.jobs import Cause
 from remote.payload import model
 from remote.payload.job import StageFailed
 from remote.payload.transfer import download

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from remote.contract.checks import Verdict
+from remote.contract.job.checks import Verdict
 from remote.payload.preflight import data, storage
 from remote.payload.preflight.request import Request
 

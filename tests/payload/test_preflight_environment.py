@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from remote.contract.checks import Verdict
-from remote.contract.paths import BoxPaths
+from remote.contract.job.checks import Verdict
+from remote.contract.job.paths import BoxPaths
 from remote.payload import environment as environments
 from remote.payload.preflight.environment import Probe, locked
 from remote.payload.preflight.request import Request

@@ -2,7 +2,7 @@
 
 import pytest
 
-from remote.contract.checks import Verdict
+from remote.contract.job.checks import Verdict
 from remote.payload.preflight import host
 from remote.payload.preflight.request import Request
 

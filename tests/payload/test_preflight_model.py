@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from remote.contract.checks import Verdict
+from remote.contract.job.checks import Verdict
 from remote.payload.preflight import model
 from remote.payload.preflight.request import Request
 from tests.tokenizer_files import sentencepiece, tokenizer_json, words

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import atomic, digest
-from remote.contract.exits import Exit
-from remote.contract.jobs import Cause, JobSpec
-from remote.contract.rows import parse_row
+from remote.contract.artifacts.rows import parse_row
+from remote.contract.files import atomic, digest
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Cause, JobSpec
 from remote.payload.job import Job, StageFailed
 from remote.payload.stages import prepare
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.stages import STAGES
+from remote.contract.job.stages import STAGES
 from remote.control.config.recipe import Base, Lora, Pretraining, Quantization, Recipe, Training
 from remote.payload.demo.pretraining import Shape
 from remote.payload.training.settings import Settings
@@ -60,7 +60,7 @@ def test_every_setting_is_used(name):
 
 
 @pytest.mark.parametrize(
-    "stage", [stage for stage in STAGES.values() if stage.on_box], ids=lambda stage: stage.name
+    "stage", [stage for stage in STAGES.values() if stage.is_job], ids=lambda stage: stage.name
 )
 def test_a_stage_reads_every_input_and_option_it_offers(stage):
     source = (PAYLOAD / "stages" / f"{stage.name}.py").read_text()

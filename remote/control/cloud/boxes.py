@@ -6,17 +6,22 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from remote.control.cloud import endpoint, history, identity, instances, keys, transitions
+from remote.control.cloud import history
+from remote.control.cloud.access import keys
+from remote.control.cloud.account import endpoint, identity
 from remote.control.cloud.box import Box, State
-from remote.control.cloud.instances import Instance
-from remote.control.cloud.offers import regions_of
+from remote.control.cloud.ec2 import instances, transitions
+from remote.control.cloud.ec2.instances import Instance
+from remote.control.cloud.ec2.offers import regions_of
+from remote.control.cloud.local import Local
 from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
+from remote.control.config.inventory import LocalEntry
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
-from remote.control.transport import known_hosts
+from remote.control.transport.ssh import known_hosts
 
 if TYPE_CHECKING:
-    from remote.control.cloud.ec2 import Ec2
+    from remote.control.cloud.ec2.provider import Ec2
 
 COLUMNS = (
     "name",
@@ -64,18 +69,18 @@ def ready(
     on_progress: Progress,
     mode: Mode = "auto",
     wait_seconds: float = 0.0,
-    arm: Callable[[Box], None] | None = None,
+    set_deadlines: Callable[[Box], None] | None = None,
     replace: str = "",
 ) -> Box:
     """The box, launched or started where needed, with SSH answering and its host key pinned. `plan`
     tells what this would do.
 
-    Without capacity it is tried again for `wait_seconds`. `arm` is called once SSH answers, to set
-    the clocks. `mode="fresh"` where a box exists needs `replace`, the instance id of
-    `plan(...).replaces` whose loss was agreed to: it ends once the new one is up.
+    Without capacity it is tried again for `wait_seconds`. `set_deadlines` is called once SSH
+    answers, to set the clocks. `mode="fresh"` where a box exists needs `replace`, the instance id
+    of `plan(...).replaces` whose loss was agreed to: it ends once the new one is up.
     """
     keys.private_key(entry)
-    return _provider(entry).ready(on_progress, Wanted(mode, wait_seconds, arm, replace))
+    return _provider(entry).ready(on_progress, Wanted(mode, wait_seconds, set_deadlines, replace))
 
 
 def running(entry: Any) -> Box:
@@ -93,7 +98,7 @@ def running(entry: Any) -> Box:
             remedy=remedy,
             kept="its disk, with all jobs on it",
         )
-    if not known_hosts.pinned(box.host_key_alias):
+    if box.provider != "local" and not known_hosts.pinned(box.host_key_alias):
         what, why = (
             f"the host key of box {entry.name} is not known here",
             "it was never pinned on this laptop",
@@ -111,10 +116,10 @@ def start(
     entry: Any,
     on_progress: Progress,
     wait_seconds: float = 0.0,
-    arm: Callable[[Box], None] | None = None,
+    set_deadlines: Callable[[Box], None] | None = None,
 ) -> Box:
     """Like `ready`, but raises BoxStopped instead of launching a new box."""
-    return ready(entry, on_progress, "reuse", wait_seconds, arm)
+    return ready(entry, on_progress, "reuse", wait_seconds, set_deadlines)
 
 
 def stop(entry: Any, on_progress: Progress = lambda line: None) -> Box | None:
@@ -159,7 +164,7 @@ def ended_by(box: Box) -> str:
         return ""
     instance = instances.by_id(endpoint.of_box(box), box.id, box.name)
     return (
-        transitions.in_words(instance)
+        transitions.describe(instance)
         if instance
         else f"unknown: the cloud no longer remembers {box.id}"
     )
@@ -188,7 +193,7 @@ def listing(inventory: Any) -> list[Box]:
         # damaged, it is the error of the whole listing, not a note on each box
         identity.project_mark()
     clouds = {provider: _Cloud.asked(provider, entries, forgotten) for provider in providers}
-    shown = instances.side_by_side(
+    shown = instances.map_concurrently(
         lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries
     )
     return [
@@ -244,11 +249,13 @@ def _never_launched(entry: Any) -> BoxStopped:
 
 
 def _provider(entry: Any) -> Provider:
+    if isinstance(entry, LocalEntry):
+        return Local(entry)
     return Static(entry) if entry.provider == "static" else _ec2(entry, endpoint.of_entry(entry))
 
 
 def _ec2(entry: Any, there: endpoint.Endpoint) -> "Ec2":
-    from remote.control.cloud.ec2 import (
+    from remote.control.cloud.ec2.provider import (
         Ec2,
     )  # all that launches belongs to it, and no static box needs that
 
@@ -275,7 +282,9 @@ class _Cloud:
         except WindlassError as error:
             return cls(mine, everything[0], dict.fromkeys(regions, error))
         ids = [entry.instance_id for entry in mine if entry.instance_id]
-        answers = instances.side_by_side(lambda region: _look(home.in_region(region), ids), regions)
+        answers = instances.map_concurrently(
+            lambda region: _look(home.in_region(region), ids), regions
+        )
         return cls(mine, everything[0], dict(zip(regions, answers, strict=True)))
 
     def of_entry(self, entry: Any) -> list[Box]:

@@ -10,19 +10,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
-from remote.contract.spill import (
+from remote.contract.artifacts.upload import (
     MANIFEST_BYTES,
     PIECE_BYTES,
-    Grant,
     Kept,
     Manifest,
     Piece,
+    UploadGrant,
     manifest_key,
     prefix_of,
 )
-from remote.control.cloud import endpoint, identity, refusals
-from remote.control.cloud.endpoint import Endpoint
+from remote.contract.files import atomic
+from remote.control.cloud.account import endpoint, identity, refusals
+from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.errors import CloudError
 
 FETCH_SECONDS = 6 * 3600
@@ -61,7 +61,7 @@ class Bucket:
     profile: bool = False
     mark: str = ""
 
-    def grant(self, run_id: str, seconds: float, always: bool) -> Grant:
+    def grant(self, run_id: str, seconds: float, always: bool) -> UploadGrant:
         """The right to spill the jobs of a run, for so many seconds where it is presigned."""
         seconds = min(seconds, LONGEST_GRANT_SECONDS)
         jobs = f"{self.prefix}{run_id}-"
@@ -73,7 +73,7 @@ class Bucket:
                 ExpiresIn=int(seconds),
             )
         expires = time.time() + seconds
-        return Grant(
+        return UploadGrant(
             run_id,
             self.name,
             self.at.region,
@@ -102,7 +102,7 @@ class Bucket:
         return found if found.job_id == job_id else None
 
     def fetching(self, manifest: Manifest) -> dict[str, Any]:
-        """What a box needs to bring that job: see `remote.payload.transfer.spill`."""
+        """What a box needs to bring that job: see `remote.payload.transfer.upload`."""
         folder = self._folder(manifest.job_id)
         keys = [piece.key for kept in manifest.files.values() for piece in kept.pieces(folder)]
         with self._explained():

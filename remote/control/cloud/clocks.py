@@ -6,10 +6,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remote.contract.clocks import Limits, Reading
-from remote.control.cloud import prices, user_data
+from remote.contract.job.clocks import Limits, Reading
 from remote.control.cloud.box import Box
-from remote.control.cloud.offers import Offer
+from remote.control.cloud.ec2 import user_data
+from remote.control.cloud.ec2.offers import Offer
+from remote.control.cloud.pricing import prices
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport.base import Result, Transport, last_lines
 
@@ -77,7 +78,7 @@ def _limits(entry: Any, hourly_usd: float, session: str) -> Limits:
     )
 
 
-def arm(
+def set_deadlines(
     transport: Transport,
     limits: Limits,
     notify: str | None = None,
@@ -100,7 +101,7 @@ def arm(
 
 def extend(transport: Transport, clock: str, amount: float) -> Reading:
     """Add `amount` (seconds, or dollars) to one of `CLOCKS`, for this start of the box alone.
-    Returns how the clocks then stand; raises like `arm`."""
+    Returns how the clocks then stand; raises like `set_deadlines`."""
     look = (
         f'{_FOLDER}; [ -e "$f/watchdog.pyz" ] || exit {_NO_WATCHDOG}; {_AS_ROOT}; [ -w "$f" ] && r='
     )

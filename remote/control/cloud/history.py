@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from remote.contract import untrusted_json
+from remote.contract.files import untrusted_json
 from remote.control import project
 
 

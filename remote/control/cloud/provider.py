@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from remote.control.cloud.box import Box
-from remote.control.cloud.offers import Offer
+from remote.control.cloud.ec2.offers import Offer
 
 Progress = Callable[[str], None]
 """Takes one line for a person who waits."""
@@ -42,14 +42,14 @@ class Plan:
 class Wanted:
     """How to get a box ready.
 
-    `mode` as above; without capacity it is tried again for `wait_seconds`; `arm` sets the box's
-    clocks once SSH answers; `replace` is the id of the instance whose loss was agreed to, which a
-    fresh box needs where one exists.
+    `mode` as above; without capacity it is tried again for `wait_seconds`; `set_deadlines` sets the
+    box's clocks once SSH answers; `replace` is the id of the instance whose loss was agreed to,
+    which a fresh box needs where one exists.
     """
 
     mode: Mode = "auto"
     wait_seconds: float = 0.0
-    arm: Callable[[Box], None] | None = None
+    set_deadlines: Callable[[Box], None] | None = None
     replace: str = ""
 
 

@@ -15,23 +15,15 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from remote.contract.clocks import Reading
-from remote.control.cloud import (
-    boxes,
-    clearing,
-    costs,
-    history,
-    identity,
-    images,
-    instances,
-    prices,
-    refusals,
-    transitions,
-)
+from remote.contract.job.clocks import Reading
+from remote.control.cloud import boxes, history
+from remote.control.cloud.account import identity, refusals
 from remote.control.cloud.bucket import Bucket, Spilled
-from remote.control.cloud.costs import Place
-from remote.control.cloud.estimate import span
-from remote.control.cloud.instances import Instance
+from remote.control.cloud.ec2 import cleanup, images, instances, transitions
+from remote.control.cloud.ec2.instances import Instance
+from remote.control.cloud.pricing import costs, prices
+from remote.control.cloud.pricing.costs import Place
+from remote.control.cloud.pricing.estimate import span
 from remote.control.cloud.provider import Progress
 from remote.control.config.inventory import Clocks
 from remote.control.errors import WindlassError
@@ -414,8 +406,8 @@ def _end(find: Find, inventory: Any, on_progress: Progress) -> None:
     else:
         gone = transitions.until_terminated(now, find.box, on_progress)
         history.append(find.box, "terminated", id=find.id)
-        clearing.forget(gone)
-        clearing.after_attempt(find.box, find.place.there)
+        cleanup.forget(gone)
+        cleanup.after_attempt(find.box, find.place.there)
 
 
 def _deregister(find: Find, ec2: Any) -> None:

@@ -4,12 +4,13 @@ import getpass
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.cloud import host_keys, keys, reach, waiting
+from remote.control.cloud.access import host_keys, keys, reach, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.config.inventory import place, ssh_settings
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
-from remote.control.transport import known_hosts, ssh_config
+from remote.control.transport.ssh import config as ssh_config
+from remote.control.transport.ssh import known_hosts
 
 _PATIENCE_SECONDS = 20
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from invoke import Collection
 from invoke import Exit as Leave
 
-from remote.contract.exits import Exit
-from remote.control.commands.verb import verb
+from remote.contract.job.exits import Exit
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -50,9 +50,10 @@ def launch(
 
     Waits until SSH answers and the clocks of each box run.
     """
-    from remote.control import console, launches
+    from remote.control import launches
     from remote.control.cloud import boxes
-    from remote.control.fleet import arm
+    from remote.control.fleet import set_deadlines
+    from remote.control.output import console
 
     inventory, entries = boxes_of(names)
     mode, seconds = _mode(fresh, reuse), seconds_of(wait)
@@ -82,7 +83,9 @@ def launch(
         names,
         inventory,
         entries,
-        lambda entry, say: boxes.ready(entry, say, mode, seconds, arm(entry), losses[entry.name]),
+        lambda entry, say: boxes.ready(
+            entry, say, mode, seconds, set_deadlines(entry), losses[entry.name]
+        ),
         lambda box: (
             f"{box.name} is up: {box.user}@{box.address}; its host key is pinned; log in: `./inv"
             f" ssh {box.name}`"
@@ -106,7 +109,7 @@ def start(
     """
     from remote.control import launches
     from remote.control.cloud import boxes
-    from remote.control.fleet import arm
+    from remote.control.fleet import set_deadlines
 
     inventory, entries = boxes_of(names)
     seconds = seconds_of(wait)
@@ -119,7 +122,7 @@ def start(
         names,
         inventory,
         entries,
-        lambda entry, say: boxes.start(entry, say, seconds, arm(entry)),
+        lambda entry, say: boxes.start(entry, say, seconds, set_deadlines(entry)),
         lambda box: f"{box.name} is up: {box.user}@{box.address}",
         json,
     )
@@ -205,8 +208,9 @@ def terminate(
     json: bool = False,
 ) -> None:
     """Delete boxes for good, with their disks and all jobs on them."""
-    from remote.control import console, fleet
+    from remote.control import fleet
     from remote.control.cloud import boxes
+    from remote.control.output import console
 
     inventory, entries = boxes_of(names)
     if id and len(entries) > 1:
@@ -251,9 +255,10 @@ def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> 
 
     Without names, also what else runs in this project's name.
     """
-    from remote.control import console, targets
+    from remote.control import targets
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
+    from remote.control.output import console
 
     listing = targets.boxes_of(load_inventory(), names)
     if json:
@@ -295,7 +300,8 @@ def _each(
 
 
 def _print(as_json: bool, records: list[Any], names: Sequence[str], inventory: "Inventory") -> None:
-    from remote.control import console, fleet
+    from remote.control import fleet
+    from remote.control.output import console
 
     if as_json:
         console.print_json(fleet.as_one(records, names, inventory))
@@ -309,7 +315,7 @@ def _mode(fresh: bool, reuse: bool) -> "Mode":
 
 def seconds_of(wait: str) -> float:
     """The seconds of a duration such as 30m; a command line that is off ends here."""
-    from remote.control.config.section import seconds
+    from remote.control.config.yaml.section import seconds
 
     try:
         return float(seconds(wait)) if wait else 0.0
@@ -324,7 +330,7 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
     loses data needs that."""
     import sys
 
-    from remote.control import console
+    from remote.control.output import console
 
     has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     if not has_terminal and not needs_terminal:
@@ -342,8 +348,8 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
 
 def tell_next_of(entries: "Sequence[BoxEntry]", names: Sequence[str]) -> None:
     """What boxes that are up are there for."""
-    from remote.control import console
-    from remote.control.runs import next_step
+    from remote.control.output import console
+    from remote.control.runs.reports import next_step
 
     console.tell_next(
         next_step.on_box(entries[0])
@@ -361,7 +367,7 @@ def _named(box: "Box | None") -> str:
 
 
 def _tell_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
-    from remote.control import console
+    from remote.control.output import console
 
     what = f"{box.where}, {box.state}" if box else f"box {entry.name} ({instance_id})"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"

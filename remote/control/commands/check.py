@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 
 @verb(
@@ -11,21 +11,26 @@ from remote.control.commands.verb import verb
         "playbook": (
             "a playbook, by path or name (`demo`); without it every playbook is checked for itself"
         ),
-        "box": "the box it should run on; else the playbook's own, else the default one",
+        "on": "where it should run: a box of the inventory, or `local`, this machine without SSH",
+        "box": "the same as --on; else the playbook's own, else the default one",
         "json": "print the findings as JSON",
     },
 )
-def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -> None:
+def check(
+    context: Any, playbook: str = "", on: str = "", box: str = "", json: bool = False
+) -> None:
     """Find every error in inventory, playbooks and recipes.
 
     Each finding has its file and line. Nothing is started.
     """
     from remote.control import project
-    from remote.control.config.survey import survey
-    from remote.control.console import print_json, tell, tell_next
+    from remote.control.commands.run import one_place
+    from remote.control.config.checks.survey import survey
     from remote.control.errors import ConfigError
+    from remote.control.output.console import print_json, tell, tell_next
 
-    found = survey(project.typed(playbook) or None, box or None)
+    place = one_place(on, box)
+    found = survey(project.typed(playbook) or None, place or None)
     for finding in found.findings:
         tell(str(finding))
     if found.findings:
@@ -38,8 +43,8 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
     for step in found.steps:
         tell(step, "yellow")
     if playbook:
-        on_box = f" --box {box}" if box else ""
-        tell_next(f"`./inv run {playbook}{on_box}` runs it")
+        where = f" --on {place}" if place else ""
+        tell_next(f"`./inv run {playbook}{where}` runs it")
 
 
 @verb(
@@ -51,7 +56,7 @@ def check(context: Any, playbook: str = "", box: str = "", json: bool = False) -
 def config(context: Any, json: bool = False, docs: bool = False) -> None:
     """Show the inventory with its defaults filled in."""
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table, write
+    from remote.control.output.console import print_json, print_table, write
 
     if docs:
         from remote.control.config.documentation import page

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Exit as Leave
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control.commands.box import NAMES
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
-    from remote.contract.clocks import Reading
+    from remote.contract.job.clocks import Reading
     from remote.control.transport.base import Transport
 
 _JSON = {
@@ -21,7 +21,7 @@ _JSON = {
 @verb(positional=["names"], help={**NAMES, **_JSON})
 def clocks(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
     """Show the clocks of running boxes, and which one stops each first."""
-    from remote.control import clock_words
+    from remote.control.output import clock_words
 
     readings = _each(names, clock_words.reading_of, json)
     for name, reading in readings:
@@ -54,8 +54,8 @@ def extend(
 
     Holds for this start alone.
     """
-    from remote.control import clock_words
     from remote.control.cloud import clocks as of_box
+    from remote.control.output import clock_words
 
     amounts = {
         "lifetime": _seconds("lifetime", lifetime),
@@ -86,9 +86,10 @@ def _each(
     """The readings of boxes by name, told as JSON where that is wanted."""
     from dataclasses import asdict
 
-    from remote.control import clock_words, console, fleet
+    from remote.control import fleet
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
+    from remote.control.output import clock_words, console
     from remote.control.transport.connect import connect
 
     def of_entry(entry: Any, _say: Any) -> "tuple[str, Reading]":
@@ -108,7 +109,7 @@ def _each(
 
 
 def _seconds(flag: str, given: str) -> float:
-    from remote.control.config.section import seconds
+    from remote.control.config.yaml.section import seconds
 
     try:
         return float(seconds(given)) if given else 0.0

@@ -4,7 +4,7 @@ from typing import Any
 
 from invoke import Collection
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 _JSON = {"json": "tell the result as JSON on standard output"}
 
@@ -15,10 +15,10 @@ def up(_context: Any, json: bool = False) -> None:
 
     Commands that need it start it by themselves.
     """
-    from remote.control import console
-    from remote.control.cloud.embedded import client
+    from remote.control.cloud import embedded
+    from remote.control.output import console
 
-    url = client.endpoint()
+    url = embedded.endpoint()
     if json:
         console.print_json({"up": True, "url": url})
     console.tell(f"the embedded cloud is up at {url}")
@@ -27,13 +27,13 @@ def up(_context: Any, json: bool = False) -> None:
 @verb(help={**_JSON, "dry-run": "only show what would be stopped"})
 def down(_context: Any, dry_run: bool = False, json: bool = False) -> None:
     """Stop every embedded box and the embedded cloud; disks stay."""
-    from remote.control import console
-    from remote.control.cloud.embedded import client
+    from remote.control.cloud import embedded
+    from remote.control.output import console
 
     if dry_run:
         _show(json)
         return
-    was_up = client.down()
+    was_up = embedded.down()
     if json:
         console.print_json({"up": False, "was_up": was_up})
     console.tell(
@@ -58,11 +58,10 @@ def console(_context: Any, name: str = "") -> None:
 
     It holds its boots, its user-data's output and its host key.
     """
-    from remote.control.cloud import boxes
-    from remote.control.cloud.embedded import client
+    from remote.control.cloud import boxes, embedded
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import write
     from remote.control.errors import BoxStopped, CloudError
+    from remote.control.output.console import write
 
     entry = load_inventory().box(name or None)
     if entry.provider != "embedded":
@@ -76,7 +75,7 @@ def console(_context: Any, name: str = "") -> None:
         raise BoxStopped(
             f"box {entry.name} was never launched", remedy=f"./inv launch {entry.name}"
         )
-    write(client.console(client.endpoint(), box.id))
+    write(embedded.console(embedded.endpoint(), box.id))
 
 
 @verb(
@@ -117,10 +116,10 @@ def fault(
     json: bool = False,
 ) -> None:
     """Inject a fault into the embedded cloud, list faults, or remove one."""
-    from remote.control import console
-    from remote.control.cloud.embedded import client
+    from remote.control.cloud import embedded
+    from remote.control.output import console
 
-    url = client.endpoint()
+    url = embedded.endpoint()
     asked = {
         "kind": kind,
         "box": box,
@@ -138,16 +137,16 @@ def fault(
     if clear:
         told = [
             each
-            for each in client.faults(url)
+            for each in embedded.faults(url)
             if all(each[name] == value for name, value in given.items())
         ]
         for each in () if dry_run else told:
-            client.clear(url, each["id"])
+            embedded.clear(url, each["id"])
     elif kind:
-        client.check(given)
-        told = [given] if dry_run else [{"id": client.inject(url, given), **given}]
+        embedded.check(given)
+        told = [given] if dry_run else [{"id": embedded.inject(url, given), **given}]
     else:
-        told = client.faults(url)
+        told = embedded.faults(url)
     if json:
         console.print_json(told)
     would = "would be " if dry_run else ""
@@ -168,11 +167,11 @@ def _in_words(fault: dict[str, Any]) -> str:
 
 
 def _show(as_json: bool) -> None:
-    from remote.control import console
-    from remote.control.cloud.embedded import client
+    from remote.control.cloud import embedded
+    from remote.control.output import console
 
-    record = client.running()
-    instances = client.listing(record["url"]) if record else []
+    record = embedded.running()
+    instances = embedded.listing(record["url"]) if record else []
     if as_json:
         console.print_json({"up": record is not None, **(record or {}), "instances": instances})
         return

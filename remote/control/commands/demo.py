@@ -2,25 +2,28 @@
 
 from typing import Any
 
-from remote.control.commands.run import drive_and_show, show_plan
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
+from remote.control.commands.run import drive_and_show, one_place, show_plan
 
 PLAYBOOK = "playbooks/demo.yaml"
 
 
 @verb(
     help={
-        "box": "another box of the inventory; else the playbook's",
+        "on": "where to run: a box of the inventory, or `local`, this machine without SSH",
+        "box": "the same as --on; else the playbook's",
         "dry-run": "show the stages and stop",
         "json": "print the receipt as JSON",
     }
 )
-def demo(context: Any, box: str = "", dry_run: bool = False, json: bool = False) -> None:
+def demo(
+    context: Any, on: str = "", box: str = "", dry_run: bool = False, json: bool = False
+) -> None:
     """Train, convert and ask a small Mistral, on this machine alone."""
-    from remote.control.console import say
+    from remote.control.output.console import say
     from remote.control.runs.engine import prepare_run
 
-    plan, entry = prepare_run(PLAYBOOK, box)
+    plan, entry = prepare_run(PLAYBOOK, one_place(on, box))
     if dry_run:
         show_plan(plan, entry.name, json)
         return

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from remote.control.commands.box import JSON, NAMES, tell_next_of
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory
-    from remote.control.transport.selection import Selection
+    from remote.control.transport.push.selection import Selection
 
 _PLAN = {
     "plan": "show what would go, what stays and why, with sizes; ask no box",
@@ -32,14 +32,14 @@ def deploy(
     What is there already is not sent again.
     """
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say, tell
-    from remote.control.transport.release import release_of
+    from remote.control.output.console import print_json, say, tell
+    from remote.control.transport.push.release import release_of
 
     inventory = load_inventory()
     selection = _selected(inventory, playbook)
     release = release_of(selection)
     if plan:
-        from remote.control.transport import push_plan
+        from remote.control.transport.push import plan as push_plan
 
         (
             print_json(push_plan.plan_of(selection, release))
@@ -96,7 +96,7 @@ def rollback(
 
     from remote.control import deploying
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, tell
+    from remote.control.output.console import print_json, tell
 
     entry = load_inventory().box(box or None)
     if list:
@@ -125,7 +125,7 @@ def rollback(
 
 
 def _selected(inventory: "Inventory", playbook: str) -> "Selection":
-    from remote.control.transport.selection import Push, select
+    from remote.control.transport.push.selection import Push, select
 
     if not playbook:
         return select(push=Push.of(inventory))

@@ -13,8 +13,8 @@ from typing import Any
 
 from invoke import Collection, Exit
 
-from remote.control.commands.verb import verb
-from remote.control.console import complain, ended_well
+from remote.control.commands.program.verb import verb
+from remote.control.output.console import complain, ended_well
 from remote.control.project import CODE, state_folder
 
 collection = Collection()
@@ -49,7 +49,7 @@ def test(context: Any, only: str = "", options: str = "") -> None:
         found += _test_the_box([*box_tests, *options.split()])
     if laptop_tests:
         words = [*laptop_tests, "--ignore=tests/payload/box", *options.split()]
-        found += _test_the_laptop(words, side_by_side=not only)
+        found += _test_the_laptop(words, map_concurrently=not only)
     told = ", ".join(f"{count} {what}" for what, count in found.items())
     _say(f"{told or 'nothing was tested'}, in {(time.monotonic() - began) / 60:.1f} minutes")
     if found["failed"]:
@@ -89,7 +89,7 @@ def _test_the_box(words: list[str]) -> Counter[str]:
     return _pytest(_box_python(), words, PYTHONPATH=f"{CODE}{os.pathsep}{_pytest_for_the_box()}")
 
 
-def _test_the_laptop(words: list[str], side_by_side: bool) -> Counter[str]:
+def _test_the_laptop(words: list[str], map_concurrently: bool) -> Counter[str]:
     """How the tests ended. Side by side, boxes are slow at times: what fails there is asked again
     alone, and named."""
     environments = str(_environments())
@@ -98,16 +98,16 @@ def _test_the_laptop(words: list[str], side_by_side: bool) -> Counter[str]:
     count = (os.cpu_count() or 1) + 1
     workers = (
         [f"--numprocesses={count}", "--dist=loadfile", "--no-loadscope-reorder"]
-        if side_by_side
+        if map_concurrently
         else []
     )
     _say(
         f"the laptop's tests, {count} side by side ..."
-        if side_by_side
+        if map_concurrently
         else "the laptop's tests ..."
     )
     found = _pytest(sys.executable, [*words, *workers], WINDLASS_ENVIRONMENTS=environments)
-    if not (found["failed"] and side_by_side):
+    if not (found["failed"] and map_concurrently):
         return found
     _say("what failed is run again, alone:")
     words += ["--last-failed", "--last-failed-no-failures=none", "--verbose"]
@@ -172,7 +172,7 @@ def _environments() -> Path:
 
 def _pytest_for_the_box() -> Path:
     """pytest beside the box environment rather than in it: what is tested is what a box has."""
-    from remote.contract import atomic, digest
+    from remote.contract.files import atomic, digest
 
     lock = CODE / "requirements" / "box-tests.lock"
     folder = state_folder() / "pytest" / digest.of_file(lock)[:16]
@@ -215,7 +215,7 @@ def _run(
 ) -> tuple[int, str]:
     """Its exit code, and what it wrote to `stdout` where that is a pipe. However this ends, nothing
     that it started is left running: not at Ctrl-C, not at SIGTERM, and not what detached itself."""
-    from remote.control.cloud.embedded import processes
+    from remote.embedded.instances import processes
 
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     with ended_well():

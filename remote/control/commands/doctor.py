@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 
 @verb(
@@ -20,12 +20,12 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
     Credentials, clock, quota, image, rights, bucket, Ollama and disk.
     """
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table, tell_next
     from remote.control.doctor import report
+    from remote.control.output.console import print_json, print_table, tell_next
 
     inventory = load_inventory()
     if policy:
-        from remote.control.cloud.policy import document
+        from remote.control.cloud.account.policy import document
 
         print_json(document(policy, inventory))
         return

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 _RUN = (
     "run id, or its beginning or end; when left out the one that is alive, else the newest with"
@@ -29,14 +29,15 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
 
     The boxes are asked, so it works from any laptop with this inventory. Times are UTC.
     """
-    from remote.control import console, targets
+    from remote.control import targets
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
     from remote.control.errors import BoxUnreachable
     from remote.control.jobs import table
+    from remote.control.output import console
 
     inventory = load_inventory()
-    listing = targets.boxes_of(inventory, names or list(inventory.boxes))
+    listing = targets.boxes_of(inventory, names or inventory.places)
     found, silent = table.look(listing)
     jobs = [job for job in found if all or not job.state.status.is_final]
     silent += boxes.unknown(listing)
@@ -70,8 +71,8 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from dataclasses import asdict
 
     from remote.control import targets
-    from remote.control.console import print_json, say
     from remote.control.logs import show
+    from remote.control.output.console import print_json, say
 
     with (
         redirect_stdout(sys.stderr) if json else nullcontext()
@@ -103,12 +104,12 @@ def cancel(
     """
     from dataclasses import asdict
 
-    from remote.contract.jobs import Status
-    from remote.control.console import print_json, tell, tell_next
-    from remote.control.jobs.cancel import cancel as cancel_job
+    from remote.contract.job.jobs import Status
+    from remote.control import backends
+    from remote.control.config.inventory import load_inventory
+    from remote.control.output.console import print_json, tell, tell_next
     from remote.control.runs import ended
     from remote.control.targets import job_of
-    from remote.control.transport.connect import connect
 
     target = job_of(run, "cancel", surely=True)
     if dry_run:
@@ -121,8 +122,9 @@ def cancel(
             f" {target.status.value} when it was last seen"
         )
         return
-    with connect(target.box) as transport:
-        state = cancel_job(transport, target.box.root, target.job_id, patience)
+    entry = load_inventory().box(target.box.name)
+    with backends.of_entry(entry, may_launch=False) as backend:
+        state = backend.cancel(target.job_id, patience)
     ended.by_cancel(target.run_id, state)
     if json:
         print_json(asdict(state))
@@ -150,10 +152,10 @@ def pull(
 
     Goes on where it was cut off.
     """
-    from remote.control.console import print_json, print_table, tell_next
-    from remote.control.printable import sized
-    from remote.control.runs import next_step
+    from remote.control.output.console import print_json, print_table, tell_next
+    from remote.control.output.sanitize import sized
     from remote.control.runs.bring import bring_all, has_made
+    from remote.control.runs.reports import next_step
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 
 @verb(

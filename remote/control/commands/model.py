@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Collection
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +51,8 @@ def install(
 @verb(help={"json": "print as JSON"})
 def list_models(context: Any, json: bool = False) -> None:
     """List the models in Ollama."""
-    from remote.control.console import print_json, print_table
-    from remote.control.printable import sized
+    from remote.control.output.console import print_json, print_table
+    from remote.control.output.sanitize import sized
 
     client = _client()
     models = client.tags()
@@ -80,7 +80,7 @@ def ask(
     context: Any, name: str, text: str, system: str = "", max_tokens: int = 512, json: bool = False
 ) -> None:
     """Ask a model; its tokens appear as they come."""
-    from remote.control.console import print_json, say, write
+    from remote.control.output.console import print_json, say, write
 
     messages = [
         *([{"role": "system", "content": system}] if system else []),
@@ -102,8 +102,8 @@ def ask(
 @verb(help={"json": "print as JSON"})
 def up(context: Any, json: bool = False) -> None:
     """Start the embedded Ollama."""
-    from remote.control.console import print_json, say, tell
-    from remote.control.models.embedded import client
+    from remote.control.models import embedded as client
+    from remote.control.output.console import print_json, say, tell
 
     origins = _inventory().ollama.origins
     url = client.endpoint(origins=origins)
@@ -121,8 +121,8 @@ def up(context: Any, json: bool = False) -> None:
 @verb
 def down(context: Any) -> None:
     """Stop the embedded Ollama; its models stay on disk."""
-    from remote.control.console import tell
-    from remote.control.models.embedded.client import daemon
+    from remote.control.models.embedded import daemon
+    from remote.control.output.console import tell
 
     tell(
         "the embedded Ollama has ended"
@@ -134,9 +134,9 @@ def down(context: Any) -> None:
 @verb(help={"json": "print as JSON"})
 def status(context: Any, json: bool = False) -> None:
     """Show which Ollama is used, its version, and the models in memory."""
-    from remote.control.console import print_json, print_table, tell
     from remote.control.models.find import describe
-    from remote.control.printable import sized
+    from remote.control.output.console import print_json, print_table, tell
+    from remote.control.output.sanitize import sized
 
     facts = describe(_inventory())
     if json:
@@ -163,9 +163,9 @@ def status(context: Any, json: bool = False) -> None:
 )
 def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False) -> None:
     """Give a model's name back to its previous version."""
-    from remote.control.console import print_json, tell
     from remote.control.models import names
     from remote.control.models.rollback import rollback as roll_back
+    from remote.control.output.console import print_json, tell
 
     if dry_run:
         if json:
@@ -184,8 +184,8 @@ def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False)
 )
 def remove(context: Any, name: str, dry_run: bool = False) -> None:
     """Delete a model from Ollama; its GGUF in the run's folder stays."""
-    from remote.control.console import tell
     from remote.control.models import names
+    from remote.control.output.console import tell
 
     client = _client()
     if dry_run:
@@ -202,7 +202,7 @@ collection.add_task(list_models, name="list")
 
 def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control.commands.run import drive_and_show
-    from remote.control.console import print_json, tell
+    from remote.control.output.console import print_json, tell
     from remote.control.runs.single import extend, model_name, plan_install
     from remote.control.targets import run_of
 
@@ -219,8 +219,8 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
 
 def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control import project
-    from remote.control.console import print_json, say, tell
     from remote.control.models.install import install as install_model
+    from remote.control.output.console import print_json, say, tell
 
     file, proof = (project.find_file(project.typed(each)) for each in (gguf, parity))
     model = name or file.stem
@@ -237,7 +237,7 @@ def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bo
 
 
 def _show(facts: dict[str, Any], file: "Path") -> None:
-    from remote.control.console import tell
+    from remote.control.output.console import tell
 
     tell(
         f"{facts['model']} {'stood there already' if facts['reused'] else 'is installed'} in"
@@ -262,6 +262,6 @@ def _inventory() -> Any:
 def _usage(words: str) -> None:
     from invoke import Exit as Leave
 
-    from remote.contract.exits import Exit
+    from remote.contract.job.exits import Exit
 
     raise Leave(words, code=int(Exit.USAGE))

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Exit as Leave
 
-from remote.contract.exits import Exit
-from remote.control.commands.verb import verb
+from remote.contract.job.exits import Exit
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
-    from remote.contract.clocks import Reading
+    from remote.contract.job.clocks import Reading
 
 _JSON = {"json": "tell the result as JSON on standard output"}
 
@@ -26,9 +26,9 @@ def cost(_context: Any, everywhere: bool = False, json: bool = False) -> None:
 
     All regions are searched.
     """
-    from remote.control import console
-    from remote.control.cloud import costs
+    from remote.control.cloud.pricing import costs
     from remote.control.config.inventory import load_inventory
+    from remote.control.output import console
 
     found = costs.survey(load_inventory(), everywhere)
     if json:
@@ -58,9 +58,9 @@ def reap(
     json: bool = False,
 ) -> None:
     """Terminate boxes beyond their clocks, and delete leftovers; asks first."""
-    from remote.control import console
     from remote.control.cloud import reap as reaper
     from remote.control.config.inventory import load_inventory
+    from remote.control.output import console
 
     inventory = load_inventory()
     finds, unasked = reaper.Judge(inventory, _clocks_of, everything).finds()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 
 @verb(
@@ -28,7 +28,7 @@ def preflight(
     """Check box, environment, model, data and recipe before training."""
     from remote.control import project
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say
+    from remote.control.output.console import print_json, say
     from remote.control.runs import preflight as checks
 
     inventory = load_inventory()

@@ -3,8 +3,8 @@
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
-from remote.control.commands.verb import verb
+from remote.contract.artifacts.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from remote.control.runs.plan import Plan
 
 _RUN = "run id, or its beginning or end; when left out the one that is alive, else the newest"
+_ON = {
+    "on": "where to run: a box of the inventory, or `local`, this machine without SSH",
+    "box": "the same as --on; else the playbook's, else the default box",
+}
 _YES = {"yes": "do not ask before a box that costs money is launched"}
 _QUEUE = {"queue": "wait in line where another job has the box's GPU"}
 _RUN_TO_RESUME = (
@@ -26,7 +30,7 @@ _RUN_TO_RESUME = (
     positional=["playbook"],
     help={
         "playbook": "a file, or a name such as `golden-path`",
-        "box": "the box of the inventory to run on; else the playbook's, else the default",
+        **_ON,
         "dry-run": "show the stages and what would be sent, and stop",
         "json": "print the receipt as JSON",
         **_QUEUE,
@@ -36,6 +40,7 @@ _RUN_TO_RESUME = (
 def run(
     context: Any,
     playbook: str,
+    on: str = "",
     box: str = "",
     queue: bool = False,
     yes: bool = False,
@@ -46,7 +51,7 @@ def run(
     from remote.control import project
     from remote.control.runs.engine import begin, prepare_run
 
-    plan, entry = prepare_run(project.typed(playbook), box)
+    plan, entry = prepare_run(project.typed(playbook), one_place(on, box))
     if dry_run:
         show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
@@ -67,8 +72,8 @@ def resume(
     context: Any, run: str = "", queue: bool = False, dry_run: bool = False, json: bool = False
 ) -> None:
     """Go on with a run wherever it was cut off."""
-    from remote.contract.jobs import Status
-    from remote.control.console import say
+    from remote.contract.job.jobs import Status
+    from remote.control.output.console import say
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
@@ -104,9 +109,9 @@ def runs(
 
     `--clear` puts away those that ended without success.
     """
-    from remote.control.console import print_json, print_table, tell
+    from remote.control.output.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
-    from remote.control.runs.report import RUN_COLUMNS, run_row
+    from remote.control.runs.reports.rows import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
 
     if clear or dry_run:
@@ -125,14 +130,14 @@ def runs(
 
 
 def _clear(dry_run: bool, as_json: bool) -> None:
-    from remote.control.console import print_json, tell
-    from remote.control.runs import clearing
+    from remote.control.output.console import print_json, tell
+    from remote.control.runs import cleanup
 
-    cleared, left = clearing.clear(dry_run)
+    cleared, left = cleanup.clear(dry_run)
     if as_json:
         print_json({"cleared": [run.run_id for run in cleared], "left": left, "dry_run": dry_run})
     for run in cleared:
-        done = f"put away, in {clearing.folder() / run.run_id}"
+        done = f"put away, in {cleanup.folder() / run.run_id}"
         tell(f"{run.run_id}: {'would be put away' if dry_run else done}")
     for run_id, why in left.items():
         tell(f"{run_id}: stays: {why}", "yellow")
@@ -143,8 +148,8 @@ def _clear(dry_run: bool, as_json: bool) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
-    from remote.control.console import print_json, print_table
-    from remote.control.runs.report import require_whole, verdicts, verify_artifacts
+    from remote.control.output.console import print_json, print_table
+    from remote.control.runs.reports.rows import require_whole, verdicts, verify_artifacts
     from remote.control.targets import run_of
 
     ledger = run_of(run, "verify")
@@ -159,8 +164,8 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
-    from remote.control.console import print_json, write
-    from remote.control.runs.receipt import write_receipt
+    from remote.control.output.console import print_json, write
+    from remote.control.runs.reports.receipt import write_receipt
     from remote.control.targets import run_of
 
     ledger = run_of(run, "receipt")
@@ -176,7 +181,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
         "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
         "data": "JSONL file or folder with instruction, input, output",
         "base": "base model on the box, by name or `box:~/path`; else the recipe's",
-        "box": "box of the inventory; else the default",
+        **_ON,
         "stop": "stop the box afterwards",
         "detach": "return once training has started, or stands in line",
         "dry-run": "show the stages and stop",
@@ -190,6 +195,7 @@ def train(
     recipe: str,
     data: str,
     base: str = "",
+    on: str = "",
     box: str = "",
     stop: bool = False,
     detach: bool = False,
@@ -207,7 +213,7 @@ def train(
     from remote.control.runs.engine import begin
     from remote.control.runs.single import plan_training
 
-    entry = load_inventory().box(box or None)
+    entry = load_inventory().box(one_place(on, box) or None)
     plan = plan_training(project.typed(recipe), project.typed(data), base, entry, stop)
     if dry_run:
         show_plan(plan, entry.name, json, base_steps(plan, entry))
@@ -249,17 +255,27 @@ def export(
     drive_and_show(ledger, json, purpose="export", queue=queue)
 
 
+def one_place(on: str, box: str) -> str:
+    """What `--on` or `--box` names. Raises ConfigError where they differ."""
+    from remote.control.errors import ConfigError, Finding
+
+    if on and box and on != box:
+        what = f"`--on {on}` and `--box {box}` name two places"
+        raise ConfigError([Finding("the command line", what, "one of them", "leave one out")])
+    return on or box
+
+
 def drive_and_show(
     ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False, queue: bool = False
 ) -> None:
     """Drive a run with its progress on the terminal, then show what came of it."""
-    from remote.contract.jobs import Status
+    from remote.contract.job.jobs import Status
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, say, tell, tell_next
-    from remote.control.runs import next_step
+    from remote.control.output.console import print_json, say, tell, tell_next
     from remote.control.runs.engine import drive
-    from remote.control.runs.receipt import receipt_of, write_receipt
-    from remote.control.runs.showcase import show_result
+    from remote.control.runs.reports import next_step
+    from remote.control.runs.reports.receipt import receipt_of, write_receipt
+    from remote.control.runs.reports.showcase import show_result
 
     say(f"run {ledger.run_id}")
     try:
@@ -284,8 +300,8 @@ def drive_and_show(
 def _tell_what_still_runs(name: str) -> None:
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import tell
     from remote.control.errors import WindlassError
+    from remote.control.output.console import tell
 
     try:
         entry = load_inventory().box(name)
@@ -305,7 +321,7 @@ def _tell_what_still_runs(name: str) -> None:
 
 def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
     """What a run would do, as a table or as JSON; `steps` are to be done before it."""
-    from remote.control.console import print_json, print_table, tell
+    from remote.control.output.console import print_json, print_table, tell
     from remote.control.project import name_of
     from remote.control.runs.state import RunState
     from remote.control.runs.wiring import files_to_send
@@ -315,7 +331,7 @@ def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -
         (
             stage.label,
             stage.uses,
-            "box" if stage.signature.on_box else "laptop",
+            "box" if stage.signature.runs_on == "backend" else "laptop",
             stage.signature.about,
         )
         for stage in plan.stages
@@ -340,7 +356,7 @@ def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -
 
 def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
     """How the base models that a plan's recipes name get onto its box."""
-    from remote.contract.stages import needs_base
+    from remote.contract.job.stages import needs_base
     from remote.control.config import base_model
 
     recipes = [
@@ -354,11 +370,12 @@ def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     """Before a run: where its box would be made, and billed, show what it costs and ask, as
     `launch` does."""
-    from remote.control import console, launches
+    from remote.control import launches
     from remote.control.commands.box import agree
     from remote.control.config.inventory import load_inventory
+    from remote.control.output import console
 
-    if entry.provider != "ec2" or not any(stage.signature.on_box for stage in plan.stages):
+    if entry.provider != "ec2" or not any(stage.signature.is_job for stage in plan.stages):
         return
     inventory = load_inventory()
     wanted = launches.intents(inventory, [entry], "auto")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of, tell_next_of
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
 _YES = {"yes": "do not ask; needed where there is no terminal"}
@@ -38,7 +38,8 @@ def setup(
 
     What is there already is left as it is.
     """
-    from remote.control import console, fleet
+    from remote.control import fleet
+    from remote.control.output import console
     from remote.control.setup import setup as work
 
     inventory, entries = boxes_of(names)
@@ -67,8 +68,8 @@ def bake(
 
     The next boxes of its kind start from it. The box is stopped meanwhile.
     """
-    from remote.control import console
-    from remote.control.fleet import arm
+    from remote.control.fleet import set_deadlines
+    from remote.control.output import console
     from remote.control.setup import bake as work
 
     (entry,) = boxes_of([name] if name else [])[1]
@@ -85,7 +86,7 @@ def bake(
         return
     if is_up:
         agree(f"Stop {entry.name} and make an image of it?", yes, needs_terminal=True)
-    baked = work.bake(entry, console.say, arm(entry))
+    baked = work.bake(entry, console.say, set_deadlines(entry))
     if json:
         console.print_json(baked.record())
     price = (
@@ -123,10 +124,10 @@ def move(
 
     The old one is terminated once the new one answers.
     """
-    from remote.control import console
     from remote.control.cloud import boxes
     from remote.control.commands.box import seconds_of
-    from remote.control.fleet import arm
+    from remote.control.fleet import set_deadlines
+    from remote.control.output import console
     from remote.control.setup import move as work
 
     (entry,) = boxes_of([name] if name else [])[1]
@@ -139,7 +140,7 @@ def move(
             console.print_json(planned.record())
         return
     agree(f"Move {entry.name} to {planned.goal}?", yes, needs_terminal=True)
-    box = work.carry_out(planned, console.say, seconds, arm(entry))
+    box = work.carry_out(planned, console.say, seconds, set_deadlines(entry))
     if json:
         console.print_json({**boxes.record(box), "zone": box.zone})
     console.tell(f"{box.name} is up in {box.zone or box.region}: {box.user}@{box.address}")
@@ -165,9 +166,9 @@ def images(
     json: bool = False,
 ) -> None:
     """List this project's images and what they cost; prune old ones."""
-    from remote.control import console
     from remote.control.config.inventory import load_inventory
-    from remote.control.setup import shelf as work
+    from remote.control.output import console
+    from remote.control.setup import image_inventory as work
 
     found = work.shelf(load_inventory(), max(1, keep))
     if json:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
 
@@ -21,7 +21,8 @@ def ssh(_context: Any, name: str = "", command: str = "") -> None:
     import shutil
     import sys
 
-    from remote.control.cloud import boxes, openssh
+    from remote.control.cloud import boxes
+    from remote.control.cloud.access import openssh
     from remote.control.errors import LaptopError
     from remote.control.transport import connect
 
@@ -29,7 +30,7 @@ def ssh(_context: Any, name: str = "", command: str = "") -> None:
         raise LaptopError(
             "there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`"
         )
-    box = boxes.running(_entry(name))
+    box = boxes.running(_reached_by_ssh(name))
     connect.open_door(box)
     is_seen = (
         command and sys.stdin.isatty() and sys.stdout.isatty()
@@ -44,10 +45,11 @@ def ssh_config(_context: Any, name: str = "") -> None:
 
     Writes nothing.
     """
-    from remote.control import console
-    from remote.control.cloud import boxes, openssh
+    from remote.control.cloud import boxes
+    from remote.control.cloud.access import openssh
+    from remote.control.output import console
 
-    console.write(openssh.config_block(boxes.running(_entry(name))))
+    console.write(openssh.config_block(boxes.running(_reached_by_ssh(name))))
 
 
 @verb(positional=["name"], help=_NAME)
@@ -56,8 +58,8 @@ def forget(_context: Any, name: str = "") -> None:
 
     The next start reads it anew from the box's console.
     """
-    from remote.control import console
     from remote.control.cloud import boxes
+    from remote.control.output import console
 
     entry = _entry(name)
     if boxes.forget_host_key(entry):
@@ -66,6 +68,18 @@ def forget(_context: Any, name: str = "") -> None:
         )
     else:
         console.tell(f"{entry.name} has no pinned host key")
+
+
+def _reached_by_ssh(name: str) -> Any:
+    """The entry; raises ConfigError for this machine."""
+    from remote.control.config.inventory import LocalEntry
+    from remote.control.errors import ConfigError, Finding
+
+    entry = _entry(name)
+    if isinstance(entry, LocalEntry):
+        what, remedy = f"`{name}` is this machine: no SSH leads to it", "run the command itself"
+        raise ConfigError([Finding("the command line", what, "a box of the inventory", remedy)])
+    return entry
 
 
 def _entry(name: str) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from remote.control.commands.box import NAMES
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from remote.control.runs.ledger import Ledger
@@ -27,10 +27,10 @@ def status(
 
     Open runs are under way, have not succeeded, or have work left to do.
     """
-    from remote.contract.jobs import Status
+    from remote.contract.job.jobs import Status
     from remote.control import overview
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import print_json, print_table, tell
+    from remote.control.output.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.state import state_of
 
@@ -71,8 +71,8 @@ def status(
 
 
 def _show_runs(title: str, runs: "Sequence[tuple[Ledger, RunState]]") -> None:
-    from remote.control.console import print_table
-    from remote.control.runs.report import RUN_COLUMNS, run_row
+    from remote.control.output.console import print_table
+    from remote.control.runs.reports.rows import RUN_COLUMNS, run_row
 
     if runs:
         print_table(title, RUN_COLUMNS, [run_row(run, state) for run, state in runs])

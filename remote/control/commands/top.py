@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 
 @verb(
@@ -19,8 +19,8 @@ def top(_context: Any, names: Sequence[str] = (), json: bool = False, follow: bo
 
     `q` ends it. Without a terminal it prints once.
     """
-    from remote.control import console
     from remote.control.config.inventory import load_inventory
+    from remote.control.output import console
     from remote.control.telemetry import live, screen
     from remote.control.telemetry import top as boxes
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from remote.control.commands.verb import verb
+from remote.control.commands.program.verb import verb
 
 _RUN = (
     "run, its beginning or end, or a job, a box or a group; the run that is alive, else the newest,"
@@ -26,15 +26,15 @@ def why(
 
     Asks the box, the bucket and this laptop. Times are UTC.
     """
-    from remote.control import console
-    from remote.control.telemetry import account, find, show
+    from remote.control.output import console
+    from remote.control.telemetry import diagnosis, find, show
 
     found = find.find(run, stage, minutes, lambda text: console.say(text, "yellow"))
-    told = account.account(found)
+    told = diagnosis.account(found)
     if json:
         console.print_json(told.record)
     else:
-        show.show(told, account.span(found.evidence))
+        show.show(told, diagnosis.span(found.evidence))
 
 
 @verb(
@@ -50,7 +50,7 @@ def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> No
 
     Logs, ledger, measurements and versions; secrets are masked.
     """
-    from remote.control import console
+    from remote.control.output import console
     from remote.control.telemetry import bundle as packing
 
     packed = packing.pack(run, packing.place_of(to), lambda text: console.say(text, "yellow"))

@@ -7,11 +7,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from remote.contract.stages import STAGES, Stage
+from remote.contract.job.stages import STAGES, Stage
 from remote.control.config import inventory, playbook, recipe
-from remote.control.config.explain import fields_of
 from remote.control.config.options import Options
-from remote.control.config.section import is_duration, written
+from remote.control.config.yaml.explain import fields_of
+from remote.control.config.yaml.section import is_duration, written
 
 _HEAD = """# Configuration
 
@@ -184,7 +184,7 @@ def _stage(stage: Stage) -> str:
         "outputs": stage.outputs,
         "gates on": stage.values,
     }
-    where = "on the box" if stage.on_box else "on the laptop"
+    where = "on the box" if stage.runs_on == "backend" else "on the laptop"
     recipe_line = "; needs a `recipe`" if stage.needs_recipe else ""
     lines = "".join(
         f"- {name}: {', '.join(f'`{item}`' for item in items)}\n"

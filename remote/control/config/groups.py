@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from remote.control.config import explain
-from remote.control.config.section import NAME_PATTERN
-from remote.control.config.source import Source
+from remote.control.config.yaml import explain
+from remote.control.config.yaml.section import NAME_PATTERN
+from remote.control.config.yaml.source import Source
 from remote.control.errors import Finding
-from remote.control.suggestion import suggestion
+from remote.control.output.suggestion import suggestion
 
 
 def expanded(boxes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:

@@ -12,10 +12,11 @@ from urllib.parse import unquote
 from pydantic import Field, PrivateAttr, field_validator
 
 from remote.control import project, secrets
-from remote.control.config import explain, groups, source
-from remote.control.config.section import Duration, Host, LaptopPath, Login, Name, Section
+from remote.control.config import groups
+from remote.control.config.yaml import explain, source
+from remote.control.config.yaml.section import Duration, Host, LaptopPath, Login, Name, Section
 from remote.control.errors import ConfigError, Finding
-from remote.control.suggestion import suggestion
+from remote.control.output.suggestion import suggestion
 
 _PATH = r"^[A-Za-z0-9._/-]+$"
 
@@ -264,6 +265,18 @@ class StaticEntry(_Entry):
     )
 
 
+LOCAL = "local"
+"""What `--on` calls this machine, where the inventory has no box of that name."""
+
+
+class LocalEntry(StaticEntry):
+    """This machine, without SSH. It stands in no inventory."""
+
+    name: str = LOCAL
+    host: str = "localhost"
+    root: str = Field(default_factory=lambda: str(project.state_folder() / LOCAL))
+
+
 BoxEntry = Ec2Entry | EmbeddedEntry | StaticEntry
 """One box of the inventory, by its provider."""
 
@@ -394,6 +407,8 @@ class Inventory(Section):
     def box(self, name: str | None = None) -> BoxEntry:
         """The entry of that name, or the default one. Raises ConfigError naming those there are."""
         wanted = name or self.default_box
+        if self.means_this_machine(wanted):
+            return LocalEntry()
         if wanted in self.groups:
             members = self.groups[wanted]
             what = f"`{wanted}` is {len(members)} boxes, and one is wanted"
@@ -413,12 +428,24 @@ class Inventory(Section):
         Raises ConfigError with every name that is neither.
         """
         known = [*self.groups, *self.boxes]
-        if unknown := [name for name in names if name not in known]:
+        if unknown := [
+            name for name in names if name not in known and not self.means_this_machine(name)
+        ]:
             raise ConfigError(
                 [_unknown_box(name, known, "inventory.yaml", "or group") for name in unknown]
             )
         single = [each for name in names for each in self.groups.get(name, [name])]
-        return [self.boxes[name] for name in dict.fromkeys(single)] or [self.box()]
+        return [self.box(name) for name in dict.fromkeys(single)] or [self.box()]
+
+    @property
+    def places(self) -> list[str]:
+        """The names of all boxes, and of this machine once a release is on it."""
+        is_used = self.means_this_machine(LOCAL) and (Path(LocalEntry().root) / "current").exists()
+        return [*self.boxes, *([LOCAL] if is_used else [])]
+
+    def means_this_machine(self, name: str) -> bool:
+        """Whether `name` is `local`, and nothing in the inventory is called so."""
+        return name == LOCAL and name not in self.boxes and name not in self.groups
 
 
 _parsing = Lock()
@@ -431,7 +458,7 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     Parsed once for each content, however often and from however many threads it is asked for.
     `boxes` and `groups` are the caller's own.
     """
-    file = project.find_file(path or "inventory.yaml")
+    file = project.find_file(path or project.INVENTORY)
     with _parsing:  # one parses, and who asks meanwhile waits for it
         inventory, read, found = _parsed(file)
     findings = [*found, *(_another_mark(inventory.project, read) if inventory else ())]
@@ -441,6 +468,11 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     return inventory.model_copy(
         update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
     )
+
+
+def findings_of(file: Path, text: str) -> tuple[Finding, ...]:
+    """What would be wrong with that file if it held this text."""
+    return _parsed_once(file, text.encode(), project.root(), os.environ.get("HOME"))[2]
 
 
 def ssh_settings() -> SshEntry:
@@ -489,7 +521,7 @@ def _judged(read: source.Source) -> _Parsed:
 
 def _another_mark(wanted: str | None, read: source.Source) -> list[Finding]:
     """A checkout that has boxes under another mark would lose sight of them."""
-    from remote.control.cloud import identity
+    from remote.control.cloud.account import identity
 
     if wanted is None or not (present := identity.kept_mark()) or present == wanted:
         return []

@@ -2,12 +2,13 @@
 
 from pydantic import Field
 
-from remote.contract.gguf import DEFAULT_QUANTIZATION, Quantization
-from remote.control.config.section import Count, Section
+from remote.contract.artifacts.gguf import DEFAULT_QUANTIZATION, Quantization
+from remote.control.config.yaml.section import Count, Section
 
 
 class Options(Section):
-    """Every option of every stage; which stage takes which is in `remote/contract/stages.py`."""
+    """Every option of every stage; which stage takes which is in
+    `remote/contract/job/stages.py`."""
 
     validation_share: float = Field(
         default=0.1, gt=0, lt=1, description="share of the groups held out for validation"

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from remote.control import project
-from remote.control.config import explain
 from remote.control.config.recipe import FOLDER as RECIPES
-from remote.control.config.section import Name, Plain, Section
-from remote.control.config.source import Keys, Source, read
+from remote.control.config.yaml import explain
+from remote.control.config.yaml.section import Name, Plain, Section
+from remote.control.config.yaml.source import Keys, Source, read
 from remote.control.errors import ConfigError, Finding
-from remote.control.printable import number
-from remote.control.suggestion import suggestion
+from remote.control.output.sanitize import number
+from remote.control.output.suggestion import suggestion
 
 FOLDER = "playbooks"
 

@@ -6,11 +6,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from remote.contract import chat_templates
+from remote.contract.artifacts import chat_templates
 from remote.control import project
-from remote.control.config import compose, explain
-from remote.control.config.section import Count, Section
-from remote.control.config.source import Source
+from remote.control.config.yaml import compose, explain
+from remote.control.config.yaml.section import Count, Section
+from remote.control.config.yaml.source import Source
 from remote.control.errors import ConfigError
 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -13,9 +13,12 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from typing import Any
 
-from remote.contract.checks import Check, Verdict, judge, skipped
-from remote.control.cloud import endpoint, estimate, keys, quotas, refusals, request
-from remote.control.cloud.offers import Offer, offers_of
+from remote.contract.job.checks import Check, Verdict, judge, skipped
+from remote.control.cloud.access import keys
+from remote.control.cloud.account import endpoint, quotas, refusals
+from remote.control.cloud.ec2 import request
+from remote.control.cloud.ec2.offers import Offer, offers_of
+from remote.control.cloud.pricing import estimate
 from remote.control.errors import ConfigError, WindlassError
 
 _SKEW_SECONDS = 60

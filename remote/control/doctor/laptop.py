@@ -6,8 +6,8 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from remote.contract.checks import Check, Verdict, judge
-from remote.contract.disk import apart
+from remote.contract.files.disk import apart
+from remote.contract.job.checks import Check, Verdict, judge
 from remote.control import project, secrets
 from remote.control.config.inventory import Inventory
 from remote.control.errors import WindlassError
@@ -77,7 +77,7 @@ def _state_folder() -> Check:
 
 
 def _mark() -> Check:
-    from remote.control.cloud import identity
+    from remote.control.cloud.account import identity
 
     expected = "whole, or not drawn yet: it finds this project's boxes"
     try:

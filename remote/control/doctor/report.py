@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from remote.contract.checks import Check, Verdict
-from remote.contract.exits import Exit
+from remote.contract.job.checks import Check, Verdict
+from remote.contract.job.exits import Exit
 from remote.control.cloud import static
-from remote.control.config.inventory import Inventory
+from remote.control.config.inventory import Inventory, LocalEntry
 from remote.control.doctor import laptop
 from remote.control.doctor.account import Account
 from remote.control.errors import WindlassError
-from remote.control.printable import counted
+from remote.control.output.sanitize import counted
 
 _AT_ONCE = 8
 LAPTOP = "laptop"
@@ -55,6 +55,8 @@ def require_well(rows: Sequence[Row]) -> None:
 def _checks(entry: Any, bucket: str | None) -> Iterable[Check]:
     if entry.provider != "static":
         return Account(entry, bucket).checks()
+    if isinstance(entry, LocalEntry):
+        return [Check("host", "this machine, without SSH", "this machine", Verdict.OK)]
     try:
         box = static.Static(entry).find()
     except WindlassError as error:

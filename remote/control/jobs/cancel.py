@@ -1,6 +1,6 @@
 """End a job on a box."""
 
-from remote.contract.jobs import JobState
+from remote.contract.job.jobs import JobState
 from remote.control.jobs.state import state_of
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import QUERY_SECONDS, call, payload_command

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from remote.contract.events import Metric
-from remote.contract.jobs import JobState
-from remote.control.console import console, ended_well, say
+from remote.contract.job.jobs import JobState
+from remote.contract.telemetry.events import Metric
 from remote.control.logs.follow import follow
+from remote.control.output.console import console, ended_well, say
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from remote.contract.jobs import JobSpec, JobState
+from remote.contract.job.jobs import JobSpec, JobState
 from remote.control.jobs.state import state_of
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import call, payload_command

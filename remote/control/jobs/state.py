@@ -4,11 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from remote.contract.jobs import Cause, JobState
-from remote.contract.log_query import label_of
-from remote.control.console import say
+from remote.contract.job.jobs import Cause, JobState
+from remote.contract.logs.query import label_of
 from remote.control.errors import JobFailed
-from remote.control.printable import plain
+from remote.control.output.console import say
+from remote.control.output.sanitize import plain
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import QUERY_SECONDS, call, on_box, payload_command, untold
 

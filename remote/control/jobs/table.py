@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.jobs import JobState, Status
-from remote.control import fleet, moments
+from remote.contract.job.jobs import JobState, Status
+from remote.control import fleet
 from remote.control.jobs.state import BoxJob, jobs_on
+from remote.control.output import timefmt
 from remote.control.retry import retry_while_unreachable
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def rows(jobs: Sequence[BoxJob]) -> list[list[str]]:
             job.state.stage,
             job.run_id,
             _status(job.state),
-            moments.minute(job.state.started_at),
+            timefmt.minute(job.state.started_at),
             _took(job.state),
             "" if job.state.status is Status.SUCCEEDED else job.state.what or job.state.why,
         ]

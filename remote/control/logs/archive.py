@@ -11,17 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from remote.contract import digest, job_log, log_lines, timeline
-from remote.contract.jobs import JobSpec, JobState, Status
-from remote.contract.log_lines import Filter, Log, Scan
-from remote.contract.log_query import LOG, METRICS, JobFacts, LogQuery, label_of
-from remote.contract.spill import Manifest
-from remote.contract.timeline import Event
+from remote.contract.artifacts.upload import Manifest
+from remote.contract.files import digest
+from remote.contract.job.jobs import JobSpec, JobState, Status
+from remote.contract.logs import job_log
+from remote.contract.logs import lines as log_lines
+from remote.contract.logs.lines import Filter, Log, Scan
+from remote.contract.logs.query import LOG, METRICS, JobFacts, LogQuery, label_of
+from remote.contract.telemetry import timeline
+from remote.contract.telemetry.timeline import Event
 from remote.control.cloud import bucket
 from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt
 from remote.control.logs.record import LogRecord, LogSink
-from remote.control.printable import sized
+from remote.control.output.sanitize import sized
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory
@@ -180,7 +183,7 @@ def send(
     """Send what is wanted of it to a sink, in the order of time.
 
     `start` goes on where the box was read last, and `known` is the mark of what is here before that
-    (see `remote.contract.frames.mark`). `is_growing`: a last line without an end is left out.
+    (see `remote.contract.logs.frames.mark`). `is_growing`: a last line without an end is left out.
     """
     if start is not None and not log_lines.continues(kept.log, start, known):
         sink.restart(kept.job_id, LOG)

@@ -6,15 +6,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from remote.contract import job_log, typed
-from remote.contract.frames import HEARTBEAT_SECONDS, FrameReader
-from remote.contract.jobs import Cause, JobState
-from remote.contract.log_query import LOG, METRICS, JobFacts, LogQuery
-from remote.contract.timeline import Event
+from remote.contract.files import typed
+from remote.contract.job.jobs import Cause, JobState
+from remote.contract.logs import job_log
+from remote.contract.logs.frames import HEARTBEAT_SECONDS, FrameReader
+from remote.contract.logs.query import LOG, METRICS, JobFacts, LogQuery
+from remote.contract.telemetry.timeline import Event
 from remote.control.errors import BoxUnreachable, CloudError, JobFailed, LoginRefused
 from remote.control.jobs.state import state_of
 from remote.control.logs.record import LogRecord, LogSink
-from remote.control.printable import sized
+from remote.control.output.sanitize import sized
 from remote.control.retry import PATIENCE_SECONDS, retry_while_unreachable
 from remote.control.transport.base import Stream, Transport, deploying
 from remote.control.transport.payload import complaint, failure, payload_command, untold

@@ -8,9 +8,9 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from remote.contract.events import Metric
-from remote.contract.jobs import JobState
-from remote.contract.log_query import LOG, METRICS, LogQuery
+from remote.contract.job.jobs import JobState
+from remote.contract.logs.query import LOG, METRICS, LogQuery
+from remote.contract.telemetry.events import Metric
 from remote.control.logs.client import LogClient
 from remote.control.logs.mirror import CopySink
 from remote.control.logs.record import LogRecord, LogSink

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from remote.contract import disk
-from remote.contract.frames import MARK_BYTES, mark
-from remote.contract.jobs import Cause, JobState
-from remote.contract.log_lines import line_start
-from remote.contract.log_query import JobFacts
+from remote.contract.files import disk
+from remote.contract.job.jobs import Cause, JobState
+from remote.contract.logs.frames import MARK_BYTES, mark
+from remote.contract.logs.lines import line_start
+from remote.contract.logs.query import JobFacts
 from remote.control.errors import JobFailed
 from remote.control.logs.record import LogRecord, LogSink
 
@@ -106,7 +106,7 @@ class Mirror:
 
 
 class FileLog:
-    """A copy, holes and all, as a `remote.contract.log_lines.Log`: when which line was written is
+    """A copy, holes and all, as a `remote.contract.logs.lines.Log`: when which line was written is
     not known."""
 
     def __init__(self, path: Path) -> None:

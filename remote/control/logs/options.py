@@ -4,10 +4,10 @@ import re
 
 from invoke import Exit as Leave
 
-from remote.contract.exits import Exit
-from remote.contract.log_lines import LEVELS
-from remote.contract.log_query import LogQuery
-from remote.control.config.section import seconds
+from remote.contract.job.exits import Exit
+from remote.contract.logs.lines import LEVELS
+from remote.contract.logs.query import LogQuery
+from remote.control.config.yaml.section import seconds
 
 
 def query(

@@ -4,11 +4,11 @@ import os
 import shutil
 import sys
 
-from remote.contract.log_lines import Levels
-from remote.contract.log_query import LOG, METRICS
-from remote.control import console, json_text, moments
+from remote.contract.logs.lines import Levels
+from remote.contract.logs.query import LOG, METRICS
 from remote.control.logs.record import LogRecord
-from remote.control.printable import coloured, counted, plain
+from remote.control.output import console, json_text, timefmt
+from remote.control.output.sanitize import coloured, counted, plain
 from remote.control.secrets import mask
 
 LONGEST_LINE = 2000
@@ -144,7 +144,7 @@ class Printer:
         if self._is_terminal and not self._has_told_zone:
             self._has_told_zone = True
             console.say("times are UTC", "dim")
-        return moments.clock(at)
+        return timefmt.clock(at)
 
     def _stands_alone(self, box: str) -> bool:
         return self._boxes == 1 and len(self._jobs.get(box, ())) < 2

@@ -3,10 +3,10 @@ own copies."""
 
 from dataclasses import dataclass
 
-from remote.contract.jobs import JobState
-from remote.contract.log_query import LOG, JobFacts
-from remote.control import moments
-from remote.control.printable import counted
+from remote.contract.job.jobs import JobState
+from remote.contract.logs.query import LOG, JobFacts
+from remote.control.output import timefmt
+from remote.control.output.sanitize import counted
 from remote.control.secrets import Mask
 
 _BOX_SOURCES = ("kernel", "gpu", "watchdog", "spot")
@@ -17,10 +17,10 @@ class LogRecord:
     """Whole lines of a job's file, or an event of its box.
 
     `at` in seconds since the epoch, 0 where that is not known. `source`: a file's name (LOG or
-    METRICS), or as in `remote.contract.timeline.Event`, and `level` as there. `content`: of a file
-    as it was written, of an event its text. `next`: the offset behind the content in its file;
-    `dropped`: instead of content, so many bytes before `next` are gone. `is_partial`: a line that
-    has no end yet, to be shown until the next record; it comes again.
+    METRICS), or as in `remote.contract.telemetry.timeline.Event`, and `level` as there. `content`:
+    of a file as it was written, of an event its text. `next`: the offset behind the content in its
+    file; `dropped`: instead of content, so many bytes before `next` are gone. `is_partial`: a line
+    that has no end yet, to be shown until the next record; it comes again.
     """
 
     at: float
@@ -40,7 +40,7 @@ class LogRecord:
         record."""
         is_warning = self.source in _BOX_SOURCES and self.level != "info"
         return (
-            f"[{moments.clock(self.at)} UTC {self.source}] {self.text(mask)}" if is_warning else ""
+            f"[{timefmt.clock(self.at)} UTC {self.source}] {self.text(mask)}" if is_warning else ""
         )
 
     def text(self, mask: Mask) -> str:

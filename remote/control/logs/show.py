@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from remote.contract.jobs import JobState, Status
-from remote.contract.line_search import TooSlow
-from remote.contract.log_query import LOG, METRICS, JobFacts, LogQuery
-from remote.control import console, targets
+from remote.contract.job.jobs import JobState, Status
+from remote.contract.logs.query import LOG, METRICS, JobFacts, LogQuery
+from remote.contract.logs.search import TooSlow
+from remote.control import targets
 from remote.control.errors import (
     BoxStopped,
     CloudError,
@@ -28,6 +28,7 @@ from remote.control.logs.merging import Merging
 from remote.control.logs.mirror import CopySink, FileLog
 from remote.control.logs.printing import Printer
 from remote.control.logs.record import LogRecord, LogSink
+from remote.control.output import console
 from remote.control.secrets import mask
 from remote.control.targets import InBucket, OfRun, OnBox, Source
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from remote.control import secrets
 from remote.control.errors import OllamaError
-from remote.control.models.embedded import client as embedded
+from remote.control.models import embedded
 from remote.control.models.ollama import Credentials, Ollama
 
 if TYPE_CHECKING:

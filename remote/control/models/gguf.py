@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract.gguf import NotGGUF, read_head
+from remote.contract.artifacts.gguf import NotGGUF, read_head
 from remote.control.errors import ArtifactCorrupt
 
 FILE_TYPES = {

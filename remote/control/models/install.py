@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, untrusted_json
+from remote.contract.files import atomic, digest, untrusted_json
 from remote.control import project
-from remote.control.console import say
 from remote.control.errors import ArtifactCorrupt, Busy, OllamaError
 from remote.control.models import names
 from remote.control.models.gguf import read_gguf
 from remote.control.models.modelfile import Modelfile, modelfile_for
 from remote.control.models.ollama import Ollama
-from remote.control.printable import counted, sized
+from remote.control.output.console import say
+from remote.control.output.sanitize import counted, sized
 
 OLDEST = (0, 11, 5)
 """The first Ollama that shows the prompt it renders; without that a wrong template goes unseen."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
+from remote.contract.files import atomic
 from remote.control import text
 from remote.control.models.gguf import Gguf
 

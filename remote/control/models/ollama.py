@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from remote.contract import untrusted_json
-from remote.contract.digest import of_file
+from remote.contract.files import untrusted_json
+from remote.contract.files.digest import of_file
 from remote.control.errors import OllamaError
 
 Message = dict[str, str]

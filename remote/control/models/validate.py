@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, untrusted_json
-from remote.contract.rows import BadRow, Row, parse_row, user_message
-from remote.contract.scoring import exact_match, f1, percentile
+from remote.contract.artifacts.rows import BadRow, Row, parse_row, user_message
+from remote.contract.artifacts.scoring import exact_match, f1, percentile
+from remote.contract.files import atomic, untrusted_json
 from remote.control.errors import ArtifactCorrupt, DataError
 from remote.control.models.ollama import Ollama
 
@@ -161,7 +161,7 @@ def _shown(rows: Sequence[Row]) -> Iterator[Row]:
     """The rows, with a bar on a terminal and a line at each quarter elsewhere."""
     from rich.progress import track
 
-    from remote.control.console import console, say
+    from remote.control.output.console import console, say
 
     if console().is_terminal:
         yield from track(rows, description="asking", console=console(), transient=True)

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from remote.contract.jobs import Status
+from remote.contract.job.jobs import Status
+from remote.control.backends.base import Backend
+from remote.control.backends.resolved import StageArtifact
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, NotFound
-from remote.control.runs.finish import settle
+from remote.control.runs.finish import backend_of, settle
 from remote.control.runs.ledger import Ledger
-from remote.control.runs.report import pulled_path
-from remote.control.runs.session import BoxSession
+from remote.control.runs.reports.rows import pulled_path
 from remote.control.runs.state import RunState, state_of
-from remote.control.runs.wiring import Reference
 
 
 def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tuple[str, Path, int]]:
@@ -25,7 +25,7 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
         for stage in run.stages.values()
         if stage.status is Status.SUCCEEDED and only in ("", stage.label)
         for name, output in stage.outputs.items()
-        if output["kind"] == "artifact"
+        if isinstance(output, StageArtifact)
     ]
     if only and only not in run.stages:
         raise NotFound(
@@ -39,17 +39,16 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
         )
     if not dry_run:
         inventory = load_inventory()
-        entry, storage = inventory.box(run.box), inventory.storage.bucket
         # Alone: two that pull one artifact would write into one another's part. And nothing is
         # launched, and billed, for a look at files.
         with (
             ledger.locked("pull"),
-            BoxSession(entry, ledger, may_launch=False, storage=storage) as session,
+            backend_of(ledger, inventory, run.box, may_launch=False) as backend,
         ):
-            _bring_each(session, ledger, made)
+            _bring_each(backend, ledger, made)
             settle(ledger, inventory)
     return [
-        (f"{label}.{name}", pulled_path(ledger, label, output), output["size"])
+        (f"{label}.{name}", pulled_path(ledger, label, output), output.size)
         for label, name, output in made
     ]
 
@@ -57,29 +56,30 @@ def bring_all(ledger: Ledger, only: str = "", dry_run: bool = False) -> list[tup
 def has_made(run: RunState) -> bool:
     """Whether there is anything to bring."""
     done = (stage for stage in run.stages.values() if stage.status is Status.SUCCEEDED)
-    return any(output["kind"] == "artifact" for stage in done for output in stage.outputs.values())
+    outputs = (output for stage in done for output in stage.outputs.values())
+    return any(isinstance(output, StageArtifact) for output in outputs)
 
 
 def _bring_each(
-    session: BoxSession, ledger: Ledger, made: list[tuple[str, str, Reference]]
+    backend: Backend, ledger: Ledger, made: list[tuple[str, str, StageArtifact]]
 ) -> None:
     """All that can be had, before what can't stops the command: what was spilled comes from the
     bucket, whether or not the box is there."""
-    missing: dict[str, Reference] = {}
+    missing: dict[str, StageArtifact] = {}
     stopped: BoxStopped | None = None
     for label, name, output in made:
         try:
-            session.bring(output, ledger.folder / "artifacts" / label)
+            backend.fetch(output, ledger.folder / "artifacts" / label)
         except BoxStopped as error:
             missing[f"{label}.{name}"], stopped = output, error
     if stopped:
-        raise _not_all(stopped, missing, len(made), session.entry.name, ledger.run_id)
+        raise _not_all(stopped, missing, len(made), backend.name, ledger.run_id)
 
 
 def _not_all(
-    stopped: BoxStopped, missing: dict[str, Reference], count: int, box: str, run_id: str
+    stopped: BoxStopped, missing: dict[str, StageArtifact], count: int, box: str, run_id: str
 ) -> BoxStopped:
-    shared = [name for name, output in missing.items() if output["path"].startswith("shared/")]
+    shared = [name for name, output in missing.items() if output.path.startswith("shared/")]
     why = (
         f"{', '.join(shared)}: of the folder that all jobs of a box share, which no bucket gets;"
         " with a terminated box it is gone"

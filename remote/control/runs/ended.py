@@ -1,12 +1,11 @@
 """A run whose job was ended by a command that does not drive it."""
 
-from remote.contract.jobs import JobState, Status
+from remote.contract.job.jobs import JobState, Status
 from remote.control.config.inventory import load_inventory
-from remote.control.console import say
 from remote.control.errors import Busy
-from remote.control.runs.finish import see_to, settle
+from remote.control.output.console import say
+from remote.control.runs.finish import backend_of, see_to, settle
 from remote.control.runs.ledger import Ledger, all_runs
-from remote.control.runs.session import BoxSession
 from remote.control.runs.state import RunState, state_of
 
 
@@ -33,10 +32,8 @@ def _record(ledger: Ledger, job: JobState) -> None:
     failure = {"what": job.what, "why": job.why, "remedy": job.remedy, "kept": job.kept}
     ledger.append("stage_finished", label=label, status=job.status.value, failure=failure)
     ledger.append("run_finished", status=job.status.value)
-    with BoxSession(
-        inventory.box(run.box), ledger, may_launch=False, storage=inventory.storage.bucket
-    ) as session:
-        see_to(run.plan.finally_, session, ledger)
+    with backend_of(ledger, inventory, run.box, may_launch=False) as backend:
+        see_to(run.plan.finally_, backend, ledger)
 
 
 def _stage_of(run: RunState, job: JobState) -> str:

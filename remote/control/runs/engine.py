@@ -10,20 +10,20 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
-from itertools import count
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.stages import STAGES
+from remote.contract.job.jobs import Cause, JobState, Status
+from remote.contract.job.stages import STAGES
 from remote.control import secrets
+from remote.control.backends.base import Backend, JobRequest
+from remote.control.backends.resolved import Resolved, StageArtifact
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
-from remote.control.console import say
 from remote.control.errors import (
     ArtifactCorrupt,
     BoxStopped,
-    BoxUnreachable,
     Busy,
     ConfigError,
     GateFailed,
@@ -31,13 +31,14 @@ from remote.control.errors import (
     WindlassError,
 )
 from remote.control.faults import as_error
-from remote.control.printable import number
+from remote.control.output.console import say
+from remote.control.output.sanitize import number
+from remote.control.project import code_state
 from remote.control.runs import wiring
-from remote.control.runs.finish import end_spot_box, see_to, settle
+from remote.control.runs.finish import backend_of, see_to, settle
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
-from remote.control.runs.report import pulled_path
-from remote.control.runs.session import BoxSession, code_state
+from remote.control.runs.reports.rows import pulled_path
 from remote.control.runs.state import RunState, StageState, state_of
 from remote.control.runs.verbs import VERBS, Made, Task, rollback
 from remote.control.transport.base import last_lines
@@ -46,16 +47,11 @@ MOVES = 5
 """How often a command looks for another box after the cloud took one back; `inv resume` begins to
 count anew."""
 
-BY_THE_CLOUD = ("spot:", "cloud:", "capacity:")
-"""Who ended a box, as `boxes.ended_by` tells: these and not its user, nor its own clocks."""
-
-SIGHT_SECONDS = 10.0
-
 
 def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
     """The plan of a playbook file and the box it is for; raises ConfigError with every finding of
     `inv check`."""
-    from remote.control.config.check import check
+    from remote.control.config.checks.check import check
     from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import load_playbook
 
@@ -109,16 +105,14 @@ def drive(
             return state_of(ledger)
         given = _secrets_for(state.rest(), inventory)
         ledger.append("run_begun", purpose=purpose)
-        with BoxSession(
-            inventory.box(state.box), ledger, storage=inventory.storage.bucket
-        ) as session:
-            return _Drive(ledger, inventory, session, detach, queue, given).to_the_end()
+        with backend_of(ledger, inventory, state.box) as backend:
+            return _Drive(ledger, inventory, backend, detach, queue, given).to_the_end()
 
 
 def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
     """What the jobs of a plan get. Raises ConfigError where this laptop lacks one: before a box is
     launched, and billed, for such a run."""
-    return secrets.values(inventory) if any(stage.signature.on_box for stage in plan.stages) else {}
+    return secrets.values(inventory) if any(stage.signature.is_job for stage in plan.stages) else {}
 
 
 def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
@@ -142,24 +136,20 @@ class _Drive:
         self,
         ledger: Ledger,
         inventory: Inventory,
-        session: BoxSession,
+        backend: Backend,
         detach: bool,
         queue: bool,
         given: dict[str, str],
     ) -> None:
-        self.ledger, self.inventory, self.session, self.detach, self.queue = (
-            ledger,
-            inventory,
-            session,
-            detach,
-            queue,
-        )
+        self.ledger, self.inventory, self.backend = ledger, inventory, backend
+        self.detach, self.queue, self.secrets = detach, queue, given
         self.is_following = False
-        self.secrets = given
+        self.run = state_of(ledger)
 
-    @property
-    def run(self) -> RunState:
-        return state_of(self.ledger)
+    def _fold(self) -> RunState:
+        """The run as its ledger has it now: once for each step, which then goes by `self.run`."""
+        self.run = state_of(self.ledger)
+        return self.run
 
     def to_the_end(self) -> RunState:
         try:
@@ -175,7 +165,7 @@ class _Drive:
                 or f"every finished stage; `./inv resume {self.ledger.run_id}` goes on from there"
             )
             raise told from None
-        return self.run if detached else self._finish(Status.SUCCEEDED)
+        return self._fold() if detached else self._finish(Status.SUCCEEDED)
 
     def _run_stages_wherever(self) -> bool:
         """Run the stages, on another box when the cloud takes this one back; returns whether one
@@ -186,49 +176,27 @@ class _Drive:
                 self._forget_what_the_box_lost()
                 return self._run_stages()
             except WindlassError as error:
-                why = self._taken_back(error)
+                why = self.backend.taken_back(error)
                 if not why or move > MOVES:
                     raise
                 self._move(why, f"move {move} of {MOVES}")
         raise AssertionError("the last move either ends the run or raises")
 
-    def _taken_back(self, error: WindlassError) -> str:
-        """Why the cloud has taken the box back, if that is behind `error`; else empty. Raises
-        BoxStopped where somebody else ended it."""
-        if isinstance(error, JobFailed) and error.cause is Cause.SPOT:
-            return error.why or error.what
-        lost_sight = isinstance(error, BoxUnreachable)
-        is_lost = isinstance(error, JobFailed) and error.cause in (Cause.LOST, Cause.CODE)
-        if not (lost_sight or is_lost or isinstance(error, BoxStopped)):
-            return ""
-        why = self.session.ended_by(SIGHT_SECONDS if lost_sight else 0.0)
-        if lost_sight and why and not why.startswith(BY_THE_CLOUD):
-            raise self.session.gone(why) from None
-        return why if why.startswith(BY_THE_CLOUD) else ""
-
     def _move(self, why: str, number: str) -> None:
-        """Leave a box that the cloud takes back; what it still holds of any run goes to the bucket
-        first."""
-        session = self.session
+        """Leave a place that was taken away; what it still holds of any run is saved first."""
         say(
-            f"box {session.entry.name} was taken back by the cloud ({why}); {number}: looking for"
+            f"box {self.backend.name} was taken back by the cloud ({why}); {number}: looking for"
             " another one",
             "yellow",
         )
-        self.ledger.append("box_lost", name=session.entry.name, id=session.box.id, why=why)
-        end_spot_box(session)
-        session.leave()
-        for stage in self.run.plan.stages:
-            if (
-                stage.uses == "preflight"
-                and self.run.stages[stage.label].status is Status.SUCCEEDED
-            ):
-                self.ledger.append(
-                    "stage_lost", label=stage.label
-                )  # another box is to be measured anew
+        self.backend.leave(why)
+        for stage in self._fold().plan.stages:
+            is_measured = self.run.stages[stage.label].status is Status.SUCCEEDED
+            if stage.uses == "preflight" and is_measured:  # another place is to be measured anew
+                self.ledger.append("stage_lost", label=stage.label)
 
     def _run_stages(self) -> bool:
-        """Run every stage that is not done; returns whether one was left running on the box."""
+        """Run every stage that is not done; returns whether one was left running."""
         stages = self.run.plan.stages
         titles = [
             f"[{number}/{len(stages)}] {stage.label}" for number, stage in enumerate(stages, 1)
@@ -239,7 +207,7 @@ class _Drive:
 
     def _run_stage(self, stage: PlannedStage, title: str) -> bool:
         """Run one stage unless its work is done; returns whether it was left running on the box."""
-        run = self.run
+        run = self._fold()
         inputs = wiring.inputs_of(stage, run)
         key, before = wiring.key_of(stage, inputs), run.stages[stage.label]
         if before.status is Status.SUCCEEDED and before.key == key:
@@ -248,11 +216,8 @@ class _Drive:
         say(f"{title}: {STAGES[stage.uses].about}", "bold")
         began = time.monotonic()
         try:
-            made = (
-                self._run_on_box(stage, inputs, key)
-                if stage.signature.on_box
-                else self._run_here(stage, inputs, key)
-            )
+            work = self._run_job if stage.signature.is_job else self._run_here
+            made = work(stage, inputs, key)
         except WindlassError as error:
             if not self._job_may_go_on(error):
                 self._stage_failed(stage, error)
@@ -264,104 +229,65 @@ class _Drive:
             "stage_finished",
             label=stage.label,
             status=Status.SUCCEEDED.value,
-            outputs=made[0],
+            outputs={name: asdict(output) for name, output in made[0].items()},
             values=made[1],
         )
         say(f"  {time.monotonic() - began:.1f} s  {_summary(made[1])}", "green")
         return False
 
-    def _run_here(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str) -> Made:
+    def _run_here(self, stage: PlannedStage, inputs: dict[str, Resolved], key: str) -> Made:
         self.ledger.append("stage_started", label=stage.label, key=key)
         return VERBS[stage.uses](self._task(stage, inputs))
 
-    def _run_on_box(
-        self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str
-    ) -> Made | None:
-        from remote.control.jobs.start import start
-
-        spec = self._spec(stage, inputs, key)
+    def _run_job(self, stage: PlannedStage, inputs: dict[str, Resolved], key: str) -> Made | None:
+        job = self._request(stage, inputs, key)
         before = self.run.stages[stage.label]
-        if before.job_id != spec.job_id or before.status is not Status.RUNNING:
-            self.ledger.append(
-                "stage_started",
-                label=stage.label,
-                key=key,
-                job_id=spec.job_id,
-                box=self.session.box.name,
-            )
-        if before.job_id == spec.job_id:
-            self.session.recall(spec.job_id)
-        self.session.entrust()
-        job = start(
-            self.session.transport,
-            self.session.box.root,
-            spec,
-            queue=self.queue,
-            secrets=self.secrets,
-        )
-        if job.status.is_final and job.status is not Status.SUCCEEDED:
-            job = start(
-                self.session.transport,
-                self.session.box.root,
-                spec,
-                again=True,
-                queue=self.queue,
-                secrets=self.secrets,
-            )
+        is_again = before.job_id == job.job_id
+        self.backend.ready()
+        if not is_again or before.status is not Status.RUNNING:
+            facts = {"key": key, "job_id": job.job_id, "box": self.backend.name}
+            self.ledger.append("stage_started", label=stage.label, **facts)
+        state = self.backend.start(job, is_again=is_again, queue=self.queue, secrets=self.secrets)
         # A run that has had the GPU once waits for it from then on: another one's turn between two
         # stages is no reason to fail.
-        self.queue = self.queue or spec.exclusive
-        if self.detach and stage.uses == "train" and not job.status.is_final:
-            how = f"in line, place {job.place}, " if job.place else "running "
+        self.queue = self.queue or job.exclusive
+        if self.detach and stage.uses == "train" and not state.status.is_final:
+            how = f"in line, place {state.place}, " if state.place else "running "
             say(
-                f"  left {how}on {self.session.box.name}; `./inv logs {self.ledger.run_id} -f`"
+                f"  left {how}on {self.backend.name}; `./inv logs {self.ledger.run_id} -f`"
                 " follows, `./inv resume` finishes",
                 "dim",
             )
             return None
-        done = self._follow(stage, job)
+        done = self._follow(stage, state)
         if done.environment:
             self.ledger.append("stage_environment", label=stage.label, lock_sha256=done.environment)
         if done.status is not Status.SUCCEEDED:
-            raise self._job_failed(stage, self.session.await_spill(done))
-        return wiring.outputs_of_job(done, self.session.box.name), done.values
+            raise self._job_failed(stage, self.backend.saved(done))
+        return wiring.outputs_of_job(done, self.backend.name), done.values
 
-    def _spec(self, stage: PlannedStage, inputs: dict[str, wiring.Reference], key: str) -> JobSpec:
+    def _request(self, stage: PlannedStage, inputs: dict[str, Resolved], key: str) -> JobRequest:
         # The id holds the key: the same work is the same job, whoever asks for it and how often.
-        paths = {name: self.session.path_on_box(reference) for name, reference in inputs.items()}
-        job_id = f"{self.ledger.run_id}-{stage.label}-{key[:8]}"
-        signature, options = stage.signature, wiring.options_of(stage)
-        return JobSpec(
-            job_id,
+        return JobRequest(
+            f"{self.ledger.run_id}-{stage.label}-{key[:8]}",
             stage.uses,
-            self.session.deploy(),
             self.ledger.run_id,
-            signature.environment,
-            paths,
-            options,
+            inputs,
+            wiring.options_of(stage),
             stage.recipe,
-            exclusive=signature.is_exclusive,
+            stage.signature.environment,
+            stage.signature.is_exclusive,
         )
 
     def _follow(self, stage: PlannedStage, job: JobState) -> JobState:
-        from remote.control.jobs.display import watch
-
         hint = (
             f"the job goes on; come back with `./inv resume {self.ledger.run_id}`, or end it with"
             f" `./inv cancel {self.ledger.run_id}`"
         )
-        folder = self.ledger.folder
-        openings = count()
+        log = self.ledger.folder / "logs" / f"{stage.label}.log"
+        metrics = self.ledger.folder / "metrics" / f"{stage.label}.jsonl"
         self.is_following = True
-        done = watch(
-            lambda: self.session.open_transport(is_again=next(openings) > 0),
-            self.session.box.root,
-            job.job_id,
-            folder / "logs" / f"{stage.label}.log",
-            folder / "metrics" / f"{stage.label}.jsonl",
-            title=stage.label,
-            on_interrupt=hint,
-        )
+        done = self.backend.follow(job.job_id, log, metrics, stage.label, hint)
         self.is_following = False
         return done
 
@@ -370,7 +296,7 @@ class _Drive:
         return JobFailed(
             f"{stage.label}: {job.what or job.status.value.lower()}",
             cause=job.cause or Cause.CODE,
-            where=f"{self.session.transport.where}, job {job.job_id}",
+            where=f"{self.backend.where}, job {job.job_id}",
             why=job.why or ("" if job.what else _tail(log)),
             kept=job.kept,
             remedy=(
@@ -381,13 +307,8 @@ class _Drive:
         )
 
     def _more_time(self, job: JobState) -> str:
-        if job.cause is not Cause.DEADMAN:
-            return ""
-        name = self.session.entry.name
-        return (
-            f"; for more time `./inv start {name}` and `./inv box.extend {name} --lifetime 2h` (or"
-            " --dollars 5) before that, for every start `clocks:` in inventory.yaml"
-        )
+        how = self.backend.more_time() if job.cause is Cause.DEADMAN else ""
+        return f"; {how}" if how else ""
 
     def _with_run_id(self, remedy: str) -> str:
         # A stage knows nothing of runs: it says `./inv resume`, and the exact command is spelled
@@ -399,7 +320,7 @@ class _Drive:
         return remedy.replace(" RUN", f" {self.ledger.run_id}")
 
     def _check_gates(
-        self, stage: PlannedStage, inputs: dict[str, wiring.Reference], values: dict[str, Any]
+        self, stage: PlannedStage, inputs: dict[str, Resolved], values: dict[str, Any]
     ) -> None:
         failed = []
         for name, gate in stage.gates.items():
@@ -426,10 +347,10 @@ class _Drive:
             self._stage_failed(stage, error)
             raise error
 
-    def _give_back(self, stage: PlannedStage, inputs: dict[str, wiring.Reference]) -> None:
+    def _give_back(self, stage: PlannedStage, inputs: dict[str, Resolved]) -> None:
         if stage.on_failure != "rollback":
             return
-        model = inputs["model"]["value"]
+        model = inputs["model"].identity
         try:
             rollback(self._task(stage, inputs))
         except WindlassError as error:  # the gate that failed is the error to read
@@ -439,23 +360,22 @@ class _Drive:
         say(f"  rolled back: {model} is what stood there before", "yellow")
 
     def _stage_failed(self, stage: PlannedStage, error: WindlassError) -> None:
-        if self.run.stages[stage.label].status is not Status.FAILED:
-            self.ledger.append(
-                "stage_finished",
-                label=stage.label,
-                status=_status_after(error).value,
-                failure=error.to_json(),
-            )
+        self.ledger.append(
+            "stage_finished",
+            label=stage.label,
+            status=_status_after(error).value,
+            failure=error.to_json(),
+        )
 
-    def _task(self, stage: PlannedStage, inputs: dict[str, wiring.Reference]) -> Task:
-        return Task(stage, inputs, self.session, self.ledger, self.inventory)
+    def _task(self, stage: PlannedStage, inputs: dict[str, Resolved]) -> Task:
+        return Task(stage, inputs, self.backend, self.ledger, self.inventory)
 
     def _forget_what_the_box_lost(self) -> None:
         """A stage whose artifacts a later stage still needs from the box runs again when the box
         has lost the job."""
         there: set[str] = set()
         while (
-            asked := self._stages_needed_from_box() - there
+            asked := self._stages_needed_from_box(self._fold()) - there
         ):  # what a lost stage needs is needed in its turn
             for label in asked:
                 if not self._is_lost(self.run.stages[label]):
@@ -464,10 +384,9 @@ class _Drive:
                 say(f"{label}: its artifacts are gone from the box, so it runs again", "yellow")
                 self.ledger.append("stage_lost", label=label)
 
-    def _stages_needed_from_box(self) -> set[str]:
-        """The labels of finished jobs whose artifacts the stages still to run will read on the
-        box."""
-        run = self.run
+    def _stages_needed_from_box(self, run: RunState) -> set[str]:
+        """The labels of finished jobs whose artifacts the stages still to run will read where the
+        jobs run."""
         waiting = [
             stage
             for stage in run.plan.stages
@@ -486,37 +405,34 @@ class _Drive:
         }
 
     def _needed_from_box(self, stage: PlannedStage, value: Any, run: RunState) -> str | None:
-        """The label of the stage whose job must still be on the box for `stage` to get `value`;
-        None when it is here, or no job's."""
-        label = wiring.producer_of(value, run)
-        made = run.stages[label].outputs.get(str(value).split(".")[1]) if label else None
-        if label is None or made is None or made["kind"] != "artifact":
+        """The label of the stage whose job must still be there for `stage` to get `value`; None
+        when it is on the laptop, or no job's."""
+        reference = wiring.reference_of(value, run)
+        if reference is None:
+            return None
+        made = run.stages[reference.stage].outputs.get(reference.output)
+        if not isinstance(made, StageArtifact):
             return None
         is_here = (
-            not stage.signature.on_box
-            and stage.uses != "preflight"
-            and pulled_path(self.ledger, label, made).exists()
+            stage.signature.runs_on == "laptop"
+            and pulled_path(self.ledger, reference.stage, made).exists()
         )
-        return None if is_here else label
+        return None if is_here else reference.stage
 
     def _is_lost(self, stage: StageState) -> bool:
-        from remote.control.jobs.state import find_state
-
-        self.session.deploy()  # the box may be a new one, with no code on it yet
-        self.session.recall(stage.job_id)
-        found = find_state(self.session.transport, self.session.box.root, stage.job_id)
+        found = self.backend.state(stage.job_id, restore=True)
         return found is None or found.status is not Status.SUCCEEDED
 
     def _name_files_to_send(self) -> None:
-        self.session.files = wiring.files_to_send(self.run)
+        self.backend.files = wiring.files_to_send(self._fold())
 
     def _finish(self, status: Status) -> RunState:
         with ExitStack() as closing:
             closing.callback(lambda: self.ledger.append("run_finished", status=status.value))
-            see_to(self.run.plan.finally_, self.session, self.ledger)
+            see_to(self.run.plan.finally_, self.backend, self.ledger)
             if status is Status.SUCCEEDED:
-                self.session.sweep()
-        return self.run
+                self.backend.sweep()
+        return self._fold()
 
     def _job_may_go_on(self, error: WindlassError) -> bool:
         """Whether only the laptop lost sight of a job: the connection broke, or this laptop's disk
@@ -538,8 +454,7 @@ class _Drive:
             elif self._job_may_go_on(error):
                 self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
                 say(
-                    f"  box {self.session.entry.name} is left as it is, for the job may go on"
-                    " there",
+                    f"  box {self.backend.name} is left as it is, for the job may go on there",
                     "yellow",
                 )
             else:

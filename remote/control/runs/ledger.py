@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from remote.contract import atomic, regular_files, untrusted_json
-from remote.contract.jobs import LATEST
+from remote.contract.files import atomic, regular_files, untrusted_json
+from remote.contract.job.jobs import LATEST
 from remote.control.errors import ArtifactCorrupt, Busy
 from remote.control.project import keep_private, runs_folder
 from remote.control.secrets import masked, masked_value

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from remote.contract import typed
-from remote.contract.stages import STAGES, Stage
+from remote.contract.files import typed
+from remote.contract.job.stages import STAGES, Stage
 
 if TYPE_CHECKING:
     from remote.control.config.playbook import Playbook

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
-from remote.contract.jobs import Status
+from remote.contract.artifacts.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
+from remote.contract.job.jobs import Status
 from remote.control.errors import ConfigError, Finding, NotFound
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bool = False) -> Plan:
     """The plan behind `inv train`. Raises ConfigError with every finding, like `inv check`."""
     from remote.control import secrets
-    from remote.control.config.check import check
+    from remote.control.config.checks.check import check
     from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import Playbook, StageEntry
     from remote.control.runs.plan import plan_of

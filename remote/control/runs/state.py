@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, regular_files
-from remote.contract.exits import Exit
-from remote.contract.jobs import Status
+from remote.contract.files import atomic, regular_files
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Status
+from remote.control.backends.resolved import Resolved, of_json
 from remote.control.errors import ArtifactCorrupt
 from remote.control.runs.ledger import Event, Ledger
 from remote.control.runs.plan import Plan, PlannedStage
@@ -22,10 +23,9 @@ _DEAREST = 1e6
 class StageState:
     """How a stage of a run stands.
 
-    `key` is the digest of everything that went in; `outputs` maps names to what came out (see
-    `remote.control.runs.wiring`); `values` are the measured numbers; times are seconds since the
-    epoch. `environment` is the SHA-256 of the lock that the box's Python environment was installed
-    from.
+    `key` is the digest of everything that went in; `outputs` maps names to what came out; `values`
+    are the measured numbers; times are seconds since the epoch. `environment` is the SHA-256 of the
+    lock that the box's Python environment was installed from.
     """
 
     label: str
@@ -33,7 +33,7 @@ class StageState:
     key: str = ""
     job_id: str = ""
     box: str = ""
-    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outputs: dict[str, Resolved] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     started_at: float = 0.0
     ended_at: float = 0.0
@@ -208,9 +208,7 @@ def _stage_started(state: RunState, event: Event) -> None:
 
 def _stage_finished(state: RunState, event: Event) -> None:
     stage, status = state.stages[event["label"]], Status(event["status"])
-    outputs = {
-        name: _reference(output) for name, output in _told(event, "outputs", dict, {}).items()
-    }
+    outputs = {name: of_json(output) for name, output in _told(event, "outputs", dict, {}).items()}
     values, failure = _told(event, "values", dict, {}), _told(event, "failure", dict, {})
     stage.status, stage.ended_at, stage.outputs, stage.values, stage.failure = (
         status,
@@ -249,21 +247,6 @@ def _told(event: Event, name: str, kind: Any, default: Any = None) -> Any:
         raise TypeError(f"`{name}` is {type(value).__name__}")
     return value
 
-
-def _reference(output: Any) -> dict[str, Any]:
-    """A reference as `remote.control.runs.wiring` describes them. Raises KeyError or TypeError for
-    what is none."""
-    kind = _told(output, "kind", str)
-    for name, expected in _REFERENCES.get(kind, {"value": object}).items():
-        _told({name: output[name]}, name, expected)
-    return dict(output)
-
-
-_REFERENCES: dict[str, dict[str, type]] = {
-    "artifact": {"path": str, "size": int, "sha256": str, "is_folder": bool},
-    "file": {"path": str, "sha256": str},
-    "box": {"path": str},
-}
 
 _APPLY = {
     "run_created": _created,

@@ -1,16 +1,17 @@
-"""The stages that run on the laptop. Each takes a `Task` and returns its outputs (references) and
-values (numbers)."""
+"""The stages that are no jobs: the command waits for them. Each takes a `Task` and returns its
+outputs and values (numbers)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remote.control.backends.base import Backend
+from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, StageArtifact
 from remote.control.config.inventory import Inventory
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import PlannedStage
-from remote.control.runs.session import BoxSession
-from remote.control.runs.wiring import Reference, file_reference, local_path, options_of
+from remote.control.runs.wiring import options_of
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Task:
     """One laptop stage about to run: its plan, its resolved inputs, and what it may use."""
 
     stage: PlannedStage
-    inputs: dict[str, Reference]
-    session: BoxSession
+    inputs: dict[str, Resolved]
+    backend: Backend
     ledger: Ledger
     inventory: Inventory
 
@@ -30,13 +31,14 @@ class Task:
 
     def local(self, name: str) -> Path | None:
         """An input as a verified file or folder on the laptop; None when it is not wired."""
-        reference = self.inputs.get(name)
-        if reference is None:
+        found = self.inputs.get(name)
+        if found is None:
             return None
-        if reference["kind"] == "file":
-            return local_path(reference)
+        if isinstance(found, LaptopFile):
+            return found.local_path
+        assert isinstance(found, StageArtifact), f"`inv check` lets no other `{name}` through"
         producer = str(self.stage.wiring[name]).split(".", maxsplit=1)[0]
-        return self.session.bring(reference, self.ledger.folder / "artifacts" / producer)
+        return self.backend.fetch(found, self.ledger.folder / "artifacts" / producer)
 
     def required(self, name: str) -> Path:
         """An input that must be wired."""
@@ -47,32 +49,19 @@ class Task:
         return path
 
 
-Made = tuple[dict[str, Reference], dict[str, Any]]
+Made = tuple[dict[str, Resolved], dict[str, Any]]
 
 
 def preflight(task: Task) -> Made:
     """Run every check on the box in one round trip; raises PreflightFailed when one fails."""
-    from remote.control.console import aside
-    from remote.control.runs.preflight import preflight as run_preflight
+    from remote.control.output.console import aside
     from remote.control.runs.preflight import require, show
 
-    session = task.session
-    paths = {name: session.path_on_box(reference) for name, reference in task.inputs.items()}
-    session.deploy()
-    report = run_preflight(
-        session.transport,
-        session.box,
-        task.stage.recipe or {},
-        paths,
-        storage=task.inventory.storage.bucket,
-    )
+    report = task.backend.preflight(task.stage.recipe or {}, task.inputs)
     with aside():
         show(report, whole=False)
-    require(
-        report,
-        session.transport.where,
-        f"fix what the table names, then ./inv resume {task.ledger.run_id}",
-    )
+    remedy = f"fix what the table names, then ./inv resume {task.ledger.run_id}"
+    require(report, task.backend.where, remedy)
     return {}, {"failures": report.failures, "warnings": report.warnings}
 
 
@@ -80,9 +69,10 @@ def pull(task: Task) -> Made:
     """Bring every artifact named under `with:` to the laptop."""
     brought = {name: task.required(name) for name in task.inputs}
     # Verified as they came: large files are not hashed once more.
-    return {
-        name: file_reference(path, task.inputs[name]["sha256"]) for name, path in brought.items()
-    }, {}
+    made = {
+        name: LaptopFile.of(path, str(task.inputs[name].identity)) for name, path in brought.items()
+    }
+    return {**made}, {}
 
 
 def install(task: Task) -> Made:
@@ -93,7 +83,7 @@ def install(task: Task) -> Made:
     gguf, parity = task.required("gguf"), task.required("parity")
     name = str(options_of(task.stage).get("name") or task.stage.label)
     facts = install_model(find_ollama(task.inventory), gguf, parity, name, task.folder)
-    return {"model": {"kind": "value", "value": name}}, facts
+    return {"model": PlainValue(name)}, facts
 
 
 def validate(task: Task) -> Made:
@@ -101,13 +91,13 @@ def validate(task: Task) -> Made:
     from remote.control.models.find import find_ollama
     from remote.control.models.validate import validate as validate_model
 
-    model = task.inputs["model"]["value"]
+    model = str(task.inputs["model"].identity)
     limit = options_of(task.stage).get("max_rows")
     client = find_ollama(task.inventory)
     values = validate_model(
         client, model, task.required("val"), task.local("report"), limit, task.folder
     )
-    return {"answers": file_reference(task.folder / "answers.json")}, values
+    return {"answers": LaptopFile.of(task.folder / "answers.json")}, values
 
 
 def rollback(task: Task) -> None:
@@ -115,7 +105,7 @@ def rollback(task: Task) -> None:
     from remote.control.models.find import find_ollama
     from remote.control.models.rollback import rollback as roll_back
 
-    roll_back(find_ollama(task.inventory), task.inputs["model"]["value"])
+    roll_back(find_ollama(task.inventory), str(task.inputs["model"].identity))
 
 
 VERBS: dict[str, Callable[[Task], Made]] = {

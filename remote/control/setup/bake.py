@@ -8,11 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.cloud import boxes, endpoint, identity, images, prices, refusals
+from remote.control.cloud import boxes
+from remote.control.cloud.account import endpoint, identity, refusals
+from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.box import Box
-from remote.control.cloud.endpoint import Endpoint
-from remote.control.cloud.images import Image
+from remote.control.cloud.ec2 import images
+from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.phases import Phases
+from remote.control.cloud.pricing import prices
 from remote.control.errors import BoxStopped, CloudError
 
 Say = Callable[[str], None]
@@ -35,7 +38,7 @@ class Baked:
         return {"box": self.name, **record(self.image), "usd_per_month": self.usd_per_month}
 
 
-def bake(entry: Any, say: Say, arm: Callable[[Box], None] | None = None) -> Baked:
+def bake(entry: Any, say: Say, set_deadlines: Callable[[Box], None] | None = None) -> Baked:
     """Stop the box, make an image of it, and start it again if it ran. Repeatable after a kill: a
     begun image is waited for."""
     box, there = require_box(entry)
@@ -52,7 +55,7 @@ def bake(entry: Any, say: Say, arm: Callable[[Box], None] | None = None) -> Bake
             image = images.wait(there, image_id, say)
     if runs_on:
         with phases.phase("start"):
-            boxes.start(entry, say, arm=arm)
+            boxes.start(entry, say, set_deadlines=set_deadlines)
     phases.keep("bake", image.id)
     return Baked(entry.name, image, cost(image, there))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from remote.contract.base_models import ModelFetch, ModelFile, is_wanted, lacks
+from remote.contract.artifacts.base_models import ModelFetch, ModelFile, is_wanted, lacks
 from remote.control import secrets
 from remote.control.config.base_model import ModelSpec
 from remote.control.errors import (

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remote.control.cloud import boxes, clearing, history, identity, images, instances, refusals
+from remote.control.cloud import boxes, history
+from remote.control.cloud.account import identity, refusals
+from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.box import Box
-from remote.control.cloud.endpoint import Endpoint
-from remote.control.cloud.images import Image
+from remote.control.cloud.ec2 import cleanup, images, instances
+from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.phases import Phases
 from remote.control.errors import CloudError
 from remote.control.setup.bake import require_box
@@ -118,7 +120,10 @@ def plan(entry: Any, zone: str, region: str) -> Move:
 
 
 def carry_out(
-    move: Move, say: Say, wait_seconds: float = 0.0, arm: Callable[[Box], None] | None = None
+    move: Move,
+    say: Say,
+    wait_seconds: float = 0.0,
+    set_deadlines: Callable[[Box], None] | None = None,
 ) -> Box:
     """Move the box; returns it, up and entered, in its new place. Repeatable after a kill."""
     phases = Phases(move.name, say)
@@ -128,10 +133,10 @@ def carry_out(
             move.name, "moved", id=move.old.id, region=move.old.region, zone=move.old.zone
         )
         if image := _arrived(move, _images(move)):
-            box = boxes.ready(_entry_there(move, image), say, "auto", wait_seconds, arm)
+            box = boxes.ready(_entry_there(move, image), say, "auto", wait_seconds, set_deadlines)
         else:
             image = _image_there(move, phases, say)
-            box = _launch(move, image, say, wait_seconds, arm)
+            box = _launch(move, image, say, wait_seconds, set_deadlines)
         history.append(move.name, "moved", id=box.id, region=box.region, zone=box.zone)
         with phases.phase("clearing up"):
             _clear_up(move)
@@ -140,13 +145,17 @@ def carry_out(
 
 
 def _launch(
-    move: Move, image: Image, say: Say, wait_seconds: float, arm: Callable[[Box], None] | None
+    move: Move,
+    image: Image,
+    say: Say,
+    wait_seconds: float,
+    set_deadlines: Callable[[Box], None] | None,
 ) -> Box:
     entry = _entry_there(move, image)
     if not move.is_adopted:
-        return boxes.ready(entry, say, "fresh", wait_seconds, arm, replace=move.old.id)
+        return boxes.ready(entry, say, "fresh", wait_seconds, set_deadlines, replace=move.old.id)
     _release(move)
-    return boxes.ready(entry, say, "auto", wait_seconds, arm)
+    return boxes.ready(entry, say, "auto", wait_seconds, set_deadlines)
 
 
 def _entry_there(move: Move, image: Image) -> Any:
@@ -270,7 +279,7 @@ def _clear_up(move: Move) -> None:
     for image in _images(move):
         images.remove(move.source.in_region(image.region), image)
     if move.target.region != move.source.region:
-        clearing.after_attempt(move.name, move.source)
+        cleanup.after_attempt(move.name, move.source)
 
 
 def _explained(move: Move) -> Any:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.base_models import ModelFetch
+from remote.contract.artifacts.base_models import ModelFetch
 from remote.control import text
-from remote.control.cloud import boxes, endpoint, history
+from remote.control.cloud import boxes, history
+from remote.control.cloud.account import endpoint
 from remote.control.config import base_model
 from remote.control.config.base_model import ModelSpec
 from remote.control.errors import ConfigError, Finding, JobFailed, PreflightFailed
-from remote.control.printable import counted
-from remote.control.setup import hub, store
+from remote.control.output.sanitize import counted
+from remote.control.setup import hub, s3_models
 from remote.control.transport.payload import call, payload_command, understood
 
 if TYPE_CHECKING:
@@ -159,8 +160,8 @@ class _Setup:
     def deploy(self) -> None:
         """The code of this checkout, and the environment of its stages."""
         from remote.control.config.inventory import load_inventory
-        from remote.control.transport.release import build_release, deploy
-        from remote.control.transport.selection import Push
+        from remote.control.transport.push.release import build_release, deploy
+        from remote.control.transport.push.selection import Push
 
         begun, environment_begun = time.monotonic(), 0.0
 
@@ -281,7 +282,9 @@ def _specs(entry: Any, wishes: Wishes) -> tuple[list[ModelSpec], str]:
 def _resolve(spec: ModelSpec, entry: Any, say: Say) -> ModelFetch:
     say(f"asking {'the hub' if spec.repo else 's3://' + spec.bucket} for {spec.name}")
     return (
-        hub.resolve(spec) if spec.repo else store.resolve(spec, _bucket_endpoint(entry), entry.name)
+        hub.resolve(spec)
+        if spec.repo
+        else s3_models.resolve(spec, _bucket_endpoint(entry), entry.name)
     )
 
 

@@ -12,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remote.contract import atomic
-from remote.contract.masking import MASK
-from remote.control import json_text, moments, project, secrets
+from remote.contract.files import atomic
+from remote.contract.logs.masking import MASK
+from remote.control import project, secrets
 from remote.control.errors import WindlassError
-from remote.control.telemetry import account, find, show
+from remote.control.output import json_text, timefmt
+from remote.control.telemetry import diagnosis, find, show
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -136,9 +137,9 @@ def _of_laptop(ledger: "Ledger | None") -> Iterator[tuple[str, bytes]]:
 
 
 def _of_job(found: find.Found) -> Iterator[tuple[str, bytes]]:
-    told = account.account(found)
+    told = diagnosis.account(found)
     folder = f"jobs/{_file_name(found.label)}"
-    yield f"{folder}/why.txt", f"{show.text(told, account.span(found.evidence))}\n".encode()
+    yield f"{folder}/why.txt", f"{show.text(told, diagnosis.span(found.evidence))}\n".encode()
     yield f"{folder}/evidence.json", _json(told.record)
 
 
@@ -174,7 +175,7 @@ def _system(box: "Box", job_id: str) -> bytes:
 
 
 def _versions() -> dict[str, object]:
-    from remote.control.runs.session import code_state
+    from remote.control.project import code_state
 
     packages = {name: metadata.version(name) for name in _PACKAGES if _is_installed(name)}
     return {
@@ -211,7 +212,7 @@ def _readme(called: str, inventory: "Inventory") -> bytes:
         else ""
     )
     return _README.format(
-        name=called, day=f"{moments.minute(time.time())} UTC", unmasked=words
+        name=called, day=f"{timefmt.minute(time.time())} UTC", unmasked=words
     ).encode()
 
 

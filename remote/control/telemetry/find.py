@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remote.contract import evidence, job_log
-from remote.contract.evidence import Evidence, Places
-from remote.contract.jobs import Cause, JobState, Status
-from remote.contract.log_query import label_of
-from remote.contract.paths import JobPaths
+from remote.contract.job.jobs import Cause, JobState, Status
+from remote.contract.job.paths import JobPaths
+from remote.contract.logs import job_log
+from remote.contract.logs.query import label_of
+from remote.contract.telemetry import evidence
+from remote.contract.telemetry.evidence import Evidence, Places
 from remote.control.errors import (
     BoxStopped,
     BoxUnreachable,

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from remote.contract import untrusted_json
-from remote.contract.telemetry import Gpu
+from remote.contract.files import untrusted_json
+from remote.contract.telemetry.samples import Gpu
 from remote.control.errors import WindlassError
 from remote.control.faults import as_error
 from remote.control.secrets import masked_value
-from remote.control.telemetry.told import Told, read
+from remote.control.telemetry.snapshot import Told, read
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.events import Metric
-from remote.contract.telemetry import Gpu, Sample
+from remote.contract.telemetry.events import Metric
+from remote.contract.telemetry.samples import Gpu, Sample
 from remote.control.jobs.display import clock
 from remote.control.overview import length
 from remote.control.telemetry.curves import bar, sparkline
 from remote.control.telemetry.live import View, busy
-from remote.control.telemetry.told import JobTold, Told
+from remote.control.telemetry.snapshot import JobTold, Told
 
 if TYPE_CHECKING:
     from rich.console import Group

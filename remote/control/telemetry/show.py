@@ -1,9 +1,9 @@
 """An account on a terminal or in a file, on standard output: it is what was asked for."""
 
-from remote.control import console
-from remote.control.printable import plain
+from remote.control.output import console
+from remote.control.output.sanitize import plain
 from remote.control.secrets import masked
-from remote.control.telemetry.account import Account, line_of
+from remote.control.telemetry.diagnosis import Account, line_of
 
 _LINE_CHARACTERS = 240
 

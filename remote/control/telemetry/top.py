@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from remote.control.console import ended_well, output, print_json_line
 from remote.control.errors import WindlassError
+from remote.control.output.console import ended_well, output, print_json_line
 from remote.control.targets import boxes_of
 from remote.control.telemetry import keys, screen
 from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from remote.contract.jobs import Cause
+from remote.contract.job.jobs import Cause
 from remote.control.errors import JobFailed
-from remote.control.printable import sized
+from remote.control.output.sanitize import sized
 
 Stdin = bytes | BinaryIO
 """What a command reads: bytes, or an open binary file that is streamed and never held in memory

@@ -16,12 +16,17 @@ def connect(box: "Box") -> Transport:
     A public box that does not answer at all gets port 22 opened for this laptop's present address,
     once, before that is an error.
     """
-    from remote.control.cloud import reach
+    if box.provider == "local":
+        from remote.control.transport.local import of_this_machine
+
+        return of_this_machine(box.where)
+    from remote.control.cloud.access import reach
     from remote.control.config.inventory import ssh_settings
-    from remote.control.transport import bulk, ssh_config
-    from remote.control.transport.connection import Address
-    from remote.control.transport.known_hosts import pinned
-    from remote.control.transport.ssh import SshTransport
+    from remote.control.transport.pull import bulk
+    from remote.control.transport.ssh import config as ssh_config
+    from remote.control.transport.ssh.connection import Address
+    from remote.control.transport.ssh.known_hosts import pinned
+    from remote.control.transport.ssh.transport import SshTransport
 
     heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
     proxy, admit = reach.proxy_of(box), reach.admission(box)
@@ -53,7 +58,7 @@ def connect(box: "Box") -> Transport:
 def open_door(box: "Box") -> None:
     """See to it that the system's ssh gets in: port 22 open for this laptop, the key admitted where
     EC2 Instance Connect does that."""
-    from remote.control.cloud import instance_connect, waiting
+    from remote.control.cloud.access import instance_connect, waiting
 
     if box.reach == "public" and box.id and not waiting.speaks_ssh(box.host, box.port):
         _admit_this_laptop(box)
@@ -72,8 +77,8 @@ def _admit_this_laptop(box: "Box") -> bool:
     """Whether port 22 was closed for this laptop, and now is open."""
     from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
-    from remote.control.console import say
     from remote.control.errors import WindlassError
+    from remote.control.output.console import say
 
     said: list[str] = []
     try:

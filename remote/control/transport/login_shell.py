@@ -17,7 +17,7 @@ import secrets
 import time
 
 from remote.control.errors import BoxUnreachable, ShellRefused
-from remote.control.printable import sized
+from remote.control.output.sanitize import sized
 from remote.control.transport.base import last_lines
 
 FIRST_ANSWER_FLOOR_SECONDS = 15.0

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from remote.contract import untrusted_json
-from remote.contract.jobs import Cause
+from remote.contract.files import untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
-from remote.control.printable import counted, sized
+from remote.control.output.sanitize import counted, sized
 from remote.control.transport.base import (
     MOST_ANSWER_BYTES,
     Stdin,

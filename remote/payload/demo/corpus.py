@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract.digest import files_in
-from remote.contract.jobs import Cause
-from remote.contract.rows import BadRow, parse_row
+from remote.contract.artifacts.rows import BadRow, parse_row
+from remote.contract.files.digest import files_in
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import encode
 from remote.payload.tokenizing import plain_ids

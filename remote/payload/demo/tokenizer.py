@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from remote.contract.chat_templates import MISTRAL_V3
+from remote.contract.artifacts.chat_templates import MISTRAL_V3
 from remote.payload.tokenizer_model import CONTROL, UNKNOWN, USER_DEFINED, Piece, read_pieces
 
 SENTENCEPIECE = "mistral_instruct_tokenizer_240323.model.v3"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import untrusted_json
-from remote.contract.file_kind import kind_of_file
-from remote.contract.jobs import Cause
+from remote.contract.files import untrusted_json
+from remote.contract.files.file_kind import kind_of_file
+from remote.contract.job.jobs import Cause
 from remote.payload.fingerprint import entries_of
 from remote.payload.job import StageFailed
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from remote.contract import atomic
-from remote.contract.jobs import Cause
+from remote.contract.files import atomic
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 
 

@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from remote.contract import atomic, digest
-from remote.contract.jobs import Cause
+from remote.contract.files import atomic, digest
+from remote.contract.job.jobs import Cause
 from remote.payload.gguf import package_index
 from remote.payload.job import StageFailed
 

@@ -12,8 +12,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, untrusted_json
-from remote.contract.jobs import Cause
+from remote.contract.files import atomic, digest, untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.payload import tokenizer_model
 from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.gguf.adapter import Adapter, Pair, read_adapter

@@ -8,7 +8,7 @@ type for type what `llama-quantize` gives without an importance matrix.
 import re
 from dataclasses import dataclass
 
-from remote.contract.gguf import BLOCKS, Tensor
+from remote.contract.artifacts.gguf import BLOCKS, Tensor
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, untrusted_json
+from remote.contract.files import atomic, untrusted_json
 
 _PYPI = "https://pypi.org/simple"
 _ACCEPT = (

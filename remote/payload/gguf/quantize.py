@@ -16,8 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from remote.contract import atomic
-from remote.contract.gguf import (
+from remote.contract.artifacts.gguf import (
     BLOCKS,
     MAGIC,
     QUANTIZATIONS,
@@ -30,7 +29,8 @@ from remote.contract.gguf import (
     size_of,
     string_bytes,
 )
-from remote.contract.jobs import Cause
+from remote.contract.files import atomic
+from remote.contract.job.jobs import Cause
 from remote.payload.gguf import convert
 from remote.payload.gguf.mixture import MIXTURES, tensor_type
 from remote.payload.job import StageFailed

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from remote.contract import safetensors
+from remote.contract.artifacts import safetensors
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """torch's name for each floating-point dtype of the format."""

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import digest, disk, job_log, notices, untrusted_json
-from remote.contract.exits import Exit
-from remote.contract.jobs import Artifact, Cause, JobState, Status
-from remote.contract.paths import JobPaths
-from remote.contract.spill import ON_ITS_WAY
+from remote.contract.artifacts.upload import ON_ITS_WAY
+from remote.contract.files import digest, disk, untrusted_json
+from remote.contract.job import notices
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Artifact, Cause, JobState, Status
+from remote.contract.job.paths import JobPaths
+from remote.contract.logs import job_log
 from remote.payload.telemetry import kernel
 
 _LAST_WORDS = (

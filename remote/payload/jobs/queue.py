@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.contract import untrusted_json
-from remote.contract.jobs import JobSpec
-from remote.contract.paths import BoxPaths
+from remote.contract.files import untrusted_json
+from remote.contract.job.jobs import JobSpec
+from remote.contract.job.paths import BoxPaths
 from remote.payload.identity import Identity
 
 STAGE = "stage.json"

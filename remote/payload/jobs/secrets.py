@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract import atomic, untrusted_json
-from remote.contract.jobs import JobState, Status
-from remote.contract.paths import BoxPaths, JobPaths
+from remote.contract.files import atomic, untrusted_json
+from remote.contract.job.jobs import JobState, Status
+from remote.contract.job.paths import BoxPaths, JobPaths
 from remote.payload import process
 from remote.payload.jobs import states
 

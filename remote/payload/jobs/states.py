@@ -4,9 +4,9 @@ import os
 import time
 from pathlib import Path
 
-from remote.contract import atomic
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.paths import JobPaths
+from remote.contract.files import atomic
+from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.job.paths import JobPaths
 from remote.payload import process
 
 LAST_WORDS, ORDER = ".reserve", ".reserve.cancel"

@@ -20,19 +20,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote.contract import (
-    atomic,
-    disk,
-    job_log,
-    notices,
-    regular_files,
-    surroundings,
-    typed,
-    untrusted_json,
-)
-from remote.contract.events import Metric
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.paths import BoxPaths, JobPaths
+from remote.contract.files import atomic, disk, regular_files, typed, untrusted_json
+from remote.contract.job import notices, surroundings
+from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths, JobPaths
+from remote.contract.logs import job_log
+from remote.contract.telemetry.events import Metric
 from remote.payload import process
 from remote.payload.identity import Identity
 from remote.payload.jobs import queue, secrets, states
@@ -275,9 +268,8 @@ def _launch(paths: JobPaths, interpreter: Path, release: Path) -> None:
         str(paths.folder),
         str(interpreter),
     ]
-    if Path("/run/systemd/system").is_dir() and _launched(
-        systemd_command(paths.folder.name, release, words)
-    ):
+    has_systemd = Path("/run/systemd/system").is_dir() and surroundings.LOCAL not in os.environ
+    if has_systemd and _launched(systemd_command(paths.folder.name, release, words)):
         return
     with (paths.folder / "supervisor.log").open("ab") as log:
         subprocess.Popen(

@@ -16,18 +16,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract import atomic, notices, regular_files, timeline, untrusted_json
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.masking import Masker
-from remote.contract.paths import BoxPaths, JobPaths
-from remote.contract.spill import Grant
+from remote.contract.artifacts.upload import UploadGrant
+from remote.contract.files import atomic, regular_files, untrusted_json
+from remote.contract.job import notices
+from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths, JobPaths
+from remote.contract.logs.masking import Masker
+from remote.contract.telemetry import timeline
 from remote.payload import environment, process, quiet
 from remote.payload.identity import Identity
 from remote.payload.jobs import outcome, queue, secrets, states
-from remote.payload.logs.scribe import Scribe
-from remote.payload.telemetry import kernel, sampler, vicinity
+from remote.payload.logs.writer import Scribe
+from remote.payload.telemetry import job_context, kernel, sampler
 from remote.payload.transfer import grants
-from remote.payload.transfer.spiller import Spiller
+from remote.payload.transfer.uploader import Spiller
 
 GRACE_SECONDS = 90.0
 SHARE_FOR_CHECKPOINT = 0.4
@@ -50,7 +52,7 @@ def run(folder: Path, interpreter: str) -> None:
         if not _take_up(paths, lock.fileno()):
             return
         state = _supervise(paths, spec, interpreter, watched, spiller)
-    vicinity.keep(BoxPaths(_root(paths)), state)
+    job_context.keep(BoxPaths(_root(paths)), state)
     # The state is final, and another attempt may begin: a box that goes away meanwhile has told all
     # that it knew.
     _spill(paths, state, grants.of_run(_root(paths), spec.run_id), spiller)
@@ -273,11 +275,11 @@ def _notice(paths: JobPaths, state: JobState) -> notices.Notice | None:
     return notice if notice and notice.deadline > time.time() - running_for else None
 
 
-def _is_to_be_spilled(paths: JobPaths, state: JobState, grant: Grant) -> bool:
+def _is_to_be_spilled(paths: JobPaths, state: JobState, grant: UploadGrant) -> bool:
     return grant.always or _notice(paths, state) is not None
 
 
-def _spill(paths: JobPaths, state: JobState, grant: Grant | None, spiller: Spiller) -> None:
+def _spill(paths: JobPaths, state: JobState, grant: UploadGrant | None, spiller: Spiller) -> None:
     """Put what the job must not lose into the bucket, and say in its state where it is."""
     if grant is None or not _is_to_be_spilled(paths, state, grant):
         return
@@ -299,14 +301,14 @@ def _spawn(
 ) -> "subprocess.Popen[bytes]":
     release = str(Path.cwd())
     surroundings = {**quiet.surroundings(), **told, "PYTHONPATH": release, "PYTHONUNBUFFERED": "1"}
-    with scribe.mouth() as mouth:
+    with scribe.stdout_fd() as stdout_fd:
         return subprocess.Popen(
             [interpreter, "-m", f"remote.payload.stages.{spec.stage}", str(paths.folder)],
             cwd=release,
             env=surroundings,
             stdin=subprocess.DEVNULL,
-            stdout=mouth,
-            stderr=mouth,
+            stdout=stdout_fd,
+            stderr=stdout_fd,
             start_new_session=True,
             preexec_fn=process.end_with_parent,  # noqa: PLW1509 - the supervisor has one thread
         )

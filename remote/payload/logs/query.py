@@ -1,7 +1,7 @@
 """Answers a query about the logs of a box's jobs, and what happened to the box meanwhile. Standard
 library only.
 
-Reads a `remote.contract.log_query.LogQuery` on standard input, and answers with the frames
+Reads a `remote.contract.logs.query.LogQuery` on standard input, and answers with the frames
 described there.
 """
 
@@ -16,15 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from remote.contract.frames import HEARTBEAT_SECONDS, encode
-from remote.contract.jobs import Cause, JobState, Status
-from remote.contract.line_search import TooSlow
-from remote.contract.log_lines import Filter, FolderLog, Piece, continues, scan_of
-from remote.contract.log_query import LOG, METRICS, LogQuery, label_of
-from remote.contract.paths import BoxPaths
-from remote.contract.timeline import Event
+from remote.contract.job.jobs import Cause, JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs.frames import HEARTBEAT_SECONDS, encode
+from remote.contract.logs.lines import Filter, FolderLog, Piece, continues, scan_of
+from remote.contract.logs.query import LOG, METRICS, LogQuery, label_of
+from remote.contract.logs.search import TooSlow
+from remote.contract.telemetry.timeline import Event
 from remote.payload.jobs import supervise
-from remote.payload.telemetry.happenings import WATCHDOGS, Happening, Happenings
+from remote.payload.telemetry.box_events import WATCHDOGS, BoxEvent, BoxEvents
 
 POLL_SECONDS = 0.02
 LOOK_SECONDS = 0.1
@@ -292,11 +292,11 @@ class Answer:
                 *(job.backlog() for job in self._open), key=lambda each: each[0]
             )
         )
-        merged: Iterator[tuple[float, Happening | tuple[JobLog, Piece]]] = heapq.merge(
+        merged: Iterator[tuple[float, BoxEvent | tuple[JobLog, Piece]]] = heapq.merge(
             events, lines, key=lambda each: each[0]
         )
         for _, each in merged:
-            if isinstance(each, Happening):
+            if isinstance(each, BoxEvent):
                 self._send_event(each)
             else:
                 each[0].log.send(self._wire, each[1])
@@ -375,15 +375,15 @@ class Answer:
         )
         return JobLog(self._box, state, told["run_id"], query, self._now)
 
-    def _happenings_of(self, jobs: list[JobLog]) -> Happenings:
+    def _happenings_of(self, jobs: list[JobLog]) -> BoxEvents:
         since = self._now
         if self._query.ago is not None:
             since = self._now - self._query.ago
         elif jobs:
             since = min(job.begins_at for job in jobs)
-        return Happenings(self._box.timeline, WATCHDOGS, since, self._query.seen)
+        return BoxEvents(self._box.timeline, WATCHDOGS, since, self._query.seen)
 
-    def _happened(self) -> list[Happening]:
+    def _happened(self) -> list[BoxEvent]:
         if self._query.raw:
             return []
         goes_on = self._query.follow and not self._query.jobs
@@ -400,7 +400,7 @@ class Answer:
             event.level, event.text
         )
 
-    def _send_event(self, happening: Happening) -> None:
+    def _send_event(self, happening: BoxEvent) -> None:
         self._wire.send({"event": vars(happening.event), "seen": {happening.file: happening.seen}})
 
 

@@ -5,8 +5,8 @@ import json
 import sys
 import time
 
-from remote.contract.checks import Check, Verdict, judge
-from remote.contract.golden import BASE, GOLDEN, deviations, shown
+from remote.contract.job.checks import Check, Verdict, judge
+from remote.contract.job.golden import BASE, GOLDEN, deviations, shown
 from remote.payload.preflight import data, host, model, storage
 from remote.payload.preflight.environment import Probe
 from remote.payload.preflight.request import Request

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from remote.contract.checks import Check, Verdict, judge
-from remote.contract.dataset_file import EXPECTED, first_refusal
-from remote.contract.rows import BadRow, Row, parse_row
+from remote.contract.artifacts.dataset_file import EXPECTED, first_refusal
+from remote.contract.artifacts.rows import BadRow, Row, parse_row
+from remote.contract.job.checks import Check, Verdict, judge
 from remote.payload.preflight.request import Request
 
 MAX_BAD_SHARE = 0.02

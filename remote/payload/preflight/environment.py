@@ -14,9 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from remote.contract import locks, untrusted_json
-from remote.contract.checks import Check, Verdict
-from remote.contract.paths import BoxPaths
+from remote.contract.files import untrusted_json
+from remote.contract.job import locks
+from remote.contract.job.checks import Check, Verdict
+from remote.contract.job.paths import BoxPaths
 from remote.payload import environment
 from remote.payload.preflight import model
 from remote.payload.preflight.request import Request

@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.contract.checks import Check, Verdict, judge, skipped
-from remote.contract.disk import apart
-from remote.contract.paths import BoxPaths
+from remote.contract.files.disk import apart
+from remote.contract.job.checks import Check, Verdict, judge, skipped
+from remote.contract.job.paths import BoxPaths
 from remote.payload.environment import OLDEST_PYTHON
 from remote.payload.preflight.request import Request
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import base_models, untrusted_json
-from remote.contract.checks import Check, Verdict, judge
-from remote.contract.paths import BoxPaths
+from remote.contract.artifacts import base_models
+from remote.contract.files import untrusted_json
+from remote.contract.job.checks import Check, Verdict, judge
+from remote.contract.job.paths import BoxPaths
 from remote.payload import tokenizer_model
 from remote.payload.fingerprint import entries_of, require_base, weight_files
 from remote.payload.job import StageFailed

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from remote.contract import untrusted_json
-from remote.contract.checks import Check, Verdict, judge, skipped
+from remote.contract.files import untrusted_json
+from remote.contract.job.checks import Check, Verdict, judge, skipped
 from remote.payload.preflight.data import rows_of
 from remote.payload.quiet import quiet
 from remote.payload.training.settings import chat_template_of

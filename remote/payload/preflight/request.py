@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import base_models, untrusted_json
-from remote.contract.paths import BoxPaths
+from remote.contract.artifacts import base_models
+from remote.contract.files import untrusted_json
+from remote.contract.job.paths import BoxPaths
 
 
 @dataclass(frozen=True)

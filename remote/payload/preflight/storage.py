@@ -3,7 +3,7 @@
 import urllib.error
 import urllib.request
 
-from remote.contract.checks import Check, Verdict, skipped
+from remote.contract.job.checks import Check, Verdict, skipped
 from remote.payload.preflight.request import Request
 
 _SECONDS = 8

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
-from remote.contract.jobs import Cause
-from remote.contract.rows import BadRow, Row, parse_row
-from remote.contract.scoring import exact_match, f1, percentile
+from remote.contract.artifacts.rows import BadRow, Row, parse_row
+from remote.contract.artifacts.scoring import exact_match, f1, percentile
+from remote.contract.files import atomic
+from remote.contract.job.jobs import Cause
 from remote.payload.evaluation.answering import Answer, answers
 from remote.payload.evaluation.bootstrap import FEW, gain
 from remote.payload.gguf.adapter import require_weights

@@ -14,16 +14,17 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, disk, untrusted_json
-from remote.contract.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS, read_head
-from remote.contract.jobs import Cause
+from remote.contract.artifacts.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS, read_head
+from remote.contract.files import atomic, digest, disk, untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.payload import fingerprint, tokenizer_model
-from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
-from remote.payload.gguf.checks import ARCHITECTURES, Checks, check_head
-from remote.payload.gguf.foresight import SentencePieceTokens
-from remote.payload.gguf.parity import Question
-from remote.payload.gguf.reference import Reference, choose_precision, free_memory
-from remote.payload.gguf.served import Served
+from remote.payload.gguf import convert, llama_cpp_source, merge, quantize
+from remote.payload.gguf.proof import parity, prompts
+from remote.payload.gguf.proof.checks import ARCHITECTURES, Checks, check_head
+from remote.payload.gguf.proof.foresight import SentencePieceTokens
+from remote.payload.gguf.proof.parity import Question
+from remote.payload.gguf.proof.reference import Reference, choose_precision, free_memory
+from remote.payload.gguf.proof.served import Served
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet
 from remote.payload.stages.prompt import chat_ids

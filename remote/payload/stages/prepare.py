@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from remote.contract import atomic, untrusted_json
-from remote.contract.dataset_file import EXPECTED, first_refusal
-from remote.contract.jobs import Cause
-from remote.contract.rows import MAX_CHARACTERS, BadRow, Row, parse_row
+from remote.contract.artifacts.dataset_file import EXPECTED, first_refusal
+from remote.contract.artifacts.rows import MAX_CHARACTERS, BadRow, Row, parse_row
+from remote.contract.files import atomic, untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.payload.job import Job, StageFailed, run_stage
 
 _LINE_BYTES = 8 * MAX_CHARACTERS

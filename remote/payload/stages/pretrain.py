@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, untrusted_json
-from remote.contract.jobs import Cause
-from remote.contract.paths import BoxPaths
+from remote.contract.files import atomic, digest, untrusted_json
+from remote.contract.job.jobs import Cause
+from remote.contract.job.paths import BoxPaths
 from remote.payload.demo import tokenizer as mistral
 from remote.payload.demo.corpus import Vocabulary, documents, packed
 from remote.payload.demo.pretraining import Pretrainer, Shape, widened
@@ -24,7 +24,7 @@ from remote.payload.training.curve import history
 from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 
 CODE = (
-    "../contract/chat_templates.py",
+    "../contract/artifacts/chat_templates.py",
     "stages/pretrain.py",
     "stages/prompt.py",
     "tokenizing.py",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remote.contract.jobs import Cause
-from remote.contract.rows import Row, user_message
+from remote.contract.artifacts.rows import Row, user_message
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.tokenizing import Disguise
 

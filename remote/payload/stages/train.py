@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, base_models, digest
-from remote.contract.events import Metric
-from remote.contract.jobs import Cause
+from remote.contract.artifacts import base_models
+from remote.contract.files import atomic, digest
+from remote.contract.job.jobs import Cause
+from remote.contract.telemetry.events import Metric
 from remote.payload import fingerprint
 from remote.payload.job import Job, StageFailed, run_stage
 from remote.payload.quiet import quiet

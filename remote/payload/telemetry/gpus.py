@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remote.contract.telemetry import Gpu
+from remote.contract.telemetry.samples import Gpu
 
 Ask = Callable[[], list[Gpu]]
 

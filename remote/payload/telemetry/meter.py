@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from remote.contract.paths import BoxPaths
-from remote.contract.telemetry import Gpu, Sample
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry.samples import Gpu, Sample
 from remote.payload.telemetry.gpus import Watch
 
 _SECTOR_BYTES = 512

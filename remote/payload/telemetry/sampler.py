@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract import telemetry, timeline
-from remote.contract.paths import BoxPaths
-from remote.contract.telemetry import Sample
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry import samples as telemetry
+from remote.contract.telemetry import timeline
+from remote.contract.telemetry.samples import Sample
 from remote.payload.identity import Identity
 from remote.payload.jobs import secrets
 from remote.payload.telemetry import kernel

@@ -17,12 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from remote.contract import evidence, regular_files, untrusted_json
-from remote.contract.events import Metric
-from remote.contract.jobs import JobState
-from remote.contract.paths import BoxPaths, JobPaths
+from remote.contract.files import regular_files, untrusted_json
+from remote.contract.job.jobs import JobState
+from remote.contract.job.paths import BoxPaths, JobPaths
+from remote.contract.telemetry import evidence
+from remote.contract.telemetry.events import Metric
 from remote.payload.jobs import states, supervise
-from remote.payload.telemetry.happenings import WATCHDOGS
+from remote.payload.telemetry.box_events import WATCHDOGS
 from remote.payload.telemetry.meter import Meter
 
 LATELY_SECONDS = 600.0

@@ -1,15 +1,15 @@
 """`JOB MINUTES` tells what the box knows of a job around its end, or around now. Standard library
 only.
 
-One frame: `{"done": EVIDENCE}` (see `remote.contract.evidence`) or `{"error": {...}}`.
+One frame: `{"done": EVIDENCE}` (see `remote.contract.telemetry.evidence`) or `{"error": {...}}`.
 """
 
 import json
 import sys
 
-from remote.contract.paths import BoxPaths
+from remote.contract.job.paths import BoxPaths
 from remote.payload.jobs import supervise
-from remote.payload.telemetry import vicinity
+from remote.payload.telemetry import job_context
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     try:
         told = {
             "done": (
-                vicinity.evidence_of(
+                job_context.evidence_of(
                     box, supervise.status(box, sys.argv[1]), float(sys.argv[2])
                 ).to_json()
             )

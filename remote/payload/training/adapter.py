@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, untrusted_json
-from remote.contract.jobs import Cause
+from remote.contract.files import atomic, digest, untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.training.checkpoint import write_tensors
 from remote.payload.training.settings import Settings

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from remote.contract.jobs import Cause
-from remote.contract.rows import BadRow, parse_row
+from remote.contract.artifacts.rows import BadRow, parse_row
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import Encoded, encode
 from remote.payload.training.settings import Settings

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic, digest, typed, untrusted_json
-from remote.contract.jobs import Cause
+from remote.contract.files import atomic, digest, typed, untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.payload.gguf.tensor_file import FLOATS, OTHERS, header_bytes
 from remote.payload.job import StageFailed
 

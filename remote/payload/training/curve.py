@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from remote.contract.events import Metric
+from remote.contract.telemetry.events import Metric
 
 
 def history(metrics: Path) -> list[Metric]:

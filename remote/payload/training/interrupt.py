@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from remote.contract.jobs import Cause
-from remote.contract.notices import FLUSH
+from remote.contract.job.jobs import Cause
+from remote.contract.job.notices import FLUSH
 from remote.payload.job import StageFailed
 
 

@@ -4,9 +4,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from remote.contract import untrusted_json
-from remote.contract.chat_templates import BUILT_IN
-from remote.contract.jobs import Cause
+from remote.contract.artifacts.chat_templates import BUILT_IN
+from remote.contract.files import untrusted_json
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import check_template
 from remote.payload.training.batches import Batch

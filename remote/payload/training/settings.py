@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from remote.contract import chat_templates
-from remote.contract.jobs import Cause
+from remote.contract.artifacts import chat_templates
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 
 _FREE = (

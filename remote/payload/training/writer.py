@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from remote.payload.gguf.reference import free_memory
+from remote.payload.gguf.proof.reference import free_memory
 from remote.payload.training import checkpoint
 from remote.payload.training.trainer import Trainer, is_out_of_memory
 

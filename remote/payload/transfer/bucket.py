@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from typing import Any, Protocol
 
-from remote.contract.spill import Grant
+from remote.contract.artifacts.upload import UploadGrant
 
 TRIES = 3
 TIMEOUT_SECONDS = 60.0
@@ -30,7 +30,7 @@ class Bucket:
     """A bucket by every road that a grant opens, the instance profile first: its rights do not run
     out."""
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, grant: UploadGrant) -> None:
         posts = bool(grant.url) and time.time() < grant.expires - _POST_MARGIN_SECONDS
         self._roads: list[Road] = [
             *([Profile(grant)] if grant.profile else []),
@@ -52,7 +52,7 @@ class Bucket:
 class Post:
     """By presigned POST."""
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, grant: UploadGrant) -> None:
         self._grant = grant
 
     def put(self, key: str, content: bytes) -> None:
@@ -65,7 +65,7 @@ class Post:
 class Profile:
     """With the credentials of the box's instance profile. boto3 renews them by itself."""
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, grant: UploadGrant) -> None:
         self._bucket, self._region = grant.bucket, grant.region
         self._made: Any = None
         self._making = threading.Lock()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from remote.contract import disk
-from remote.contract.base_models import ModelFile
-from remote.contract.jobs import Cause
+from remote.contract.artifacts.base_models import ModelFile
+from remote.contract.files import disk
+from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 
 PART = ".part"

@@ -7,11 +7,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from remote.contract import atomic, untrusted_json
-from remote.contract.spill import Grant
+from remote.contract.artifacts.upload import UploadGrant
+from remote.contract.files import atomic, untrusted_json
 
 
-def take(root: Path, grant: Grant) -> None:
+def take(root: Path, grant: UploadGrant) -> None:
     """Keep a grant in place of its run's older one; those of no use any more are dropped."""
     with (root / ".grant.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -22,16 +22,16 @@ def take(root: Path, grant: Grant) -> None:
         atomic.write_text(root / "grant.json", text, mode=0o600)
 
 
-def of_run(root: Path, run_id: str) -> Grant | None:
+def of_run(root: Path, run_id: str) -> UploadGrant | None:
     """The grant for the jobs of a run, if it is still of use."""
     grant = _all(root).get(run_id)
     return grant if grant and grant.is_good(time.time()) else None
 
 
-def _all(root: Path) -> dict[str, Grant]:
+def _all(root: Path) -> dict[str, UploadGrant]:
     try:
         return {
-            run_id: Grant.from_json(raw)
+            run_id: UploadGrant.from_json(raw)
             for run_id, raw in untrusted_json.read_object(root / "grant.json").items()
         }
     except (OSError, ValueError, TypeError, AttributeError):

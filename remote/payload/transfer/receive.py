@@ -635,7 +635,8 @@ def _may_run(folder: Path) -> bool:
 
 
 def _read_json(path: Path, max_bytes: int) -> Any:
-    """The JSON of a file, as `remote.contract.untrusted_json` reads it, which is not on a fresh
+    """The JSON of a file, as `remote.contract.files.untrusted_json` reads it, which is not on a
+    fresh
     box: a job may have put anything there. Raises OSError or ValueError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe is not waited for
     with open(descriptor, "rb") as file:

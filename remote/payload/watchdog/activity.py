@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.contract.paths import BoxPaths, JobPaths
+from remote.contract.job.paths import BoxPaths, JobPaths
 from remote.payload import process
 from remote.payload.watchdog import record
 
@@ -72,7 +72,7 @@ def gpu_percent() -> int:
     )
 
 
-def in_words(running: list[Job], sessions: int, gpu: int) -> list[str]:
+def describe(running: list[Job], sessions: int, gpu: int) -> list[str]:
     """What keeps the box busy; nothing when it is idle."""
     words = [f"job {job.id}" for job in running]
     if sessions:

@@ -3,7 +3,7 @@ moves."""
 
 from dataclasses import dataclass, field, replace
 
-from remote.contract.clocks import Limits
+from remote.contract.job.clocks import Limits
 
 _SLACK_SECONDS = 5.0
 

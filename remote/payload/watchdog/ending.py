@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remote.contract import notices
-from remote.contract.notices import Notice
-from remote.contract.paths import BoxPaths
+from remote.contract.job import notices
+from remote.contract.job.notices import Notice
+from remote.contract.job.paths import BoxPaths
 from remote.payload.watchdog import activity
 from remote.payload.watchdog.place import Settings
 
@@ -61,7 +61,7 @@ def _spill(
     settings: Settings, deadline: float, pulse: Callable[[], None], log: Callable[[str], None]
 ) -> None:
     release = BoxPaths(settings.windlass).current.resolve()
-    if not (release / "remote/payload/transfer/spill.py").exists() or time.monotonic() >= deadline:
+    if not (release / "remote/payload/transfer/upload.py").exists() or time.monotonic() >= deadline:
         return
     note = Path(os.devnull)
     with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ def _spill(
         note.touch()
     with note.open("ab") as output:
         child = subprocess.Popen(
-            ["python3", "-m", "remote.payload.transfer.spill", "all"],
+            ["python3", "-m", "remote.payload.transfer.upload", "all"],
             cwd=release,
             env=_environment(settings, release),
             start_new_session=True,

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from remote.contract import atomic
-from remote.contract.clocks import Limits, Reading
+from remote.contract.files import atomic
+from remote.contract.job.clocks import Limits, Reading
 from remote.payload.watchdog import record
 from remote.payload.watchdog.counters import Counters
 

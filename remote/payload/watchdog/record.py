@@ -1,13 +1,13 @@
 """JSON that the watchdog reads. It takes plain values from the top of an object, and travels in
-user data, which has no room for the whole of `remote.contract.untrusted_json`: so the size and the
-kind of file are bounded here, and any depth is an error like any other.
+user data, which has no room for the whole of `remote.contract.files.untrusted_json`: so the size
+and the kind of file are bounded here, and any depth is an error like any other.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from remote.contract import regular_files
+from remote.contract.files import regular_files
 
 MAX_BYTES = 4 << 20
 

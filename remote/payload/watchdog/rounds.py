@@ -8,8 +8,8 @@ import time
 import traceback
 from dataclasses import replace
 
-from remote.contract import notices
-from remote.contract.clocks import Reading
+from remote.contract.job import notices
+from remote.contract.job.clocks import Reading
 from remote.payload import process
 from remote.payload.watchdog import activity, counters, ending, power
 from remote.payload.watchdog.alerts import Alerts
@@ -110,7 +110,7 @@ class Watchdog:
             sessions - self._sessions,
             sessions,
         )
-        doing = activity.in_words(running, len(lasting), activity.gpu_percent())
+        doing = activity.describe(running, len(lasting), activity.gpu_percent())
         counters.count(
             self._counters,
             time.monotonic(),

@@ -11,9 +11,10 @@ from moto.ec2.models import amis
 from moto.ec2.responses import general
 from moto.server import ThreadedMotoServer
 
-from remote.control.cloud import credentials, endpoint, keys
-from remote.control.cloud import ec2 as ec2_module
-from remote.control.cloud.endpoint import Address, EmbeddedEndpoint, Patience
+from remote.control.cloud.access import keys
+from remote.control.cloud.account import credentials, endpoint
+from remote.control.cloud.account.endpoint import Address, EmbeddedEndpoint, Patience
+from remote.control.cloud.ec2 import provider as ec2_module
 from remote.control.config.inventory import Ec2Entry
 
 

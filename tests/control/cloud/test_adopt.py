@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
-from remote.control.cloud import boxes, history, identity, instances
+from remote.control.cloud import boxes, history
+from remote.control.cloud.account import identity
+from remote.control.cloud.ec2 import instances
 from remote.control.errors import CloudError, LoginRefused
-from remote.control.transport import known_hosts
+from remote.control.transport.ssh import known_hosts
 
 from .conftest import HOST_KEY
 
@@ -33,7 +35,7 @@ def theirs(cloud):
 
 @pytest.fixture
 def entry(cloud, theirs, tmp_path):
-    from remote.control.cloud import keys
+    from remote.control.cloud.access import keys
 
     key = tmp_path / "anna.pem"
     key.write_bytes(keys._new_key())
@@ -51,7 +53,7 @@ def test_a_stopped_instance_is_planned_started_and_tagged_as_ours_to_use(cloud, 
     plan = boxes.plan(entry)
     assert (plan.action, plan.existing.id) == ("start it", theirs)
     assert "`instance_id:` names it" in plan.why
-    box = boxes.ready(entry, cloud.say, arm=(armed := []).append)
+    box = boxes.ready(entry, cloud.say, set_deadlines=(armed := []).append)
     assert (box.id, box.state, box.instance_type, box.region) == (
         theirs,
         "running",

@@ -7,8 +7,9 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from remote.control.cloud import policy, request
-from remote.control.cloud.prices import disk_monthly, hourly
+from remote.control.cloud.account import policy
+from remote.control.cloud.ec2 import request
+from remote.control.cloud.pricing.prices import disk_monthly, hourly
 from remote.control.config.inventory import EmbeddedEntry, Inventory
 from remote.control.errors import ConfigError
 from remote.control.project import CODE

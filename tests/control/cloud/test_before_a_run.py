@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import invoke
 import pytest
 
-from remote.control import console, project
-from remote.control.cloud import identity, prices
+from remote.control import project
+from remote.control.cloud.account import identity
+from remote.control.cloud.pricing import prices
 from remote.control.commands.run import agree_to_launch
+from remote.control.output import console
 from remote.control.runs.plan import Plan, PlannedStage
 
 ON_BOX = Plan("haul", (PlannedStage("prepare", "prepare"),))

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from remote.control.cloud import boxes, identity
+from remote.control.cloud import boxes
+from remote.control.cloud.account import identity
 from remote.control.config.inventory import StaticEntry
 from remote.control.errors import BoxStopped
 

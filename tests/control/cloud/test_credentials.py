@@ -15,10 +15,10 @@ import botocore.credentials
 import botocore.exceptions
 import pytest
 
-from remote.contract.exits import Exit
-from remote.control.cloud import credentials, refusals
-from remote.control.cloud.ec2 import Ec2
-from remote.control.cloud.endpoint import AwsEndpoint
+from remote.contract.job.exits import Exit
+from remote.control.cloud.account import credentials, refusals
+from remote.control.cloud.account.endpoint import AwsEndpoint
+from remote.control.cloud.ec2.provider import Ec2
 from remote.control.config.inventory import Ec2Entry
 from remote.control.errors import CloudError, CredentialsMissing
 

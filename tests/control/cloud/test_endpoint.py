@@ -2,9 +2,9 @@
 
 import pytest
 
-from remote.control.cloud import endpoint
+from remote.control.cloud.account import endpoint
+from remote.control.cloud.account.endpoint import AwsEndpoint, EmbeddedEndpoint
 from remote.control.cloud.box import Box
-from remote.control.cloud.endpoint import AwsEndpoint, EmbeddedEndpoint
 
 from .conftest import Moto
 
@@ -109,9 +109,7 @@ def test_where_a_box_finds_the_bucket(monkeypatch):
             None,
         )
 
-    monkeypatch.setattr(
-        "remote.control.cloud.embedded.client.endpoint", lambda: "http://127.0.0.1:5001"
-    )
+    monkeypatch.setattr("remote.control.cloud.embedded.endpoint", lambda: "http://127.0.0.1:5001")
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     assert endpoint.storage_url(box("ec2", "eu-west-1")) == "https://s3.eu-west-1.amazonaws.com"

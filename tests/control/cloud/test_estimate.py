@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remote.control.cloud import estimate
-from remote.control.cloud.estimate import Line, sentences, table, worst_case
-from remote.control.cloud.offers import Offer
-from remote.control.cloud.prices import Price
-from remote.control.cloud.quotas import Room
+from remote.control.cloud.account.quotas import Room
+from remote.control.cloud.ec2.offers import Offer
+from remote.control.cloud.pricing import estimate
+from remote.control.cloud.pricing.estimate import Line, sentences, table, worst_case
+from remote.control.cloud.pricing.prices import Price
 from remote.control.config.inventory import Ec2Entry
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -3,9 +3,11 @@ new one is up."""
 
 import pytest
 
-from remote.control.cloud import boxes, identity, instances
+from remote.control.cloud import boxes
+from remote.control.cloud.account import identity
+from remote.control.cloud.ec2 import instances
 from remote.control.errors import BoxStopped, CapacityError, CloudError
-from remote.control.transport import known_hosts
+from remote.control.transport.ssh import known_hosts
 
 from .conftest import HOST_KEY
 from .test_ec2 import refuse
@@ -73,7 +75,7 @@ def test_without_capacity_for_the_new_one_the_old_one_is_the_box_as_before(cloud
 def test_cut_off_after_the_new_one_was_made_the_next_command_ends_the_old_one(cloud, monkeypatch):
     old = boxes.ready(cloud.entry, cloud.say)
     with monkeypatch.context() as patch:
-        patch.setattr("remote.control.cloud.ec2.entering.enter", cut_off)
+        patch.setattr("remote.control.cloud.ec2.provider.wait_ready.enter", cut_off)
         with pytest.raises(KeyboardInterrupt):
             boxes.ready(cloud.entry, cloud.say, mode="fresh", replace=old.id)
     assert len(live(cloud)) == 2
@@ -98,7 +100,7 @@ def test_cut_off_before_the_new_one_was_made_the_old_one_is_the_box(cloud):
 def test_terminate_ends_both(cloud, monkeypatch):
     old = boxes.ready(cloud.entry, cloud.say)
     with monkeypatch.context() as patch:
-        patch.setattr("remote.control.cloud.ec2.entering.enter", cut_off)
+        patch.setattr("remote.control.cloud.ec2.provider.wait_ready.enter", cut_off)
         with pytest.raises(KeyboardInterrupt):
             boxes.ready(cloud.entry, cloud.say, mode="fresh", replace=old.id)
     assert boxes.terminate(cloud.entry).id != old.id

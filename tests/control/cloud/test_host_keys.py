@@ -1,6 +1,6 @@
 """Reading host keys from a console."""
 
-from remote.control.cloud import host_keys
+from remote.control.cloud.access import host_keys
 
 from .conftest import HOST_KEY, OTHER_KEY
 

@@ -3,7 +3,7 @@
 import pytest
 
 from remote.control import project
-from remote.control.cloud import identity
+from remote.control.cloud.account import identity
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import ConfigError
 

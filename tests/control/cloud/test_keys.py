@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from remote.control.cloud import keys
+from remote.control.cloud.access import keys
 from remote.control.config.inventory import Ec2Entry, StaticEntry
 from remote.control.errors import ConfigError
 

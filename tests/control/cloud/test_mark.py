@@ -6,10 +6,13 @@ import subprocess
 import pytest
 
 from remote.control import project as places
-from remote.control.cloud import boxes, costs, history, identity, keys, prices, reap
+from remote.control.cloud import boxes, history, reap
+from remote.control.cloud.access import keys
+from remote.control.cloud.account import identity
+from remote.control.cloud.pricing import costs, prices
 from remote.control.config.inventory import Inventory, StaticEntry, load_inventory
 from remote.control.errors import CloudError, ConfigError, LaptopError
-from remote.control.transport import known_hosts
+from remote.control.transport.ssh import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY
 

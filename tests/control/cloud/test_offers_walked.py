@@ -4,7 +4,9 @@ what is left."""
 import pytest
 from botocore.exceptions import ClientError
 
-from remote.control.cloud import boxes, history, instances, keys
+from remote.control.cloud import boxes, history
+from remote.control.cloud.access import keys
+from remote.control.cloud.ec2 import instances
 from remote.control.config.inventory import Fallback
 from remote.control.errors import (
     CapacityError,

@@ -3,9 +3,9 @@
 import subprocess
 from pathlib import Path
 
-from remote.control.cloud import openssh
+from remote.control.cloud.access import openssh
 from remote.control.cloud.box import Box
-from remote.control.transport import known_hosts
+from remote.control.transport.ssh import known_hosts
 
 BOX = Box(
     "demo",

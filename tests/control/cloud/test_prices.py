@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remote.control.cloud import prices, spot_prices
-from remote.control.cloud.offers import Offer
-from remote.control.cloud.prices import Price, quote, tabled
+from remote.control.cloud.ec2.offers import Offer
+from remote.control.cloud.pricing import prices, spot_prices
+from remote.control.cloud.pricing.prices import Price, quote, tabled
 
 LAB = Offer("us-east-1", None, "g5.2xlarge", "on-demand")
 
@@ -88,7 +88,7 @@ def test_what_the_price_list_said_today_is_not_asked_again(cloud, asked, project
     told = quote("compute g5.2xlarge", "us-east-1", cloud.endpoint)
     assert told == prices.Quote(1.5, "Price List", ago(hours=23)[:10]) and not asked
     assert prices.hourly("g5.2xlarge") == 1.5
-    assert prices.in_words("g5.2xlarge", "us-east-1", 100).startswith("$1.500/h + $8.00/month")
+    assert prices.describe("g5.2xlarge", "us-east-1", 100).startswith("$1.500/h + $8.00/month")
 
 
 def test_what_it_said_earlier_is_better_than_the_table(cloud, asked, project):
@@ -115,7 +115,7 @@ def test_a_broken_cache_is_no_cache(cloud, project, content):
 def test_a_box_that_nobody_priced_has_no_price(cloud):
     price = prices.of_offer(Offer("us-east-1", None, "nono.large", "on-demand"), 40, cloud.endpoint)
     assert price.compute_hourly is None and price.running_hourly is None and price.disk_hourly > 0
-    assert prices.in_words("nono.large", "us-east-1", 40).startswith("not in the table of")
+    assert prices.describe("nono.large", "us-east-1", 40).startswith("not in the table of")
 
 
 def test_spot_prices_are_the_newest_of_the_cheapest_zone(monkeypatch, cloud):

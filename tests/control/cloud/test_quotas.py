@@ -2,9 +2,9 @@
 
 import pytest
 
-from remote.control.cloud import quotas
-from remote.control.cloud.offers import Offer
-from remote.control.cloud.quotas import ON_DEMAND, SPOT, Room, family, quota_of, room
+from remote.control.cloud.account import quotas
+from remote.control.cloud.account.quotas import ON_DEMAND, SPOT, Room, family, quota_of, room
+from remote.control.cloud.ec2.offers import Offer
 
 
 @pytest.mark.parametrize(

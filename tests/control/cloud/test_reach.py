@@ -6,8 +6,10 @@ import os
 
 import pytest
 
-from remote.control.cloud import boxes, endpoint, identity, reach
-from remote.control.cloud.endpoint import AwsEndpoint
+from remote.control.cloud import boxes
+from remote.control.cloud.access import reach
+from remote.control.cloud.account import endpoint, identity
+from remote.control.cloud.account.endpoint import AwsEndpoint
 from remote.control.config.inventory import Bastion
 from remote.control.errors import BoxUnreachable, ConfigError, LaptopError, PermissionDenied
 from tests.control.cloud.conftest import HOST_KEY

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from remote.contract.clocks import Limits, Reading
-from remote.control.cloud import costs, history, identity, images, prices
+from remote.contract.job.clocks import Limits, Reading
+from remote.control.cloud import history
 from remote.control.cloud import reap as reaper
+from remote.control.cloud.account import identity
+from remote.control.cloud.ec2 import images
+from remote.control.cloud.pricing import costs, prices
 from remote.control.config.inventory import Clocks, Inventory
 
 LIMITS = Limits(

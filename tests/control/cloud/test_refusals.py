@@ -3,9 +3,9 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from remote.control.cloud import refusals
-from remote.control.cloud.ec2 import Ec2
-from remote.control.cloud.endpoint import AwsEndpoint, EmbeddedEndpoint
+from remote.control.cloud.account import refusals
+from remote.control.cloud.account.endpoint import AwsEndpoint, EmbeddedEndpoint
+from remote.control.cloud.ec2.provider import Ec2
 from remote.control.config.inventory import Ec2Entry
 from remote.control.errors import (
     CapacityError,

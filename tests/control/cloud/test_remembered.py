@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from remote.control.cloud.remembered import for_seconds
+from remote.control.cloud.account.coalesce import for_seconds
 
 
 def test_many_at_once_ask_once():

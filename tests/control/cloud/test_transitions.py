@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from remote.control.cloud import instances, transitions
-from remote.control.cloud.instances import Instance
+from remote.control.cloud.ec2 import instances, transitions
+from remote.control.cloud.ec2.instances import Instance
 from remote.control.errors import CapacityError, CloudError
 
 
@@ -94,7 +94,7 @@ def test_a_launch_that_dies_tells_why(cloud, scripted):
     ],
 )
 def test_ends_in_words(scripted, state, code, who):
-    told = transitions.in_words(scripted(state, reason=(code, "because")))
+    told = transitions.describe(scripted(state, reason=(code, "because")))
     assert told.startswith(who)
     assert bool(told) == bool(who)
     assert code in told or not who

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from remote.contract.clocks import Limits
-from remote.control.cloud import host_keys, user_data
+from remote.contract.job.clocks import Limits
+from remote.control.cloud.access import host_keys
+from remote.control.cloud.ec2 import user_data
 
 from .conftest import HOST_KEY
 
@@ -206,7 +207,7 @@ def test_the_watchdogs_code_is_whole_and_small():
     assert {
         "__main__.py",
         "remote/payload/watchdog/rounds.py",
-        "remote/contract/clocks.py",
+        "remote/contract/job/clocks.py",
     } < code.keys()
     for name, source in code.items():
         compile(source, name, "exec")

@@ -1,6 +1,7 @@
 """What is typed is understood before Invoke sees it: words, flags, and what was meant by those that
 are not."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import tasks
-from remote.contract.exits import Exit
-from remote.control.commands import command_line, overview
-from remote.control.commands.command_line import (
+from remote.contract.job.exits import Exit
+from remote.control.commands.program import command_line, overview
+from remote.control.commands.program.command_line import (
     INVOKE,
     OVERVIEW,
     VERSION,
@@ -91,6 +92,9 @@ def test_the_version(words):
         ("setup", "`box.setup`"),
         ("cloud dwn", "`cloud.down`"),
         ("box.setp demo", "`box.setup`"),
+        ("clod down", "`cloud.down`"),
+        ("clod", "`cloud`"),
+        ("up", "`cloud.up` or `model.up`"),
         ("help statsu", "`status`"),
         ("--lst", "`--list`"),
         ("--list clod", "`cloud`"),
@@ -123,6 +127,10 @@ def test_a_misspelt_word_is_told_with_what_was_meant(words, meant):
         ("launch -yx", "no flag -x"),
         ("status --echo", "no flag --echo"),  # Invoke's own, which would be taken anywhere
         ("-e status", "no flag -e before"),
+        ("--json status", "--json goes after the command"),
+        ("-n cloud down", "-n goes after the command"),
+        ("--print-completion-script", "needs a shell"),
+        ("--print-completion-script=fish", "no completion for `fish`"),
     ],
 )
 def test_what_is_off_is_told(words, told):
@@ -204,3 +212,23 @@ def test_plain_invoke_works_too():
             check=False,
         )
         assert (done.returncode, "did you mean `status`" in done.stderr) == (Exit.USAGE, True)
+
+
+@pytest.mark.parametrize("folder", ["docs", "remote/control/runs"])
+def test_from_any_subfolder(tmp_path, folder):
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: mine\nboxes: {mine: {provider: embedded}}\n"
+    )
+    program = str(Path(sys.executable).with_name("invoke"))
+    # (What `inv` does in the end, without the making of an environment.)
+    wrapper = [sys.executable, "-P", "-m", "remote.control.commands"]
+    for command in (wrapper, [program]):
+        done = subprocess.run(
+            [*command, "config", "--json"],
+            cwd=CODE / folder,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert list(json.loads(done.stdout)["boxes"]) == ["mine"], done.stderr

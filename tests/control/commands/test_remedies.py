@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import tasks
-from remote.contract.exits import Exit
-from remote.control.commands import command_line
+from remote.contract.job.exits import Exit
+from remote.control.commands.program import command_line
 from tests.integration.typed import typed
 
 ROOT = Path(tasks.__file__).parent
@@ -82,9 +82,9 @@ def told() -> list[tuple[str, list[str]]]:
 
 def problem_of(words: list[str]) -> str:
     """What is wrong with a command; empty when nothing is."""
-    if (
-        PLACEHOLDER.fullmatch(words[0]) or words[0].startswith("{") or words[0] == "--list"
-    ):  # (of a group, which code fills in)
+    invokes_own = words[0] in ("--list", "--print-completion-script")
+    # (`{` stands for what code fills in.)
+    if PLACEHOLDER.fullmatch(words[0]) or words[0].startswith("{") or invokes_own:
         return ""
     try:
         command_line.understood(typed_as(words), TREE)

@@ -8,6 +8,8 @@ import pytest
 import tasks
 
 MAIN_ROAD = {
+    "init",
+    "new",
     "demo",
     "check",
     "launch",
@@ -42,6 +44,8 @@ MAIN_ROAD = {
 }
 
 REHEARSED = {
+    "init",
+    "new",
     "demo",
     "launch",
     "start",

@@ -8,9 +8,9 @@ from copy import deepcopy
 import pytest
 from invoke import Collection, Exit
 
-from remote.contract.exits import Exit as Code
-from remote.control.commands import program
-from remote.control.commands.verb import verb
+from remote.contract.job.exits import Exit as Code
+from remote.control.commands.program import program
+from remote.control.commands.program.verb import verb
 from remote.control.project import CODE
 from tests.integration.typed import command_of, environment
 

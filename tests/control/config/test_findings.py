@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.control.config.check import check
+from remote.control.config.checks.check import check
 from remote.control.config.inventory import load_inventory
 from remote.control.config.playbook import load_playbook
 from remote.control.config.recipe import load_recipe

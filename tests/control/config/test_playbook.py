@@ -2,7 +2,7 @@
 
 import pytest
 
-from remote.control.config.check import check
+from remote.control.config.checks.check import check
 from remote.control.config.inventory import Inventory, load_inventory
 from remote.control.config.playbook import Playbook, StageEntry, load_playbook, parse_gate
 from remote.control.errors import ConfigError

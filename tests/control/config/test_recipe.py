@@ -2,7 +2,7 @@
 
 import pytest
 
-from remote.control.config.fit import adapter_size, need_of, shape_of, training_bytes
+from remote.control.config.checks.fit import adapter_size, need_of, shape_of, training_bytes
 from remote.control.config.recipe import PROJECTIONS, load_recipe
 from remote.control.errors import ConfigError
 from remote.control.project import CODE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from remote.control.config.source import read
+from remote.control.config.yaml.source import read
 
 
 def _read(tmp_path, text):

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from remote.control.config.survey import survey
+from remote.control.config.checks.survey import survey
 from remote.control.project import CODE
 from tests.integration.typed import command_of
 

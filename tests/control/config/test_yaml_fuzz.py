@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remote.control import project
-from remote.control.config import source
-from remote.control.config.check import check
+from remote.control.config.checks.check import check
+from remote.control.config.checks.survey import survey
 from remote.control.config.inventory import load_inventory
 from remote.control.config.playbook import load_playbook, rest_of_playbook
 from remote.control.config.recipe import load_recipe
-from remote.control.config.survey import survey
+from remote.control.config.yaml import source
 from remote.control.errors import ConfigError
 
 FUZZ = settings(

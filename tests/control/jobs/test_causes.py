@@ -11,19 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import timeline
-from remote.contract.exits import Exit
-from remote.contract.jobs import Cause, Status
-from remote.contract.paths import BoxPaths
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Cause, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry import timeline
 from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
-from remote.control.transport.fake import FakeTransport
 from remote.payload.telemetry import kernel
-from remote.payload.transfer.spill import cargo_of
+from remote.payload.transfer.upload import cargo_of
 from tests.integration import boxes
-from tests.integration.boxes import await_true, spec
+from tests.integration.boxes import FakeTransport, await_true, spec
 
 ROOT = "windlass"
 XID = "NVRM: Xid (PCI:0000:3b:00): {}, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."

@@ -8,11 +8,13 @@ from itertools import pairwise
 
 import pytest
 
-from remote.contract import job_log, notices, telemetry
-from remote.contract.frames import FrameReader
-from remote.contract.jobs import Cause, Status
-from remote.contract.log_query import LogQuery
-from remote.contract.paths import BoxPaths
+from remote.contract.job import notices
+from remote.contract.job.jobs import Cause, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs import job_log
+from remote.contract.logs.frames import FrameReader
+from remote.contract.logs.query import LogQuery
+from remote.contract.telemetry import samples
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
@@ -72,7 +74,7 @@ def test_jobs_the_line_and_the_log_go_on(box, paths, set_back, begin):
         number for number, (one, two) in enumerate(pairwise(moments)) if two < one - HOUR / 2
     ], "the log knows when the clock jumped"
     await_true(
-        lambda: any(sample.time < began - HOUR / 2 for sample in telemetry.read(paths.telemetry))
+        lambda: any(sample.time < began - HOUR / 2 for sample in samples.read(paths.telemetry))
     )
     told = box.exec(
         payload_command(ROOT, "logs.query"),

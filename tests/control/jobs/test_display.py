@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from remote.contract.events import Metric
+from remote.contract.telemetry.events import Metric
 from remote.control.jobs import display
 
 METRIC = Metric(
@@ -43,7 +43,7 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
         file=output, width=160, force_terminal=True, color_system=None, legacy_windows=False
     )
     monkeypatch.setattr(display, "console", lambda: console)
-    monkeypatch.setattr("remote.control.console.console", lambda: console)
+    monkeypatch.setattr("remote.control.output.console.console", lambda: console)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with display.display_for("train") as live:

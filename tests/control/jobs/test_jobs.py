@@ -11,18 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import job_log
-from remote.contract.jobs import Cause, Status
-from remote.contract.log_lines import Filter, FolderLog, Moments, Scan
-from remote.contract.paths import BoxPaths
+from remote.contract.job.jobs import Cause, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs import job_log
+from remote.contract.logs.lines import Filter, FolderLog, Moments, Scan
 from remote.control.errors import JobFailed
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import find_state, jobs_on, read_state
 from remote.control.logs.follow import follow
-from remote.control.transport.fake import FakeTransport
 from remote.payload.environment import MARKER, flavour, key_of
-from tests.integration.boxes import await_true, is_running, mark_environment, spec
+from tests.integration.boxes import FakeTransport, await_true, is_running, mark_environment, spec
 
 ROOT = "windlass"
 

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from remote.contract import notices
-from remote.contract.jobs import Cause, JobState, Status
-from remote.contract.notices import FLUSH, Notice
-from remote.contract.paths import BoxPaths
-from remote.contract.spill import ON_ITS_WAY, Grant, Manifest, manifest_key
+from remote.contract.artifacts.upload import ON_ITS_WAY, Manifest, UploadGrant, manifest_key
+from remote.contract.job import notices
+from remote.contract.job.jobs import Cause, JobState, Status
+from remote.contract.job.notices import FLUSH, Notice
+from remote.contract.job.paths import BoxPaths
 from remote.control.errors import JobFailed
 from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
@@ -44,7 +44,7 @@ def entrusted(paths, s3, always=False):
     root = paths.folder.parent.parent
     grants.take(
         root,
-        Grant(
+        UploadGrant(
             RUN,
             "kept",
             "us-east-1",
@@ -111,7 +111,9 @@ def test_a_bucket_that_does_not_answer_is_told_and_the_state_stands(paths):
     root = paths.folder.parent.parent
     grants.take(
         root,
-        Grant(RUN, "kept", "us-east-1", PREFIX, "http://127.0.0.1:9/kept", {}, time.time() + 600),
+        UploadGrant(
+            RUN, "kept", "us-east-1", PREFIX, "http://127.0.0.1:9/kept", {}, time.time() + 600
+        ),
     )
     state = told(paths, notices.SPOT)
     assert (state.status, state.cause) == (Status.INTERRUPTED, Cause.SPOT)

@@ -13,9 +13,9 @@ from itertools import pairwise
 
 import pytest
 
-from remote.contract.exits import Exit
-from remote.contract.jobs import Cause, Status
-from remote.contract.paths import BoxPaths
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Cause, Status
+from remote.contract.job.paths import BoxPaths
 from remote.control.errors import Busy
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start

@@ -3,8 +3,8 @@ import json
 import pytest
 
 import tasks
-from remote.contract.log_query import LogQuery, label_of
-from remote.contract.timeline import Event
+from remote.contract.logs.query import LogQuery, label_of
+from remote.contract.telemetry.timeline import Event
 from remote.control.logs import archive
 from remote.control.logs.archive import ArchivedLog
 from remote.control.logs.mirror import FileLog

@@ -6,16 +6,16 @@ import time
 
 import pytest
 
-from remote.contract.jobs import JobSpec, JobState, Status
-from remote.contract.log_query import LOG, LogQuery
-from remote.contract.paths import BoxPaths
-from remote.contract.spill import Grant, prefix_of
+from remote.contract.artifacts.upload import UploadGrant, prefix_of
+from remote.contract.job.jobs import JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs.query import LOG, LogQuery
 from remote.control.cloud.bucket import Bucket
 from remote.control.logs import archive
 from remote.control.logs.mirror import CopySink, holes
 from remote.control.logs.record import LogSink
-from remote.payload.logs.scribe import Log
-from remote.payload.transfer import spill
+from remote.payload.logs.writer import Log
+from remote.payload.transfer import upload as spill
 from tests.s3 import There
 
 JOB = "run-1-train-abc"
@@ -39,7 +39,7 @@ def _spilled(s3, tmp_path_factory):
     spill.spill(
         box,
         JOB,
-        Grant(
+        UploadGrant(
             "run-1",
             "kept",
             "us-east-1",

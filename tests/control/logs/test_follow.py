@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.contract import atomic, job_log
-from remote.contract.events import Metric
-from remote.contract.frames import FrameReader, encode, mark, marked_bytes
-from remote.contract.jobs import JobState, Status
-from remote.contract.log_query import LOG, LogQuery
-from remote.contract.paths import BoxPaths
-from remote.contract.timeline import Event, append
+from remote.contract.files import atomic
+from remote.contract.job.jobs import JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs import job_log
+from remote.contract.logs.frames import FrameReader, encode, mark, marked_bytes
+from remote.contract.logs.query import LOG, LogQuery
+from remote.contract.telemetry.events import Metric
+from remote.contract.telemetry.timeline import Event, append
 from remote.control import retry
 from remote.control.errors import BoxUnreachable, JobFailed, LoginRefused, PreflightFailed
 from remote.control.jobs.start import start
@@ -24,7 +25,7 @@ from remote.control.logs.follow import follow
 from remote.control.logs.mirror import holes
 from remote.control.logs.record import LogSink
 from remote.payload import process
-from remote.payload.logs.scribe import Log
+from remote.payload.logs.writer import Log
 from tests.control.jobs.cut import CutStream
 from tests.integration.boxes import await_true, each_line, spec
 
@@ -205,7 +206,7 @@ def test_an_unknown_job_is_no_reason_to_wait(box, digest, tmp_path):
 
 
 def test_a_box_of_before_a_word_is_told_as_that_at_once(box, ended, tmp_path):
-    module = box.home / ROOT / "current/remote/contract/log_query.py"
+    module = box.home / ROOT / "current/remote/contract/logs/query.py"
     text = module.read_text()
     module.unlink()  # it shares its disk blocks with other releases
     module.write_text(text.replace("    metrics: bool = False\n", ""))

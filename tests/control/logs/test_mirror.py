@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.contract.frames import mark
-from remote.contract.log_query import LOG, LogQuery
+from remote.contract.logs.frames import mark
+from remote.contract.logs.query import LOG, LogQuery
 from remote.control.errors import JobFailed
 from remote.control.logs import archive
 from remote.control.logs.archive import ArchivedLog

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Scope
 
-from remote.control.models.embedded.access import Access
+from remote.embedded.ollama.access import Access
 
 HOST = (b"host", b"127.0.0.1:5000")
 OWN = (b"origin", b"http://127.0.0.1:5000")

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from remote.control.errors import OllamaError
-from remote.control.models.embedded.app import make_app
-from remote.control.models.embedded.engine import Engine
-from remote.control.models.embedded.store import Store
 from remote.control.models.ollama import Ollama
+from remote.embedded.ollama.app import make_app
+from remote.embedded.ollama.engine import Engine
+from remote.embedded.ollama.store import Store
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.control.models.embedded import options
-from remote.control.models.embedded.wire import Refusal
+from remote.embedded.ollama import options
+from remote.embedded.ollama.wire import Refusal
 
 NAMES = st.sampled_from(
     [

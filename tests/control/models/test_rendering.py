@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.control.models.embedded.answer import seconds
-from remote.control.models.embedded.rendering import MAX_MESSAGES, MAX_PROMPT, render
-from remote.control.models.embedded.wire import Refusal
+from remote.embedded.ollama.answer import seconds
+from remote.embedded.ollama.rendering import MAX_MESSAGES, MAX_PROMPT, render
+from remote.embedded.ollama.wire import Refusal
 
 USER = [{"role": "user", "content": "hi"}]
 TALK = [

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.control.models.embedded.app import MAX_BODY, make_app
-from remote.control.models.embedded.engine import Engine, Runner
-from remote.control.models.embedded.store import Manifest, Store, Stored, verify
-from remote.control.models.embedded.wire import Refusal
+from remote.embedded.ollama.app import MAX_BODY, make_app
+from remote.embedded.ollama.engine import Engine, Runner
+from remote.embedded.ollama.store import Manifest, Store, Stored, verify
+from remote.embedded.ollama.wire import Refusal
 from tests.control.models import small_gguf as small
 
 ODD = [

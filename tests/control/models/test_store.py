@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from remote.control.models.embedded import store as module
-from remote.control.models.embedded.store import Manifest, Store, verify
-from remote.control.models.embedded.wire import Refusal
+from remote.embedded.ollama import store as module
+from remote.embedded.ollama.store import Manifest, Store, verify
+from remote.embedded.ollama.wire import Refusal
 from tests.control.models import small_gguf as small
 
 

@@ -8,8 +8,8 @@ import pytest
 from remote.control import launches
 from remote.control.cloud.provider import Plan
 from remote.control.config import base_model
+from remote.control.config.checks.survey import survey
 from remote.control.config.inventory import load_inventory
-from remote.control.config.survey import survey
 from remote.control.errors import ConfigError
 from remote.control.runs import wiring
 from remote.control.runs.single import plan_training
@@ -45,7 +45,7 @@ def inventory(tmp_path, monkeypatch):
     ],
 )
 def test_a_path_on_the_box(given, path):
-    assert wiring.box_reference(given) == {"kind": "box", "path": path}
+    assert wiring.box_path(given).path == path
 
 
 @pytest.mark.parametrize(

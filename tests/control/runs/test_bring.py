@@ -4,38 +4,38 @@ from types import SimpleNamespace
 
 import pytest
 
+from remote.control.backends.resolved import StageArtifact
 from remote.control.errors import BoxStopped
 from remote.control.runs import bring
 
 
-class Session:
+class Gone:
     """A box that is gone; `spilled` says what its bucket has."""
 
-    def __init__(self, *spilled):
-        self.entry, self.spilled, self.brought = SimpleNamespace(name="demo"), spilled, []
+    name = "demo"
 
-    def bring(self, output, folder):
-        if output["path"] not in self.spilled:
+    def __init__(self, *spilled):
+        self.spilled, self.brought = spilled, []
+
+    def fetch(self, made, folder):
+        if made.path not in self.spilled:
             raise BoxStopped("box demo is terminated", where="box demo", why="user: terminated")
-        self.brought.append(output["path"])
+        self.brought.append(made.path)
 
 
 def test_all_that_can_be_had_comes_and_the_rest_is_named(tmp_path):
     made = [
-        ("base", "model", {"path": "shared/models/gpt-1"}),
-        ("prepare", "train", {"path": "jobs/p/artifacts/train"}),
-        ("train", "adapter", {"path": "jobs/t/artifacts/adapter"}),
+        ("base", "model", StageArtifact("shared/models/gpt-1", 1, "0" * 64, True)),
+        ("prepare", "train", StageArtifact("jobs/p/artifacts/train", 1, "0" * 64, False)),
+        ("train", "adapter", StageArtifact("jobs/t/artifacts/adapter", 1, "0" * 64, True)),
     ]
-    session, ledger = (
-        Session("jobs/t/artifacts/adapter"),
-        SimpleNamespace(folder=tmp_path, run_id="r1"),
-    )
+    box, ledger = (Gone("jobs/t/artifacts/adapter"), SimpleNamespace(folder=tmp_path, run_id="r1"))
     with pytest.raises(BoxStopped, match=r"base\.model, prepare.train cannot be brought") as caught:
-        bring._bring_each(session, ledger, made)
-    assert session.brought == ["jobs/t/artifacts/adapter"]
+        bring._bring_each(box, ledger, made)
+    assert box.brought == ["jobs/t/artifacts/adapter"]
     assert (
         "base.model: of the folder that all jobs of a box share" in caught.value.why
         and "prepare" not in caught.value.why
     )
     assert "other 1 of 3" in caught.value.kept and "./inv resume r1" in caught.value.remedy
-    bring._bring_each(session, ledger, made[2:])
+    bring._bring_each(box, ledger, made[2:])

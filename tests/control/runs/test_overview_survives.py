@@ -9,16 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.contract.jobs import Status
+from remote.contract.job.jobs import Status
 from remote.control import targets
-from remote.control.cloud import history, prices
+from remote.control.cloud import history
+from remote.control.cloud.pricing import prices
 from remote.control.errors import ArtifactCorrupt, NotFound
 from remote.control.project import keep_private, runs_folder, state_folder
-from remote.control.runs import clearing
+from remote.control.runs import cleanup
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.plan import Plan, PlannedStage
-from remote.control.runs.receipt import receipt_of
-from remote.control.runs.report import run_row, verify_artifacts
+from remote.control.runs.reports.receipt import receipt_of
+from remote.control.runs.reports.rows import run_row, verify_artifacts
 from remote.control.runs.state import fold, state_of
 from tests.contract.hostile import FILES, JSON, changed
 
@@ -112,7 +113,7 @@ def test_a_derived_file_that_is_bad_is_absent(project, kind, name):
     (ledger.folder / name).unlink(missing_ok=True)
     FILES[kind](ledger.folder / name)
     assert run_row(ledger, state_of(ledger))[3] == "FAILED"
-    assert clearing.clear(dry_run=True)[0][0].run_id == ledger.run_id
+    assert cleanup.clear(dry_run=True)[0][0].run_id == ledger.run_id
     assert receipt_of(ledger)["status"] == "FAILED"
 
 
@@ -176,7 +177,7 @@ def test_the_events_above_are_all_understood():
         and state.boxes
         and "more" in state.stages
     )
-    assert state.stages["prepare"].outputs["train"]["size"] == 1
+    assert state.stages["prepare"].outputs["train"].size == 1
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -208,12 +209,12 @@ def test_clear_puts_away_what_ended_badly_and_says_what_stays(project):
     owing = begun(*FAILED, {"event": "finally_due", "action": "stop", "box": "demo"}, name="owing")
     driven = begun(*FAILED, name="driven")
     with driven.locked("run"):
-        would, left = clearing.clear(dry_run=True)
+        would, left = cleanup.clear(dry_run=True)
         assert {run.run_id for run in would} == {
             failed.run_id,
             cancelled.run_id,
         } and failed.folder.exists()
-        done, left = clearing.clear()
+        done, left = cleanup.clear()
     assert {run.run_id for run in done} == {failed.run_id, cancelled.run_id}
     assert (
         left.keys() == {alive.run_id, owing.run_id, driven.run_id}
@@ -225,7 +226,7 @@ def test_clear_puts_away_what_ended_badly_and_says_what_stays(project):
         owing.run_id,
         driven.run_id,
     }
-    (clearing.folder() / failed.run_id).rename(runs_folder() / failed.run_id)  # the way back
+    (cleanup.folder() / failed.run_id).rename(runs_folder() / failed.run_id)  # the way back
     assert failed.run_id in {run.run_id for run in all_runs()}
 
 

@@ -4,21 +4,16 @@ import json
 
 import pytest
 
-from remote.contract.checks import Check, Verdict
-from remote.contract.exits import Exit
+from remote.contract.job.checks import Check, Verdict
+from remote.contract.job.exits import Exit
+from remote.control.backends.preflight import Report, preflight, thresholds
+from remote.control.backends.resolved import BoxPath, LaptopFile
 from remote.control.cloud.box import Box
 from remote.control.config.recipe import load_recipe
 from remote.control.errors import ConfigError, PreflightFailed
 from remote.control.project import CODE
-from remote.control.runs.preflight import (
-    Report,
-    inputs_of_words,
-    preflight,
-    require,
-    show,
-    thresholds,
-)
-from remote.control.transport.fake import FakeTransport
+from remote.control.runs.preflight import inputs_of_words, require, show
+from tests.integration.boxes import FakeTransport
 
 GOLDEN = load_recipe(CODE / "playbooks/recipes/mistral-7b-golden.yaml").plain()
 
@@ -143,8 +138,8 @@ def test_inputs_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     (tmp_path / "rows.jsonl").write_text("{}\n")
     found = inputs_of_words(GOLDEN, "", "rows.jsonl")
-    assert found["base"] == {"kind": "box", "path": "/home/ubuntu/mistral-7b-v0.3"}
-    assert (found["train"]["kind"], found["train"]["path"]) == ("file", "rows.jsonl")
-    assert inputs_of_words(GOLDEN, "box:/b", "box:/r")["train"] == {"kind": "box", "path": "/r"}
+    assert found["base"] == BoxPath("/home/ubuntu/mistral-7b-v0.3")
+    assert isinstance(found["train"], LaptopFile) and found["train"].path == "rows.jsonl"
+    assert inputs_of_words(GOLDEN, "box:/b", "box:/r")["train"] == BoxPath("/r")
     with pytest.raises(ConfigError):
         inputs_of_words(GOLDEN, "", "absent.jsonl")

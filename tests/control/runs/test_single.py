@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from remote.contract.jobs import Status
+from remote.contract.job.jobs import Status
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import ConfigError
-from remote.control.runs import next_step
+from remote.control.runs.reports import next_step
 from remote.control.runs.single import plan_training
 from remote.control.runs.state import RunState, StageState
-from remote.control.runs.wiring import files_to_send, producer_of
+from remote.control.runs.wiring import Reference, files_to_send, reference_of
 from tests.integration.typed import typed
 
 INVENTORY = "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
@@ -35,16 +35,16 @@ def test_a_file_that_exists_is_a_file_though_a_stage_is_called_so(project, name)
     (project / name).write_text(ROW)
     plan = plan_training("demo", name, "box:/base", load_inventory().box("demo"))
     assert [path.name for path in files_to_send(RunState("", plan))] == [name]
-    assert producer_of(name, RunState("", plan)) is None
+    assert reference_of(name, RunState("", plan)) is None
 
 
 def test_what_a_stage_makes_is_a_reference_whatever_files_there_are(project):
     (project / "prepare.train").write_text(ROW)
     plan = plan_training("demo", "train.jsonl", "box:/base", load_inventory().box("demo"))
-    assert producer_of("prepare.train", RunState("", plan)) == "prepare"
+    assert reference_of("prepare.train", RunState("", plan)) == Reference("prepare", "train")
     assert (
-        producer_of("pull.adapter", RunState("", plan)) == "pull"
-        and producer_of("pull.jsonl", RunState("", plan)) is None
+        reference_of("pull.adapter", RunState("", plan)) == Reference("pull", "adapter")
+        and reference_of("pull.jsonl", RunState("", plan)) is None
     )
     with pytest.raises(ConfigError, match="configuration"):
         plan_training("demo", "nothing.jsonl", "box:/base", load_inventory().box("demo"))

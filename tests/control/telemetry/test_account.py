@@ -2,12 +2,12 @@
 
 import pytest
 
-from remote.contract.events import Metric
-from remote.contract.evidence import Evidence
-from remote.contract.jobs import Cause, JobState, Status
-from remote.contract.telemetry import Gpu, Sample
-from remote.contract.timeline import Event
-from remote.control.telemetry import account, show
+from remote.contract.job.jobs import Cause, JobState, Status
+from remote.contract.telemetry.events import Metric
+from remote.contract.telemetry.evidence import Evidence
+from remote.contract.telemetry.samples import Gpu, Sample
+from remote.contract.telemetry.timeline import Event
+from remote.control.telemetry import diagnosis, show
 from remote.control.telemetry.find import Found
 
 NOW = 10_000.0
@@ -42,7 +42,7 @@ def sample(at, cpu=0.0, memory=4.0, free=50.0, received=0.0, **gpu):
 
 
 def test_a_failure_is_told_with_its_cause_and_the_exact_commands():
-    told = account.account(
+    told = diagnosis.account(
         found(
             Status.FAILED,
             Cause.OUT_OF_MEMORY,
@@ -98,7 +98,7 @@ def test_a_failure_is_told_with_its_cause_and_the_exact_commands():
     ],
 )
 def test_the_way_on_names_run_and_box(status, cause, remedy, way):
-    assert account.go_on(found(status, cause, remedy=remedy)).endswith(way)
+    assert diagnosis.go_on(found(status, cause, remedy=remedy)).endswith(way)
 
 
 @pytest.mark.parametrize(
@@ -112,17 +112,17 @@ def test_the_way_on_names_run_and_box(status, cause, remedy, way):
     ],
 )
 def test_a_job_that_stands_still_is_told_what_it_seems_to_do(samples, words):
-    (hint,) = account.account(found(Status.RUNNING, samples=samples, log_at=9_000.0)).hints
+    (hint,) = diagnosis.account(found(Status.RUNNING, samples=samples, log_at=9_000.0)).hints
     assert hint.startswith("no word and no measurement for 16m: ") and words in hint
 
 
 def test_a_job_that_speaks_or_measures_does_not_stand_still():
-    assert not account.account(found(Status.RUNNING, log_at=9_950.0)).hints
-    assert not account.account(found(Status.RUNNING, metrics=[Metric(1, 2, 9_950.0)])).hints
+    assert not diagnosis.account(found(Status.RUNNING, log_at=9_950.0)).hints
+    assert not diagnosis.account(found(Status.RUNNING, metrics=[Metric(1, 2, 9_950.0)])).hints
 
 
 def test_what_was_full_or_slow_just_before_is_seen():
-    told = account.account(
+    told = diagnosis.account(
         found(
             samples=[
                 sample(
@@ -159,7 +159,7 @@ def test_curves_end_at_the_moment():
     ]
     rows = {
         name: (curve, words)
-        for name, curve, words in account.curves(found(samples=samples).evidence)
+        for name, curve, words in diagnosis.curves(found(samples=samples).evidence)
     }
     assert (
         rows["GPU 0"][0].startswith("▁")
@@ -173,14 +173,14 @@ def test_errors_near_the_end_go_before_much_that_is_of_no_interest():
     chatter = [
         Event(8_900.0 + number, "watchdog", "info", f"round {number}") for number in range(100)
     ]
-    told = account.account(found(events=[Event(7_500.0, "kernel", "error", "Xid 79"), *chatter]))
+    told = diagnosis.account(found(events=[Event(7_500.0, "kernel", "error", "Xid 79"), *chatter]))
     assert told.events[0].text == "Xid 79" and len(told.events) < 20
     assert [event.time for event in told.events] == sorted(event.time for event in told.events)
 
 
 def test_as_text_it_is_masked(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_averysecretvalue")
-    text = show.text(account.account(found(what="no access with hf_averysecretvalue")), "30m")
+    text = show.text(diagnosis.account(found(what="no access with hf_averysecretvalue")), "30m")
     assert (
         "no access with ***" in text
         and "last lines of the log\n  | step 1" in text
@@ -191,4 +191,4 @@ def test_as_text_it_is_masked(monkeypatch):
 def test_a_long_line_is_cut_and_says_so():
     told = found()
     told.evidence.log.append("x" * 1000)
-    assert f"  | {'x' * 240} … and 760 more\n" in show.text(account.account(told), "")
+    assert f"  | {'x' * 240} … and 760 more\n" in show.text(diagnosis.account(told), "")

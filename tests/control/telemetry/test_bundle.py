@@ -4,8 +4,8 @@ import tarfile
 
 import pytest
 
-from remote.contract.evidence import Evidence
-from remote.contract.jobs import JobState, Status
+from remote.contract.job.jobs import JobState, Status
+from remote.contract.telemetry.evidence import Evidence
 from remote.control.telemetry import bundle
 from remote.control.telemetry.find import Found
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
-from remote.contract.clocks import Limits, Reading
-from remote.contract.telemetry import Gpu, Sample
+from remote.contract.job.clocks import Limits, Reading
+from remote.contract.telemetry.samples import Gpu, Sample
 from remote.control.cloud.box import Box
 from remote.control.telemetry import screen
 from remote.control.telemetry.live import View
-from remote.control.telemetry.told import read
+from remote.control.telemetry.snapshot import read
 
 JOB = {
     "job_id": "run-1-train-ab",

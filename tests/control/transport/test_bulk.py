@@ -11,13 +11,13 @@ import time
 import pytest
 from moto.server import ThreadedMotoServer
 
-from remote.contract import digest as digests
-from remote.contract.jobs import Artifact
-from remote.control.cloud.endpoint import EmbeddedEndpoint
+from remote.contract.files import digest as digests
+from remote.contract.job.jobs import Artifact
+from remote.control.cloud.account.endpoint import EmbeddedEndpoint
 from remote.control.errors import BoxUnreachable, CloudError
-from remote.control.transport import by_bucket
-from remote.control.transport.bulk import BulkTransport, Store
-from remote.control.transport.pull import pull
+from remote.control.transport.pull import by_bucket
+from remote.control.transport.pull.bulk import BulkTransport, Store
+from remote.control.transport.pull.pull import pull
 from tests.control.transport.counted import Counted
 from tests.integration.boxes import folder_box
 

@@ -8,16 +8,16 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from remote.contract import digest as digests
-from remote.contract import spill
-from remote.contract.jobs import Artifact
-from remote.contract.spill import Kept, Manifest
+from remote.contract.artifacts import upload as spill
+from remote.contract.artifacts.upload import Kept, Manifest
+from remote.contract.files import digest as digests
+from remote.contract.job.jobs import Artifact
 from remote.control import retry
 from remote.control.cloud import bucket
 from remote.control.cloud.bucket import Bucket
 from remote.control.errors import ArtifactCorrupt, CloudError
-from remote.control.transport.partial import Partial
-from remote.control.transport.pull import pull_spilled
+from remote.control.transport.pull.partial import Partial
+from remote.control.transport.pull.pull import pull_spilled
 from tests.integration import links
 from tests.s3 import There
 

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as some
 
-from remote.control.transport.extents import Extents
+from remote.control.transport.pull.extents import Extents
 
 TOTAL = 40
 RANGES = some.lists(

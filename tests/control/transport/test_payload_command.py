@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.contract.jobs import Cause
+from remote.contract.job.jobs import Cause
 from remote.control.errors import JobFailed, PreflightFailed
 from remote.control.transport.payload import call, lines_of, payload_command
 

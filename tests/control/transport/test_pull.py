@@ -8,15 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.contract import digest as digests
-from remote.contract.jobs import Artifact, Cause
+from remote.contract.files import digest as digests
+from remote.contract.job.jobs import Artifact, Cause
 from remote.control import retry
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
 from remote.control.project import CODE
-from remote.control.transport import download
-from remote.control.transport import pull as pulling
-from remote.control.transport.partial import Partial
-from remote.control.transport.pull import pull
+from remote.control.transport.pull import download
+from remote.control.transport.pull import pull as pulling
+from remote.control.transport.pull.partial import Partial
+from remote.control.transport.pull.pull import pull
 from tests.contract.safetensors_files import write_safetensors
 from tests.control.transport.counted import Counted
 from tests.integration import boxes

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.paths import BoxPaths
+from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths
 from remote.control.errors import ConfigError, JobFailed, PreflightFailed
 from remote.control.project import CODE
-from remote.control.transport import push
-from remote.control.transport.fake import FakeTransport
-from remote.control.transport.push import Place, ask_receiver
-from remote.control.transport.release import Release, build_release, deploy
+from remote.control.transport.push import push
+from remote.control.transport.push.push import Place, ask_receiver
+from remote.control.transport.push.release import Release, build_release, deploy
 from remote.payload.transfer import receive
 from tests.integration import boxes
+from tests.integration.boxes import FakeTransport
 
 
 @pytest.fixture
@@ -43,12 +43,20 @@ def small(tmp_path, text="a"):
     for name in ("remote/contract", "remote/payload"):
         (code / name).mkdir(parents=True)
     (code / "remote/__init__.py").write_text("")
-    modules = ("__init__", "atomic", "disk", "locks", "paths", "regular_files", "untrusted_json")
+    modules = (
+        "__init__",
+        *(
+            f"files/{name}"
+            for name in ("__init__", "atomic", "disk", "regular_files", "untrusted_json")
+        ),
+        *(f"job/{name}" for name in ("__init__", "locks", "paths")),
+    )
     for name in (
         *(f"contract/{module}" for module in modules),
         "payload/__init__",
         "payload/environment",
     ):
+        (code / f"remote/{name}.py").parent.mkdir(exist_ok=True)
         (code / f"remote/{name}.py").write_bytes((CODE / f"remote/{name}.py").read_bytes())
     (code / "words.txt").write_text(text)
     return build_release([code / "words.txt"], code)
@@ -65,7 +73,7 @@ def test_a_release_is_the_box_side_and_the_files(tmp_path):
     assert "files/data/rows.jsonl" in names(release) and "remote/__init__.py" in names(release)
     assert "remote/payload/jobs/supervise.py" in names(
         release
-    ) and "remote/contract/jobs.py" in names(release)
+    ) and "remote/contract/job/jobs.py" in names(release)
     assert not [name for name in names(release) if "__pycache__" in name or "control" in name]
 
 
@@ -112,7 +120,7 @@ def test_every_module_of_the_real_release_imports_from_the_box_alone(box, tmp_pa
     assert {
         "remote.payload.stages.train",
         "remote.payload.gguf.merge",
-        "remote.contract.rows",
+        "remote.contract.artifacts.rows",
     } <= set(modules)
     # -I and -S: no site-packages, so that whatever is not of the standard library or not of the
     # release is found out.

@@ -11,10 +11,10 @@ import pytest
 
 from remote.control.errors import ConfigError, LaptopError
 from remote.control.project import CODE
-from remote.control.transport import ignored
-from remote.control.transport import release as release_module
-from remote.control.transport.release import release_of
-from remote.control.transport.selection import Push, Selection, rest_of_project, select
+from remote.control.transport.push import ignored
+from remote.control.transport.push import release as release_module
+from remote.control.transport.push.release import release_of
+from remote.control.transport.push.selection import Push, Selection, rest_of_project, select
 
 NFD = unicodedata.normalize("NFD", "größe.txt")
 UNDECODABLE = os.fsdecode(b"caf\xe9.txt")
@@ -317,7 +317,7 @@ def test_windlass_itself_always_goes(project):
     assert {
         "remote/__init__.py",
         "remote/payload/jobs/supervise.py",
-        "remote/contract/jobs.py",
+        "remote/contract/job/jobs.py",
     } <= names
     assert not [name for name in names if "__pycache__" in name or "/control/" in name]
 

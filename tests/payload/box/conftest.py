@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from remote.contract import atomic
-from remote.contract.jobs import JobSpec
+from remote.contract.files import atomic
+from remote.contract.job.jobs import JobSpec
 from remote.payload.job import Job
 from remote.payload.training.settings import Settings
 

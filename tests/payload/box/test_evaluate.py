@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from remote.contract import atomic
-from remote.contract.jobs import Cause, JobSpec
-from remote.contract.rows import Row
-from remote.contract.stages import STAGES
+from remote.contract.artifacts.rows import Row
+from remote.contract.files import atomic
+from remote.contract.job.jobs import Cause, JobSpec
+from remote.contract.job.stages import STAGES
 from remote.payload.evaluation import answering
 from remote.payload.evaluation.answering import Answer, answers
 from remote.payload.job import Job, StageFailed

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.gguf import read_head
-from remote.contract.jobs import Cause, JobSpec
+from remote.contract.artifacts.gguf import read_head
+from remote.contract.job.jobs import Cause, JobSpec
 from remote.payload import fingerprint
 from remote.payload.demo.tokenizer import sentencepiece_file
-from remote.payload.gguf import convert, llama_cpp_source, merge, parity, prompts, quantize
+from remote.payload.gguf import convert, llama_cpp_source, merge, quantize
 from remote.payload.gguf.adapter import read_adapter
-from remote.payload.gguf.checks import Checks, check_head
-from remote.payload.gguf.foresight import SentencePieceTokens
 from remote.payload.gguf.mixture import MIXTURES
-from remote.payload.gguf.reference import Precision, Reference
-from remote.payload.gguf.served import Served
+from remote.payload.gguf.proof import parity, prompts
+from remote.payload.gguf.proof.checks import Checks, check_head
+from remote.payload.gguf.proof.foresight import SentencePieceTokens
+from remote.payload.gguf.proof.reference import Precision, Reference
+from remote.payload.gguf.proof.served import Served
 from remote.payload.job import Job, StageFailed
 from remote.payload.stages import export
 from remote.payload.tokenizer_model import read_pieces
@@ -615,7 +616,7 @@ def test_a_damaged_gguf_is_named_before_it_is_opened(tmp_path, exported):
 
 
 def test_questions_have_training_s_ids_and_none_is_read_otherwise_by_ollama(tmp_path):
-    from remote.contract.rows import Row
+    from remote.contract.artifacts.rows import Row
     from remote.payload.demo import tokenizer as mistral
     from remote.payload.stages.prompt import prompt_ids
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.rows import parse_row
+from remote.contract.artifacts.rows import parse_row
 from remote.payload.demo import corpus, tokenizer
 from remote.payload.stages.prompt import encode
 

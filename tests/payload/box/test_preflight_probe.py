@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.checks import Verdict
-from remote.contract.paths import BoxPaths
+from remote.contract.job.checks import Verdict
+from remote.contract.job.paths import BoxPaths
 from remote.payload import environment as environments
 from remote.payload.preflight import model, probe
 from remote.payload.preflight.environment import locked

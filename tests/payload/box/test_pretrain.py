@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from remote.contract import atomic
-from remote.contract.jobs import Cause, JobSpec
+from remote.contract.files import atomic
+from remote.contract.job.jobs import Cause, JobSpec
 from remote.payload.demo.copying import write_copying
 from remote.payload.demo.corpus import Vocabulary, packed
 from remote.payload.demo.pretraining import Pretrainer, Shape, new_model, widened

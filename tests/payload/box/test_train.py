@@ -24,11 +24,11 @@ from torch.optim.optimizer import (
 )
 from transformers import AutoTokenizer
 
-from remote.contract import digest
-from remote.contract.chat_templates import MISTRAL_V3
-from remote.contract.exits import Exit
-from remote.contract.jobs import Cause
-from remote.contract.notices import FLUSH
+from remote.contract.artifacts.chat_templates import MISTRAL_V3
+from remote.contract.files import digest
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Cause
+from remote.contract.job.notices import FLUSH
 from remote.payload import fingerprint
 from remote.payload.job import Job, StageFailed
 from remote.payload.stages import train

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from remote.contract.jobs import Cause
-from remote.contract.rows import Row, user_message
+from remote.contract.artifacts.rows import Row, user_message
+from remote.contract.job.jobs import Cause
 from remote.payload import tokenizing
 from remote.payload.demo import tokenizer as mistral
 from remote.payload.job import StageFailed

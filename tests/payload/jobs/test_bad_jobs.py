@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.contract import evidence
-from remote.contract.jobs import Cause, JobSpec, JobState, Status
-from remote.contract.paths import BoxPaths
+from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry import evidence
 from remote.payload import process
 from remote.payload.jobs import outcome, queue, secrets, states, supervise
 from remote.payload.jobs.outcome import Ending
 from remote.payload.telemetry.top import Jobs
-from remote.payload.transfer import receive, spill
+from remote.payload.transfer import receive, upload
 from remote.payload.watchdog import activity
 from remote.payload.watchdog.place import Place
 from tests.contract.hostile import FILES, JSON
@@ -68,7 +68,7 @@ def test_a_bad_state_is_one_row(box, kind):
     assert "good" in [job["job_id"] for job in Jobs(box).records(time.time())]
     assert supervise.cancel(box, "bad", 1.0).status is Status.LOST
     assert set(receive._jobs_by_release(box.jobs)) == {"r" * 64}
-    assert dict(spill._waiting(box)) == {}
+    assert dict(upload._waiting(box)) == {}
     secrets.forget_stale(box)
     assert time.monotonic() - began < SECONDS
 
@@ -195,7 +195,7 @@ def test_the_watchdogs_zip_has_all_that_it_imports(tmp_path):
     import subprocess
     import sys
 
-    from remote.control.cloud import user_data
+    from remote.control.cloud.ec2 import user_data
 
     sources = json.loads(user_data.watchdog())
     with zipfile.ZipFile(tmp_path / "watchdog.pyz", "w") as zipped:

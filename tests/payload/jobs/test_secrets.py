@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from remote.contract.jobs import JobState, Status
-from remote.contract.paths import BoxPaths
+from remote.contract.job.jobs import JobState, Status
+from remote.contract.job.paths import BoxPaths
 from remote.payload import process
 from remote.payload.jobs import secrets, states, supervise
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
-from remote.contract.notices import Notice
-from remote.contract.paths import BoxPaths, JobPaths
+from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
+from remote.contract.job.notices import Notice
+from remote.contract.job.paths import BoxPaths, JobPaths
 from remote.payload import process
 from remote.payload.jobs import outcome, secrets, states, supervise, supervisor
 from remote.payload.jobs.outcome import Ending
@@ -234,11 +234,11 @@ def test_the_systemd_road():
 
 def test_the_root_is_where_the_release_lies(tmp_path):
     release = tmp_path / "any root" / "releases" / ("d" * 64)
-    (release / "remote/contract").mkdir(parents=True)
+    (release / "remote/contract/job").mkdir(parents=True)
     source = Path(supervise.__file__).parents[2] / "contract"
-    for name in ("__init__", "paths"):
-        (release / f"remote/contract/{name}.py").write_bytes((source / f"{name}.py").read_bytes())
-    script = "from remote.contract.paths import BoxPaths; print(BoxPaths.of_release().root)"
+    for name in ("__init__.py", "job/__init__.py", "job/paths.py"):
+        (release / "remote/contract" / name).write_bytes((source / name).read_bytes())
+    script = "from remote.contract.job.paths import BoxPaths; print(BoxPaths.of_release().root)"
     words = [sys.executable, "-c", script]
     answer = subprocess.run(
         words,

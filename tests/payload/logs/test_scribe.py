@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import job_log
+from remote.contract.logs import job_log
 from remote.payload import process
-from remote.payload.logs import scribe
-from remote.payload.logs.scribe import Log, Scribe
+from remote.payload.logs import writer as scribe
+from remote.payload.logs.writer import Log, Scribe
 from tests.integration.boxes import await_true, code_tree, with_small_parts
 
 SECRET = "hf_" + "aB3dE6" * 5
@@ -36,9 +36,12 @@ def _in_a_release(code, monkeypatch):
 def said_by(folder: Path, script: str, secrets=(), look=None) -> subprocess.CompletedProcess[bytes]:
     """Run a stage of one script under a scribe, to the end of both."""
     writer = Scribe(folder, secrets)
-    with writer.mouth() as mouth:
+    with writer.stdout_fd() as stdout_fd:
         stage = subprocess.Popen(
-            [sys.executable, "-u", "-c", script], stdout=mouth, stderr=mouth, stdin=subprocess.PIPE
+            [sys.executable, "-u", "-c", script],
+            stdout=stdout_fd,
+            stderr=stdout_fd,
+            stdin=subprocess.PIPE,
         )
     if look:
         look(writer, stage)
@@ -146,10 +149,10 @@ def test_the_scribe_outlives_the_supervisor_until_the_last_line(tmp_path):
     supervisor = f"""
 import os, subprocess, sys
 from pathlib import Path
-from remote.payload.logs.scribe import Scribe
+from remote.payload.logs.writer import Scribe
 writer = Scribe(Path({str(tmp_path)!r}), [{SECRET!r}])
-with writer.mouth() as mouth:
-    subprocess.Popen([sys.executable, "-uc", "import time; print('first'); time.sleep(0.7); print('{SECRET}')"], stdout=mouth)
+with writer.stdout_fd() as stdout_fd:
+    subprocess.Popen([sys.executable, "-uc", "import time; print('first'); time.sleep(0.7); print('{SECRET}')"], stdout=stdout_fd)
 print(writer._process.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -205,8 +208,8 @@ def test_sigterm_does_not_end_it(tmp_path):
 
 def test_a_scribe_of_an_earlier_attempt_makes_room(tmp_path):
     listened = Scribe(tmp_path)
-    with listened.mouth() as mouth:
-        left = subprocess.Popen(["sh", "-c", "echo early; sleep 60"], stdout=mouth)
+    with listened.stdout_fd() as stdout_fd:
+        left = subprocess.Popen(["sh", "-c", "echo early; sleep 60"], stdout=stdout_fd)
     await_true(lambda: (tmp_path / "log").exists() and whole(tmp_path) == b"early\n")
     said_by(tmp_path, "print('late')")
     assert whole(tmp_path) == b"early\nlate\n"
@@ -278,7 +281,7 @@ def test_the_question_is_one_line_of_json(tmp_path):
     read, write = os.pipe()
     os.write(write, b"said\n")
     os.close(write)
-    words = [sys.executable, "-m", "remote.payload.logs.scribe", str(tmp_path), str(read)]
+    words = [sys.executable, "-m", "remote.payload.logs.writer", str(tmp_path), str(read)]
     subprocess.run(words, input=json.dumps({"secrets": []}).encode(), pass_fds=[read], check=True)
     os.close(read)
     assert whole(tmp_path) == b"said\n"

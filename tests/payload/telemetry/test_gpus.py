@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from remote.contract.telemetry import Gpu
+from remote.contract.telemetry.samples import Gpu
 from remote.payload.telemetry import gpus
 from tests.integration.boxes import await_true
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import timeline
-from remote.contract.timeline import Event, append
-from remote.payload.telemetry.happenings import Happenings
+from remote.contract.telemetry import timeline
+from remote.contract.telemetry.timeline import Event, append
+from remote.payload.telemetry.box_events import BoxEvents
 
 
 @pytest.fixture
@@ -13,10 +13,8 @@ def box(tmp_path):
     return tmp_path
 
 
-def happenings(box: Path, seen=None, since=0.0) -> Happenings:
-    return Happenings(
-        box / "timeline.jsonl", [box / "watchdog", box / "nowhere"], since, seen or {}
-    )
+def happenings(box: Path, seen=None, since=0.0) -> BoxEvents:
+    return BoxEvents(box / "timeline.jsonl", [box / "watchdog", box / "nowhere"], since, seen or {})
 
 
 def texts(found):

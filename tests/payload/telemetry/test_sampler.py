@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract import telemetry, timeline
-from remote.contract.jobs import JobState, Status
-from remote.contract.paths import BoxPaths
-from remote.contract.telemetry import Gpu, Sample
+from remote.contract.job.jobs import JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.telemetry import samples as telemetry
+from remote.contract.telemetry import timeline
+from remote.contract.telemetry.samples import Gpu, Sample
 from remote.payload import process
 from remote.payload.jobs import secrets
 from remote.payload.telemetry import sampler

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.events import Metric
+from remote.contract.telemetry.events import Metric
 from remote.payload.job import StageFailed
 from remote.payload.training import curve
 from remote.payload.training.batches import Plan

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from remote.contract.chat_templates import MISTRAL_V3
-from remote.contract.jobs import Cause
+from remote.contract.artifacts.chat_templates import MISTRAL_V3
+from remote.contract.job.jobs import Cause
 from remote.control.config.recipe import Recipe
 from remote.payload.job import StageFailed
 from remote.payload.training.settings import Settings

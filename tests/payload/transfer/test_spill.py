@@ -9,15 +9,17 @@ from dataclasses import asdict
 
 import pytest
 
-from remote.contract import atomic, digest, job_log
-from remote.contract import spill as contract
-from remote.contract.jobs import Artifact, Cause, JobSpec, JobState, Status
-from remote.contract.paths import BoxPaths
-from remote.contract.spill import Grant, Manifest, manifest_key
+from remote.contract.artifacts import upload as contract
+from remote.contract.artifacts.upload import Manifest, UploadGrant, manifest_key
+from remote.contract.files import atomic, digest
+from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
+from remote.contract.job.paths import BoxPaths
+from remote.contract.logs import job_log
 from remote.payload.jobs import states, supervise
 from remote.payload.jobs.supervise import Refused
-from remote.payload.logs.scribe import Log
-from remote.payload.transfer import bucket, grants, spill
+from remote.payload.logs.writer import Log
+from remote.payload.transfer import bucket, grants
+from remote.payload.transfer import upload as spill
 
 PREFIX = "windlass/p/jobs/"
 RUN = "run-1"
@@ -27,7 +29,9 @@ JOB = f"{RUN}-train-abc"
 @pytest.fixture
 def grant(s3):
     post = s3.generate_presigned_post("kept", f"{PREFIX}{RUN}-${{filename}}", ExpiresIn=600)
-    return Grant(RUN, "kept", "us-east-1", PREFIX, post["url"], post["fields"], time.time() + 600)
+    return UploadGrant(
+        RUN, "kept", "us-east-1", PREFIX, post["url"], post["fields"], time.time() + 600
+    )
 
 
 @pytest.fixture
@@ -220,7 +224,8 @@ def test_all_takes_the_cut_off_first_and_each_once(box, s3, grant):
 def test_the_grants_file_is_for_its_owner_alone_and_forgets_what_has_run_out(box, grant):
     box.root.mkdir(parents=True)
     grants.take(
-        box.root, Grant("old", "kept", "r", PREFIX, "http://x", {}, expires=time.time() + 0.05)
+        box.root,
+        UploadGrant("old", "kept", "r", PREFIX, "http://x", {}, expires=time.time() + 0.05),
     )
     time.sleep(0.06)
     grants.take(box.root, grant)
@@ -237,7 +242,7 @@ def test_with_an_instance_profile_by_boto3(box, s3, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    manifest = spill.spill(box, JOB, Grant(RUN, "kept", "us-east-1", PREFIX, profile=True))
+    manifest = spill.spill(box, JOB, UploadGrant(RUN, "kept", "us-east-1", PREFIX, profile=True))
     key = manifest_key(f"{PREFIX}{JOB}/")
     assert Manifest.from_json(s3.get_object(Bucket="kept", Key=key)["Body"].read()) == manifest
 
@@ -248,14 +253,14 @@ def test_a_profile_that_fails_leaves_the_presigned_road(box, s3, grant, monkeypa
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    both = Grant(**{**asdict(grant), "profile": True})
+    both = UploadGrant(**{**asdict(grant), "profile": True})
     assert spill.spill(box, JOB, both).what == "checkpoint step-20"
 
 
 def test_without_a_road_it_says_why(box, grant):
     make_job(box)
     with pytest.raises(bucket.Unreachable, match="has run out"):
-        spill.spill(box, JOB, Grant(**{**asdict(grant), "expires": 1.0}))
+        spill.spill(box, JOB, UploadGrant(**{**asdict(grant), "expires": 1.0}))
 
 
 def test_a_finished_job_whose_artifact_lies_outside_is_refused(box, grant):
@@ -288,8 +293,8 @@ def test_an_instance_profile_is_used_by_the_python_that_has_boto3(box, monkeypat
     )
     monkeypatch.setattr(spill.os, "execv", lambda path, words: went.append((path, words[:3])))
     monkeypatch.setattr(spill.sys, "argv", ["spill", "all"])
-    spill._with_boto3([Grant(RUN, "kept", "us-east-1", PREFIX, "http://x", {}, 9e9)], box)
+    spill._with_boto3([UploadGrant(RUN, "kept", "us-east-1", PREFIX, "http://x", {}, 9e9)], box)
     assert went == []
-    spill._with_boto3([Grant(RUN, "kept", "us-east-1", PREFIX, profile=True)], box)
+    spill._with_boto3([UploadGrant(RUN, "kept", "us-east-1", PREFIX, profile=True)], box)
     python = box.environments / "key/venv/bin/python"
-    assert went == [(python, [str(python), "-m", "remote.payload.transfer.spill"])]
+    assert went == [(python, [str(python), "-m", "remote.payload.transfer.upload"])]

@@ -114,18 +114,18 @@ def test_without_a_driver_there_is_no_gpu(tmp_path, monkeypatch):
 
 def test_in_words(tmp_path):
     record(tmp_path, "train-1")
-    assert activity.in_words(activity.jobs(tmp_path), 2, 50) == [
+    assert activity.describe(activity.jobs(tmp_path), 2, 50) == [
         "job train-1",
         "2 SSH sessions",
         "GPU 50 %",
     ]
-    assert activity.in_words([], 1, 4) == ["1 SSH session"]
-    assert activity.in_words([], 0, 0) == []
+    assert activity.describe([], 1, 4) == ["1 SSH session"]
+    assert activity.describe([], 0, 0) == []
 
 
 def test_it_reads_a_real_supervisors_record(tmp_path):
     """The keys are those of JobState."""
-    from remote.contract.jobs import JobState, Status
+    from remote.contract.job.jobs import JobState, Status
 
     child = subprocess.Popen(["sleep", "60"])
     try:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from remote.contract.clocks import Limits
+from remote.contract.job.clocks import Limits
 from remote.payload.watchdog import counters
 from remote.payload.watchdog.counters import Counters
 

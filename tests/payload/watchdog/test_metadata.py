@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from remote.control.cloud.embedded import metadata as embedded
+from remote.embedded.instances import metadata as embedded
 from remote.payload.watchdog.metadata import Metadata
 
 DOCUMENT = "dynamic/instance-identity/document"

@@ -1,6 +1,6 @@
 import pytest
 
-from remote.control.cloud.embedded.answers import Call
+from remote.embedded.cloud.answers import Call
 
 _PRESIGNED = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIA1%2F20261121%2Feu-west-1%2Fs3%2Faws4_request&X-Amz-Expires=60"
 

@@ -4,7 +4,7 @@ import pytest
 from invoke import Context
 from invoke import Exit as Leave
 
-from remote.contract.exits import Exit
+from remote.contract.job.exits import Exit
 from remote.control.commands import cloud
 
 

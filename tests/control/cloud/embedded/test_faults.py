@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from remote.control.cloud.embedded.faults import ANSWERS, EVENTS, KINDS, NOTICES, Fault, Faults
+from remote.embedded.cloud.faults import ANSWERS, EVENTS, KINDS, NOTICES, Fault, Faults
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.control.cloud.embedded import guest
-from remote.control.cloud.embedded.guest import power
+from remote.embedded.instances import guest
+from remote.embedded.instances.guest import power
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ import subprocess
 
 import pytest
 
-from remote.control.cloud.embedded import client, machine, openssh, peer
+from remote.control.cloud import embedded as client
 from remote.control.daemon import start_time_of
 from remote.control.errors import CloudError
+from remote.embedded.cloud import peer
+from remote.embedded.instances import machine, openssh
 
 
 def test_host_key_block_is_what_ssh_keygen_says(tmp_path):
@@ -110,7 +112,7 @@ def test_a_boot_without_any_ssh_server_says_why(tmp_path, monkeypatch):
         return ["sh", "-c", "echo no such luck >&2; exit 3"]
 
     monkeypatch.setenv(machine.SSH_SERVER, "library")
-    monkeypatch.setattr(machine.library, "command", broken)
+    monkeypatch.setattr(machine.asyncssh_server, "command", broken)
     box = machine.Machine(
         "i-1", tmp_path / "cloud" / "instances" / "i-1", "us-east-1", "http://127.0.0.1:1"
     )

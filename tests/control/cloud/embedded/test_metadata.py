@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from remote.control.cloud.embedded import metadata
-from remote.control.cloud.embedded.faults import Fault
+from remote.embedded.cloud.faults import Fault
+from remote.embedded.instances import metadata
 
 FACTS = {
     "meta-data/instance-id": "i-1",

@@ -8,8 +8,8 @@ import sys
 import moto
 import pytest
 
-from remote.control.cloud.embedded import moto_changes
 from remote.control.project import CODE
+from remote.embedded.cloud import moto_changes
 
 LIBRARIES = ("moto", "botocore", "boto3", "paramiko", "fabric", "invoke", "asyncssh")
 FILES = [path for path in sorted((CODE / "remote").rglob("*.py")) if path.name != "moto_changes.py"]
@@ -36,7 +36,7 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.instances import Instance
 {change}
-import remote.control.cloud.embedded.server
+import remote.embedded.cloud.server
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=CODE, capture_output=True, text=True)
     name = change.removeprefix("del ").partition(" ")[0]

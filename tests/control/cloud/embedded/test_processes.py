@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from remote.control.cloud.embedded import processes
+from remote.embedded.instances import processes
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What jobs are given and make."""

@@ -1,0 +1,1 @@
+"""Files and JSON that somebody else may have made."""

@@ -1,0 +1,1 @@
+"""What a job is, on both sides."""

@@ -1,0 +1,1 @@
+"""The log of a job, and what is asked of it."""

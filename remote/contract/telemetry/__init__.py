@@ -1,0 +1,1 @@
+"""What a box tells of itself."""

@@ -1,0 +1,1 @@
+"""How a box is entered: keys, host keys, security groups, ways through."""

@@ -1,0 +1,1 @@
+"""The AWS account: endpoint, credentials, rights, quotas, refusals."""

@@ -1,0 +1,1 @@
+"""The command line: how words are understood, and what answers them."""

@@ -1,0 +1,1 @@
+"""YAML files as models, and their errors."""

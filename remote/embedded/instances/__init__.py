@@ -1,0 +1,1 @@
+"""The instances of the embedded cloud."""

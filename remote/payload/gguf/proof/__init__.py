@@ -1,0 +1,1 @@
+"""Proof that a GGUF says what the trained model says."""
