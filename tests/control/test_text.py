@@ -11,7 +11,7 @@ from remote.control import text
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     (tmp_path / "templates").mkdir()
-    monkeypatch.setattr(text, "CODE", tmp_path)
+    monkeypatch.setattr(text, "SHIPPED", tmp_path)
     text._environment.cache_clear()
     yield (tmp_path / "templates" / "some.j2").write_text
     text._environment.cache_clear()
