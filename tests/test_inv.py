@@ -86,7 +86,7 @@ def test_ctrl_c_in_the_first_second_is_one_line(after):
     ended = started.returncode in (Exit.INTERRUPTED, -signal.SIGINT)
     is_one_line = ended and said in ("", "interrupted; nothing was undone\n")
     is_answer = said.startswith("error: ") and "fix: " in said
-    assert is_one_line or is_answer and started.returncode in (Exit.NOT_FOUND, -signal.SIGINT)
+    assert is_one_line or (is_answer and started.returncode in (Exit.NOT_FOUND, -signal.SIGINT))
 
 
 def test_ctrl_c_while_the_environment_is_made_is_one_line(checkout, tmp_path):
