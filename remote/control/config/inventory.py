@@ -116,7 +116,9 @@ class Bastion(Section):
     )
 
 
-class _CloudEntry(_Entry):
+class CloudEntry(_Entry):
+    """A box that a cloud makes: what `ec2` and `embedded` have in common."""
+
     instance_id: str | None = Field(
         default=None,
         pattern=r"^i-[0-9a-f]{8,17}$",
@@ -201,7 +203,7 @@ class _CloudEntry(_Entry):
     )
 
 
-class Ec2Entry(_CloudEntry):
+class Ec2Entry(CloudEntry):
     """A box on AWS, made on request."""
 
     provider: Literal["ec2"] = Field(default="ec2", description="AWS EC2")
@@ -215,7 +217,7 @@ class Ec2Entry(_CloudEntry):
     user: Login = Field(default="ubuntu", description="the login name of the image")
 
 
-class EmbeddedEntry(_CloudEntry):
+class EmbeddedEntry(CloudEntry):
     """A box of the embedded cloud on this laptop: a real SSH server, no account, no cost."""
 
     provider: Literal["embedded"] = Field(
