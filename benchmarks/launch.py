@@ -29,7 +29,7 @@ from remote.control.cloud import embedded as client
 from remote.control.cloud.access import host_keys, waiting
 from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
-from remote.control.fleet import set_deadlines
+from remote.control.backends.clocks import set_deadlines
 
 INVENTORY = "default_box: box\nboxes:\n  box: {provider: embedded, disk_gb: 8}\n"
 LOOK_SECONDS = 0.02
@@ -103,7 +103,7 @@ def _typed() -> None:
 
 def _in_process() -> None:
     entry = load_inventory().box("box")
-    boxes.ready(entry, lambda line: None, set_deadlines=set_deadlines(entry))
+    boxes.ready(entry, lambda line: None, set_deadlines=set_deadlines)
 
 
 def _as_on_aws() -> None:

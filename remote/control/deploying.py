@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from remote.control import fleet
+from remote.control.commands.views import fleet
 from remote.control.cloud import boxes
 from remote.control.errors import NotFound
 from remote.control.output import timefmt

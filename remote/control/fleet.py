@@ -1,28 +1,15 @@
 """Several boxes at once: the same work on each, side by side, and what came of it as one result or
-one error.
-
-A command that takes several names or groups:
-
-    @verb(positional=["names"], help={"names": NAMES, ...})
-    def extend(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
-        inventory = load_inventory()
-        found = fleet.each(inventory.resolve(names), lambda entry, say: ..., shown=...,
-        recorded=...) if json:
-            console.print_json(fleet.as_one([recorded(each) for each in found], names, inventory))
-"""
+one error."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from remote.control.errors import BoxUnreachable, FleetFailed, WindlassError
 from remote.control.faults import as_error
-
-if TYPE_CHECKING:
-    from remote.control.cloud.box import Box
 
 _AT_ONCE = 32
 
@@ -50,39 +37,6 @@ class Outcome(Generic[One, Found]):
     error: WindlassError | None = None
 
 
-def each(
-    ones: Sequence[One],
-    work: Callable[[One, Say], Found],
-    shown: Callable[[Found], str],
-    recorded: Callable[[Found], Any] = lambda found: found,
-) -> list[Found]:
-    """What `work(one, say)` returns for each box, in order. `shown` is the result as a line,
-    `recorded` as JSON.
-
-    One box: its progress as lines, its error as it is. Several: side by side, one line a box; when
-    all have ended, the errors together as FleetFailed, with `recorded` of those that went well.
-    Work on the others goes on when one fails.
-    """
-    from remote.control.output import console
-
-    if len(ones) == 1:
-        found = work(ones[0], lambda text: console.say(text, "dim"))
-        console.tell(shown(found))
-        return [found]
-    with console.lines_of([one.name for one in ones]) as line:
-        outcomes = outcomes_of(
-            ones,
-            work,
-            lambda one, text: line(one.name, text.removeprefix(f"{one.name}: "), None),
-            lambda done: line(
-                done.one.name,
-                done.error.what if done.error else shown(cast(Found, done.found)),
-                done.error is None,
-            ),
-        )
-    return or_raise(outcomes, recorded)
-
-
 def or_raise(
     outcomes: Sequence[Outcome[Any, Found]], recorded: Callable[[Any], Any] = lambda found: found
 ) -> list[Found]:
@@ -101,13 +55,6 @@ def found(ones: Sequence[One], look: Callable[[One], Found | None]) -> dict[str,
     like `or_raise`."""
     looked = or_raise(outcomes_of(ones, lambda one, _: look(one)))
     return {one.name: found for one, found in zip(ones, looked, strict=True) if found is not None}
-
-
-def as_one(records: list[Any], names: Sequence[str], inventory: Any) -> Any:
-    """What a command tells scripts: the record itself where one box was named, or none; a list for
-    several names or a group."""
-    is_one = len(names) < 2 and not any(name in inventory.groups for name in names)
-    return records[0] if is_one else records
 
 
 def outcomes_of(
@@ -138,28 +85,6 @@ def outcomes_of(
     for _ in range(min(len(ones), _AT_ONCE)):
         threading.Thread(target=labour, daemon=True, name="fleet").start()
     return _gathered(ones, done, on_end, seconds)
-
-
-def set_deadlines(entry: Any) -> "Callable[[Box], None]":
-    """What sets the clocks of a box of `entry` once SSH answers: for
-    `boxes.ready(entry, on_progress, arm=fleet.arm(entry))`.
-
-    Connects and sets the limits of this start. A host that stands has no clocks; nothing is done
-    there.
-    """
-
-    def set_clocks(box: "Box") -> None:
-        if entry.provider == "static":
-            return
-        from remote.control.cloud import clocks
-        from remote.control.transport.connect import connect
-
-        with connect(box) as transport:
-            clocks.set_deadlines(
-                transport, clocks.limits_of(entry, box), entry.clocks.notify, entry.name, entry.root
-            )
-
-    return set_clocks
 
 
 def _outcome(

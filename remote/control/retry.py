@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from remote.control.errors import BoxUnreachable, CapacityError, LoginRefused
+from remote.control.errors import BoxUnreachable, CapacityError, CloudError, LoginRefused
 
 PATIENCE_SECONDS = 600.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 15.0
@@ -77,30 +77,26 @@ def retry_while_unreachable(
             (error.until_back or time.sleep)(next(pauses))
 
 
-def retry_without_capacity(
-    attempt: Callable[[], Done],
-    what: str,
-    on_progress: Callable[[str], None],
-    wait_seconds: float,
-    poll_seconds: float,
-) -> Done:
-    """What `attempt` returns; it is called again each time it raises CapacityError, until
-    `wait_seconds` have passed.
+class CapacityWait:
+    """The pauses between attempts to get a box, for `wait_seconds` in all: from 5 to 100 of the
+    cloud's polls, 15 seconds to 5 minutes on AWS."""
 
-    The pauses grow from 5 to 100 of the cloud's polls: from 15 seconds to 5 minutes on AWS.
-    """
-    ends = time.monotonic() + wait_seconds
-    for longest in _pauses(5 * poll_seconds, 100 * poll_seconds):
-        try:
-            return attempt()
-        except CapacityError:
-            left = ends - time.monotonic()
-            if left <= 0:
-                raise
-        pause = min(longest, left)
-        on_progress(f"{what}; next try in {pause:.0f} s, giving up in {left / 60:.1f} min")
+    def __init__(
+        self, what: str, on_progress: Callable[[str], None], wait_seconds: float, poll: float
+    ) -> None:
+        self._what, self._say = what, on_progress
+        self._ends = time.monotonic() + wait_seconds
+        self._pauses = _pauses(5 * poll, 100 * poll)
+
+    def pause_or_raise(self, error: CloudError) -> None:
+        """Wait until the next attempt is due; raises the error where another would not help, or
+        time is up."""
+        left = self._ends - time.monotonic()
+        if left <= 0 or not isinstance(error, CapacityError):
+            raise error from None
+        pause = min(next(self._pauses), left)
+        self._say(f"{self._what}; next try in {pause:.0f} s, giving up in {left / 60:.1f} min")
         time.sleep(pause)
-    raise AssertionError("pauses have no end")
 
 
 def _pauses(first: float, longest: float) -> Iterator[float]:

@@ -7,13 +7,14 @@ import pytest
 
 from remote.contract.job.exits import Exit
 from remote.control import fleet
+from remote.control.commands.views import fleet as view
 from remote.control.errors import BoxStopped, CapacityError, Fault, FleetFailed, QuotaError
 
 ONES = [SimpleNamespace(name=f"box-{number}") for number in range(70)]
 
 
 def test_what_is_found_comes_in_order_from_more_boxes_than_threads(capsys):
-    assert fleet.each(ONES, lambda one, say: one.name, lambda name: f"{name} is up") == [
+    assert view.each(ONES, lambda one, say: one.name, lambda name: f"{name} is up") == [
         one.name for one in ONES
     ]
     assert "box-69  box-69 is up" in capsys.readouterr().out
@@ -21,7 +22,7 @@ def test_what_is_found_comes_in_order_from_more_boxes_than_threads(capsys):
 
 def test_boxes_are_worked_on_side_by_side():
     together = threading.Barrier(20, timeout=20)
-    assert len(fleet.each(ONES[:20], lambda one, say: together.wait(), str)) == 20
+    assert len(view.each(ONES[:20], lambda one, say: together.wait(), str)) == 20
 
 
 def test_one_fails_and_the_others_go_on():
@@ -33,7 +34,7 @@ def test_one_fails_and_the_others_go_on():
         return one.name
 
     with pytest.raises(FleetFailed) as failed:
-        fleet.each(ONES[:5], work, str, lambda name: {"name": name})
+        view.each(ONES[:5], work, str, lambda name: {"name": name})
     error = failed.value
     assert error.exit_code == Exit.QUOTA
     assert [record.get("name") or record["error"] for record in error.to_json()["results"]] == [
@@ -51,7 +52,7 @@ def test_an_error_that_struck_several_is_told_once():
         raise BoxStopped("no power", where=one.name, remedy="plug it in")
 
     with pytest.raises(FleetFailed) as failed:
-        fleet.each(ONES[:3], work, str)
+        view.each(ONES[:3], work, str)
     assert failed.value.lines() == [
         "error: no power",
         "where: box-0; box-1; box-2",
@@ -76,7 +77,7 @@ def test_the_error_of_one_box_is_its_own():
         raise CapacityError("none left")
 
     with pytest.raises(CapacityError):
-        fleet.each(ONES[:1], work, str)
+        view.each(ONES[:1], work, str)
 
 
 def test_who_is_late_is_left_behind():
@@ -95,6 +96,6 @@ def test_who_is_late_is_left_behind():
 
 def test_scripts_get_a_list_where_several_are_meant():
     inventory = SimpleNamespace(groups={"all": ["a"]})
-    assert fleet.as_one([1], [], inventory) == fleet.as_one([1], ["a"], inventory) == 1
-    assert fleet.as_one([1], ["all"], inventory) == [1]
-    assert fleet.as_one([1, 2], ["a", "b"], inventory) == [1, 2]
+    assert view.as_one([1], [], inventory) == view.as_one([1], ["a"], inventory) == 1
+    assert view.as_one([1], ["all"], inventory) == [1]
+    assert view.as_one([1, 2], ["a", "b"], inventory) == [1, 2]

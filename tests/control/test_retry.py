@@ -4,7 +4,7 @@ import pytest
 
 from remote.control import retry
 from remote.control.errors import BoxUnreachable, CapacityError, HostKeyMismatch, LoginRefused
-from remote.control.retry import retry_while_unreachable, retry_without_capacity
+from remote.control.retry import retry_while_unreachable, CapacityWait
 
 
 @pytest.fixture
@@ -158,15 +158,11 @@ def test_a_box_that_was_never_reached_is_given_up_by_the_time_that_it_took(clock
 def test_without_capacity_the_pauses_grow_and_the_last_error_comes_out_in_time(clock):
     told, full = [], CapacityError("none there")
 
-    def attempt():
-        raise full
-
+    wait = CapacityWait("box demo has no capacity", told.append, wait_seconds=100, poll=3)
     with pytest.raises(CapacityError) as caught:
-        retry_without_capacity(
-            attempt, "box demo has no capacity", told.append, wait_seconds=100, poll_seconds=3
-        )
+        for _ in range(4):
+            wait.pause_or_raise(full)
     assert caught.value is full and clock.pauses == [15, 30, 55]
     assert told[0] == "box demo has no capacity; next try in 15 s, giving up in 1.7 min"
-    assert retry_without_capacity(failing(full), "", told.append, 100, 3) == "done"
-    with pytest.raises(LoginRefused):
-        retry_without_capacity(failing(LoginRefused("refused")), "", told.append, 100, 3)
+    with pytest.raises(QuotaError):
+        CapacityWait("", told.append, 100, 3).pause_or_raise(QuotaError("refused"))

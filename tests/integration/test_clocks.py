@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from remote.contract.job.clocks import Reading
-from remote.control import fleet, project
-from remote.control.cloud import boxes, clocks, embedded
+from remote.control import project
+from remote.control.backends import clocks
+from remote.control.cloud import boxes, embedded, limits
 from remote.control.cloud.account import endpoint
 from remote.control.cloud.ec2 import user_data
 from remote.control.config.inventory import load_inventory
@@ -42,7 +43,7 @@ def entry(embedded_project, request):
 
 
 def ready(entry):
-    return boxes.ready(entry, SILENT, set_deadlines=fleet.set_deadlines(entry))
+    return boxes.ready(entry, SILENT, set_deadlines=clocks.set_deadlines)
 
 
 def folder_of(box) -> Path:
@@ -68,7 +69,7 @@ def log_of(box) -> str:
 
 def rearm(box, limits):
     with connect(box) as transport:
-        return clocks.set_deadlines(transport, limits, None, box.name, box.root)
+        return clocks.set_limits(transport, limits, None, box.name, box.root)
 
 
 @pytest.mark.parametrize("entry", ["clocks: {idle: 3s}"], indirect=True)
@@ -89,7 +90,7 @@ def test_an_idle_box_stops_itself_and_starts_again_with_full_clocks(entry):
 @pytest.mark.parametrize("entry", ["clocks: {idle: 5m}"], indirect=True)
 def test_a_box_whose_watchdog_is_killed_stops(entry):
     box = ready(entry)
-    rearm(box, replace(clocks.limits_of(entry, box), tick=0.5, ahead=5))
+    rearm(box, replace(limits.of_start(entry, box), tick=0.5, ahead=5))
     await_true(lambda: reading_of(box).limits.ahead == 5)
     time.sleep(6)  # longer than ahead: it is pushed forward
     assert not is_stopped(entry)
@@ -197,8 +198,8 @@ def test_an_adopted_box_without_our_user_data_gets_a_watchdog_over_ssh(entry):
     subprocess.run(["rm", "-rf", folder_of(box)], check=True)
     with connect(box) as transport:
         assert clocks.read(transport) is None
-        reading = clocks.set_deadlines(
-            transport, clocks.limits_of(entry, box), None, "demo", "windlass"
+        reading = clocks.set_limits(
+            transport, limits.of_start(entry, box), None, "demo", "windlass"
         )
     assert reading.activity == ["1 SSH session"]
     assert endpoint.of_entry(entry).region == box.region

@@ -91,7 +91,7 @@ def test_a_reboot_comes_back_with_the_same_key(entry):
 
 def test_the_phases_are_told_and_kept(entry):
     said = []
-    box = boxes.ready(entry, said.append, set_deadlines=lambda box: None)
+    box = boxes.ready(entry, said.append, set_deadlines=lambda entry, box: None)
     names = ["request", "running", "ssh", "host key", "arm"]
     told = [
         line.split(" ", 1)[1].rsplit(" ", 2)[0]

@@ -18,7 +18,7 @@ import pytest
 from remote.contract.job import notices
 from remote.contract.job.clocks import Limits, Reading
 from remote.contract.job.jobs import JobState, Status
-from remote.control.cloud import clocks
+from remote.control.backends import clocks
 from remote.control.errors import BoxStopped, BoxUnreachable
 from remote.control.jobs import start as jobs
 from tests.integration.boxes import FakeTransport
@@ -122,16 +122,16 @@ def started(box, release, stage="endless", job_id="job-1", **options):
 def expire(box, **limits):
     """Set clocks that run out at once: perhaps before the box has said that they are set."""
     with contextlib.suppress(BoxStopped):
-        clocks.set_deadlines(box, replace(LIMITS, **limits), None, "demo", "windlass")
+        clocks.set_limits(box, replace(LIMITS, **limits), None, "demo", "windlass")
 
 
 class TestClocks:
     def test_arming_starts_it_once_and_tells_how_the_clocks_stand(self, box):
-        first = clocks.set_deadlines(box, LIMITS, None, "demo", "windlass")
+        first = clocks.set_limits(box, LIMITS, None, "demo", "windlass")
         assert (first.state, first.limits, first.stops_by) == ("idle", LIMITS, "idle")
         await_true(lambda: box.calls() == ["--no-wall +15"])
         pid = box.pid
-        again = clocks.set_deadlines(box, replace(LIMITS, idle=400), None, "demo", "windlass")
+        again = clocks.set_limits(box, replace(LIMITS, idle=400), None, "demo", "windlass")
         assert (again.limits.idle, box.pid) == (400, pid)
         assert again.elapsed > first.elapsed
         assert clocks.read(box).limits.idle == 400
@@ -151,14 +151,14 @@ class TestClocks:
         assert box.reading().spent_usd == pytest.approx(0.02, rel=5)
 
     def test_extending_moves_a_clock_for_this_start_alone(self, box):
-        clocks.set_deadlines(box, replace(LIMITS, lifetime=600))
+        clocks.set_limits(box, replace(LIMITS, lifetime=600))
         assert clocks.extend(box, "lifetime", 60).limits.lifetime == 660
         assert clocks.extend(box, "lifetime", 60).limits.lifetime == 720
         assert clocks.extend(box, "dollars", 2.5).limits.dollars == 27.5
         assert (
-            clocks.set_deadlines(box, LIMITS).limits.lifetime == 720
+            clocks.set_limits(box, LIMITS).limits.lifetime == 720
         )  # set anew by the next command, what was added stays
-        another = clocks.set_deadlines(box, replace(LIMITS, session="2000"))
+        another = clocks.set_limits(box, replace(LIMITS, session="2000"))
         await_true(
             lambda: box.reading().limits.session == "2000" and box.reading().limits.lifetime == 600
         )
@@ -182,7 +182,7 @@ def door(box):
 
 class TestSessions:
     def set_deadlines(self, box, **limits):
-        clocks.set_deadlines(box, replace(LIMITS, **limits))
+        clocks.set_limits(box, replace(LIMITS, **limits))
         (box.folder / "ssh").write_text(f"127.0.0.1 {box.port}")
 
     def test_a_session_keeps_the_box_up_until_it_ends(self, box, door):
@@ -213,7 +213,7 @@ class TestSessions:
 
 class TestAFailingWatchdog:
     def test_killed_it_leaves_a_planned_shutdown_and_is_told_as_silent(self, box):
-        clocks.set_deadlines(box, replace(LIMITS, ahead=30))
+        clocks.set_limits(box, replace(LIMITS, ahead=30))
         await_true(lambda: box.calls())
         box.kill()
         reading = box.reading()
@@ -227,27 +227,27 @@ class TestAFailingWatchdog:
             clocks.extend(box, "idle", 1)
 
     def test_arming_revives_it_and_it_goes_on_counting(self, box):
-        before = clocks.set_deadlines(box, LIMITS)
+        before = clocks.set_limits(box, LIMITS)
         box.kill()
-        after = clocks.set_deadlines(box, LIMITS)
+        after = clocks.set_limits(box, LIMITS)
         assert after.elapsed > before.elapsed
 
     def test_rounds_that_fail_plan_no_shutdown(self, box):
-        clocks.set_deadlines(box, replace(LIMITS, ahead=1))
+        clocks.set_limits(box, replace(LIMITS, ahead=1))
         await_true(lambda: len(box.calls()) > 3)
         (box.folder / "limits.json").write_text("{")
         await_true(lambda: "a round failed" in box.log)
         count = len(box.calls())
         await_true(lambda: box.log.count("a round failed") > 5)
         assert len(box.calls()) <= count + 1
-        clocks.set_deadlines(box, replace(LIMITS, ahead=1))
+        clocks.set_limits(box, replace(LIMITS, ahead=1))
         await_true(lambda: len(box.calls()) > count + 3)
 
     def test_one_that_is_replaced_is_followed_by_one_alone(self, box):
-        clocks.set_deadlines(box, LIMITS)
+        clocks.set_limits(box, LIMITS)
         pid = box.pid
         (box.folder / "version").write_text("older")
-        elapsed = clocks.set_deadlines(box, LIMITS).elapsed
+        elapsed = clocks.set_limits(box, LIMITS).elapsed
         await_true(lambda: box.log.count("watching:") == 2)
         await_true(
             lambda: box.pid == pid or not is_running(pid)
@@ -256,7 +256,7 @@ class TestAFailingWatchdog:
         assert clocks.read(box).elapsed >= elapsed
 
     def test_a_power_switch_that_fails_is_pressed_again(self, box, tmp_path):
-        clocks.set_deadlines(box, LIMITS)
+        clocks.set_limits(box, LIMITS)
         broken = tmp_path / "commands" / "shutdown"
         broken.write_text(broken.read_text().replace("exit 0", "exit 1"))
         expire(box, idle=1)
@@ -270,7 +270,7 @@ class TestAFailingWatchdog:
 
 class TestTime:
     def test_a_wall_clock_that_jumps_moves_nothing(self, box, tmp_path):
-        clocks.set_deadlines(box, LIMITS)
+        clocks.set_limits(box, LIMITS)
         box.kill()
         jump = tmp_path / "jump"
         script = f"""
@@ -283,9 +283,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         (tmp_path / "skewed.py").write_text(script)
         box.exec(f"setsid python3 {tmp_path}/skewed.py </dev/null >/dev/null 2>&1 &")
         await_true(lambda: is_running(box.pid))
-        before = clocks.set_deadlines(box, LIMITS)
+        before = clocks.set_limits(box, LIMITS)
         jump.touch()
-        after = clocks.set_deadlines(box, LIMITS)
+        after = clocks.set_limits(box, LIMITS)
         assert after.at - before.at > 86000  # the box's own clock did jump
         assert after.elapsed - before.elapsed < 60
         assert after.idle_for < 60
@@ -299,7 +299,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         notices.write(
             box.home / "windlass", notices.Notice("deadman", time.time() + 60, "of the last start")
         )
-        reading = clocks.set_deadlines(box, replace(LIMITS, session="2000"))
+        reading = clocks.set_limits(box, replace(LIMITS, session="2000"))
         assert reading.state == "idle"
         assert reading.elapsed < 60
         assert not (box.home / "windlass/notice.json").exists()
@@ -308,7 +308,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 class TestJobs:
     def test_a_job_keeps_the_box_busy_and_is_told_before_the_end(self, box, release):
         started(box, release)
-        reading = clocks.set_deadlines(box, replace(LIMITS, idle=1))
+        reading = clocks.set_limits(box, replace(LIMITS, idle=1))
         assert (reading.state, reading.activity) == ("busy", ["job job-1"])
         expire(box, lifetime=3)
         await_true(lambda: box.is_off)
@@ -363,7 +363,7 @@ class TestJobs:
 class TestStuck:
     def test_a_silent_job_alerts_and_then_stops_the_box(self, box, release, heard):
         started(box, release)
-        reading = clocks.set_deadlines(
+        reading = clocks.set_limits(
             box, replace(LIMITS, stuck=1, stuck_grace=2), heard.url, "demo", "windlass"
         )
         assert reading.state == "busy"
@@ -378,7 +378,7 @@ class TestStuck:
 
     def test_a_sign_of_life_ends_it(self, box, release):
         started(box, release)
-        clocks.set_deadlines(box, replace(LIMITS, stuck=0.5))
+        clocks.set_limits(box, replace(LIMITS, stuck=0.5))
         await_true(lambda: box.reading().state == "stuck")
         stop = threading.Event()
         log = box.home / "windlass/jobs/job-1/log"
@@ -398,7 +398,7 @@ class TestStuck:
             thread.join()
 
     def test_the_address_that_is_told_stays_its_owners_secret(self, box, heard):
-        clocks.set_deadlines(box, LIMITS, f"{heard.url}/hush-hush", "demo", "windlass")
+        clocks.set_limits(box, LIMITS, f"{heard.url}/hush-hush", "demo", "windlass")
         assert [
             path.name for path in box.folder.iterdir() if b"/hush-hush" in path.read_bytes()
         ] == ["notify"]
@@ -409,7 +409,7 @@ class TestStuck:
             + Path(f"/proc/{box.pid}/environ").read_bytes()
         )
         assert not any("hush-hush" in command for command in box.commands)
-        clocks.set_deadlines(box, LIMITS)
+        clocks.set_limits(box, LIMITS)
         assert not (box.folder / "notify").exists()
 
 

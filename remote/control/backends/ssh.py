@@ -179,7 +179,7 @@ class SshBackend(Backend):
         """The running box: launched or started where needed; without `may_launch` raises BoxStopped
         instead."""
         if self._box is None:
-            from remote.control import fleet
+            from remote.control.backends.clocks import set_deadlines
             from remote.control.cloud import boxes
 
             if not self._may_launch:
@@ -188,7 +188,7 @@ class SshBackend(Backend):
             self._box = boxes.ready(
                 self.entry,
                 lambda line: say(f"  {line}", "dim"),
-                set_deadlines=fleet.set_deadlines(self.entry),
+                set_deadlines=set_deadlines,
             )
             self._record(
                 "box_ready",

@@ -1,6 +1,6 @@
 """Boxes by their entry in the inventory, whoever provides them. The one door to this folder."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,69 +21,43 @@ from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport.ssh import known_hosts
 
 if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry, Inventory
     from remote.control.cloud.ec2.provider import Ec2
 
-COLUMNS = (
-    "name",
-    "provider",
-    "id",
-    "state",
-    "type",
-    "region",
-    "address",
-    "up since (UTC)",
-    "$/h",
-    "note",
-)
-"""What the cells of a row of `report` are."""
-
-_KEYS = (
-    "name",
-    "provider",
-    "id",
-    "state",
-    "type",
-    "region",
-    "address",
-    "up_since",
-    "usd_per_hour",
-    "note",
-)
-
-_STATE_SHOWN = {"terminated": "absent"}
-
-
-def find(entry: Any) -> Box | None:
+def find(entry: "BoxEntry") -> Box | None:
     """The box of an entry as it stands, in whichever region, or None when it was never launched or
     is terminated."""
     return _provider(entry).find()
 
 
-def plan(entry: Any, mode: Mode = "auto") -> Plan:
+def plan(entry: "BoxEntry", mode: Mode = "auto") -> Plan:
     """What `ready` would do for an entry in that mode, and why; changes nothing, costs nothing."""
     return _provider(entry).plan(mode)
 
 
 def ready(
-    entry: Any,
+    entry: "BoxEntry",
     on_progress: Progress,
     mode: Mode = "auto",
     wait_seconds: float = 0.0,
-    set_deadlines: Callable[[Box], None] | None = None,
-    replace: str = "",
+    set_deadlines: "Callable[[BoxEntry, Box], None] | None" = None,
+    losses: Mapping[str, str] | None = None,
 ) -> Box:
     """The box, launched or started where needed, with SSH answering and its host key pinned. `plan`
     tells what this would do.
 
     Without capacity it is tried again for `wait_seconds`. `set_deadlines` is called once SSH
-    answers, to set the clocks. `mode="fresh"` where a box exists needs `replace`, the instance id
-    of `plan(...).replaces` whose loss was agreed to: it ends once the new one is up.
+    answers, to set the clocks. `mode="fresh"` where a box exists needs its name in `losses`, with
+    the instance id of `plan(...).replaces` whose loss was agreed to: it ends once the new one is
+    up.
     """
     keys.private_key(entry)
-    return _provider(entry).ready(on_progress, Wanted(mode, wait_seconds, set_deadlines, replace))
+    set_clocks = partial(set_deadlines, entry) if set_deadlines else None
+    wanted = Wanted(mode, wait_seconds, set_clocks, (losses or {}).get(entry.name, ""))
+    return _provider(entry).ready(on_progress, wanted)
 
 
-def running(entry: Any) -> Box:
+def running(entry: "BoxEntry") -> Box:
     """The box, if it runs and its host key is pinned. Raises BoxStopped, BoxUnreachable or
     ConfigError with what fixes it."""
     keys.private_key(entry)
@@ -113,35 +87,35 @@ def running(entry: Any) -> Box:
 
 
 def start(
-    entry: Any,
+    entry: "BoxEntry",
     on_progress: Progress,
     wait_seconds: float = 0.0,
-    set_deadlines: Callable[[Box], None] | None = None,
+    set_deadlines: "Callable[[BoxEntry, Box], None] | None" = None,
 ) -> Box:
     """Like `ready`, but raises BoxStopped instead of launching a new box."""
     return ready(entry, on_progress, "reuse", wait_seconds, set_deadlines)
 
 
-def stop(entry: Any, on_progress: Progress = lambda line: None) -> Box | None:
+def stop(entry: "BoxEntry", on_progress: Progress = lambda line: None) -> Box | None:
     """Stop the box and wait; None when there is none. A host that stands is left running; a spot
     box raises CloudError."""
     return _provider(entry).stop(on_progress)
 
 
-def reboot(entry: Any, on_progress: Progress = lambda line: None) -> Box:
+def reboot(entry: "BoxEntry", on_progress: Progress = lambda line: None) -> Box:
     """Restart a running box and wait until SSH answers again. Raises BoxStopped when it does not
     run."""
     keys.private_key(entry)
     return _provider(entry).reboot(on_progress)
 
 
-def admit(entry: Any, on_progress: Progress = lambda line: None) -> None:
+def admit(entry: "BoxEntry", on_progress: Progress = lambda line: None) -> None:
     """Let this laptop's present address reach port 22 of the box, and the one before no more."""
     _provider(entry).admit(on_progress)
 
 
 def terminate(
-    entry: Any,
+    entry: "BoxEntry",
     on_progress: Progress = lambda line: None,
     instance_id: str | None = None,
     is_agreed: bool = False,
@@ -170,14 +144,14 @@ def ended_by(box: Box) -> str:
     )
 
 
-def forget_host_key(entry: Any) -> bool:
+def forget_host_key(entry: "BoxEntry") -> bool:
     """Unpin the box's host key; the next start reads it anew from the console. Returns whether one
     was pinned."""
     box = find(entry)
     return known_hosts.forget(box.host_key_alias) if box else False
 
 
-def listing(inventory: Any) -> list[Box]:
+def listing(inventory: "Inventory") -> list[Box]:
     """Every box of the inventory, in its order, then every instance of this project that the
     inventory does not name.
 
@@ -208,37 +182,7 @@ def unknown(boxes: Iterable[Box]) -> list[str]:
     return [f"{box.name}: {box.note}" for box in boxes if box.state == "unknown"]
 
 
-def report(boxes: Iterable[Box]) -> list[list[str]]:
-    """Rows for a table with the heads `COLUMNS`."""
-    return [
-        ["" if fact is None else _shown(fact) for fact in record(box).values()] for box in boxes
-    ]
-
-
-def record(box: Box) -> dict[str, Any]:
-    """A box as JSON. `up_since` is ISO 8601 in UTC; it and `usd_per_hour` are None while it does
-    not run."""
-    is_up = box.state in ("pending", "running")
-    up_since = (
-        datetime.fromtimestamp(box.launched_at, UTC).isoformat(timespec="seconds")
-        if box.launched_at and is_up
-        else None
-    )
-    state = _STATE_SHOWN.get(box.state, box.state)
-    facts = (
-        box.name,
-        box.provider,
-        box.id,
-        state,
-        box.instance_type,
-        box.region,
-        box.address,
-        up_since,
-    )
-    return dict(zip(_KEYS, (*facts, box.hourly_usd if is_up else None, box.note), strict=True))
-
-
-def _never_launched(entry: Any) -> BoxStopped:
+def _never_launched(entry: "BoxEntry") -> BoxStopped:
     why = "it was never launched, or is terminated"
     return BoxStopped(
         f"there is no box {entry.name}",
@@ -248,13 +192,13 @@ def _never_launched(entry: Any) -> BoxStopped:
     )
 
 
-def _provider(entry: Any) -> Provider:
+def _provider(entry: "BoxEntry") -> Provider:
     if isinstance(entry, LocalEntry):
         return Local(entry)
     return Static(entry) if entry.provider == "static" else _ec2(entry, endpoint.of_entry(entry))
 
 
-def _ec2(entry: Any, there: endpoint.Endpoint) -> "Ec2":
+def _ec2(entry: "BoxEntry", there: endpoint.Endpoint) -> "Ec2":
     from remote.control.cloud.ec2.provider import (
         Ec2,
     )  # all that launches belongs to it, and no static box needs that
@@ -287,7 +231,7 @@ class _Cloud:
         )
         return cls(mine, everything[0], dict(zip(regions, answers, strict=True)))
 
-    def of_entry(self, entry: Any) -> list[Box]:
+    def of_entry(self, entry: "BoxEntry") -> list[Box]:
         """The box of an entry; several, where several instances bear its name."""
         known = [each for region in _regions(entry) for each in self._known(region)]
         mine = [
@@ -350,7 +294,7 @@ class _Cloud:
         return [] if isinstance(told, WindlassError) else told
 
 
-def _regions(entry: Any) -> list[str]:
+def _regions(entry: "BoxEntry") -> list[str]:
     return list(dict.fromkeys([*regions_of(entry), *history.regions(entry.name)]))
 
 
@@ -365,7 +309,7 @@ def _look(there: endpoint.Endpoint, ids: list[str]) -> list[Instance] | Windlass
         return error
 
 
-def _shown_of(clouds: dict[str, _Cloud], entry: Any) -> list[Box]:
+def _shown_of(clouds: dict[str, _Cloud], entry: "BoxEntry") -> list[Box]:
     return (
         [Static(entry).find()]
         if entry.provider == "static"
@@ -373,7 +317,7 @@ def _shown_of(clouds: dict[str, _Cloud], entry: Any) -> list[Box]:
     )
 
 
-def _or_unknown(entry: Any, look: Callable[[Any], list[Box]]) -> list[Box]:
+def _or_unknown(entry: "BoxEntry", look: Callable[[Any], list[Box]]) -> list[Box]:
     """What `look` finds; an error, such as a key file that is not there, becomes a note on this one
     box."""
     try:
@@ -382,7 +326,7 @@ def _or_unknown(entry: Any, look: Callable[[Any], list[Box]]) -> list[Box]:
         return [_absent(entry, "unknown", error)]
 
 
-def _absent(entry: Any, state: State = "terminated", error: WindlassError | None = None) -> Box:
+def _absent(entry: "BoxEntry", state: State = "terminated", error: WindlassError | None = None) -> Box:
     findings = getattr(error, "findings", ())
     note = (
         "; ".join(finding.what for finding in findings) if findings else error.what if error else ""
@@ -404,14 +348,4 @@ def _absent(entry: Any, state: State = "terminated", error: WindlassError | None
         launched_at=None,
         hourly_usd=None,
         note=note,
-    )
-
-
-def _shown(fact: Any) -> str:
-    if isinstance(fact, float):
-        return f"{fact:.3f}"
-    return (
-        str(fact).replace("T", " ").removesuffix("+00:00")
-        if str(fact).endswith("+00:00")
-        else str(fact)
     )

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.contract.artifacts.upload import (
     MANIFEST_BYTES,
@@ -24,6 +24,9 @@ from remote.contract.files import atomic
 from remote.control.cloud.account import endpoint, identity, refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.errors import CloudError
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 FETCH_SECONDS = 6 * 3600
 LONGEST_GRANT_SECONDS = 7 * 86400
@@ -271,7 +274,7 @@ def delete(s3: Any, bucket: str, keys: list[str]) -> None:
         s3.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True})
 
 
-def of_entry(name: str | None, entry: Any) -> Bucket | None:
+def of_entry(name: str | None, entry: "CloudEntry") -> Bucket | None:
     """The inventory's bucket as a box of that entry uses it; None where there is no bucket, or the
     box is no cloud's.
 

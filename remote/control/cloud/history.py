@@ -17,10 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.contract.files import untrusted_json
 from remote.control import project
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry, Inventory
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def launched(names: Sequence[str] | None = None) -> list[Launched]:
     ]
 
 
-def forgotten(inventory: Any) -> list[Any]:
+def forgotten(inventory: "Inventory") -> "list[CloudEntry]":
     """An entry for each of them whose box the inventory does not name any more, or names as another
     provider's."""
     from remote.control.config.inventory import Ec2Entry, EmbeddedEntry

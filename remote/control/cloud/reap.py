@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.contract.job.clocks import Reading
 from remote.control.cloud import boxes, history
@@ -27,6 +27,9 @@ from remote.control.cloud.pricing.estimate import span
 from remote.control.cloud.provider import Progress
 from remote.control.config.inventory import Clocks
 from remote.control.errors import WindlassError
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry, Inventory
 
 COLUMNS = ("what", "id", "box", "where", "$/month", "why", "then")
 
@@ -60,7 +63,7 @@ class Judge:
     """One look at everything. `read` tells how the clocks of a running box of the inventory stand,
     None where they can't be read."""
 
-    inventory: Any
+    inventory: "Inventory"
     read: Callable[[Any], Reading | None]
     everything: bool = False
 
@@ -140,7 +143,7 @@ class Judge:
             else:
                 yield find
 
-    def _running(self, each: Instance, entry: Any, clocks: Clocks, place: Place) -> Iterator[Find]:
+    def _running(self, each: Instance, entry: "CloudEntry", clocks: Clocks, place: Place) -> Iterator[Find]:
         up = place.now - datetime.fromtimestamp(each.launched_at or 0, UTC)
         due = timedelta(seconds=clocks.lifetime + clocks.grace) + _MARGIN
         if up < due or (entry and _is_watched(self.read(entry))):
@@ -170,7 +173,7 @@ class Judge:
                 " --everything`",
             )
 
-    def _stopped(self, each: Instance, _entry: Any, clocks: Clocks, place: Place) -> Iterator[Find]:
+    def _stopped(self, each: Instance, _entry: "CloudEntry", clocks: Clocks, place: Place) -> Iterator[Find]:
         since = datetime.fromtimestamp(each.stopped_at, UTC) if each.stopped_at else None
         disks = sum(volume["Size"] for volume in place.volumes if costs.holder(volume) == each.id)
         monthly = (place.usd("disk gp3") or 0) * disks
@@ -321,7 +324,7 @@ class Judge:
         )
 
 
-def take(find: Find, inventory: Any, on_progress: Progress) -> None:
+def take(find: Find, inventory: "Inventory", on_progress: Progress) -> None:
     """Do what a find asks for, or write down since when it has been unused. Repeatable; raises the
     errors of `refusals`."""
     ec2 = find.place.there.client("ec2")
@@ -390,7 +393,7 @@ def record(find: Find) -> dict[str, Any]:
     }
 
 
-def _end(find: Find, inventory: Any, on_progress: Progress) -> None:
+def _end(find: Find, inventory: "Inventory", on_progress: Progress) -> None:
     """Stop or end an instance. The present state counts, not that of the first look: a box started
     meanwhile stays."""
     now = instances.by_id(find.place.there, find.id, find.box)
@@ -417,7 +420,7 @@ def _deregister(find: Find, ec2: Any) -> None:
         ec2.delete_snapshot(SnapshotId=snapshot)
 
 
-def _remove_spill(find: Find, inventory: Any) -> None:
+def _remove_spill(find: Find, inventory: "Inventory") -> None:
     kept, _ = costs.spilled(inventory)
     if kept:
         kept[0].remove(find.id)
@@ -503,7 +506,7 @@ def _utc(given: Any, otherwise: datetime) -> datetime:
     return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
-def all_taken(finds: list[Find], inventory: Any, on_progress: Progress) -> dict[str, WindlassError]:
+def all_taken(finds: list[Find], inventory: "Inventory", on_progress: Progress) -> dict[str, WindlassError]:
     """Take every find, the instances first, as what they hold is free only then. Returns the errors
     by name; the others go on."""
     errors: dict[str, WindlassError] = {}

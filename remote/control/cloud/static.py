@@ -2,7 +2,7 @@
 
 import getpass
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.control.cloud.access import host_keys, keys, reach, waiting
 from remote.control.cloud.box import Box
@@ -12,6 +12,9 @@ from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Findi
 from remote.control.transport.ssh import config as ssh_config
 from remote.control.transport.ssh import known_hosts
 
+if TYPE_CHECKING:
+    from remote.control.config.inventory import StaticEntry
+
 _PATIENCE_SECONDS = 20
 
 
@@ -19,7 +22,7 @@ _PATIENCE_SECONDS = 20
 class Static:
     """One standing host of the inventory."""
 
-    entry: Any
+    entry: "StaticEntry"
 
     def find(self) -> Box:
         """The box, as the inventory has it, and where that is silent, the user's ssh_config.

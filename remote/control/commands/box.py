@@ -9,11 +9,15 @@ from invoke import Exit as Leave
 
 from remote.contract.job.exits import Exit
 from remote.control.commands.program.verb import verb
+from remote.control.commands.views import fleet
+from remote.control.commands.views.boxes import BOX_COLUMNS, box_record, box_rows
+from remote.control.output import console
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.cloud.provider import Mode
     from remote.control.config.inventory import BoxEntry, Inventory
+    from remote.control.operations.launching import Intent
 
 NAMES = {"names": "boxes or groups by their names in inventory.yaml (default: its default_box)"}
 DRY = {"dry-run": "only show what would be done"}
@@ -50,48 +54,36 @@ def launch(
 
     Waits until SSH answers and the clocks of each box run.
     """
-    from remote.control import launches
+    from functools import partial
+
+    from remote.control.backends.clocks import set_deadlines
     from remote.control.cloud import boxes
-    from remote.control.fleet import set_deadlines
-    from remote.control.output import console
 
     inventory, entries = boxes_of(names)
     mode, seconds = _mode(fresh, reuse), seconds_of(wait)
-    wanted = launches.intents(inventory, entries, mode)
-    if dry_run or launches.costs_money(wanted) or launches.loses_data(wanted):
-        with console.aside(not dry_run):  # then the words belong to the question
-            launches.show(wanted, inventory.storage.bucket)
-    if dry_run:
-        _print(json, [intent.record() for intent in wanted], names, inventory)
-        return
-    if launches.loses_data(wanted):
-        agree(
-            f"End {_these([intent for intent in wanted if intent.plan.replaces])} with its disk?",
-            yes,
-            needs_terminal=True,
-        )
-    if launches.costs_money(wanted):
-        agree(
-            f"Launch {_these([intent for intent in wanted if intent.is_new])}?",
-            yes,
-            needs_terminal=False,
-        )
-    losses = {
-        intent.name: intent.plan.replaces.id if intent.plan.replaces else "" for intent in wanted
-    }
-    _each(
-        names,
-        inventory,
+    losses: dict[str, str] = {}
+    if dry_run or fresh or any(entry.provider == "ec2" for entry in entries):
+        wanted = _plans(names, inventory, entries, mode, dry_run, json)
+        if dry_run:
+            return
+        _agree_to(wanted, yes)
+        losses = {each.name: each.plan.replaces.id for each in wanted if each.plan.replaces}
+    launched = fleet.each(
         entries,
-        lambda entry, say: boxes.ready(
-            entry, say, mode, seconds, set_deadlines(entry), losses[entry.name]
+        partial(
+            boxes.ready,
+            mode=mode,
+            wait_seconds=seconds,
+            set_deadlines=set_deadlines,
+            losses=losses,
         ),
         lambda box: (
             f"{box.name} is up: {box.user}@{box.address}; its host key is pinned; log in: `./inv"
             f" ssh {box.name}`"
         ),
-        json,
+        box_record,
     )
+    _print(json, [box_record(box) for box in launched], names, inventory)
     tell_next_of(entries, names)
 
 
@@ -107,22 +99,21 @@ def start(
 
     A running box gets port 22 opened for this laptop, its host key checked and its clocks set.
     """
-    from remote.control import launches
+    from functools import partial
+
+    from remote.control.backends.clocks import set_deadlines
     from remote.control.cloud import boxes
-    from remote.control.fleet import set_deadlines
 
     inventory, entries = boxes_of(names)
     seconds = seconds_of(wait)
     if dry_run:
-        wanted = launches.intents(inventory, entries, "reuse")
-        launches.show(wanted, inventory.storage.bucket)
-        _print(json, [intent.record() for intent in wanted], names, inventory)
+        _plans(names, inventory, entries, "reuse", dry_run, json)
         return
     _each(
         names,
         inventory,
         entries,
-        lambda entry, say: boxes.start(entry, say, seconds, set_deadlines(entry)),
+        partial(boxes.start, wait_seconds=seconds, set_deadlines=set_deadlines),
         lambda box: f"{box.name} is up: {box.user}@{box.address}",
         json,
     )
@@ -208,16 +199,15 @@ def terminate(
     json: bool = False,
 ) -> None:
     """Delete boxes for good, with their disks and all jobs on them."""
-    from remote.control import fleet
     from remote.control.cloud import boxes
-    from remote.control.output import console
+    from remote.control.fleet import found
 
     inventory, entries = boxes_of(names)
     if id and len(entries) > 1:
         raise Leave(
             "error: --id is one instance, and several boxes are named", code=int(Exit.USAGE)
         )
-    there = {} if id else fleet.found(entries, boxes.find)
+    there = {} if id else found(entries, boxes.find)
     doomed = [entry for entry in entries if id or entry.name in there]
     with console.aside(not dry_run):  # then the words belong to the question
         for entry in doomed:
@@ -228,8 +218,8 @@ def terminate(
                 " environment"
             )
     if dry_run:
-        found = [there.get(entry.name) for entry in entries]
-        _print(json, [boxes.record(box) if box else None for box in found], names, inventory)
+        standing = [there.get(entry.name) for entry in entries]
+        _print(json, [_recorded(box) for box in standing], names, inventory)
         return
     if doomed:
         agree(f"Terminate {_these(doomed)}?", yes, needs_terminal=True)
@@ -256,16 +246,14 @@ def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> 
     Without names, also what else runs in this project's name.
     """
     from remote.control import targets
-    from remote.control.cloud import boxes
     from remote.control.config.inventory import load_inventory
-    from remote.control.output import console
 
     listing = targets.boxes_of(load_inventory(), names)
     if json:
-        console.print_json([boxes.record(box) for box in listing])
+        console.print_json([box_record(box) for box in listing])
         return
     if listing:
-        console.print_table("", boxes.COLUMNS, boxes.report(listing))
+        console.print_table("", BOX_COLUMNS, box_rows(listing))
     else:
         console.tell("no box is there; `./inv launch NAME` makes one")
 
@@ -289,22 +277,49 @@ def _each(
     shown: "Callable[[Any], str]",
     as_json: bool,
 ) -> None:
-    from remote.control import fleet
-    from remote.control.cloud import boxes
-
-    def recorded(box: "Box | None") -> Any:
-        return boxes.record(box) if box else None
-
-    found = fleet.each(entries, work, shown, recorded)
-    _print(as_json, [recorded(box) for box in found], names, inventory)
+    found = fleet.each(entries, work, shown, _recorded)
+    _print(as_json, [_recorded(box) for box in found], names, inventory)
 
 
 def _print(as_json: bool, records: list[Any], names: Sequence[str], inventory: "Inventory") -> None:
-    from remote.control import fleet
-    from remote.control.output import console
-
     if as_json:
         console.print_json(fleet.as_one(records, names, inventory))
+
+
+def _recorded(box: "Box | None") -> Any:
+    return box_record(box) if box else None
+
+
+def _plans(
+    names: Sequence[str],
+    inventory: "Inventory",
+    entries: "list[BoxEntry]",
+    mode: "Mode",
+    dry_run: bool,
+    as_json: bool,
+) -> "list[Intent]":
+    """What a launch would do, shown where nothing else is done, or where it must be agreed to."""
+    from remote.control.commands.views import launch as view
+    from remote.control.operations import launching
+
+    wanted = launching.intents(inventory, entries, mode)
+    if dry_run or launching.costs_money(wanted) or launching.loses_data(wanted):
+        with console.aside(not dry_run):  # then the words belong to the question
+            view.show(wanted, inventory.storage.bucket)
+    if dry_run:
+        _print(as_json, [view.record(intent) for intent in wanted], names, inventory)
+    return wanted
+
+
+def _agree_to(wanted: "list[Intent]", yes: bool) -> None:
+    from remote.control.operations import launching
+
+    if launching.loses_data(wanted):
+        doomed = [intent for intent in wanted if intent.plan.replaces]
+        agree(f"End {_these(doomed)} with its disk?", yes, needs_terminal=True)
+    if launching.costs_money(wanted):
+        new = [intent for intent in wanted if intent.is_new]
+        agree(f"Launch {_these(new)}?", yes, needs_terminal=False)
 
 
 def _mode(fresh: bool, reuse: bool) -> "Mode":
@@ -330,7 +345,6 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
     loses data needs that."""
     import sys
 
-    from remote.control.output import console
 
     has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     if not has_terminal and not needs_terminal:
@@ -348,7 +362,6 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
 
 def tell_next_of(entries: "Sequence[BoxEntry]", names: Sequence[str]) -> None:
     """What boxes that are up are there for."""
-    from remote.control.output import console
     from remote.control.runs.reports import next_step
 
     console.tell_next(
@@ -367,7 +380,6 @@ def _named(box: "Box | None") -> str:
 
 
 def _tell_loss(entry: "BoxEntry", box: "Box | None", instance_id: str) -> None:
-    from remote.control.output import console
 
     what = f"{box.where}, {box.state}" if box else f"box {entry.name} ({instance_id})"
     disk = f"its disk of {entry.disk_gb} GB" if hasattr(entry, "disk_gb") else "its disk"

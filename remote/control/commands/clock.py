@@ -11,6 +11,7 @@ from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from remote.contract.job.clocks import Reading
+    from remote.control.config.inventory import BoxEntry
     from remote.control.transport.base import Transport
 
 _JSON = {
@@ -21,11 +22,12 @@ _JSON = {
 @verb(positional=["names"], help={**NAMES, **_JSON})
 def clocks(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
     """Show the clocks of running boxes, and which one stops each first."""
-    from remote.control.output import clock_words
+    from remote.control.backends import clocks as of_box
+    from remote.control.commands.views import clocks as view
 
-    readings = _each(names, clock_words.reading_of, json)
+    readings = _each(names, of_box.required, json)
     for name, reading in readings:
-        clock_words.show(name, reading)
+        view.show(name, reading)
 
 
 @verb(
@@ -54,8 +56,8 @@ def extend(
 
     Holds for this start alone.
     """
-    from remote.control.cloud import clocks as of_box
-    from remote.control.output import clock_words
+    from remote.control.backends import clocks as of_box
+    from remote.control.commands.views import clocks as view
 
     amounts = {
         "lifetime": _seconds("lifetime", lifetime),
@@ -71,13 +73,13 @@ def extend(
         )
 
     def work(transport: "Transport") -> "Reading":
-        reading = clock_words.reading_of(transport)
+        reading = of_box.required(transport)
         for clock, amount in () if dry_run else wanted.items():
             reading = of_box.extend(transport, clock, amount)
         return reading
 
     for name, reading in _each(names, work, json):
-        clock_words.show(name, reading)
+        view.show(name, reading)
 
 
 def _each(
@@ -86,13 +88,14 @@ def _each(
     """The readings of boxes by name, told as JSON where that is wanted."""
     from dataclasses import asdict
 
-    from remote.control import fleet
     from remote.control.cloud import boxes
+    from remote.control.commands.views import clocks as view
+    from remote.control.commands.views import fleet
     from remote.control.config.inventory import load_inventory
-    from remote.control.output import clock_words, console
+    from remote.control.output import console
     from remote.control.transport.connect import connect
 
-    def of_entry(entry: Any, _say: Any) -> "tuple[str, Reading]":
+    def of_entry(entry: "BoxEntry", _say: Any) -> "tuple[str, Reading]":
         with connect(boxes.running(entry)) as transport:
             return entry.name, work(transport)
 
@@ -101,7 +104,7 @@ def _each(
 
     inventory = load_inventory()
     found = fleet.each(
-        inventory.resolve(names), of_entry, lambda each: clock_words.sentence(*each), recorded
+        inventory.resolve(names), of_entry, lambda each: view.sentence(*each), recorded
     )
     if as_json:
         console.print_json(fleet.as_one([recorded(each) for each in found], names, inventory))

@@ -60,7 +60,7 @@ def deploy(
     else:
         records = deploying.deploy_to(entries, release, show=not json)
     if json:
-        from remote.control.fleet import as_one
+        from remote.control.commands.views.fleet import as_one
 
         print_json(as_one(records, names, inventory))
     elif not dry_run:

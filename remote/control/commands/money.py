@@ -9,6 +9,7 @@ from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from remote.contract.job.clocks import Reading
+    from remote.control.config.inventory import BoxEntry
 
 _JSON = {"json": "tell the result as JSON on standard output"}
 
@@ -93,9 +94,10 @@ def reap(
         raise Leave(code=max(int(failed.exit_code) for failed in errors.values()))
 
 
-def _clocks_of(entry: Any) -> "Reading | None":
+def _clocks_of(entry: "BoxEntry") -> "Reading | None":
     """How the clocks of a running box stand; None when they can't be read."""
-    from remote.control.cloud import boxes, clocks
+    from remote.control.backends import clocks
+    from remote.control.cloud import boxes
     from remote.control.errors import WindlassError
     from remote.control.transport.connect import connect
 

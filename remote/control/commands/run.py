@@ -370,18 +370,19 @@ def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
 def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
     """Before a run: where its box would be made, and billed, show what it costs and ask, as
     `launch` does."""
-    from remote.control import launches
     from remote.control.commands.box import agree
+    from remote.control.commands.views import launch as view
     from remote.control.config.inventory import load_inventory
+    from remote.control.operations import launching
     from remote.control.output import console
 
     if entry.provider != "ec2" or not any(stage.signature.is_job for stage in plan.stages):
         return
     inventory = load_inventory()
-    wanted = launches.intents(inventory, [entry], "auto")
-    if launches.costs_money(wanted):
+    wanted = launching.intents(inventory, [entry], "auto")
+    if launching.costs_money(wanted):
         with console.aside():
-            launches.show(wanted, inventory.storage.bucket)
+            view.show(wanted, inventory.storage.bucket)
             for step in base_steps(plan, entry):
                 console.tell(step, "yellow")
         agree(f"Launch {entry.name} for this run?", yes, needs_terminal=False)

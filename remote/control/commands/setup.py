@@ -38,7 +38,7 @@ def setup(
 
     What is there already is left as it is.
     """
-    from remote.control import fleet
+    from remote.control.commands.views import fleet
     from remote.control.output import console
     from remote.control.setup import setup as work
 
@@ -68,7 +68,7 @@ def bake(
 
     The next boxes of its kind start from it. The box is stopped meanwhile.
     """
-    from remote.control.fleet import set_deadlines
+    from remote.control.backends.clocks import set_deadlines
     from remote.control.output import console
     from remote.control.setup import bake as work
 
@@ -86,7 +86,7 @@ def bake(
         return
     if is_up:
         agree(f"Stop {entry.name} and make an image of it?", yes, needs_terminal=True)
-    baked = work.bake(entry, console.say, set_deadlines(entry))
+    baked = work.bake(entry, console.say, set_deadlines)
     if json:
         console.print_json(baked.record())
     price = (
@@ -124,9 +124,9 @@ def move(
 
     The old one is terminated once the new one answers.
     """
-    from remote.control.cloud import boxes
     from remote.control.commands.box import seconds_of
-    from remote.control.fleet import set_deadlines
+    from remote.control.commands.views.boxes import box_record
+    from remote.control.backends.clocks import set_deadlines
     from remote.control.output import console
     from remote.control.setup import move as work
 
@@ -140,9 +140,9 @@ def move(
             console.print_json(planned.record())
         return
     agree(f"Move {entry.name} to {planned.goal}?", yes, needs_terminal=True)
-    box = work.carry_out(planned, console.say, seconds, set_deadlines(entry))
+    box = work.carry_out(planned, console.say, seconds, set_deadlines)
     if json:
-        console.print_json({**boxes.record(box), "zone": box.zone})
+        console.print_json({**box_record(box), "zone": box.zone})
     console.tell(f"{box.name} is up in {box.zone or box.region}: {box.user}@{box.address}")
     for sentence in planned.afterwards(box):
         console.tell(sentence)

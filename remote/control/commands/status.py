@@ -7,8 +7,7 @@ from remote.control.commands.box import NAMES
 from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
-    from remote.control.runs.ledger import Ledger
-    from remote.control.runs.state import RunState
+    from remote.control.operations.status import OpenRun
 
 
 @verb(
@@ -27,52 +26,39 @@ def status(
 
     Open runs are under way, have not succeeded, or have work left to do.
     """
-    from remote.contract.job.jobs import Status
-    from remote.control import overview
+    from remote.control.commands.views import boxes as view
     from remote.control.config.inventory import load_inventory
+    from remote.control.operations.status import standing
     from remote.control.output.console import print_json, print_table, tell
-    from remote.control.runs.ledger import all_runs
-    from remote.control.runs.state import state_of
 
-    views = overview.look(load_inventory(), names, quick)
-    mine = {view.box.name for view in views}
-    states = [(ledger, state_of(ledger)) for ledger in all_runs()]
-    is_open = [
-        (run, state)
-        for run, state in states
-        if (state.owed or state.status is not Status.SUCCEEDED)
-    ]
-    open_runs = [
-        (run, state, run.is_driven()) for run, state in is_open if not names or state.box in mine
-    ]
+    found = standing(load_inventory(), names, quick)
     if json:
-        told = [{**state.to_json(), "is_driven": is_driven} for _, state, is_driven in open_runs]
-        print_json({"boxes": [overview.record(view) for view in views], "runs": told})
+        runs = [{**each.state.to_json(), "is_driven": each.is_driven} for each in found.runs]
+        print_json({"boxes": [view.view_record(each) for each in found.boxes], "runs": runs})
         return
-    if views:
-        print_table("boxes", *overview.table(views))
+    if found.boxes:
+        print_table("boxes", *view.view_table(found.boxes))
     else:
         tell("no box is there; `./inv launch NAME` makes one")
-    going = [(run, state) for run, state, is_driven in open_runs if is_driven or state.is_alive]
-    _show_runs("runs under way", going)
-    ended = [(run, state) for run, state, _ in open_runs if (run, state) not in going]
+    _show_runs("runs under way", [each for each in found.runs if each.is_going])
     _show_runs(
-        "runs not under way; `./inv runs --clear` puts away those that ended without success", ended
+        "runs not under way; `./inv runs --clear` puts away those that ended without success",
+        [each for each in found.runs if not each.is_going],
     )
-    for run, state in is_open:
-        if state.owed and not run.is_driven():
-            whys = "; ".join(filter(None, (facts["why"] for facts in state.owed.values())))
+    for each in found.runs:
+        if each.state.owed and not each.is_driven:
+            whys = "; ".join(filter(None, (facts["why"] for facts in each.state.owed.values())))
             because = f" ({whys})" if whys else ""
             tell(
-                f"owed by run {run.run_id}: {state.owed_in_words()}{because}; `./inv resume"
-                f" {run.run_id}` does it",
+                f"owed by run {each.run.run_id}: {each.state.owed_in_words()}{because};"
+                f" `./inv resume {each.run.run_id}` does it",
                 "red",
             )
 
 
-def _show_runs(title: str, runs: "Sequence[tuple[Ledger, RunState]]") -> None:
+def _show_runs(title: str, runs: "Sequence[OpenRun]") -> None:
     from remote.control.output.console import print_table
     from remote.control.runs.reports.rows import RUN_COLUMNS, run_row
 
     if runs:
-        print_table(title, RUN_COLUMNS, [run_row(run, state) for run, state in runs])
+        print_table(title, RUN_COLUMNS, [run_row(each.run, each.state) for each in runs])

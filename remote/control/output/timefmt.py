@@ -5,6 +5,7 @@ A moment is in seconds since the epoch; 0 stands for none. Boxes tell moments: e
 words here, senseless ones too.
 """
 
+import math
 from datetime import UTC, datetime
 
 UNKNOWN = "--:--:--"
@@ -44,6 +45,20 @@ def iso(at: float | None) -> str | None:
     """`2026-11-21T13:03:07.250+00:00`; None where there is none."""
     then = _then(at or 0.0)
     return then.isoformat(timespec="milliseconds") if then else None
+
+
+def length(seconds: float) -> str:
+    """`45s`, `12m`, `2h05`, `3d04h`."""
+    whole = int(seconds) if math.isfinite(seconds) else 0
+    if whole < 120:
+        return f"{whole}s"
+    if whole < 7200:
+        return f"{whole // 60}m"
+    return (
+        f"{whole // 3600}h{whole % 3600 // 60:02}"
+        if whole < 172800
+        else f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+    )
 
 
 def _then(at: float) -> datetime | None:

@@ -123,7 +123,7 @@ def carry_out(
     move: Move,
     say: Say,
     wait_seconds: float = 0.0,
-    set_deadlines: Callable[[Box], None] | None = None,
+    set_deadlines: "Callable[[BoxEntry, Box], None] | None" = None,
 ) -> Box:
     """Move the box; returns it, up and entered, in its new place. Repeatable after a kill."""
     phases = Phases(move.name, say)
@@ -149,11 +149,11 @@ def _launch(
     image: Image,
     say: Say,
     wait_seconds: float,
-    set_deadlines: Callable[[Box], None] | None,
+    set_deadlines: "Callable[[BoxEntry, Box], None] | None",
 ) -> Box:
     entry = _entry_there(move, image)
     if not move.is_adopted:
-        return boxes.ready(entry, say, "fresh", wait_seconds, set_deadlines, replace=move.old.id)
+        return boxes.ready(entry, say, "fresh", wait_seconds, set_deadlines, {entry.name: move.old.id})
     _release(move)
     return boxes.ready(entry, say, "auto", wait_seconds, set_deadlines)
 

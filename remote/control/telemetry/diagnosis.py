@@ -11,7 +11,7 @@ from remote.contract.telemetry.evidence import Evidence
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.contract.telemetry.timeline import Event
 from remote.control.output import timefmt
-from remote.control.overview import length
+from remote.control.output.timefmt import length
 from remote.control.telemetry.curves import sparkline
 from remote.control.telemetry.find import RECORD, Found
 

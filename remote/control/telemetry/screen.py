@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from remote.contract.telemetry.events import Metric
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.control.jobs.display import clock
-from remote.control.overview import length
+from remote.control.output.timefmt import length
 from remote.control.telemetry.curves import bar, sparkline
 from remote.control.telemetry.live import View, busy
 from remote.control.telemetry.snapshot import JobTold, Told

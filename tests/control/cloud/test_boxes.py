@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from remote.control.commands.views.boxes import BOX_COLUMNS, box_record, box_rows
 from remote.control.cloud import boxes
 from remote.control.cloud.account import identity
 from remote.control.config.inventory import StaticEntry
@@ -36,8 +37,8 @@ def test_the_listing_tells_every_box_and_every_stray(cloud):
         "blind": StaticEntry(name="blind", host="blind.example.org", user="me"),
     }
     listing = boxes.listing(SimpleNamespace(boxes=entries))
-    assert {len(row) for row in boxes.report(listing)} == {len(boxes.COLUMNS)}
-    rows = {box.name: boxes.record(box) for box in listing}
+    assert {len(row) for row in box_rows(listing)} == {len(BOX_COLUMNS)}
+    rows = {box.name: box_record(box) for box in listing}
     assert rows["trainer"] | {"up_since": None} == {
         "name": "trainer",
         "provider": "ec2",
@@ -61,17 +62,17 @@ def test_the_listing_tells_every_box_and_every_stray(cloud):
 def test_a_stopped_box_costs_nothing_by_the_hour(cloud):
     box = boxes.ready(cloud.entry, cloud.say)
     stopped = boxes.stop(cloud.entry)
-    row = boxes.record(stopped)
+    row = box_record(stopped)
     assert (row["state"], row["usd_per_hour"], row["address"], row["up_since"]) == (
         "stopped",
         None,
         "",
         None,
     )
-    up, down = boxes.report([box, stopped])
-    assert up[boxes.COLUMNS.index("$/h")] == "1.212"
+    up, down = box_rows([box, stopped])
+    assert up[BOX_COLUMNS.index("$/h")] == "1.212"
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", up[boxes.COLUMNS.index("up since (UTC)")]
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", up[BOX_COLUMNS.index("up since (UTC)")]
     )
     assert down[3:-1] == ["stopped", "g5.2xlarge", "us-east-1", "", "", ""]
     assert down[-1] == "user: stopped by hand or by a command (Client.UserInitiatedShutdown)"

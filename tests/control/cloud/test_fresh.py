@@ -46,14 +46,14 @@ def test_without_agreement_the_box_stays_as_it_is(cloud):
     box = boxes.ready(cloud.entry, cloud.say)
     for replace in ("", "i-0123456789abcdef0"):
         with pytest.raises(CloudError, match="two instances are never one box") as caught:
-            boxes.ready(cloud.entry, cloud.say, mode="fresh", replace=replace)
+            boxes.ready(cloud.entry, cloud.say, mode="fresh", losses={cloud.entry.name: replace})
         assert "--fresh --yes" in caught.value.remedy
     assert [each.id for each in live(cloud)] == [box.id]
 
 
 def test_the_new_one_takes_the_place_of_the_old_one(cloud):
     old = boxes.ready(cloud.entry, cloud.say)
-    new = boxes.ready(cloud.entry, cloud.say, mode="fresh", replace=old.id)
+    new = boxes.ready(cloud.entry, cloud.say, mode="fresh", losses={cloud.entry.name: old.id})
     assert new.id != old.id
     assert [each.id for each in live(cloud)] == [new.id]
     assert known_hosts.pinned(old.id) == []
@@ -66,7 +66,7 @@ def test_without_capacity_for_the_new_one_the_old_one_is_the_box_as_before(cloud
     boxes.stop(cloud.entry)
     refuse(cloud, "InsufficientInstanceCapacity", times=1)
     with pytest.raises(CapacityError):
-        boxes.ready(cloud.entry, cloud.say, mode="fresh", replace=old.id)
+        boxes.ready(cloud.entry, cloud.say, mode="fresh", losses={cloud.entry.name: old.id})
     (kept,) = live(cloud)
     assert (kept.id, kept.state, kept.is_replaced) == (old.id, "stopped", False)
     assert boxes.start(cloud.entry, cloud.say).id == old.id
@@ -77,7 +77,7 @@ def test_cut_off_after_the_new_one_was_made_the_next_command_ends_the_old_one(cl
     with monkeypatch.context() as patch:
         patch.setattr("remote.control.cloud.ec2.provider.wait_ready.enter", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            boxes.ready(cloud.entry, cloud.say, mode="fresh", replace=old.id)
+            boxes.ready(cloud.entry, cloud.say, mode="fresh", losses={cloud.entry.name: old.id})
     assert len(live(cloud)) == 2
     new = boxes.find(cloud.entry)
     assert new.id != old.id
@@ -102,7 +102,7 @@ def test_terminate_ends_both(cloud, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("remote.control.cloud.ec2.provider.wait_ready.enter", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            boxes.ready(cloud.entry, cloud.say, mode="fresh", replace=old.id)
+            boxes.ready(cloud.entry, cloud.say, mode="fresh", losses={cloud.entry.name: old.id})
     assert boxes.terminate(cloud.entry).id != old.id
     assert live(cloud) == []
 

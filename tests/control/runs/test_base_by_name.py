@@ -5,12 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from remote.control import launches
 from remote.control.cloud.provider import Plan
+from remote.control.commands.views import launch as view
 from remote.control.config import base_model
 from remote.control.config.checks.survey import survey
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import ConfigError
+from remote.control.operations import launching
 from remote.control.runs import wiring
 from remote.control.runs.single import plan_training
 
@@ -113,8 +114,8 @@ def test_check_of_the_demo_wants_no_step():
     [("gpu", "./inv box.setup gpu --model"), ("ready", "`./inv box.setup ready`"), ("demo", "")],
 )
 def test_a_launch_says_what_the_box_wants_before_its_first_run(inventory, box, step, capsys):
-    intent = launches.Intent(inventory.box(box), Plan("launch it", None), "")
-    launches.show([intent], "bucket")
+    intent = launching.Intent(inventory.box(box), Plan("launch it", None), "")
+    view.show([intent], "bucket")
     assert step in capsys.readouterr().out and bool(intent.record()["then"]) == bool(step)
     assert step in base_model.after_launch(inventory.box(box))
 

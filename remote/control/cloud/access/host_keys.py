@@ -4,7 +4,7 @@ output that cloud-init writes."""
 import base64
 import binascii
 import re
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.control.cloud.access import waiting
 from remote.control.cloud.account.endpoint import Patience
@@ -13,6 +13,9 @@ from remote.control.cloud.provider import Progress
 from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, ConfigError, Finding
 from remote.control.transport.ssh import known_hosts
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 _BLOCK = re.compile(
     r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL
@@ -33,7 +36,7 @@ def in_console(text: str) -> list[str]:
     return found
 
 
-def pin_from_inventory(entry: Any, alias: str) -> None:
+def pin_from_inventory(entry: "CloudEntry", alias: str) -> None:
     """Pin the `host_key` of an entry, and nothing else: the inventory is the truth about a host
     that others made. Raises ConfigError."""
     try:

@@ -5,12 +5,15 @@ import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.contract.files import atomic, digest
 from remote.control import project
 from remote.control.cloud.account import identity
 from remote.control.errors import ConfigError, Finding
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Identity:
     public: str | None
 
 
-def identity_of(entry: Any) -> Identity:
+def identity_of(entry: "BoxEntry") -> Identity:
     """The login of an entry of the inventory. Makes Windlass's own key where it is needed. Raises
     ConfigError for a bad key file."""
     key = private_key(entry)
@@ -38,7 +41,7 @@ def identity_of(entry: Any) -> Identity:
     return Identity(key, _pair_name(public), public)
 
 
-def private_key(entry: Any) -> Path | None:
+def private_key(entry: "BoxEntry") -> Path | None:
     """Like `key_path`, checked: raises ConfigError when the file is missing, unreadable, open to
     others, or no private key."""
     path = key_path(entry)
@@ -47,7 +50,7 @@ def private_key(entry: Any) -> Path | None:
     return path
 
 
-def key_path(entry: Any) -> Path | None:
+def key_path(entry: "BoxEntry") -> Path | None:
     """The private key that the inventory names, or Windlass's own where it exists; None: the SSH
     agent. Not looked into."""
     if named := getattr(entry, "ssh_key", None):

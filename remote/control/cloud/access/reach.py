@@ -29,6 +29,7 @@ from remote.control.transport.ssh import config as ssh_config
 from remote.control.transport.ssh import known_hosts
 
 if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
     from remote.control.transport.ssh.connection import Address
     from remote.control.transport.ssh.keepalive import Link
 
@@ -39,7 +40,7 @@ _SESSION = "AWS_SSM_START_SESSION_RESPONSE"
 in an argument."""
 
 
-def entrance(entry: Any, there: Endpoint, vpc_id: str) -> str | None:
+def entrance(entry: "CloudEntry", there: Endpoint, vpc_id: str) -> str | None:
     """Who must be let in at port 22: this laptop; the box's own network, where the bastion or the
     private road comes from; or nobody."""
     if entry.reach == "ssm":

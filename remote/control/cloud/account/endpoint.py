@@ -13,11 +13,14 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING
 
 from remote.control.cloud.account import credentials
 from remote.control.cloud.box import Box
 from remote.control.errors import CloudError, LaptopError
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 _RETRIES = {"mode": "standard", "total_max_attempts": 5}
 _SIDE_BY_SIDE = {"max_pool_connections": 64}
@@ -197,7 +200,7 @@ class EmbeddedEndpoint:
         return [sys.executable, "-m", "remote.embedded.instances.session_plugin"]
 
 
-def of_entry(entry: Any, start: bool = True) -> Endpoint:
+def of_entry(entry: "CloudEntry", start: bool = True) -> Endpoint:
     """The endpoint behind an entry of the inventory.
 
     Starts the embedded cloud where it is meant; raises CloudError instead when `start` is False and

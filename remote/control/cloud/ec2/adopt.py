@@ -3,7 +3,7 @@ to use, never as ours to end."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.control.cloud import history
 from remote.control.cloud.access import ingress
@@ -14,8 +14,11 @@ from remote.control.cloud.ec2.instances import Instance
 from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
 
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
-def find(entry: Any, places: Sequence[Endpoint]) -> Instance | None:
+
+def find(entry: "CloudEntry", places: Sequence[Endpoint]) -> Instance | None:
     """The instance that an entry names, in any of its regions. Raises CloudError when it is another
     project's box."""
     found = instances.map_concurrently(
@@ -28,7 +31,7 @@ def find(entry: Any, places: Sequence[Endpoint]) -> Instance | None:
     return instance
 
 
-def missing(entry: Any, places: Sequence[Endpoint]) -> CloudError:
+def missing(entry: "CloudEntry", places: Sequence[Endpoint]) -> CloudError:
     """The error for an id that is nowhere."""
     regions = ", ".join(there.region for there in places)
     return CloudError(
@@ -42,7 +45,7 @@ def missing(entry: Any, places: Sequence[Endpoint]) -> CloudError:
     )
 
 
-def claim(entry: Any, instance: Instance, on_progress: Progress) -> Instance:
+def claim(entry: "CloudEntry", instance: Instance, on_progress: Progress) -> Instance:
     """Tag the instance as this box, once. Nothing else about it is changed, its name least of
     all."""
     wanted = {identity.PROJECT_TAG: identity.project_mark(), identity.BOX_TAG: entry.name}
@@ -61,7 +64,7 @@ def claim(entry: Any, instance: Instance, on_progress: Progress) -> Instance:
     return instances.by_id(instance.there, instance.id, entry.name) or instance
 
 
-def admit(entry: Any, instance: Instance, cidr: str | None, on_progress: Progress) -> None:
+def admit(entry: "CloudEntry", instance: Instance, cidr: str | None, on_progress: Progress) -> None:
     """Let the caller reach port 22: by a group of ours beside the instance's own, and only where
     those don't let it in already."""
     ec2, name = instance.there.client("ec2"), identity.group_name(entry.name)
@@ -82,7 +85,7 @@ def admit(entry: Any, instance: Instance, cidr: str | None, on_progress: Progres
             )
 
 
-def _not_ours(entry: Any, instance: Instance, owner: str) -> CloudError:
+def _not_ours(entry: "CloudEntry", instance: Instance, owner: str) -> CloudError:
     return CloudError(
         f"{instance.id} is a box of another project",
         where=f"box {entry.name}",

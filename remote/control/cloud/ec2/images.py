@@ -4,7 +4,7 @@ move. AWS is the truth, by tags."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.contract.files import digest
 from remote.contract.job import locks
@@ -15,6 +15,9 @@ from remote.control.cloud.provider import Progress
 from remote.control.config.machines import machine
 from remote.control.errors import CloudError
 from remote.control.project import CODE
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 KIND_TAG = "windlass:image"
 """On an image and its snapshots: BAKED or MOVE."""
@@ -56,7 +59,7 @@ class Image:
         return self.state == "available"
 
 
-def baked(entry: Any, endpoint: Endpoint) -> str | None:
+def baked(entry: "CloudEntry", endpoint: Endpoint) -> str | None:
     """The id of the newest baked image of the endpoint's region that fits the entry's instance
     type, disk and environments; or None."""
     with refusals.explained(
@@ -65,7 +68,7 @@ def baked(entry: Any, endpoint: Endpoint) -> str | None:
         return newest_fitting(listing(endpoint, BAKED), entry, endpoint)
 
 
-def newest_fitting(images: list[Image], entry: Any, endpoint: Endpoint) -> str | None:
+def newest_fitting(images: list[Image], entry: "CloudEntry", endpoint: Endpoint) -> str | None:
     """Of these images the newest that fits. The type is only looked up when there is something to
     choose from."""
     wanted = environment_digest(entry.root, entry.shared, entry.instance_type)

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,17 @@ class Offer:
         return f"{self.instance_type} {self.market} in {self.zone or self.region}"
 
 
-def offers_of(entry: Any) -> list[Offer]:
+def offers_of(entry: "CloudEntry") -> list[Offer]:
     """Every offer of an entry of the inventory, in the order in which they are tried, each once."""
     return list(dict.fromkeys(_offers(entry)))
 
 
-def regions_of(entry: Any) -> list[str]:
+def regions_of(entry: "CloudEntry") -> list[str]:
     """Every region where the box may be, its own first."""
     return list(dict.fromkeys(offer.region for offer in offers_of(entry)))
 
 
-def _offers(entry: Any) -> Iterator[Offer]:
+def _offers(entry: "CloudEntry") -> Iterator[Offer]:
     yield Offer(entry.region, entry.zone, entry.instance_type, entry.market, entry.subnet)
     for other in entry.fallbacks:
         region = other.region or (other.zone[:-1] if other.zone else entry.region)

@@ -6,12 +6,13 @@ after a kill, another laptop with the same `.windlass` folder, and a hand in the
 lead to the same box.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.control.cloud import history
 from remote.control.cloud.access import keys, reach, waiting
@@ -34,7 +35,10 @@ from remote.control.cloud.phases import Phases
 from remote.control.cloud.pricing import estimate, prices
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.errors import BoxStopped, CapacityError, CloudError
-from remote.control.retry import retry_without_capacity
+from remote.control.retry import CapacityWait
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Ec2:
     """One box of the inventory; `endpoint` is its own region's. Every method raises the errors of
     `refusals`."""
 
-    entry: Any
+    entry: "CloudEntry"
     endpoint: Endpoint
 
     def find(self) -> Box | None:
@@ -72,7 +76,14 @@ class Ec2:
             if existing and wanted.mode != "fresh":
                 instance = self._reuse(existing, phases, on_progress, wanted.wait_seconds)
             else:
-                instance = self._replace(existing, found, phases, on_progress, wanted)
+                if existing and wanted.replace != existing.id:
+                    raise self._would_be_two(existing)
+                old = sum(each.is_gone or each.is_replaced or each is existing for each in found)
+                launch = launching.Launch(
+                    self.entry, self.endpoint, old, self._newest, phases, on_progress
+                )
+                with self._replaced(existing):
+                    instance = launch.run(wanted.wait_seconds)
             box = self.box_of(instance)
             wait_ready.enter(
                 self.entry, instance, lambda: box, on_progress, phases, wanted.set_deadlines
@@ -352,14 +363,14 @@ class Ec2:
             self._unmark_replaced(existing)
         wait_ready.check_login(self.entry, existing)
         self._admit(existing, on_progress)
+        wait = CapacityWait(
+            f"{existing.zone} has no capacity",
+            on_progress,
+            wait_seconds,
+            existing.there.patience.poll,
+        )
         with phases.phase("running"):
-            instance = retry_without_capacity(
-                lambda: self._start(existing, on_progress),
-                f"{existing.zone} has no capacity",
-                on_progress,
-                wait_seconds,
-                existing.there.patience.poll,
-            )
+            instance = self._start(existing, wait, on_progress)
         if existing.state != "running":
             history.append(
                 self.entry.name,
@@ -370,48 +381,38 @@ class Ec2:
             )
         return instance
 
-    def _start(self, existing: Instance, on_progress: Progress) -> Instance:
-        now = instances.by_id(existing.there, existing.id, self.entry.name) or existing
-        try:
-            return transitions.until_running(now, self.entry.name, on_progress)
-        except CapacityError as error:
-            raise self._no_room(existing, error) from None
-        except CloudError as error:
-            quotas.spell(
-                error,
-                self.entry.name,
-                existing.facts["InstanceType"],
-                existing.market,
-                existing.there,
-            )
-            raise
-
-    def _replace(
-        self,
-        existing: Instance | None,
-        found: list[Instance],
-        phases: Phases,
-        on_progress: Progress,
-        wanted: Wanted,
-    ) -> Instance:
-        """A new instance. The one that is there stays the box until the new one runs, whatever goes
-        wrong before."""
-        if existing and wanted.replace != existing.id:
-            raise self._would_be_two(existing)
-        if existing:
-            self._mark_replaced(existing)
-        generation = sum(each.is_gone or each.is_replaced or each is existing for each in found)
-        launch = launching.Launch(
-            self.entry, self.endpoint, generation, self._newest, phases, on_progress
-        )
-        try:
-            return launch.run(wanted.wait_seconds)
-        except CloudError as error:
-            if existing:
-                self._unmark_replaced(existing)
-                error.kept = (
-                    error.kept or f"{existing}, with its disk, is box {self.entry.name} as before"
+    def _start(self, existing: Instance, wait: CapacityWait, on_progress: Progress) -> Instance:
+        while True:
+            now = instances.by_id(existing.there, existing.id, self.entry.name) or existing
+            try:
+                return transitions.until_running(now, self.entry.name, on_progress)
+            except CapacityError as error:
+                wait.pause_or_raise(self._no_room(existing, error))
+            except CloudError as error:
+                quotas.spell(
+                    error,
+                    self.entry.name,
+                    existing.facts["InstanceType"],
+                    existing.market,
+                    existing.there,
                 )
+                raise
+
+    @contextlib.contextmanager
+    def _replaced(self, existing: Instance | None) -> Iterator[None]:
+        """The one that is there stays the box until the new one runs, whatever goes wrong
+        before."""
+        if existing is None:
+            yield
+            return
+        self._mark_replaced(existing)
+        try:
+            yield
+        except CloudError as error:
+            self._unmark_replaced(existing)
+            error.kept = (
+                error.kept or f"{existing}, with its disk, is box {self.entry.name} as before"
+            )
             raise
 
     def _newest(self) -> Instance | None:

@@ -1,15 +1,18 @@
 """What RunInstances is asked for, and what must be there before: image, key pair, security
 group."""
 
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from remote.control.cloud import clocks
+from remote.control.cloud import limits
 from remote.control.cloud.access import ingress, keys, reach
 from remote.control.cloud.account import identity, refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.ec2 import images, user_data
 from remote.control.cloud.ec2.offers import Offer
 from remote.control.cloud.provider import Progress
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 DEFAULT_IMAGE = (
     "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.10-ubuntu-24.04"
@@ -20,7 +23,7 @@ at the newest build."""
 
 
 def prepare(
-    entry: Any, offer: Offer, there: Endpoint, context: refusals.Context, on_progress: Progress
+    entry: "CloudEntry", offer: Offer, there: Endpoint, context: refusals.Context, on_progress: Progress
 ) -> dict[str, Any]:
     """The parameters of RunInstances for an offer, less the client token. Makes the key pair and
     the security group they name."""
@@ -36,7 +39,7 @@ def prepare(
 
 
 def parameters(
-    entry: Any, offer: Offer, found: dict[str, Any], key_name: str, group: str, tags: dict[str, str]
+    entry: "CloudEntry", offer: Offer, found: dict[str, Any], key_name: str, group: str, tags: dict[str, str]
 ) -> dict[str, Any]:
     """The parameters themselves: a pure function of what was found."""
     disk = {
@@ -62,7 +65,7 @@ def parameters(
             if entry.instance_profile
             else {}
         ),
-        "UserData": user_data.render(entry, clocks.limits_at_launch(entry, offer)),
+        "UserData": user_data.render(entry, limits.at_launch(entry, offer)),
         "InstanceInitiatedShutdownBehavior": "terminate" if is_spot else "stop",
         "MetadataOptions": {
             "HttpEndpoint": "enabled",
@@ -81,7 +84,7 @@ def _placement(offer: Offer) -> dict[str, Any]:
     return {"Placement": {"AvailabilityZone": offer.zone}} if offer.zone else {}
 
 
-def _spot(entry: Any) -> dict[str, Any]:
+def _spot(entry: "CloudEntry") -> dict[str, Any]:
     """One-time and terminated when taken back: a persistent request would launch again behind
     everybody's back."""
     price = {"MaxPrice": f"{entry.max_spot_usd:g}"} if entry.max_spot_usd else {}
@@ -89,7 +92,7 @@ def _spot(entry: Any) -> dict[str, Any]:
     return {"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": options}}
 
 
-def image(entry: Any, there: Endpoint, context: refusals.Context) -> dict[str, Any]:
+def image(entry: "CloudEntry", there: Endpoint, context: refusals.Context) -> dict[str, Any]:
     """The machine image of an entry, as `describe_images` tells it: the one it names by id or SSM
     parameter, else the newest baked one that fits, else the Deep Learning AMI."""
     wanted = entry.ami or images.baked(entry, there) or DEFAULT_IMAGE
@@ -103,7 +106,7 @@ def image(entry: Any, there: Endpoint, context: refusals.Context) -> dict[str, A
     return dict(found[0])
 
 
-def wish(entry: Any, name: str) -> Any:
+def wish(entry: "CloudEntry", name: str) -> Any:
     """A wish that only some providers' entries can hold; None for the others."""
     return getattr(entry, name, None)
 

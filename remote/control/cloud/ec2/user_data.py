@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.contract.job.clocks import Limits
 from remote.control import text
 from remote.control.project import CODE
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 LARGEST_BYTES = 16 * 1024
 """What EC2 takes, before it is encoded for the wire."""
@@ -40,7 +43,7 @@ _LINE, _END = 160, 1000
 _MAIN = "from remote.payload.watchdog.__main__ import main\nmain()\n"
 
 
-def render(entry: Any, limits: Limits) -> str:
+def render(entry: "CloudEntry", limits: Limits) -> str:
     """`templates/user-data.sh.j2` for a box of the inventory: a boothook of cloud-init, which arms
     the watchdog with `limits`."""
     user = getattr(entry, "user", "")

@@ -3,7 +3,7 @@ pinned, the clocks armed."""
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.control.cloud.access import host_keys, ingress, keys, reach, waiting
 from remote.control.cloud.account import identity
@@ -14,11 +14,14 @@ from remote.control.cloud.phases import Phases
 from remote.control.cloud.provider import Progress
 from remote.control.errors import BoxStopped, BoxUnreachable, LoginRefused
 
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
+
 _SSH_POLL_SECONDS = 0.3
 _LOOK_EVERY_SECONDS = 10
 
 
-def check_login(entry: Any, instance: Instance) -> None:
+def check_login(entry: "CloudEntry", instance: Instance) -> None:
     """Raises LoginRefused when the box was made with another key than the inventory's."""
     login, theirs = keys.identity_of(entry), instance.facts.get("KeyName")
     if (
@@ -50,7 +53,7 @@ def check_login(entry: Any, instance: Instance) -> None:
     )
 
 
-def admit_caller(entry: Any, instance: Instance, on_progress: Progress) -> None:
+def admit_caller(entry: "CloudEntry", instance: Instance, on_progress: Progress) -> None:
     """Open port 22 for the caller's present address in the box's group, and close it for the one
     before."""
     ec2 = instance.there.client("ec2")
@@ -62,7 +65,7 @@ def admit_caller(entry: Any, instance: Instance, on_progress: Progress) -> None:
 
 
 def enter(
-    entry: Any,
+    entry: "CloudEntry",
     instance: Instance,
     box_now: Callable[[], Box],
     on_progress: Progress,

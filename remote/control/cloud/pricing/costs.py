@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.control.cloud import bucket, history
 from remote.control.cloud.account import endpoint, identity, refusals
@@ -21,6 +21,9 @@ from remote.control.cloud.ec2.offers import Offer, regions_of
 from remote.control.cloud.pricing import prices, spot_prices
 from remote.control.errors import WindlassError
 from remote.control.output.sanitize import counted
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry, Inventory
 
 COLUMNS = ("what", "id", "box", "where", "state", "$/h now", "$/month so", "this start $", "note")
 
@@ -171,7 +174,7 @@ class Place:
         )
 
 
-def survey(inventory: Any, everywhere: bool = False) -> Survey:
+def survey(inventory: "Inventory", everywhere: bool = False) -> Survey:
     """All that the project has, in all regions of the inventory and of the history; with
     `everywhere` in all that the account has.
 
@@ -186,7 +189,7 @@ def survey(inventory: Any, everywhere: bool = False) -> Survey:
     return Survey(items, [*errors, *complaint], is_billed)
 
 
-def spilled(inventory: Any) -> tuple[tuple[Bucket, list[Spilled]] | None, list[str]]:
+def spilled(inventory: "Inventory") -> tuple[tuple[Bucket, list[Spilled]] | None, list[str]]:
     """The inventory's bucket with what boxes have spilled there, None where there is none; and in
     words why it could not be asked."""
     name, entries = inventory.storage.bucket, inventory.boxes.values()
@@ -207,7 +210,7 @@ def spilled(inventory: Any) -> tuple[tuple[Bucket, list[Spilled]] | None, list[s
         return None, [f"s3://{name}: {error.what} ({error.why})"]
 
 
-def places(inventory: Any, everywhere: bool = False) -> list[Place]:
+def places(inventory: "Inventory", everywhere: bool = False) -> list[Place]:
     """Every region where boxes of the inventory may be. A cloud that is down holds nothing that
     costs, and is left out."""
     found: list[Place] = []
@@ -482,7 +485,7 @@ def _by_month(usd: float | None, gb: float) -> float | None:
     return None if usd is None else usd * gb / prices.HOURS_PER_MONTH
 
 
-def _is_up(entry: Any) -> bool:
+def _is_up(entry: "CloudEntry") -> bool:
     try:
         endpoint.of_entry(entry, start=False)
     except WindlassError:

@@ -4,7 +4,7 @@ case in dollars."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.control.cloud.account import coalesce, identity, quotas, refusals
 from remote.control.cloud.account.endpoint import Endpoint
@@ -14,6 +14,9 @@ from remote.control.cloud.pricing import prices, spot_prices
 from remote.control.cloud.pricing.prices import Price
 from remote.control.errors import CloudError
 from remote.control.output.sanitize import counted
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry
 
 COLUMNS = (
     "offer",
@@ -51,13 +54,13 @@ class Worst:
     by: str
 
 
-def compare(entry: Any, there: Endpoint) -> list[Line]:
+def compare(entry: "CloudEntry", there: Endpoint) -> list[Line]:
     """Every offer of an entry, in the order in which they are tried. Only reads; what cannot be
     asked is left out, and noted."""
     return instances.map_concurrently(lambda offer: _line(offer, entry, there), offers_of(entry))
 
 
-def worst_case(entry: Any, price: Price, now: datetime) -> Worst:
+def worst_case(entry: "CloudEntry", price: Price, now: datetime) -> Worst:
     """The most that a start at `now` can cost: until its clock and a whole grace have run out, spot
     at its highest."""
     clocks = entry.clocks
@@ -95,7 +98,7 @@ def record(line: Line) -> dict[str, Any]:
     }
 
 
-def sentences(entry: Any, line: Line, worst: Worst, is_billed: bool = True) -> list[str]:
+def sentences(entry: "CloudEntry", line: Line, worst: Worst, is_billed: bool = True) -> list[str]:
     """What a person should know before saying yes."""
     price = line.price
     most = "the worst case is not known, as the price is not"
@@ -127,7 +130,7 @@ def span(length: timedelta) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
 
 
-def permitted(entry: Any, there: Endpoint) -> str | None:
+def permitted(entry: "CloudEntry", there: Endpoint) -> str | None:
     """None when EC2 would let these credentials launch the box; else its refusal in words. Starts
     nothing (EC2's DryRun)."""
     from botocore.exceptions import ClientError
@@ -151,7 +154,7 @@ def permitted(entry: Any, there: Endpoint) -> str | None:
     return None
 
 
-def _rehearsed(entry: Any, offer: Offer, image_id: str) -> dict[str, Any]:
+def _rehearsed(entry: "CloudEntry", offer: Offer, image_id: str) -> dict[str, Any]:
     """What of a launch needs a permission of its own: the tags, the spot request, the role."""
     tags = [
         {"Key": key, "Value": value} for key, value in identity.tags(entry.name, entry.tags).items()
@@ -173,7 +176,7 @@ def _rehearsed(entry: Any, offer: Offer, image_id: str) -> dict[str, Any]:
     }
 
 
-def _line(offer: Offer, entry: Any, there: Endpoint) -> Line:
+def _line(offer: Offer, entry: "CloudEntry", there: Endpoint) -> Line:
     price = prices.of_offer(offer, entry.disk_gb, there, entry.reach == "public")
     room, spot = quotas.room(offer, there), spot_prices.history(offer, there)
     notes = [
@@ -193,7 +196,7 @@ def _line(offer: Offer, entry: Any, there: Endpoint) -> Line:
     )
 
 
-def _refused(offer: Offer, entry: Any, price: Price) -> str:
+def _refused(offer: Offer, entry: "CloudEntry", price: Price) -> str:
     most = entry.max_spot_usd
     is_above = (
         offer.market == "spot"
@@ -228,7 +231,7 @@ def _zones(instance_type: str, there: Endpoint) -> frozenset[str]:
         )
 
 
-def _rise(entry: Any, price: Price) -> float:
+def _rise(entry: "CloudEntry", price: Price) -> float:
     """By how much an hour of spot may still become dearer."""
     ceiling = min((usd for usd in (price.ceiling_hourly, entry.max_spot_usd) if usd), default=0.0)
     return max(0.0, ceiling - (price.compute_hourly or 0.0)) if price.ceiling_hourly else 0.0
@@ -247,7 +250,7 @@ def _row(line: Line) -> list[str]:
     ]
 
 
-def _afterwards(entry: Any, line: Line, price: Price) -> str:
+def _afterwards(entry: "CloudEntry", line: Line, price: Price) -> str:
     if line.offer.market == "spot":
         return (
             "a spot box is terminated when it stops: its disk goes with it, after what is finished"

@@ -4,23 +4,22 @@ deployed on the box."""
 import json
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from remote.contract.job.clocks import Limits, Reading
 from remote.control.cloud.box import Box
+from remote.control.cloud import limits as limits_of_box
 from remote.control.cloud.ec2 import user_data
-from remote.control.cloud.ec2.offers import Offer
-from remote.control.cloud.pricing import prices
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
+from remote.control.config.inventory import StaticEntry
 from remote.control.transport.base import Result, Transport, last_lines
+from remote.control.transport.connect import connect
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry
 
 CLOCKS = ("lifetime", "idle", "dollars", "stuck")
 """What `extend` can move: seconds, but of `dollars`."""
-
-TICK_SECONDS = 30.0
-AHEAD_SECONDS = 900.0
-"""How long a box outlives its watchdog. More than systemd's five minutes without logins before a
-planned shutdown."""
 
 _ANSWER_SECONDS = 90.0
 _SILENT_TICKS = 4
@@ -42,43 +41,17 @@ class Clock:
     unit: str = "s"
 
 
-def limits_at_launch(entry: Any, offer: Offer) -> Limits:
-    """The limits with which a box begins its life, before anything can be asked of it. Prices as
-    far as known without asking."""
-    compute = (
-        prices.hourly(offer.instance_type, offer.region) if entry.provider != "embedded" else None
-    )
-    return _limits(entry, _running(compute, entry, offer.region), "")
+def set_deadlines(entry: "BoxEntry", box: Box) -> None:
+    """Set the clocks of a box of `entry` for this start. A host that stands has none. Raises like
+    `set_limits`."""
+    if isinstance(entry, StaticEntry):
+        return
+    with connect(box) as transport:
+        limits = limits_of_box.of_start(entry, box)
+        set_limits(transport, limits, entry.clocks.notify, entry.name, entry.root)
 
 
-def limits_of(entry: Any, box: Box) -> Limits:
-    """The limits of an entry of the inventory for this start of its box."""
-    return _limits(
-        entry,
-        _running(box.hourly_usd, entry, box.region),
-        str(int(box.launched_at)) if box.launched_at else "",
-    )
-
-
-def _limits(entry: Any, hourly_usd: float, session: str) -> Limits:
-    clocks = entry.clocks
-    shortest = min(clocks.idle, clocks.lifetime, clocks.stuck)
-    return Limits(
-        clocks.idle,
-        clocks.lifetime,
-        clocks.dollars,
-        clocks.stopped,
-        clocks.stuck,
-        clocks.stuck_grace,
-        clocks.grace,
-        hourly_usd,
-        session,
-        tick=min(TICK_SECONDS, max(0.2, shortest / 20)),
-        ahead=AHEAD_SECONDS,
-    )
-
-
-def set_deadlines(
+def set_limits(
     transport: Transport,
     limits: Limits,
     notify: str | None = None,
@@ -125,6 +98,18 @@ def read(transport: Transport) -> Reading | None:
         return None
 
 
+def required(transport: Transport) -> Reading:
+    """How the clocks stand; raises BoxUnreachable where none were ever set."""
+    reading = read(transport)
+    if reading is None:
+        raise BoxUnreachable(
+            "the box has no clocks",
+            where=transport.where,
+            remedy=f"`./inv start {box_name(transport)}` sets them",
+        )
+    return reading
+
+
 def all_of(reading: Reading, stopped_for: float = 0.0) -> list[Clock]:
     """The four clocks, in the order in which people ask for them."""
     limits, runs = reading.limits, reading.state != "stopping"
@@ -142,14 +127,6 @@ def box_name(transport: Transport) -> str:
     """The name of the box that a transport leads to, out of `box demo (i-0abc at
     127.0.0.1:40123)`."""
     return transport.where.removeprefix("box ").partition(" (")[0]
-
-
-def _running(compute: float | None, entry: Any, region: str) -> float:
-    """All that a running hour costs; nothing where nothing is billed or the price is not known."""
-    if not compute:
-        return 0.0
-    disk = prices.disk_monthly(entry.disk_gb, region) / prices.HOURS_PER_MONTH
-    return compute + disk + (prices.tabled("address", region).usd or 0.0)
 
 
 def _judged(reading: Reading, age: float) -> Reading:

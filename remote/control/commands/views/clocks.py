@@ -2,30 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from remote.control.cloud import clocks
-from remote.control.cloud.clocks import Clock
-from remote.control.errors import BoxUnreachable
+from remote.control.backends import clocks
+from remote.control.backends.clocks import Clock
 from remote.control.output import console
-from remote.control.output.timefmt import soon
-from remote.control.overview import length
+from remote.control.output.timefmt import length, soon
 
 if TYPE_CHECKING:
     from remote.contract.job.clocks import Reading
-    from remote.control.transport.base import Transport
 
 COLUMNS = ("clock", "counted", "limit", "left")
-
-
-def reading_of(transport: "Transport") -> "Reading":
-    """How the clocks stand; raises BoxUnreachable where none were ever set."""
-    reading = clocks.read(transport)
-    if reading is None:
-        raise BoxUnreachable(
-            "the box has no clocks",
-            where=transport.where,
-            remedy=f"`./inv start {clocks.box_name(transport)}` sets them",
-        )
-    return reading
 
 
 def sentence(name: str, reading: "Reading") -> str:
