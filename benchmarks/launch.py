@@ -24,12 +24,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from remote.control.backends.clocks import set_deadlines
 from remote.control.cloud import boxes
 from remote.control.cloud import embedded as client
 from remote.control.cloud.access import host_keys, waiting
 from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
-from remote.control.backends.clocks import set_deadlines
 
 INVENTORY = "default_box: box\nboxes:\n  box: {provider: embedded, disk_gb: 8}\n"
 LOOK_SECONDS = 0.02

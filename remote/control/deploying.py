@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from remote.control.commands.views import fleet
 from remote.control.cloud import boxes
+from remote.control.commands.views import fleet
 from remote.control.errors import NotFound
 from remote.control.output import timefmt
 from remote.control.output.console import bytes_progress, print_table, say, tell

@@ -3,8 +3,14 @@
 import pytest
 
 from remote.control import retry
-from remote.control.errors import BoxUnreachable, CapacityError, HostKeyMismatch, LoginRefused
-from remote.control.retry import retry_while_unreachable, CapacityWait
+from remote.control.errors import (
+    BoxUnreachable,
+    CapacityError,
+    HostKeyMismatch,
+    LoginRefused,
+    QuotaError,
+)
+from remote.control.retry import CapacityWait, retry_while_unreachable
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ import tasks
 from remote.control import project
 from remote.control.cloud import boxes, embedded
 from remote.control.cloud.access import openssh
-from remote.control.cloud.account import endpoint, identity
+from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, HostKeyMismatch
+from remote.control.project import identity
 from remote.control.transport.ssh import known_hosts
 from tests.integration.typed import command_of, environment, in_process
 

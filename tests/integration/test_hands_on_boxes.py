@@ -6,10 +6,11 @@ import time
 
 import pytest
 
-from remote.control.cloud import boxes, embedded, history
+from remote.control.cloud import boxes, embedded
 from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import EmbeddedEntry, Fallback
 from remote.control.errors import BoxStopped, CapacityError, CloudError
+from remote.control.project import history
 from remote.control.transport.ssh import known_hosts
 
 

@@ -17,10 +17,10 @@ import pytest
 
 import tasks
 from remote.control.cloud import embedded, reap
-from remote.control.cloud.account import endpoint, identity, policy
+from remote.control.cloud.account import endpoint, policy
 from remote.control.cloud.pricing import costs
 from remote.control.config.inventory import load_inventory
-from remote.control.project import CODE
+from remote.control.project import CODE, identity
 from remote.control.runs.engine import begin, drive, prepare_run
 from remote.control.transport.connect import connect
 from remote.control.transport.pull import bulk

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from invoke import Collection
 
-from remote.control.cloud import boxes, embedded, history
+from remote.control.cloud import boxes, embedded
 from remote.control.cloud.account import endpoint
 from remote.control.commands import setup as verbs
 from remote.control.config.inventory import load_inventory
-from remote.control.project import CODE
+from remote.control.project import CODE, history
 from remote.control.transport.connect import connect
 from tests.hub_server import WANTED, serving, tiny_model
 from tests.integration.boxes import mark_environment

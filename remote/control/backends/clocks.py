@@ -4,14 +4,14 @@ deployed on the box."""
 import json
 import time
 from dataclasses import dataclass, replace
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from remote.contract.job.clocks import Limits, Reading
-from remote.control.cloud.box import Box
 from remote.control.cloud import limits as limits_of_box
+from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import user_data
-from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.config.inventory import StaticEntry
+from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.transport.base import Result, Transport, last_lines
 from remote.control.transport.connect import connect
 

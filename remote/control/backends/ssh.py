@@ -186,9 +186,7 @@ class SshBackend(Backend):
                 self._box = boxes.running(self.entry)
                 return self._box
             self._box = boxes.ready(
-                self.entry,
-                lambda line: say(f"  {line}", "dim"),
-                set_deadlines=set_deadlines,
+                self.entry, lambda line: say(f"  {line}", "dim"), set_deadlines=set_deadlines
             )
             self._record(
                 "box_ready",

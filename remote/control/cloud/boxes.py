@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from remote.control.cloud import history
 from remote.control.cloud.access import keys
-from remote.control.cloud.account import endpoint, identity
+from remote.control.cloud.account import endpoint
 from remote.control.cloud.box import Box, State
 from remote.control.cloud.ec2 import instances, transitions
 from remote.control.cloud.ec2.instances import Instance
@@ -16,13 +14,21 @@ from remote.control.cloud.ec2.offers import regions_of
 from remote.control.cloud.local import Local
 from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
-from remote.control.config.inventory import LocalEntry
+from remote.control.config.inventory import (
+    CloudEntry,
+    Ec2Entry,
+    EmbeddedEntry,
+    LocalEntry,
+    StaticEntry,
+)
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
+from remote.control.project import history, identity
 from remote.control.transport.ssh import known_hosts
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import BoxEntry, Inventory
     from remote.control.cloud.ec2.provider import Ec2
+    from remote.control.config.inventory import BoxEntry, Inventory
+
 
 def find(entry: "BoxEntry") -> Box | None:
     """The box of an entry as it stands, in whichever region, or None when it was never launched or
@@ -151,6 +157,22 @@ def forget_host_key(entry: "BoxEntry") -> bool:
     return known_hosts.forget(box.host_key_alias) if box else False
 
 
+def forgotten(inventory: "Inventory") -> list[CloudEntry]:
+    """An entry for each instance launched here and not known to have ended whose box the inventory
+    does not name any more, or names as another provider's."""
+    kinds: dict[str, Any] = {"ec2": Ec2Entry, "embedded": EmbeddedEntry}
+    missing = [
+        each
+        for each in history.launched()
+        if getattr(inventory.boxes.get(each.box), "provider", "") != each.provider
+    ]
+    return [
+        kinds[each.provider].model_construct(name=each.box, region=each.region)
+        for each in missing
+        if each.provider in kinds
+    ]
+
+
 def listing(inventory: "Inventory") -> list[Box]:
     """Every box of the inventory, in its order, then every instance of this project that the
     inventory does not name.
@@ -159,14 +181,14 @@ def listing(inventory: "Inventory") -> list[Box]:
     `terminated`; one whose provider can't be asked is `unknown`, its note says why.
     """
     entries = list(inventory.boxes.values())
-    forgotten = history.forgotten(inventory)
+    lost = forgotten(inventory)
     providers = dict.fromkeys(
-        entry.provider for entry in (*entries, *forgotten) if entry.provider != "static"
+        entry.provider for entry in (*entries, *lost) if entry.provider != "static"
     )
     if providers:
         # damaged, it is the error of the whole listing, not a note on each box
         identity.project_mark()
-    clouds = {provider: _Cloud.asked(provider, entries, forgotten) for provider in providers}
+    clouds = {provider: _Cloud.asked(provider, entries, lost) for provider in providers}
     shown = instances.map_concurrently(
         lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries
     )
@@ -195,13 +217,14 @@ def _never_launched(entry: "BoxEntry") -> BoxStopped:
 def _provider(entry: "BoxEntry") -> Provider:
     if isinstance(entry, LocalEntry):
         return Local(entry)
-    return Static(entry) if entry.provider == "static" else _ec2(entry, endpoint.of_entry(entry))
+    if isinstance(entry, StaticEntry):
+        return Static(entry)
+    return _ec2(entry, endpoint.of_entry(entry))
 
 
-def _ec2(entry: "BoxEntry", there: endpoint.Endpoint) -> "Ec2":
-    from remote.control.cloud.ec2.provider import (
-        Ec2,
-    )  # all that launches belongs to it, and no static box needs that
+def _ec2(entry: CloudEntry, there: endpoint.Endpoint) -> "Ec2":
+    # All that launches belongs to it, and no static box needs that.
+    from remote.control.cloud.ec2.provider import Ec2
 
     return Ec2(entry, there)
 
@@ -211,14 +234,20 @@ class _Cloud:
     """What one provider told, region by region: the instances, or the error. `entries` are its
     boxes in the inventory; `any_entry` is one of them, or of those that only the history knows."""
 
-    entries: list[Any]
-    any_entry: Any
+    entries: list[CloudEntry]
+    any_entry: CloudEntry
     told: dict[str, list[Instance] | WindlassError]
 
     @classmethod
-    def asked(cls, provider: str, entries: list[Any], forgotten: list[Any]) -> "_Cloud":
+    def asked(
+        cls, provider: str, entries: "list[BoxEntry]", forgotten: list[CloudEntry]
+    ) -> "_Cloud":
         """Ask every region of every entry at once. To look starts nothing."""
-        mine = [entry for entry in entries if entry.provider == provider]
+        mine = [
+            entry
+            for entry in entries
+            if isinstance(entry, CloudEntry) and entry.provider == provider
+        ]
         everything = [*mine, *(entry for entry in forgotten if entry.provider == provider)]
         regions = list(dict.fromkeys(region for entry in everything for region in _regions(entry)))
         try:
@@ -231,7 +260,7 @@ class _Cloud:
         )
         return cls(mine, everything[0], dict(zip(regions, answers, strict=True)))
 
-    def of_entry(self, entry: "BoxEntry") -> list[Box]:
+    def of_entry(self, entry: CloudEntry) -> list[Box]:
         """The box of an entry; several, where several instances bear its name."""
         known = [each for region in _regions(entry) for each in self._known(region)]
         mine = [
@@ -294,7 +323,7 @@ class _Cloud:
         return [] if isinstance(told, WindlassError) else told
 
 
-def _regions(entry: "BoxEntry") -> list[str]:
+def _regions(entry: CloudEntry) -> list[str]:
     return list(dict.fromkeys([*regions_of(entry), *history.regions(entry.name)]))
 
 
@@ -310,14 +339,12 @@ def _look(there: endpoint.Endpoint, ids: list[str]) -> list[Instance] | Windlass
 
 
 def _shown_of(clouds: dict[str, _Cloud], entry: "BoxEntry") -> list[Box]:
-    return (
-        [Static(entry).find()]
-        if entry.provider == "static"
-        else clouds[entry.provider].of_entry(entry)
-    )
+    if isinstance(entry, StaticEntry):
+        return [Static(entry).find()]
+    return clouds[entry.provider].of_entry(entry)
 
 
-def _or_unknown(entry: "BoxEntry", look: Callable[[Any], list[Box]]) -> list[Box]:
+def _or_unknown(entry: "BoxEntry", look: "Callable[[BoxEntry], list[Box]]") -> list[Box]:
     """What `look` finds; an error, such as a key file that is not there, becomes a note on this one
     box."""
     try:
@@ -326,7 +353,9 @@ def _or_unknown(entry: "BoxEntry", look: Callable[[Any], list[Box]]) -> list[Box
         return [_absent(entry, "unknown", error)]
 
 
-def _absent(entry: "BoxEntry", state: State = "terminated", error: WindlassError | None = None) -> Box:
+def _absent(
+    entry: "BoxEntry", state: State = "terminated", error: WindlassError | None = None
+) -> Box:
     findings = getattr(error, "findings", ())
     note = (
         "; ".join(finding.what for finding in findings) if findings else error.what if error else ""

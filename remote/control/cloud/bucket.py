@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.contract.artifacts.upload import (
     MANIFEST_BYTES,
@@ -21,12 +21,14 @@ from remote.contract.artifacts.upload import (
     prefix_of,
 )
 from remote.contract.files import atomic
-from remote.control.cloud.account import endpoint, identity, refusals
+from remote.control.cloud.account import endpoint, refusals
 from remote.control.cloud.account.endpoint import Endpoint
+from remote.control.config.inventory import StaticEntry
 from remote.control.errors import CloudError
+from remote.control.project import identity
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import CloudEntry
+    from remote.control.config.inventory import BoxEntry
 
 FETCH_SECONDS = 6 * 3600
 LONGEST_GRANT_SECONDS = 7 * 86400
@@ -274,14 +276,14 @@ def delete(s3: Any, bucket: str, keys: list[str]) -> None:
         s3.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True})
 
 
-def of_entry(name: str | None, entry: "CloudEntry") -> Bucket | None:
+def of_entry(name: str | None, entry: "BoxEntry") -> Bucket | None:
     """The inventory's bucket as a box of that entry uses it; None where there is no bucket, or the
     box is no cloud's.
 
     Raises CloudError for a bucket that is not there; in the embedded cloud, which forgets, it is
     made.
     """
-    if name is None or entry.provider == "static":
+    if name is None or isinstance(entry, StaticEntry):
         return None
     there = endpoint.of_entry(entry)
     with refusals.explained(refusals.Context(entry.name, there.region, regions=there.regions)):

@@ -4,8 +4,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from remote.control.cloud import history
 from remote.control.cloud.provider import Progress
+from remote.control.project import history
 
 _WORTH_TELLING_SECONDS = 0.5
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.contract.job.clocks import Reading
-from remote.control.cloud import boxes, history
-from remote.control.cloud.account import identity, refusals
+from remote.control.cloud import boxes
+from remote.control.cloud.account import refusals
 from remote.control.cloud.bucket import Bucket, Spilled
 from remote.control.cloud.ec2 import cleanup, images, instances, transitions
 from remote.control.cloud.ec2.instances import Instance
@@ -27,6 +27,7 @@ from remote.control.cloud.pricing.estimate import span
 from remote.control.cloud.provider import Progress
 from remote.control.config.inventory import Clocks
 from remote.control.errors import WindlassError
+from remote.control.project import history, identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry, Inventory
@@ -143,7 +144,9 @@ class Judge:
             else:
                 yield find
 
-    def _running(self, each: Instance, entry: "CloudEntry", clocks: Clocks, place: Place) -> Iterator[Find]:
+    def _running(
+        self, each: Instance, entry: "CloudEntry", clocks: Clocks, place: Place
+    ) -> Iterator[Find]:
         up = place.now - datetime.fromtimestamp(each.launched_at or 0, UTC)
         due = timedelta(seconds=clocks.lifetime + clocks.grace) + _MARGIN
         if up < due or (entry and _is_watched(self.read(entry))):
@@ -173,7 +176,9 @@ class Judge:
                 " --everything`",
             )
 
-    def _stopped(self, each: Instance, _entry: "CloudEntry", clocks: Clocks, place: Place) -> Iterator[Find]:
+    def _stopped(
+        self, each: Instance, _entry: "CloudEntry", clocks: Clocks, place: Place
+    ) -> Iterator[Find]:
         since = datetime.fromtimestamp(each.stopped_at, UTC) if each.stopped_at else None
         disks = sum(volume["Size"] for volume in place.volumes if costs.holder(volume) == each.id)
         monthly = (place.usd("disk gp3") or 0) * disks
@@ -506,7 +511,9 @@ def _utc(given: Any, otherwise: datetime) -> datetime:
     return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
-def all_taken(finds: list[Find], inventory: "Inventory", on_progress: Progress) -> dict[str, WindlassError]:
+def all_taken(
+    finds: list[Find], inventory: "Inventory", on_progress: Progress
+) -> dict[str, WindlassError]:
     """Take every find, the instances first, as what they hold is free only then. Returns the errors
     by name; the others go on."""
     errors: dict[str, WindlassError] = {}

@@ -2,7 +2,7 @@
 
 import getpass
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from remote.control.cloud.access import host_keys, keys, reach, waiting
 from remote.control.cloud.box import Box

@@ -71,11 +71,7 @@ def launch(
     launched = fleet.each(
         entries,
         partial(
-            boxes.ready,
-            mode=mode,
-            wait_seconds=seconds,
-            set_deadlines=set_deadlines,
-            losses=losses,
+            boxes.ready, mode=mode, wait_seconds=seconds, set_deadlines=set_deadlines, losses=losses
         ),
         lambda box: (
             f"{box.name} is up: {box.user}@{box.address}; its host key is pinned; log in: `./inv"
@@ -344,7 +340,6 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
     """Go on when the user agrees, or said so with --yes; else leave. Without a terminal only what
     loses data needs that."""
     import sys
-
 
     has_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     if not has_terminal and not needs_terminal:

@@ -124,9 +124,9 @@ def move(
 
     The old one is terminated once the new one answers.
     """
+    from remote.control.backends.clocks import set_deadlines
     from remote.control.commands.box import seconds_of
     from remote.control.commands.views.boxes import box_record
-    from remote.control.backends.clocks import set_deadlines
     from remote.control.output import console
     from remote.control.setup import move as work
 

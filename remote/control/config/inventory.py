@@ -17,6 +17,7 @@ from remote.control.config.yaml import explain, source
 from remote.control.config.yaml.section import Duration, Host, LaptopPath, Login, Name, Section
 from remote.control.errors import ConfigError, Finding
 from remote.control.output.suggestion import suggestion
+from remote.control.project import identity
 
 _PATH = r"^[A-Za-z0-9._/-]+$"
 
@@ -471,6 +472,7 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     if findings or inventory is None:
         raise ConfigError(explain.in_order(findings))
     secrets.know_names(inventory.secrets)
+    identity.share(inventory.project or "")
     return inventory.model_copy(
         update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
     )
@@ -527,8 +529,6 @@ def _judged(read: source.Source) -> _Parsed:
 
 def _another_mark(wanted: str | None, read: source.Source) -> list[Finding]:
     """A checkout that has boxes under another mark would lose sight of them."""
-    from remote.control.cloud.account import identity
-
     if wanted is None or not (present := identity.kept_mark()) or present == wanted:
         return []
     remedy = (

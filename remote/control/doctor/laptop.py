@@ -77,7 +77,7 @@ def _state_folder() -> Check:
 
 
 def _mark() -> Check:
-    from remote.control.cloud.account import identity
+    from remote.control.project import identity
 
     expected = "whole, or not drawn yet: it finds this project's boxes"
     try:

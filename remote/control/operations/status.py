@@ -20,6 +20,7 @@ more."""
 
 _SECONDS_EACH = 0.25
 
+
 @dataclass(frozen=True)
 class View:
     """One box: `entry` is None where the inventory does not name it; `reading` is None where its
@@ -65,9 +66,7 @@ class Standing:
     runs: list[OpenRun]
 
 
-def standing(
-    inventory: "Inventory", names: Sequence[str] = (), quick: bool = False
-) -> Standing:
+def standing(inventory: "Inventory", names: Sequence[str] = (), quick: bool = False) -> Standing:
     """How the boxes of those names or groups stand, and the open runs on them; without names all
     boxes, what runs besides, and all open runs. `quick` asks the cloud alone."""
     from remote.control.runs.ledger import all_runs

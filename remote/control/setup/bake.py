@@ -6,10 +6,10 @@ Tags on the image say how it goes on, so that a command that was cut off is simp
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud import boxes
-from remote.control.cloud.account import endpoint, identity, refusals
+from remote.control.cloud.account import endpoint, refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import images
@@ -17,6 +17,10 @@ from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.pricing import prices
 from remote.control.errors import BoxStopped, CloudError
+from remote.control.project import identity
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry
 
 Say = Callable[[str], None]
 
@@ -38,7 +42,9 @@ class Baked:
         return {"box": self.name, **record(self.image), "usd_per_month": self.usd_per_month}
 
 
-def bake(entry: Any, say: Say, set_deadlines: "Callable[[BoxEntry, Box], None] | None" = None) -> Baked:
+def bake(
+    entry: Any, say: Say, set_deadlines: "Callable[[BoxEntry, Box], None] | None" = None
+) -> Baked:
     """Stop the box, make an image of it, and start it again if it ran. Repeatable after a kill: a
     begun image is waited for."""
     box, there = require_box(entry)

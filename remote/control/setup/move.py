@@ -7,17 +7,21 @@ of a disk that was written to since is made anew.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from remote.control.cloud import boxes, history
-from remote.control.cloud.account import identity, refusals
+from remote.control.cloud import boxes
+from remote.control.cloud.account import refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import cleanup, images, instances
 from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.phases import Phases
 from remote.control.errors import CloudError
+from remote.control.project import history, identity
 from remote.control.setup.bake import require_box
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry
 
 Say = Callable[[str], None]
 
@@ -153,7 +157,9 @@ def _launch(
 ) -> Box:
     entry = _entry_there(move, image)
     if not move.is_adopted:
-        return boxes.ready(entry, say, "fresh", wait_seconds, set_deadlines, {entry.name: move.old.id})
+        return boxes.ready(
+            entry, say, "fresh", wait_seconds, set_deadlines, {entry.name: move.old.id}
+        )
     _release(move)
     return boxes.ready(entry, say, "auto", wait_seconds, set_deadlines)
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from remote.contract.artifacts.base_models import ModelFetch
 from remote.control import text
-from remote.control.cloud import boxes, history
+from remote.control.cloud import boxes
 from remote.control.cloud.account import endpoint
 from remote.control.config import base_model
 from remote.control.config.base_model import ModelSpec
 from remote.control.errors import ConfigError, Finding, JobFailed, PreflightFailed
 from remote.control.output.sanitize import counted
+from remote.control.project import history
 from remote.control.setup import hub, s3_models
 from remote.control.transport.payload import call, payload_command, understood
 

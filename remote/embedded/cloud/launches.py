@@ -19,7 +19,7 @@ from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import random_spot_request_id
 from moto.iam.exceptions import NotFoundException
 
-from remote.control.cloud.account.identity import BOX_TAG
+from remote.control.project.identity import BOX_TAG
 from remote.embedded.cloud import catalog
 from remote.embedded.cloud.faults import Faults
 from remote.embedded.cloud.moto_changes import parameter, replace

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from remote.control.cloud import boxes, history
-from remote.control.cloud.account import identity
+from remote.control.cloud import boxes
 from remote.control.cloud.ec2 import instances
 from remote.control.errors import CloudError, LoginRefused
+from remote.control.project import history, identity
 from remote.control.transport.ssh import known_hosts
 
 from .conftest import HOST_KEY

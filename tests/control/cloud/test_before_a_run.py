@@ -8,10 +8,10 @@ import invoke
 import pytest
 
 from remote.control import project
-from remote.control.cloud.account import identity
 from remote.control.cloud.pricing import prices
 from remote.control.commands.run import agree_to_launch
 from remote.control.output import console
+from remote.control.project import identity
 from remote.control.runs.plan import Plan, PlannedStage
 
 ON_BOX = Plan("haul", (PlannedStage("prepare", "prepare"),))

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from remote.control.commands.views.boxes import BOX_COLUMNS, box_record, box_rows
 from remote.control.cloud import boxes
-from remote.control.cloud.account import identity
+from remote.control.commands.views.boxes import BOX_COLUMNS, box_record, box_rows
 from remote.control.config.inventory import StaticEntry
 from remote.control.errors import BoxStopped
+from remote.control.project import identity
 
 from .conftest import HOST_KEY
 
@@ -71,9 +71,7 @@ def test_a_stopped_box_costs_nothing_by_the_hour(cloud):
     )
     up, down = box_rows([box, stopped])
     assert up[BOX_COLUMNS.index("$/h")] == "1.212"
-    assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", up[BOX_COLUMNS.index("up since (UTC)")]
-    )
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", up[BOX_COLUMNS.index("up since (UTC)")])
     assert down[3:-1] == ["stopped", "g5.2xlarge", "us-east-1", "", "", ""]
     assert down[-1] == "user: stopped by hand or by a command (Client.UserInitiatedShutdown)"
 

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from remote.control.cloud.account import identity
 from remote.control.cloud.pricing import costs, prices
 from remote.control.config.inventory import Inventory
 from remote.control.errors import CloudError, PermissionDenied
+from remote.control.project import identity
 
 
 @pytest.fixture

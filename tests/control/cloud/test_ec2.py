@@ -8,7 +8,6 @@ from botocore.exceptions import ClientError
 
 from remote.control.cloud import boxes
 from remote.control.cloud.access import keys
-from remote.control.cloud.account import identity
 from remote.control.cloud.ec2 import instances as instances_module
 from remote.control.errors import (
     BoxStopped,
@@ -19,6 +18,7 @@ from remote.control.errors import (
     HostKeyMismatch,
     LoginRefused,
 )
+from remote.control.project import identity
 from remote.control.transport.ssh import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY

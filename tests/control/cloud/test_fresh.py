@@ -4,9 +4,9 @@ new one is up."""
 import pytest
 
 from remote.control.cloud import boxes
-from remote.control.cloud.account import identity
 from remote.control.cloud.ec2 import instances
 from remote.control.errors import BoxStopped, CapacityError, CloudError
+from remote.control.project import identity
 from remote.control.transport.ssh import known_hosts
 
 from .conftest import HOST_KEY

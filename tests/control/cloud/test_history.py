@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from remote.control.cloud import history
+from remote.control.project import history
 
 
 def test_what_was_appended_is_read_by_box_oldest_first():

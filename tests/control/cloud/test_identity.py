@@ -3,9 +3,9 @@
 import pytest
 
 from remote.control import project
-from remote.control.cloud.account import identity
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import ConfigError
+from remote.control.project import identity
 
 INVENTORY = "default_box: gpu\nboxes: {gpu: {provider: ec2, region: us-east-1}}\n"
 

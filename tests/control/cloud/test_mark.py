@@ -6,12 +6,12 @@ import subprocess
 import pytest
 
 from remote.control import project as places
-from remote.control.cloud import boxes, history, reap
+from remote.control.cloud import boxes, reap
 from remote.control.cloud.access import keys
-from remote.control.cloud.account import identity
 from remote.control.cloud.pricing import costs, prices
 from remote.control.config.inventory import Inventory, StaticEntry, load_inventory
 from remote.control.errors import CloudError, ConfigError, LaptopError
+from remote.control.project import history, identity
 from remote.control.transport.ssh import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY

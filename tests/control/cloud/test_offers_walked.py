@@ -4,7 +4,7 @@ what is left."""
 import pytest
 from botocore.exceptions import ClientError
 
-from remote.control.cloud import boxes, history
+from remote.control.cloud import boxes
 from remote.control.cloud.access import keys
 from remote.control.cloud.ec2 import instances
 from remote.control.config.inventory import Fallback
@@ -15,6 +15,7 @@ from remote.control.errors import (
     PermissionDenied,
     QuotaError,
 )
+from remote.control.project import history
 
 FALLBACKS = [
     Fallback(zone="us-east-1b"),

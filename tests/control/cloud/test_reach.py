@@ -8,10 +8,11 @@ import pytest
 
 from remote.control.cloud import boxes
 from remote.control.cloud.access import reach
-from remote.control.cloud.account import endpoint, identity
+from remote.control.cloud.account import endpoint
 from remote.control.cloud.account.endpoint import AwsEndpoint
 from remote.control.config.inventory import Bastion
 from remote.control.errors import BoxUnreachable, ConfigError, LaptopError, PermissionDenied
+from remote.control.project import identity
 from tests.control.cloud.conftest import HOST_KEY
 
 BASTION = Bastion(host="127.0.0.1", user="me", host_key=HOST_KEY)

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from remote.contract.job.clocks import Limits, Reading
-from remote.control.cloud import history
 from remote.control.cloud import reap as reaper
-from remote.control.cloud.account import identity
 from remote.control.cloud.ec2 import images
 from remote.control.cloud.pricing import costs, prices
 from remote.control.config.inventory import Clocks, Inventory
+from remote.control.project import history, identity
 
 LIMITS = Limits(
     idle=1800, lifetime=43200, dollars=25, stopped=1209600, stuck=1800, stuck_grace=3600, grace=600

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from remote.contract.job.jobs import Status
 from remote.control import targets
-from remote.control.cloud import history
 from remote.control.cloud.pricing import prices
 from remote.control.errors import ArtifactCorrupt, NotFound
-from remote.control.project import keep_private, runs_folder, state_folder
+from remote.control.project import history, keep_private, runs_folder, state_folder
 from remote.control.runs import cleanup
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.plan import Plan, PlannedStage

@@ -4,7 +4,7 @@ output that cloud-init writes."""
 import base64
 import binascii
 import re
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud.access import waiting
 from remote.control.cloud.account.endpoint import Patience
@@ -15,7 +15,7 @@ from remote.control.errors import BoxUnreachable, ConfigError, Finding
 from remote.control.transport.ssh import known_hosts
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import CloudEntry
+    from remote.control.config.inventory import BoxEntry
 
 _BLOCK = re.compile(
     r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL
@@ -36,11 +36,11 @@ def in_console(text: str) -> list[str]:
     return found
 
 
-def pin_from_inventory(entry: "CloudEntry", alias: str) -> None:
+def pin_from_inventory(entry: "BoxEntry", alias: str) -> None:
     """Pin the `host_key` of an entry, and nothing else: the inventory is the truth about a host
     that others made. Raises ConfigError."""
     try:
-        key = known_hosts.normal(entry.host_key)
+        key = known_hosts.normal(entry.host_key or "")
     except ValueError as error:
         remedy = (
             "on the box `cat /etc/ssh/ssh_host_ed25519_key.pub` prints it: paste its first two"

@@ -9,7 +9,6 @@ Without a file every key of the SSH agent is admitted.
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 from remote.control.cloud.access import reach
 from remote.control.cloud.account import endpoint
@@ -19,9 +18,8 @@ from remote.control.errors import WindlassError
 
 def main(provider: str, region: str, user: str, instance_id: str, zone: str, *files: str) -> None:
     """Admit the keys; ends with its reason where that is refused."""
-    entry = SimpleNamespace(provider=provider, region=region, user=user, reach="public")
     try:
-        there = endpoint.of_entry(entry, start=False)
+        there = endpoint.of_place(provider, region, user)
         for line in [Path(name).read_text().strip() for name in files] or agent_lines():
             reach.send_key(there, instance_id, zone, user, line)
     except WindlassError as error:

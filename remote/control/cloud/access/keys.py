@@ -5,12 +5,13 @@ import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.contract.files import atomic, digest
 from remote.control import project
-from remote.control.cloud.account import identity
+from remote.control.config.inventory import CloudEntry
 from remote.control.errors import ConfigError, Finding
+from remote.control.project import identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry
@@ -35,7 +36,7 @@ def identity_of(entry: "BoxEntry") -> Identity:
     if key_name:
         return Identity(key, key_name, None)
     key = key or own_key()
-    if entry.instance_connect:
+    if isinstance(entry, CloudEntry) and entry.instance_connect:
         return Identity(key, "", None)
     public = public_line(key, entry.name)
     return Identity(key, _pair_name(public), public)

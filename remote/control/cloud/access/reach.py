@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from remote.control import project
 from remote.control.cloud.access import waiting

@@ -6,7 +6,6 @@ python -m remote.control.cloud.access.tunnel PROVIDER REGION USER INSTANCE
 
 import os
 import sys
-from types import SimpleNamespace
 
 from remote.control.cloud.access import reach
 from remote.control.cloud.account import endpoint
@@ -15,9 +14,9 @@ from remote.control.errors import WindlassError
 
 def main(provider: str, region: str, user: str, instance_id: str) -> None:
     """Become the program that carries the session; ends with its reason where there is none."""
-    entry = SimpleNamespace(provider=provider, region=region, user=user, reach="ssm")
     try:
-        words, further = reach.open_session(endpoint.of_entry(entry, start=False), instance_id, "")
+        there = endpoint.of_place(provider, region, user, "ssm")
+        words, further = reach.open_session(there, instance_id, "")
     except WindlassError as error:
         sys.exit("\n".join(error.lines()))
     os.execvpe(words[0], words, {**os.environ, **further})  # noqa: S606 - the plugin itself must hold the two ends

@@ -13,10 +13,11 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from remote.control.cloud.account import credentials
 from remote.control.cloud.box import Box
+from remote.control.config.inventory import Ec2Entry
 from remote.control.errors import CloudError, LaptopError
 
 if TYPE_CHECKING:
@@ -206,20 +207,24 @@ def of_entry(entry: "CloudEntry", start: bool = True) -> Endpoint:
     Starts the embedded cloud where it is meant; raises CloudError instead when `start` is False and
     it is down.
     """
-    if entry.provider == "embedded":
+    user = entry.user if isinstance(entry, Ec2Entry) else ""
+    return of_place(entry.provider, entry.region, user, entry.reach, start)
+
+
+def of_place(
+    provider: str, region: str, user: str, reach: str = "public", start: bool = False
+) -> Endpoint:
+    """The endpoint of a provider in a region, as `of_entry` tells."""
+    if provider == "embedded":
         from remote.control.cloud import embedded
 
-        return EmbeddedEndpoint(embedded.endpoint(start), entry.region, reach=entry.reach)
-    return AwsEndpoint(entry.region, entry.user, reach=entry.reach)
+        return EmbeddedEndpoint(embedded.endpoint(start), region, reach=reach)
+    return AwsEndpoint(region, user, reach=reach)
 
 
 def of_box(box: Box) -> Endpoint:
     """The endpoint behind a box that was found."""
-    if box.provider == "embedded":
-        from remote.control.cloud import embedded
-
-        return EmbeddedEndpoint(embedded.endpoint(), box.region, reach=box.reach)
-    return AwsEndpoint(box.region, box.user, reach=box.reach)
+    return of_place(box.provider, box.region, box.user, box.reach, start=True)
 
 
 def storage_url(box: Box) -> str:

@@ -10,10 +10,10 @@ that bears one: of what is made in the request, or of what was made by an earlie
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from remote.control.cloud.account.identity import PROJECT_TAG
 from remote.control.cloud.ec2.request import DEFAULT_IMAGE
 from remote.control.config import base_model
 from remote.control.errors import ConfigError, Finding
+from remote.control.project.identity import PROJECT_TAG
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory

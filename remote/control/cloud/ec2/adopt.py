@@ -3,16 +3,16 @@ to use, never as ours to end."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from remote.control.cloud import history
 from remote.control.cloud.access import ingress
-from remote.control.cloud.account import identity, refusals
+from remote.control.cloud.account import refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.ec2 import instances
 from remote.control.cloud.ec2.instances import Instance
 from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
+from remote.control.project import history, identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry
@@ -22,7 +22,7 @@ def find(entry: "CloudEntry", places: Sequence[Endpoint]) -> Instance | None:
     """The instance that an entry names, in any of its regions. Raises CloudError when it is another
     project's box."""
     found = instances.map_concurrently(
-        lambda there: instances.by_id(there, entry.instance_id, entry.name), places
+        lambda there: instances.by_id(there, entry.instance_id or "", entry.name), places
     )
     instance = next((each for each in found if each and not each.is_gone), None)
     owner = instance.tag(identity.PROJECT_TAG) if instance else ""

@@ -5,11 +5,12 @@ import contextlib
 from collections.abc import Sequence
 
 from remote.control.cloud.access import ingress, keys, waiting
-from remote.control.cloud.account import identity, refusals
+from remote.control.cloud.account import refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.ec2.instances import Instance, by_id, described, map_concurrently
 from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
+from remote.control.project import identity
 from remote.control.transport.ssh import known_hosts
 
 

@@ -4,17 +4,17 @@ move. AWS is the truth, by tags."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.contract.files import digest
 from remote.contract.job import locks
 from remote.control.cloud.access import waiting
-from remote.control.cloud.account import identity, refusals
+from remote.control.cloud.account import refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.provider import Progress
 from remote.control.config.machines import machine
 from remote.control.errors import CloudError
-from remote.control.project import CODE
+from remote.control.project import CODE, identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry

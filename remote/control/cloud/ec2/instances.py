@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from remote.control.cloud import history
-from remote.control.cloud.account import identity, refusals
+from remote.control.cloud.account import refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.box import State
+from remote.control.project import history, identity
 
 _GONE = ("shutting-down", "terminated")
 

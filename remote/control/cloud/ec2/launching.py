@@ -3,11 +3,10 @@ left behind by those that fail."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from remote.control.cloud import history
 from remote.control.cloud.access import waiting
-from remote.control.cloud.account import identity, quotas, refusals
+from remote.control.cloud.account import quotas, refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.ec2 import attempts, cleanup, request, transitions
 from remote.control.cloud.ec2.attempts import Attempt
@@ -16,6 +15,7 @@ from remote.control.cloud.ec2.offers import Offer, offers_of
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
+from remote.control.project import history, identity
 from remote.control.retry import CapacityWait
 
 if TYPE_CHECKING:

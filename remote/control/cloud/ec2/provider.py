@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from remote.control.cloud import history
 from remote.control.cloud.access import keys, reach, waiting
-from remote.control.cloud.account import identity, quotas, refusals
+from remote.control.cloud.account import quotas, refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import (
@@ -35,6 +34,7 @@ from remote.control.cloud.phases import Phases
 from remote.control.cloud.pricing import estimate, prices
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.errors import BoxStopped, CapacityError, CloudError
+from remote.control.project import history, identity
 from remote.control.retry import CapacityWait
 
 if TYPE_CHECKING:

@@ -1,15 +1,16 @@
 """What RunInstances is asked for, and what must be there before: image, key pair, security
 group."""
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud import limits
 from remote.control.cloud.access import ingress, keys, reach
-from remote.control.cloud.account import identity, refusals
+from remote.control.cloud.account import refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.ec2 import images, user_data
 from remote.control.cloud.ec2.offers import Offer
 from remote.control.cloud.provider import Progress
+from remote.control.project import identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry
@@ -23,7 +24,11 @@ at the newest build."""
 
 
 def prepare(
-    entry: "CloudEntry", offer: Offer, there: Endpoint, context: refusals.Context, on_progress: Progress
+    entry: "CloudEntry",
+    offer: Offer,
+    there: Endpoint,
+    context: refusals.Context,
+    on_progress: Progress,
 ) -> dict[str, Any]:
     """The parameters of RunInstances for an offer, less the client token. Makes the key pair and
     the security group they name."""
@@ -39,7 +44,12 @@ def prepare(
 
 
 def parameters(
-    entry: "CloudEntry", offer: Offer, found: dict[str, Any], key_name: str, group: str, tags: dict[str, str]
+    entry: "CloudEntry",
+    offer: Offer,
+    found: dict[str, Any],
+    key_name: str,
+    group: str,
+    tags: dict[str, str],
 ) -> dict[str, Any]:
     """The parameters themselves: a pure function of what was found."""
     disk = {

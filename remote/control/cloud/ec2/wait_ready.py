@@ -3,16 +3,16 @@ pinned, the clocks armed."""
 
 import time
 from collections.abc import Callable
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from remote.control.cloud.access import host_keys, ingress, keys, reach, waiting
-from remote.control.cloud.account import identity
 from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import instances, transitions
 from remote.control.cloud.ec2.instances import Instance
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.provider import Progress
 from remote.control.errors import BoxStopped, BoxUnreachable, LoginRefused
+from remote.control.project import identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry

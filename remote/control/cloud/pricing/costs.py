@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from remote.control.cloud import bucket, history
-from remote.control.cloud.account import endpoint, identity, refusals
+from remote.control.cloud import boxes, bucket
+from remote.control.cloud.account import endpoint, refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.bucket import Bucket, Spilled
 from remote.control.cloud.ec2 import instances
@@ -21,6 +21,7 @@ from remote.control.cloud.ec2.offers import Offer, regions_of
 from remote.control.cloud.pricing import prices, spot_prices
 from remote.control.errors import WindlassError
 from remote.control.output.sanitize import counted
+from remote.control.project import history, identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry, Inventory
@@ -214,7 +215,7 @@ def places(inventory: "Inventory", everywhere: bool = False) -> list[Place]:
     """Every region where boxes of the inventory may be. A cloud that is down holds nothing that
     costs, and is left out."""
     found: list[Place] = []
-    entries = [*inventory.boxes.values(), *history.forgotten(inventory)]
+    entries = [*inventory.boxes.values(), *boxes.forgotten(inventory)]
     for provider in dict.fromkeys(
         entry.provider for entry in entries if entry.provider != "static"
     ):

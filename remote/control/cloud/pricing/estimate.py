@@ -4,9 +4,9 @@ case in dollars."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from remote.control.cloud.account import coalesce, identity, quotas, refusals
+from remote.control.cloud.account import coalesce, quotas, refusals
 from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.ec2 import instances, request
 from remote.control.cloud.ec2.offers import Offer, offers_of
@@ -14,6 +14,7 @@ from remote.control.cloud.pricing import prices, spot_prices
 from remote.control.cloud.pricing.prices import Price
 from remote.control.errors import CloudError
 from remote.control.output.sanitize import counted
+from remote.control.project import identity
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry

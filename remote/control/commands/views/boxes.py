@@ -159,7 +159,13 @@ def _clocks(reading: "Reading") -> list[str]:
         else ""
     )
     idle = f"{timefmt.length(reading.idle_for)} / {timefmt.length(limits.idle)}"
-    return [doing, idle, f"{timefmt.length(reading.elapsed)} / {timefmt.length(limits.lifetime)}", dollars, stuck]
+    return [
+        doing,
+        idle,
+        f"{timefmt.length(reading.elapsed)} / {timefmt.length(limits.lifetime)}",
+        dollars,
+        stuck,
+    ]
 
 
 def _stops(view: "View") -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud.pricing import estimate
 from remote.control.config import base_model
+from remote.control.config.inventory import CloudEntry
 from remote.control.output import console
 
 if TYPE_CHECKING:
@@ -25,11 +26,7 @@ def record(intent: "Intent") -> dict[str, Any]:
     }
     lines = [estimate.record(line) for line in plan.lines or ()]
     worst = (
-        {
-            "usd": plan.worst.usd,
-            "stops_at": plan.worst.stops_at.isoformat(),
-            "by": plan.worst.by,
-        }
+        {"usd": plan.worst.usd, "stops_at": plan.worst.stops_at.isoformat(), "by": plan.worst.by}
         if plan.worst
         else None
     )
@@ -87,7 +84,7 @@ def _show_details(intent: "Intent") -> None:
     plan = intent.plan
     for label, value in plan.facts:
         console.tell(f"{label:>8}: {value}")
-    if plan.lines:
+    if plan.lines and isinstance(intent.entry, CloudEntry):
         console.print_table(
             "offers, in the order in which they are tried", *estimate.table(plan.lines)
         )

@@ -181,8 +181,9 @@ def of_box(box: "Box", inner: Transport) -> Transport:
 
 def _store_of(box: "Box") -> Store | None:
     from remote.control.cloud import bucket
-    from remote.control.cloud.account import identity, refusals
+    from remote.control.cloud.account import refusals
     from remote.control.config.inventory import load_inventory
+    from remote.control.project import identity
 
     inventory = load_inventory()
     name, entry = inventory.storage.bucket, inventory.boxes.get(box.name)

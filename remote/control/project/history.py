@@ -17,13 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remote.contract.files import untrusted_json
 from remote.control import project
-
-if TYPE_CHECKING:
-    from remote.control.config.inventory import CloudEntry, Inventory
 
 
 @dataclass(frozen=True)
@@ -86,24 +83,6 @@ def launched(names: Sequence[str] | None = None) -> list[Launched]:
         each
         for name in (by_box if names is None else names)
         for each in _launched(name, by_box.get(name, []))
-    ]
-
-
-def forgotten(inventory: "Inventory") -> "list[CloudEntry]":
-    """An entry for each of them whose box the inventory does not name any more, or names as another
-    provider's."""
-    from remote.control.config.inventory import Ec2Entry, EmbeddedEntry
-
-    kinds: dict[str, Any] = {"ec2": Ec2Entry, "embedded": EmbeddedEntry}
-    missing = [
-        each
-        for each in launched()
-        if getattr(inventory.boxes.get(each.box), "provider", "") != each.provider
-    ]
-    return [
-        kinds[each.provider].model_construct(name=each.box, region=each.region)
-        for each in missing
-        if each.provider in kinds
     ]
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-CODE = Path(__file__).resolve().parents[2]
+CODE = Path(__file__).resolve().parents[3]
 """The folder that holds `remote/`: the checkout, or the site-packages that a wheel was installed
 in."""
 

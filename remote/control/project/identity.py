@@ -7,8 +7,8 @@ from pathlib import Path
 
 from remote.contract.files import atomic, digest
 from remote.control import project
-from remote.control.cloud import history
 from remote.control.errors import LaptopError
+from remote.control.project import history
 
 PROJECT_TAG = "windlass:project"
 BOX_TAG = "windlass:box"
@@ -24,6 +24,10 @@ UNUSED_TAG = "windlass:unused"
 knows. EC2 does not always tell."""
 
 
+_shared: dict[Path, str] = {}
+"""By the project's folder, what its inventory says; a process may load several."""
+
+
 def project_mark() -> str:
     """`<folder>-<8 hexadecimal digits>`: the value of the tag `windlass:project`. Drawn once, kept
     in `.windlass/project`.
@@ -35,13 +39,18 @@ def project_mark() -> str:
     """
     if mark := kept_mark():
         return mark
-    known, shared = history.launched(), _shared_mark()
+    known, shared = history.launched(), _shared.get(project.root(), "")
     if any(not shared or each.mark != shared for each in known):
         raise _unusable(project.mark_file(), "is gone", "there is no such file")
     atomic.create(
         project.mark_file(), f"{shared or history.last_mark() or _drawn_mark()}\n".encode()
     )
     return kept_mark()
+
+
+def share(mark: str) -> None:
+    """Take the mark that this project's inventory names, empty for none, where none is kept yet."""
+    _shared[project.root()] = mark
 
 
 def kept_mark() -> str:
@@ -115,12 +124,6 @@ def _unusable(path: Path, what: str, why: str) -> LaptopError:
         remedy=f"{remedy}, then the same command again",
         kept="everything; no box was touched, and none was made",
     )
-
-
-def _shared_mark() -> str:
-    from remote.control.config.inventory import load_inventory
-
-    return load_inventory().project or ""
 
 
 def _drawn_mark() -> str:
