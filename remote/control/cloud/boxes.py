@@ -188,7 +188,9 @@ def listing(inventory: "Inventory") -> list[Box]:
     if providers:
         # damaged, it is the error of the whole listing, not a note on each box
         identity.project_mark()
-    clouds = {provider: _Cloud.asked(provider, entries, lost) for provider in providers}
+    clouds: dict[str, _Cloud] = {
+        provider: _Cloud.asked(provider, entries, lost) for provider in providers
+    }
     shown = instances.map_concurrently(
         lambda entry: _or_unknown(entry, partial(_shown_of, clouds)), entries
     )

@@ -53,7 +53,8 @@ def test_a_stopped_instance_is_planned_started_and_tagged_as_ours_to_use(cloud, 
     plan = boxes.plan(entry)
     assert (plan.action, plan.existing.id) == ("start it", theirs)
     assert "`instance_id:` names it" in plan.why
-    box = boxes.ready(entry, cloud.say, set_deadlines=(armed := []).append)
+    armed = []
+    box = boxes.ready(entry, cloud.say, set_deadlines=lambda _, box: armed.append(box))
     assert (box.id, box.state, box.instance_type, box.region) == (
         theirs,
         "running",

@@ -116,7 +116,7 @@ def test_check_of_the_demo_wants_no_step():
 def test_a_launch_says_what_the_box_wants_before_its_first_run(inventory, box, step, capsys):
     intent = launching.Intent(inventory.box(box), Plan("launch it", None), "")
     view.show([intent], "bucket")
-    assert step in capsys.readouterr().out and bool(intent.record()["then"]) == bool(step)
+    assert step in capsys.readouterr().out and bool(view.record(intent)["then"]) == bool(step)
     assert step in base_model.after_launch(inventory.box(box))
 
 
