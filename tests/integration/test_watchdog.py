@@ -181,12 +181,12 @@ def door(box):
 
 
 class TestSessions:
-    def set_deadlines(self, box, **limits):
+    def set_limits(self, box, **limits):
         clocks.set_limits(box, replace(LIMITS, **limits))
         (box.folder / "ssh").write_text(f"127.0.0.1 {box.port}")
 
     def test_a_session_keeps_the_box_up_until_it_ends(self, box, door):
-        self.set_deadlines(box, idle=3)
+        self.set_limits(box, idle=3)
         with door():
             await_true(lambda: box.reading().activity == ["1 SSH session"])
             time.sleep(4)
@@ -194,7 +194,7 @@ class TestSessions:
         await_true(lambda: box.is_off)
 
     def test_who_only_asks_does_not(self, box, door):
-        self.set_deadlines(box, idle=3, tick=1)
+        self.set_limits(box, idle=3, tick=1)
         deadline = time.monotonic() + 30
         while not box.is_off:
             assert time.monotonic() < deadline
@@ -203,7 +203,7 @@ class TestSessions:
             time.sleep(0.3)
 
     def test_who_comes_in_at_the_last_moment_is_not_shut_out(self, box, door):
-        self.set_deadlines(box, idle=3, tick=1)
+        self.set_limits(box, idle=3, tick=1)
         await_true(lambda: box.reading().stops_in < 1.5)
         with door():
             await_true(lambda: box.reading().activity == ["1 SSH session"])
