@@ -16,6 +16,7 @@ from remote.contract.files import digest
 from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.control.backends import ending
 from remote.control.backends.base import Backend, JobRequest, Record
+from remote.control.backends.display import Display
 from remote.control.backends.preflight import Report, preflight
 from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, StageArtifact
 from remote.control.errors import (
@@ -26,6 +27,7 @@ from remote.control.errors import (
     JobFailed,
     WindlassError,
 )
+from remote.control.output import console
 from remote.control.output.console import bytes_progress, say
 from remote.control.output.sanitize import sized
 
@@ -121,21 +123,20 @@ class SshBackend(Backend):
             self.restore_from_bucket(job_id)
         return find_state(self.transport, self.box.root, job_id)
 
-    def follow(
-        self, job_id: str, log: Path, metrics: Path, title: str, on_interrupt: str
-    ) -> JobState:
-        """Show the job until it ends; a lost connection is made anew."""
-        from remote.control.jobs.display import watch
+    def follow(self, job_id: str, log: Path, metrics: Path, display: Display) -> JobState:
+        """Follow the job until it ends; a lost connection is made anew."""
+        from remote.control.logs.follow import follow
 
         openings = count()
-        return watch(
+        return follow(
             lambda: self.open_transport(is_again=next(openings) > 0),
             self.box.root,
             job_id,
             log,
             metrics,
-            title=title,
-            on_interrupt=on_interrupt,
+            None,
+            display.metric,
+            notice=display.line,
         )
 
     def cancel(self, job_id: str, patience_seconds: float) -> JobState:
@@ -303,7 +304,7 @@ class SshBackend(Backend):
         from remote.control.jobs.state import jobs_on
 
         try:
-            jobs = jobs_on(self.transport, self.box.root, self.name)
+            jobs = jobs_on(self.transport, self.box.root, self.name, console.warn)
         except WindlassError:
             return None
         return next(

@@ -9,6 +9,9 @@ _RUN = (
     "run id, or its beginning or end; when left out the one that is alive, else the newest with"
     " artifacts"
 )
+_COME_BACK = (
+    "the job goes on; come back with `./inv attach {name}`, or end it with `./inv cancel {name}`"
+)
 _UNTOLD = "`./inv doctor` examines laptop and account, `./inv start NAME` a box"
 _ANY_JOB = (
     "run id or job id, or its beginning or end, or a box; else the run that is alive, or (no run"
@@ -38,7 +41,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
 
     inventory = load_inventory()
     listing = targets.boxes_of(inventory, names or inventory.places)
-    found, silent = table.look(listing)
+    found, silent = table.look(listing, console.warn)
     jobs = [job for job in found if all or not job.state.status.is_final]
     silent += boxes.unknown(listing)
     if silent and len(silent) == sum(
@@ -46,7 +49,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     ):  # `[]` would tell a script: nothing runs
         raise BoxUnreachable("no box tells of its jobs", why="; ".join(silent), remedy=_UNTOLD)
     for line in silent:
-        console.say(f"not asked: {line}", "yellow")
+        console.warn(f"not asked: {line}")
     if json:
         console.print_json([table.record(job) for job in jobs])
     elif jobs:
@@ -70,14 +73,22 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from contextlib import nullcontext, redirect_stdout
     from dataclasses import asdict
 
-    from remote.control import targets
-    from remote.control.logs import show
-    from remote.control.output.console import print_json, say
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views import logs as views
+    from remote.control.config.inventory import load_inventory
+    from remote.control.operations.logs import follow_job
+    from remote.control.output.console import print_json, say, warn
+    from remote.control.targets import job_of
 
     with (
         redirect_stdout(sys.stderr) if json else nullcontext()
     ):  # standard output is a script's: one document
-        state = show.attach(targets.job_of(run, "attach"))
+        inventory = load_inventory()
+        job = job_of(run, "attach", inventory, warn, choose_run)
+        reading = follow_job(job, inventory, warn)
+        views.show(reading, "lines", _COME_BACK.format(name=job.name))
+        reading.require_read()
+        state = reading.ended[-1].state
     if json:
         print_json(asdict(state))
     say(
@@ -106,12 +117,14 @@ def cancel(
 
     from remote.contract.job.jobs import Status
     from remote.control import backends
+    from remote.control.commands.program.asking import choose_run
     from remote.control.config.inventory import load_inventory
-    from remote.control.output.console import print_json, tell, tell_next
+    from remote.control.output.console import print_json, tell, tell_next, warn
     from remote.control.runs import ended
     from remote.control.targets import job_of
 
-    target = job_of(run, "cancel", surely=True)
+    inventory = load_inventory()
+    target = job_of(run, "cancel", inventory, warn, choose_run, surely=True)
     if dry_run:
         if json:
             print_json(
@@ -122,7 +135,7 @@ def cancel(
             f" {target.status.value} when it was last seen"
         )
         return
-    entry = load_inventory().box(target.box.name)
+    entry = inventory.box(target.box.name)
     with backends.of_entry(entry, may_launch=False) as backend:
         state = backend.cancel(target.job_id, patience)
     ended.by_cancel(target.run_id, state)
@@ -152,6 +165,7 @@ def pull(
 
     Goes on where it was cut off.
     """
+    from remote.control.commands.program.asking import choose_run
     from remote.control.output.console import print_json, print_table, tell_next
     from remote.control.output.sanitize import sized
     from remote.control.runs.bring import bring_all, has_made
@@ -159,7 +173,7 @@ def pull(
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "pull", has_made)
+    ledger = run_of(run, "pull", has_made, choose=choose_run)
     rows = bring_all(ledger, only, dry_run)
     if json:
         print_json(

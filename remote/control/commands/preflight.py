@@ -33,10 +33,11 @@ def preflight(
 
     inventory = load_inventory()
     if run or not recipe:
+        from remote.control.commands.program.asking import choose_run
         from remote.control.runs.state import state_of
         from remote.control.targets import run_of
 
-        state = state_of(run_of(run, "preflight"))
+        state = state_of(run_of(run, "preflight", choose=choose_run))
         entry, (plain, inputs) = inventory.box(box or state.box), checks.inputs_of_run(state)
         say(f"run {state.run_id} on box {entry.name}")
     else:

@@ -73,6 +73,7 @@ def resume(
 ) -> None:
     """Go on with a run wherever it was cut off."""
     from remote.contract.job.jobs import Status
+    from remote.control.commands.program.asking import choose_run
     from remote.control.output.console import say
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
@@ -82,6 +83,7 @@ def resume(
         "resume",
         lambda state: bool(state.owed) or state.status is not Status.SUCCEEDED,
         to="drive",
+        choose=choose_run,
     )
     if dry_run:
         state = state_of(ledger)
@@ -148,11 +150,12 @@ def _clear(dry_run: bool, as_json: bool) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
+    from remote.control.commands.program.asking import choose_run
     from remote.control.output.console import print_json, print_table
     from remote.control.runs.reports.rows import require_whole, verdicts, verify_artifacts
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "verify")
+    ledger = run_of(run, "verify", choose=choose_run)
     rows = verify_artifacts(ledger)
     if not json:
         print_table(f"artifacts of {ledger.run_id}", ("artifact", "path", "verdict"), rows)
@@ -164,11 +167,12 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
+    from remote.control.commands.program.asking import choose_run
     from remote.control.output.console import print_json, write
     from remote.control.runs.reports.receipt import write_receipt
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "receipt")
+    ledger = run_of(run, "receipt", choose=choose_run)
     facts = write_receipt(ledger)
     if json:
         print_json(facts)
@@ -241,12 +245,13 @@ def export(
     json: bool = False,
 ) -> None:
     """Merge a run's adapter, convert it to GGUF and bring it home."""
+    from remote.control.commands.program.asking import choose_run
     from remote.control.runs.plan import Plan
     from remote.control.runs.single import extend, plan_export
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "export", lambda state: state.has_done("train"))
+    ledger = run_of(run, "export", lambda state: state.has_done("train"), choose=choose_run)
     stages = plan_export(ledger, quantize)
     if dry_run:
         show_plan(Plan(ledger.run_id, stages), state_of(ledger).box, json)
@@ -270,6 +275,7 @@ def drive_and_show(
 ) -> None:
     """Drive a run with its progress on the terminal, then show what came of it."""
     from remote.contract.job.jobs import Status
+    from remote.control.commands.views.job_progress import display_for
     from remote.control.config.inventory import load_inventory
     from remote.control.output.console import print_json, say, tell, tell_next
     from remote.control.runs.engine import drive
@@ -279,7 +285,7 @@ def drive_and_show(
 
     say(f"run {ledger.run_id}")
     try:
-        state = drive(ledger, load_inventory(), purpose, detach, queue)
+        state = drive(ledger, load_inventory(), purpose, detach, queue, display_for)
     except KeyboardInterrupt:
         say(f"`./inv resume {ledger.run_id}` goes on with this run where it stands")
         raise

@@ -1,7 +1,7 @@
 """The jobs of many boxes, asked side by side, for a person and for a script."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,17 @@ COLUMNS = ("box", "job", "stage", "run", "status", "began (UTC)", "took", "why")
 _SECONDS = 20.0
 
 
-def look(boxes: "Sequence[Box]", patience_seconds: float = 0.0) -> tuple[list[BoxJob], list[str]]:
-    """The jobs of the boxes that run, and in words the boxes that did not answer.
+def look(
+    boxes: "Sequence[Box]", say: Callable[[str], None], patience_seconds: float = 0.0
+) -> tuple[list[BoxJob], list[str]]:
+    """The jobs of the boxes that run, and in words the boxes that did not answer. `say` hears of
+    jobs that are left out.
 
     A link that fails is tried again for `patience_seconds`.
     """
     running = [box for box in boxes if box.state == "running"]
     outcomes = fleet.outcomes_of(
-        running, lambda box, _: _jobs_of(box, patience_seconds), seconds=_SECONDS
+        running, lambda box, _: _jobs_of(box, say, patience_seconds), seconds=_SECONDS
     )
     found = [job for outcome in outcomes for job in outcome.found or ()]
     return found, [f"{each.one.name}: {each.error.what}" for each in outcomes if each.error]
@@ -61,12 +64,12 @@ def record(job: BoxJob) -> dict[str, Any]:
     return {"box": job.box, "run_id": job.run_id, **asdict(job.state)}
 
 
-def _jobs_of(box: "Box", patience_seconds: float) -> list[BoxJob]:
+def _jobs_of(box: "Box", say: Callable[[str], None], patience_seconds: float) -> list[BoxJob]:
     from remote.control.transport.connect import connect
 
     def ask() -> list[BoxJob]:
         with connect(box) as transport:
-            return jobs_on(transport, box.root, box.name)
+            return jobs_on(transport, box.root, box.name, say)
 
     return retry_while_unreachable(ask, patience_seconds=patience_seconds)
 

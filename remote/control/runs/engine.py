@@ -18,6 +18,7 @@ from remote.contract.job.jobs import Cause, JobState, Status
 from remote.contract.job.stages import STAGES
 from remote.control import secrets
 from remote.control.backends.base import Backend, JobRequest
+from remote.control.backends.display import Shows, followed, silent
 from remote.control.backends.resolved import Resolved, StageArtifact
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
@@ -81,9 +82,10 @@ def drive(
     purpose: str = "run",
     detach: bool = False,
     queue: bool = False,
+    shows: Shows = silent,
 ) -> RunState:
     """Bring a run to its end and return its state. With `detach`, leave once the training has
-    started, or stands in line.
+    started, or stands in line. Each job is followed with a display of `shows`.
 
     Raises the WindlassError of the stage that failed; Busy when another command drives the run, or
     when another job has the box's GPU: with `queue` the run waits in line for it instead, as it
@@ -106,7 +108,7 @@ def drive(
         given = _secrets_for(state.rest(), inventory)
         ledger.append("run_begun", purpose=purpose)
         with backend_of(ledger, inventory, state.box) as backend:
-            return _Drive(ledger, inventory, backend, detach, queue, given).to_the_end()
+            return _Drive(ledger, inventory, backend, detach, queue, given, shows).to_the_end()
 
 
 def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
@@ -140,9 +142,10 @@ class _Drive:
         detach: bool,
         queue: bool,
         given: dict[str, str],
+        shows: Shows,
     ) -> None:
         self.ledger, self.inventory, self.backend = ledger, inventory, backend
-        self.detach, self.queue, self.secrets = detach, queue, given
+        self.detach, self.queue, self.secrets, self.shows = detach, queue, given, shows
         self.is_following = False
         self.run = state_of(ledger)
 
@@ -287,7 +290,8 @@ class _Drive:
         log = self.ledger.folder / "logs" / f"{stage.label}.log"
         metrics = self.ledger.folder / "metrics" / f"{stage.label}.jsonl"
         self.is_following = True
-        done = self.backend.follow(job.job_id, log, metrics, stage.label, hint)
+        with followed(self.shows, stage.label, hint) as display:
+            done = self.backend.follow(job.job_id, log, metrics, display)
         self.is_following = False
         return done
 

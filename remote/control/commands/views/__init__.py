@@ -1,0 +1,1 @@
+"""How what a command found is shown: values become lines, tables and screens of a terminal."""
