@@ -34,6 +34,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     """
     from remote.control import targets
     from remote.control.cloud import boxes
+    from remote.control.commands.views import jobs as views
     from remote.control.config.inventory import load_inventory
     from remote.control.errors import BoxUnreachable
     from remote.control.jobs import table
@@ -53,7 +54,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     if json:
         console.print_json([table.record(job) for job in jobs])
     elif jobs:
-        console.print_table("", table.COLUMNS, table.rows(jobs))
+        console.print_table("", views.COLUMNS, views.rows(jobs))
     else:
         told = (
             "no box that runs keeps a job"

@@ -6,7 +6,7 @@ import platform
 import re
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,14 +17,13 @@ from remote.contract.logs.masking import MASK
 from remote.control import project, secrets
 from remote.control.errors import WindlassError
 from remote.control.output import json_text, timefmt
+from remote.control.targets import Choose, Say, nobody
 from remote.control.telemetry import diagnosis, find, show
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.config.inventory import Inventory
     from remote.control.runs.ledger import Ledger
-
-Say = Callable[[str], None]
 
 KEPT_BYTES = 8 * 1024 * 1024
 """Of a longer file only the end is packed."""
@@ -82,17 +81,17 @@ def place_of(to: str) -> Path:
     return path
 
 
-def pack(name: str, to: Path, say: Say) -> Packed:
+def pack(
+    name: str, to: Path, inventory: "Inventory", say: Say, choose: Choose = nobody
+) -> Packed:
     """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the
     file or folder `to`.
 
-    `say` hears what could not be packed. Raises NotFound where nothing is known of it.
+    `say` hears what could not be packed; `choose` says which run is meant where several are alive.
+    Raises NotFound where nothing is known of it.
     """
-    from remote.control.config.inventory import load_inventory
-
-    inventory = load_inventory()
     secrets.know_names(list(inventory.secrets))
-    found = find.find(name, "", _MINUTES, say)
+    found = find.find(name, "", _MINUTES, lambda: inventory, say, choose)
     called = _file_name(found.evidence.run_id or found.evidence.state.job_id or found.box)
     contents = {path: _clean(content) for path, content in _contents(inventory, found, say)}
     contents = {"README.txt": _readme(called, inventory), **contents}
@@ -113,12 +112,17 @@ def _contents(inventory: "Inventory", found: find.Found, say: Say) -> Iterator[t
     yield from _of_laptop(found.ledger)
     yield from _of_job(found)
     for label in _other_stages(found):
+        run_id = found.evidence.run_id
         try:
-            yield from _of_job(find.find(found.evidence.run_id, label, _MINUTES, lambda text: None))
+            yield from _of_job(find.find(run_id, label, _MINUTES, lambda: inventory, _unheard))
         except WindlassError as error:
             say(f"not packed: {label}: {error.what}")
     if found.box:
         yield from _of_system(inventory, found, say)
+
+
+def _unheard(text: str) -> None:
+    """What was said of the first stage is not said of each."""
 
 
 def _of_laptop(ledger: "Ledger | None") -> Iterator[tuple[str, bytes]]:
