@@ -159,7 +159,7 @@ def test_a_box_whose_job_was_only_lost_sight_of_is_left_running_and_its_run_goes
 ):
     ledger = playbook(finally_="[stop]")
     with monkeypatch.context() as broken:
-        broken.setattr("remote.control.jobs.display.watch", _raising(error))
+        broken.setattr("remote.control.logs.follow.follow", _raising(error))
         with pytest.raises(type(error)) as caught:
             drive(ledger, load_inventory())
     assert " RUN" not in caught.value.remedy

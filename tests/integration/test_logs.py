@@ -26,7 +26,7 @@ from remote.control.jobs.state import read_state
 from remote.control.logs import archive
 from remote.control.logs.archive import ArchivedLog
 from remote.control.logs.mirror import FileLog
-from remote.control.logs.printing import Printer
+from remote.control.commands.views.log_lines import Printer
 from remote.payload import process
 from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, running_sshd, spec
 from tests.integration.links import DOWN, Proxy
