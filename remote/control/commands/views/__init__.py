@@ -1,0 +1,1 @@
+"""What an operation returned, as lines and tables for people: the only place that prints it."""
