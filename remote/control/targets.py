@@ -19,8 +19,7 @@ from remote.control.output import console
 from remote.control.output.suggestion import suggestion
 from remote.control.project import runs_folder
 from remote.control.runs.ledger import Ledger, all_runs
-from remote.control.runs.reports.rows import standing
-from remote.control.runs.state import RunState, StageState, state_of
+from remote.control.runs.state import RunState, StageState, standing, state_of
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box

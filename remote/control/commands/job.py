@@ -105,10 +105,10 @@ def cancel(
     from dataclasses import asdict
 
     from remote.contract.job.jobs import Status
-    from remote.control import backends
+    from remote.control.commands.views.progress import reporter
     from remote.control.config.inventory import load_inventory
+    from remote.control.operations import runs
     from remote.control.output.console import print_json, tell, tell_next
-    from remote.control.runs import ended
     from remote.control.targets import job_of
 
     target = job_of(run, "cancel", surely=True)
@@ -122,10 +122,9 @@ def cancel(
             f" {target.status.value} when it was last seen"
         )
         return
-    entry = load_inventory().box(target.box.name)
-    with backends.of_entry(entry, may_launch=False) as backend:
-        state = backend.cancel(target.job_id, patience)
-    ended.by_cancel(target.run_id, state)
+    state = runs.cancel(
+        load_inventory(), target.box.name, target.job_id, target.run_id, patience, reporter()
+    )
     if json:
         print_json(asdict(state))
     if state.status is not Status.CANCELLED:
@@ -152,21 +151,26 @@ def pull(
 
     Goes on where it was cut off.
     """
+    from remote.control.commands.views import next_step
+    from remote.control.commands.views.progress import reporter
+    from remote.control.config.inventory import load_inventory
     from remote.control.output.console import print_json, print_table, tell_next
     from remote.control.output.sanitize import sized
-    from remote.control.runs.bring import bring_all, has_made
-    from remote.control.runs.reports import next_step
+    from remote.control.runs.artifacts import bring_all, has_made
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
     ledger = run_of(run, "pull", has_made)
-    rows = bring_all(ledger, only, dry_run)
+    brought = bring_all(ledger, load_inventory(), only, dry_run, reporter())
     if json:
         print_json(
-            [{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows]
+            [
+                {"artifact": each.name, "path": str(each.path), "bytes": each.bytes}
+                for each in brought
+            ]
         )
     else:
-        told = [(name, path, sized(size)) for name, path, size in rows]
+        told = [(each.name, each.path, sized(each.bytes)) for each in brought]
         print_table(
             "would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told
         )

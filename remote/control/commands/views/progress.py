@@ -1,7 +1,15 @@
 """Progress on the terminal: what functions tell while they work."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from remote.control.output import console
 from remote.control.progress import Kind, Note
+
+if TYPE_CHECKING:
+    from remote.control.backends.preflight import Report
+    from remote.control.runs.reporter import Display, Reporter
 
 _STYLES: dict[Kind, str] = {
     "title": "bold",
@@ -14,3 +22,25 @@ _STYLES: dict[Kind, str] = {
 def say(line: str) -> None:
     """A line of progress, or a warning: on standard error, coloured by its kind."""
     console.say(line, _STYLES[line.kind] if isinstance(line, Note) else None)
+
+
+def reporter() -> "Reporter":
+    """Shows a run: on standard error, its jobs and transfers live where that is a terminal."""
+    from remote.control.runs.reporter import Reporter
+
+    return Reporter(say, console.bytes_progress, _job, _checks)
+
+
+@contextmanager
+def _job(title: str) -> "Iterator[Display]":
+    from remote.control.jobs.display import display_for
+
+    with console.ended_well(), display_for(title) as display:
+        yield display
+
+
+def _checks(report: "Report") -> None:
+    from remote.control.commands.views import preflight
+
+    with console.aside():
+        preflight.show(report, whole=False)
