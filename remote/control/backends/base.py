@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from remote.contract.job.jobs import JobState
-from remote.contract.telemetry.events import Metric
+from remote.control.backends.display import Display
 from remote.control.backends.preflight import Report
 from remote.control.backends.resolved import Resolved, StageArtifact
 from remote.control.errors import WindlassError
-from remote.control.progress import Say
 
 Record = Callable[..., Any]
 """Writes an event into the run's ledger: its name, and its facts by keyword."""
@@ -81,12 +80,9 @@ class Backend(Protocol):
         ...
 
     @abstractmethod
-    def follow(
-        self, job_id: str, log: Path, metrics: Path, on_metric: Callable[[Metric], None], say: Say
-    ) -> JobState:
-        """Follow a job to its end, its log and measurements copied to those files; returns its last
-        state. `on_metric` gets each measurement, `say` what is to be told of the place and the
-        connection. Whatever ends this leaves the job running."""
+    def follow(self, job_id: str, log: Path, metrics: Path, display: Display) -> JobState:
+        """Follow a job until it ends, its log and measurements copied to those files; returns its
+        last state. `display` hears its measurements and warnings. Ctrl-C leaves it running."""
         ...
 
     @abstractmethod

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from remote.contract.artifacts.upload import ON_ITS_WAY
 from remote.contract.files import digest
 from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
-from remote.contract.telemetry.events import Metric
 from remote.control.backends import ending
 from remote.control.backends.base import Backend, JobRequest, Record
+from remote.control.backends.display import Display
 from remote.control.backends.preflight import Report, preflight
 from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, StageArtifact
 from remote.control.errors import (
@@ -125,10 +125,8 @@ class SshBackend(Backend):
             self.restore_from_bucket(job_id)
         return find_state(self.transport, self.box.root, job_id)
 
-    def follow(
-        self, job_id: str, log: Path, metrics: Path, on_metric: Callable[[Metric], None], say: Say
-    ) -> JobState:
-        """Follow the job to its end; a lost connection is made anew."""
+    def follow(self, job_id: str, log: Path, metrics: Path, display: Display) -> JobState:
+        """Follow the job until it ends; a lost connection is made anew."""
         from remote.control.logs.follow import follow
 
         openings = count()
@@ -139,8 +137,8 @@ class SshBackend(Backend):
             log,
             metrics,
             None,
-            on_metric,
-            notice=say,
+            display.metric,
+            notice=display.line,
         )
 
     def cancel(self, job_id: str, patience_seconds: float) -> JobState:

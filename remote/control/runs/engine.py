@@ -18,6 +18,7 @@ from remote.contract.job.jobs import Cause, JobState, Status
 from remote.contract.job.stages import STAGES
 from remote.control import secrets
 from remote.control.backends.base import Backend, JobRequest
+from remote.control.backends.display import followed
 from remote.control.backends.resolved import Resolved, StageArtifact
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
@@ -282,12 +283,8 @@ class _Drive:
         log = self.ledger.folder / "logs" / f"{stage.label}.log"
         metrics = self.ledger.folder / "metrics" / f"{stage.label}.jsonl"
         self.is_following = True
-        with self.reporter.job(stage.label) as display:
-            try:
-                last = self.backend.follow(job.job_id, log, metrics, display.metric, display.line)
-            except KeyboardInterrupt:
-                display.line(hint)
-                raise
+        with followed(self.reporter.job, stage.label, hint) as display:
+            last = self.backend.follow(job.job_id, log, metrics, display)
         self.is_following = False
         return last
 

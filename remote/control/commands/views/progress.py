@@ -9,7 +9,8 @@ from remote.control.progress import Kind, Note
 
 if TYPE_CHECKING:
     from remote.control.backends.preflight import Report
-    from remote.control.runs.reporter import Display, Reporter
+    from remote.control.backends.display import Display
+    from remote.control.runs.reporter import Reporter
 
 _STYLES: dict[Kind, str] = {
     "title": "bold",
