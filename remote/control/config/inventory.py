@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from remote.control import project, secrets
 from remote.control.config import groups
@@ -415,10 +415,12 @@ class Inventory(Section):
         default_factory=lambda: source.Source(Path("inventory.yaml"))
     )
 
-    def model_post_init(self, context: object, /) -> None:
-        """Every box gets what holds for all of them: whoever has its entry can connect."""
+    @model_validator(mode="after")
+    def _each_box_knows_what_holds_for_all(self) -> Self:
+        """Whoever has the entry of a box can connect to it."""
         for entry in self.boxes.values():
             entry._ssh, entry._bucket = self.ssh, self.storage.bucket
+        return self
 
     def where(self, *keys: str | int) -> str:
         """`file:line` of a value."""
