@@ -15,10 +15,10 @@ from remote.contract.job.jobs import Status
 from remote.control.errors import BoxStopped, CloudError, NotFound
 from remote.control.jobs import table
 from remote.control.output.suggestion import suggestion
+from remote.control.progress import Say, warning
 from remote.control.project import runs_folder
 from remote.control.runs.ledger import Ledger, all_runs
-from remote.control.runs.reports.rows import standing
-from remote.control.runs.state import RunState, StageState, state_of
+from remote.control.runs.state import RunState, StageState, standing, state_of
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry, Inventory
     from remote.control.jobs.state import BoxJob
 
-Say = Callable[[str], None]
 Choose = Callable[[str, Sequence[str]], int | None]
 """Asks somebody which of these runs a verb means; None where nobody chose."""
 
@@ -396,7 +395,7 @@ class _Search:
     def _leave_out(self, *lines: str) -> None:
         self.not_asked += lines
         for line in lines:
-            self._say(f"not asked: {line}")
+            self._say(warning(f"not asked: {line}"))
 
     def _stored(self, word: str) -> InBucket | None:
         """The newest such job in the bucket, whichever checkout put it there."""

@@ -257,8 +257,8 @@ def test_why_and_bundle(told):
 
 def of_box(transport):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("remote.control.transport.connect.connect", lambda box: transport)
-        return find.of_box(box(), "haul-1-train-01234567", 30)
+        patch.setattr("remote.control.transport.connect.connect", lambda box, say: transport)
+        return find.of_box(box(), "haul-1-train-01234567", 30, print)
 
 
 def test_why_names_the_command_that_mends_it():

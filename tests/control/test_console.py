@@ -320,7 +320,7 @@ def test_nobody_else_writes_to_the_terminal():
 def test_a_line_about_a_static_box_loads_neither_rich_nor_what_a_cloud_needs():
     lines = (
         "import sys, tasks",
-        "from remote.control import deploying; from remote.control.output import console",
+        "from remote.control.operations import deploying; from remote.control.output import console",
         "from remote.control.cloud import boxes",
         "console.say('progress', 'dim')",
         "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2.provider')",

@@ -35,6 +35,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     from remote.control import targets
     from remote.control.cloud import boxes
     from remote.control.commands.views import jobs as views
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.errors import BoxUnreachable
     from remote.control.jobs import table
@@ -42,7 +43,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
 
     inventory = load_inventory()
     listing = targets.boxes_of(inventory, names or inventory.places)
-    found, silent = table.look(listing, console.warn)
+    found, silent = table.look(listing, say)
     jobs = [job for job in found if all or not job.state.status.is_final]
     silent += boxes.unknown(listing)
     if silent and len(silent) == sum(
@@ -50,7 +51,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     ):  # `[]` would tell a script: nothing runs
         raise BoxUnreachable("no box tells of its jobs", why="; ".join(silent), remedy=_UNTOLD)
     for line in silent:
-        console.warn(f"not asked: {line}")
+        console.say(f"not asked: {line}", "yellow")
     if json:
         console.print_json([table.record(job) for job in jobs])
     elif jobs:
@@ -76,17 +77,18 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
 
     from remote.control.commands.program.asking import choose_run
     from remote.control.commands.views import logs as views
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.operations.logs import follow_job
-    from remote.control.output.console import print_json, say, warn
+    from remote.control.output.console import print_json
     from remote.control.targets import job_of
 
     with (
         redirect_stdout(sys.stderr) if json else nullcontext()
     ):  # standard output is a script's: one document
         inventory = load_inventory()
-        job = job_of(run, "attach", inventory, warn, choose_run)
-        reading = follow_job(job, inventory, warn)
+        job = job_of(run, "attach", inventory, say, choose_run)
+        reading = follow_job(job, inventory, say)
         views.show(reading, "lines", _COME_BACK.format(name=job.name))
         reading.require_read()
         state = reading.ended[-1].state
@@ -117,15 +119,15 @@ def cancel(
     from dataclasses import asdict
 
     from remote.contract.job.jobs import Status
-    from remote.control import backends
     from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views.progress import reporter, say
     from remote.control.config.inventory import load_inventory
-    from remote.control.output.console import print_json, tell, tell_next, warn
-    from remote.control.runs import ended
+    from remote.control.operations import runs
+    from remote.control.output.console import print_json, tell, tell_next
     from remote.control.targets import job_of
 
     inventory = load_inventory()
-    target = job_of(run, "cancel", inventory, warn, choose_run, surely=True)
+    target = job_of(run, "cancel", inventory, say, choose_run, surely=True)
     if dry_run:
         if json:
             print_json(
@@ -136,10 +138,9 @@ def cancel(
             f" {target.status.value} when it was last seen"
         )
         return
-    entry = inventory.box(target.box.name)
-    with backends.of_entry(entry, may_launch=False) as backend:
-        state = backend.cancel(target.job_id, patience)
-    ended.by_cancel(target.run_id, state)
+    state = runs.cancel(
+        inventory, target.box.name, target.job_id, target.run_id, patience, reporter()
+    )
     if json:
         print_json(asdict(state))
     if state.status is not Status.CANCELLED:
@@ -167,21 +168,26 @@ def pull(
     Goes on where it was cut off.
     """
     from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views import next_step
+    from remote.control.commands.views.progress import reporter
+    from remote.control.config.inventory import load_inventory
     from remote.control.output.console import print_json, print_table, tell_next
     from remote.control.output.sanitize import sized
-    from remote.control.runs.bring import bring_all, has_made
-    from remote.control.runs.reports import next_step
+    from remote.control.runs.artifacts import bring_all, has_made
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
     ledger = run_of(run, "pull", has_made, choose=choose_run)
-    rows = bring_all(ledger, only, dry_run)
+    brought = bring_all(ledger, load_inventory(), only, dry_run, reporter())
     if json:
         print_json(
-            [{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows]
+            [
+                {"artifact": each.name, "path": str(each.path), "bytes": each.bytes}
+                for each in brought
+            ]
         )
     else:
-        told = [(name, path, sized(size)) for name, path, size in rows]
+        told = [(each.name, each.path, sized(each.bytes)) for each in brought]
         print_table(
             "would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told
         )

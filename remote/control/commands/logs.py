@@ -46,14 +46,14 @@ def logs(
     """
     from remote.control.commands.program.asking import choose_run
     from remote.control.commands.views import logs as views
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.logs import options
     from remote.control.operations.logs import open_logs
-    from remote.control.output.console import warn
 
     query = options.query(stage, follow, since, tail, grep, level, raw)
     mode = options.mode(json, raw)
-    reading = open_logs(names, query, mode, load_inventory, warn, choose_run)
+    reading = open_logs(names, query, mode, load_inventory, say, choose_run)
     views.show(reading, mode, _HINT if follow else "")
     views.warn_of_failures(reading.ended)
     reading.require_read()

@@ -215,7 +215,7 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
         tell(f"would install the GGUF of {ledger.run_id} as {model}")
         return
     extend(ledger, plan_install(ledger, model), "install")
-    drive_and_show(ledger, as_json, purpose="install")
+    drive_and_show(ledger, _inventory(), as_json, purpose="install")
 
 
 def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bool) -> None:

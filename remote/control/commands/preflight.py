@@ -27,8 +27,10 @@ def preflight(
 ) -> None:
     """Check box, environment, model, data and recipe before training."""
     from remote.control import project
+    from remote.control.commands.views import preflight as views
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
-    from remote.control.output.console import print_json, say
+    from remote.control.output.console import bytes_progress, print_json
     from remote.control.runs import preflight as checks
 
     inventory = load_inventory()
@@ -45,8 +47,8 @@ def preflight(
 
         entry, plain = inventory.box(box or None), load_recipe(project.typed(recipe)).plain()
         inputs = checks.inputs_of_words(plain, base, project.typed(data))
-    report, where = checks.preflight_box(entry, plain, inputs, inventory.storage.bucket)
-    checks.show(report)
+    report, where = checks.preflight_box(entry, inventory, plain, inputs, say, bytes_progress)
+    views.show(report)
     checks.require(report, where, "fix what the table names, then run `./inv preflight` again")
     if json:
         print_json(report.to_json())

@@ -71,8 +71,8 @@ def status(
 
 
 def _show_runs(title: str, runs: "Sequence[tuple[Ledger, RunState]]") -> None:
+    from remote.control.commands.views.runs import COLUMNS, row
     from remote.control.output.console import print_table
-    from remote.control.runs.reports.rows import RUN_COLUMNS, run_row
 
     if runs:
-        print_table(title, RUN_COLUMNS, [run_row(run, state) for run, state in runs])
+        print_table(title, COLUMNS, [row(run, state) for run, state in runs])

@@ -27,11 +27,12 @@ def why(
     Asks the box, the bucket and this laptop. Times are UTC.
     """
     from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.output import console
     from remote.control.telemetry import diagnosis, find, show
 
-    found = find.find(run, stage, minutes, load_inventory, console.warn, choose_run)
+    found = find.find(run, stage, minutes, load_inventory, say, choose_run)
     told = diagnosis.account(found)
     if json:
         console.print_json(told.record)
@@ -53,12 +54,13 @@ def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> No
     Logs, ledger, measurements and versions; secrets are masked.
     """
     from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.output import console
     from remote.control.telemetry import bundle as packing
 
     place = packing.place_of(to)
-    packed = packing.pack(run, place, load_inventory(), console.warn, choose_run)
+    packed = packing.pack(run, place, load_inventory(), say, choose_run)
     if json:
         console.print_json({"path": str(packed.path), "files": packed.files})
         return

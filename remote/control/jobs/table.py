@@ -1,11 +1,12 @@
 """The jobs of many boxes, asked side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from remote.control import fleet
 from remote.control.jobs.state import BoxJob, jobs_on
+from remote.control.progress import Say
 from remote.control.retry import retry_while_unreachable
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _SECONDS = 20.0
 
 
 def look(
-    boxes: "Sequence[Box]", say: Callable[[str], None], patience_seconds: float = 0.0
+    boxes: "Sequence[Box]", say: Say, patience_seconds: float = 0.0
 ) -> tuple[list[BoxJob], list[str]]:
     """The jobs of the boxes that run, and in words the boxes that did not answer. `say` hears of
     jobs that are left out.
@@ -36,11 +37,11 @@ def record(job: BoxJob) -> dict[str, Any]:
     return {"box": job.box, "run_id": job.run_id, **asdict(job.state)}
 
 
-def _jobs_of(box: "Box", say: Callable[[str], None], patience_seconds: float) -> list[BoxJob]:
+def _jobs_of(box: "Box", say: Say, patience_seconds: float) -> list[BoxJob]:
     from remote.control.transport.connect import connect
 
     def ask() -> list[BoxJob]:
-        with connect(box) as transport:
+        with connect(box, say) as transport:
             return jobs_on(transport, box.root, box.name, say)
 
     return retry_while_unreachable(ask, patience_seconds=patience_seconds)

@@ -13,10 +13,10 @@ from remote.control.faults import as_error
 from remote.control.logs.follow import read_metrics
 from remote.control.logs.merging import Merging
 from remote.control.logs.record import LogRecord, LogSink
+from remote.control.progress import Say, warning
 from remote.control.secrets import mask
 from remote.control.targets import NoSuchStage
 
-Say = Callable[[str], None]
 OnJob = Callable[[str, str, str], None]
 """Hears of a job whose records follow: its stream, its stage, and its run (or its own id, where it
 has none)."""
@@ -74,8 +74,8 @@ class Output(LogSink):
                 read_metrics(record, self.on_metric)
         elif record.source == LOG or not self.is_of_one_job:
             self.merging.put(self.name, record)
-        elif warning := record.warning(mask()):  # standard output has the log alone
-            self.say(warning)
+        elif told := record.warning(mask()):  # standard output has the log alone
+            self.notice(told)
 
     def live(self) -> None:
         self.merging.live(self.name)
@@ -85,7 +85,7 @@ class Output(LogSink):
         self.all_ended.append(Ended(f"{job.stage} of {job.run or self.name}", state, hint))
 
     def notice(self, text: str) -> None:
-        self.say(text)
+        self.say(warning(text))
 
 
 class Reading:

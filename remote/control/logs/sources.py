@@ -114,7 +114,7 @@ class _OnBox:
             client = LogClient(
                 self.name,
                 entry.root,
-                lambda: connect(firsts.pop() if firsts else boxes.running(entry)),
+                lambda: connect(firsts.pop() if firsts else boxes.running(entry), output.say),
                 query,
                 sink,
                 waits=query.follow and not output.is_alone,

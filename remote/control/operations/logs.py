@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from remote.contract.logs.query import LogQuery
 from remote.control.logs.reading import Reading
 from remote.control.logs.sources import stream_of, streams_of
-from remote.control.targets import Choose, JobTarget, OfRun, Say, logs_of, nobody
+from remote.control.progress import Say
+from remote.control.targets import Choose, JobTarget, OfRun, logs_of, nobody
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory

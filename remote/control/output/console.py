@@ -118,11 +118,6 @@ def say(text: str = "", style: str | None = None) -> None:
     _write_line(sys.stderr, text, style)
 
 
-def warn(text: str) -> None:
-    """A warning: on standard error."""
-    say(text, "yellow")
-
-
 def tell(text: str = "", style: str | None = None, whole: bool = False) -> None:
     """A line of what the command was asked for: on standard output, unless `aside`. One that is
     `whole` is there to be copied."""

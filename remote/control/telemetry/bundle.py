@@ -17,7 +17,8 @@ from remote.contract.logs.masking import MASK
 from remote.control import project, secrets
 from remote.control.errors import WindlassError
 from remote.control.output import json_text, timefmt
-from remote.control.targets import Choose, Say, nobody
+from remote.control.progress import Say, silent, warning
+from remote.control.targets import Choose, nobody
 from remote.control.telemetry import diagnosis, find, show
 
 if TYPE_CHECKING:
@@ -114,15 +115,11 @@ def _contents(inventory: "Inventory", found: find.Found, say: Say) -> Iterator[t
     for label in _other_stages(found):
         run_id = found.evidence.run_id
         try:
-            yield from _of_job(find.find(run_id, label, _MINUTES, lambda: inventory, _unheard))
+            yield from _of_job(find.find(run_id, label, _MINUTES, lambda: inventory, silent))
         except WindlassError as error:
-            say(f"not packed: {label}: {error.what}")
+            say(warning(f"not packed: {label}: {error.what}"))
     if found.box:
         yield from _of_system(inventory, found, say)
-
-
-def _unheard(text: str) -> None:
-    """What was said of the first stage is not said of each."""
 
 
 def _of_laptop(ledger: "Ledger | None") -> Iterator[tuple[str, bytes]]:
@@ -159,20 +156,21 @@ def _of_system(inventory: "Inventory", found: find.Found, say: Say) -> Iterator[
     from remote.control.cloud import boxes
 
     try:
-        said = _system(boxes.running(inventory.box(found.box)), found.evidence.state.job_id)
+        box = boxes.running(inventory.box(found.box))
+        said = _system(box, found.evidence.state.job_id, say)
     except WindlassError as error:
-        say(f"not packed: what box {found.box} says of itself: {error.what}")
+        say(warning(f"not packed: what box {found.box} says of itself: {error.what}"))
     else:
         yield f"box/{found.box}.txt", said
 
 
-def _system(box: "Box", job_id: str) -> bytes:
+def _system(box: "Box", job_id: str, say: Say) -> bytes:
     import shlex
 
     from remote.control.transport.connect import connect
     from remote.control.transport.payload import on_box
 
-    with connect(box) as transport:
+    with connect(box, say) as transport:
         return transport.exec(
             _SYSTEM.format(root=on_box(box.root), job=shlex.quote(job_id)), timeout=_SECONDS
         ).stdout

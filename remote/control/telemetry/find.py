@@ -24,7 +24,8 @@ from remote.control.errors import (
     NotFound,
     PreflightFailed,
 )
-from remote.control.targets import ALL_JOBS, Choose, InBucket, JobTarget, Say, newest_of, nobody
+from remote.control.progress import Say, warning
+from remote.control.targets import ALL_JOBS, Choose, InBucket, JobTarget, newest_of, nobody
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -73,7 +74,7 @@ def find(
     """
     meant = newest_of(name, stage, inventory, say, choose)
     if isinstance(meant, JobTarget):
-        return Found(of_box(meant.box, meant.job_id, minutes), meant.box.name, meant.label)
+        return Found(of_box(meant.box, meant.job_id, minutes, say), meant.box.name, meant.label)
     if isinstance(meant, InBucket):
         if not (found := of_bucket(meant.bucket, meant.job_id, minutes)):
             raise NotFound(f"nothing whole lies in the bucket of {meant.job_id}", remedy=ALL_JOBS)
@@ -114,7 +115,7 @@ def _of_ledger(
     try:
         found = _of_job(inventory(), stage.box, stage.job_id, minutes, say)
     except ConfigError as error:  # an inventory that no longer names the box, or none at all
-        say(f"not asked: box {stage.box}: {error.lines()[0]}")
+        say(warning(f"not asked: box {stage.box}: {error.lines()[0]}"))
         found = None
     return Found(found or _recorded(ledger, stage, minutes), stage.box, stage.label, ledger)
 
@@ -187,23 +188,24 @@ def _of_job(
 
     entry = inventory.box(box_name)
     try:
-        return of_box(boxes.running(entry), job_id, minutes)
+        return of_box(boxes.running(entry), job_id, minutes, say)
     except (BoxStopped, BoxUnreachable, CloudError, JobFailed, PreflightFailed) as error:
-        say(f"box {box_name} does not tell: {'; '.join(filter(None, (error.what, error.why)))}")
+        why = "; ".join(filter(None, (error.what, error.why)))
+        say(warning(f"box {box_name} does not tell: {why}"))
     try:
         found = bucket.of_entry(inventory.storage.bucket, entry)
         return of_bucket(found, job_id, minutes) if found else None
     except CloudError as error:
-        say(f"not asked: the bucket: {error.what}")
+        say(warning(f"not asked: the bucket: {error.what}"))
         return None
 
 
-def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
-    """What the box tells. Raises JobFailed where it has no such job."""
+def of_box(box: "Box", job_id: str, minutes: float, say: Say) -> Evidence:
+    """What the box tells; `say` hears how it is reached. Raises JobFailed where it has no such job."""
     from remote.control.transport.connect import connect
     from remote.control.transport.payload import QUERY_SECONDS, call, payload_command, untold
 
-    with connect(box) as transport:
+    with connect(box, say) as transport:
         told = call(
             transport,
             payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}"),

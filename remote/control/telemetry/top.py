@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from remote.control.errors import WindlassError
+from remote.control.progress import Say
 from remote.control.targets import boxes_of
 from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot
 from remote.control.transport.connect import connect
@@ -17,17 +18,17 @@ SNAPSHOT_SECONDS = 12.0
 """How long boxes may take to tell how they stand."""
 
 
-def views(inventory: "Inventory", names: Sequence[str]) -> list[View]:
+def views(inventory: "Inventory", names: Sequence[str], say: Say) -> list[View]:
     """How the boxes of those names or groups stand now; without names all, and what runs
-    besides."""
-    return snapshot(boxes_of(inventory, names), connect, SNAPSHOT_SECONDS)
+    besides. `say` hears how they are reached."""
+    return snapshot(boxes_of(inventory, names), lambda box: connect(box, say), SNAPSHOT_SECONDS)
 
 
 @contextlib.contextmanager
-def watching(inventory: "Inventory", names: Sequence[str]) -> Iterator[Watcher]:
+def watching(inventory: "Inventory", names: Sequence[str], say: Say) -> Iterator[Watcher]:
     """The boxes of those names or groups (all, and what runs besides, without names), kept up to
-    date inside."""
-    watcher = Watcher(boxes_of(inventory, names), connect)
+    date inside. `say` hears how they are reached."""
+    watcher = Watcher(boxes_of(inventory, names), lambda box: connect(box, say))
     over = threading.Event()
     threading.Thread(
         target=_renew, args=(watcher, inventory, names, over), daemon=True, name="top list"

@@ -1,1 +1,1 @@
-"""How what a command found is shown: values become lines, tables and screens of a terminal."""
+"""What an operation returned, as lines and tables for people: the only place that prints it."""

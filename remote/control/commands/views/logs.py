@@ -35,4 +35,4 @@ def warn_of_failures(ended: Sequence[Ended]) -> None:
     for each in ended:
         status = each.state.status
         if status.is_final and status is not Status.SUCCEEDED:
-            console.warn(f"{each.label} is {status.value}{each.why}{each.hint}")
+            console.say(f"{each.label} is {status.value}{each.why}{each.hint}", "yellow")
