@@ -8,16 +8,11 @@ from remote.control.output import console
 from remote.control.progress import Kind, Note
 
 if TYPE_CHECKING:
-    from remote.control.backends.preflight import Report
     from remote.control.backends.display import Display
+    from remote.control.backends.preflight import Report
     from remote.control.runs.reporter import Reporter
 
-_STYLES: dict[Kind, str] = {
-    "title": "bold",
-    "detail": "dim",
-    "done": "green",
-    "warning": "yellow",
-}
+_STYLES: dict[Kind, str] = {"title": "bold", "detail": "dim", "done": "green", "warning": "yellow"}
 
 
 def say(line: str) -> None:
