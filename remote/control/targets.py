@@ -239,10 +239,10 @@ def logs_of(
     none, the jobs under way on any box, or the newest of all.
     """
     search, found = _Search(inventory, say, stage), list[Source]()
-    verb, to = ("logs -f", "follow") if follow else ("logs", "show")
+    verb = "logs -f" if follow else "logs"
     for word in dict.fromkeys(words or [""]):
         if search.is_run(word):
-            ledger = run_of(word, verb, to=to, choose=choose)
+            ledger = run_of(word, verb, to="follow" if follow else "show", choose=choose)
             found.append(_job_of_run(ledger, stage, "log"))
         elif entries := search.entries(word):
             found += [OnBox(entry) for entry in entries]
@@ -267,7 +267,8 @@ def job_of(
     Without a word that of the run of this laptop that is alive, or of its only run that has a job;
     else `choose` says which, and no job of others is taken for it. Where this laptop has no run,
     the one job that is under way on any box; `surely` asks for every box to have told that it is.
-    `say` hears which boxes are not asked. Raises NotFound for none, or too many; BoxStopped where the job's box does not run.
+    `say` hears which boxes are not asked. Raises NotFound for none, or too many; BoxStopped where
+    the job's box does not run.
     """
     from remote.control.cloud import boxes
 
@@ -299,11 +300,7 @@ def job_of(
 
 
 def newest_of(
-    word: str,
-    stage: str,
-    inventory: "Callable[[], Inventory]",
-    say: Say,
-    choose: Choose = nobody,
+    word: str, stage: str, inventory: "Callable[[], Inventory]", say: Say, choose: Choose = nobody
 ) -> Ledger | JobTarget | InBucket:
     """The run of this laptop, else the newest job of the box, run or job. Raises NotFound, and
     ConfigError of `inventory`, which a run of this laptop does not need. `say` hears which boxes
@@ -326,9 +323,7 @@ class _Search:
     """Finds what words mean. The inventory is read and boxes are asked when that is needed, once;
     what could not be asked is said at once, and stands in `not_asked`."""
 
-    def __init__(
-        self, inventory: "Callable[[], Inventory]", say: Say, stage: str = ""
-    ) -> None:
+    def __init__(self, inventory: "Callable[[], Inventory]", say: Say, stage: str = "") -> None:
         self.not_asked: list[str] = []
         self._read, self._say, self._stage = inventory, say, stage
         self._boxes: dict[str, Box] = {}

@@ -21,10 +21,10 @@ from remote.contract.telemetry.evidence import Evidence
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.contract.telemetry.timeline import Event
 from remote.control.cloud.box import Box
-from remote.control.errors import BoxUnreachable, PreflightFailed, WindlassError
 from remote.control.commands.views import jobs as job_rows
 from remote.control.commands.views import top_tables
 from remote.control.commands.views.log_lines import Printer
+from remote.control.errors import BoxUnreachable, PreflightFailed, WindlassError
 from remote.control.jobs import state, table
 from remote.control.logs import follow
 from remote.control.logs.client import LogClient

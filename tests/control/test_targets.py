@@ -205,9 +205,7 @@ def meanings(word):
     )
 
 
-def test_what_nobody_knows_is_told_alike_with_what_is_near_and_who_was_not_asked(
-    project, told
-):
+def test_what_nobody_knows_is_told_alike_with_what_is_near_and_who_was_not_asked(project, told):
     told[0].append(job("a1", "20260101-haul-aa", "train", 5.0))
     told[1].append("b2: it does not answer")
     for meaning in meanings("20260101-haul-ab"):

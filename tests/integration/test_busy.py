@@ -82,7 +82,9 @@ def test_a_run_that_waits_goes_on_by_itself_and_does_not_stop_a_box_that_another
     kwargs = {"queue": True, "reporter": reporter()}
     driving = threading.Thread(target=drive, args=(ledger, load_inventory()), kwargs=kwargs)
     driving.start()
-    await_true(lambda: any(job.state.place == 1 for job in jobs_on(other, "windlass", "demo", print)), 60)
+    await_true(
+        lambda: any(job.state.place == 1 for job in jobs_on(other, "windlass", "demo", print)), 60
+    )
     cancel(other, "windlass", OTHER, 5)
     driving.join(60)
     assert state_of(ledger).status is Status.SUCCEEDED

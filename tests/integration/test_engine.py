@@ -183,7 +183,9 @@ def test_pulling_by_hand_starts_no_box(playbook):
     ledger = playbook(finally_="[stop]")
     drive(ledger, load_inventory())
     assert [
-        each.name for each in bring_all(ledger, load_inventory(), "prepare", dry_run=True) if each.path.exists()
+        each.name
+        for each in bring_all(ledger, load_inventory(), "prepare", dry_run=True)
+        if each.path.exists()
     ] == ["prepare.train"]
     with pytest.raises(
         BoxStopped, match=r"is stopped: prepare.rejects, prepare.val cannot be brought"

@@ -24,8 +24,8 @@ def of_entry(
     Without `may_launch` a box that does not run is an error. `say` takes what it does, line by
     line; `progress` shows what moves.
     """
-    if isinstance(entry, LocalEntry):
-        from remote.control.backends.local import LocalBackend as Place
-    else:
-        from remote.control.backends.ssh import SshBackend as Place
-    return Place(entry, inventory, run_id, record, may_launch, say, progress)
+    from remote.control.backends.local import LocalBackend
+    from remote.control.backends.ssh import SshBackend
+
+    place = LocalBackend if isinstance(entry, LocalEntry) else SshBackend
+    return place(entry, inventory, run_id, record, may_launch, say, progress)

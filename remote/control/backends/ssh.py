@@ -189,9 +189,7 @@ class SshBackend(Backend):
                 self._box = boxes.running(self.entry)
                 return self._box
             self._box = boxes.ready(
-                self.entry,
-                details(self.say),
-                set_deadlines=fleet.set_deadlines(self.entry),
+                self.entry, details(self.say), set_deadlines=fleet.set_deadlines(self.entry)
             )
             self._record(
                 "box_ready",
@@ -500,7 +498,13 @@ class SshBackend(Backend):
         transport = self.transport
         with self._progress(destination.name, artifact.size) as on_bytes:
             return pull(
-                transport, self.box.root, artifact, destination, on_bytes, self._warn, look=self.look
+                transport,
+                self.box.root,
+                artifact,
+                destination,
+                on_bytes,
+                self._warn,
+                look=self.look,
             )
 
     def _warn(self, line: str) -> None:

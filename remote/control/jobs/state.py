@@ -67,9 +67,7 @@ def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | N
         raise
 
 
-def jobs_on(
-    transport: Transport, box_root: str, box: str, say: Say
-) -> list[BoxJob]:
+def jobs_on(transport: Transport, box_root: str, box: str, say: Say) -> list[BoxJob]:
     """Every job that the box has kept, the newest first; none where nothing was deployed. One
     without a name is left out, and told to `say`."""
     nothing = (
@@ -84,9 +82,7 @@ def jobs_on(
     if not isinstance(told, list):
         raise untold(transport.where, "it lists no jobs")
     if len(told) > MOST_JOBS:
-        say(
-            warning(f"box {box} lists {len(told):,} jobs; the first {MOST_JOBS:,} are looked at")
-        )
+        say(warning(f"box {box} lists {len(told):,} jobs; the first {MOST_JOBS:,} are looked at"))
     found, left_out = [], list[str]()
     for state in told[:MOST_JOBS]:
         try:

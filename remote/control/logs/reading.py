@@ -66,9 +66,11 @@ class Output(LogSink):
         return len(self.merging.names) == 1
 
     def introduce(self, job: JobFacts) -> None:
+        """Tell of it."""
         self.on_job(self.name, job.stage, job.run or job.job)
 
     def take(self, record: LogRecord) -> None:
+        """Hand a line to those of the others; a measurement is no line."""
         if record.source == METRICS:
             if self.on_metric:
                 read_metrics(record, self.on_metric)
@@ -78,13 +80,16 @@ class Output(LogSink):
             self.notice(told)
 
     def live(self) -> None:
+        """What follows is new."""
         self.merging.live(self.name)
 
     def ended(self, job: JobFacts, state: JobState) -> None:
+        """Remember it."""
         hint = f"; `./inv resume {self.run_here}` goes on" if self.run_here else ""
         self.all_ended.append(Ended(f"{job.stage} of {job.run or self.name}", state, hint))
 
     def notice(self, text: str) -> None:
+        """Warn of it."""
         self.say(warning(text))
 
 

@@ -18,6 +18,7 @@ from remote.control.runs.wiring import base_by_name, box_path, inputs_of
 if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry, Inventory
 
+
 class ChecksFailed(PreflightFailed):
     """Preflight ended, and at least one check failed: the report is in it."""
 

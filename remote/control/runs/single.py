@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 def plan_training(
-    recipe: str,
-    data: str,
-    base: str,
-    inventory: "Inventory",
-    entry: "BoxEntry",
-    stop: bool = False,
+    recipe: str, data: str, base: str, inventory: "Inventory", entry: "BoxEntry", stop: bool = False
 ) -> Plan:
     """The plan behind `inv train`. Raises ConfigError with every finding, like `inv check`."""
     from remote.control import secrets

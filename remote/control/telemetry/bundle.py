@@ -82,9 +82,7 @@ def place_of(to: str) -> Path:
     return path
 
 
-def pack(
-    name: str, to: Path, inventory: "Inventory", say: Say, choose: Choose = nobody
-) -> Packed:
+def pack(name: str, to: Path, inventory: "Inventory", say: Say, choose: Choose = nobody) -> Packed:
     """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the
     file or folder `to`.
 

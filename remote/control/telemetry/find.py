@@ -201,7 +201,8 @@ def _of_job(
 
 
 def of_box(box: "Box", job_id: str, minutes: float, say: Say) -> Evidence:
-    """What the box tells; `say` hears how it is reached. Raises JobFailed where it has no such job."""
+    """What the box tells; `say` hears how it is reached. Raises JobFailed where it has no such
+    job."""
     from remote.control.transport.connect import connect
     from remote.control.transport.payload import QUERY_SECONDS, call, payload_command, untold
 

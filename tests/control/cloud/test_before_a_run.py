@@ -70,7 +70,9 @@ def test_a_yes_goes_on(person):
 
 
 def test_what_is_lost_with_a_spot_box_is_told_where_nothing_is_kept(person):
-    agree_to_launch(ON_BOX, load_inventory(), person.cloud.entry.model_copy(update={"market": "spot"}), yes=True)
+    agree_to_launch(
+        ON_BOX, load_inventory(), person.cloud.entry.model_copy(update={"market": "spot"}), yes=True
+    )
     assert any("lost without `storage.bucket`" in str(line) for line in person.told)
 
 

@@ -118,7 +118,10 @@ def test_a_job_whose_name_leads_elsewhere_is_left_out_and_told(tmp_path, capsys,
     hostile = FakeTransport(
         hostile.home, environment={"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     )
-    assert [job.state.job_id for job in jobs_on(hostile, ROOT, "gpu", print)] == ["run-1-job", "alone"]
+    assert [job.state.job_id for job in jobs_on(hostile, ROOT, "gpu", print)] == [
+        "run-1-job",
+        "alone",
+    ]
     assert "box gpu tells of a job that is left out here" in capsys.readouterr().err
 
 

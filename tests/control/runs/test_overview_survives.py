@@ -13,14 +13,14 @@ from remote.contract.job.jobs import Status
 from remote.control import targets
 from remote.control.cloud import history
 from remote.control.cloud.pricing import prices
+from remote.control.commands.views.runs import row as run_row
 from remote.control.errors import ArtifactCorrupt, NotFound
 from remote.control.project import keep_private, runs_folder, state_folder
 from remote.control.runs import cleanup
+from remote.control.runs.artifacts import verify_artifacts
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.plan import Plan, PlannedStage
 from remote.control.runs.receipt import receipt_of
-from remote.control.commands.views.runs import row as run_row
-from remote.control.runs.artifacts import verify_artifacts
 from remote.control.runs.state import fold, state_of
 from tests.contract.hostile import FILES, JSON, changed
 

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from remote.contract.job.jobs import Status
+from remote.control.commands.views import next_step
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import ConfigError
-from remote.control.commands.views import next_step
 from remote.control.runs.single import plan_training
 from remote.control.runs.state import RunState, StageState
 from remote.control.runs.wiring import Reference, files_to_send, reference_of

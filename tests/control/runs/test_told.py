@@ -54,7 +54,9 @@ class Heard:
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
-    (tmp_path / "inventory.yaml").write_text("default_box: demo\nboxes:\n  demo: {provider: ec2}\n")
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
+    )
     monkeypatch.setattr(engine, "backend_of", lambda *_: Place())
     inventory = load_inventory()
     ledger = engine.begin(
@@ -65,9 +67,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(tmp_path, monkeypatch):
         engine.drive(ledger, inventory, reporter=Reporter(heard.line, job=heard.job))
     begun, title, hint = heard.lines
     assert (begun.split(":")[0], title) == ("[1/1] prepare", "prepare")
-    assert (
-        f"`./inv resume {ledger.run_id}`" in hint and f"`./inv cancel {ledger.run_id}`" in hint
-    )
+    assert f"`./inv resume {ledger.run_id}`" in hint and f"`./inv cancel {ledger.run_id}`" in hint
     run = state_of(ledger)
     assert (run.stages["prepare"].status, run.owed) == (Status.RUNNING, {}), "the box is left alone"
 

@@ -9,12 +9,7 @@ if TYPE_CHECKING:
     from remote.control.backends.preflight import Report
     from remote.control.runs.reporter import Reporter
 
-_STYLES: dict[Kind, str] = {
-    "title": "bold",
-    "detail": "dim",
-    "done": "green",
-    "warning": "yellow",
-}
+_STYLES: dict[Kind, str] = {"title": "bold", "detail": "dim", "done": "green", "warning": "yellow"}
 
 
 def say(line: str) -> None:

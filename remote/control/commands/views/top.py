@@ -35,9 +35,7 @@ def show(watching: contextlib.AbstractContextManager[Watcher]) -> None:
 
 
 def print_lines(
-    watching: contextlib.AbstractContextManager[Watcher],
-    every_seconds: float,
-    first_seconds: float,
+    watching: contextlib.AbstractContextManager[Watcher], every_seconds: float, first_seconds: float
 ) -> None:
     """The boxes as one line of JSON every so many seconds on standard output, until Ctrl-C or until
     nobody reads. The first waits at most `first_seconds` for all of them."""

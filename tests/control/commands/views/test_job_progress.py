@@ -59,9 +59,6 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(capsys):
     hint = "come back with `./inv logs 1 -f`"
-    with (
-        pytest.raises(KeyboardInterrupt),
-        followed(job_progress.display_for, "train", hint),
-    ):
+    with pytest.raises(KeyboardInterrupt), followed(job_progress.display_for, "train", hint):
         raise KeyboardInterrupt
     assert "come back with `./inv logs 1 -f`" in capsys.readouterr().err
