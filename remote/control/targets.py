@@ -5,7 +5,6 @@ beginning or end of the id of a run of this laptop; a run or job that the boxes 
 the beginning or end of it; the same of what lies in the bucket.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,18 +14,20 @@ from typing import TYPE_CHECKING, Literal
 from remote.contract.job.jobs import Status
 from remote.control.errors import BoxStopped, CloudError, NotFound
 from remote.control.jobs import table
-from remote.control.output import console
 from remote.control.output.suggestion import suggestion
+from remote.control.progress import Say, warning
 from remote.control.project import runs_folder
 from remote.control.runs.ledger import Ledger, all_runs
-from remote.control.runs.reports.rows import standing
-from remote.control.runs.state import RunState, StageState, state_of
+from remote.control.runs.state import RunState, StageState, standing, state_of
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.cloud.bucket import Bucket
     from remote.control.config.inventory import BoxEntry, Inventory
     from remote.control.jobs.state import BoxJob
+
+Choose = Callable[[str, Sequence[str]], int | None]
+"""Asks somebody which of these runs a verb means; None where nobody chose."""
 
 ALL_JOBS = "`./inv ps --all` lists the jobs of all boxes"
 
@@ -107,6 +108,10 @@ class JobTarget:
 # ---- runs of this laptop ----
 
 
+def nobody(verb: str, rows: Sequence[str]) -> None:
+    """There is nobody to ask."""
+
+
 def find_run(word: str) -> Ledger:
     """The run of that id, or the only one whose id begins or ends so; without a word the newest.
 
@@ -136,12 +141,13 @@ def run_of(
     verb: str,
     fits: Callable[[RunState], bool] = lambda state: True,
     to: Literal["show", "follow", "drive"] = "show",
+    choose: Choose = nobody,
 ) -> Ledger:
     """The run that a command means. Without a word, of those that `fits`: the one that a command
     drives, else the one whose job may go on, else `to` show the newest, and to follow the only
-    one; to drive, none that another command drives. Where several are left it asks which.
+    one; to drive, none that another command drives. Where several are left, `choose` says which.
 
-    Raises NotFound where there is none, or several and nobody can be asked.
+    Raises NotFound where there is none, or several and nobody chose.
     """
     if word:
         return find_run(word)
@@ -151,18 +157,16 @@ def run_of(
     alive = [run for run in free if fitting[run].is_alive]
     others = free[:1] if to == "show" else free
     meant = alive or free or driven if to == "drive" else driven or alive or others
-    return _only(meant, verb) if meant else find_run("")
+    return _only(meant, verb, choose) if meant else find_run("")
 
 
-def _only(runs: list[Ledger], verb: str) -> Ledger:
+def _only(runs: list[Ledger], verb: str, choose: Choose) -> Ledger:
     if len(runs) == 1:
         return runs[0]
     shown = runs[:_SHOWN]
     rows = [f"{run.run_id}  {standing(run, state_of(run))}" for run in shown]
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        number = console.ask_which(f"Which run is meant by `./inv {verb}`?", rows)
-        if number is not None:
-            return shown[number]
+    if (number := choose(verb, rows)) is not None:
+        return shown[number]
     left = len(runs) - len(shown)
     raise NotFound(
         f"{len(runs)} runs may be meant by `./inv {verb}`",
@@ -219,17 +223,26 @@ def boxes_of(inventory: "Inventory", names: Sequence[str]) -> "list[Box]":
 # ---- jobs, wherever they are known ----
 
 
-def logs_of(words: Sequence[str], stage: str, follow: bool) -> list[Source]:
-    """Where the logs lie that these words mean, each once. Raises NotFound.
+def logs_of(
+    words: Sequence[str],
+    stage: str,
+    follow: bool,
+    inventory: "Callable[[], Inventory]",
+    say: Say,
+    choose: Choose = nobody,
+) -> list[Source]:
+    """Where the logs lie that these words mean, each once. Raises NotFound, and ConfigError of
+    `inventory`, which a run of this laptop does not need. `say` hears which boxes are not asked.
 
     Of a run that boxes alone know the jobs under way, else the newest. Without words the run of
-    this laptop that is alive, else its newest (to `follow`, it asks which); where it has none, the
-    jobs under way on any box, or the newest of all.
+    this laptop that is alive, else its newest (to `follow`, `choose` says which); where it has
+    none, the jobs under way on any box, or the newest of all.
     """
-    search, found = _Search(stage), list[Source]()
+    search, found = _Search(inventory, say, stage), list[Source]()
+    verb = "logs -f" if follow else "logs"
     for word in dict.fromkeys(words or [""]):
         if search.is_run(word):
-            ledger = run_of(word, "logs -f", to="follow") if follow else run_of(word, "logs")
+            ledger = run_of(word, verb, to="follow" if follow else "show", choose=choose)
             found.append(_job_of_run(ledger, stage, "log"))
         elif entries := search.entries(word):
             found += [OnBox(entry) for entry in entries]
@@ -241,21 +254,29 @@ def logs_of(words: Sequence[str], stage: str, follow: bool) -> list[Source]:
     return [source for number, source in enumerate(found) if source not in found[:number]]
 
 
-def job_of(word: str, verb: str, surely: bool = False) -> JobTarget:
+def job_of(
+    word: str,
+    verb: str,
+    inventory: "Inventory",
+    say: Say,
+    choose: Choose = nobody,
+    surely: bool = False,
+) -> JobTarget:
     """The job that a command may act on: of several the one under way.
 
     Without a word that of the run of this laptop that is alive, or of its only run that has a job;
-    else it asks which, and takes no job of others for it. Where this laptop has no run, the one
-    job that is under way on any box; `surely` asks for every box to have told that it is.
-    Raises NotFound for none, or too many; BoxStopped where the job's box does not run.
+    else `choose` says which, and no job of others is taken for it. Where this laptop has no run,
+    the one job that is under way on any box; `surely` asks for every box to have told that it is.
+    `say` hears which boxes are not asked. Raises NotFound for none, or too many; BoxStopped where
+    the job's box does not run.
     """
     from remote.control.cloud import boxes
 
-    search = _Search()
+    search = _Search(lambda: inventory, say)
     if search.is_run(word):
-        ledger = run_of(word, verb, lambda state: state.latest_job() is not None, to="follow")
+        ledger = run_of(word, verb, lambda state: state.latest_job() is not None, "follow", choose)
         job = _job_of_run(ledger).job
-        box = boxes.running(search.inventory.box(job.box))
+        box = boxes.running(inventory.box(job.box))
         return JobTarget(box, job.job_id, ledger.run_id, job.label, job.status)
     jobs = search.jobs(word)
     if isinstance(jobs, InBucket):
@@ -278,37 +299,39 @@ def job_of(word: str, verb: str, surely: bool = False) -> JobTarget:
     return target
 
 
-def newest_of(word: str, stage: str) -> Ledger | JobTarget | InBucket:
-    """The run of this laptop, else the newest job of the box, run or job. Raises NotFound."""
-    search = _Search(stage)
+def newest_of(
+    word: str, stage: str, inventory: "Callable[[], Inventory]", say: Say, choose: Choose = nobody
+) -> Ledger | JobTarget | InBucket:
+    """The run of this laptop, else the newest job of the box, run or job. Raises NotFound, and
+    ConfigError of `inventory`, which a run of this laptop does not need. `say` hears which boxes
+    are not asked."""
+    search = _Search(inventory, say, stage)
     if search.is_run(word):
-        return run_of(word, "why")
+        return run_of(word, "why", choose=choose)
     jobs = search.jobs(word)
     if isinstance(jobs, InBucket):
         return jobs
     return search.target(max(jobs, key=lambda job: job.state.started_at or float("inf")))
 
 
-def no_such_stage(box: "Box", stage: str) -> NoSuchStage:
+def no_such_stage(box: "Box", stage: str, say: Say) -> NoSuchStage:
     """That a box keeps no job of that stage, with the stages that it has jobs of."""
-    return _lacks_stage(table.look([box], patience_seconds=_LINK_SECONDS)[0], stage, box.name)
+    return _lacks_stage(table.look([box], say, _LINK_SECONDS)[0], stage, box.name)
 
 
 class _Search:
     """Finds what words mean. The inventory is read and boxes are asked when that is needed, once;
     what could not be asked is said at once, and stands in `not_asked`."""
 
-    def __init__(self, stage: str = "") -> None:
+    def __init__(self, inventory: "Callable[[], Inventory]", say: Say, stage: str = "") -> None:
         self.not_asked: list[str] = []
-        self._stage = stage
+        self._read, self._say, self._stage = inventory, say, stage
         self._boxes: dict[str, Box] = {}
 
     @cached_property
     def inventory(self) -> "Inventory":
         """Raises ConfigError."""
-        from remote.control.config.inventory import load_inventory
-
-        return load_inventory()
+        return self._read()
 
     def is_run(self, word: str) -> bool:
         """Whether a run of this laptop is meant; a box's name goes before a part of a run's id."""
@@ -360,14 +383,14 @@ class _Search:
 
         there = boxes_of(self.inventory, names)
         self._boxes |= {box.name: box for box in there}
-        jobs, silent = table.look(there, patience_seconds=_LINK_SECONDS)
+        jobs, silent = table.look(there, self._say, _LINK_SECONDS)
         self._leave_out(*silent, *boxes.unknown(there))
         return jobs
 
     def _leave_out(self, *lines: str) -> None:
         self.not_asked += lines
         for line in lines:
-            console.say(f"not asked: {line}", "yellow")
+            self._say(warning(f"not asked: {line}"))
 
     def _stored(self, word: str) -> InBucket | None:
         """The newest such job in the bucket, whichever checkout put it there."""

@@ -21,14 +21,16 @@ from remote.contract.telemetry.evidence import Evidence
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.contract.telemetry.timeline import Event
 from remote.control.cloud.box import Box
+from remote.control.commands.views import jobs as job_rows
+from remote.control.commands.views import top_tables
+from remote.control.commands.views.log_lines import Printer
 from remote.control.errors import BoxUnreachable, PreflightFailed, WindlassError
 from remote.control.jobs import state, table
 from remote.control.logs import follow
 from remote.control.logs.client import LogClient
-from remote.control.logs.printing import Printer
 from remote.control.logs.record import LogSink
 from remote.control.output import console, json_text
-from remote.control.telemetry import diagnosis, find, screen, show
+from remote.control.telemetry import diagnosis, find, records, show
 from remote.control.telemetry.find import Found
 from remote.control.telemetry.live import View, Watcher
 
@@ -213,7 +215,7 @@ def in_people_s_words(call):
 def drawn(views):
     screen_ = console._plain_console()(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with screen_.file:
-        screen_.print(screen.tables(views, 200))
+        screen_.print(top_tables.tables(views, 200))
     return screen_.export_text()
 
 
@@ -227,7 +229,7 @@ def taken(line):
 @given(mangled(TOP) | JUNK)
 def test_top(told):
     view = taken(json.dumps(told).encode())
-    text = json_text.line(screen.records([view]))
+    text = json_text.line(records.records([view]))
     json.loads(text)
     require_tame(drawn([view]), text)
 
@@ -255,8 +257,8 @@ def test_why_and_bundle(told):
 
 def of_box(transport):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("remote.control.transport.connect.connect", lambda box: transport)
-        return find.of_box(box(), "haul-1-train-01234567", 30)
+        patch.setattr("remote.control.transport.connect.connect", lambda box, say: transport)
+        return find.of_box(box(), "haul-1-train-01234567", 30, print)
 
 
 def test_why_names_the_command_that_mends_it():
@@ -268,9 +270,9 @@ def test_why_names_the_command_that_mends_it():
 @settings(max_examples=100, deadline=None)
 @given(mangled({"jobs": [{**TOLD_STATE, "run_id": "haul-1"}]}) | JUNK)
 def test_ps(told):
-    jobs = in_people_s_words(lambda: state.jobs_on(done(told), "windlass", "gpu"))
+    jobs = in_people_s_words(lambda: state.jobs_on(done(told), "windlass", "gpu", print))
     for job in jobs or ():
-        assert [str(cell) for cell in table.rows([job])[0]] and json.loads(
+        assert [str(cell) for cell in job_rows.rows([job])[0]] and json.loads(
             json_text.document(table.record(job))
         )
         require_tame(job.run_id, job.state.job_id)

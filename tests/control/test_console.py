@@ -12,7 +12,7 @@ from invoke import Context
 from rich.text import Text
 
 from remote.control.commands.program.verb import verb
-from remote.control.logs.printing import Printer
+from remote.control.commands.views.log_lines import Printer
 from remote.control.logs.record import LogRecord
 from remote.control.output import console
 from remote.control.output.sanitize import folded
@@ -270,11 +270,11 @@ def test_lines_fold_between_words_and_never_in_a_command(text, width, lines):
 
 WRITERS = {
     "remote/control/output/console.py",
-    "remote/control/logs/printing.py",
+    "remote/control/commands/views/log_lines.py",
     "remote/control/commands/__main__.py",
 }
 """Who writes to standard output or error itself: the rest says, tells or prints by these.
-(`printing` neutralises lines of logs by itself, or passes bytes on with --raw; `__main__` has a
+(`log_lines` neutralises lines of logs by itself, or passes bytes on with --raw; `__main__` has a
 line of its own for Ctrl-C before anything is loaded.)"""
 DAEMONS = {
     "remote/embedded/cloud/account.py",
@@ -320,7 +320,7 @@ def test_nobody_else_writes_to_the_terminal():
 def test_a_line_about_a_static_box_loads_neither_rich_nor_what_a_cloud_needs():
     lines = (
         "import sys, tasks",
-        "from remote.control import deploying; from remote.control.output import console",
+        "from remote.control.operations import deploying; from remote.control.output import console",
         "from remote.control.cloud import boxes",
         "console.say('progress', 'dim')",
         "late = ('rich', 'boto3', 'botocore', 'pathspec', 'remote.control.cloud.ec2.provider')",

@@ -165,7 +165,7 @@ def project(tmp_path, monkeypatch):
 
 def test_nothing_is_begun_for_want_of_a_secret(project):
     with pytest.raises(ConfigError) as caught:
-        prepare_run("demo", "a")
+        prepare_run("demo", load_inventory(), "a")
     told = "\n".join(caught.value.lines())
     assert (
         "1 variable of `secrets:`" in told
@@ -178,7 +178,7 @@ def test_nothing_is_begun_for_want_of_a_secret(project):
 
 def test_a_run_that_was_begun_elsewhere_does_not_fail_for_want_of_a_secret(project, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    ledger = begin(*prepare_run("demo", "a"))
+    ledger = begin(*prepare_run("demo", load_inventory(), "a"))
     monkeypatch.delenv("HF_TOKEN")
     before = ledger.path.read_bytes()
     with pytest.raises(ConfigError):

@@ -7,9 +7,10 @@ import pytest
 
 from remote.contract.job.jobs import JobState, Status
 from remote.control import targets
-from remote.control.errors import BoxStopped, NotFound
+from remote.control.config.inventory import load_inventory
+from remote.control.errors import BoxStopped, ConfigError, NotFound
 from remote.control.jobs.state import BoxJob
-from remote.control.targets import InBucket, OfRun, OnBox, job_of, logs_of, newest_of
+from remote.control.targets import InBucket, OfRun, OnBox
 
 INVENTORY = """\
 default_box: a1
@@ -20,10 +21,27 @@ groups: {both: [a1, b2]}
 """
 
 
+said = []
+"""What was said of boxes that were not asked."""
+
+
+def logs_of(words, stage, follow):
+    return targets.logs_of(words, stage, follow, load_inventory, said.append)
+
+
+def job_of(word, verb):
+    return targets.job_of(word, verb, load_inventory(), said.append)
+
+
+def newest_of(word, stage):
+    return targets.newest_of(word, stage, load_inventory, said.append)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
     (tmp_path / "inventory.yaml").write_text(INVENTORY)
+    said.clear()
     return tmp_path
 
 
@@ -32,7 +50,7 @@ def told(monkeypatch):
     """What the boxes tell of their jobs, and which could not be asked."""
     jobs, silent = [], []
 
-    def look(boxes, patience_seconds):
+    def look(boxes, say, patience_seconds):
         names = {box.name for box in boxes}
         return [job for job in jobs if job.box in names], silent
 
@@ -85,6 +103,29 @@ def test_a_run_here_then_a_box_then_the_end_of_a_run(project, told):
         and on_box.entry.name == "a1"
     )
     assert isinstance(logs_of([], "", False)[0], OfRun)
+
+
+def test_a_run_here_is_found_without_an_inventory_that_can_be_read(project, told):
+    run(project, "20260101-x-aa")
+    (project / "inventory.yaml").write_text("boxes: [\n")
+    for word in ("", "20260101-x-aa"):
+        assert isinstance(logs_of([word], "", False)[0], OfRun)
+        assert newest_of(word, "").run_id == "20260101-x-aa"
+    with pytest.raises(ConfigError):
+        logs_of(["a1"], "", False)
+
+
+def test_of_several_runs_the_chosen_one_is_meant(project, told):
+    for name in ("20260101-x-aa", "20260102-x-bb"):
+        run(project, name)
+    asked = []
+
+    def choose(verb, rows):
+        asked.append((verb, [row.split()[0] for row in rows]))
+        return 1
+
+    assert targets.run_of("", "attach", to="follow", choose=choose).run_id == "20260101-x-aa"
+    assert asked == [("attach", ["20260102-x-bb", "20260101-x-aa"])]
 
 
 def test_groups_and_their_boxes_are_told_once(project, told):
@@ -164,9 +205,7 @@ def meanings(word):
     )
 
 
-def test_what_nobody_knows_is_told_alike_with_what_is_near_and_who_was_not_asked(
-    project, told, capsys
-):
+def test_what_nobody_knows_is_told_alike_with_what_is_near_and_who_was_not_asked(project, told):
     told[0].append(job("a1", "20260101-haul-aa", "train", 5.0))
     told[1].append("b2: it does not answer")
     for meaning in meanings("20260101-haul-ab"):
@@ -176,7 +215,7 @@ def test_what_nobody_knows_is_told_alike_with_what_is_near_and_who_was_not_asked
             meaning()
         assert (
             "not asked: b2: it does not answer" in caught.value.why
-            and "not asked: b2" in capsys.readouterr().err
+            and said.pop() == "not asked: b2: it does not answer"
         )
         assert caught.value.remedy.startswith("did you mean `20260101-haul-aa`? `./inv ps --all`")
 

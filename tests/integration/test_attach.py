@@ -82,7 +82,7 @@ def box(sshd, release):
         yield transport, start
         for job in [
             job
-            for job in reversed(jobs_on(transport, ROOT, "gpu"))
+            for job in reversed(jobs_on(transport, ROOT, "gpu", print))
             if not job.state.status.is_final
         ]:
             cancel(transport, ROOT, job.state.job_id, 5)

@@ -10,6 +10,7 @@ import pytest
 from remote.contract.job.jobs import Status
 from remote.contract.job.stages import STAGES
 from remote.control.cloud import boxes
+from remote.control.commands.views.progress import reporter
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import Busy
 from remote.control.jobs import start as jobs
@@ -43,7 +44,7 @@ def ledger(embedded_project, monkeypatch):
     ]
     (embedded_project / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (embedded_project / "small.yaml").write_text(PLAYBOOK)
-    return begin(*prepare_run("small.yaml"))
+    return begin(*prepare_run("small.yaml", load_inventory()))
 
 
 @pytest.fixture
@@ -78,11 +79,12 @@ def test_a_run_is_told_that_the_box_is_busy_and_leaves_it_alone(ledger, other):
 def test_a_run_that_waits_goes_on_by_itself_and_does_not_stop_a_box_that_another_laptop_uses(
     ledger, other, capsys
 ):
-    driving = threading.Thread(
-        target=drive, args=(ledger, load_inventory()), kwargs={"queue": True}
-    )
+    kwargs = {"queue": True, "reporter": reporter()}
+    driving = threading.Thread(target=drive, args=(ledger, load_inventory()), kwargs=kwargs)
     driving.start()
-    await_true(lambda: any(job.state.place == 1 for job in jobs_on(other, "windlass", "demo")), 60)
+    await_true(
+        lambda: any(job.state.place == 1 for job in jobs_on(other, "windlass", "demo", print)), 60
+    )
     cancel(other, "windlass", OTHER, 5)
     driving.join(60)
     assert state_of(ledger).status is Status.SUCCEEDED

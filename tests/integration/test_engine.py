@@ -12,10 +12,10 @@ from remote.control.cloud import boxes
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, Fault, GateFailed, JobFailed
 from remote.control.project import CODE
-from remote.control.runs.bring import bring_all
+from remote.control.runs.artifacts import bring_all
 from remote.control.runs.engine import begin, drive, prepare_run
 from remote.control.runs.ledger import Ledger
-from remote.control.runs.reports.receipt import write_receipt
+from remote.control.runs.receipt import write_receipt
 from remote.control.runs.state import state_of
 from remote.control.runs.verbs import VERBS
 from remote.control.transport.connect import connect
@@ -50,7 +50,7 @@ def playbook(project):
         ]
         (project / "rows.jsonl").write_text("\n".join([*lines, *["{not json"] * broken]) + "\n")
         (project / "small.yaml").write_text(PLAYBOOK % (gate, finally_))
-        return begin(*prepare_run("small.yaml"))
+        return begin(*prepare_run("small.yaml", load_inventory()))
 
     return write
 
@@ -159,7 +159,7 @@ def test_a_box_whose_job_was_only_lost_sight_of_is_left_running_and_its_run_goes
 ):
     ledger = playbook(finally_="[stop]")
     with monkeypatch.context() as broken:
-        broken.setattr("remote.control.jobs.display.watch", _raising(error))
+        broken.setattr("remote.control.logs.follow.follow", _raising(error))
         with pytest.raises(type(error)) as caught:
             drive(ledger, load_inventory())
     assert " RUN" not in caught.value.remedy
@@ -183,12 +183,14 @@ def test_pulling_by_hand_starts_no_box(playbook):
     ledger = playbook(finally_="[stop]")
     drive(ledger, load_inventory())
     assert [
-        name for name, path, _ in bring_all(ledger, "prepare", dry_run=True) if path.exists()
+        each.name
+        for each in bring_all(ledger, load_inventory(), "prepare", dry_run=True)
+        if each.path.exists()
     ] == ["prepare.train"]
     with pytest.raises(
         BoxStopped, match=r"is stopped: prepare.rejects, prepare.val cannot be brought"
     ) as caught:
-        bring_all(ledger)
+        bring_all(ledger, load_inventory())
     assert "`./inv start demo`" in caught.value.remedy and caught.value.kept.startswith(
         "the other 1 of 3"
     )

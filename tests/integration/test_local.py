@@ -130,7 +130,8 @@ def test_what_needs_a_box_says_that_this_machine_is_none(project):
 
 def test_a_box_that_is_called_local_is_that_box(project):
     (project / "inventory.yaml").write_text(INVENTORY.replace("lab", "local"))
-    assert not isinstance(of_entry(load_inventory().box(LOCAL)), local.LocalBackend)
+    inventory = load_inventory()
+    assert not isinstance(of_entry(inventory.box(LOCAL), inventory), local.LocalBackend)
 
 
 def test_a_job_here_gets_no_secret_that_the_inventory_does_not_name(monkeypatch):

@@ -123,7 +123,7 @@ def test_jobs_start_are_told_and_come_home(server, tmp_path):
     server.cut()
     with server.transport() as box:
         assert read_state(box, ROOT, "outlives").status is Status.RUNNING
-        assert [job.state.job_id for job in jobs_on(box, ROOT, "demo")] == ["outlives"]
+        assert [job.state.job_id for job in jobs_on(box, ROOT, "demo", print)] == ["outlives"]
         await_true(lambda: b"worker" in (server.home / ROOT / "jobs/outlives/log").read_bytes())
         assert cancel(box, ROOT, "outlives", 20).kept == "checkpoint step-7"
         content = os.urandom(100_000)

@@ -19,6 +19,7 @@ from remote.contract.job.jobs import JobSpec, JobState, Status
 from remote.contract.job.paths import BoxPaths
 from remote.contract.telemetry.timeline import Event, append
 from remote.control.cloud import boxes
+from remote.control.commands.views.log_lines import Printer
 from remote.control.errors import BoxStopped
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
@@ -26,7 +27,6 @@ from remote.control.jobs.state import read_state
 from remote.control.logs import archive
 from remote.control.logs.archive import ArchivedLog
 from remote.control.logs.mirror import FileLog
-from remote.control.logs.printing import Printer
 from remote.payload import process
 from tests.integration.boxes import SSHD, await_true, code_tree, deploy_stages, running_sshd, spec
 from tests.integration.links import DOWN, Proxy

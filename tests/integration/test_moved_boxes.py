@@ -17,12 +17,13 @@ from tests.integration.boxes import mark_environment
 def session(embedded_project, request):
     """A session whose box runs, with code of no release on it yet, whether it was spoken to or
     not."""
-    entry = load_inventory().box()
+    inventory = load_inventory()
+    entry = inventory.box()
     box = boxes.ready(entry, lambda line: None)
     with connect(box) as transport:
         mark_environment(transport, CODE / "remote/payload/requirements.txt")
     ledger = Ledger.create("moved")
-    with SshBackend(entry, ledger.run_id, ledger.append) as driven:
+    with SshBackend(entry, inventory, ledger.run_id, ledger.append) as driven:
         way = driven.transport
         if request.param == "has answered":
             way.exec("true")

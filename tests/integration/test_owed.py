@@ -12,12 +12,12 @@ import pytest
 
 from remote.contract.job.jobs import Status
 from remote.control.cloud import boxes, embedded
+from remote.control.commands.views.runs import row as run_row
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import PermissionDenied
 from remote.control.project import CODE
 from remote.control.runs import cleanup
 from remote.control.runs.engine import begin, drive, prepare_run
-from remote.control.runs.reports.rows import run_row
 from remote.control.runs.state import state_of
 from remote.control.transport.connect import connect
 from tests.integration.boxes import mark_environment
@@ -47,7 +47,7 @@ def project(embedded_project):
 @pytest.fixture
 def run(project):
     """A run that has begun."""
-    return begin(*prepare_run("small.yaml"))
+    return begin(*prepare_run("small.yaml", load_inventory()))
 
 
 def inv(project, *words: str) -> "subprocess.CompletedProcess[str]":

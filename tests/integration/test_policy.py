@@ -282,7 +282,7 @@ def spilled(root, _other, _patch):
         (root / "inventory.yaml").write_text(
             text.replace(text.splitlines()[0], f"default_box: {name}")
         )
-        drive(begin(*prepare_run("small.yaml")), load_inventory())
+        drive(begin(*prepare_run("small.yaml", load_inventory())), load_inventory())
 
 
 class Breaking:

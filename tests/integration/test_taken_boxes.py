@@ -12,13 +12,14 @@ from remote.contract.job.jobs import Cause, Status
 from remote.control.cloud import boxes, embedded
 from remote.control.cloud.account import endpoint
 from remote.control.commands import logs as logs_commands
+from remote.control.commands.views.progress import reporter
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, JobFailed
 from remote.control.project import CODE
 from remote.control.runs import engine
-from remote.control.runs.bring import bring_all
+from remote.control.runs.artifacts import bring_all
 from remote.control.runs.engine import begin, drive, prepare_run
-from remote.control.runs.reports.receipt import write_receipt
+from remote.control.runs.receipt import write_receipt
 from remote.control.runs.state import state_of
 from remote.control.runs.verbs import VERBS
 from remote.control.transport.connect import connect
@@ -66,7 +67,7 @@ def begun(embedded_project, shared):
         ]
         (embedded_project / "rows.jsonl").write_text("\n".join(lines) + "\n")
         (embedded_project / "small.yaml").write_text(PLAYBOOK % finally_)
-        return begin(*prepare_run("small.yaml"))
+        return begin(*prepare_run("small.yaml", load_inventory()))
 
     yield write
     boxes.terminate(load_inventory().box())
@@ -106,7 +107,7 @@ def raise_unreachable(box):
 def test_what_was_made_comes_from_the_bucket_onto_the_next_box(begun, monkeypatch, capsys):
     ledger = begun()
     monkeypatch.setitem(VERBS, "pull", taken_back())
-    assert drive(ledger, load_inventory()).status is Status.SUCCEEDED
+    assert drive(ledger, load_inventory(), reporter=reporter()).status is Status.SUCCEEDED
     assert len({event["id"] for event in events(ledger, "box_ready")}) == 2
     assert [event["why"][:5] for event in events(ledger, "box_lost")] == ["spot:"]
     assert [event["label"] for event in events(ledger, "stage_started")] == [
@@ -125,7 +126,7 @@ def test_what_was_made_comes_from_the_bucket_onto_the_next_box(begun, monkeypatc
 def test_without_a_bucket_it_is_said_before_and_made_again_after(begun, monkeypatch, capsys):
     ledger = begun(storage="")
     monkeypatch.setitem(VERBS, "pull", taken_back())
-    assert drive(ledger, load_inventory()).status is Status.SUCCEEDED
+    assert drive(ledger, load_inventory(), reporter=reporter()).status is Status.SUCCEEDED
     assert [event["label"] for event in events(ledger, "stage_started")] == [
         "prepare",
         "pull",
@@ -171,7 +172,7 @@ def test_a_spot_box_is_terminated_in_place_of_stopped(begun, capsys):
     pulled = ledger.folder / "artifacts/prepare"
     before = (pulled / "train.jsonl").read_bytes()
     (pulled / "train.jsonl").unlink()
-    assert all(path.exists() for _, path, _ in bring_all(ledger)), (
+    assert all(each.path.exists() for each in bring_all(ledger, load_inventory())), (
         "what the box held is brought from the bucket"
     )
     assert (pulled / "train.jsonl").read_bytes() == before and boxes.find(
@@ -196,7 +197,7 @@ def test_a_spot_box_is_left_to_its_clocks_where_its_end_would_lose_something(
     ledger = begun(storage="", finally_="[stop]")
     monkeypatch.setitem(VERBS, "pull", failing)
     with pytest.raises(JobFailed):
-        drive(ledger, load_inventory())
+        drive(ledger, load_inventory(), reporter=reporter())
     assert boxes.find(load_inventory().box()).state == "running"
     said = capsys.readouterr().err
     assert "left running until its clocks end it" in said and "./inv terminate gpu" in said

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from remote.contract.job.jobs import JobState
+from remote.control.backends.display import Display
 from remote.control.backends.preflight import Report
 from remote.control.backends.resolved import Resolved, StageArtifact
 from remote.control.errors import WindlassError
@@ -79,11 +80,9 @@ class Backend(Protocol):
         ...
 
     @abstractmethod
-    def follow(
-        self, job_id: str, log: Path, metrics: Path, title: str, on_interrupt: str
-    ) -> JobState:
-        """Show a job until it ends, its log and measurements copied to those files; returns its
-        last state. Ctrl-C says `on_interrupt` and leaves it running."""
+    def follow(self, job_id: str, log: Path, metrics: Path, display: Display) -> JobState:
+        """Follow a job until it ends, its log and measurements copied to those files; returns its
+        last state. `display` hears its measurements and warnings. Ctrl-C leaves it running."""
         ...
 
     @abstractmethod

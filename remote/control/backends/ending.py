@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from remote.control.errors import WindlassError
-from remote.control.output.console import say
+from remote.control.progress import title, warning
 
 if TYPE_CHECKING:
     from remote.control.backends.ssh import SshBackend
@@ -22,11 +22,12 @@ def finish(
     if box is None:
         return ""
     if box.state == "running" and (other := other_run() or backend.works_for()):
-        say(f"finally: {entry.name} is left running, for run {other} works on it", "yellow")
+        left = f"finally: {entry.name} is left running, for run {other} works on it"
+        backend.say(warning(left))
         return ""
     if action == "stop" and box.market == "spot":
         return _end_in_place_of_stopping(backend, is_done) if box.state == "running" else ""
-    say(f"finally: {action} {entry.name}", "bold")
+    backend.say(title(f"finally: {action} {entry.name}"))
     {"stop": boxes.stop, "terminate": boxes.terminate}[action](entry)
     return action
 
@@ -42,7 +43,7 @@ def end_spot_box(backend: "SshBackend") -> None:
     if backend.ended_by():
         return
     for job_id, words in _not_spilled(backend).items():
-        say(f"  {job_id}: {words}", "yellow")
+        backend.say(warning(f"  {job_id}: {words}"))
     boxes.terminate(backend.entry)
 
 
@@ -72,21 +73,14 @@ def _end_in_place_of_stopping(backend: "SshBackend", is_done: bool) -> str:
         lost = {f"run {backend.run_id}": "not spilled: there is no `storage.bucket`"}
     if lost:
         told = "; ".join(f"{what}: {words}" for what, words in lost.items())
-        say(
-            f"finally: {name} is a spot box, which cannot be stopped, and is left running until its"
-            f" clocks end it: {told}",
-            "yellow",
+        left = "is left running until its clocks end it"
+        ways = f"`./inv resume {backend.run_id}` goes on there, `./inv terminate {name}` ends it"
+        backend.say(
+            warning(f"finally: {name} is a spot box, which cannot be stopped, and {left}: {told}")
         )
-        say(
-            f"  `./inv resume {backend.run_id}` goes on there, `./inv terminate {name}` ends it at"
-            " once",
-            "yellow",
-        )
+        backend.say(warning(f"  {ways} at once"))
         return ""
-    say(
-        f"finally: terminate {name}, for a spot box cannot be stopped; what it held is in the"
-        " bucket or here",
-        "bold",
-    )
+    why = "for a spot box cannot be stopped; what it held is in the bucket or here"
+    backend.say(title(f"finally: terminate {name}, {why}"))
     boxes.terminate(backend.entry)
     return "terminate"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from remote.control.backends.ssh import SshBackend
 from remote.control.errors import WindlassError
-from remote.control.output.console import say
+from remote.control.progress import warning
 
 
 class LocalBackend(SshBackend):
@@ -34,4 +34,4 @@ class LocalBackend(SshBackend):
 
     def finish(self, action: str, other_run: Callable[[], str | None], is_done: bool) -> None:
         """Only says so: this machine is its user's."""
-        say(f"finally: {action} does not apply to this machine", "yellow")
+        self.say(warning(f"finally: {action} does not apply to this machine"))

@@ -16,6 +16,7 @@ from remote.contract.files import digest
 from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.control.backends import ending
 from remote.control.backends.base import Backend, JobRequest, Record
+from remote.control.backends.display import Display
 from remote.control.backends.preflight import Report, preflight
 from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, StageArtifact
 from remote.control.errors import (
@@ -26,13 +27,13 @@ from remote.control.errors import (
     JobFailed,
     WindlassError,
 )
-from remote.control.output.console import bytes_progress, say
 from remote.control.output.sanitize import sized
+from remote.control.progress import Bytes, Say, detail, details, no_bytes, silent, warning
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.cloud.bucket import Bucket
-    from remote.control.config.inventory import BoxEntry
+    from remote.control.config.inventory import BoxEntry, Inventory
     from remote.control.transport.base import Transport
     from remote.control.transport.push.push import Deployed
     from remote.control.transport.push.release import Release
@@ -54,20 +55,23 @@ SIGHT_SECONDS = 10.0
 class SshBackend(Backend):
     """One box for the length of one command, or one after the other.
 
-    `storage` is the inventory's bucket, through which a job goes from one box to the next. Without
-    `may_launch` a box that does not run is an error.
+    The inventory's bucket is how a job goes from one box to the next. Without `may_launch` a box
+    that does not run is an error.
     """
 
     def __init__(
         self,
         entry: "BoxEntry",
-        run_id: str,
-        record: Record,
+        inventory: "Inventory",
+        run_id: str = "",
+        record: Record | None = None,
         may_launch: bool = True,
-        storage: str | None = None,
+        say: Say = silent,
+        progress: Bytes = no_bytes,
     ) -> None:
-        self.entry, self.name, self.run_id = entry, entry.name, run_id
-        self._record, self._may_launch, self._storage = record, may_launch, storage
+        self.entry, self.name, self.run_id, self.say = entry, entry.name, run_id, say
+        self._record, self._may_launch, self._progress = record or _unheard, may_launch, progress
+        self._inventory, self._storage = inventory, entry.bucket
         self._box: Box | None = None
         self._transport: Transport | None = None
         self._release: Release | None = None
@@ -121,21 +125,20 @@ class SshBackend(Backend):
             self.restore_from_bucket(job_id)
         return find_state(self.transport, self.box.root, job_id)
 
-    def follow(
-        self, job_id: str, log: Path, metrics: Path, title: str, on_interrupt: str
-    ) -> JobState:
-        """Show the job until it ends; a lost connection is made anew."""
-        from remote.control.jobs.display import watch
+    def follow(self, job_id: str, log: Path, metrics: Path, display: Display) -> JobState:
+        """Follow the job until it ends; a lost connection is made anew."""
+        from remote.control.logs.follow import follow
 
         openings = count()
-        return watch(
+        return follow(
             lambda: self.open_transport(is_again=next(openings) > 0),
             self.box.root,
             job_id,
             log,
             metrics,
-            title=title,
-            on_interrupt=on_interrupt,
+            None,
+            display.metric,
+            notice=display.line,
         )
 
     def cancel(self, job_id: str, patience_seconds: float) -> JobState:
@@ -186,7 +189,7 @@ class SshBackend(Backend):
                 self._box = boxes.running(self.entry)
                 return self._box
             self._box = boxes.ready(
-                self.entry, lambda line: say(f"  {line}", "dim"), set_deadlines=set_deadlines
+                self.entry, details(self.say), set_deadlines=set_deadlines
             )
             self._record(
                 "box_ready",
@@ -199,11 +202,8 @@ class SshBackend(Backend):
                 market=self._box.market,
             )
             if self._box.market == "spot" and self._storage is None:
-                say(
-                    "  a spot box without `storage.bucket`: when the cloud takes it back, what is"
-                    " on it is lost",
-                    "yellow",
-                )
+                lost = "when the cloud takes it back, what is on it is lost"
+                self._warn(f"a spot box without `storage.bucket`: {lost}")
         return self._box
 
     @property
@@ -220,7 +220,7 @@ class SshBackend(Backend):
 
         if is_again:
             self.look()
-        return connect(self.box)
+        return connect(self.box, self.say)
 
     def look(self) -> None:
         """Raises BoxStopped where the box that this command used is gone meanwhile."""
@@ -301,7 +301,7 @@ class SshBackend(Backend):
         from remote.control.jobs.state import jobs_on
 
         try:
-            jobs = jobs_on(self.transport, self.box.root, self.name)
+            jobs = jobs_on(self.transport, self.box.root, self.name, self.say)
         except WindlassError:
             return None
         return next(
@@ -326,7 +326,7 @@ class SshBackend(Backend):
         """Leave the right to spill this run's jobs on the box, for as long as the box may run."""
         if self.bucket is None:
             return
-        clocks = getattr(self.entry, "clocks", None)
+        clocks = None if self.entry.provider == "static" else self.entry.clocks
         seconds = (clocks.lifetime + clocks.grace if clocks else 0.0) + GRANT_MARGIN_SECONDS
         grant = self.bucket.grant(self.run_id, seconds, always=self.box.market == "spot")
         self._call("grant", stdin=asdict(grant))
@@ -341,10 +341,8 @@ class SshBackend(Backend):
         manifest = self.bucket.manifest(job_id)
         if manifest is None:
             return False
-        say(
-            f"  bringing {manifest.what} from {self.bucket.place(job_id)} ({sized(manifest.size)})",
-            "dim",
-        )
+        place, size = self.bucket.place(job_id), sized(manifest.size)
+        self.say(detail(f"  bringing {manifest.what} from {place} ({size})"))
         return bool(
             self._call("fetch", job_id, stdin=self.bucket.fetching(manifest)).get("fetched")
         )
@@ -354,7 +352,7 @@ class SshBackend(Backend):
         more can come."""
         if ON_ITS_WAY not in job.kept or self.bucket is None:
             return job
-        say(f"  kept: {job.kept}; waiting for that", "dim")
+        self.say(detail(f"  kept: {job.kept}; waiting for that"))
         deadline = time.monotonic() + SPILL_SECONDS
         while True:
             is_over = bool(self.ended_by()) or time.monotonic() > deadline
@@ -377,7 +375,7 @@ class SshBackend(Backend):
         there, or `not spilled` and why."""
         from remote.control.transport.payload import understood
 
-        told = self._call("all", on_line=lambda line: say(f"  {line}", "dim"))
+        told = self._call("all", on_line=details(self.say))
         with understood(self.transport.where):
             return {str(job_id): str(words) for job_id, words in told["spilled"].items()}
 
@@ -391,10 +389,10 @@ class SshBackend(Backend):
             return False
         from remote.control.transport.pull.pull import pull_spilled
 
-        say(f"  {destination.name}: from {self.bucket.place(job_id)}", "dim")
+        self.say(detail(f"  {destination.name}: from {self.bucket.place(job_id)}"))
         try:
-            with bytes_progress(destination.name, artifact.size) as on_bytes:
-                pull_spilled(self.bucket, manifest, artifact, destination, on_bytes, _warn)
+            with self._progress(destination.name, artifact.size) as on_bytes:
+                pull_spilled(self.bucket, manifest, artifact, destination, on_bytes, self._warn)
         except ArtifactCorrupt:
             return False
         return True
@@ -407,13 +405,11 @@ class SshBackend(Backend):
         try:
             self.bucket.sweep(self.run_id)
         except WindlassError as error:  # the run has succeeded: that stands
-            say(
-                f"  older checkpoints of this run are left in s3://{self._storage}: {error.what}",
-                "yellow",
-            )
+            left = f"older checkpoints of this run are left in s3://{self._storage}"
+            self._warn(f"{left}: {error.what}")
 
     def _call(
-        self, *words: str, stdin: dict[str, Any] | None = None, on_line: Any = None
+        self, *words: str, stdin: dict[str, Any] | None = None, on_line: Say | None = None
     ) -> dict[str, Any]:
         from remote.control.transport.payload import call, payload_command
 
@@ -429,13 +425,12 @@ class SshBackend(Backend):
     def deploy(self) -> str:
         """The digest of the release on the box, pushed and activated where it is not there yet."""
         if self._release is None:
-            from remote.control.config.inventory import load_inventory
             from remote.control.transport.push.release import build_release
             from remote.control.transport.push.selection import Push
 
-            release = build_release(self.files, push=Push.of(load_inventory()))
-            for warning in release.warnings:
-                say(f"  {warning}", "yellow")
+            release = build_release(self.files, push=Push.of(self._inventory))
+            for line in release.warnings:
+                self._warn(line)
             done = self._deployed(release)
             self._record(
                 "deployed",
@@ -450,14 +445,13 @@ class SshBackend(Backend):
         from remote.control.transport.push.release import deploy
 
         def deployed() -> "Deployed":
-            tell = lambda line: say(f"  {line}", "dim")  # noqa: E731
             return deploy(
                 self.transport,
                 self.box.root,
                 release,
-                tell,
+                details(self.say),
                 self.entry.shared,
-                progress=bytes_progress,
+                progress=self._progress,
                 again=self._way_again,
             )
 
@@ -487,7 +481,7 @@ class SshBackend(Backend):
             and found.id == self.box.id
             and found.address != self.box.address
         ):
-            say(f"  {self.box.where} is at {found.address} now", "dim")
+            self.say(detail(f"  {self.box.where} is at {found.address} now"))
             self._closing.close()
             self._box, self._transport = found, None
         return self.transport
@@ -502,11 +496,20 @@ class SshBackend(Backend):
         from remote.control.transport.pull.pull import pull
 
         transport = self.transport
-        with bytes_progress(destination.name, artifact.size) as on_bytes:
+        with self._progress(destination.name, artifact.size) as on_bytes:
             return pull(
-                transport, self.box.root, artifact, destination, on_bytes, _warn, look=self.look
+                transport,
+                self.box.root,
+                artifact,
+                destination,
+                on_bytes,
+                self._warn,
+                look=self.look,
             )
 
+    def _warn(self, line: str) -> None:
+        self.say(warning(f"  {line}"))
 
-def _warn(line: str) -> None:
-    say(f"  {line}", "yellow")
+
+def _unheard(event: str, **facts: Any) -> None:
+    """For a command that belongs to no run."""

@@ -1,12 +1,12 @@
 """A box as the rest of Windlass sees it: an address, a login, a pinned host key. Nothing in it
 tells providers apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import Bastion
+    from remote.control.config.inventory import Bastion, BoxEntry
     from remote.control.transport.ssh.config import HostConfig
 
 State = Literal["pending", "running", "stopping", "stopped", "terminated", "unknown"]
@@ -27,7 +27,8 @@ class Box:
     a listing should know besides; `market` is on-demand or spot; `reach` is how SSH gets there:
     public, private, ssm or bastion; `bastion` is the host in between, for `bastion`;
     `instance_connect`: the key is admitted through EC2 Instance Connect before each login;
-    `host_config` is what the user's ssh_config says about the way there.
+    `host_config` is what the user's ssh_config says about the way there; `entry` is the inventory's
+    that it was made from, None where the inventory names no such box.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Box:
     bastion: "Bastion | None" = None
     instance_connect: bool = False
     host_config: "HostConfig | None" = None
+    entry: "BoxEntry | None" = field(default=None, repr=False)
 
     @property
     def address(self) -> str:

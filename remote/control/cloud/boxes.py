@@ -307,7 +307,10 @@ class _Cloud:
             (each, _ec2(self.any_entry, each.there).box_of(each, self._lost(each) or note))
             for each in strays
         ]
-        return [replace(box, name=each.tag(identity.BOX_TAG), key=None) for each, box in shown]
+        return [
+            replace(box, name=each.tag(identity.BOX_TAG), key=None, entry=None)
+            for each, box in shown
+        ]
 
     def _lost(self, each: Instance) -> str:
         """What is wrong with an instance that this checkout launched and its mark does not find any

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from remote.control.cloud.access import host_keys, keys, reach, waiting
 from remote.control.cloud.box import Box
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
-from remote.control.config.inventory import place, ssh_settings
+from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
 from remote.control.transport.ssh import config as ssh_config
 from remote.control.transport.ssh import known_hosts
@@ -51,6 +51,7 @@ class Static:
             hourly_usd=None,
             note="stands; not asked whether it is up",
             host_config=told if told.alias else None,
+            entry=self.entry,
         )
 
     def plan(self, mode: Mode) -> Plan:
@@ -117,7 +118,7 @@ class Static:
 
     def _told(self) -> ssh_config.HostConfig:
         port = self.entry.port if "port" in self.entry.model_fields_set else None
-        if not ssh_settings().config:
+        if not self.entry.ssh.config:
             return ssh_config.HostConfig("", self.entry.host, port, self.entry.user)
         return ssh_config.lookup(self.entry.host, port, self.entry.user)
 

@@ -357,7 +357,7 @@ def agree(question: str, yes: bool, needs_terminal: bool) -> None:
 
 def tell_next_of(entries: "Sequence[BoxEntry]", names: Sequence[str]) -> None:
     """What boxes that are up are there for."""
-    from remote.control.runs.reports import next_step
+    from remote.control.commands.views import next_step
 
     console.tell_next(
         next_step.on_box(entries[0])

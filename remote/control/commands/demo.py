@@ -20,10 +20,12 @@ def demo(
     context: Any, on: str = "", box: str = "", dry_run: bool = False, json: bool = False
 ) -> None:
     """Train, convert and ask a small Mistral, on this machine alone."""
+    from remote.control.config.inventory import load_inventory
     from remote.control.output.console import say
-    from remote.control.runs.engine import prepare_run
+    from remote.control.runs.engine import begin, prepare_run
 
-    plan, entry = prepare_run(PLAYBOOK, one_place(on, box))
+    inventory = load_inventory()
+    plan, entry = prepare_run(PLAYBOOK, inventory, one_place(on, box))
     if dry_run:
         show_plan(plan, entry.name, json)
         return
@@ -37,6 +39,4 @@ def demo(
         " model: a few minutes.\n",
         "dim",
     )
-    from remote.control.runs.engine import begin
-
-    drive_and_show(begin(plan, entry), json)
+    drive_and_show(begin(plan, entry), inventory, json)

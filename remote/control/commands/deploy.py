@@ -2,14 +2,10 @@
 `inv rollback`: back to an older one."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remote.control.commands.box import JSON, NAMES, tell_next_of
 from remote.control.commands.program.verb import verb
-
-if TYPE_CHECKING:
-    from remote.control.config.inventory import Inventory
-    from remote.control.transport.push.selection import Selection
 
 _PLAN = {
     "plan": "show what would go, what stays and why, with sizes; ask no box",
@@ -31,40 +27,51 @@ def deploy(
 
     What is there already is not sent again.
     """
+    from dataclasses import asdict
+
+    from remote.control.commands.views import fleet
+    from remote.control.commands.views import deploy as views
     from remote.control.config.inventory import load_inventory
-    from remote.control.output.console import print_json, say, tell
+    from remote.control.operations import deploying
+    from remote.control.output.console import bytes_progress, print_json, say, tell
+    from remote.control.progress import no_bytes
+    from remote.control.project import typed
+    from remote.control.transport.push.plan import plan_of
     from remote.control.transport.push.release import release_of
 
     inventory = load_inventory()
-    selection = _selected(inventory, playbook)
+    selection = deploying.selected(inventory, typed(playbook))
     release = release_of(selection)
     if plan:
-        from remote.control.transport.push import plan as push_plan
-
-        (
-            print_json(push_plan.plan_of(selection, release))
-            if json
-            else push_plan.show(selection, release)
-        )
+        if json:
+            print_json(plan_of(selection, release))
+        else:
+            views.show_plan(selection, release)
         return
-    from remote.control import deploying
-
     for warning in selection.warnings:
         say(f"warning: {warning}", "yellow")
     entries = inventory.resolve(names)
     if dry_run:
-        records = [
-            deploying.rehearse(entry, release, (lambda line: None) if json else tell)
-            for entry in entries
-        ]
-    else:
-        records = deploying.deploy_to(entries, release, show=not json)
+        rehearsals = [deploying.rehearse(entry, release) for entry in entries]
+        if json:
+            print_json(fleet.as_one([asdict(each) for each in rehearsals], names, inventory))
+            return
+        for line in (line for each in rehearsals for line in each.would_run):
+            tell(line)
+        return
+    progress = bytes_progress if len(entries) == 1 else no_bytes
+    done = fleet.each(
+        entries,
+        lambda entry, say: deploying.deploy(entry, release, say, progress),
+        views.sentence,
+        deploying.Sent.to_json,
+    )
     if json:
-        from remote.control.commands.views.fleet import as_one
-
-        print_json(as_one(records, names, inventory))
-    elif not dry_run:
-        tell_next_of(entries, names)
+        print_json(fleet.as_one([each.to_json() for each in done], names, inventory))
+        return
+    if len(done) == 1:
+        views.show_sent(done[0])
+    tell_next_of(entries, names)
 
 
 @verb(
@@ -94,48 +101,22 @@ def rollback(
     """
     from dataclasses import asdict
 
-    from remote.control import deploying
+    from remote.control.commands.views import deploy as views
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
-    from remote.control.output.console import print_json, tell
+    from remote.control.operations import deploying
+    from remote.control.output.console import print_json
 
     entry = load_inventory().box(box or None)
     if list:
-        releases = deploying.releases_of(entry)
-        (
+        releases = deploying.releases_of(entry, say)
+        if json:
             print_json([asdict(each) for each in releases])
-            if json
-            else deploying.show_releases(entry, releases)
-        )
+        else:
+            views.show_releases(entry.name, releases)
         return
-    outcome = deploying.roll_back(entry, to, dry_run)
+    done = deploying.roll_back(entry, to, dry_run, say)
     if json:
-        print_json(outcome)
-        return
-    begin = "would make" if dry_run else "made"
-    tell(
-        f"{begin} release {outcome['release'][:12]} current on {entry.name}, in place of"
-        f" {outcome['was'][:12]}"
-    )
-    if not dry_run:
-        tell(
-            "the next deploy, run or preflight puts this checkout's code there again: check out"
-            " what you want to stay",
-            "dim",
-        )
-
-
-def _selected(inventory: "Inventory", playbook: str) -> "Selection":
-    from remote.control.transport.push.selection import Push, select
-
-    if not playbook:
-        return select(push=Push.of(inventory))
-    from remote.control import project
-    from remote.control.config.playbook import load_playbook
-    from remote.control.runs.plan import plan_of
-    from remote.control.runs.state import RunState
-    from remote.control.runs.wiring import files_to_send
-
-    return select(
-        files_to_send(RunState("", plan_of(load_playbook(project.typed(playbook))))),
-        Push.of(inventory),
-    )
+        print_json(done.to_json())
+    else:
+        views.show_rolled_back(done, dry_run)

@@ -9,6 +9,9 @@ _RUN = (
     "run id, or its beginning or end; when left out the one that is alive, else the newest with"
     " artifacts"
 )
+_COME_BACK = (
+    "the job goes on; come back with `./inv attach {name}`, or end it with `./inv cancel {name}`"
+)
 _UNTOLD = "`./inv doctor` examines laptop and account, `./inv start NAME` a box"
 _ANY_JOB = (
     "run id or job id, or its beginning or end, or a box; else the run that is alive, or (no run"
@@ -31,6 +34,8 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     """
     from remote.control import targets
     from remote.control.cloud import boxes
+    from remote.control.commands.views import jobs as views
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.errors import BoxUnreachable
     from remote.control.jobs import table
@@ -38,7 +43,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
 
     inventory = load_inventory()
     listing = targets.boxes_of(inventory, names or inventory.places)
-    found, silent = table.look(listing)
+    found, silent = table.look(listing, say)
     jobs = [job for job in found if all or not job.state.status.is_final]
     silent += boxes.unknown(listing)
     if silent and len(silent) == sum(
@@ -50,7 +55,7 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     if json:
         console.print_json([table.record(job) for job in jobs])
     elif jobs:
-        console.print_table("", table.COLUMNS, table.rows(jobs))
+        console.print_table("", views.COLUMNS, views.rows(jobs))
     else:
         told = (
             "no box that runs keeps a job"
@@ -70,14 +75,23 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from contextlib import nullcontext, redirect_stdout
     from dataclasses import asdict
 
-    from remote.control import targets
-    from remote.control.logs import show
-    from remote.control.output.console import print_json, say
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views import logs as views
+    from remote.control.commands.views.progress import say
+    from remote.control.config.inventory import load_inventory
+    from remote.control.operations.logs import follow_job
+    from remote.control.output.console import print_json
+    from remote.control.targets import job_of
 
     with (
         redirect_stdout(sys.stderr) if json else nullcontext()
     ):  # standard output is a script's: one document
-        state = show.attach(targets.job_of(run, "attach"))
+        inventory = load_inventory()
+        job = job_of(run, "attach", inventory, say, choose_run)
+        reading = follow_job(job, inventory, say)
+        views.show(reading, "lines", _COME_BACK.format(name=job.name))
+        reading.require_read()
+        state = reading.ended[-1].state
     if json:
         print_json(asdict(state))
     say(
@@ -105,13 +119,15 @@ def cancel(
     from dataclasses import asdict
 
     from remote.contract.job.jobs import Status
-    from remote.control import backends
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views.progress import reporter, say
     from remote.control.config.inventory import load_inventory
+    from remote.control.operations import runs
     from remote.control.output.console import print_json, tell, tell_next
-    from remote.control.runs import ended
     from remote.control.targets import job_of
 
-    target = job_of(run, "cancel", surely=True)
+    inventory = load_inventory()
+    target = job_of(run, "cancel", inventory, say, choose_run, surely=True)
     if dry_run:
         if json:
             print_json(
@@ -122,10 +138,9 @@ def cancel(
             f" {target.status.value} when it was last seen"
         )
         return
-    entry = load_inventory().box(target.box.name)
-    with backends.of_entry(entry, may_launch=False) as backend:
-        state = backend.cancel(target.job_id, patience)
-    ended.by_cancel(target.run_id, state)
+    state = runs.cancel(
+        inventory, target.box.name, target.job_id, target.run_id, patience, reporter()
+    )
     if json:
         print_json(asdict(state))
     if state.status is not Status.CANCELLED:
@@ -152,21 +167,27 @@ def pull(
 
     Goes on where it was cut off.
     """
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views import next_step
+    from remote.control.commands.views.progress import reporter
+    from remote.control.config.inventory import load_inventory
     from remote.control.output.console import print_json, print_table, tell_next
     from remote.control.output.sanitize import sized
-    from remote.control.runs.bring import bring_all, has_made
-    from remote.control.runs.reports import next_step
+    from remote.control.runs.artifacts import bring_all, has_made
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "pull", has_made)
-    rows = bring_all(ledger, only, dry_run)
+    ledger = run_of(run, "pull", has_made, choose=choose_run)
+    brought = bring_all(ledger, load_inventory(), only, dry_run, reporter())
     if json:
         print_json(
-            [{"artifact": name, "path": str(path), "bytes": size} for name, path, size in rows]
+            [
+                {"artifact": each.name, "path": str(each.path), "bytes": each.bytes}
+                for each in brought
+            ]
         )
     else:
-        told = [(name, path, sized(size)) for name, path, size in rows]
+        told = [(each.name, each.path, sized(each.bytes)) for each in brought]
         print_table(
             "would pull" if dry_run else "pulled and verified", ("artifact", "path", "size"), told
         )

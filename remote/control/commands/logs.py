@@ -5,6 +5,8 @@ from typing import Any
 
 from remote.control.commands.program.verb import verb
 
+_HINT = "the jobs go on; the same command comes back to them"
+
 
 @verb(
     positional=["names"],
@@ -42,8 +44,16 @@ def logs(
 
     Live or gone, with what happened to the box: kernel, GPU, watchdog, spot. Times are UTC.
     """
-    from remote.control.logs import options, show
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views import logs as views
+    from remote.control.commands.views.progress import say
+    from remote.control.config.inventory import load_inventory
+    from remote.control.logs import options
+    from remote.control.operations.logs import open_logs
 
-    show.show(
-        names, options.query(stage, follow, since, tail, grep, level, raw), options.mode(json, raw)
-    )
+    query = options.query(stage, follow, since, tail, grep, level, raw)
+    mode = options.mode(json, raw)
+    reading = open_logs(names, query, mode, load_inventory, say, choose_run)
+    views.show(reading, mode, _HINT if follow else "")
+    views.warn_of_failures(reading.ended)
+    reading.require_read()

@@ -201,12 +201,13 @@ collection.add_task(list_models, name="list")
 
 
 def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
+    from remote.control.commands.program.asking import choose_run
     from remote.control.commands.run import drive_and_show
     from remote.control.output.console import print_json, tell
     from remote.control.runs.single import extend, model_name, plan_install
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "install", lambda state: state.has_done("export"))
+    ledger = run_of(run, "install", lambda state: state.has_done("export"), choose=choose_run)
     model = name or model_name(ledger)
     if dry_run:
         if as_json:
@@ -214,7 +215,7 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
         tell(f"would install the GGUF of {ledger.run_id} as {model}")
         return
     extend(ledger, plan_install(ledger, model), "install")
-    drive_and_show(ledger, as_json, purpose="install")
+    drive_and_show(ledger, _inventory(), as_json, purpose="install")
 
 
 def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bool) -> None:

@@ -27,16 +27,19 @@ def preflight(
 ) -> None:
     """Check box, environment, model, data and recipe before training."""
     from remote.control import project
+    from remote.control.commands.views import preflight as views
+    from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
-    from remote.control.output.console import print_json, say
+    from remote.control.output.console import bytes_progress, print_json
     from remote.control.runs import preflight as checks
 
     inventory = load_inventory()
     if run or not recipe:
+        from remote.control.commands.program.asking import choose_run
         from remote.control.runs.state import state_of
         from remote.control.targets import run_of
 
-        state = state_of(run_of(run, "preflight"))
+        state = state_of(run_of(run, "preflight", choose=choose_run))
         entry, (plain, inputs) = inventory.box(box or state.box), checks.inputs_of_run(state)
         say(f"run {state.run_id} on box {entry.name}")
     else:
@@ -44,8 +47,8 @@ def preflight(
 
         entry, plain = inventory.box(box or None), load_recipe(project.typed(recipe)).plain()
         inputs = checks.inputs_of_words(plain, base, project.typed(data))
-    report, where = checks.preflight_box(entry, plain, inputs, inventory.storage.bucket)
-    checks.show(report)
+    report, where = checks.preflight_box(entry, inventory, plain, inputs, say, bytes_progress)
+    views.show(report)
     checks.require(report, where, "fix what the table names, then run `./inv preflight` again")
     if json:
         print_json(report.to_json())

@@ -1,6 +1,5 @@
 """Runs: start one, go on with one, look at them."""
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.artifacts.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
@@ -9,7 +8,7 @@ from remote.control.commands.program.verb import verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remote.control.config.inventory import BoxEntry
+    from remote.control.config.inventory import BoxEntry, Inventory
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.plan import Plan
 
@@ -49,14 +48,17 @@ def run(
 ) -> None:
     """Run a playbook from its first stage to its receipt."""
     from remote.control import project
+    from remote.control.config.inventory import load_inventory
+    from remote.control.operations.runs import base_steps
     from remote.control.runs.engine import begin, prepare_run
 
-    plan, entry = prepare_run(project.typed(playbook), one_place(on, box))
+    inventory = load_inventory()
+    plan, entry = prepare_run(project.typed(playbook), inventory, one_place(on, box))
     if dry_run:
         show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
-    agree_to_launch(plan, entry, yes)
-    drive_and_show(begin(plan, entry), json, queue=queue)
+    agree_to_launch(plan, inventory, entry, yes)
+    drive_and_show(begin(plan, entry), inventory, json, queue=queue)
 
 
 @verb(
@@ -73,6 +75,8 @@ def resume(
 ) -> None:
     """Go on with a run wherever it was cut off."""
     from remote.contract.job.jobs import Status
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.config.inventory import load_inventory
     from remote.control.output.console import say
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
@@ -82,13 +86,14 @@ def resume(
         "resume",
         lambda state: bool(state.owed) or state.status is not Status.SUCCEEDED,
         to="drive",
+        choose=choose_run,
     )
     if dry_run:
         state = state_of(ledger)
         show_plan(state.rest(), state.box, json)
         return
     say(f"resuming {ledger.run_id}")
-    drive_and_show(ledger, json, purpose="resume", queue=queue)
+    drive_and_show(ledger, load_inventory(), json, purpose="resume", queue=queue)
 
 
 @verb(
@@ -109,9 +114,9 @@ def runs(
 
     `--clear` puts away those that ended without success.
     """
+    from remote.control.commands.views import runs as views
     from remote.control.output.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
-    from remote.control.runs.reports.rows import RUN_COLUMNS, run_row
     from remote.control.runs.state import state_of
 
     if clear or dry_run:
@@ -126,7 +131,7 @@ def runs(
     if not states:
         tell("no run here yet; `./inv run PLAYBOOK` begins one")
         return
-    print_table("", RUN_COLUMNS, [run_row(ledger, state) for ledger, state in states])
+    print_table("", views.COLUMNS, [views.row(ledger, state) for ledger, state in states])
 
 
 def _clear(dry_run: bool, as_json: bool) -> None:
@@ -148,11 +153,12 @@ def _clear(dry_run: bool, as_json: bool) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def verify(context: Any, run: str = "", json: bool = False) -> None:
     """Hash a run's pulled artifacts again and compare them with its ledger."""
+    from remote.control.commands.program.asking import choose_run
     from remote.control.output.console import print_json, print_table
-    from remote.control.runs.reports.rows import require_whole, verdicts, verify_artifacts
+    from remote.control.runs.artifacts import require_whole, verdicts, verify_artifacts
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "verify")
+    ledger = run_of(run, "verify", choose=choose_run)
     rows = verify_artifacts(ledger)
     if not json:
         print_table(f"artifacts of {ledger.run_id}", ("artifact", "path", "verdict"), rows)
@@ -164,11 +170,12 @@ def verify(context: Any, run: str = "", json: bool = False) -> None:
 @verb(positional=["run"], help={"run": _RUN, "json": "print as JSON"})
 def receipt(context: Any, run: str = "", json: bool = False) -> None:
     """Show what a run did, used and cost."""
+    from remote.control.commands.program.asking import choose_run
     from remote.control.output.console import print_json, write
-    from remote.control.runs.reports.receipt import write_receipt
+    from remote.control.runs.receipt import write_receipt
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "receipt")
+    ledger = run_of(run, "receipt", choose=choose_run)
     facts = write_receipt(ledger)
     if json:
         print_json(facts)
@@ -210,16 +217,19 @@ def train(
     """
     from remote.control import project
     from remote.control.config.inventory import load_inventory
+    from remote.control.operations.runs import base_steps
     from remote.control.runs.engine import begin
     from remote.control.runs.single import plan_training
 
-    entry = load_inventory().box(one_place(on, box) or None)
-    plan = plan_training(project.typed(recipe), project.typed(data), base, entry, stop)
+    inventory = load_inventory()
+    entry = inventory.box(one_place(on, box) or None)
+    files = project.typed(recipe), project.typed(data)
+    plan = plan_training(*files, base, inventory, entry, stop)
     if dry_run:
         show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
-    agree_to_launch(plan, entry, yes)
-    drive_and_show(begin(plan, entry), json, purpose="train", detach=detach, queue=queue)
+    agree_to_launch(plan, inventory, entry, yes)
+    drive_and_show(begin(plan, entry), inventory, json, "train", detach=detach, queue=queue)
 
 
 @verb(
@@ -241,18 +251,20 @@ def export(
     json: bool = False,
 ) -> None:
     """Merge a run's adapter, convert it to GGUF and bring it home."""
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.config.inventory import load_inventory
     from remote.control.runs.plan import Plan
     from remote.control.runs.single import extend, plan_export
     from remote.control.runs.state import state_of
     from remote.control.targets import run_of
 
-    ledger = run_of(run, "export", lambda state: state.has_done("train"))
+    ledger = run_of(run, "export", lambda state: state.has_done("train"), choose=choose_run)
     stages = plan_export(ledger, quantize)
     if dry_run:
         show_plan(Plan(ledger.run_id, stages), state_of(ledger).box, json)
         return
     extend(ledger, stages, "export")
-    drive_and_show(ledger, json, purpose="export", queue=queue)
+    drive_and_show(ledger, load_inventory(), json, purpose="export", queue=queue)
 
 
 def one_place(on: str, box: str) -> str:
@@ -266,119 +278,79 @@ def one_place(on: str, box: str) -> str:
 
 
 def drive_and_show(
-    ledger: "Ledger", as_json: bool, purpose: str = "run", detach: bool = False, queue: bool = False
+    ledger: "Ledger",
+    inventory: "Inventory",
+    as_json: bool,
+    purpose: str = "run",
+    detach: bool = False,
+    queue: bool = False,
 ) -> None:
     """Drive a run with its progress on the terminal, then show what came of it."""
     from remote.contract.job.jobs import Status
-    from remote.control.config.inventory import load_inventory
+    from remote.control.commands.views import next_step
+    from remote.control.commands.views.progress import reporter
+    from remote.control.commands.views.showcase import show_result
+    from remote.control.operations import runs
     from remote.control.output.console import print_json, say, tell, tell_next
-    from remote.control.runs.engine import drive
-    from remote.control.runs.reports import next_step
-    from remote.control.runs.reports.receipt import receipt_of, write_receipt
-    from remote.control.runs.reports.showcase import show_result
+    from remote.control.runs.receipt import receipt_of
 
     say(f"run {ledger.run_id}")
     try:
-        state = drive(ledger, load_inventory(), purpose, detach, queue)
+        state = runs.drive(ledger, inventory, purpose, detach, queue, reporter())
     except KeyboardInterrupt:
         say(f"`./inv resume {ledger.run_id}` goes on with this run where it stands")
         raise
-    finally:
-        with contextlib.suppress(
-            OSError
-        ):  # the run's own error is the one to read; `inv receipt` makes the file again
-            write_receipt(ledger)
     if as_json:
         print_json(receipt_of(ledger))
     elif state.status is Status.SUCCEEDED:
         tell(f"\nreceipt: {ledger.folder / 'receipt.md'}")
         show_result(ledger, state)
-        _tell_what_still_runs(state.box)
+        _tell_what_still_runs(inventory, state.box)
         tell_next(next_step.after_run(state))
 
 
-def _tell_what_still_runs(name: str) -> None:
-    from remote.control.cloud import boxes
-    from remote.control.config.inventory import load_inventory
+def _tell_what_still_runs(inventory: "Inventory", name: str) -> None:
     from remote.control.errors import WindlassError
+    from remote.control.operations.runs import left_running
     from remote.control.output.console import tell
 
     try:
-        entry = load_inventory().box(name)
-        box = None if entry.provider == "static" else boxes.find(entry)
-    except (
-        WindlassError
-    ) as error:  # the run has succeeded: that stands, whoever does not answer now
+        box = left_running(inventory, name)
+    except WindlassError as error:  # the run has succeeded: that stands, whoever does not answer
         tell(
             f"whether box {name} still runs is not known ({error.what}); `./inv status` shows it",
             "yellow",
         )
         return
-    if box and box.state == "running":
+    if box:
         price = f" at ${box.hourly_usd}/h" if box.hourly_usd else ""
         tell(f"box {name} still runs{price}; `./inv stop {name}` ends that", "yellow")
 
 
-def show_plan(plan: Any, box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
+def show_plan(plan: "Plan", box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
     """What a run would do, as a table or as JSON; `steps` are to be done before it."""
-    from remote.control.output.console import print_json, print_table, tell
-    from remote.control.project import name_of
-    from remote.control.runs.state import RunState
-    from remote.control.runs.wiring import files_to_send
+    from remote.control.commands.views.runs import show_planned
+    from remote.control.operations.runs import planned
+    from remote.control.output.console import print_json
 
-    columns = ("stage", "uses", "where", "what")
-    rows = [
-        (
-            stage.label,
-            stage.uses,
-            "box" if stage.signature.runs_on == "backend" else "laptop",
-            stage.signature.about,
-        )
-        for stage in plan.stages
-    ]
-    sent = list(dict.fromkeys(name_of(path) for path in files_to_send(RunState("", plan))))
+    told = planned(plan, box, steps)
     if as_json:
-        stages = [dict(zip(columns, row, strict=True)) for row in rows]
-        told = {
-            "stages": stages,
-            "sent": sent,
-            "finally": list(plan.finally_),
-            "steps": list(steps),
-        }
-        print_json({"playbook": plan.name, "box": box, **told})
-        return
-    print_table(f"{plan.name} on {box}", columns, rows)
-    tell(f"sent from this laptop, besides Windlass's code: {', '.join(sent) or 'nothing'}")
-    for step in steps:
-        tell(step, "yellow")
-    tell(f"finally: {', '.join(plan.finally_) or 'nothing'}; nothing was started")
+        print_json(told.to_json())
+    else:
+        show_planned(told)
 
 
-def base_steps(plan: "Plan", entry: "BoxEntry") -> list[str]:
-    """How the base models that a plan's recipes name get onto its box."""
-    from remote.contract.job.stages import needs_base
-    from remote.control.config import base_model
-
-    recipes = [
-        stage.recipe
-        for stage in plan.stages
-        if stage.recipe and needs_base(stage.uses, stage.wiring)
-    ]
-    return base_model.steps([recipe["base"] for recipe in recipes], entry)
-
-
-def agree_to_launch(plan: "Plan", entry: "BoxEntry", yes: bool) -> None:
+def agree_to_launch(plan: "Plan", inventory: "Inventory", entry: "BoxEntry", yes: bool) -> None:
     """Before a run: where its box would be made, and billed, show what it costs and ask, as
     `launch` does."""
     from remote.control.commands.box import agree
     from remote.control.commands.views import launch as view
-    from remote.control.config.inventory import load_inventory
     from remote.control.operations import launching
+    from remote.control.operations.runs import base_steps
     from remote.control.output import console
 
     if entry.provider != "ec2" or not any(stage.signature.is_job for stage in plan.stages):
         return
-    inventory = load_inventory()
     wanted = launching.intents(inventory, [entry], "auto")
     if launching.costs_money(wanted):
         with console.aside():

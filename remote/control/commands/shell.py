@@ -23,6 +23,7 @@ def ssh(_context: Any, name: str = "", command: str = "") -> None:
 
     from remote.control.cloud import boxes
     from remote.control.cloud.access import openssh
+    from remote.control.commands.views.progress import say
     from remote.control.errors import LaptopError
     from remote.control.transport import connect
 
@@ -31,7 +32,7 @@ def ssh(_context: Any, name: str = "", command: str = "") -> None:
             "there is no `ssh` on this laptop", remedy="`sudo apt-get install openssh-client`"
         )
     box = boxes.running(_reached_by_ssh(name))
-    connect.open_door(box)
+    connect.open_door(box, say)
     is_seen = (
         command and sys.stdin.isatty() and sys.stdout.isatty()
     )  # then it may want a terminal, as `top` does

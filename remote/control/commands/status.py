@@ -57,8 +57,8 @@ def status(
 
 
 def _show_runs(title: str, runs: "Sequence[OpenRun]") -> None:
+    from remote.control.commands.views.runs import COLUMNS, row
     from remote.control.output.console import print_table
-    from remote.control.runs.reports.rows import RUN_COLUMNS, run_row
 
     if runs:
-        print_table(title, RUN_COLUMNS, [run_row(each.run, each.state) for each in runs])
+        print_table(title, COLUMNS, [row(each.run, each.state) for each in runs])

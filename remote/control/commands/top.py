@@ -19,17 +19,22 @@ def top(_context: Any, names: Sequence[str] = (), json: bool = False, follow: bo
 
     `q` ends it. Without a terminal it prints once.
     """
+    from remote.control.commands.views import top as view
+    from remote.control.commands.views.progress import say
+    from remote.control.commands.views.top_tables import tables
     from remote.control.config.inventory import load_inventory
     from remote.control.output import console
-    from remote.control.telemetry import live, screen
     from remote.control.telemetry import top as boxes
+    from remote.control.telemetry.live import EVERY_SECONDS
+    from remote.control.telemetry.records import records
 
     inventory = load_inventory()
     if json and follow:
-        boxes.tell(inventory, names, live.EVERY_SECONDS)
+        watching = boxes.watching(inventory, names, say)
+        view.print_lines(watching, EVERY_SECONDS, boxes.SNAPSHOT_SECONDS)
     elif json:
-        console.print_json(screen.records(boxes.views(inventory, names)))
-    elif boxes.is_live():
-        boxes.watch(inventory, names)
+        console.print_json(records(boxes.views(inventory, names, say)))
+    elif view.is_live():
+        view.show(boxes.watching(inventory, names, say))
     else:
-        console.show(screen.tables(boxes.views(inventory, names), console.output().width))
+        console.show(tables(boxes.views(inventory, names, say), console.output().width))

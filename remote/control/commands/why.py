@@ -26,15 +26,18 @@ def why(
 
     Asks the box, the bucket and this laptop. Times are UTC.
     """
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views.progress import say
+    from remote.control.config.inventory import load_inventory
     from remote.control.output import console
     from remote.control.telemetry import diagnosis, find, show
 
-    found = find.find(run, stage, minutes, lambda text: console.say(text, "yellow"))
+    found = find.find(run, stage, minutes, load_inventory, say, choose_run)
     told = diagnosis.account(found)
     if json:
         console.print_json(told.record)
     else:
-        show.show(told, diagnosis.span(found.evidence))
+        console.write(f"{show.text(told, diagnosis.span(found.evidence))}\n")
 
 
 @verb(
@@ -50,10 +53,14 @@ def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> No
 
     Logs, ledger, measurements and versions; secrets are masked.
     """
+    from remote.control.commands.program.asking import choose_run
+    from remote.control.commands.views.progress import say
+    from remote.control.config.inventory import load_inventory
     from remote.control.output import console
     from remote.control.telemetry import bundle as packing
 
-    packed = packing.pack(run, packing.place_of(to), lambda text: console.say(text, "yellow"))
+    place = packing.place_of(to)
+    packed = packing.pack(run, place, load_inventory(), say, choose_run)
     if json:
         console.print_json({"path": str(packed.path), "files": packed.files})
         return

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from remote.control import project, secrets
 from remote.control.config import groups
@@ -20,6 +20,20 @@ from remote.control.output.suggestion import suggestion
 from remote.control.project import identity
 
 _PATH = r"^[A-Za-z0-9._/-]+$"
+
+
+class SshEntry(Section):
+    """How Windlass connects."""
+
+    dead_after: Duration = Field(
+        default=10.0,
+        ge=2,
+        le=600,
+        description="a connection that carries nothing for so long is dead",
+    )
+    config: bool = Field(
+        default=True, description="whether `~/.ssh/config` is honoured; it is only ever read"
+    )
 
 
 class _Entry(Section):
@@ -34,6 +48,19 @@ class _Entry(Section):
         pattern=r"^/[A-Za-z0-9._/-]+$",
         description="another place for models and environments, such as an NVMe mount",
     )
+
+    _ssh: SshEntry = PrivateAttr(default_factory=SshEntry)
+    _bucket: str | None = PrivateAttr(default=None)
+
+    @property
+    def ssh(self) -> SshEntry:
+        """How Windlass connects: what the inventory says under `ssh:` for all of its boxes."""
+        return self._ssh
+
+    @property
+    def bucket(self) -> str | None:
+        """The inventory's `storage.bucket`; None where it names none."""
+        return self._bucket
 
 
 _REGION = r"^[a-z]{2}(-[a-z]+)+-\d$"
@@ -334,20 +361,6 @@ class StorageEntry(Section):
     )
 
 
-class SshEntry(Section):
-    """How Windlass connects."""
-
-    dead_after: Duration = Field(
-        default=10.0,
-        ge=2,
-        le=600,
-        description="a connection that carries nothing for so long is dead",
-    )
-    config: bool = Field(
-        default=True, description="whether `~/.ssh/config` is honoured; it is only ever read"
-    )
-
-
 class PushEntry(Section):
     """What goes to a box beside Windlass's own code and the files that a playbook names. Patterns
     are those of .gitignore."""
@@ -406,6 +419,13 @@ class Inventory(Section):
     _source: source.Source = PrivateAttr(
         default_factory=lambda: source.Source(Path("inventory.yaml"))
     )
+
+    @model_validator(mode="after")
+    def _each_box_knows_what_holds_for_all(self) -> Self:
+        """Whoever has the entry of a box can connect to it."""
+        for entry in self.boxes.values():
+            entry._ssh, entry._bucket = self.ssh, self.storage.bucket
+        return self
 
     def where(self, *keys: str | int) -> str:
         """`file:line` of a value."""
@@ -481,15 +501,6 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
 def findings_of(file: Path, text: str) -> tuple[Finding, ...]:
     """What would be wrong with that file if it held this text."""
     return _parsed_once(file, text.encode(), project.root(), os.environ.get("HOME"))[2]
-
-
-def ssh_settings() -> SshEntry:
-    """What the project's inventory says about SSH; the defaults where it cannot be read: that is
-    told where the inventory is used."""
-    try:
-        return load_inventory().ssh
-    except ConfigError:
-        return SshEntry()
 
 
 _Parsed = tuple[Inventory | None, source.Source, tuple[Finding, ...]]

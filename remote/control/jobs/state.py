@@ -7,8 +7,8 @@ from typing import Any
 from remote.contract.job.jobs import Cause, JobState
 from remote.contract.logs.query import label_of
 from remote.control.errors import JobFailed
-from remote.control.output.console import say
 from remote.control.output.sanitize import plain
+from remote.control.progress import Say, warning
 from remote.control.transport.base import Transport
 from remote.control.transport.payload import QUERY_SECONDS, call, on_box, payload_command, untold
 
@@ -67,9 +67,9 @@ def find_state(transport: Transport, box_root: str, job_id: str) -> JobState | N
         raise
 
 
-def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
+def jobs_on(transport: Transport, box_root: str, box: str, say: Say) -> list[BoxJob]:
     """Every job that the box has kept, the newest first; none where nothing was deployed. One
-    without a name is left out, and told."""
+    without a name is left out, and told to `say`."""
     nothing = (
         f'[ -e {on_box(f"{box_root}/current")} ] || {{ echo \'{{"done": {{"jobs": []}}}}\'; exit'
         " 0; }; "
@@ -82,7 +82,7 @@ def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
     if not isinstance(told, list):
         raise untold(transport.where, "it lists no jobs")
     if len(told) > MOST_JOBS:
-        say(f"box {box} lists {len(told):,} jobs; the first {MOST_JOBS:,} are looked at", "yellow")
+        say(warning(f"box {box} lists {len(told):,} jobs; the first {MOST_JOBS:,} are looked at"))
     found, left_out = [], list[str]()
     for state in told[:MOST_JOBS]:
         try:
@@ -90,11 +90,10 @@ def jobs_on(transport: Transport, box_root: str, box: str) -> list[BoxJob]:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             left_out.append(str(error))
     for why in left_out[:_TOLD_OF]:
-        say(plain(f"box {box} tells of a job that is left out here: {why}"), "yellow")
+        say(warning(plain(f"box {box} tells of a job that is left out here: {why}")))
     if len(left_out) > _TOLD_OF:
-        say(
-            f"box {box} tells of {len(left_out) - _TOLD_OF:,} more that are left out here", "yellow"
-        )
+        more = len(left_out) - _TOLD_OF
+        say(warning(f"box {box} tells of {more:,} more that are left out here"))
     return found
 
 

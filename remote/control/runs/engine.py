@@ -18,6 +18,7 @@ from remote.contract.job.jobs import Cause, JobState, Status
 from remote.contract.job.stages import STAGES
 from remote.control import secrets
 from remote.control.backends.base import Backend, JobRequest
+from remote.control.backends.display import followed
 from remote.control.backends.resolved import Resolved, StageArtifact
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.playbook import parse_gate
@@ -31,14 +32,15 @@ from remote.control.errors import (
     WindlassError,
 )
 from remote.control.faults import as_error
-from remote.control.output.console import say
 from remote.control.output.sanitize import number
+from remote.control.progress import detail, done, title, warning
 from remote.control.project import code_state
 from remote.control.runs import wiring
+from remote.control.runs.artifacts import pulled_path
 from remote.control.runs.finish import backend_of, see_to, settle
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage, plan_of
-from remote.control.runs.reports.rows import pulled_path
+from remote.control.runs.reporter import NOBODY, Reporter
 from remote.control.runs.state import RunState, StageState, state_of
 from remote.control.runs.verbs import VERBS, Made, Task, rollback
 from remote.control.transport.base import last_lines
@@ -48,14 +50,13 @@ MOVES = 5
 count anew."""
 
 
-def prepare_run(playbook: str, box: str = "") -> tuple[Plan, BoxEntry]:
+def prepare_run(playbook: str, inventory: Inventory, box: str = "") -> tuple[Plan, BoxEntry]:
     """The plan of a playbook file and the box it is for; raises ConfigError with every finding of
     `inv check`."""
     from remote.control.config.checks.check import check
-    from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import load_playbook
 
-    inventory, loaded = load_inventory(), load_playbook(playbook)
+    loaded = load_playbook(playbook)
     entry = inventory.box(box or loaded.box)
     if findings := check(loaded, inventory, entry.name):
         raise ConfigError(findings)
@@ -81,9 +82,10 @@ def drive(
     purpose: str = "run",
     detach: bool = False,
     queue: bool = False,
+    reporter: Reporter = NOBODY,
 ) -> RunState:
-    """Bring a run to its end and return its state. With `detach`, leave once the training has
-    started, or stands in line.
+    """Bring a run to its end and return its state; `reporter` shows it meanwhile. With `detach`,
+    leave once the training has started, or stands in line.
 
     Raises the WindlassError of the stage that failed; Busy when another command drives the run, or
     when another job has the box's GPU: with `queue` the run waits in line for it instead, as it
@@ -96,17 +98,15 @@ def drive(
         if not state.plan.stages:
             raise _without_plan(ledger)
         for number in ledger.unread():
-            say(
-                f"{ledger.path}, line {number}: no event, and left out; what it told is done again",
-                "yellow",
-            )
+            lost = "no event, and left out; what it told is done again"
+            reporter.say(warning(f"{ledger.path}, line {number}: {lost}"))
         if state.status is Status.SUCCEEDED:
-            settle(ledger, inventory)
+            settle(ledger, inventory, reporter)
             return state_of(ledger)
         given = _secrets_for(state.rest(), inventory)
         ledger.append("run_begun", purpose=purpose)
-        with backend_of(ledger, inventory, state.box) as backend:
-            return _Drive(ledger, inventory, backend, detach, queue, given).to_the_end()
+        with backend_of(ledger, inventory, state.box, reporter) as backend:
+            return _Drive(ledger, inventory, backend, reporter, detach, queue, given).to_the_end()
 
 
 def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
@@ -137,12 +137,14 @@ class _Drive:
         ledger: Ledger,
         inventory: Inventory,
         backend: Backend,
+        reporter: Reporter,
         detach: bool,
         queue: bool,
         given: dict[str, str],
     ) -> None:
         self.ledger, self.inventory, self.backend = ledger, inventory, backend
         self.detach, self.queue, self.secrets = detach, queue, given
+        self.reporter, self.say = reporter, reporter.say
         self.is_following = False
         self.run = state_of(ledger)
 
@@ -184,11 +186,8 @@ class _Drive:
 
     def _move(self, why: str, number: str) -> None:
         """Leave a place that was taken away; what it still holds of any run is saved first."""
-        say(
-            f"box {self.backend.name} was taken back by the cloud ({why}); {number}: looking for"
-            " another one",
-            "yellow",
-        )
+        taken = f"box {self.backend.name} was taken back by the cloud ({why})"
+        self.say(warning(f"{taken}; {number}: looking for another one"))
         self.backend.leave(why)
         for stage in self._fold().plan.stages:
             is_measured = self.run.stages[stage.label].status is Status.SUCCEEDED
@@ -202,18 +201,18 @@ class _Drive:
             f"[{number}/{len(stages)}] {stage.label}" for number, stage in enumerate(stages, 1)
         ]
         return any(
-            self._run_stage(stage, title) for stage, title in zip(stages, titles, strict=True)
+            self._run_stage(stage, numbered) for stage, numbered in zip(stages, titles, strict=True)
         )
 
-    def _run_stage(self, stage: PlannedStage, title: str) -> bool:
+    def _run_stage(self, stage: PlannedStage, numbered: str) -> bool:
         """Run one stage unless its work is done; returns whether it was left running on the box."""
         run = self._fold()
         inputs = wiring.inputs_of(stage, run)
         key, before = wiring.key_of(stage, inputs), run.stages[stage.label]
         if before.status is Status.SUCCEEDED and before.key == key:
-            say(f"{title}: done before", "dim")
+            self.say(detail(f"{numbered}: done before"))
             return False
-        say(f"{title}: {STAGES[stage.uses].about}", "bold")
+        self.say(title(f"{numbered}: {STAGES[stage.uses].about}"))
         began = time.monotonic()
         try:
             work = self._run_job if stage.signature.is_job else self._run_here
@@ -232,7 +231,7 @@ class _Drive:
             outputs={name: asdict(output) for name, output in made[0].items()},
             values=made[1],
         )
-        say(f"  {time.monotonic() - began:.1f} s  {_summary(made[1])}", "green")
+        self.say(done(f"  {time.monotonic() - began:.1f} s  {_summary(made[1])}"))
         return False
 
     def _run_here(self, stage: PlannedStage, inputs: dict[str, Resolved], key: str) -> Made:
@@ -253,18 +252,15 @@ class _Drive:
         self.queue = self.queue or job.exclusive
         if self.detach and stage.uses == "train" and not state.status.is_final:
             how = f"in line, place {state.place}, " if state.place else "running "
-            say(
-                f"  left {how}on {self.backend.name}; `./inv logs {self.ledger.run_id} -f`"
-                " follows, `./inv resume` finishes",
-                "dim",
-            )
+            ways = f"`./inv logs {self.ledger.run_id} -f` follows, `./inv resume` finishes"
+            self.say(detail(f"  left {how}on {self.backend.name}; {ways}"))
             return None
-        done = self._follow(stage, state)
-        if done.environment:
-            self.ledger.append("stage_environment", label=stage.label, lock_sha256=done.environment)
-        if done.status is not Status.SUCCEEDED:
-            raise self._job_failed(stage, self.backend.saved(done))
-        return wiring.outputs_of_job(done, self.backend.name), done.values
+        last = self._follow(stage, state)
+        if last.environment:
+            self.ledger.append("stage_environment", label=stage.label, lock_sha256=last.environment)
+        if last.status is not Status.SUCCEEDED:
+            raise self._job_failed(stage, self.backend.saved(last))
+        return wiring.outputs_of_job(last, self.backend.name), last.values
 
     def _request(self, stage: PlannedStage, inputs: dict[str, Resolved], key: str) -> JobRequest:
         # The id holds the key: the same work is the same job, whoever asks for it and how often.
@@ -287,9 +283,10 @@ class _Drive:
         log = self.ledger.folder / "logs" / f"{stage.label}.log"
         metrics = self.ledger.folder / "metrics" / f"{stage.label}.jsonl"
         self.is_following = True
-        done = self.backend.follow(job.job_id, log, metrics, stage.label, hint)
+        with followed(self.reporter.job, stage.label, hint) as display:
+            last = self.backend.follow(job.job_id, log, metrics, display)
         self.is_following = False
-        return done
+        return last
 
     def _job_failed(self, stage: PlannedStage, job: JobState) -> JobFailed:
         log = self.ledger.folder / "logs" / f"{stage.label}.log"
@@ -354,10 +351,10 @@ class _Drive:
         try:
             rollback(self._task(stage, inputs))
         except WindlassError as error:  # the gate that failed is the error to read
-            say(f"  not rolled back: {error.what}", "yellow")
+            self.say(warning(f"  not rolled back: {error.what}"))
             return
         self.ledger.append("rolled_back", label=stage.label, model=model)
-        say(f"  rolled back: {model} is what stood there before", "yellow")
+        self.say(warning(f"  rolled back: {model} is what stood there before"))
 
     def _stage_failed(self, stage: PlannedStage, error: WindlassError) -> None:
         self.ledger.append(
@@ -368,7 +365,7 @@ class _Drive:
         )
 
     def _task(self, stage: PlannedStage, inputs: dict[str, Resolved]) -> Task:
-        return Task(stage, inputs, self.backend, self.ledger, self.inventory)
+        return Task(stage, inputs, self.backend, self.ledger, self.inventory, self.reporter)
 
     def _forget_what_the_box_lost(self) -> None:
         """A stage whose artifacts a later stage still needs from the box runs again when the box
@@ -381,7 +378,8 @@ class _Drive:
                 if not self._is_lost(self.run.stages[label]):
                     there.add(label)
                     continue
-                say(f"{label}: its artifacts are gone from the box, so it runs again", "yellow")
+                gone = "its artifacts are gone from the box, so it runs again"
+                self.say(warning(f"{label}: {gone}"))
                 self.ledger.append("stage_lost", label=label)
 
     def _stages_needed_from_box(self, run: RunState) -> set[str]:
@@ -453,16 +451,14 @@ class _Drive:
                 )  # what works there is another's
             elif self._job_may_go_on(error):
                 self.ledger.append("run_finished", status=Status.INTERRUPTED.value)
-                say(
-                    f"  box {self.backend.name} is left as it is, for the job may go on there",
-                    "yellow",
-                )
+                left = f"box {self.backend.name} is left as it is"
+                self.say(warning(f"  {left}, for the job may go on there"))
             else:
                 self._finish(_status_after(error))
         except Exception as second:
             told = as_error(second)
-            say(f"  finally did not work either: {told.what}", "yellow")
-            say(f"  {self._with_run_id(told.remedy)}", "yellow")
+            self.say(warning(f"  finally did not work either: {told.what}"))
+            self.say(warning(f"  {self._with_run_id(told.remedy)}"))
 
 
 def _status_after(error: WindlassError) -> Status:

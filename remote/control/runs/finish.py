@@ -9,24 +9,34 @@ on that run does it again.
 from collections.abc import Sequence
 from contextlib import suppress
 
-from remote.contract.job.jobs import Status
+from remote.contract.job.jobs import JobState, Status
 from remote.control import backends
 from remote.control.backends.base import Backend
 from remote.control.config.inventory import Inventory
-from remote.control.errors import WindlassError
+from remote.control.errors import Busy, WindlassError
 from remote.control.faults import as_error
-from remote.control.output.console import say
+from remote.control.progress import detail, warning
 from remote.control.runs.ledger import Ledger, all_runs
+from remote.control.runs.reporter import Reporter
 from remote.control.runs.state import RunState, state_of
 
 _MAY_WORK = (Status.RUNNING, Status.INTERRUPTED)
 """Runs with a job that may go on: INTERRUPTED is what a laptop calls one that it lost sight of."""
 
 
-def backend_of(ledger: Ledger, inventory: Inventory, box: str, may_launch: bool = True) -> Backend:
+def backend_of(
+    ledger: Ledger, inventory: Inventory, box: str, reporter: Reporter, may_launch: bool = True
+) -> Backend:
     """Where the jobs of a run go."""
-    entry, storage = inventory.box(box), inventory.storage.bucket
-    return backends.of_entry(entry, ledger.run_id, ledger.append, may_launch, storage)
+    return backends.of_entry(
+        inventory.box(box),
+        inventory,
+        ledger.run_id,
+        ledger.append,
+        may_launch,
+        reporter.say,
+        reporter.bytes,
+    )
 
 
 def see_to(actions: Sequence[str], backend: Backend, ledger: Ledger) -> None:
@@ -49,20 +59,58 @@ def see_to(actions: Sequence[str], backend: Backend, ledger: Ledger) -> None:
         raise failed[0]
 
 
-def settle(ledger: Ledger, inventory: Inventory) -> None:
+def settle(ledger: Ledger, inventory: Inventory, reporter: Reporter) -> None:
     """Do what a run owes. For who holds the run's lock. Raises WindlassError where it cannot be
     done now either."""
     run = state_of(ledger)
     if not run.owed:
         return
-    say(f"still owed by run {run.run_id}: {run.owed_in_words()}", "yellow")
-    with backend_of(ledger, inventory, run.box, may_launch=False) as backend:
+    reporter.say(warning(f"still owed by run {run.run_id}: {run.owed_in_words()}"))
+    with backend_of(ledger, inventory, run.box, reporter, may_launch=False) as backend:
         for action in [
             action for action, facts in run.owed.items() if backend.is_another(facts["id"])
         ]:
-            say(f"  {action} is not done: box {backend.name} is another machine by now", "yellow")
+            why = f"box {backend.name} is another machine by now"
+            reporter.say(warning(f"  {action} is not done: {why}"))
             ledger.append("finally_done", action=action)
         see_to([*state_of(ledger).owed], backend, ledger)
+
+
+def after_cancel(run_id: str, job: JobState, inventory: Inventory, reporter: Reporter) -> None:
+    """After `cancel`: where the run is this laptop's and no command drives it, record its end and
+    do what its `finally` says, or what it owes of that. A command that drives it sees the end of
+    the job, and does all of this itself."""
+    ledger = next((run for run in all_runs() if run_id and run.run_id == run_id), None)
+    if ledger is None:
+        return
+    try:
+        with ledger.locked("cancel"):
+            _record(ledger, job, inventory, reporter)
+    except Busy:
+        reporter.say(detail("  the command that drives the run ends it"))
+
+
+def _record(ledger: Ledger, job: JobState, inventory: Inventory, reporter: Reporter) -> None:
+    run = state_of(ledger)
+    label = _stage_of(run, job)
+    if job.status is not Status.CANCELLED or not label:
+        settle(ledger, inventory, reporter)
+        return
+    failure = {"what": job.what, "why": job.why, "remedy": job.remedy, "kept": job.kept}
+    ledger.append("stage_finished", label=label, status=job.status.value, failure=failure)
+    ledger.append("run_finished", status=job.status.value)
+    with backend_of(ledger, inventory, run.box, reporter, may_launch=False) as backend:
+        see_to(run.plan.finally_, backend, ledger)
+
+
+def _stage_of(run: RunState, job: JobState) -> str:
+    """The stage that waits for that job; empty where its end was recorded before."""
+    waiting = (
+        stage.label
+        for stage in run.stages.values()
+        if stage.job_id == job.job_id and stage.status is Status.RUNNING
+    )
+    return next(waiting, "")
 
 
 def _still_due(

@@ -1,30 +1,22 @@
-"""Preflight from the laptop's side: what to check, and the table of answers."""
+"""Preflight from the laptop's side: what to check, and where, and the error of a failed check."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.artifacts.dataset_file import EXPECTED
-from remote.contract.job.checks import Verdict
 from remote.control import backends
 from remote.control.backends.preflight import Report
 from remote.control.backends.resolved import LaptopFile, Resolved
 from remote.control.config.checks.check import refusal_of
 from remote.control.errors import ConfigError, Finding, NotFound, PreflightFailed
-from remote.control.output.console import print_table, tell
 from remote.control.output.sanitize import counted
+from remote.control.progress import Bytes, Say, no_bytes, silent
 from remote.control.project import find_file
 from remote.control.runs.state import RunState
 from remote.control.runs.wiring import base_by_name, box_path, inputs_of
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import BoxEntry
-
-_STYLE = {
-    Verdict.OK: "green",
-    Verdict.WARN: "yellow",
-    Verdict.FAIL: "bold red",
-    Verdict.SKIP: "dim",
-}
+    from remote.control.config.inventory import BoxEntry, Inventory
 
 
 class ChecksFailed(PreflightFailed):
@@ -50,42 +42,22 @@ def require(report: Report, where: str, remedy: str) -> None:
         raise ChecksFailed(report, where, remedy)
 
 
-def show(report: Report, whole: bool = True) -> None:
-    """The table for people: every check, and a remedy wherever there is one; not `whole`: only
-    those that warn or fail."""
-    from rich.text import Text
-
-    rows = [
-        (
-            check.name,
-            check.measured,
-            check.expected,
-            Text(check.verdict.value, _STYLE[check.verdict]),
-            check.remedy,
-        )
-        for check in report.checks
-        if whole or check.verdict in (Verdict.WARN, Verdict.FAIL)
-    ]
-    if rows:
-        print_table("", ("check", "measured", "expected", "verdict", "remedy"), rows)
-    tell(
-        f"{counted(len(report.checks), 'check')} in {report.seconds:.1f} s: {report.failures}"
-        f" failed, {report.warnings} warn"
-    )
-
-
 def preflight_box(
     entry: "BoxEntry",
+    inventory: "Inventory",
     recipe: Mapping[str, Any],
     inputs: Mapping[str, Resolved],
-    storage: str | None,
+    say: Say = silent,
+    progress: Bytes = no_bytes,
 ) -> tuple[Report, str]:
     """Preflight on a running box: the code and the laptop's files are deployed where they are not,
     then every check.
 
     Returns the report and the box's name for people. Raises BoxStopped and its like.
     """
-    with backends.of_entry(entry, may_launch=False, storage=storage) as backend:
+    with backends.of_entry(
+        entry, inventory, may_launch=False, say=say, progress=progress
+    ) as backend:
         files = [each for each in inputs.values() if isinstance(each, LaptopFile)]
         backend.files = [file.local_path for file in files]
         return backend.preflight(recipe, inputs), backend.where

@@ -13,14 +13,15 @@ from remote.control.runs.state import RunState, state_of
 from remote.control.runs.wiring import base_by_name, base_of_recipe
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import BoxEntry
+    from remote.control.config.inventory import BoxEntry, Inventory
 
 
-def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bool = False) -> Plan:
+def plan_training(
+    recipe: str, data: str, base: str, inventory: "Inventory", entry: "BoxEntry", stop: bool = False
+) -> Plan:
     """The plan behind `inv train`. Raises ConfigError with every finding, like `inv check`."""
     from remote.control import secrets
     from remote.control.config.checks.check import check
-    from remote.control.config.inventory import load_inventory
     from remote.control.config.playbook import Playbook, StageEntry
     from remote.control.runs.plan import plan_of
 
@@ -39,7 +40,6 @@ def plan_training(recipe: str, data: str, base: str, entry: "BoxEntry", stop: bo
         ),
     }
     playbook = Playbook(name="train", stages=stages, finally_=["stop"] if stop else [])
-    inventory = load_inventory()
     if findings := check(playbook, inventory, entry.name):
         raise ConfigError(findings)
     secrets.values(inventory)

@@ -141,6 +141,18 @@ def state_of(ledger: Ledger) -> RunState:
     return state
 
 
+def standing(ledger: Ledger, state: RunState) -> str:
+    """How a run stands, in words: RUNNING while a command drives it, and no longer."""
+    current = state.current()
+    if ledger.is_driven():
+        return str(Status.RUNNING.value)
+    if state.status is Status.RUNNING:
+        return "CUT OFF (no command follows it: ./inv resume)"
+    if state.status is Status.FAILED and current and current.was_refused:
+        return "BUSY (its job never began)"
+    return str(state.status.value)
+
+
 def _holds(path: Path, content: bytes) -> bool:
     """Whether the file is that: whatever else is there is made again."""
     try:

@@ -11,18 +11,21 @@ from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, S
 from remote.control.config.inventory import Inventory
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import PlannedStage
+from remote.control.runs.reporter import Reporter
 from remote.control.runs.wiring import options_of
 
 
 @dataclass(frozen=True)
 class Task:
-    """One laptop stage about to run: its plan, its resolved inputs, and what it may use."""
+    """One laptop stage about to run: its plan, its resolved inputs, and what it may use;
+    `reporter` shows what it does."""
 
     stage: PlannedStage
     inputs: dict[str, Resolved]
     backend: Backend
     ledger: Ledger
     inventory: Inventory
+    reporter: Reporter
 
     @property
     def folder(self) -> Path:
@@ -54,12 +57,10 @@ Made = tuple[dict[str, Resolved], dict[str, Any]]
 
 def preflight(task: Task) -> Made:
     """Run every check on the box in one round trip; raises PreflightFailed when one fails."""
-    from remote.control.output.console import aside
-    from remote.control.runs.preflight import require, show
+    from remote.control.runs.preflight import require
 
     report = task.backend.preflight(task.stage.recipe or {}, task.inputs)
-    with aside():
-        show(report, whole=False)
+    task.reporter.checks(report)
     remedy = f"fix what the table names, then ./inv resume {task.ledger.run_id}"
     require(report, task.backend.where, remedy)
     return {}, {"failures": report.failures, "warnings": report.warnings}

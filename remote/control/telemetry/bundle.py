@@ -6,7 +6,7 @@ import platform
 import re
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,14 +17,14 @@ from remote.contract.logs.masking import MASK
 from remote.control import project, secrets
 from remote.control.errors import WindlassError
 from remote.control.output import json_text, timefmt
+from remote.control.progress import Say, silent, warning
+from remote.control.targets import Choose, nobody
 from remote.control.telemetry import diagnosis, find, show
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
     from remote.control.config.inventory import Inventory
     from remote.control.runs.ledger import Ledger
-
-Say = Callable[[str], None]
 
 KEPT_BYTES = 8 * 1024 * 1024
 """Of a longer file only the end is packed."""
@@ -82,17 +82,15 @@ def place_of(to: str) -> Path:
     return path
 
 
-def pack(name: str, to: Path, say: Say) -> Packed:
+def pack(name: str, to: Path, inventory: "Inventory", say: Say, choose: Choose = nobody) -> Packed:
     """Write the bundle of the run, job or box of that name (the newest run when it is empty) to the
     file or folder `to`.
 
-    `say` hears what could not be packed. Raises NotFound where nothing is known of it.
+    `say` hears what could not be packed; `choose` says which run is meant where several are alive.
+    Raises NotFound where nothing is known of it.
     """
-    from remote.control.config.inventory import load_inventory
-
-    inventory = load_inventory()
     secrets.know_names(list(inventory.secrets))
-    found = find.find(name, "", _MINUTES, say)
+    found = find.find(name, "", _MINUTES, lambda: inventory, say, choose)
     called = _file_name(found.evidence.run_id or found.evidence.state.job_id or found.box)
     contents = {path: _clean(content) for path, content in _contents(inventory, found, say)}
     contents = {"README.txt": _readme(called, inventory), **contents}
@@ -113,10 +111,11 @@ def _contents(inventory: "Inventory", found: find.Found, say: Say) -> Iterator[t
     yield from _of_laptop(found.ledger)
     yield from _of_job(found)
     for label in _other_stages(found):
+        run_id = found.evidence.run_id
         try:
-            yield from _of_job(find.find(found.evidence.run_id, label, _MINUTES, lambda text: None))
+            yield from _of_job(find.find(run_id, label, _MINUTES, lambda: inventory, silent))
         except WindlassError as error:
-            say(f"not packed: {label}: {error.what}")
+            say(warning(f"not packed: {label}: {error.what}"))
     if found.box:
         yield from _of_system(inventory, found, say)
 
@@ -155,20 +154,21 @@ def _of_system(inventory: "Inventory", found: find.Found, say: Say) -> Iterator[
     from remote.control.cloud import boxes
 
     try:
-        said = _system(boxes.running(inventory.box(found.box)), found.evidence.state.job_id)
+        box = boxes.running(inventory.box(found.box))
+        said = _system(box, found.evidence.state.job_id, say)
     except WindlassError as error:
-        say(f"not packed: what box {found.box} says of itself: {error.what}")
+        say(warning(f"not packed: what box {found.box} says of itself: {error.what}"))
     else:
         yield f"box/{found.box}.txt", said
 
 
-def _system(box: "Box", job_id: str) -> bytes:
+def _system(box: "Box", job_id: str, say: Say) -> bytes:
     import shlex
 
     from remote.control.transport.connect import connect
     from remote.control.transport.payload import on_box
 
-    with connect(box) as transport:
+    with connect(box, say) as transport:
         return transport.exec(
             _SYSTEM.format(root=on_box(box.root), job=shlex.quote(job_id)), timeout=_SECONDS
         ).stdout

@@ -24,7 +24,8 @@ from remote.control.errors import (
     NotFound,
     PreflightFailed,
 )
-from remote.control.targets import ALL_JOBS, InBucket, JobTarget, newest_of
+from remote.control.progress import Say, warning
+from remote.control.targets import ALL_JOBS, Choose, InBucket, JobTarget, newest_of, nobody
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory
     from remote.control.runs.ledger import Ledger
     from remote.control.runs.state import StageState
-
-Say = Callable[[str], None]
 
 RECORD = "this laptop's record alone"
 """The source of evidence that nobody but the ledger here gives."""
@@ -58,28 +57,37 @@ class Found:
         return self.evidence.source == RECORD and not self.evidence.state.status.is_final
 
 
-def find(name: str, stage: str, minutes: float, say: Say) -> Found:
+def find(
+    name: str,
+    stage: str,
+    minutes: float,
+    inventory: "Callable[[], Inventory]",
+    say: Say,
+    choose: Choose = nobody,
+) -> Found:
     """What is known of the run, box or job of that name; when it is empty of the run that is alive,
     else the newest. `stage` picks one by its label.
 
-    `minutes` before the moment that matters are told. `say` hears where it was looked in vain.
-    Raises NotFound.
+    `minutes` before the moment that matters are told. `inventory` reads the inventory: of a run of
+    this laptop something is known without one. `say` hears where it was looked in vain; `choose`
+    says which run is meant where several are alive. Raises NotFound, ConfigError.
     """
-    meant = newest_of(name, stage)
+    meant = newest_of(name, stage, inventory, say, choose)
     if isinstance(meant, JobTarget):
-        return Found(of_box(meant.box, meant.job_id, minutes), meant.box.name, meant.label)
+        return Found(of_box(meant.box, meant.job_id, minutes, say), meant.box.name, meant.label)
     if isinstance(meant, InBucket):
         if not (found := of_bucket(meant.bucket, meant.job_id, minutes)):
             raise NotFound(f"nothing whole lies in the bucket of {meant.job_id}", remedy=ALL_JOBS)
         return Found(found, "", label_of(meant.job_id, found.run_id, found.state.stage))
-    return _of_ledger(meant, stage, minutes, say)
+    return _of_ledger(meant, stage, minutes, inventory, say)
 
 
 # ---- by this laptop's ledger ----
 
 
-def _of_ledger(ledger: "Ledger", label: str, minutes: float, say: Say) -> Found:
-    from remote.control.config.inventory import load_inventory
+def _of_ledger(
+    ledger: "Ledger", label: str, minutes: float, inventory: "Callable[[], Inventory]", say: Say
+) -> Found:
     from remote.control.runs.state import state_of
 
     run = state_of(ledger)
@@ -105,9 +113,9 @@ def _of_ledger(ledger: "Ledger", label: str, minutes: float, say: Say) -> Found:
     if not stage.job_id or stage.was_refused:
         return Found(_recorded(ledger, stage, minutes), stage.box, stage.label, ledger)
     try:
-        found = _of_job(load_inventory(), stage.box, stage.job_id, minutes, say)
+        found = _of_job(inventory(), stage.box, stage.job_id, minutes, say)
     except ConfigError as error:  # an inventory that no longer names the box, or none at all
-        say(f"not asked: box {stage.box}: {error.lines()[0]}")
+        say(warning(f"not asked: box {stage.box}: {error.lines()[0]}"))
         found = None
     return Found(found or _recorded(ledger, stage, minutes), stage.box, stage.label, ledger)
 
@@ -180,23 +188,25 @@ def _of_job(
 
     entry = inventory.box(box_name)
     try:
-        return of_box(boxes.running(entry), job_id, minutes)
+        return of_box(boxes.running(entry), job_id, minutes, say)
     except (BoxStopped, BoxUnreachable, CloudError, JobFailed, PreflightFailed) as error:
-        say(f"box {box_name} does not tell: {'; '.join(filter(None, (error.what, error.why)))}")
+        why = "; ".join(filter(None, (error.what, error.why)))
+        say(warning(f"box {box_name} does not tell: {why}"))
     try:
         found = bucket.of_entry(inventory.storage.bucket, entry)
         return of_bucket(found, job_id, minutes) if found else None
     except CloudError as error:
-        say(f"not asked: the bucket: {error.what}")
+        say(warning(f"not asked: the bucket: {error.what}"))
         return None
 
 
-def of_box(box: "Box", job_id: str, minutes: float) -> Evidence:
-    """What the box tells. Raises JobFailed where it has no such job."""
+def of_box(box: "Box", job_id: str, minutes: float, say: Say) -> Evidence:
+    """What the box tells; `say` hears how it is reached. Raises JobFailed where it has no such
+    job."""
     from remote.control.transport.connect import connect
     from remote.control.transport.payload import QUERY_SECONDS, call, payload_command, untold
 
-    with connect(box) as transport:
+    with connect(box, say) as transport:
         told = call(
             transport,
             payload_command(box.root, "telemetry.why", job_id, f"{minutes:g}"),

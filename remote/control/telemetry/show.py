@@ -1,6 +1,5 @@
-"""An account on a terminal or in a file, on standard output: it is what was asked for."""
+"""An account as a text: `inv why` prints it, and a bundle holds it."""
 
-from remote.control.output import console
 from remote.control.output.sanitize import plain
 from remote.control.secrets import masked
 from remote.control.telemetry.diagnosis import Account, line_of
@@ -36,8 +35,3 @@ def _cut(line: str) -> str:
         if len(line) <= _LINE_CHARACTERS
         else f"{line[:_LINE_CHARACTERS]} … and {len(line) - _LINE_CHARACTERS} more"
     )
-
-
-def show(account: Account, minutes: str) -> None:
-    """Print it."""
-    console.write(f"{text(account, minutes)}\n")

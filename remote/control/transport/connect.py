@@ -3,34 +3,35 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from remote.control.progress import Say, detail, silent
 from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
 
 
-def connect(box: "Box") -> Transport:
+def connect(box: "Box", say: Say = silent) -> Transport:
     """A transport to `box`; the connection itself is made with the first command.
 
     What is bulk goes by the inventory's bucket where the box is reached through Session Manager.
     A public box that does not answer at all gets port 22 opened for this laptop's present address,
-    once, before that is an error.
+    once, before that is an error; `say` is told of it.
     """
     if box.provider == "local":
         from remote.control.transport.local import of_this_machine
 
         return of_this_machine(box.where)
     from remote.control.cloud.access import reach
-    from remote.control.config.inventory import ssh_settings
+    from remote.control.config.inventory import SshEntry
     from remote.control.transport.pull import bulk
     from remote.control.transport.ssh import config as ssh_config
     from remote.control.transport.ssh.connection import Address
     from remote.control.transport.ssh.known_hosts import pinned
     from remote.control.transport.ssh.transport import SshTransport
 
-    heal = _once(lambda: _admit_this_laptop(box)) if box.reach == "public" and box.id else None
+    heal = _once(lambda: _admit_this_laptop(box, say)) if box.reach == "public" and box.id else None
     proxy, admit = reach.proxy_of(box), reach.admission(box)
-    settings = ssh_settings()
+    settings = box.entry.ssh if box.entry else SshEntry()
     told = box.host_config or ssh_config.HostConfig("", box.host)
     dead_after = (
         settings.dead_after
@@ -55,13 +56,13 @@ def connect(box: "Box") -> Transport:
     return bulk.of_box(box, SshTransport(address, pinned))
 
 
-def open_door(box: "Box") -> None:
+def open_door(box: "Box", say: Say = silent) -> None:
     """See to it that the system's ssh gets in: port 22 open for this laptop, the key admitted where
     EC2 Instance Connect does that."""
     from remote.control.cloud.access import instance_connect, waiting
 
     if box.reach == "public" and box.id and not waiting.speaks_ssh(box.host, box.port):
-        _admit_this_laptop(box)
+        _admit_this_laptop(box, say)
     if box.instance_connect:
         instance_connect.admit(box)
 
@@ -73,22 +74,19 @@ def _once(work: Callable[[], bool]) -> Callable[[], bool]:
     return lambda: to_do.pop()() if to_do else False
 
 
-def _admit_this_laptop(box: "Box") -> bool:
+def _admit_this_laptop(box: "Box", say: Say = silent) -> bool:
     """Whether port 22 was closed for this laptop, and now is open."""
     from remote.control.cloud import boxes
-    from remote.control.config.inventory import load_inventory
     from remote.control.errors import WindlassError
-    from remote.control.output.console import say
 
+    if box.entry is None:
+        return False
     said: list[str] = []
     try:
-        entry = load_inventory().boxes.get(box.name)
-        if entry is None:
-            return False
-        boxes.admit(entry, said.append)
+        boxes.admit(box.entry, said.append)
     except WindlassError:
         # The error that is told is that the box does not answer; its remedy tries this again.
         return False
     for line in said:
-        say(f"  {box.name}: {line}", "dim")
+        say(detail(f"  {box.name}: {line}"))
     return bool(said)

@@ -10,6 +10,7 @@ import pytest
 from remote.control import project
 from remote.control.cloud.pricing import prices
 from remote.control.commands.run import agree_to_launch
+from remote.control.config.inventory import load_inventory
 from remote.control.output import console
 from remote.control.project import identity
 from remote.control.runs.plan import Plan, PlannedStage
@@ -52,7 +53,7 @@ def at_a_terminal():
 
 def test_a_no_ends_it_before_anything_is_made(person):
     with at_a_terminal(), pytest.raises(invoke.Exit, match="nothing was done"):
-        agree_to_launch(ON_BOX, person.cloud.entry, yes=False)
+        agree_to_launch(ON_BOX, load_inventory(), person.cloud.entry, yes=False)
     assert person.asked == ["Launch trainer for this run?"]
     told = "\n".join(map(str, person.told))
     assert "$/h" in told and "1.212" in told and "at the latest" in told
@@ -64,12 +65,14 @@ def test_a_no_ends_it_before_anything_is_made(person):
 def test_a_yes_goes_on(person):
     person.says = True
     with at_a_terminal():
-        agree_to_launch(ON_BOX, person.cloud.entry, yes=False)
+        agree_to_launch(ON_BOX, load_inventory(), person.cloud.entry, yes=False)
     assert person.asked
 
 
 def test_what_is_lost_with_a_spot_box_is_told_where_nothing_is_kept(person):
-    agree_to_launch(ON_BOX, person.cloud.entry.model_copy(update={"market": "spot"}), yes=True)
+    agree_to_launch(
+        ON_BOX, load_inventory(), person.cloud.entry.model_copy(update={"market": "spot"}), yes=True
+    )
     assert any("lost without `storage.bucket`" in str(line) for line in person.told)
 
 
@@ -87,5 +90,5 @@ def test_nothing_is_asked_where_nothing_is_launched(person, plan, is_up):
             **asked, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}]
         )
     with at_a_terminal():
-        agree_to_launch(plan, person.cloud.entry, yes=False)
+        agree_to_launch(plan, load_inventory(), person.cloud.entry, yes=False)
     assert person.asked == []

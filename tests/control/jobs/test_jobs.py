@@ -87,11 +87,11 @@ def test_a_box_tells_its_jobs_the_newest_first_and_of_which_run(box, digest, to_
     start(box, ROOT, spec(digest, "count", "run-1-job", run_id="run-1"))
     to_the_end("run-1-job")
     start(box, ROOT, spec(digest, "endless", "run-2-job", run_id="run-2"))
-    newest, oldest = jobs_on(box, ROOT, "gpu")
+    newest, oldest = jobs_on(box, ROOT, "gpu", print)
     assert (newest.box, newest.run_id, newest.state.status) == ("gpu", "run-2", Status.RUNNING)
     assert (oldest.run_id, oldest.state) == ("run-1", read_state(box, ROOT, "run-1-job"))
     cancel(box, ROOT, "run-2-job", 5)
-    assert jobs_on(box, ROOT, "gpu")[0].state.status is Status.CANCELLED
+    assert jobs_on(box, ROOT, "gpu", print)[0].state.status is Status.CANCELLED
 
 
 LEADS_ELSEWHERE = [
@@ -118,12 +118,15 @@ def test_a_job_whose_name_leads_elsewhere_is_left_out_and_told(tmp_path, capsys,
     hostile = FakeTransport(
         hostile.home, environment={"PATH": f"{bin_folder}:{os.environ['PATH']}"}
     )
-    assert [job.state.job_id for job in jobs_on(hostile, ROOT, "gpu")] == ["run-1-job", "alone"]
+    assert [job.state.job_id for job in jobs_on(hostile, ROOT, "gpu", print)] == [
+        "run-1-job",
+        "alone",
+    ]
     assert "box gpu tells of a job that is left out here" in capsys.readouterr().err
 
 
 def test_a_box_where_nothing_was_deployed_has_no_jobs(box):
-    assert jobs_on(box, "elsewhere", "gpu") == []
+    assert jobs_on(box, "elsewhere", "gpu", print) == []
 
 
 def test_the_stage_sees_what_it_should(box, code, digest, folder, to_the_end):

@@ -49,7 +49,7 @@ def nothing_is_left(box):
     """Whatever a test leaves in line or running is ended."""
     yield
     for job in [
-        job for job in reversed(jobs_on(box, ROOT, "box")) if not job.state.status.is_final
+        job for job in reversed(jobs_on(box, ROOT, "box", print)) if not job.state.status.is_final
     ]:
         cancel(box, ROOT, job.state.job_id, 5)
 

@@ -70,7 +70,8 @@ def test_a_base_by_its_name(given, base, inventory):
 
 
 def plan_or_findings(base):
-    return plan_training(DEMO, DATA, base, load_inventory().box("demo")).stages
+    inventory = load_inventory()
+    return plan_training(DEMO, DATA, base, inventory, inventory.box("demo")).stages
 
 
 def test_a_folder_of_that_name_on_the_laptop_goes_before(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from remote.control.backends.resolved import StageArtifact
 from remote.control.errors import BoxStopped
-from remote.control.runs import bring
+from remote.control.runs import artifacts
 
 
 class Gone:
@@ -31,11 +31,11 @@ def test_all_that_can_be_had_comes_and_the_rest_is_named(tmp_path):
     ]
     box, ledger = (Gone("jobs/t/artifacts/adapter"), SimpleNamespace(folder=tmp_path, run_id="r1"))
     with pytest.raises(BoxStopped, match=r"base\.model, prepare.train cannot be brought") as caught:
-        bring._bring_each(box, ledger, made)
+        artifacts._bring_each(box, ledger, made)
     assert box.brought == ["jobs/t/artifacts/adapter"]
     assert (
         "base.model: of the folder that all jobs of a box share" in caught.value.why
         and "prepare" not in caught.value.why
     )
     assert "other 1 of 3" in caught.value.kept and "./inv resume r1" in caught.value.remedy
-    bring._bring_each(box, ledger, made[2:])
+    artifacts._bring_each(box, ledger, made[2:])

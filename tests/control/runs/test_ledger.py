@@ -15,7 +15,7 @@ from remote.contract.job.jobs import Status
 from remote.control.errors import Busy, ConfigError, NotFound
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.plan import Plan, PlannedStage
-from remote.control.runs.reports.receipt import receipt_of
+from remote.control.runs.receipt import receipt_of
 from remote.control.runs.single import extend, model_name, plan_export, plan_install
 from remote.control.runs.state import fold, state_of
 from remote.control.targets import find_run
@@ -267,7 +267,7 @@ def test_a_run_that_is_driven_is_not_extended(hauled):
 
 
 def test_a_ledger_without_its_plan_is_listed_as_what_it_is(ledger):
-    from remote.control.runs.reports.rows import run_row
+    from remote.control.commands.views.runs import row as run_row
 
     ledger.path.write_text('{"event": "run_begun", "time": 1.0}\n')
     assert run_row(ledger, state_of(ledger)) == (

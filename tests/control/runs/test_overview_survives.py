@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from remote.contract.job.jobs import Status
 from remote.control import targets
 from remote.control.cloud.pricing import prices
+from remote.control.commands.views.runs import row as run_row
 from remote.control.errors import ArtifactCorrupt, NotFound
 from remote.control.project import history, keep_private, runs_folder, state_folder
 from remote.control.runs import cleanup
+from remote.control.runs.artifacts import verify_artifacts
 from remote.control.runs.ledger import Ledger, all_runs
 from remote.control.runs.plan import Plan, PlannedStage
-from remote.control.runs.reports.receipt import receipt_of
-from remote.control.runs.reports.rows import run_row, verify_artifacts
+from remote.control.runs.receipt import receipt_of
 from remote.control.runs.state import fold, state_of
 from tests.contract.hostile import FILES, JSON, changed
 

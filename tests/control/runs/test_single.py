@@ -6,9 +6,9 @@ import json
 import pytest
 
 from remote.contract.job.jobs import Status
+from remote.control.commands.views import next_step
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import ConfigError
-from remote.control.runs.reports import next_step
 from remote.control.runs.single import plan_training
 from remote.control.runs.state import RunState, StageState
 from remote.control.runs.wiring import Reference, files_to_send, reference_of
@@ -28,26 +28,32 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+def demo():
+    """The inventory, and its box."""
+    inventory = load_inventory()
+    return inventory, inventory.box("demo")
+
+
 @pytest.mark.parametrize(
     "name", ["train.jsonl", "preflight.jsonl", "pull.jsonl", "prepare.data", "train.xz"]
 )
 def test_a_file_that_exists_is_a_file_though_a_stage_is_called_so(project, name):
     (project / name).write_text(ROW)
-    plan = plan_training("demo", name, "box:/base", load_inventory().box("demo"))
+    plan = plan_training("demo", name, "box:/base", *demo())
     assert [path.name for path in files_to_send(RunState("", plan))] == [name]
     assert reference_of(name, RunState("", plan)) is None
 
 
 def test_what_a_stage_makes_is_a_reference_whatever_files_there_are(project):
     (project / "prepare.train").write_text(ROW)
-    plan = plan_training("demo", "train.jsonl", "box:/base", load_inventory().box("demo"))
+    plan = plan_training("demo", "train.jsonl", "box:/base", *demo())
     assert reference_of("prepare.train", RunState("", plan)) == Reference("prepare", "train")
     assert (
         reference_of("pull.adapter", RunState("", plan)) == Reference("pull", "adapter")
         and reference_of("pull.jsonl", RunState("", plan)) is None
     )
     with pytest.raises(ConfigError, match="configuration"):
-        plan_training("demo", "nothing.jsonl", "box:/base", load_inventory().box("demo"))
+        plan_training("demo", "nothing.jsonl", "box:/base", *demo())
 
 
 def test_typed_in_the_project(project):

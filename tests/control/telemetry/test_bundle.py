@@ -6,6 +6,7 @@ import pytest
 
 from remote.contract.job.jobs import JobState, Status
 from remote.contract.telemetry.evidence import Evidence
+from remote.control.config.inventory import load_inventory
 from remote.control.telemetry import bundle
 from remote.control.telemetry.find import Found
 
@@ -52,7 +53,7 @@ def test_what_a_box_calls_its_run_leads_to_no_other_folder(tmp_path, monkeypatch
     wild = "../../out/../run"
     evidence = Evidence(JobState(wild, wild, Status.FAILED), wild, 1.0, 1.0)
     monkeypatch.setattr(bundle.find, "find", lambda *words: Found(evidence, "", wild))
-    packed = bundle.pack("", tmp_path / "here", lambda line: None)
+    packed = bundle.pack("", tmp_path / "here", load_inventory(), lambda line: None)
     assert packed.path == tmp_path / "here/windlass-__.._out_.._run.tar.gz" and packed.path.exists()
     with tarfile.open(packed.path) as archive:
         assert not [name for name in archive.getnames() if ".." in name.split("/")]

@@ -76,7 +76,9 @@ def test_a_server_that_is_down_is_not_healed(tmp_path):
 
 def test_a_transport_asks_for_the_port_once(monkeypatch):
     asked = []
-    monkeypatch.setattr(connect, "_admit_this_laptop", lambda box: asked.append(box.name) or True)
+    monkeypatch.setattr(
+        connect, "_admit_this_laptop", lambda box, say: asked.append(box.name) or True
+    )
     box = Box(
         "gpu",
         "ec2",

@@ -15,6 +15,7 @@ import pytest
 from remote.contract.job.jobs import Cause, JobSpec, JobState, Status
 from remote.contract.job.paths import BoxPaths
 from remote.control.errors import ConfigError, JobFailed, PreflightFailed
+from remote.control.progress import no_bytes
 from remote.control.project import CODE
 from remote.control.transport.push import push
 from remote.control.transport.push.push import Place, ask_receiver
@@ -246,7 +247,7 @@ def test_what_the_box_does_is_shown_by_a_bar_with_a_true_total_until_it_says_a_l
     "lacking", [7, ["0"], [[0]], [[0, 0], [0, 1]], [[99, 0]], [[-1, 0]], [[0, -1]], [[0, 2]]]
 )
 def test_a_box_that_lacks_what_cannot_lack_is_of_another_windlass(tmp_path, lacking):
-    stream = push.PushStream(Place("windlass"), small(tmp_path), "box demo", push.no_progress)
+    stream = push.PushStream(Place("windlass"), small(tmp_path), "box demo", no_bytes)
     with pytest.raises(PreflightFailed, match="another Windlass"):
         stream.take({"lacking": lacking})
     with pytest.raises(PreflightFailed, match="another Windlass"):

@@ -10,7 +10,7 @@ import pytest
 
 from remote.control.cloud import boxes as cloud
 from remote.control.cloud.access import openssh
-from remote.control.config.inventory import StaticEntry
+from remote.control.config.inventory import StaticEntry, load_inventory
 from remote.control.errors import BoxUnreachable, ConfigError, HostKeyMismatch
 from remote.control.transport.connect import connect
 from remote.control.transport.ssh import config as ssh_config
@@ -406,7 +406,7 @@ def test_it_is_left_aside_where_the_inventory_says_so(home, lab, tmp_path):
         " user: me}\n"
     )
     with pytest.raises(ConfigError):
-        cloud.running(entry())
+        cloud.running(load_inventory().box())
 
 
 @sshd

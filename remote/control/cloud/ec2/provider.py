@@ -186,6 +186,7 @@ class Ec2:
             reach=self.entry.reach,
             bastion=self.entry.bastion,
             instance_connect=self.entry.instance_connect,
+            entry=self.entry,
         )
 
     def _explained(self) -> AbstractContextManager[None]:

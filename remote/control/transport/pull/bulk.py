@@ -182,12 +182,9 @@ def of_box(box: "Box", inner: Transport) -> Transport:
 def _store_of(box: "Box") -> Store | None:
     from remote.control.cloud import bucket
     from remote.control.cloud.account import refusals
-    from remote.control.config.inventory import load_inventory
     from remote.control.project import identity
 
-    inventory = load_inventory()
-    name, entry = inventory.storage.bucket, inventory.boxes.get(box.name)
-    found = bucket.of_entry(name, entry) if entry is not None else None
+    found = bucket.of_entry(box.entry.bucket, box.entry) if box.entry is not None else None
     if found is None:
         return None
     context = refusals.Context(box.name, found.at.region, regions=found.at.regions)

@@ -19,12 +19,13 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from remote.contract.files import typed
 from remote.control.errors import WindlassError
+from remote.control.progress import Bytes
 from remote.control.project import CODE
 from remote.control.transport import payload
 from remote.control.transport.base import Transport
@@ -46,8 +47,6 @@ COMPRESSION = 4
 takes as long."""
 WORTH_IT = 0.95
 
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""Shows how so many bytes move: `console.bytes_progress`."""
 Lacking = list[list[int]]
 """Contents of a release by number, and from which byte on."""
 
@@ -120,7 +119,7 @@ def push(
     place: Place,
     release: "Release",
     on_line: Callable[[str], None],
-    progress: Progress,
+    progress: Bytes,
     on_lacking: Callable[[int], None],
 ) -> Deployed:
     """Have `release` on the box, current, with its environment. Idempotent. Raises BoxUnreachable:
@@ -175,7 +174,7 @@ class PushStream(io.RawIOBase):
         place: Place,
         release: "Release",
         where: str,
-        progress: Progress,
+        progress: Bytes,
         on_lacking: Callable[[int], None] = lambda size: None,
         most: int | None = None,
     ) -> None:
@@ -263,7 +262,7 @@ class PushStream(io.RawIOBase):
 class Bar:
     """The progress bar of what goes on at the moment, where anything does."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Bytes) -> None:
         self._progress, self._shown, self._title = progress, ExitStack(), ""
         self._update: Callable[[int], None] = lambda done: None
 
@@ -344,9 +343,3 @@ def _push_as_file(
         file.writelines(compressed(release.tar([[number, 0] for number, _ in lacking])))
         file.seek(0)
         return call(transport, _RECEIVER, file, on_line)
-
-
-@contextlib.contextmanager
-def no_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows nothing."""
-    yield lambda done: None

@@ -14,10 +14,11 @@ from typing import Any
 
 from remote.contract.files import regular_files
 from remote.control.errors import BoxUnreachable, LaptopError
+from remote.control.progress import Bytes, no_bytes
 from remote.control.project import CODE
 from remote.control.retry import retry_while_unreachable
 from remote.control.transport.base import Transport
-from remote.control.transport.push.push import Deployed, Lacking, Place, Progress, no_progress, push
+from remote.control.transport.push.push import Deployed, Lacking, Place, push
 from remote.control.transport.push.selection import (
     NOTHING_MORE,
     Member,
@@ -95,7 +96,7 @@ def deploy(
     on_line: Callable[[str], None],
     shared: str | None = None,
     requirements: str = REQUIREMENTS,
-    progress: Progress = no_progress,
+    progress: Bytes = no_bytes,
     again: Callable[[], Transport] | None = None,
 ) -> Deployed:
     """Make `release` the current one on the box, with its Python environment. Idempotent; one round

@@ -1,16 +1,22 @@
-"""Boxes and their jobs as tables for a terminal, and as records for a script."""
+"""Boxes and their jobs as tables for a terminal."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.telemetry.events import Metric
 from remote.contract.telemetry.samples import Gpu, Sample
-from remote.control.jobs.display import clock
+from remote.control.commands.views.job_progress import clock
 from remote.control.output.timefmt import length
 from remote.control.telemetry.curves import bar, sparkline
 from remote.control.telemetry.live import View, busy
+from remote.control.telemetry.records import (
+    STALE_SECONDS,
+    cost_usd,
+    spent_usd,
+    took_seconds,
+    why_silent,
+)
 from remote.control.telemetry.snapshot import JobTold, Told
 
 if TYPE_CHECKING:
@@ -42,41 +48,8 @@ _LAST_WIDTH = 16
 
 _BAR = 6
 _LATELY = 15
-_STALE_SECONDS = 20.0
 _HOT_CELSIUS = 85.0
 _FULL = 0.95
-
-
-def record(view: View) -> dict[str, Any]:
-    """A box as JSON: what it told, the dollars of this start so far (None: not known), and why it
-    does not tell."""
-    told = view.told or Told()
-    jobs = [{**asdict(job), "cost_usd": _cost(view, job)} for job in told.jobs]
-    return {
-        "box": view.box.name,
-        "state": view.box.state,
-        "why": _why(view),
-        "told_at": told.at,
-        "sample": asdict(told.sample) if told.sample else None,
-        "gpu_silent": told.gpu_silent,
-        "jobs": jobs,
-        "clocks": asdict(told.clocks) if told.clocks else None,
-        "spent_usd": spent_usd(view, time.time()),
-    }
-
-
-def spent_usd(view: View, now: float) -> float | None:
-    """What this start of the box has cost so far: as its watchdog counts, with the time since then;
-    else by its list price."""
-    reading = view.told.clocks if view.told else None
-    if reading and reading.limits.hourly_usd:
-        return reading.spent_usd + max(0.0, now - reading.at) * reading.limits.hourly_usd / 3600
-    box = view.box
-    return (
-        (now - box.launched_at) * box.hourly_usd / 3600
-        if box.hourly_usd and box.launched_at and box.state == "running"
-        else None
-    )
 
 
 def tables(views: Sequence[View], width: int) -> "Group":
@@ -136,25 +109,14 @@ def _fitting(
 # ---- a box ----
 
 
-def _why(view: View) -> str:
-    """Why it does not tell, or not all: it does not answer, nobody says whether it runs, or it is
-    of another Windlass."""
-    otherwise = (
-        ""
-        if view.told is None or view.told.is_whole
-        else f"tells in another way: `./inv deploy {view.box.name}`"
-    )
-    return view.why or otherwise or (view.box.note if view.box.state == "unknown" else "")
-
-
 def _box_row(view: View) -> list[Any]:
     from rich.text import Text
 
     sample = view.told.sample if view.told else None
     if view.box.state != "running" or sample is None:
         state = "absent" if view.box.state == "terminated" else view.box.state
-        note = _why(view) or ("asking" if view.box.state == "running" else state)
-        words = Text(note, style="yellow" if _why(view) else "dim", no_wrap=True)
+        note = why_silent(view) or ("asking" if view.box.state == "running" else state)
+        words = Text(note, style="yellow" if why_silent(view) else "dim", no_wrap=True)
         return [Text(view.box.name, style="dim"), *[""] * (len(BOXES) - 2), words]
     now = time.time()
     cost = spent_usd(view, now)
@@ -167,7 +129,7 @@ def _box_row(view: View) -> list[Any]:
         _note(view),
     ]
     cells.insert(2, sparkline(view.past, _LATELY, 0.0, 1.0))
-    style = "dim" if view.age > _STALE_SECONDS else ""
+    style = "dim" if view.age > STALE_SECONDS else ""
     return [cell if isinstance(cell, Text) else Text(cell, style=style) for cell in cells]
 
 
@@ -236,8 +198,8 @@ def _note(view: View) -> Any:
         (sorted({gpu.slowed for gpu in told.sample.gpus if gpu.slowed}) if told.sample else []),
     )
     notes = [
-        _why(view),
-        f"{length(view.age)} old" if view.age > _STALE_SECONDS else "",
+        why_silent(view),
+        f"{length(view.age)} old" if view.age > STALE_SECONDS else "",
         "the GPU's driver does not answer" if told.gpu_silent else "",
         *(f"slowed: {words}" for words in slowed),
         reading.notice if reading else "",
@@ -261,7 +223,7 @@ def _stops(view: View, now: float) -> str:
 def _job_row(view: View, job: JobTold) -> list[Any]:
     from rich.text import Text
 
-    metric, cost = job.metric or Metric(0, 0, 0.0), _cost(view, job)
+    metric, cost = job.metric or Metric(0, 0, 0.0), cost_usd(view, job)
     eta = None if job.is_over else metric.eta_seconds
     cells = [
         view.box.name,
@@ -272,7 +234,7 @@ def _job_row(view: View, job: JobTold) -> list[Any]:
         _number(metric.loss, "{:.3f}"),
         _number(metric.tokens_per_second, "{:,.0f}"),
         "" if eta is None else clock(eta),
-        length(_took(view, job)),
+        length(took_seconds(view, job)),
         "" if cost is None else f"${cost:.2f}",
         job.what if job.is_over and job.what else job.line,
     ]
@@ -281,19 +243,6 @@ def _job_row(view: View, job: JobTold) -> list[Any]:
         Text(cell, style="red" if failed else "dim" if job.is_over else "", no_wrap=True)
         for cell in cells
     ]
-
-
-def _took(view: View, job: JobTold) -> float:
-    """How long it has run, in seconds, by the box's clock."""
-    now = ((view.told.at if view.told else 0.0) or time.time()) + min(view.age, _STALE_SECONDS)
-    return max(0.0, (job.ended_at or now) - job.started_at) if job.started_at else 0.0
-
-
-def _cost(view: View, job: JobTold) -> float | None:
-    """The dollars of the box while it ran, or None where no price is known."""
-    reading = view.told.clocks if view.told else None
-    hourly = (reading.limits.hourly_usd if reading else 0.0) or view.box.hourly_usd
-    return _took(view, job) * hourly / 3600 if hourly else None
 
 
 def _status(job: JobTold) -> str:
@@ -308,8 +257,3 @@ def _step(metric: Metric) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
-
-
-def records(views: Sequence[View]) -> list[dict[str, Any]]:
-    """Every box as JSON."""
-    return [record(view) for view in views]

@@ -1,19 +1,17 @@
 """A job as a person sees it while it runs: one live line on a terminal, plain lines elsewhere."""
 
+import contextlib
 import math
 import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from remote.contract.job.jobs import JobState
 from remote.contract.telemetry.events import Metric
-from remote.control.logs.follow import follow
+from remote.control.backends.display import Display
 from remote.control.output.console import console, ended_well, say
-from remote.control.transport.base import Transport
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,65 +19,13 @@ if TYPE_CHECKING:
 PLAIN_EVERY_SECONDS = 5.0
 
 
-class Display(Protocol):
-    """Where lines of a log and measurements go."""
-
-    def line(self, text: str) -> None:
-        """A line for the reader."""
-        ...
-
-    def metric(self, metric: Metric) -> None:
-        """A measurement."""
-        ...
-
-    def __enter__(self) -> "Display": ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-def watch(
-    open_transport: Callable[[], Transport],
-    box_root: str,
-    job_id: str,
-    log: Path,
-    metrics: Path,
-    title: str,
-    on_interrupt: str,
-) -> JobState:
-    """Follow a job with progress, loss, tokens/s and ETA, its files copied to `log` and `metrics`.
-    Returns how it ended.
-
-    Ctrl-C leaves the job running, says `on_interrupt` (how to come back) and goes on as
-    KeyboardInterrupt.
-    """
-    with ended_well(), display_for(title) as display:
-        try:
-            return follow(
-                open_transport,
-                box_root,
-                job_id,
-                log,
-                metrics,
-                None,
-                display.metric,
-                notice=display.line,
-            )
-        except KeyboardInterrupt:
-            display.line(on_interrupt)
-            raise
-
-
-def display_for(title: str) -> Display:
+@contextlib.contextmanager
+def display_for(title: str) -> Iterator[Display]:
     """A live line where there is a terminal, plain lines where there is none."""
-    return (
-        LiveDisplay(title)
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        else PlainDisplay(title)
-    )
+    is_live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    made: LiveDisplay | PlainDisplay = LiveDisplay(title) if is_live else PlainDisplay(title)
+    with ended_well(), made as display:
+        yield display
 
 
 def summary(metric: Metric) -> str:

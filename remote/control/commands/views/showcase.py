@@ -13,8 +13,8 @@ from remote.contract.job.jobs import Status
 from remote.contract.telemetry.events import Metric
 from remote.control.backends.resolved import LaptopFile, StageArtifact
 from remote.control.output.console import print_table, tell
+from remote.control.runs.artifacts import pulled_path
 from remote.control.runs.ledger import Ledger
-from remote.control.runs.reports.rows import pulled_path
 from remote.control.runs.state import RunState, StageState
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from remote.contract.telemetry.events import Metric
-from remote.control.jobs import display
+from remote.control.backends.display import followed
+from remote.control.commands.views import job_progress
 
 METRIC = Metric(
     3, 12, 1.0, loss=0.41234, tokens_per_second=1234.4, memory_gb=5.06, eta_seconds=245.0
@@ -12,19 +13,19 @@ METRIC = Metric(
 
 
 def test_a_measurement_in_words():
-    assert display.summary(METRIC) == "loss 0.412 · 1,234 tok/s · 5.1 GB"
-    assert display.summary(Metric(3, 12, 1.0, val_loss=0.5, note="best")) == "val 0.500 · best"
+    assert job_progress.summary(METRIC) == "loss 0.412 · 1,234 tok/s · 5.1 GB"
+    assert job_progress.summary(Metric(3, 12, 1.0, val_loss=0.5, note="best")) == "val 0.500 · best"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3845, "1:04:05"), (59.7, "1:00")]
 )
 def test_clock(seconds, text):
-    assert display.clock(seconds) == text
+    assert job_progress.clock(seconds) == text
 
 
 def test_without_a_terminal_lines_are_few_and_the_last_one_is_said(capsys):
-    with display.display_for("train") as plain:
+    with job_progress.display_for("train") as plain:
         for step in range(1, 13):
             plain.metric(Metric(step, 12, 1.0, loss=1 / step))
         plain.line("something [bold] happened")
@@ -42,33 +43,22 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch):
     console = Console(
         file=output, width=160, force_terminal=True, color_system=None, legacy_windows=False
     )
-    monkeypatch.setattr(display, "console", lambda: console)
+    monkeypatch.setattr(job_progress, "console", lambda: console)
     monkeypatch.setattr("remote.control.output.console.console", lambda: console)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with display.display_for("train") as live:
+    with job_progress.display_for("train") as live:
         live.metric(METRIC)
         live.metric(Metric(3, 12, 1.0, val_loss=0.4))
         live.line("a line")
     text = output.getvalue()
-    assert isinstance(live, display.LiveDisplay)
+    assert isinstance(live, job_progress.LiveDisplay)
     for word in ("train", "3/12", "25%", "loss 0.412", "1,234 tok/s", "4:05 to go", "a line"):
         assert word in text
 
 
-def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(capsys, monkeypatch, tmp_path):
-    def interrupted(*words, **options):
+def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(capsys):
+    hint = "come back with `./inv logs 1 -f`"
+    with pytest.raises(KeyboardInterrupt), followed(job_progress.display_for, "train", hint):
         raise KeyboardInterrupt
-
-    monkeypatch.setattr(display, "follow", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        display.watch(
-            None,
-            "windlass",
-            "j",
-            tmp_path / "l",
-            tmp_path / "m",
-            title="train",
-            on_interrupt="come back with `./inv logs 1 -f`",
-        )
     assert "come back with `./inv logs 1 -f`" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from rich.console import Console
 from remote.contract.job.clocks import Limits, Reading
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.control.cloud.box import Box
-from remote.control.telemetry import screen
+from remote.control.commands.views import top_tables
+from remote.control.telemetry import records
 from remote.control.telemetry.live import View
 from remote.control.telemetry.snapshot import read
 
@@ -70,7 +71,7 @@ def view(name="gpu", gpus=(), jobs=(), clocks=None):
 
 def drawn(views, width=200):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(screen.tables(views, width))
+    console.print(top_tables.tables(views, width))
     console.file.close()
     return console.export_text()
 
@@ -111,7 +112,7 @@ def test_boxes_that_do_not_tell_stay_with_why():
         for words in ("stopped", "absent", "SSH does not answer", "asking", "no job is under way")
     )
     lost = replace(box("lost", "unknown"), note="AWS does not accept the credentials")
-    assert lost.note in drawn([View(lost)]) and screen.record(View(lost))["why"] == lost.note
+    assert lost.note in drawn([View(lost)]) and records.record(View(lost))["why"] == lost.note
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160, 240])
@@ -141,10 +142,10 @@ def test_the_cost_is_the_watchdogs_count_and_the_time_since():
         notice="taken back soon",
     )
     told = view(clocks=json.loads(reading.to_json()))
-    assert screen.spent_usd(told, time.time()) == pytest.approx(5.1, abs=0.01)
+    assert records.spent_usd(told, time.time()) == pytest.approx(5.1, abs=0.01)
     text = drawn([told])
     assert "$5.10" in text and "2h00 lifetime" in text and "taken back soon" in text
-    assert screen.spent_usd(View(box("free", hourly=None)), 0.0) is None
+    assert records.spent_usd(View(box("free", hourly=None)), 0.0) is None
 
 
 def test_jobs_in_line_and_jobs_that_ended():
@@ -157,7 +158,7 @@ def test_jobs_in_line_and_jobs_that_ended():
 
 
 def test_a_record_is_json():
-    told = json.loads(json.dumps(screen.record(view(jobs=[JOB]))))
+    told = json.loads(json.dumps(records.record(view(jobs=[JOB]))))
     assert (
         told["box"] == "gpu"
         and told["jobs"][0]["run_id"] == "run-1"
