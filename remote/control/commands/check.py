@@ -26,11 +26,12 @@ def check(
     from remote.control import project
     from remote.control.commands.run import one_place
     from remote.control.config.checks.survey import survey
+    from remote.control.config.inventory import read_inventory
     from remote.control.errors import ConfigError
     from remote.control.output.console import print_json, tell, tell_next
 
     place = one_place(on, box)
-    found = survey(project.typed(playbook) or None, place or None)
+    found = survey(*read_inventory(), project.typed(playbook) or None, place or None)
     for finding in found.findings:
         tell(str(finding))
     if found.findings:

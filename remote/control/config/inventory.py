@@ -116,7 +116,7 @@ class Bastion(Section):
     )
 
 
-class CloudEntry(_Entry):
+class _CloudEntry(_Entry):
     """A box that a cloud makes: what `ec2` and `embedded` have in common."""
 
     instance_id: str | None = Field(
@@ -203,7 +203,7 @@ class CloudEntry(_Entry):
     )
 
 
-class Ec2Entry(CloudEntry):
+class Ec2Entry(_CloudEntry):
     """A box on AWS, made on request."""
 
     provider: Literal["ec2"] = Field(default="ec2", description="AWS EC2")
@@ -217,7 +217,7 @@ class Ec2Entry(CloudEntry):
     user: Login = Field(default="ubuntu", description="the login name of the image")
 
 
-class EmbeddedEntry(CloudEntry):
+class EmbeddedEntry(_CloudEntry):
     """A box of the embedded cloud on this laptop: a real SSH server, no account, no cost."""
 
     provider: Literal["embedded"] = Field(
@@ -232,6 +232,10 @@ class EmbeddedEntry(CloudEntry):
     disk_gb: int = Field(
         default=20, ge=1, le=16384, description="the disk size it claims to have, in GB"
     )
+
+
+CloudEntry = Ec2Entry | EmbeddedEntry
+"""A box that a cloud makes."""
 
 
 class StaticEntry(_Entry):
@@ -279,7 +283,7 @@ class LocalEntry(StaticEntry):
     root: str = Field(default_factory=lambda: str(project.state_folder() / LOCAL))
 
 
-BoxEntry = Ec2Entry | EmbeddedEntry | StaticEntry
+BoxEntry = CloudEntry | StaticEntry
 """One box of the inventory, by its provider."""
 
 
@@ -457,6 +461,17 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     """The inventory in `path`, else the project's, else the shipped one. Raises ConfigError with
     every finding.
 
+    For commands and the web alone: whatever they call is handed what it needs of it.
+    """
+    inventory, findings = read_inventory(path)
+    if inventory is None:
+        raise ConfigError(findings)
+    return inventory
+
+
+def read_inventory(path: str | Path | None = None) -> tuple[Inventory | None, list[Finding]]:
+    """The same, or None and every finding.
+
     Parsed once for each content, however often and from however many threads it is asked for.
     `boxes` and `groups` are the caller's own.
     """
@@ -465,11 +480,10 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
         inventory, read, found = _parsed(file)
     findings = [*found, *(_another_mark(inventory.project, read) if inventory else ())]
     if findings or inventory is None:
-        raise ConfigError(explain.in_order(findings))
+        return None, explain.in_order(findings)
     secrets.know_names(inventory.secrets)
-    return inventory.model_copy(
-        update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
-    )
+    own = {"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
+    return inventory.model_copy(update=own), []
 
 
 def findings_of(file: Path, text: str) -> tuple[Finding, ...]:

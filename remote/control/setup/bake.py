@@ -6,7 +6,7 @@ Tags on the image say how it goes on, so that a command that was cut off is simp
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud import boxes
 from remote.control.cloud.account import endpoint, identity, refusals
@@ -17,6 +17,9 @@ from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.pricing import prices
 from remote.control.errors import BoxStopped, CloudError
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry, CloudEntry
 
 Say = Callable[[str], None]
 
@@ -38,9 +41,12 @@ class Baked:
         return {"box": self.name, **record(self.image), "usd_per_month": self.usd_per_month}
 
 
-def bake(entry: Any, say: Say, set_deadlines: Callable[[Box], None] | None = None) -> Baked:
+def bake(
+    entry: "BoxEntry", say: Say, set_deadlines: Callable[[Box], None] | None = None
+) -> Baked:
     """Stop the box, make an image of it, and start it again if it ran. Repeatable after a kill: a
     begun image is waited for."""
+    entry = require_cloud(entry)
     box, there = require_box(entry)
     phases = Phases(entry.name, say)
     with refusals.explained(
@@ -60,14 +66,20 @@ def bake(entry: Any, say: Say, set_deadlines: Callable[[Box], None] | None = Non
     return Baked(entry.name, image, cost(image, there))
 
 
-def require_box(entry: Any) -> tuple[Box, Endpoint]:
+def require_cloud(entry: "BoxEntry") -> "CloudEntry":
+    """The entry, if a cloud made its box. Raises CloudError for a host that stands."""
+    if entry.provider != "static":
+        return entry
+    raise CloudError(
+        "a host that stands has no image, and moves nowhere",
+        where=f"box {entry.name}",
+        remedy="only boxes of EC2 do",
+    )
+
+
+def require_box(entry: "BoxEntry") -> tuple[Box, Endpoint]:
     """A box that can be stopped, and its region's endpoint. Raises BoxStopped or CloudError."""
-    if entry.provider == "static":
-        raise CloudError(
-            "a host that stands has no image, and moves nowhere",
-            where=f"box {entry.name}",
-            remedy="only boxes of EC2 do",
-        )
+    entry = require_cloud(entry)
     box = boxes.find(entry)
     if box is None:
         why = "it was never launched, or is terminated"
@@ -120,7 +132,9 @@ def _begun(box: Box, there: Endpoint) -> Image | None:
     return next((image for image in reversed(found) if image.state == "pending"), None)
 
 
-def _begin(entry: Any, box: Box, there: Endpoint, runs_on: bool, phases: Phases, say: Say) -> str:
+def _begin(
+    entry: "CloudEntry", box: Box, there: Endpoint, runs_on: bool, phases: Phases, say: Say
+) -> str:
     if runs_on:
         _take_rights_away(boxes.running(entry))
     with phases.phase("stop"):

@@ -1,0 +1,1 @@
+"""What commands show: values turned into tables and lines."""
