@@ -187,7 +187,10 @@ def test_a_run_that_was_begun_elsewhere_does_not_fail_for_want_of_a_secret(proje
 
 
 def test_check_and_doctor_tell_what_is_not_set(project):
-    assert any("`HF_TOKEN` is not set" in finding.what for finding in survey(*read_inventory(), "demo", "a").findings)
+    assert any(
+        "`HF_TOKEN` is not set" in finding.what
+        for finding in survey(*read_inventory(), "demo", "a").findings
+    )
     everything = survey(*read_inventory(), None, None)
     assert everything.findings == [] and "need it: HF_TOKEN" in everything.summary
     told = next(check for check in laptop.checks(load_inventory()) if check.name == "secrets")

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry, CloudEntry, Inventory
 
 
-def expanded(
-    boxes: Mapping[str, "BoxEntry"],
-) -> tuple[dict[str, "BoxEntry"], dict[str, list[str]]]:
+def expanded(boxes: Mapping[str, "BoxEntry"]) -> tuple[dict[str, "BoxEntry"], dict[str, list[str]]]:
     """Every single box by name, and the group of each entry that has a `count`: `trainer` of 2 is
     `trainer-1` and `trainer-2`."""
     single: dict[str, BoxEntry] = {}

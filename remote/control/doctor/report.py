@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+
 from remote.contract.job.checks import Check, Verdict
 from remote.contract.job.exits import Exit
 from remote.control.cloud import static

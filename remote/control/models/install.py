@@ -50,12 +50,7 @@ class Wish:
 
 
 def install(
-    client: Ollama,
-    gguf: Path,
-    parity: Path,
-    name: str,
-    folder: Path,
-    say: Say = lambda line: None,
+    client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, say: Say = lambda line: None
 ) -> dict[str, Any]:
     """Make `name` stand for `gguf` in Ollama and prove it with the prompts of parity.json. What
     stood there is kept as `name:previous`.

@@ -41,9 +41,7 @@ class Baked:
         return {"box": self.name, **record(self.image), "usd_per_month": self.usd_per_month}
 
 
-def bake(
-    entry: "BoxEntry", say: Say, set_deadlines: Callable[[Box], None] | None = None
-) -> Baked:
+def bake(entry: "BoxEntry", say: Say, set_deadlines: Callable[[Box], None] | None = None) -> Baked:
     """Stop the box, make an image of it, and start it again if it ran. Repeatable after a kill: a
     begun image is waited for."""
     entry = require_cloud(entry)

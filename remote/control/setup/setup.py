@@ -120,9 +120,7 @@ def rehearse(entry: "BoxEntry", wishes: Wishes, say: Say) -> Done:
 class _Setup:
     """One box being set up over one connection."""
 
-    def __init__(
-        self, entry: "BoxEntry", box: "Box", transport: "Transport", say: Say
-    ) -> None:
+    def __init__(self, entry: "BoxEntry", box: "Box", transport: "Transport", say: Say) -> None:
         self._entry, self._box, self._transport, self._say = entry, box, transport, say
         self._there: dict[str, dict[str, Any] | None] = {}
         self.phases: list[Phase] = []

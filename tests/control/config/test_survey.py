@@ -25,7 +25,10 @@ def test_everything_shipped_is_right():
 
 
 def test_a_playbook_that_does_not_fit_the_default_box():
-    assert any("no GPU" in finding.what for finding in survey(*read_inventory(), "golden-path", None).findings)
+    assert any(
+        "no GPU" in finding.what
+        for finding in survey(*read_inventory(), "golden-path", None).findings
+    )
 
 
 def test_findings_of_inventory_and_playbook_come_together(tmp_path, monkeypatch):

@@ -36,10 +36,7 @@ class Survey:
 
 
 def survey(
-    inventory: Inventory | None,
-    unread: Sequence[Finding],
-    playbook: str | None,
-    box: str | None,
+    inventory: Inventory | None, unread: Sequence[Finding], playbook: str | None, box: str | None
 ) -> Survey:
     """Check `playbook` on `box`. Without a playbook, check each; whether it fits a box, only where
     one is named.
