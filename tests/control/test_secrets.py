@@ -8,7 +8,7 @@ from remote.contract.job.checks import Verdict
 from remote.control import faults, secrets
 from remote.control.commands.program.verb import verb
 from remote.control.config.checks.survey import survey
-from remote.control.config.inventory import load_inventory
+from remote.control.config.inventory import load_inventory, read_inventory
 from remote.control.doctor import laptop
 from remote.control.errors import ConfigError, LaptopError
 from remote.control.output import console
@@ -187,8 +187,11 @@ def test_a_run_that_was_begun_elsewhere_does_not_fail_for_want_of_a_secret(proje
 
 
 def test_check_and_doctor_tell_what_is_not_set(project):
-    assert any("`HF_TOKEN` is not set" in finding.what for finding in survey("demo", "a").findings)
-    everything = survey(None, None)
+    assert any(
+        "`HF_TOKEN` is not set" in finding.what
+        for finding in survey(*read_inventory(), "demo", "a").findings
+    )
+    everything = survey(*read_inventory(), None, None)
     assert everything.findings == [] and "need it: HF_TOKEN" in everything.summary
     told = next(check for check in laptop.checks(load_inventory()) if check.name == "secrets")
     assert told.verdict is Verdict.FAIL and "export HF_TOKEN" in told.remedy

@@ -188,9 +188,7 @@ class SshBackend(Backend):
             if not self._may_launch:
                 self._box = boxes.running(self.entry)
                 return self._box
-            self._box = boxes.ready(
-                self.entry, details(self.say), set_deadlines=set_deadlines
-            )
+            self._box = boxes.ready(self.entry, details(self.say), set_deadlines=set_deadlines)
             self._record(
                 "box_ready",
                 name=self._box.name,

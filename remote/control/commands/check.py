@@ -26,11 +26,12 @@ def check(
     from remote.control import project
     from remote.control.commands.run import one_place
     from remote.control.config.checks.survey import survey
+    from remote.control.config.inventory import read_inventory
     from remote.control.errors import ConfigError
     from remote.control.output.console import print_json, tell, tell_next
 
     place = one_place(on, box)
-    found = survey(project.typed(playbook) or None, place or None)
+    found = survey(*read_inventory(), project.typed(playbook) or None, place or None)
     for finding in found.findings:
         tell(str(finding))
     if found.findings:
@@ -55,6 +56,7 @@ def check(
 )
 def config(context: Any, json: bool = False, docs: bool = False) -> None:
     """Show the inventory with its defaults filled in."""
+    from remote.control.commands.views import inventory as view
     from remote.control.config.inventory import load_inventory
     from remote.control.output.console import print_json, print_table, write
 
@@ -67,15 +69,5 @@ def config(context: Any, json: bool = False, docs: bool = False) -> None:
     if json:
         print_json(inventory.model_dump(mode="json"))
         return
-    from remote.control.config.documentation import values_of
-
-    rows = [(name, *row) for name, box in inventory.boxes.items() for row in values_of(box)]
-    print_table(f"boxes (default: {inventory.default_box})", ("box", "key", "value"), rows)
-    named = {
-        "ollama": inventory.ollama,
-        "storage": inventory.storage,
-        "ssh": inventory.ssh,
-        "push": inventory.push,
-    }
-    elsewhere = [(section, *row) for section, value in named.items() for row in values_of(value)]
-    print_table("elsewhere", ("section", "key", "value"), elsewhere)
+    print_table(f"boxes (default: {inventory.default_box})", view.BOXES, view.boxes(inventory))
+    print_table("elsewhere", view.ELSEWHERE, view.elsewhere(inventory))

@@ -58,24 +58,11 @@ def console(_context: Any, name: str = "") -> None:
 
     It holds its boots, its user-data's output and its host key.
     """
-    from remote.control.cloud import boxes, embedded
     from remote.control.config.inventory import load_inventory
-    from remote.control.errors import BoxStopped, CloudError
+    from remote.control.operations.embedded_cloud import console_of
     from remote.control.output.console import write
 
-    entry = load_inventory().box(name or None)
-    if entry.provider != "embedded":
-        raise CloudError(
-            f"box {entry.name} is not in the embedded cloud",
-            where="inventory.yaml",
-            why=f"its provider is {entry.provider}",
-        )
-    box = boxes.find(entry)
-    if box is None:
-        raise BoxStopped(
-            f"box {entry.name} was never launched", remedy=f"./inv launch {entry.name}"
-        )
-    write(embedded.console(embedded.endpoint(), box.id))
+    write(console_of(load_inventory().box(name or None)))
 
 
 @verb(
@@ -117,9 +104,10 @@ def fault(
 ) -> None:
     """Inject a fault into the embedded cloud, list faults, or remove one."""
     from remote.control.cloud import embedded
+    from remote.control.commands.views import cloud as view
+    from remote.control.operations import embedded_cloud
     from remote.control.output import console
 
-    url = embedded.endpoint()
     asked = {
         "kind": kind,
         "box": box,
@@ -128,46 +116,26 @@ def fault(
         "type": type,
         "market": market,
         "operation": operation,
+        "count": count,
+        "seconds": seconds,
     }
-    given = {
-        name: value
-        for name, value in {**asked, "count": count, "seconds": seconds}.items()
-        if value
-    }
+    given = {name: value for name, value in asked.items() if value}
     if clear:
-        told = [
-            each
-            for each in embedded.faults(url)
-            if all(each[name] == value for name, value in given.items())
-        ]
-        for each in () if dry_run else told:
-            embedded.clear(url, each["id"])
+        told = embedded_cloud.take_back(given, dry_run)
     elif kind:
-        embedded.check(given)
-        told = [given] if dry_run else [{"id": embedded.inject(url, given), **given}]
+        told = [embedded_cloud.inject(given, dry_run)]
     else:
-        told = embedded.faults(url)
+        told = embedded.faults(embedded.endpoint())
     if json:
         console.print_json(told)
     would = "would be " if dry_run else ""
     done = f"{would}taken back" if clear else f"{would}injected" if kind else "standing"
-    console.tell(
-        f"{len(told)} fault{'' if len(told) == 1 else 's'}"
-        f" {done}{''.join(f'; {_in_words(each)}' for each in told)}"
-    )
-
-
-def _in_words(fault: dict[str, Any]) -> str:
-    told = {
-        name: value
-        for name, value in fault.items()
-        if value not in ("", None, 0) and name not in ("kind", "id", "at")
-    }
-    return " ".join((fault["kind"], *(f"{name} {value}" for name, value in told.items())))
+    console.tell(view.faults(told, done))
 
 
 def _show(as_json: bool) -> None:
     from remote.control.cloud import embedded
+    from remote.control.commands.views import cloud as view
     from remote.control.output import console
 
     record = embedded.running()
@@ -175,16 +143,9 @@ def _show(as_json: bool) -> None:
     if as_json:
         console.print_json({"up": record is not None, **(record or {}), "instances": instances})
         return
-    console.tell(
-        f"the embedded cloud is up at {record['url']} (process {record['pid']})"
-        if record
-        else "the embedded cloud is down"
-    )
+    console.tell(view.state(record))
     if instances:
-        columns = ("id", "name", "type", "market", "zone", "state", "host", "port", "user", "disk")
-        console.print_table(
-            "", columns, [[instance[column] for column in columns] for instance in instances]
-        )
+        console.print_table("", view.INSTANCES, view.instances(instances))
 
 
 collection = Collection(up, down, status, console, fault)

@@ -29,8 +29,8 @@ def deploy(
     """
     from dataclasses import asdict
 
-    from remote.control.commands.views import fleet
     from remote.control.commands.views import deploy as views
+    from remote.control.commands.views import fleet
     from remote.control.config.inventory import load_inventory
     from remote.control.operations import deploying
     from remote.control.output.console import bytes_progress, print_json, say, tell

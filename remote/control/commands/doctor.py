@@ -19,6 +19,7 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
 
     Credentials, clock, quota, image, rights, bucket, Ollama and disk.
     """
+    from remote.control.commands.views import doctor as view
     from remote.control.config.inventory import load_inventory
     from remote.control.doctor import report
     from remote.control.output.console import print_json, print_table, tell_next
@@ -33,30 +34,10 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
         inventory, inventory.resolve(names) if names else list(inventory.boxes.values())
     )
     if not json:
-        print_table(
-            "",
-            ("of", "check", "measured", "expected", "verdict", "remedy"),
-            [_row(subject, check) for subject, check in rows],
-        )
+        print_table("", view.CHECKS, view.checks(rows))
     report.require_well(rows)
     if not json:
         wanted = names[0] if names else inventory.default_box
         tell_next(f"`./inv launch {wanted} --dry-run` shows what the box would cost")
     if json:
         print_json([{"of": subject, **check.to_json()} for subject, check in rows])
-
-
-def _row(subject: str, check: Any) -> tuple[object, ...]:
-    from rich.text import Text
-
-    style = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}[
-        check.verdict.value
-    ]
-    return (
-        subject,
-        check.name,
-        check.measured,
-        check.expected,
-        Text(check.verdict.value, style),
-        check.remedy,
-    )

@@ -7,8 +7,7 @@ from invoke import Collection
 from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from remote.control.config.inventory import Inventory
     from remote.control.models.ollama import Ollama
 
 
@@ -51,19 +50,15 @@ def install(
 @verb(help={"json": "print as JSON"})
 def list_models(context: Any, json: bool = False) -> None:
     """List the models in Ollama."""
+    from remote.control.commands.views import model as view
     from remote.control.output.console import print_json, print_table
-    from remote.control.output.sanitize import sized
 
     client = _client()
     models = client.tags()
     if json:
         print_json({"url": client.url, "models": models})
         return
-    rows = [
-        (model["name"], sized(model["size"]), model["modified_at"][:19], model["digest"][:12])
-        for model in models
-    ]
-    print_table(f"models in {client.url}", ("model", "size", "since", "digest"), rows)
+    print_table(f"models in {client.url}", view.MODELS, view.models(models))
 
 
 @verb(
@@ -134,23 +129,17 @@ def down(context: Any) -> None:
 @verb(help={"json": "print as JSON"})
 def status(context: Any, json: bool = False) -> None:
     """Show which Ollama is used, its version, and the models in memory."""
+    from remote.control.commands.views import model as view
     from remote.control.models.find import describe
     from remote.control.output.console import print_json, print_table, tell
-    from remote.control.output.sanitize import sized
 
     facts = describe(_inventory())
     if json:
         print_json(facts)
         return
-    kind = facts["kind"]
-    is_up = f"{kind} at {facts['url']}, version {facts['version']}"
-    tell(is_up if facts["running"] else f"{kind}: not running; `./inv model.up` starts it")
+    tell(view.server(facts))
     if facts["loaded"]:
-        rows = [
-            (model["name"], sized(model["size"]), str(model.get("expires_at"))[:19])
-            for model in facts["loaded"]
-        ]
-        print_table("in memory", ("model", "size", "until"), rows)
+        print_table("in memory", view.LOADED, view.loaded(facts))
 
 
 @verb(
@@ -220,6 +209,7 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
 
 def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control import project
+    from remote.control.commands.views import model as view
     from remote.control.models.install import install as install_model
     from remote.control.output.console import print_json, say, tell
 
@@ -234,18 +224,8 @@ def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bo
     if as_json:
         print_json(facts)
         return
-    _show(facts, file)
-
-
-def _show(facts: dict[str, Any], file: "Path") -> None:
-    from remote.control.output.console import tell
-
-    tell(
-        f"{facts['model']} {'stood there already' if facts['reused'] else 'is installed'} in"
-        f" {facts['url']} from {file}"
-    )
-    tell(f"asked:    {facts['prompt']}\nanswered: {facts['answer'].strip()}")
-    tell(f'talk to it: ./inv model.ask {facts["model"]} "..."')
+    for line in view.installed(facts, file):
+        tell(line)
 
 
 def _client() -> "Ollama":
@@ -254,7 +234,7 @@ def _client() -> "Ollama":
     return find_ollama(_inventory())
 
 
-def _inventory() -> Any:
+def _inventory() -> "Inventory":
     from remote.control.config.inventory import load_inventory
 
     return load_inventory()

@@ -2,10 +2,13 @@
 that move."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of, tell_next_of
 from remote.control.commands.program.verb import verb
+
+if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry
 
 _NAME = {"name": "the box, by its name in inventory.yaml (default: its default_box)"}
 _YES = {"yes": "do not ask; needed where there is no terminal"}
@@ -39,23 +42,25 @@ def setup(
     What is there already is left as it is.
     """
     from remote.control.commands.views import fleet
+    from remote.control.commands.views import setup as view
     from remote.control.output import console
     from remote.control.setup import setup as work
+    from remote.control.transport.push.selection import Push
 
     inventory, entries = boxes_of(names)
-    wishes = work.Wishes(tuple(model or ()), adopt, name, ollama)
-    do = work.rehearse if dry_run else work.set_up
-    done = fleet.each(
-        entries,
-        lambda entry, say: do(entry, wishes, say),
-        lambda done: done.sentence(dry_run),
-        work.Done.record,
-    )
+    wishes, push = work.Wishes(tuple(model or ()), adopt, name, ollama), Push.of(inventory)
+
+    def do(entry: "BoxEntry", say: work.Say) -> work.Done:
+        if dry_run:
+            return work.rehearse(entry, wishes, say)
+        return work.set_up(entry, wishes, push, say)
+
+    done = fleet.each(entries, do, lambda done: view.brought(done, dry_run), work.Done.record)
     if json:
         console.print_json(fleet.as_one([each.record() for each in done], names, inventory))
         return
     for each in done:
-        console.print_table(each.name, work.COLUMNS, each.rows())
+        console.print_table(each.name, view.PARTS, view.parts(each))
     if not dry_run:
         tell_next_of(entries, names)
 
@@ -69,6 +74,7 @@ def bake(
     The next boxes of its kind start from it. The box is stopped meanwhile.
     """
     from remote.control.backends.clocks import set_deadlines
+    from remote.control.commands.views import setup as view
     from remote.control.output import console
     from remote.control.setup import bake as work
 
@@ -76,10 +82,7 @@ def bake(
     box, _ = work.require_box(entry)
     is_up = box.state in ("pending", "running")
     with console.aside(not dry_run):
-        stopped = (
-            "; it is stopped for that, with every job on it, and started again" if is_up else ""
-        )
-        console.tell(f"an image of {box.where} is made{stopped}")
+        console.tell(view.before_bake(box, is_up))
     if dry_run:
         if json:
             console.print_json({"box": entry.name, "id": box.id, "would_stop": is_up})
@@ -89,13 +92,7 @@ def bake(
     baked = work.bake(entry, console.say, set_deadlines)
     if json:
         console.print_json(baked.record())
-    price = (
-        f", at most ${baked.usd_per_month:.2f} a month" if baked.usd_per_month is not None else ""
-    )
-    console.tell(
-        f"{baked.image.id} is ready ({baked.image.gb} GB{price}); new boxes like {entry.name} start"
-        " from it. `./inv box.images`"
-    )
+    console.tell(view.after_bake(baked))
 
 
 @verb(
@@ -126,6 +123,7 @@ def move(
     """
     from remote.control.backends.clocks import set_deadlines
     from remote.control.commands.box import seconds_of
+    from remote.control.commands.views import setup as view
     from remote.control.commands.views.boxes import box_record
     from remote.control.output import console
     from remote.control.setup import move as work
@@ -133,7 +131,7 @@ def move(
     (entry,) = boxes_of([name] if name else [])[1]
     planned, seconds = work.plan(entry, zone, region), seconds_of(wait)
     with console.aside(not dry_run):
-        for sentence in planned.sentences():
+        for sentence in view.before_move(planned):
             console.tell(sentence)
     if dry_run:
         if json:
@@ -143,8 +141,7 @@ def move(
     box = work.carry_out(planned, console.say, seconds, set_deadlines)
     if json:
         console.print_json({**box_record(box), "zone": box.zone})
-    console.tell(f"{box.name} is up in {box.zone or box.region}: {box.user}@{box.address}")
-    for sentence in planned.afterwards(box):
+    for sentence in view.after_move(planned, box):
         console.tell(sentence)
 
 
@@ -166,6 +163,7 @@ def images(
     json: bool = False,
 ) -> None:
     """List this project's images and what they cost; prune old ones."""
+    from remote.control.commands.views import setup as view
     from remote.control.config.inventory import load_inventory
     from remote.control.output import console
     from remote.control.setup import image_inventory as work
@@ -174,16 +172,13 @@ def images(
     if json:
         console.print_json(found.record())
     else:
-        console.print_table("", work.COLUMNS, found.rows())
-    doomed = [
-        *(each.image.id for each in found.useless),
-        *(snapshot for _, snapshot in found.orphans),
-    ]
-    if not prune or not doomed:
+        console.print_table("", view.IMAGES, view.images(found))
+    if not prune or not found.doomed:
         return
+    doomed = ", ".join(found.doomed)
     if dry_run:
-        console.tell(f"would remove {', '.join(doomed)}")
+        console.tell(f"would remove {doomed}")
         return
-    agree(f"Remove {', '.join(doomed)}?", yes, needs_terminal=True)
+    agree(f"Remove {doomed}?", yes, needs_terminal=True)
     work.prune(found)
-    console.tell(f"removed {', '.join(doomed)}")
+    console.tell(f"removed {doomed}")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.config.inventory import place
+from remote.control.config.inventory import BoxEntry, StaticEntry, place
 from remote.control.config.machines import machine
 from remote.control.errors import ConfigError, Finding
 
@@ -31,11 +31,12 @@ class ModelSpec:
     prefix: str = ""
 
 
-def of_entry(entry: Any) -> list[ModelSpec]:
+def of_entry(entry: BoxEntry) -> list[ModelSpec]:
     """The base models that the inventory wants on a box. Raises ConfigError with every line that is
     off."""
-    where = place("boxes", entry.name, "models")
-    return parsed(getattr(entry, "models", []), where)
+    if isinstance(entry, StaticEntry):
+        return []
+    return parsed(entry.models, place("boxes", entry.name, "models"))
 
 
 def parsed(texts: list[str], where: str) -> list[ModelSpec]:
@@ -52,7 +53,7 @@ def parsed(texts: list[str], where: str) -> list[ModelSpec]:
     return [spec for spec in specs.values() if spec]
 
 
-def steps(bases: Iterable[Mapping[str, Any]], entry: Any) -> list[str]:
+def steps(bases: Iterable[Mapping[str, Any]], entry: BoxEntry) -> list[str]:
     """How each base model of recipes (`name`, and `path` or None) gets onto a box, with the
     command: no run brings it there itself."""
     listed = {spec.name for spec in of_entry(entry)}
@@ -60,9 +61,11 @@ def steps(bases: Iterable[Mapping[str, Any]], entry: Any) -> list[str]:
     return [_step(name, path, entry.name, name in listed) for name, path in found.items()]
 
 
-def after_launch(entry: Any) -> str:
+def after_launch(entry: BoxEntry) -> str:
     """What a new box wants before its first run, with the command; empty for one without a GPU that
-    lists no base model."""
+    lists no base model, and for a host that stands."""
+    if isinstance(entry, StaticEntry):
+        return ""
     if specs := of_entry(entry):
         names = ", ".join(spec.name for spec in specs)
         return (

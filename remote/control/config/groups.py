@@ -3,7 +3,7 @@ its keys say of each other."""
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.control.config.yaml import explain
 from remote.control.config.yaml.section import NAME_PATTERN
@@ -11,11 +11,14 @@ from remote.control.config.yaml.source import Source
 from remote.control.errors import Finding
 from remote.control.output.suggestion import suggestion
 
+if TYPE_CHECKING:
+    from remote.control.config.inventory import BoxEntry, CloudEntry, Inventory
 
-def expanded(boxes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[str]]]:
+
+def expanded(boxes: Mapping[str, "BoxEntry"]) -> tuple[dict[str, "BoxEntry"], dict[str, list[str]]]:
     """Every single box by name, and the group of each entry that has a `count`: `trainer` of 2 is
     `trainer-1` and `trainer-2`."""
-    single: dict[str, Any] = {}
+    single: dict[str, BoxEntry] = {}
     groups: dict[str, list[str]] = {}
     for name, entry in boxes.items():
         if _count(entry) == 1:
@@ -46,7 +49,7 @@ def origin(name: str, written: Any) -> str:
     return base if is_counted else name
 
 
-def findings(inventory: Any, source: Source) -> Iterator[Finding]:
+def findings(inventory: "Inventory", source: Source) -> Iterator[Finding]:
     """What no single key can tell: names that collide, groups of nobody, and keys that contradict
     each other."""
     single, counted = expanded(inventory.boxes)
@@ -59,7 +62,9 @@ def findings(inventory: Any, source: Source) -> Iterator[Finding]:
             yield from _adopted(name, entry, seen, source)
 
 
-def _names(inventory: Any, counted: Mapping[str, list[str]], source: Source) -> Iterator[Finding]:
+def _names(
+    inventory: "Inventory", counted: Mapping[str, list[str]], source: Source
+) -> Iterator[Finding]:
     for name, alike in counted.items():
         where = source.where("boxes", name, "count")
         if not re.match(NAME_PATTERN, alike[-1]):
@@ -81,7 +86,10 @@ def _names(inventory: Any, counted: Mapping[str, list[str]], source: Source) -> 
 
 
 def _groups(
-    inventory: Any, single: Mapping[str, Any], counted: Mapping[str, Any], source: Source
+    inventory: "Inventory",
+    single: Mapping[str, "BoxEntry"],
+    counted: Mapping[str, list[str]],
+    source: Source,
 ) -> Iterator[Finding]:
     known = [*counted, *single]
     for group, members in inventory.groups.items():
@@ -109,7 +117,7 @@ def _groups(
                 )
 
 
-def _contradictions(name: str, entry: Any, source: Source) -> Iterator[Finding]:
+def _contradictions(name: str, entry: "CloudEntry", source: Source) -> Iterator[Finding]:
     def at(*keys: str | int) -> str:
         return source.where("boxes", name, *keys)
 
@@ -153,7 +161,9 @@ def _elsewhere(where: str, shown: str, zone: str, region: str) -> Finding:
     )
 
 
-def _adopted(name: str, entry: Any, seen: dict[str, str], source: Source) -> Iterator[Finding]:
+def _adopted(
+    name: str, entry: "CloudEntry", seen: dict[str, str], source: Source
+) -> Iterator[Finding]:
     if entry.instance_id is None:
         return
     where = source.where("boxes", name, "instance_id")
@@ -170,5 +180,5 @@ def _adopted(name: str, entry: Any, seen: dict[str, str], source: Source) -> Ite
     seen[entry.instance_id] = name
 
 
-def _count(entry: Any) -> int:
-    return int(getattr(entry, "count", 1))
+def _count(entry: "BoxEntry") -> int:
+    return 1 if entry.provider == "static" else entry.count

@@ -482,6 +482,17 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
     """The inventory in `path`, else the project's, else the shipped one. Raises ConfigError with
     every finding.
 
+    For commands and the web alone: whatever they call is handed what it needs of it.
+    """
+    inventory, findings = read_inventory(path)
+    if inventory is None:
+        raise ConfigError(findings)
+    return inventory
+
+
+def read_inventory(path: str | Path | None = None) -> tuple[Inventory | None, list[Finding]]:
+    """The same, or None and every finding.
+
     Parsed once for each content, however often and from however many threads it is asked for.
     `boxes` and `groups` are the caller's own.
     """
@@ -490,12 +501,11 @@ def load_inventory(path: str | Path | None = None) -> Inventory:
         inventory, read, found = _parsed(file)
     findings = [*found, *(_another_mark(inventory.project, read) if inventory else ())]
     if findings or inventory is None:
-        raise ConfigError(explain.in_order(findings))
+        return None, explain.in_order(findings)
     secrets.know_names(inventory.secrets)
     identity.share(inventory.project or "")
-    return inventory.model_copy(
-        update={"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
-    )
+    own = {"boxes": dict(inventory.boxes), "groups": dict(inventory.groups)}
+    return inventory.model_copy(update=own), []
 
 
 def findings_of(file: Path, text: str) -> tuple[Finding, ...]:

@@ -19,6 +19,7 @@ from remote.control.cloud.account import endpoint, quotas, refusals
 from remote.control.cloud.ec2 import request
 from remote.control.cloud.ec2.offers import Offer, offers_of
 from remote.control.cloud.pricing import estimate
+from remote.control.config.inventory import CloudEntry
 from remote.control.errors import ConfigError, WindlassError
 
 _SKEW_SECONDS = 60
@@ -29,7 +30,7 @@ _SKEW_SECONDS = 60
 class Account:
     """The cloud behind one entry of the inventory, and what the entry wants of it."""
 
-    entry: Any
+    entry: CloudEntry
     bucket: str | None
 
     @cached_property

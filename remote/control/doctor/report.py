@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from remote.contract.job.checks import Check, Verdict
 from remote.contract.job.exits import Exit
 from remote.control.cloud import static
-from remote.control.config.inventory import Inventory, LocalEntry
+from remote.control.config.inventory import BoxEntry, Inventory, LocalEntry
 from remote.control.doctor import laptop
 from remote.control.doctor.account import Account
 from remote.control.errors import WindlassError
@@ -26,7 +25,7 @@ class Unwell(WindlassError):
     exit_code = Exit.PREFLIGHT
 
 
-def examine(inventory: Inventory, entries: Sequence[Any]) -> list[Row]:
+def examine(inventory: Inventory, entries: Sequence[BoxEntry]) -> list[Row]:
     """Every check of the laptop and of the boxes `entries`; boxes that ask for the same are
     examined once."""
     rows = [(LAPTOP, check) for check in laptop.checks(inventory)]
@@ -52,7 +51,7 @@ def require_well(rows: Sequence[Row]) -> None:
         )
 
 
-def _checks(entry: Any, bucket: str | None) -> Iterable[Check]:
+def _checks(entry: BoxEntry, bucket: str | None) -> Iterable[Check]:
     if entry.provider != "static":
         return Account(entry, bucket).checks()
     if isinstance(entry, LocalEntry):
@@ -72,9 +71,9 @@ def _checks(entry: Any, bucket: str | None) -> Iterable[Check]:
     return [Check("host", f"{box.address}, its host key is named", "named", Verdict.OK)]
 
 
-def _unlike(entries: Iterable[Any]) -> list[Any]:
+def _unlike(entries: Iterable[BoxEntry]) -> list[BoxEntry]:
     """One of those that differ in their name alone, as the members of a `count` do."""
-    seen: dict[str, Any] = {}
+    seen: dict[str, BoxEntry] = {}
     for entry in entries:
         seen.setdefault(entry.model_dump_json(exclude={"name"}), entry)
     return list(seen.values())

@@ -20,7 +20,6 @@ from remote.control.models import names
 from remote.control.models.gguf import read_gguf
 from remote.control.models.modelfile import Modelfile, modelfile_for
 from remote.control.models.ollama import Ollama
-from remote.control.output.console import say
 from remote.control.output.sanitize import counted, sized
 
 OLDEST = (0, 11, 5)
@@ -51,28 +50,25 @@ class Wish:
 
 
 def install(
-    client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, on_status: Say | None = None
+    client: Ollama, gguf: Path, parity: Path, name: str, folder: Path, say: Say = lambda line: None
 ) -> dict[str, Any]:
     """Make `name` stand for `gguf` in Ollama and prove it with the prompts of parity.json. What
     stood there is kept as `name:previous`.
 
     Leaves `Modelfile` and `installed.json` in `folder`. Returns `model`, `url`, `digest`,
     `done_reason`, `answer_differs`, `answer`, `modelfile`, `reused` (it stood there already).
-    `on_status` hears each step; where left out, the terminal does.
+    `say` is told each step.
     Raises OllamaError (the old model stands), ArtifactCorrupt, Busy.
     """
-    wish, on_status = (
-        _wish(client, gguf, parity, name, folder),
-        on_status or (lambda text: say(f"  {text}", "dim")),
-    )
+    wish = _wish(client, gguf, parity, name, folder)
     with _alone(client, wish.name):
         standing = client.digest_of(wish.name)
         reused = standing is not None and standing == _recorded(folder, wish, client)
         _discard(client, _temporary(wish.name))
         if not reused:
-            proof = _make(client, wish, folder, on_status)
+            proof = _make(client, wish, folder, say)
         else:
-            on_status(f"{wish.name} holds this GGUF already")
+            say(f"{wish.name} holds this GGUF already")
             proof = smoke_test(client, wish.name, wish.prompts)
     return {
         "model": wish.name,
@@ -211,15 +207,15 @@ def _present(path: Path) -> Path:
     )
 
 
-def _make(client: Ollama, wish: Wish, folder: Path, on_status: Say) -> dict[str, Any]:
+def _make(client: Ollama, wish: Wish, folder: Path, say: Say) -> dict[str, Any]:
     """Upload, create under the temporary name, try, swap. The temporary name never outlives a
     failure that can be caught."""
     temporary = _temporary(wish.name)
     try:
-        on_status(f"sending {wish.gguf.name} to {client.url}")
-        blob = client.upload(wish.gguf, _progress(on_status))
+        say(f"sending {wish.gguf.name} to {client.url}")
+        blob = client.upload(wish.gguf, _progress(say))
         client.create(temporary, files={wish.gguf.name: blob}, **wish.modelfile.request())
-        on_status(f"trying {temporary}")
+        say(f"trying {temporary}")
         proof = smoke_test(client, temporary, wish.prompts)
         _record(folder, wish, client, client.digest_of(temporary))
         _swap(client, temporary, wish.name)
@@ -229,7 +225,7 @@ def _make(client: Ollama, wish: Wish, folder: Path, on_status: Say) -> dict[str,
     finally:
         with contextlib.suppress(OllamaError):
             _discard(client, temporary)
-    on_status(f"{wish.name} stands in {client.url}")
+    say(f"{wish.name} stands in {client.url}")
     return proof
 
 
@@ -341,7 +337,7 @@ def _recorded(folder: Path, wish: Wish, client: Ollama) -> str | None:
     return str(record.get("digest")) if is_this else None
 
 
-def _progress(on_status: Say) -> Callable[[int, int], None]:
+def _progress(say: Say) -> Callable[[int, int], None]:
     """Speaks at each tenth of a large file."""
     said = 0
 
@@ -350,7 +346,7 @@ def _progress(on_status: Say) -> Callable[[int, int], None]:
         tenth = 10 * sent // max(total, 1)
         if total > _LARGE and tenth > said:
             said = tenth
-            on_status(f"sent {sized(sent)} of {sized(total)}")
+            say(f"sent {sized(sent)} of {sized(total)}")
 
     return on_bytes
 

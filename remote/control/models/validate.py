@@ -2,7 +2,8 @@
 expected ones and the base's."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,18 @@ MAX_TOKENS = 512
 
 Answer = dict[str, Any]
 
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""Shows how many rows of so many were asked: `console.rows_asked`."""
+
 
 def validate(
-    client: Ollama, model: str, rows: Path, report: Path | None, max_rows: int | None, folder: Path
+    client: Ollama,
+    model: str,
+    rows: Path,
+    report: Path | None,
+    max_rows: int | None,
+    folder: Path,
+    progress: Progress = lambda total: nullcontext(lambda asked: None),
 ) -> dict[str, Any]:
     """Ask `model` up to `max_rows` rows at temperature 0 and leave every answer in
     `folder/answers.json`.
@@ -32,9 +42,12 @@ def validate(
     asked = _rows(rows, max_rows)
     bases = _bases(report)
     client.chat(model, [], keep_alive="10m")  # loads it, so that the first latency is an answer's
-    answers = [
-        _asked(client, model, row, bases.get((row.instruction, row.input))) for row in _shown(asked)
-    ]
+    answers: list[Answer] = []
+    with progress(len(asked)) as tell:
+        for row in asked:
+            base = bases.get((row.instruction, row.input))
+            answers.append(_asked(client, model, row, base))
+            tell(len(answers))
     values = {**_values(answers), **_gains(answers, _report(report).get("base", {}))}
     atomic.write_json(
         folder / "answers.json",
@@ -155,18 +168,3 @@ def _is_answer(answer: dict[str, Any]) -> bool:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _shown(rows: Sequence[Row]) -> Iterator[Row]:
-    """The rows, with a bar on a terminal and a line at each quarter elsewhere."""
-    from rich.progress import track
-
-    from remote.control.output.console import console, say
-
-    if console().is_terminal:
-        yield from track(rows, description="asking", console=console(), transient=True)
-        return
-    for number, row in enumerate(rows, 1):
-        yield row
-        if number * 4 // len(rows) > (number - 1) * 4 // len(rows):
-            say(f"  asked {number} of {len(rows)}")

@@ -424,6 +424,30 @@ def bytes_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
+@contextlib.contextmanager
+def rows_asked(total: int) -> Iterator[Callable[[int], None]]:
+    """What takes how many rows of `total` were asked: a bar on a terminal, gone afterwards;
+    elsewhere a line at each quarter."""
+    if not sys.stderr.isatty():
+        told = 0
+
+        def tell_quarter(asked: int) -> None:
+            nonlocal told
+            if (quarter := asked * 4 // total) > told:
+                told = quarter
+                say(f"  asked {asked} of {total}")
+
+        yield tell_quarter
+        return
+    from rich.progress import Progress
+
+    with Progress(
+        console=console(), transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as progress:
+        task = progress.add_task("asking", total=total)
+        yield lambda asked: progress.update(task, completed=asked)
+
+
 class _Progress:
     """Lines about bytes that move, with the rate since the last line and what time is left at
     that."""

@@ -80,10 +80,18 @@ def install(task: Task) -> Made:
     """Put the GGUF into Ollama and try it."""
     from remote.control.models.find import find_ollama
     from remote.control.models.install import install as install_model
+    from remote.control.output.console import say
 
     gguf, parity = task.required("gguf"), task.required("parity")
     name = str(options_of(task.stage).get("name") or task.stage.label)
-    facts = install_model(find_ollama(task.inventory), gguf, parity, name, task.folder)
+    facts = install_model(
+        find_ollama(task.inventory),
+        gguf,
+        parity,
+        name,
+        task.folder,
+        lambda line: say(f"  {line}", "dim"),
+    )
     return {"model": PlainValue(name)}, facts
 
 
@@ -91,12 +99,13 @@ def validate(task: Task) -> Made:
     """Ask the installed model the held-out rows."""
     from remote.control.models.find import find_ollama
     from remote.control.models.validate import validate as validate_model
+    from remote.control.output.console import rows_asked
 
     model = str(task.inputs["model"].identity)
     limit = options_of(task.stage).get("max_rows")
     client = find_ollama(task.inventory)
     values = validate_model(
-        client, model, task.required("val"), task.local("report"), limit, task.folder
+        client, model, task.required("val"), task.local("report"), limit, task.folder, rows_asked
     )
     return {"answers": LaptopFile.of(task.folder / "answers.json")}, values
 

@@ -20,7 +20,7 @@ from remote.control.errors import BoxStopped, CloudError
 from remote.control.project import identity
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import BoxEntry
+    from remote.control.config.inventory import BoxEntry, CloudEntry
 
 Say = Callable[[str], None]
 
@@ -43,10 +43,11 @@ class Baked:
 
 
 def bake(
-    entry: Any, say: Say, set_deadlines: "Callable[[BoxEntry, Box], None] | None" = None
+    entry: "BoxEntry", say: Say, set_deadlines: "Callable[[BoxEntry, Box], None] | None" = None
 ) -> Baked:
     """Stop the box, make an image of it, and start it again if it ran. Repeatable after a kill: a
     begun image is waited for."""
+    entry = require_cloud(entry)
     box, there = require_box(entry)
     phases = Phases(entry.name, say)
     with refusals.explained(
@@ -66,14 +67,20 @@ def bake(
     return Baked(entry.name, image, cost(image, there))
 
 
-def require_box(entry: Any) -> tuple[Box, Endpoint]:
+def require_cloud(entry: "BoxEntry") -> "CloudEntry":
+    """The entry, if a cloud made its box. Raises CloudError for a host that stands."""
+    if entry.provider != "static":
+        return entry
+    raise CloudError(
+        "a host that stands has no image, and moves nowhere",
+        where=f"box {entry.name}",
+        remedy="only boxes of EC2 do",
+    )
+
+
+def require_box(entry: "BoxEntry") -> tuple[Box, Endpoint]:
     """A box that can be stopped, and its region's endpoint. Raises BoxStopped or CloudError."""
-    if entry.provider == "static":
-        raise CloudError(
-            "a host that stands has no image, and moves nowhere",
-            where=f"box {entry.name}",
-            remedy="only boxes of EC2 do",
-        )
+    entry = require_cloud(entry)
     box = boxes.find(entry)
     if box is None:
         why = "it was never launched, or is terminated"
@@ -126,7 +133,9 @@ def _begun(box: Box, there: Endpoint) -> Image | None:
     return next((image for image in reversed(found) if image.state == "pending"), None)
 
 
-def _begin(entry: Any, box: Box, there: Endpoint, runs_on: bool, phases: Phases, say: Say) -> str:
+def _begin(
+    entry: "CloudEntry", box: Box, there: Endpoint, runs_on: bool, phases: Phases, say: Say
+) -> str:
     if runs_on:
         _take_rights_away(boxes.running(entry))
     with phases.phase("stop"):

@@ -2,8 +2,9 @@
 nothing will use again."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud.account import endpoint, refusals
 from remote.control.cloud.account.endpoint import Endpoint
@@ -12,8 +13,8 @@ from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.ec2.instances import map_concurrently
 from remote.control.setup.bake import cost, record
 
-COLUMNS = ("image", "box", "kind", "region", "state", "GB", "made (UTC)", "at most $/month", "note")
-"""What the cells of a row of `rows` are."""
+if TYPE_CHECKING:
+    from remote.control.config.inventory import CloudEntry, Inventory
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,21 @@ class Shelf:
         """What `prune` takes away."""
         return [each for each in self.kept if each.useless]
 
+    @property
+    def doomed(self) -> list[str]:
+        """The ids of all that it takes away: images, and snapshots of none."""
+        return [
+            *(each.image.id for each in self.useless),
+            *(snapshot for _, snapshot in self.orphans),
+        ]
+
     def record(self) -> dict[str, Any]:
         """As JSON."""
         lost = [{"region": there.region, "id": snapshot} for there, snapshot in self.orphans]
         return {"images": [each.record() for each in self.kept], "snapshots_of_no_image": lost}
 
-    def rows(self) -> list[list[str]]:
-        """For a table with the heads `COLUMNS`."""
-        return [
-            *map(_row, self.kept),
-            *(
-                [snapshot, "", "snapshot", there.region, "", "", "", "", "of no image"]
-                for there, snapshot in self.orphans
-            ),
-        ]
 
-
-def shelf(inventory: Any, keep: int = 1) -> Shelf:
+def shelf(inventory: "Inventory", keep: int = 1) -> Shelf:
     """Every image of the project in the regions of its boxes. Of those alike the newest `keep` are
     of use, if a box fits them."""
     entries = [entry for entry in inventory.boxes.values() if entry.provider != "static"]
@@ -81,7 +80,7 @@ def prune(found: Shelf) -> None:
             images.remove_snapshots(there, [snapshot])
 
 
-def _places(entries: Sequence[Any]) -> list[Endpoint]:
+def _places(entries: Sequence["CloudEntry"]) -> list[Endpoint]:
     found: dict[tuple[str, str], Endpoint] = {}
     for entry in entries:
         home = endpoint.of_entry(entry)
@@ -90,7 +89,7 @@ def _places(entries: Sequence[Any]) -> list[Endpoint]:
     return list(found.values())
 
 
-def _of_region(there: Endpoint, entries: Sequence[Any], keep: int) -> list[Kept]:
+def _of_region(there: Endpoint, entries: Sequence["CloudEntry"], keep: int) -> list[Kept]:
     with _explained(there):
         found = images.listing(there)
     wanted = {
@@ -126,21 +125,5 @@ def _orphans(there: Endpoint) -> list[tuple[Endpoint, str]]:
         return [(there, snapshot) for snapshot in images.orphans(there)]
 
 
-def _explained(there: Endpoint) -> Any:
+def _explained(there: Endpoint) -> AbstractContextManager[None]:
     return refusals.explained(refusals.Context("", there.region, regions=there.regions))
-
-
-def _row(each: Kept) -> list[str]:
-    image = each.image
-    usd = "" if each.usd_per_month is None else f"{each.usd_per_month:.2f}"
-    return [
-        image.id,
-        image.box,
-        image.kind,
-        image.region,
-        image.state,
-        str(image.gb),
-        image.made_at[:16].replace("T", " "),
-        usd,
-        each.useless,
-    ]

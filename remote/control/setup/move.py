@@ -6,6 +6,7 @@ of a disk that was written to since is made anew.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,10 @@ from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.phases import Phases
 from remote.control.errors import CloudError
 from remote.control.project import history, identity
-from remote.control.setup.bake import require_box
+from remote.control.setup.bake import require_box, require_cloud
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import BoxEntry
+    from remote.control.config.inventory import BoxEntry, CloudEntry
 
 Say = Callable[[str], None]
 
@@ -34,7 +35,7 @@ class Move:
     `is_arrived`: an earlier command was cut off when only the end was left to do.
     """
 
-    entry: Any
+    entry: "CloudEntry"
     old: Box
     zone: str | None
     source: Endpoint
@@ -44,7 +45,7 @@ class Move:
     @property
     def name(self) -> str:
         """The box's name."""
-        return str(self.entry.name)
+        return self.entry.name
 
     @property
     def goal(self) -> str:
@@ -56,40 +57,6 @@ class Move:
         """Whether the inventory names the old instance by its id: then it is left as it is."""
         return bool(self.entry.instance_id)
 
-    def sentences(self) -> list[str]:
-        """What will happen, for the question before it."""
-        if self.is_arrived:
-            return [
-                f"{self.name} was moved to {self.goal} by a command that was cut off: what it left"
-                " is taken away"
-            ]
-        fate = (
-            "stays as it is, stopped: it was adopted, not launched"
-            if self.is_adopted
-            else "is terminated once the new one answers over SSH"
-        )
-        stops = "is stopped, " if self.old.state in ("pending", "running") else ""
-        return [
-            (
-                f"{self.name} ({self.old.id} in {self.old.zone}) {stops}its disk is copied by an"
-                f" image, and launched in {self.goal} as {self.old.instance_type}"
-            ),
-            f"{self.old.id} {fate}; then the image goes too",
-        ]
-
-    def afterwards(self, box: Box) -> list[str]:
-        """What is left to the user once the box is in its new place."""
-        place = f"`region: {box.region}` and `zone: {box.zone}`"
-        if self.is_adopted:
-            left = f"{self.old.id} is stopped, and no box of Windlass any more"
-            return [
-                f"{left}; in inventory.yaml remove `instance_id:` of {self.name} and write {place}"
-            ]
-        return [
-            f"write {place} for {self.name} in inventory.yaml: other laptops look there, and its"
-            " next launch goes there"
-        ]
-
     def record(self) -> dict[str, Any]:
         """As JSON."""
         return {
@@ -100,8 +67,9 @@ class Move:
         }
 
 
-def plan(entry: Any, zone: str, region: str) -> Move:
+def plan(entry: "BoxEntry", zone: str, region: str) -> Move:
     """What `carry_out` would do; only reads. Raises CloudError where the box cannot go there."""
+    entry = require_cloud(entry)
     box, source = require_box(entry)
     target = source.in_region(region or (zone[:-1] if zone else box.region))
     found = Move(entry, box, zone or None, source, target)
@@ -164,7 +132,7 @@ def _launch(
     return boxes.ready(entry, say, "auto", wait_seconds, set_deadlines)
 
 
-def _entry_there(move: Move, image: Image) -> Any:
+def _entry_there(move: Move, image: Image) -> "CloudEntry":
     """The entry of the inventory as the new place wants it: that image, that place, no
     fallbacks."""
     there: dict[str, Any] = {
@@ -288,7 +256,7 @@ def _clear_up(move: Move) -> None:
         cleanup.after_attempt(move.name, move.source)
 
 
-def _explained(move: Move) -> Any:
+def _explained(move: Move) -> AbstractContextManager[None]:
     return refusals.explained(
         refusals.Context(move.name, move.target.region, move.old.instance_type, move.target.regions)
     )

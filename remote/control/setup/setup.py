@@ -20,12 +20,11 @@ from remote.control.transport.payload import call, payload_command, understood
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box
+    from remote.control.config.inventory import BoxEntry
     from remote.control.transport.base import Transport
+    from remote.control.transport.push.selection import Push
 
 Say = Callable[[str], None]
-
-COLUMNS = ("part", "outcome", "seconds")
-"""What the cells of a row of `Done.rows` are."""
 
 _ROOT_ON_THE_BOX = "@ROOT@"
 """In a rendered unit: Windlass's folder as an absolute path, which only the box knows."""
@@ -59,19 +58,6 @@ class Done:
     name: str
     phases: list[Phase]
 
-    def sentence(self, is_rehearsal: bool) -> str:
-        """In one line."""
-        if is_rehearsal:
-            return (
-                f"would bring {', '.join(phase.name for phase in self.phases)} to {self.name},"
-                " where they are not there"
-            )
-        return f"{self.name} is set up: {', '.join(phase.name for phase in self.phases)}"
-
-    def rows(self) -> list[list[str]]:
-        """For a table with the heads `COLUMNS`."""
-        return [[phase.name, phase.outcome, f"{phase.seconds:.1f}"] for phase in self.phases]
-
     def record(self) -> dict[str, Any]:
         """As JSON."""
         return {
@@ -81,9 +67,9 @@ class Done:
         }
 
 
-def set_up(entry: Any, wishes: Wishes, say: Say) -> Done:
-    """Bring a running box everything it lacks. Repeatable: what is there is left as it is, what was
-    cut off goes on."""
+def set_up(entry: "BoxEntry", wishes: Wishes, push: "Push", say: Say) -> Done:
+    """Bring a running box everything it lacks; `push` is the inventory's say in what goes beside
+    the code. Repeatable: what is there is left as it is, what was cut off goes on."""
     from remote.control.transport.connect import connect
 
     specs, adopted = _specs(entry, wishes)
@@ -91,12 +77,12 @@ def set_up(entry: Any, wishes: Wishes, say: Say) -> Done:
     with connect(box) as transport:
         work = _Setup(entry, box, transport, say)
         fetches = {} if work.is_complete(specs) else work.resolved(specs)
-        work.deploy()
+        work.deploy(push)
         if adopted:
             work.adopt(adopted, wishes.adopt)
         for spec in specs:
             work.fetch(spec, fetches)
-        if wishes.ollama or getattr(entry, "ollama", False):
+        if _wants_ollama(entry, wishes):
             work.ollama()
     history.append(
         entry.name,
@@ -108,7 +94,7 @@ def set_up(entry: Any, wishes: Wishes, say: Say) -> Done:
     return Done(entry.name, work.phases)
 
 
-def rehearse(entry: Any, wishes: Wishes, say: Say) -> Done:
+def rehearse(entry: "BoxEntry", wishes: Wishes, say: Say) -> Done:
     """What `set_up` would bring to a box that has nothing yet; asks the hub and the bucket, not the
     box."""
     specs, adopted = _specs(entry, wishes)
@@ -127,7 +113,7 @@ def rehearse(entry: Any, wishes: Wishes, say: Say) -> Done:
         found = _resolve(spec, entry, say)
         size = f"{found.size / 1e9:.2f} GB in {counted(len(found.files), 'file')}"
         phases.append(Phase(spec.name, f"{size} from {found.source} at {found.revision[:12]}", 0.0))
-    if wishes.ollama or getattr(entry, "ollama", False):
+    if _wants_ollama(entry, wishes):
         phases.append(Phase("ollama", "the pinned release, as a service on loopback", 0.0))
     return Done(entry.name, phases)
 
@@ -135,7 +121,7 @@ def rehearse(entry: Any, wishes: Wishes, say: Say) -> Done:
 class _Setup:
     """One box being set up over one connection."""
 
-    def __init__(self, entry: Any, box: "Box", transport: "Transport", say: Say) -> None:
+    def __init__(self, entry: "BoxEntry", box: "Box", transport: "Transport", say: Say) -> None:
         self._entry, self._box, self._transport, self._say = entry, box, transport, say
         self._there: dict[str, dict[str, Any] | None] = {}
         self.phases: list[Phase] = []
@@ -158,11 +144,9 @@ class _Setup:
             if not self._has(spec)
         }
 
-    def deploy(self) -> None:
+    def deploy(self, push: "Push") -> None:
         """The code of this checkout, and the environment of its stages."""
-        from remote.control.config.inventory import load_inventory
         from remote.control.transport.push.release import build_release, deploy
-        from remote.control.transport.push.selection import Push
 
         begun, environment_begun = time.monotonic(), 0.0
 
@@ -172,7 +156,7 @@ class _Setup:
                 environment_begun = time.monotonic()
             self._say(line)
 
-        release = build_release([], push=Push.of(load_inventory()))
+        release = build_release([], push=push)
         done = deploy(self._transport, self._box.root, release, tell, shared=self._box.shared)
         ended = time.monotonic()
         code = f"release {done.digest[:12]}{' was current' if done.was_current else ''}"
@@ -256,7 +240,7 @@ class _Timed:
         self.seconds = time.monotonic() - self._begun
 
 
-def _specs(entry: Any, wishes: Wishes) -> tuple[list[ModelSpec], str]:
+def _specs(entry: "BoxEntry", wishes: Wishes) -> tuple[list[ModelSpec], str]:
     """The models to fetch, and the name of the one to adopt instead, if any. Raises ConfigError."""
     wanted = {
         spec.name: spec
@@ -280,7 +264,11 @@ def _specs(entry: Any, wishes: Wishes) -> tuple[list[ModelSpec], str]:
     return [spec for spec in wanted.values() if spec.name != name], name
 
 
-def _resolve(spec: ModelSpec, entry: Any, say: Say) -> ModelFetch:
+def _wants_ollama(entry: "BoxEntry", wishes: Wishes) -> bool:
+    return wishes.ollama or (entry.provider != "static" and entry.ollama)
+
+
+def _resolve(spec: ModelSpec, entry: "BoxEntry", say: Say) -> ModelFetch:
     say(f"asking {'the hub' if spec.repo else 's3://' + spec.bucket} for {spec.name}")
     return (
         hub.resolve(spec)
@@ -289,7 +277,7 @@ def _resolve(spec: ModelSpec, entry: Any, say: Say) -> ModelFetch:
     )
 
 
-def _bucket_endpoint(entry: Any) -> endpoint.Endpoint:
+def _bucket_endpoint(entry: "BoxEntry") -> endpoint.Endpoint:
     """A host that stands has no cloud of its own: a bucket is then AWS's."""
     return (
         endpoint.AwsEndpoint("us-east-1", entry.user or "")

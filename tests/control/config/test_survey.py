@@ -5,6 +5,7 @@ import os
 import subprocess
 
 from remote.control.config.checks.survey import survey
+from remote.control.config.inventory import read_inventory
 from remote.control.project import CODE
 from tests.integration.typed import command_of
 
@@ -18,13 +19,16 @@ def _inv(project, *words):
 
 
 def test_everything_shipped_is_right():
-    found = survey(None, None)
+    found = survey(*read_inventory(), None, None)
     assert found.findings == []
     assert "inventory.yaml" in found.checked and "playbooks/golden-path.yaml" in found.checked
 
 
 def test_a_playbook_that_does_not_fit_the_default_box():
-    assert any("no GPU" in finding.what for finding in survey("golden-path", None).findings)
+    assert any(
+        "no GPU" in finding.what
+        for finding in survey(*read_inventory(), "golden-path", None).findings
+    )
 
 
 def test_findings_of_inventory_and_playbook_come_together(tmp_path, monkeypatch):
@@ -34,7 +38,7 @@ def test_findings_of_inventory_and_playbook_come_together(tmp_path, monkeypatch)
     )
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "playbooks" / "mine.yaml").write_text("name: mine\nstages: {a: {use: train}}\n")
-    found = survey(None, None).findings
+    found = survey(*read_inventory(), None, None).findings
     assert [finding.where for finding in found] == [
         "inventory.yaml:2",
         "playbooks/mine.yaml:2",

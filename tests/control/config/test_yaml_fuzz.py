@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from remote.control import project
 from remote.control.config.checks.check import check
 from remote.control.config.checks.survey import survey
-from remote.control.config.inventory import load_inventory
+from remote.control.config.inventory import load_inventory, read_inventory
 from remote.control.config.playbook import load_playbook, rest_of_playbook
 from remote.control.config.recipe import load_recipe
 from remote.control.config.yaml import source
@@ -121,7 +121,7 @@ def reads_or_config_error(folder):
         lambda: rest_of_playbook("playbooks/demo.yaml"),
         lambda: load_recipe("playbooks/recipes/demo.yaml"),
         lambda: check(load_playbook("playbooks/demo.yaml"), load_inventory()),
-        lambda: survey("playbooks/demo.yaml", None),
+        lambda: survey(*read_inventory(), "playbooks/demo.yaml", None),
     ):
         try:
             read()

@@ -9,7 +9,7 @@ from remote.control.cloud.provider import Plan
 from remote.control.commands.views import launch as view
 from remote.control.config import base_model
 from remote.control.config.checks.survey import survey
-from remote.control.config.inventory import load_inventory
+from remote.control.config.inventory import load_inventory, read_inventory
 from remote.control.errors import ConfigError
 from remote.control.operations import launching
 from remote.control.runs import wiring
@@ -102,12 +102,12 @@ def test_a_base_that_is_no_path_is_still_a_finding():
     ],
 )
 def test_check_says_how_the_base_model_gets_onto_the_box(box, step):
-    found = survey("golden-path", box)
+    found = survey(*read_inventory(), "golden-path", box)
     assert not found.findings and len(found.steps) == 1 and step in found.steps[0]
 
 
 def test_check_of_the_demo_wants_no_step():
-    assert survey("demo", "demo").steps == ()
+    assert survey(*read_inventory(), "demo", "demo").steps == ()
 
 
 @pytest.mark.parametrize(

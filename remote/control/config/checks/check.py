@@ -77,7 +77,7 @@ def _box(
 
 
 def _key_findings(inventory: Inventory, entry: BoxEntry) -> list[Finding]:
-    key: Path | None = getattr(entry, "ssh_key", None)
+    key = entry.ssh_key
     if key is None or (project.is_there(key) and key.is_file()):
         return []
     where = inventory.where("boxes", entry.name, "ssh_key")

@@ -1,7 +1,7 @@
 """All that `inv check` looks at, in one go: the inventory, and one playbook or all of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from remote.contract.job.stages import STAGES, needs_base
 from remote.control import project, secrets
 from remote.control.config import base_model
 from remote.control.config.checks.check import check, load
-from remote.control.config.inventory import Inventory, LocalEntry, load_inventory
+from remote.control.config.inventory import Inventory, LocalEntry
 from remote.control.config.playbook import Playbook, load_playbook, rest_of_playbook
 from remote.control.config.recipe import Recipe
 from remote.control.config.yaml.explain import in_order
@@ -35,11 +35,16 @@ class Survey:
     steps: tuple[str, ...] = ()
 
 
-def survey(playbook: str | None, box: str | None) -> Survey:
-    """Check the inventory and `playbook` on `box`. Without a playbook, check each; whether it fits
-    a box, only where one is named."""
-    findings: list[Finding] = []
-    inventory = _inventory(findings)
+def survey(
+    inventory: Inventory | None, unread: Sequence[Finding], playbook: str | None, box: str | None
+) -> Survey:
+    """Check `playbook` on `box`. Without a playbook, check each; whether it fits a box, only where
+    one is named.
+
+    `inventory` and `unread` are what `read_inventory` returned: an inventory, or the findings why
+    there is none.
+    """
+    findings = list(unread)
     names: list[str | Path] = [playbook] if playbook else list(_playbooks())
     loaded = [book for name in names if (book := _playbook(name, findings))]
     for book in loaded if inventory else ():
@@ -73,14 +78,6 @@ def _steps(inventory: Inventory, playbooks: list[Playbook], box: str | None) -> 
         ]
         bases = [recipe.base.model_dump() for recipe in recipes if isinstance(recipe, Recipe)]
         yield from base_model.steps(bases, entry) if entry else ()
-
-
-def _inventory(findings: list[Finding]) -> Inventory | None:
-    try:
-        return load_inventory()
-    except ConfigError as error:
-        findings += error.findings
-        return None
 
 
 def _needs_box(book: Playbook) -> bool:
