@@ -58,6 +58,15 @@ def test_nothing_moves_and_nothing_is_known(clock, capsys):
     assert capsys.readouterr().err == "  adapter: 5 bytes, 0 bytes/s\n"
 
 
+def test_rows_that_are_asked_are_told_at_each_quarter(capsys):
+    with console.rows_asked(6) as tell:
+        for asked in range(1, 7):
+            tell(asked)
+    assert capsys.readouterr().err.splitlines() == [
+        f"  asked {asked} of 6" for asked in (2, 3, 5, 6)
+    ]
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_a_runs_id_can_be_copied_from_a_narrow_table(monkeypatch, capsys, width):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
