@@ -16,6 +16,9 @@ Bytes = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Shows how so many bytes move: takes a title and their number, 0 where that is not known; what it
 yields takes those moved so far."""
 
+Rows = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""Shows how many rows of so many are done: what it yields takes those done so far."""
+
 Kind = Literal["title", "detail", "done", "warning"]
 
 
@@ -58,6 +61,12 @@ def details(say: Say) -> Say:
 
 def silent(line: str) -> None:
     """Shows no line."""
+
+
+@contextlib.contextmanager
+def no_rows(total: int) -> Iterator[Callable[[int], None]]:
+    """Shows no rows."""
+    yield lambda done: None
 
 
 @contextlib.contextmanager

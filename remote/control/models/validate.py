@@ -2,8 +2,7 @@
 expected ones and the base's."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ from remote.contract.artifacts.scoring import exact_match, f1, percentile
 from remote.contract.files import atomic, untrusted_json
 from remote.control.errors import ArtifactCorrupt, DataError
 from remote.control.models.ollama import Ollama
+from remote.control.progress import Rows, no_rows
 
 MAX_TOKENS = 512
 """Where an answer that does not end by itself is cut."""
 
 Answer = dict[str, Any]
-
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Shows how many rows of so many were asked: `console.rows_asked`."""
 
 
 def validate(
@@ -29,7 +26,7 @@ def validate(
     report: Path | None,
     max_rows: int | None,
     folder: Path,
-    progress: Progress = lambda total: nullcontext(lambda asked: None),
+    progress: Rows = no_rows,
 ) -> dict[str, Any]:
     """Ask `model` up to `max_rows` rows at temperature 0 and leave every answer in
     `folder/answers.json`.

@@ -42,7 +42,7 @@ def take_back(facts: Mapping[str, str], dry_run: bool = False) -> list[dict[str,
     found = [
         fault
         for fault in embedded.faults(url)
-        if all(fault[name] == value for name, value in facts.items())
+        if all(str(fault[name]) == value for name, value in facts.items())
     ]
     for fault in () if dry_run else found:
         embedded.clear(url, fault["id"])

@@ -9,6 +9,7 @@ from typing import Any
 from remote.control.backends.base import Backend
 from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, StageArtifact
 from remote.control.config.inventory import Inventory
+from remote.control.progress import details
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import PlannedStage
 from remote.control.runs.reporter import Reporter
@@ -80,17 +81,11 @@ def install(task: Task) -> Made:
     """Put the GGUF into Ollama and try it."""
     from remote.control.models.find import find_ollama
     from remote.control.models.install import install as install_model
-    from remote.control.output.console import say
 
     gguf, parity = task.required("gguf"), task.required("parity")
     name = str(options_of(task.stage).get("name") or task.stage.label)
     facts = install_model(
-        find_ollama(task.inventory),
-        gguf,
-        parity,
-        name,
-        task.folder,
-        lambda line: say(f"  {line}", "dim"),
+        find_ollama(task.inventory), gguf, parity, name, task.folder, details(task.reporter.say)
     )
     return {"model": PlainValue(name)}, facts
 
@@ -99,13 +94,18 @@ def validate(task: Task) -> Made:
     """Ask the installed model the held-out rows."""
     from remote.control.models.find import find_ollama
     from remote.control.models.validate import validate as validate_model
-    from remote.control.output.console import rows_asked
 
     model = str(task.inputs["model"].identity)
     limit = options_of(task.stage).get("max_rows")
     client = find_ollama(task.inventory)
     values = validate_model(
-        client, model, task.required("val"), task.local("report"), limit, task.folder, rows_asked
+        client,
+        model,
+        task.required("val"),
+        task.local("report"),
+        limit,
+        task.folder,
+        task.reporter.rows,
     )
     return {"answers": LaptopFile.of(task.folder / "answers.json")}, values
 

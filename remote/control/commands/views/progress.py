@@ -22,7 +22,7 @@ def reporter() -> "Reporter":
     from remote.control.commands.views.job_progress import display_for
     from remote.control.runs.reporter import Reporter
 
-    return Reporter(say, console.bytes_progress, display_for, _checks)
+    return Reporter(say, console.bytes_progress, console.rows_asked, display_for, _checks)
 
 
 def _checks(report: "Report") -> None:
