@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from remote.control.transport.over_ssh import SshTransport
 from remote.control.transport.payload import call, payload_command
 from remote.control.transport.push.release import build_release, deploy
-from remote.control.transport.ssh.transport import SshTransport
 from rope import peers
 from rope.contest import Contestant, Row, Terms, compete
 from rope.ground import ROOT, Ground, seconds

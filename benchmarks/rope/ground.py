@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from remote.control.cloud.box import Box
-from remote.control.transport.ssh.transport import SshTransport
+from remote.control.transport.over_ssh import SshTransport
 from tests.integration import boxes, links
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,8 +13,8 @@ from remote.contract.job.jobs import JobSpec, JobState, Status
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.logs.follow import OnText, follow
+from remote.control.transport.over_ssh import SshTransport
 from remote.control.transport.push.release import build_release, deploy
-from remote.control.transport.ssh.transport import SshTransport
 from rope.contest import Contestant, Row, Terms, compete
 from rope.ground import Ground
 from tests.integration import boxes

@@ -17,11 +17,11 @@ from typing import Any
 
 from remote.contract.job.jobs import JobSpec
 from remote.control.project import CODE
+from remote.control.ssh.connection import Address
 from remote.control.transport.base import Stdin, Transport
 from remote.control.transport.local import LocalStream, LocalTransport
+from remote.control.transport.over_ssh import SshTransport
 from remote.control.transport.push.release import build_release, deploy
-from remote.control.transport.ssh.connection import Address
-from remote.control.transport.ssh.transport import SshTransport
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin")
 

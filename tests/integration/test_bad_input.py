@@ -16,10 +16,10 @@ from remote.control.cloud import boxes, embedded
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE
 from remote.control.runs.ledger import Ledger
+from remote.control.ssh.known_hosts import pinned
 from remote.control.targets import find_run
 from remote.control.transport.connect import connect
 from remote.control.transport.push.release import REQUIREMENTS
-from remote.control.transport.ssh.known_hosts import pinned
 from tests.integration.boxes import make_key, mark_environment
 from tests.integration.typed import command_of, ended, environment
 

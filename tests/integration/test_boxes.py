@@ -17,7 +17,7 @@ from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, HostKeyMismatch
 from remote.control.project import identity
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 from tests.integration.typed import command_of, environment, in_process
 
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJcZ3sHbNXkvDlyYZR7XqH5wtNbL9Wk6cfVwMSbDTlb"

@@ -11,7 +11,7 @@ from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import EmbeddedEntry, Fallback
 from remote.control.errors import BoxStopped, CapacityError, CloudError
 from remote.control.project import history
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from remote.control.errors import BoxUnreachable, LoginRefused, ShellRefused
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.start import start
 from remote.control.jobs.state import jobs_on, read_state
-from remote.control.transport import login_shell
+from remote.control.ssh import login_shell
 from remote.control.transport.pull.pull import pull
 from tests.integration import boxes
 from tests.integration.boxes import await_true, is_running, spec

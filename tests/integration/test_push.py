@@ -231,8 +231,8 @@ import sys
 sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
 from remote.control.transport.push.release import build_release, deploy
-from remote.control.transport.ssh.connection import Address
-from remote.control.transport.ssh.transport import SshTransport
+from remote.control.ssh.connection import Address
+from remote.control.transport.over_ssh import SshTransport
 address = Address("demo", "i", "127.0.0.1", PORT, {sshd.address().user!r}, Path({str(sshd.key)!r}), "i")
 box = SshTransport(address, lambda alias: [{sshd.host_key_line!r}])
 print(deploy(box, {push.place.root!r}, build_release([Path({str(project / "large")!r})]), print, requirements={push.place.requirements!r}))

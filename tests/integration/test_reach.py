@@ -15,10 +15,10 @@ from remote.control.cloud.account import endpoint
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxUnreachable, HostKeyMismatch, LoginRefused
 from remote.control.project import CODE
+from remote.control.ssh import known_hosts
 from remote.control.transport.connect import connect
 from remote.control.transport.pull.pull import pull
 from remote.control.transport.push.release import build_release, deploy
-from remote.control.transport.ssh import known_hosts
 from remote.embedded.instances import instance_connect
 from remote.embedded.instances.machine import Record
 from tests.integration import boxes

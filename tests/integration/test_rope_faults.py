@@ -473,8 +473,8 @@ from remote.contract.job.jobs import Artifact
 from remote.control.logs.follow import follow
 from remote.control.transport.pull.pull import pull
 from remote.control.transport.push.release import build_release, deploy
-from remote.control.transport.ssh.connection import Address
-from remote.control.transport.ssh.transport import SshTransport
+from remote.control.ssh.connection import Address
+from remote.control.transport.over_ssh import SshTransport
 port, user, key, host_key, work, root, folder, *rest = sys.argv[1:]
 folder = Path(folder)
 open_box = lambda: SshTransport(Address("demo", "i", "127.0.0.1", int(port), user, Path(key), "i"), lambda alias: [host_key])

@@ -18,9 +18,9 @@ from remote.control.jobs.start import start
 from remote.control.jobs.state import read_state
 from remote.control.logs.follow import follow
 from remote.control.project import CODE
+from remote.control.transport.over_ssh import SshTransport
 from remote.control.transport.pull.pull import pull
 from remote.control.transport.push.release import build_release, deploy
-from remote.control.transport.ssh.transport import SshTransport
 from tests.integration import boxes
 from tests.integration.boxes import await_true, each_line, is_running, make_key, spec
 
@@ -83,8 +83,8 @@ def test_large_input_is_streamed_not_held(sshd, tmp_path):
 import resource, sys
 sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
-from remote.control.transport.ssh.connection import Address
-from remote.control.transport.ssh.transport import SshTransport
+from remote.control.ssh.connection import Address
+from remote.control.transport.over_ssh import SshTransport
 address = Address("demo", "i", "127.0.0.1", {sshd.port}, {sshd.address().user!r}, Path({str(sshd.key)!r}), "i")
 with SshTransport(address, lambda alias: [{sshd.host_key_line!r}]) as box:
     box.exec("true")
@@ -307,8 +307,8 @@ import sys
 sys.path.insert(0, {str(CODE)!r})
 from pathlib import Path
 from remote.control.logs.follow import follow
-from remote.control.transport.ssh.connection import Address
-from remote.control.transport.ssh.transport import SshTransport
+from remote.control.ssh.connection import Address
+from remote.control.transport.over_ssh import SshTransport
 address = Address("demo", "i", "127.0.0.1", {sshd.port}, {sshd.address().user!r}, Path({str(sshd.key)!r}), "i")
 folder = Path({str(tmp_path)!r})
 box = lambda: SshTransport(address, lambda alias: [{sshd.host_key_line!r}])

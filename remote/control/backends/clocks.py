@@ -12,7 +12,8 @@ from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import user_data
 from remote.control.config.inventory import StaticEntry
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
-from remote.control.transport.base import Result, Transport, last_lines
+from remote.control.output.sanitize import last_lines
+from remote.control.transport.base import Result, Transport
 from remote.control.transport.connect import connect
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Bastion, BoxEntry
-    from remote.control.transport.ssh.config import HostConfig
+    from remote.control.ssh.config import HostConfig
 
 State = Literal["pending", "running", "stopping", "stopped", "terminated", "unknown"]
 """EC2's own words. `terminated` also stands for a box that was never launched; `unknown` when the

@@ -23,7 +23,7 @@ from remote.control.config.inventory import (
 )
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.project import history, identity
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 if TYPE_CHECKING:
     from remote.control.cloud.ec2.provider import Ec2

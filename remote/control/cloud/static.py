@@ -9,8 +9,8 @@ from remote.control.cloud.box import Box
 from remote.control.cloud.provider import Mode, Plan, Progress, Wanted
 from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError, Finding
-from remote.control.transport.ssh import config as ssh_config
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import config as ssh_config
+from remote.control.ssh import known_hosts
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import StaticEntry

@@ -84,3 +84,9 @@ def coloured(line: str) -> str:
         return line
     safe = _DISTURBING.sub("·", line)
     return safe if (_COLOURS.findall(safe) or _RESETS)[-1] in _RESETS else f"{safe}{_RESETS[0]}"
+
+
+def last_lines(output: bytes, count: int = 3) -> str:
+    """The last lines that hold anything, joined by ` | `."""
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return " | ".join(lines[-count:])

@@ -32,7 +32,7 @@ from remote.control.errors import (
     WindlassError,
 )
 from remote.control.faults import as_error
-from remote.control.output.sanitize import number
+from remote.control.output.sanitize import last_lines, number
 from remote.control.progress import detail, done, title, warning
 from remote.control.project import code_state
 from remote.control.runs import wiring
@@ -43,7 +43,6 @@ from remote.control.runs.plan import Plan, PlannedStage, plan_of
 from remote.control.runs.reporter import NOBODY, Reporter
 from remote.control.runs.state import RunState, StageState, state_of
 from remote.control.runs.verbs import VERBS, Made, Task, rollback
-from remote.control.transport.base import last_lines
 
 MOVES = 5
 """How often a command looks for another box after the cloud took one back; `inv resume` begins to

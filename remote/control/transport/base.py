@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from remote.contract.job.jobs import Cause
 from remote.control.errors import JobFailed
-from remote.control.output.sanitize import sized
+from remote.control.output.sanitize import last_lines, sized
 
 Stdin = bytes | BinaryIO
 """What a command reads: bytes, or an open binary file that is streamed and never held in memory
@@ -150,12 +150,6 @@ def deploying(where: str) -> str:
     mean the default box."""
     found = re.match(r"box ([\w.-]+)", where)
     return f"`./inv deploy {found[1]}`" if found else "`./inv deploy`"
-
-
-def last_lines(output: bytes, count: int = 3) -> str:
-    """The last lines that hold anything, joined by ` | `."""
-    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-count:])
 
 
 class Tail:

@@ -23,11 +23,11 @@ def connect(box: "Box", say: Say = silent) -> Transport:
         return of_this_machine(box.where)
     from remote.control.cloud.access import reach
     from remote.control.config.inventory import SshEntry
+    from remote.control.ssh import config as ssh_config
+    from remote.control.ssh.connection import Address
+    from remote.control.ssh.known_hosts import pinned
+    from remote.control.transport.over_ssh import SshTransport
     from remote.control.transport.pull import bulk
-    from remote.control.transport.ssh import config as ssh_config
-    from remote.control.transport.ssh.connection import Address
-    from remote.control.transport.ssh.known_hosts import pinned
-    from remote.control.transport.ssh.transport import SshTransport
 
     heal = _once(lambda: _admit_this_laptop(box, say)) if box.reach == "public" and box.id else None
     proxy, admit = reach.proxy_of(box), reach.admission(box)

@@ -14,7 +14,7 @@ from typing import Any
 from remote.contract.files import untrusted_json
 from remote.contract.job.jobs import Cause
 from remote.control.errors import BoxUnreachable, Busy, JobFailed, PreflightFailed, WindlassError
-from remote.control.output.sanitize import counted, sized
+from remote.control.output.sanitize import counted, last_lines, sized
 from remote.control.transport.base import (
     MOST_ANSWER_BYTES,
     Stdin,
@@ -22,7 +22,6 @@ from remote.control.transport.base import (
     Transport,
     deploying,
     endless,
-    last_lines,
 )
 
 NOT_DEPLOYED = 78

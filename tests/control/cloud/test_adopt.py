@@ -8,7 +8,7 @@ from remote.control.cloud import boxes
 from remote.control.cloud.ec2 import instances
 from remote.control.errors import CloudError, LoginRefused
 from remote.control.project import history, identity
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 from .conftest import HOST_KEY
 

@@ -19,7 +19,7 @@ from remote.control.errors import (
     LoginRefused,
 )
 from remote.control.project import identity
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY
 

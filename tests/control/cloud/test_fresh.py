@@ -7,7 +7,7 @@ from remote.control.cloud import boxes
 from remote.control.cloud.ec2 import instances
 from remote.control.errors import BoxStopped, CapacityError, CloudError
 from remote.control.project import identity
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 from .conftest import HOST_KEY
 from .test_ec2 import refuse

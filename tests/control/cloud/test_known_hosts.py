@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from remote.control.errors import HostKeyMismatch
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY
 

@@ -12,7 +12,7 @@ from remote.control.cloud.pricing import costs, prices
 from remote.control.config.inventory import Inventory, StaticEntry, load_inventory
 from remote.control.errors import CloudError, ConfigError, LaptopError
 from remote.control.project import history, identity
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from remote.control.cloud.access import openssh
 from remote.control.cloud.box import Box
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 BOX = Box(
     "demo",

@@ -5,7 +5,7 @@ import pytest
 from remote.control.cloud import boxes
 from remote.control.config.inventory import StaticEntry
 from remote.control.errors import BoxUnreachable, CloudError, ConfigError
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 from .conftest import HOST_KEY, OTHER_KEY
 

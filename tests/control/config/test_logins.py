@@ -10,8 +10,8 @@ from remote.control.cloud.access import openssh, reach
 from remote.control.cloud.box import Box
 from remote.control.config.inventory import Bastion, Inventory
 from remote.control.errors import WindlassError
-from remote.control.transport.ssh import config as ssh_config
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import config as ssh_config
+from remote.control.ssh import known_hosts
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEJkPSmkNVAbtOEBV9dFI9Nw2mFD4hDvz5PhnLlBvaxT"
 USERS = [

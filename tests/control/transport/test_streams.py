@@ -7,7 +7,8 @@ import os
 import pytest
 
 from remote.control.errors import BoxUnreachable
-from remote.control.transport.base import Result, last_lines
+from remote.control.output.sanitize import last_lines
+from remote.control.transport.base import Result
 
 
 def test_exec_gives_both_streams_and_the_code(box):

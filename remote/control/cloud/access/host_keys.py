@@ -12,7 +12,7 @@ from remote.control.cloud.box import Box
 from remote.control.cloud.provider import Progress
 from remote.control.config.inventory import place
 from remote.control.errors import BoxUnreachable, ConfigError, Finding
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import BoxEntry

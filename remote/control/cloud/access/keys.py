@@ -103,7 +103,7 @@ def public_line(key: Path, box_name: str) -> str:
 
 def _written_line(public: Path, key: Path, box_name: str) -> str:
     """What a `.pub` file says. Raises ConfigError where that is no public key."""
-    from remote.control.transport.ssh.known_hosts import normal
+    from remote.control.ssh.known_hosts import normal
 
     try:
         return normal(public.read_text())
@@ -128,7 +128,7 @@ def _written_line(public: Path, key: Path, box_name: str) -> str:
 
 def _hidden_line(key: Path, beside: Path, box_name: str) -> str:
     """The public half of a key with a passphrase: OpenSSH's own format shows it, PEM does not."""
-    from remote.control.transport.ssh.keys import public_part
+    from remote.control.ssh.keys import public_part
 
     if blob := public_part(key):
         kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode(errors="replace")

@@ -5,7 +5,7 @@ from pathlib import Path
 from remote.control import project
 from remote.control.cloud.access import reach
 from remote.control.cloud.box import Box
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 
 def login_options(host: str, port: int, user: str, key: Path | None, alias: str) -> dict[str, str]:

@@ -25,13 +25,13 @@ from remote.control.errors import (
     LoginRefused,
     WindlassError,
 )
-from remote.control.transport.ssh import config as ssh_config
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import config as ssh_config
+from remote.control.ssh import known_hosts
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import CloudEntry
-    from remote.control.transport.ssh.connection import Address
-    from remote.control.transport.ssh.keepalive import Link
+    from remote.control.ssh.connection import Address
+    from remote.control.ssh.keepalive import Link
 
 _GREETING_BYTES = 4096
 _GREETING_SECONDS = 15.0
@@ -158,7 +158,7 @@ def admission(box: Box) -> Callable[[str], None] | None:
 def bastion_of(box: Box) -> "Address":
     """The bastion of a box, its host key pinned from the inventory. Raises ConfigError where it is
     not all there."""
-    from remote.control.transport.ssh.connection import Address
+    from remote.control.ssh.connection import Address
 
     bastion = box.bastion
     if bastion is None:
@@ -209,7 +209,7 @@ def _greets(link: "Link") -> bool:
 
 
 def _through_session(box: Box) -> "Link":
-    from remote.control.transport.ssh.proxy import ProgramLink
+    from remote.control.ssh.proxy import ProgramLink
 
     words, further = open_session(endpoint.of_box(box), box.id, box.name)
     return ProgramLink(
@@ -222,7 +222,7 @@ def _through_session(box: Box) -> "Link":
 
 
 def _through_bastion(box: Box) -> "Link":
-    from remote.control.transport.ssh.proxy import over_bastion
+    from remote.control.ssh.proxy import over_bastion
 
     bastion = bastion_of(box)
     return over_bastion(bastion, known_hosts.pinned(bastion.alias), box.host, box.port)
@@ -236,7 +236,7 @@ def _own_road(box: Box) -> "Callable[[], Link] | None":
     """The road that the user's ssh_config describes."""
     told = _told(box)
     if told.proxy or told.jumps:
-        from remote.control.transport.ssh import jumps
+        from remote.control.ssh import jumps
 
         return jumps.proxy(told, box.name, box.host, box.port)
     return None

@@ -11,7 +11,7 @@ from remote.control.cloud.ec2.instances import Instance, by_id, described, map_c
 from remote.control.cloud.provider import Progress
 from remote.control.errors import CloudError
 from remote.control.project import identity
-from remote.control.transport.ssh import known_hosts
+from remote.control.ssh import known_hosts
 
 
 def after_box(name: str, places: Sequence[Endpoint], on_progress: Progress) -> None:

@@ -17,8 +17,9 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from remote.control.errors import BoxUnreachable
+from remote.control.output.sanitize import last_lines
 from remote.control.project import CODE
-from remote.control.transport.base import Result, Stdin, Stream, Transport, last_lines, run_to_end
+from remote.control.transport.base import Result, Stdin, Stream, Transport, run_to_end
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box

@@ -13,7 +13,8 @@ from remote.contract.files import typed, untrusted_json
 from remote.contract.job.jobs import Artifact
 from remote.control.cloud.bucket import BrokenOff, Bucket
 from remote.control.errors import CloudError
-from remote.control.transport.base import Stream, Transport, last_lines
+from remote.control.output.sanitize import last_lines
+from remote.control.transport.base import Stream, Transport
 from remote.control.transport.payload import lines_of
 from remote.control.transport.pull.bulk import Store
 from remote.control.transport.pull.download import (

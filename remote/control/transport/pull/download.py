@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, cast
 from remote.contract.files import untrusted_json
 from remote.contract.job.jobs import Artifact, Cause
 from remote.control.errors import ArtifactCorrupt, BoxUnreachable, JobFailed
-from remote.control.output.sanitize import sized
-from remote.control.transport.base import Stream, Transport, last_lines
+from remote.control.output.sanitize import last_lines, sized
+from remote.control.transport.base import Stream, Transport
 from remote.control.transport.payload import NO_PYTHON, complaint, no_python
 from remote.control.transport.pull.extents import Range
 from remote.control.transport.pull.partial import LONGEST_LIST_BYTES, Partial

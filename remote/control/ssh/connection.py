@@ -18,9 +18,9 @@ from paramiko.auth_strategy import AuthFailure
 from paramiko.ssh_exception import BadHostKeyException, SSHException
 
 from remote.control.errors import BoxUnreachable, HostKeyMismatch
-from remote.control.transport.ssh import keys
-from remote.control.transport.ssh.dial import dial, until_greeted
-from remote.control.transport.ssh.keepalive import Keepalive, Link
+from remote.control.ssh import keys
+from remote.control.ssh.dial import dial, until_greeted
+from remote.control.ssh.keepalive import Keepalive, Link
 
 DEAD_AFTER_SECONDS = 10.0
 # Against peers that speak on and on without coming to the point; those that fall silent are the

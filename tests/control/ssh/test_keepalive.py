@@ -164,7 +164,7 @@ def test_a_slow_link_is_not_a_dead_peer(tmp_path):
 
 
 def test_a_stopped_laptop_hears_first_what_came_meanwhile(box, monkeypatch):
-    from remote.control.transport.ssh import keepalive
+    from remote.control.ssh import keepalive
 
     box.exec("true")
     monkeypatch.setattr(keepalive.time, "monotonic", lambda real=time.monotonic: real() + 3600)
@@ -224,7 +224,7 @@ def test_a_lost_connection_is_found_again_the_moment_the_link_is_back(sshd, prox
 
 
 def test_links_of_one_connection_to_a_bastion_end_with_it(sshd, proxy):
-    from remote.control.transport.ssh.proxy import over_bastion
+    from remote.control.ssh.proxy import over_bastion
 
     bastion = sshd.address(port=proxy.port, dead_after=DEAD_AFTER, is_bastion=True)
     road = lambda: over_bastion(bastion, [sshd.host_key_line], "127.0.0.1", sshd.port)  # noqa: E731
@@ -238,7 +238,7 @@ def test_links_of_one_connection_to_a_bastion_end_with_it(sshd, proxy):
 
 
 def test_a_frozen_box_behind_a_living_bastion_is_dead(sshd):
-    from remote.control.transport.ssh.proxy import over_bastion
+    from remote.control.ssh.proxy import over_bastion
 
     bastion = sshd.address(dead_after=DEAD_AFTER, is_bastion=True)
     road = lambda: over_bastion(bastion, [sshd.host_key_line], "127.0.0.1", sshd.port)  # noqa: E731

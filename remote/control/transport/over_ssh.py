@@ -9,9 +9,9 @@ import paramiko
 from paramiko.ssh_exception import SSHException
 
 from remote.control.errors import BoxUnreachable
+from remote.control.ssh.connection import PACKET_BYTES, Address, BoxConnection, plainly
+from remote.control.ssh.login_shell import Opening
 from remote.control.transport.base import Feeder, Result, Stdin, Tail, run_to_end
-from remote.control.transport.login_shell import Opening
-from remote.control.transport.ssh.connection import PACKET_BYTES, Address, BoxConnection, plainly
 
 FREE_SECONDS = 1.0
 """How long a server that takes few sessions (MaxSessions) may need to notice that one has ended."""

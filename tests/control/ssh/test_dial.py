@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from remote.control.transport.ssh import dial as dialling
-from remote.control.transport.ssh.dial import dial, until_greeted
+from remote.control.ssh import dial as dialling
+from remote.control.ssh.dial import dial, until_greeted
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from remote.control.cloud import boxes as cloud
 from remote.control.cloud.access import openssh
 from remote.control.config.inventory import StaticEntry, load_inventory
 from remote.control.errors import BoxUnreachable, ConfigError, HostKeyMismatch
+from remote.control.ssh import config as ssh_config
+from remote.control.ssh import known_hosts
 from remote.control.transport.connect import connect
-from remote.control.transport.ssh import config as ssh_config
-from remote.control.transport.ssh import known_hosts
 from tests.integration import boxes
 from tests.integration.boxes import make_key
 

@@ -20,7 +20,7 @@ from paramiko.ssh_exception import PasswordRequiredException, SSHException
 from remote.control.errors import LoginRefused
 
 if TYPE_CHECKING:
-    from remote.control.transport.ssh.connection import Address
+    from remote.control.ssh.connection import Address
 
 DEFAULT_KEYS = tuple(Path.home() / ".ssh" / name for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
 AGENT = "SSH agent"

@@ -17,8 +17,7 @@ import secrets
 import time
 
 from remote.control.errors import BoxUnreachable, ShellRefused
-from remote.control.output.sanitize import sized
-from remote.control.transport.base import last_lines
+from remote.control.output.sanitize import last_lines, sized
 
 FIRST_ANSWER_FLOOR_SECONDS = 15.0
 """However small `ssh.dead_after` is, start-up files may take so long."""

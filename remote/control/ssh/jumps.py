@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 
 from remote.control.errors import ConfigError, Finding, HostKeyMismatch
-from remote.control.transport.ssh import config as ssh_config
-from remote.control.transport.ssh.config import HostConfig
-from remote.control.transport.ssh.connection import DEAD_AFTER_SECONDS, Address
-from remote.control.transport.ssh.keepalive import Link
-from remote.control.transport.ssh.proxy import ProgramLink, over_bastion
+from remote.control.ssh import config as ssh_config
+from remote.control.ssh.config import HostConfig
+from remote.control.ssh.connection import DEAD_AFTER_SECONDS, Address
+from remote.control.ssh.keepalive import Link
+from remote.control.ssh.proxy import ProgramLink, over_bastion
 
 _MOST = 8
 

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from remote.control.errors import BoxUnreachable
-from remote.control.transport.base import last_lines
-from remote.control.transport.ssh.connection import Address, BoxConnection
+from remote.control.output.sanitize import last_lines
+from remote.control.ssh.connection import Address, BoxConnection
 
 if TYPE_CHECKING:
     import paramiko
 
-    from remote.control.transport.ssh.keepalive import Keepalive
+    from remote.control.ssh.keepalive import Keepalive
 
 _ENDING_SECONDS = 3.0
 _BASTION_SECONDS = 20.0
