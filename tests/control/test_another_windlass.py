@@ -29,10 +29,10 @@ from remote.control.jobs import state, table
 from remote.control.logs import follow
 from remote.control.logs.client import LogClient
 from remote.control.logs.record import LogSink
+from remote.control.observe import diagnosis, find, records, show
+from remote.control.observe.find import Found
+from remote.control.observe.live import View, Watcher
 from remote.control.output import console, json_text
-from remote.control.telemetry import diagnosis, find, records, show
-from remote.control.telemetry.find import Found
-from remote.control.telemetry.live import View, Watcher
 
 NOW = 1795287672.25
 METRIC = Metric(3, 9, NOW, 1.25, 0.1, 100.0, 2.0, 60.0)

@@ -121,7 +121,7 @@ def assert_clean_unless_titled(pid: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 def test_the_embedded_ollama_has_none_of_the_callers_tokens(with_tokens):
-    from remote.control.models import embedded
+    from remote.control.serving import embedded
 
     try:
         pid = embedded.daemon().start()["pid"]

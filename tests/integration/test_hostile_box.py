@@ -16,7 +16,7 @@ from remote.control import retry, targets
 from remote.control.backends import preflight
 from remote.control.jobs import cancel, state, table
 from remote.control.logs import client, follow
-from remote.control.telemetry import find, live, top
+from remote.control.observe import find, live, top
 from remote.control.transport import base, payload
 from remote.control.transport.pull import download
 from remote.control.transport.push import push, rollback

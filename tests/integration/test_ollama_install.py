@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.control.serving import small_gguf as small
 
 from remote.control import project
 from remote.control.errors import ArtifactCorrupt, Busy, DataError, OllamaError
-from remote.control.models import embedded
-from remote.control.models import install as install_module
-from remote.control.models.install import install
-from remote.control.models.ollama import Ollama
-from remote.control.models.rollback import rollback
-from remote.control.models.validate import validate
-from tests.control.models import small_gguf as small
+from remote.control.serving import embedded
+from remote.control.serving import install as install_module
+from remote.control.serving.install import install
+from remote.control.serving.ollama import Ollama
+from remote.control.serving.rollback import rollback
+from remote.control.serving.validate import validate
 
 
 @pytest.fixture(scope="module")
@@ -295,8 +295,8 @@ def test_killed_at_each_step_the_name_stands_for_the_old_or_the_new(
 _DYING = """
 import os, signal, sys
 from pathlib import Path
-from remote.control.models.install import install
-from remote.control.models.ollama import Ollama
+from remote.control.serving.install import install
+from remote.control.serving.ollama import Ollama
 
 Ollama.copy = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 folder = Path(sys.argv[2])

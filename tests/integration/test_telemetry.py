@@ -22,10 +22,10 @@ from remote.control.config.inventory import load_inventory
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel
 from remote.control.jobs.state import read_state
+from remote.control.observe import live
+from remote.control.observe.live import Watcher
 from remote.control.runs.ledger import Ledger
 from remote.control.runs.plan import Plan, PlannedStage
-from remote.control.telemetry import live
-from remote.control.telemetry.live import Watcher
 from remote.control.transport.connect import connect
 from remote.control.transport.payload import call, payload_command
 

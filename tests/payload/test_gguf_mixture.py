@@ -3,7 +3,7 @@
 import pytest
 
 from remote.contract.artifacts.gguf import QUANTIZATIONS, Head, Tensor
-from remote.control.models.gguf import FILE_TYPES
+from remote.control.serving.gguf import FILE_TYPES
 from remote.payload.gguf.mixture import MIXTURES, tensor_type
 from remote.payload.gguf.proof.checks import Checks, check_head, distinct_scores
 from remote.payload.gguf.proof.parity import MOST_KL, divergence_of

@@ -8,7 +8,7 @@ from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory
-    from remote.control.models.ollama import Ollama
+    from remote.control.serving.ollama import Ollama
 
 
 @verb(
@@ -97,8 +97,8 @@ def ask(
 @verb(help={"json": "print as JSON"})
 def up(context: Any, json: bool = False) -> None:
     """Start the embedded Ollama."""
-    from remote.control.models import embedded as client
     from remote.control.output.console import print_json, say, tell
+    from remote.control.serving import embedded as client
 
     origins = _inventory().ollama.origins
     url = client.endpoint(origins=origins)
@@ -116,8 +116,8 @@ def up(context: Any, json: bool = False) -> None:
 @verb
 def down(context: Any) -> None:
     """Stop the embedded Ollama; its models stay on disk."""
-    from remote.control.models.embedded import daemon
     from remote.control.output.console import tell
+    from remote.control.serving.embedded import daemon
 
     tell(
         "the embedded Ollama has ended"
@@ -130,8 +130,8 @@ def down(context: Any) -> None:
 def status(context: Any, json: bool = False) -> None:
     """Show which Ollama is used, its version, and the models in memory."""
     from remote.control.commands.views import model as view
-    from remote.control.models.find import describe
     from remote.control.output.console import print_json, print_table, tell
+    from remote.control.serving.find import describe
 
     facts = describe(_inventory())
     if json:
@@ -152,9 +152,9 @@ def status(context: Any, json: bool = False) -> None:
 )
 def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False) -> None:
     """Give a model's name back to its previous version."""
-    from remote.control.models import names
-    from remote.control.models.rollback import rollback as roll_back
     from remote.control.output.console import print_json, tell
+    from remote.control.serving import names
+    from remote.control.serving.rollback import rollback as roll_back
 
     if dry_run:
         if json:
@@ -173,8 +173,8 @@ def rollback(context: Any, name: str, dry_run: bool = False, json: bool = False)
 )
 def remove(context: Any, name: str, dry_run: bool = False) -> None:
     """Delete a model from Ollama; its GGUF in the run's folder stays."""
-    from remote.control.models import names
     from remote.control.output.console import tell
+    from remote.control.serving import names
 
     client = _client()
     if dry_run:
@@ -210,8 +210,8 @@ def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
 def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control import project
     from remote.control.commands.views import model as view
-    from remote.control.models.install import install as install_model
     from remote.control.output.console import print_json, say, tell
+    from remote.control.serving.install import install as install_model
 
     file, proof = (project.find_file(project.typed(each)) for each in (gguf, parity))
     model = name or file.stem
@@ -229,7 +229,7 @@ def _install_files(gguf: str, parity: str, name: str, dry_run: bool, as_json: bo
 
 
 def _client() -> "Ollama":
-    from remote.control.models.find import find_ollama
+    from remote.control.serving.find import find_ollama
 
     return find_ollama(_inventory())
 

@@ -23,10 +23,10 @@ def top(_context: Any, names: Sequence[str] = (), json: bool = False, follow: bo
     from remote.control.commands.views.progress import say
     from remote.control.commands.views.top_tables import tables
     from remote.control.config.inventory import load_inventory
+    from remote.control.observe import top as boxes
+    from remote.control.observe.live import EVERY_SECONDS
+    from remote.control.observe.records import records
     from remote.control.output import console
-    from remote.control.telemetry import top as boxes
-    from remote.control.telemetry.live import EVERY_SECONDS
-    from remote.control.telemetry.records import records
 
     inventory = load_inventory()
     if json and follow:

@@ -29,8 +29,8 @@ def why(
     from remote.control.commands.program.asking import choose_run
     from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
+    from remote.control.observe import diagnosis, find, show
     from remote.control.output import console
-    from remote.control.telemetry import diagnosis, find, show
 
     found = find.find(run, stage, minutes, load_inventory, say, choose_run)
     told = diagnosis.account(found)
@@ -56,8 +56,8 @@ def bundle(_context: Any, run: str = "", to: str = "", json: bool = False) -> No
     from remote.control.commands.program.asking import choose_run
     from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
+    from remote.control.observe import bundle as packing
     from remote.control.output import console
-    from remote.control.telemetry import bundle as packing
 
     place = packing.place_of(to)
     packed = packing.pack(run, place, load_inventory(), say, choose_run)

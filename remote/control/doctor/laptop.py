@@ -101,7 +101,7 @@ def _secrets(inventory: Inventory) -> Check:
 
 
 def _ollama(inventory: Inventory) -> Check:
-    from remote.control.models.find import describe
+    from remote.control.serving.find import describe
 
     expected = "answers, or starts on demand"
     try:

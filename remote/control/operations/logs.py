@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from remote.contract.logs.query import LogQuery
-from remote.control.logs.reading import Reading
-from remote.control.logs.sources import stream_of, streams_of
+from remote.control.observe.log_reading import Reading
+from remote.control.observe.log_sources import stream_of, streams_of
 from remote.control.progress import Say
 from remote.control.targets import Choose, JobTarget, OfRun, logs_of, nobody
 

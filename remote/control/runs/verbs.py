@@ -79,8 +79,8 @@ def pull(task: Task) -> Made:
 
 def install(task: Task) -> Made:
     """Put the GGUF into Ollama and try it."""
-    from remote.control.models.find import find_ollama
-    from remote.control.models.install import install as install_model
+    from remote.control.serving.find import find_ollama
+    from remote.control.serving.install import install as install_model
 
     gguf, parity = task.required("gguf"), task.required("parity")
     name = str(options_of(task.stage).get("name") or task.stage.label)
@@ -92,8 +92,8 @@ def install(task: Task) -> Made:
 
 def validate(task: Task) -> Made:
     """Ask the installed model the held-out rows."""
-    from remote.control.models.find import find_ollama
-    from remote.control.models.validate import validate as validate_model
+    from remote.control.serving.find import find_ollama
+    from remote.control.serving.validate import validate as validate_model
 
     model = str(task.inputs["model"].identity)
     limit = options_of(task.stage).get("max_rows")
@@ -112,8 +112,8 @@ def validate(task: Task) -> Made:
 
 def rollback(task: Task) -> None:
     """Give the model's name back to the version that stood before."""
-    from remote.control.models.find import find_ollama
-    from remote.control.models.rollback import rollback as roll_back
+    from remote.control.serving.find import find_ollama
+    from remote.control.serving.rollback import rollback as roll_back
 
     roll_back(find_ollama(task.inventory), str(task.inputs["model"].identity))
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from remote.contract.files import untrusted_json
-from remote.control.models import names
+from remote.control.serving import names
 from remote.embedded.cloud import peer
 from remote.embedded.ollama import options, rendering, wire
 from remote.embedded.ollama.access import Access, IsOwn

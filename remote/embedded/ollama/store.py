@@ -18,9 +18,9 @@ from urllib.parse import quote, unquote
 
 from remote.contract.files import atomic, digest, untrusted_json
 from remote.control.errors import ArtifactCorrupt
-from remote.control.models import names
-from remote.control.models.gguf import Gguf, read_gguf
 from remote.control.output.sanitize import plain
+from remote.control.serving import names
+from remote.control.serving.gguf import Gguf, read_gguf
 from remote.embedded.ollama.wire import Refusal
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")

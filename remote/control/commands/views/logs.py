@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from remote.contract.job.jobs import Status
 from remote.control.commands.views.log_lines import Printer
-from remote.control.logs.reading import Ended, Reading
+from remote.control.observe.log_reading import Ended, Reading
 from remote.control.output import console
 
 

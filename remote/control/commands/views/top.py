@@ -6,9 +6,9 @@ import sys
 import time
 
 from remote.control.commands.views import keys, top_tables
+from remote.control.observe.live import Watcher
+from remote.control.observe.records import records
 from remote.control.output.console import ended_well, output, print_json_line
-from remote.control.telemetry.live import Watcher
-from remote.control.telemetry.records import records
 
 _KEY_SECONDS = 0.25
 _ENDS = ("q", "Q", keys.END)

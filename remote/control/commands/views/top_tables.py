@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from remote.contract.telemetry.events import Metric
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.control.commands.views.job_progress import clock
-from remote.control.output.timefmt import length
-from remote.control.telemetry.curves import bar, sparkline
-from remote.control.telemetry.live import View, busy
-from remote.control.telemetry.records import (
+from remote.control.observe.curves import bar, sparkline
+from remote.control.observe.live import View, busy
+from remote.control.observe.records import (
     STALE_SECONDS,
     cost_usd,
     spent_usd,
     took_seconds,
     why_silent,
 )
-from remote.control.telemetry.snapshot import JobTold, Told
+from remote.control.observe.snapshot import JobTold, Told
+from remote.control.output.timefmt import length
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -11,9 +11,9 @@ from remote.contract.job.clocks import Limits, Reading
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.control.cloud.box import Box
 from remote.control.commands.views import top_tables
-from remote.control.telemetry import records
-from remote.control.telemetry.live import View
-from remote.control.telemetry.snapshot import read
+from remote.control.observe import records
+from remote.control.observe.live import View
+from remote.control.observe.snapshot import read
 
 JOB = {
     "job_id": "run-1-train-ab",

@@ -10,7 +10,7 @@ from typing import Any
 
 from remote.contract.files import atomic
 from remote.control import text
-from remote.control.models.gguf import Gguf
+from remote.control.serving.gguf import Gguf
 
 JINJA_SINCE = (0, 30, 0)
 """From this Ollama on the GGUF's own chat template is used; before, a TEMPLATE must say the same in

@@ -10,9 +10,9 @@ import pytest
 
 from remote.control.config.inventory import Inventory
 from remote.control.errors import OllamaError
-from remote.control.models import find
-from remote.control.models.find import Address, address_of, describe, find_ollama
-from remote.control.models.names import full, is_valid, sibling
+from remote.control.serving import find
+from remote.control.serving.find import Address, address_of, describe, find_ollama
+from remote.control.serving.names import full, is_valid, sibling
 
 
 class _Server(BaseHTTPRequestHandler):

@@ -16,8 +16,8 @@ from remote.contract.files import untrusted_json
 from remote.contract.telemetry.samples import Gpu
 from remote.control.errors import WindlassError
 from remote.control.faults import as_error
+from remote.control.observe.snapshot import Told, read
 from remote.control.secrets import masked_value
-from remote.control.telemetry.snapshot import Told, read
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box

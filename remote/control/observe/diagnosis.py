@@ -10,10 +10,10 @@ from remote.contract.job.jobs import Cause, Status
 from remote.contract.telemetry.evidence import Evidence
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.contract.telemetry.timeline import Event
+from remote.control.observe.curves import sparkline
+from remote.control.observe.find import RECORD, Found
 from remote.control.output import timefmt
 from remote.control.output.timefmt import length
-from remote.control.telemetry.curves import sparkline
-from remote.control.telemetry.find import RECORD, Found
 
 QUIET_SECONDS = 120.0
 """A job that goes on and has said and measured nothing for so long is told to stand still."""

@@ -7,8 +7,8 @@ from remote.contract.telemetry.events import Metric
 from remote.contract.telemetry.evidence import Evidence
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.contract.telemetry.timeline import Event
-from remote.control.telemetry import diagnosis, show
-from remote.control.telemetry.find import Found
+from remote.control.observe import diagnosis, show
+from remote.control.observe.find import Found
 
 NOW = 10_000.0
 RESUMED = "`./inv resume run-1` goes on"

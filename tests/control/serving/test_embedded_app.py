@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from remote.control.errors import OllamaError
-from remote.control.models.ollama import Ollama
+from remote.control.serving.ollama import Ollama
 from remote.embedded.ollama.app import make_app
 from remote.embedded.ollama.engine import Engine
 from remote.embedded.ollama.store import Store

@@ -3,8 +3,8 @@
 from typing import Any
 
 from remote.control.errors import OllamaError
-from remote.control.models import names
-from remote.control.models.ollama import Ollama
+from remote.control.serving import names
+from remote.control.serving.ollama import Ollama
 
 
 def rollback(client: Ollama, name: str) -> dict[str, Any]:

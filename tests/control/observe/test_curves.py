@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.control.telemetry.curves import bar, sparkline
+from remote.control.observe.curves import bar, sparkline
 
 
 def test_it_rises_from_the_lowest_to_the_highest():

@@ -10,8 +10,8 @@ from remote.contract.artifacts.rows import BadRow, Row, parse_row, user_message
 from remote.contract.artifacts.scoring import exact_match, f1, percentile
 from remote.contract.files import atomic, untrusted_json
 from remote.control.errors import ArtifactCorrupt, DataError
-from remote.control.models.ollama import Ollama
 from remote.control.progress import Rows, no_rows
+from remote.control.serving.ollama import Ollama
 
 MAX_TOKENS = 512
 """Where an answer that does not end by itself is cut."""

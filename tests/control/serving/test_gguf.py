@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remote.control.errors import ArtifactCorrupt
-from remote.control.models.gguf import read_gguf
+from remote.control.serving.gguf import read_gguf
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 from remote.contract.job.jobs import JobState, Status
 from remote.contract.telemetry.evidence import Evidence
 from remote.control.config.inventory import load_inventory
-from remote.control.telemetry import bundle
-from remote.control.telemetry.find import Found
+from remote.control.observe import bundle
+from remote.control.observe.find import Found
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from remote.control.errors import WindlassError
+from remote.control.observe.live import LIST_SECONDS, View, Watcher, snapshot
 from remote.control.progress import Say
 from remote.control.targets import boxes_of
-from remote.control.telemetry.live import LIST_SECONDS, View, Watcher, snapshot
 from remote.control.transport.connect import connect
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """An account as a text: `inv why` prints it, and a bundle holds it."""
 
+from remote.control.observe.diagnosis import Account, line_of
 from remote.control.output.sanitize import plain
 from remote.control.secrets import masked
-from remote.control.telemetry.diagnosis import Account, line_of
 
 _LINE_CHARACTERS = 240
 

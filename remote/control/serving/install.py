@@ -16,11 +16,11 @@ from typing import Any
 from remote.contract.files import atomic, digest, untrusted_json
 from remote.control import project
 from remote.control.errors import ArtifactCorrupt, Busy, OllamaError
-from remote.control.models import names
-from remote.control.models.gguf import read_gguf
-from remote.control.models.modelfile import Modelfile, modelfile_for
-from remote.control.models.ollama import Ollama
 from remote.control.output.sanitize import counted, sized
+from remote.control.serving import names
+from remote.control.serving.gguf import read_gguf
+from remote.control.serving.modelfile import Modelfile, modelfile_for
+from remote.control.serving.ollama import Ollama
 
 OLDEST = (0, 11, 5)
 """The first Ollama that shows the prompt it renders; without that a wrong template goes unseen."""

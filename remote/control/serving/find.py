@@ -15,8 +15,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from remote.control import secrets
 from remote.control.errors import OllamaError
-from remote.control.models import embedded
-from remote.control.models.ollama import Credentials, Ollama
+from remote.control.serving import embedded
+from remote.control.serving.ollama import Credentials, Ollama
 
 if TYPE_CHECKING:
     from remote.control.config.inventory import Inventory

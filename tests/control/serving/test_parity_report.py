@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remote.control.errors import ArtifactCorrupt
-from remote.control.models.install import prompts_of
-from remote.control.models.validate import _bases
+from remote.control.serving.install import prompts_of
+from remote.control.serving.validate import _bases
 
 PROMPT = {
     "messages": [{"role": "user", "content": "x"}],

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.control.models.gguf import Gguf
-from remote.control.models.modelfile import modelfile_for
+from remote.control.serving.gguf import Gguf
+from remote.control.serving.modelfile import modelfile_for
 from remote.embedded.ollama.rendering import render
 
 PROMPT = {"messages": [{"role": "user", "content": "hi"}], "rendered": "<s>[INST] hi[/INST]"}

@@ -16,10 +16,10 @@ from remote.contract.files import atomic
 from remote.contract.logs.masking import MASK
 from remote.control import project, secrets
 from remote.control.errors import WindlassError
+from remote.control.observe import diagnosis, find, show
 from remote.control.output import json_text, timefmt
 from remote.control.progress import Say, silent, warning
 from remote.control.targets import Choose, nobody
-from remote.control.telemetry import diagnosis, find, show
 
 if TYPE_CHECKING:
     from remote.control.cloud.box import Box

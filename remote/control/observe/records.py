@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from remote.control.telemetry.live import View
-from remote.control.telemetry.snapshot import JobTold, Told
+from remote.control.observe.live import View
+from remote.control.observe.snapshot import JobTold, Told
 
 STALE_SECONDS = 20.0
 """What a box told longer ago is old."""

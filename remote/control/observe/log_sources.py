@@ -12,8 +12,8 @@ from remote.control.logs import archive
 from remote.control.logs.archive import ArchivedLog
 from remote.control.logs.client import LogClient
 from remote.control.logs.mirror import CopySink, FileLog
-from remote.control.logs.reading import Output, Stream
 from remote.control.logs.record import LogSink
+from remote.control.observe.log_reading import Output, Stream
 from remote.control.targets import InBucket, JobTarget, OfRun, OnBox, Source
 
 if TYPE_CHECKING:

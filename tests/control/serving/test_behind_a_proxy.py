@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from remote.control import secrets
 from remote.control.config.inventory import OllamaEntry
 from remote.control.errors import OllamaError
-from remote.control.models.find import Address, address_of, find_ollama
-from remote.control.models.ollama import Ollama
+from remote.control.serving.find import Address, address_of, find_ollama
+from remote.control.serving.ollama import Ollama
 
 USER, PASSWORD = "träger", "p@ss:w/ord-long-enough"
 QUOTED = "tr%C3%A4ger:p%40ss:w%2Ford-long-enough"
