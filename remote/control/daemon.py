@@ -28,6 +28,20 @@ from remote.control.project import CODE
 _STRAY_SECONDS = 20.0
 
 
+def run_module(
+    module: str, *arguments: str, stdin: bytes = b""
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a module of this checkout to its end, with little of the environment."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        input=stdin,
+        capture_output=True,
+        cwd=CODE,
+        env=surroundings.passed_on(os.environ),
+        check=False,
+    )
+
+
 @dataclass(frozen=True)
 class Daemon:
     """One background process. `module` is run with `python -m module *arguments FOLDER`; it calls

@@ -12,9 +12,10 @@ import paramiko
 import pytest
 from botocore.exceptions import ClientError
 
+from remote.control import processes
 from remote.control.cloud import embedded as client
 from remote.control.errors import CloudError
-from remote.embedded.instances import disk, machine, processes
+from remote.embedded.instances import disk, machine
 from tests.integration.test_embedded_cloud import BOOTHOOK, USER_DATA, Cloud, living, until
 
 SPOT = {"MarketType": "spot"}

@@ -20,9 +20,10 @@ from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from remote.control import processes
 from remote.control.cloud import embedded as client
 from remote.control.daemon import start_time_of
-from remote.embedded.instances import machine, processes
+from remote.embedded.instances import machine
 
 DEEP_LEARNING_AMI = "/aws/service/deeplearning/ami/x86_64/oss-nvidia-driver-gpu-pytorch-2.8-ubuntu-24.04/latest/ami-id"
 USER_DATA = """#!/bin/bash

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from invoke import Collection
-from tests.control.serving import small_gguf as small
 
 from remote.contract.job.exits import Exit
 from remote.control.commands import model
 from remote.control.serving import embedded
+from tests.control.serving import small_gguf as small
 from tests.integration.typed import ended
 
 INVENTORY = "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"

@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import ollama
 import pytest
-from tests.control.serving import small_gguf as small
 
 from remote.control.errors import OllamaError
 from remote.control.serving import embedded
 from remote.control.serving.ollama import Ollama
+from tests.control.serving import small_gguf as small
 
 HI = [{"role": "user", "content": "hi"}]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.control.serving import small_gguf as small
 
 from remote.control.serving import embedded
 from remote.control.serving.ollama import Ollama
@@ -22,6 +21,7 @@ from remote.embedded.ollama import rendering, shape
 from remote.embedded.ollama.engine import Engine
 from remote.embedded.ollama.store import Manifest, Stored
 from remote.embedded.ollama.wire import Refusal
+from tests.control.serving import small_gguf as small
 
 HI = [{"role": "user", "content": "hi"}]
 ENDLESS = "{% for i in range(1000000) %}{% for j in range(1000000) %}{% endfor %}{% endfor %}"

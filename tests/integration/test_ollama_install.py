@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.control.serving import small_gguf as small
 
 from remote.control import project
 from remote.control.errors import ArtifactCorrupt, Busy, DataError, OllamaError
@@ -22,6 +21,7 @@ from remote.control.serving.install import install
 from remote.control.serving.ollama import Ollama
 from remote.control.serving.rollback import rollback
 from remote.control.serving.validate import validate
+from tests.control.serving import small_gguf as small
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from typing import Any
 from remote.contract.files import untrusted_json
 from remote.contract.job import surroundings
 from remote.control import project
-from remote.control.daemon import Daemon
+from remote.control.daemon import Daemon, run_module
 from remote.control.errors import CloudError
+from remote.control.output.sanitize import last_lines
 
 
 def folder() -> Path:
@@ -38,14 +39,14 @@ def running() -> dict[str, Any] | None:
 def down() -> bool:
     """Stop every instance and end the cloud with all it started; the disks stay. Returns whether it
     was up."""
-    from remote.embedded.instances import machine
-
     was_up = _daemon().stop(patience_seconds=30)
-    if left := machine.sweep(folder()):
+    swept = run_module("remote.embedded.instances.machine", str(folder()))
+    if swept.returncode or swept.stdout.strip() != b"[]":
         raise CloudError(
-            f"{len(left)} processes of the embedded cloud do not end",
+            "processes of the embedded cloud do not end",
             where="this machine",
-            why=f"pids {sorted(left)}",
+            why=last_lines(swept.stderr) or f"pids {swept.stdout.decode().strip()}",
+            remedy="`./inv cloud.down` tries again",
         )
     return was_up
 
@@ -90,12 +91,9 @@ def inject(url: str, fault: dict[str, Any]) -> str:
 
 def check(fault: dict[str, Any]) -> None:
     """Raises CloudError where there is no such fault."""
-    from remote.embedded.cloud.faults import Fault
-
-    try:
-        Fault.of(fault)
-    except ValueError as error:
-        raise _no_fault(str(error)) from None
+    checked = run_module("remote.embedded.cloud.faults", stdin=json.dumps(fault).encode())
+    if checked.returncode:
+        raise _no_fault(last_lines(checked.stderr))
 
 
 def faults(url: str) -> list[dict[str, Any]]:

@@ -215,7 +215,7 @@ def _run(
 ) -> tuple[int, str]:
     """Its exit code, and what it wrote to `stdout` where that is a pipe. However this ends, nothing
     that it started is left running: not at Ctrl-C, not at SIGTERM, and not what detached itself."""
-    from remote.embedded.instances import processes
+    from remote.control import processes
 
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
     with ended_well():

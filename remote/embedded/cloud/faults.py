@@ -10,6 +10,7 @@ A kind is one of four sorts:
 """
 
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -184,3 +185,10 @@ def _read(path: Path) -> list[Fault]:
         ]
     except (OSError, ValueError, TypeError, AttributeError):  # no fault stands that cannot be read
         return []
+
+
+if __name__ == "__main__":
+    try:
+        Fault.of(untrusted_json.loads_object(sys.stdin.buffer.read()))
+    except ValueError as error:
+        sys.exit(str(error))

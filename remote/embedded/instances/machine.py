@@ -16,12 +16,14 @@ waits for it (here a bounded time) before SSH answers.
 import contextlib
 import getpass
 import gzip
+import json
 import os
 import platform
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -34,11 +36,11 @@ from typing import Any
 
 from remote.contract.files import atomic, typed, untrusted_json
 from remote.contract.job import surroundings
-from remote.control import daemon
+from remote.control import daemon, processes
 from remote.control.cloud.access.waiting import speaks_ssh
 from remote.control.errors import CloudError
 from remote.control.project import CODE
-from remote.embedded.instances import asyncssh_server, disk, guest, openssh, processes
+from remote.embedded.instances import asyncssh_server, disk, guest, openssh
 
 SSH_SERVER = "WINDLASS_SSH_SERVER"
 """Set to `asyncssh_server` to do without OpenSSH's sshd, as on a machine that has none."""
@@ -430,3 +432,7 @@ def free_address(instance_id: str) -> tuple[str, int]:
 def _ssh_servers() -> list[ModuleType]:
     with_openssh = os.environ.get(SSH_SERVER) != "library" and openssh.binary() is not None
     return [openssh, asyncssh_server] if with_openssh else [asyncssh_server]
+
+
+if __name__ == "__main__":
+    print(json.dumps(sorted(sweep(Path(sys.argv[1])))))

@@ -14,12 +14,12 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.control.serving import small_gguf as small
 
 from remote.embedded.ollama.app import MAX_BODY, make_app
 from remote.embedded.ollama.engine import Engine, Runner
 from remote.embedded.ollama.store import Manifest, Store, Stored, verify
 from remote.embedded.ollama.wire import Refusal
+from tests.control.serving import small_gguf as small
 
 ODD = [
     "small",

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.control.serving import small_gguf as small
 
 from remote.embedded.ollama import store as module
 from remote.embedded.ollama.store import Manifest, Store, verify
 from remote.embedded.ollama.wire import Refusal
+from tests.control.serving import small_gguf as small
 
 
 def keep(store: Store, content: bytes, size: int = 0) -> str:

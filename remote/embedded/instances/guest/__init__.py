@@ -13,8 +13,8 @@ from pathlib import Path
 
 from remote.contract.files import atomic
 from remote.contract.job import surroundings
+from remote.control.processes import CLOUD, INSTANCE
 from remote.embedded.instances.disk import MARK
-from remote.embedded.instances.processes import CLOUD, INSTANCE
 
 _PASSED_ON = re.compile(
     rf"({surroundings.PACKAGES}|\w+_CA_BUNDLE|SSL_CERT_(FILE|DIR)|OMP_NUM_THREADS|TZ)",

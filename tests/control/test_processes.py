@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from remote.embedded.instances import processes
+from remote.control import processes
 
 
 @pytest.fixture
