@@ -92,6 +92,6 @@ def test_a_finished_run_of_this_laptop_needs_no_box(tmp_path, monkeypatch, capsy
     ):
         assert in_process(capsys, tasks.ns, f"logs ab12 {words}")[:2] == (0, expected)
     (tmp_path / "inventory.yaml").write_text("boxes: [\n")  # nor an inventory
-    assert in_process(capsys, tasks.ns, "logs ab12 --tail 1")[:2] == (0, "WARNING late\n")
-    code, told, said = in_process(capsys, tasks.ns, "why ab12")
+    assert in_process(capsys, tasks.ns, f"logs {folder.name} --tail 1")[:2] == (0, "WARNING late\n")
+    code, told, said = in_process(capsys, tasks.ns, f"why {folder.name}")
     assert code == 0 and "WARNING late" in told and "not asked: box nowhere: " in said
