@@ -183,7 +183,7 @@ def listing(inventory: "Inventory") -> list[Box]:
     entries = list(inventory.boxes.values())
     lost = forgotten(inventory)
     providers = dict.fromkeys(
-        entry.provider for entry in (*entries, *lost) if entry.provider != "static"
+        entry.provider for entry in (*entries, *lost) if isinstance(entry, CloudEntry)
     )
     if providers:
         # damaged, it is the error of the whole listing, not a note on each box

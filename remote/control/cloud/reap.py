@@ -25,7 +25,7 @@ from remote.control.cloud.pricing import costs, prices
 from remote.control.cloud.pricing.costs import Place
 from remote.control.cloud.pricing.estimate import span
 from remote.control.cloud.provider import Progress
-from remote.control.config.inventory import Clocks
+from remote.control.config.inventory import Clocks, CloudEntry
 from remote.control.errors import WindlassError
 from remote.control.project import history, identity
 
@@ -325,7 +325,7 @@ class Judge:
     def _keep(self, box: str) -> timedelta:
         entry = self.inventory.boxes.get(box)
         return timedelta(
-            seconds=(entry.clocks if entry and entry.provider != "static" else Clocks()).stopped
+            seconds=(entry.clocks if entry and isinstance(entry, CloudEntry) else Clocks()).stopped
         )
 
 

@@ -57,7 +57,7 @@ def findings(inventory: "Inventory", source: Source) -> Iterator[Finding]:
     yield from _groups(inventory, single, counted, source)
     seen: dict[str, str] = {}
     for name, entry in inventory.boxes.items():
-        if entry.provider != "static":
+        if hasattr(entry, "count"):  # a box that a cloud makes
             yield from _contradictions(name, entry, source)
             yield from _adopted(name, entry, seen, source)
 
@@ -181,4 +181,4 @@ def _adopted(
 
 
 def _count(entry: "BoxEntry") -> int:
-    return 1 if entry.provider == "static" else entry.count
+    return entry.count if hasattr(entry, "count") else 1

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from remote.contract.job.checks import Check, Verdict
 from remote.contract.job.exits import Exit
 from remote.control.cloud import static
-from remote.control.config.inventory import BoxEntry, Inventory, LocalEntry
+from remote.control.config.inventory import BoxEntry, CloudEntry, Inventory, LocalEntry
 from remote.control.doctor import laptop
 from remote.control.doctor.account import Account
 from remote.control.errors import WindlassError
@@ -52,7 +52,7 @@ def require_well(rows: Sequence[Row]) -> None:
 
 
 def _checks(entry: BoxEntry, bucket: str | None) -> Iterable[Check]:
-    if entry.provider != "static":
+    if isinstance(entry, CloudEntry):
         return Account(entry, bucket).checks()
     if isinstance(entry, LocalEntry):
         return [Check("host", "this machine, without SSH", "this machine", Verdict.OK)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remote.control import fleet
+from remote.control.config.inventory import CloudEntry
 
 if TYPE_CHECKING:
     from remote.control.cloud.provider import Mode, Plan
@@ -27,7 +28,7 @@ class Intent:
     @property
     def is_new(self) -> bool:
         """Whether a box would be made."""
-        return self.plan.existing is None and self.entry.provider != "static"
+        return self.plan.existing is None and isinstance(self.entry, CloudEntry)
 
 
 def intents(inventory: "Inventory", entries: Sequence["BoxEntry"], mode: "Mode") -> list[Intent]:
@@ -67,7 +68,7 @@ def _there(inventory: "Inventory", entries: Sequence["BoxEntry"]) -> set[str]:
     from remote.control.cloud.account import endpoint
 
     for entry in {
-        entry.provider: entry for entry in entries if entry.provider != "static"
+        entry.provider: entry for entry in entries if isinstance(entry, CloudEntry)
     }.values():
         endpoint.of_entry(
             entry

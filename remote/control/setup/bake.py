@@ -16,6 +16,7 @@ from remote.control.cloud.ec2 import images
 from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.phases import Phases
 from remote.control.cloud.pricing import prices
+from remote.control.config.inventory import CloudEntry
 from remote.control.errors import BoxStopped, CloudError
 from remote.control.project import identity
 
@@ -69,7 +70,7 @@ def bake(
 
 def require_cloud(entry: "BoxEntry") -> "CloudEntry":
     """The entry, if a cloud made its box. Raises CloudError for a host that stands."""
-    if entry.provider != "static":
+    if isinstance(entry, CloudEntry):
         return entry
     raise CloudError(
         "a host that stands has no image, and moves nowhere",

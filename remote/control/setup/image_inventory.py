@@ -11,6 +11,7 @@ from remote.control.cloud.account.endpoint import Endpoint
 from remote.control.cloud.ec2 import images, offers
 from remote.control.cloud.ec2.images import Image
 from remote.control.cloud.ec2.instances import map_concurrently
+from remote.control.config.inventory import CloudEntry
 from remote.control.setup.bake import cost, record
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Shelf:
 def shelf(inventory: "Inventory", keep: int = 1) -> Shelf:
     """Every image of the project in the regions of its boxes. Of those alike the newest `keep` are
     of use, if a box fits them."""
-    entries = [entry for entry in inventory.boxes.values() if entry.provider != "static"]
+    entries = [entry for entry in inventory.boxes.values() if isinstance(entry, CloudEntry)]
     places = _places(entries)
     listed = map_concurrently(lambda there: _of_region(there, entries, keep), places)
     lost = map_concurrently(_orphans, places)

@@ -12,6 +12,7 @@ from remote.control.cloud import boxes
 from remote.control.cloud.account import endpoint
 from remote.control.config import base_model
 from remote.control.config.base_model import ModelSpec
+from remote.control.config.inventory import CloudEntry, StaticEntry
 from remote.control.errors import ConfigError, Finding, JobFailed, PreflightFailed
 from remote.control.output.sanitize import counted
 from remote.control.project import history
@@ -265,7 +266,7 @@ def _specs(entry: "BoxEntry", wishes: Wishes) -> tuple[list[ModelSpec], str]:
 
 
 def _wants_ollama(entry: "BoxEntry", wishes: Wishes) -> bool:
-    return wishes.ollama or (entry.provider != "static" and entry.ollama)
+    return wishes.ollama or (isinstance(entry, CloudEntry) and entry.ollama)
 
 
 def _resolve(spec: ModelSpec, entry: "BoxEntry", say: Say) -> ModelFetch:
@@ -281,7 +282,7 @@ def _bucket_endpoint(entry: "BoxEntry") -> endpoint.Endpoint:
     """A host that stands has no cloud of its own: a bucket is then AWS's."""
     return (
         endpoint.AwsEndpoint("us-east-1", entry.user or "")
-        if entry.provider == "static"
+        if isinstance(entry, StaticEntry)
         else endpoint.of_entry(entry)
     )
 

@@ -57,7 +57,9 @@ def key_path(entry: "BoxEntry") -> Path | None:
     if named := getattr(entry, "ssh_key", None):
         return project.find_file(named)
     own = own_key_path()
-    is_ours = entry.provider != "static" and not getattr(entry, "key_name", None) and own.exists()
+    is_ours = (
+        isinstance(entry, CloudEntry) and not getattr(entry, "key_name", None) and own.exists()
+    )
     return own if is_ours else None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from remote.control.cloud.ec2.request import DEFAULT_IMAGE
 from remote.control.config import base_model
+from remote.control.config.inventory import CloudEntry
 from remote.control.errors import ConfigError, Finding
 from remote.control.project.identity import PROJECT_TAG
 
@@ -85,7 +86,7 @@ def document(whose: str, inventory: "Inventory") -> dict[str, Any]:
 
 
 def _user(inventory: "Inventory") -> Iterator[Statement]:
-    entries = [entry for entry in inventory.boxes.values() if entry.provider != "static"]
+    entries = [entry for entry in inventory.boxes.values() if isinstance(entry, CloudEntry)]
     yield _statement("Look", [*_ec2(_LOOK), "pricing:GetProducts", "servicequotas:GetServiceQuota"])
     yield _statement(
         "FindTheImage", ["ssm:GetParameter"], [_parameter(name) for name in _parameters(entries)]

@@ -19,6 +19,7 @@ from remote.control.cloud.ec2 import instances
 from remote.control.cloud.ec2.instances import Instance
 from remote.control.cloud.ec2.offers import Offer, regions_of
 from remote.control.cloud.pricing import prices, spot_prices
+from remote.control.config.inventory import CloudEntry
 from remote.control.errors import WindlassError
 from remote.control.output.sanitize import counted
 from remote.control.project import history, identity
@@ -217,7 +218,7 @@ def places(inventory: "Inventory", everywhere: bool = False) -> list[Place]:
     found: list[Place] = []
     entries = [*inventory.boxes.values(), *boxes.forgotten(inventory)]
     for provider in dict.fromkeys(
-        entry.provider for entry in entries if entry.provider != "static"
+        entry.provider for entry in entries if isinstance(entry, CloudEntry)
     ):
         mine = [entry for entry in entries if entry.provider == provider]
         regions = [
