@@ -3,7 +3,7 @@ its keys say of each other."""
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from remote.control.config.yaml import explain
 from remote.control.config.yaml.section import NAME_PATTERN
@@ -57,9 +57,10 @@ def findings(inventory: "Inventory", source: Source) -> Iterator[Finding]:
     yield from _groups(inventory, single, counted, source)
     seen: dict[str, str] = {}
     for name, entry in inventory.boxes.items():
-        if hasattr(entry, "count"):  # a box that a cloud makes
-            yield from _contradictions(name, entry, source)
-            yield from _adopted(name, entry, seen, source)
+        if hasattr(entry, "count"):
+            of_cloud = cast("CloudEntry", entry)  # their types import this module
+            yield from _contradictions(name, of_cloud, source)
+            yield from _adopted(name, of_cloud, seen, source)
 
 
 def _names(
