@@ -96,7 +96,7 @@ def _measured() -> tuple[Walk, Walk, Walk]:
         Path(folder, "inventory.yaml").write_text(INVENTORY)
         os.environ["WINDLASS_PROJECT"] = folder
         _load_everything()
-        from remote.control.commands import box, cloud, status
+        from remote.control.commands.boxes import box, cloud, status
 
         with contextlib.redirect_stdout(io.StringIO()):
             cloud.up.body(None)

@@ -21,9 +21,9 @@ from remote.contract.telemetry.evidence import Evidence
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.contract.telemetry.timeline import Event
 from remote.control.cloud.box import Box
-from remote.control.commands.views import jobs as job_rows
-from remote.control.commands.views import top_tables
-from remote.control.commands.views.log_lines import Printer
+from remote.control.commands.views.observe import top_tables
+from remote.control.commands.views.observe.log_lines import Printer
+from remote.control.commands.views.runs import jobs as job_rows
 from remote.control.errors import BoxUnreachable, PreflightFailed, WindlassError
 from remote.control.jobs import state, table
 from remote.control.logs import follow

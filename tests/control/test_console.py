@@ -12,7 +12,7 @@ from invoke import Context
 from rich.text import Text
 
 from remote.control.commands.program.verb import verb
-from remote.control.commands.views.log_lines import Printer
+from remote.control.commands.views.observe.log_lines import Printer
 from remote.control.logs.record import LogRecord
 from remote.control.output import console
 from remote.control.output.sanitize import folded
@@ -279,7 +279,7 @@ def test_lines_fold_between_words_and_never_in_a_command(text, width, lines):
 
 WRITERS = {
     "remote/control/output/console.py",
-    "remote/control/commands/views/log_lines.py",
+    "remote/control/commands/views/observe/log_lines.py",
     "remote/control/commands/__main__.py",
 }
 """Who writes to standard output or error itself: the rest says, tells or prints by these.

@@ -19,7 +19,7 @@ from remote.contract.job.jobs import JobSpec, JobState, Status
 from remote.contract.job.paths import BoxPaths
 from remote.contract.telemetry.timeline import Event, append
 from remote.control.cloud import boxes
-from remote.control.commands.views.log_lines import Printer
+from remote.control.commands.views.observe.log_lines import Printer
 from remote.control.errors import BoxStopped
 from remote.control.jobs import start as jobs
 from remote.control.jobs.cancel import cancel

@@ -15,7 +15,7 @@ from remote.control.cloud import embedded as client
 from remote.control.cloud.account import endpoint, quotas
 from remote.control.cloud.ec2.offers import Offer
 from remote.control.cloud.pricing import costs, estimate, prices, spot_prices
-from remote.control.commands import money
+from remote.control.commands.boxes import money
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import QuotaError
 from remote.embedded.cloud import catalog

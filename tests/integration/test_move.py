@@ -14,7 +14,7 @@ from remote.control import project
 from remote.control.cloud import boxes, embedded
 from remote.control.cloud.account import endpoint
 from remote.control.cloud.ec2 import images
-from remote.control.commands import setup as verbs
+from remote.control.commands.boxes import setup as verbs
 from remote.control.config.inventory import load_inventory
 from remote.control.project import identity
 from tests.integration.typed import in_process

@@ -12,7 +12,7 @@ import pytest
 
 from remote.contract.job.jobs import Status
 from remote.control.cloud import boxes, embedded
-from remote.control.commands.views.runs import row as run_row
+from remote.control.commands.views.runs.listing import row as run_row
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import PermissionDenied
 from remote.control.project import CODE

@@ -9,7 +9,7 @@ from invoke import Collection
 
 from remote.control.cloud import boxes, embedded
 from remote.control.cloud.account import endpoint
-from remote.control.commands import setup as verbs
+from remote.control.commands.boxes import setup as verbs
 from remote.control.config.inventory import load_inventory
 from remote.control.project import CODE, history
 from remote.control.transport.connect import connect

@@ -11,7 +11,7 @@ from remote.contract.job.exits import Exit
 from remote.contract.job.jobs import Cause, Status
 from remote.control.cloud import boxes, embedded
 from remote.control.cloud.account import endpoint
-from remote.control.commands import logs as logs_commands
+from remote.control.commands.observe import logs as logs_commands
 from remote.control.commands.views.progress import reporter
 from remote.control.config.inventory import load_inventory
 from remote.control.errors import BoxStopped, BoxUnreachable, JobFailed

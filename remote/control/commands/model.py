@@ -191,7 +191,7 @@ collection.add_task(list_models, name="list")
 
 def _install_run(run: str, name: str, dry_run: bool, as_json: bool) -> None:
     from remote.control.commands.program.asking import choose_run
-    from remote.control.commands.run import drive_and_show
+    from remote.control.commands.runs.run import drive_and_show
     from remote.control.output.console import print_json, tell
     from remote.control.runs.single import extend, model_name, plan_install
     from remote.control.targets import run_of

@@ -3,29 +3,11 @@
 from invoke import Collection
 
 from remote.control import project
-from remote.control.commands import (
-    box,
-    check,
-    clock,
-    cloud,
-    demo,
-    deploy,
-    dev,
-    doctor,
-    job,
-    logs,
-    model,
-    money,
-    newcomer,
-    preflight,
-    run,
-    setup,
-    shell,
-    status,
-    top,
-    why,
-)
+from remote.control.commands import dev, doctor, model, newcomer
+from remote.control.commands.boxes import box, clock, cloud, money, setup, shell, status
+from remote.control.commands.observe import logs, top, why
 from remote.control.commands.program import program
+from remote.control.commands.runs import check, demo, deploy, job, preflight, run
 
 ns = Collection()
 for verb in (

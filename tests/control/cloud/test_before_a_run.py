@@ -9,7 +9,7 @@ import pytest
 
 from remote.control import project
 from remote.control.cloud.pricing import prices
-from remote.control.commands.run import agree_to_launch
+from remote.control.commands.runs.run import agree_to_launch
 from remote.control.config.inventory import load_inventory
 from remote.control.output import console
 from remote.control.project import identity

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from remote.control.cloud import boxes
-from remote.control.commands.views.boxes import BOX_COLUMNS, box_record, box_rows
+from remote.control.commands.views.boxes.listing import BOX_COLUMNS, box_record, box_rows
 from remote.control.config.inventory import StaticEntry
 from remote.control.errors import BoxStopped
 from remote.control.project import identity

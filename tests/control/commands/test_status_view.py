@@ -7,7 +7,7 @@ import pytest
 
 from remote.contract.job.clocks import Limits, Reading
 from remote.control.cloud.box import Box
-from remote.control.commands.views.boxes import view_record, view_table
+from remote.control.commands.views.boxes.listing import view_record, view_table
 from remote.control.config.inventory import EmbeddedEntry
 from remote.control.operations.status import View
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from remote.control.cloud.provider import Plan
-from remote.control.commands.views import launch as view
+from remote.control.commands.views.boxes import launch as view
 from remote.control.config import base_model
 from remote.control.config.checks.survey import survey
 from remote.control.config.inventory import load_inventory, read_inventory

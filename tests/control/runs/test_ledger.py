@@ -267,7 +267,7 @@ def test_a_run_that_is_driven_is_not_extended(hauled):
 
 
 def test_a_ledger_without_its_plan_is_listed_as_what_it_is(ledger):
-    from remote.control.commands.views.runs import row as run_row
+    from remote.control.commands.views.runs.listing import row as run_row
 
     ledger.path.write_text('{"event": "run_begun", "time": 1.0}\n')
     assert run_row(ledger, state_of(ledger)) == (

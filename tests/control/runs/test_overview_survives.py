@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from remote.contract.job.jobs import Status
 from remote.control import targets
 from remote.control.cloud.pricing import prices
-from remote.control.commands.views.runs import row as run_row
+from remote.control.commands.views.runs.listing import row as run_row
 from remote.control.errors import ArtifactCorrupt, NotFound
 from remote.control.project import history, keep_private, runs_folder, state_folder
 from remote.control.runs import cleanup

@@ -9,7 +9,7 @@ from remote.contract.job.exits import Exit
 from remote.control.backends.preflight import Report, preflight, thresholds
 from remote.control.backends.resolved import BoxPath, LaptopFile
 from remote.control.cloud.box import Box
-from remote.control.commands.views.preflight import show
+from remote.control.commands.views.runs.preflight import show
 from remote.control.config.recipe import load_recipe
 from remote.control.errors import ConfigError, PreflightFailed
 from remote.control.project import CODE

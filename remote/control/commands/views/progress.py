@@ -19,14 +19,14 @@ def say(line: str) -> None:
 
 def reporter() -> "Reporter":
     """Shows a run: on standard error, its jobs and transfers live where that is a terminal."""
-    from remote.control.commands.views.job_progress import display_for
+    from remote.control.commands.views.runs.job_progress import display_for
     from remote.control.runs.reporter import Reporter
 
     return Reporter(say, console.bytes_progress, console.rows_asked, display_for, _checks)
 
 
 def _checks(report: "Report") -> None:
-    from remote.control.commands.views import preflight
+    from remote.control.commands.views.runs import preflight
 
     with console.aside():
         preflight.show(report, whole=False)

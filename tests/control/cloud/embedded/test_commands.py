@@ -5,7 +5,7 @@ from invoke import Context
 from invoke import Exit as Leave
 
 from remote.contract.job.exits import Exit
-from remote.control.commands import cloud
+from remote.control.commands.boxes import cloud
 
 
 @pytest.fixture(autouse=True)

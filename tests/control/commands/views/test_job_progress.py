@@ -5,7 +5,7 @@ from rich.console import Console
 
 from remote.contract.telemetry.events import Metric
 from remote.control.backends.display import followed
-from remote.control.commands.views import job_progress
+from remote.control.commands.views.runs import job_progress
 
 METRIC = Metric(
     3, 12, 1.0, loss=0.41234, tokens_per_second=1234.4, memory_gb=5.06, eta_seconds=245.0

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from remote.control.commands.views.log_lines import LONGEST_LINE, Printer, fit_for_terminal
+from remote.control.commands.views.observe.log_lines import LONGEST_LINE, Printer, fit_for_terminal
 from remote.control.logs.record import LogRecord
 
 BAR = b"\r 10%|#   |\r 50%|##  |\r100%|####|\nnext\r\n"

@@ -10,7 +10,7 @@ from rich.console import Console
 from remote.contract.job.clocks import Limits, Reading
 from remote.contract.telemetry.samples import Gpu, Sample
 from remote.control.cloud.box import Box
-from remote.control.commands.views import top_tables
+from remote.control.commands.views.observe import top_tables
 from remote.control.observe import records
 from remote.control.observe.live import View
 from remote.control.observe.snapshot import read

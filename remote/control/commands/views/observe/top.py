@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from remote.control.commands.views import keys, top_tables
+from remote.control.commands.views.observe import keys, top_tables
 from remote.control.observe.live import Watcher
 from remote.control.observe.records import records
 from remote.control.output.console import ended_well, output, print_json_line

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from remote.contract.telemetry.events import Metric
 from remote.contract.telemetry.samples import Gpu, Sample
-from remote.control.commands.views.job_progress import clock
+from remote.control.commands.views.runs.job_progress import clock
 from remote.control.observe.curves import bar, sparkline
 from remote.control.observe.live import View, busy
 from remote.control.observe.records import (

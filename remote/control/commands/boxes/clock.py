@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Exit as Leave
 
 from remote.contract.job.exits import Exit
-from remote.control.commands.box import NAMES
+from remote.control.commands.boxes.box import NAMES
 from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _JSON = {
 def clocks(_context: Any, names: Sequence[str] = (), json: bool = False) -> None:
     """Show the clocks of running boxes, and which one stops each first."""
     from remote.control.backends import clocks as of_box
-    from remote.control.commands.views import clocks as view
+    from remote.control.commands.views.boxes import clocks as view
 
     readings = _each(names, of_box.required, json)
     for name, reading in readings:
@@ -57,7 +57,7 @@ def extend(
     Holds for this start alone.
     """
     from remote.control.backends import clocks as of_box
-    from remote.control.commands.views import clocks as view
+    from remote.control.commands.views.boxes import clocks as view
 
     amounts = {
         "lifetime": _seconds("lifetime", lifetime),
@@ -89,8 +89,8 @@ def _each(
     from dataclasses import asdict
 
     from remote.control.cloud import boxes
-    from remote.control.commands.views import clocks as view
     from remote.control.commands.views import fleet
+    from remote.control.commands.views.boxes import clocks as view
     from remote.control.config.inventory import load_inventory
     from remote.control.output import console
     from remote.control.transport.connect import connect

@@ -27,8 +27,8 @@ def preflight(
 ) -> None:
     """Check box, environment, model, data and recipe before training."""
     from remote.control import project
-    from remote.control.commands.views import preflight as views
     from remote.control.commands.views.progress import say
+    from remote.control.commands.views.runs import preflight as views
     from remote.control.config.inventory import load_inventory
     from remote.control.output.console import bytes_progress, print_json
     from remote.control.runs import preflight as checks

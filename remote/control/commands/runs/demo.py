@@ -3,7 +3,7 @@
 from typing import Any
 
 from remote.control.commands.program.verb import verb
-from remote.control.commands.run import drive_and_show, one_place, show_plan
+from remote.control.commands.runs.run import drive_and_show, one_place, show_plan
 
 PLAYBOOK = "playbooks/demo.yaml"
 

@@ -114,7 +114,7 @@ def runs(
 
     `--clear` puts away those that ended without success.
     """
-    from remote.control.commands.views import runs as views
+    from remote.control.commands.views.runs import listing as views
     from remote.control.output.console import print_json, print_table, tell
     from remote.control.runs.ledger import all_runs
     from remote.control.runs.state import state_of
@@ -289,7 +289,7 @@ def drive_and_show(
     from remote.contract.job.jobs import Status
     from remote.control.commands.views import next_step
     from remote.control.commands.views.progress import reporter
-    from remote.control.commands.views.showcase import show_result
+    from remote.control.commands.views.runs.showcase import show_result
     from remote.control.operations import runs
     from remote.control.output.console import print_json, say, tell, tell_next
     from remote.control.runs.receipt import receipt_of
@@ -329,7 +329,7 @@ def _tell_what_still_runs(inventory: "Inventory", name: str) -> None:
 
 def show_plan(plan: "Plan", box: str, as_json: bool, steps: "Sequence[str]" = ()) -> None:
     """What a run would do, as a table or as JSON; `steps` are to be done before it."""
-    from remote.control.commands.views.runs import show_planned
+    from remote.control.commands.views.runs.listing import show_planned
     from remote.control.operations.runs import planned
     from remote.control.output.console import print_json
 
@@ -343,8 +343,8 @@ def show_plan(plan: "Plan", box: str, as_json: bool, steps: "Sequence[str]" = ()
 def agree_to_launch(plan: "Plan", inventory: "Inventory", entry: "BoxEntry", yes: bool) -> None:
     """Before a run: where its box would be made, and billed, show what it costs and ask, as
     `launch` does."""
-    from remote.control.commands.box import agree
-    from remote.control.commands.views import launch as view
+    from remote.control.commands.boxes.box import agree
+    from remote.control.commands.views.boxes import launch as view
     from remote.control.operations import launching
     from remote.control.operations.runs import base_steps
     from remote.control.output import console

@@ -45,7 +45,7 @@ def logs(
     Live or gone, with what happened to the box: kernel, GPU, watchdog, spot. Times are UTC.
     """
     from remote.control.commands.program.asking import choose_run
-    from remote.control.commands.views import logs as views
+    from remote.control.commands.views.observe import logs as views
     from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.logs import options

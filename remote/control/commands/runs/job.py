@@ -34,8 +34,8 @@ def ps(_context: Any, names: Sequence[str] = (), all: bool = False, json: bool =
     """
     from remote.control import targets
     from remote.control.cloud import boxes
-    from remote.control.commands.views import jobs as views
     from remote.control.commands.views.progress import say
+    from remote.control.commands.views.runs import jobs as views
     from remote.control.config.inventory import load_inventory
     from remote.control.errors import BoxUnreachable
     from remote.control.jobs import table
@@ -76,7 +76,7 @@ def attach(_context: Any, run: str = "", json: bool = False) -> None:
     from dataclasses import asdict
 
     from remote.control.commands.program.asking import choose_run
-    from remote.control.commands.views import logs as views
+    from remote.control.commands.views.observe import logs as views
     from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
     from remote.control.operations.logs import follow_job

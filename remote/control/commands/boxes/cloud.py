@@ -104,7 +104,7 @@ def fault(
 ) -> None:
     """Inject a fault into the embedded cloud, list faults, or remove one."""
     from remote.control.cloud import embedded
-    from remote.control.commands.views import cloud as view
+    from remote.control.commands.views.boxes import cloud as view
     from remote.control.operations import embedded_cloud
     from remote.control.output import console
 
@@ -135,7 +135,7 @@ def fault(
 
 def _show(as_json: bool) -> None:
     from remote.control.cloud import embedded
-    from remote.control.commands.views import cloud as view
+    from remote.control.commands.views.boxes import cloud as view
     from remote.control.output import console
 
     record = embedded.running()

@@ -19,9 +19,9 @@ def top(_context: Any, names: Sequence[str] = (), json: bool = False, follow: bo
 
     `q` ends it. Without a terminal it prints once.
     """
-    from remote.control.commands.views import top as view
+    from remote.control.commands.views.observe import top as view
+    from remote.control.commands.views.observe.top_tables import tables
     from remote.control.commands.views.progress import say
-    from remote.control.commands.views.top_tables import tables
     from remote.control.config.inventory import load_inventory
     from remote.control.observe import top as boxes
     from remote.control.observe.live import EVERY_SECONDS

@@ -4,7 +4,7 @@ that move."""
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from remote.control.commands.box import DRY, JSON, NAMES, agree, boxes_of, tell_next_of
+from remote.control.commands.boxes.box import DRY, JSON, NAMES, agree, boxes_of, tell_next_of
 from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def setup(
     What is there already is left as it is.
     """
     from remote.control.commands.views import fleet
-    from remote.control.commands.views import setup as view
+    from remote.control.commands.views.boxes import setup as view
     from remote.control.output import console
     from remote.control.setup import setup as work
     from remote.control.transport.push.selection import Push
@@ -74,7 +74,7 @@ def bake(
     The next boxes of its kind start from it. The box is stopped meanwhile.
     """
     from remote.control.backends.clocks import set_deadlines
-    from remote.control.commands.views import setup as view
+    from remote.control.commands.views.boxes import setup as view
     from remote.control.output import console
     from remote.control.setup import bake as work
 
@@ -122,9 +122,9 @@ def move(
     The old one is terminated once the new one answers.
     """
     from remote.control.backends.clocks import set_deadlines
-    from remote.control.commands.box import seconds_of
-    from remote.control.commands.views import setup as view
-    from remote.control.commands.views.boxes import box_record
+    from remote.control.commands.boxes.box import seconds_of
+    from remote.control.commands.views.boxes import setup as view
+    from remote.control.commands.views.boxes.listing import box_record
     from remote.control.output import console
     from remote.control.setup import move as work
 
@@ -163,7 +163,7 @@ def images(
     json: bool = False,
 ) -> None:
     """List this project's images and what they cost; prune old ones."""
-    from remote.control.commands.views import setup as view
+    from remote.control.commands.views.boxes import setup as view
     from remote.control.config.inventory import load_inventory
     from remote.control.output import console
     from remote.control.setup import image_inventory as work

@@ -10,7 +10,7 @@ from invoke import Exit as Leave
 from remote.contract.job.exits import Exit
 from remote.control.commands.program.verb import verb
 from remote.control.commands.views import fleet
-from remote.control.commands.views.boxes import BOX_COLUMNS, box_record, box_rows
+from remote.control.commands.views.boxes.listing import BOX_COLUMNS, box_record, box_rows
 from remote.control.output import console
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def _plans(
     as_json: bool,
 ) -> "list[Intent]":
     """What a launch would do, shown where nothing else is done, or where it must be agreed to."""
-    from remote.control.commands.views import launch as view
+    from remote.control.commands.views.boxes import launch as view
     from remote.control.operations import launching
 
     wanted = launching.intents(inventory, entries, mode)

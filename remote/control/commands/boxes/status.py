@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from remote.control.commands.box import NAMES
+from remote.control.commands.boxes.box import NAMES
 from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def status(
 
     Open runs are under way, have not succeeded, or have work left to do.
     """
-    from remote.control.commands.views import boxes as view
+    from remote.control.commands.views.boxes import listing as view
     from remote.control.config.inventory import load_inventory
     from remote.control.operations.status import standing
     from remote.control.output.console import print_json, print_table, tell
@@ -57,7 +57,7 @@ def status(
 
 
 def _show_runs(title: str, runs: "Sequence[OpenRun]") -> None:
-    from remote.control.commands.views.runs import COLUMNS, row
+    from remote.control.commands.views.runs.listing import COLUMNS, row
     from remote.control.output.console import print_table
 
     if runs:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from remote.contract.job.jobs import Status
-from remote.control.commands.views.log_lines import Printer
+from remote.control.commands.views.observe.log_lines import Printer
 from remote.control.observe.log_reading import Ended, Reading
 from remote.control.output import console
 
@@ -16,7 +16,7 @@ def show(reading: Reading, mode: str, on_interrupt: str) -> None:
         printer = Printer(mode, reading.count, shows_partial=not reading.title)
         on_metric = None
         if reading.title:
-            from remote.control.commands.views.job_progress import display_for
+            from remote.control.commands.views.runs.job_progress import display_for
 
             on_metric = closing.enter_context(display_for(reading.title)).metric
         try:

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from remote.control.commands.box import JSON, NAMES, tell_next_of
+from remote.control.commands.boxes.box import JSON, NAMES, tell_next_of
 from remote.control.commands.program.verb import verb
 
 _PLAN = {
@@ -29,8 +29,8 @@ def deploy(
     """
     from dataclasses import asdict
 
-    from remote.control.commands.views import deploy as views
     from remote.control.commands.views import fleet
+    from remote.control.commands.views.runs import deploy as views
     from remote.control.config.inventory import load_inventory
     from remote.control.operations import deploying
     from remote.control.output.console import bytes_progress, print_json, say, tell
@@ -101,8 +101,8 @@ def rollback(
     """
     from dataclasses import asdict
 
-    from remote.control.commands.views import deploy as views
     from remote.control.commands.views.progress import say
+    from remote.control.commands.views.runs import deploy as views
     from remote.control.config.inventory import load_inventory
     from remote.control.operations import deploying
     from remote.control.output.console import print_json

@@ -24,7 +24,7 @@ def check(
     Each finding has its file and line. Nothing is started.
     """
     from remote.control import project
-    from remote.control.commands.run import one_place
+    from remote.control.commands.runs.run import one_place
     from remote.control.config.checks.survey import survey
     from remote.control.config.inventory import read_inventory
     from remote.control.errors import ConfigError

@@ -1,0 +1,1 @@
+"""Verbs of boxes: their life, clocks, money, setup, and the embedded cloud."""

@@ -1,0 +1,1 @@
+"""Verbs of runs: check, deploy, run, and their jobs."""

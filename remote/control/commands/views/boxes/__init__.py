@@ -1,0 +1,1 @@
+"""Boxes, their clocks, setups and launches."""

@@ -1,0 +1,1 @@
+"""Logs, load and keys on the terminal."""
