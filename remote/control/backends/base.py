@@ -5,11 +5,11 @@ the five verbs and `preflight`; the rest has defaults, for a place that neither 
 away.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from remote.contract.job.jobs import JobState
 from remote.control.backends.display import Display
@@ -36,7 +36,7 @@ class JobRequest:
     exclusive: bool = False
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """A place where the jobs of one run go. Use as a context manager: leaving it ends connections,
     never a job.
 

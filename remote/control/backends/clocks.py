@@ -10,7 +10,7 @@ from remote.contract.job.clocks import Limits, Reading
 from remote.control.cloud import limits as limits_of_box
 from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import user_data
-from remote.control.config.inventory import StaticEntry
+from remote.control.config.inventory import HostEntry
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.output.sanitize import last_lines
 from remote.control.transport.base import Result, Transport
@@ -45,7 +45,7 @@ class Clock:
 def set_deadlines(entry: "BoxEntry", box: Box) -> None:
     """Set the clocks of a box of `entry` for this start. A host that stands has none. Raises like
     `set_limits`."""
-    if isinstance(entry, StaticEntry):
+    if isinstance(entry, HostEntry):
         return
     with connect(box) as transport:
         limits = limits_of_box.of_start(entry, box)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from remote.control.config.inventory import StaticEntry
+from remote.control.config.inventory import HostEntry
 from remote.control.errors import WindlassError
 from remote.control.progress import title, warning
 
@@ -19,7 +19,7 @@ def finish(
     from remote.control.cloud import boxes
 
     entry = backend.entry
-    box = None if isinstance(entry, StaticEntry) else boxes.find(entry)
+    box = None if isinstance(entry, HostEntry) else boxes.find(entry)
     if box is None:
         return ""
     if box.state == "running" and (other := other_run() or backend.works_for()):

@@ -19,7 +19,7 @@ from remote.control.backends.base import Backend, JobRequest, Record
 from remote.control.backends.display import Display
 from remote.control.backends.preflight import Report, preflight
 from remote.control.backends.resolved import LaptopFile, PlainValue, Resolved, StageArtifact
-from remote.control.config.inventory import StaticEntry
+from remote.control.config.inventory import HostEntry
 from remote.control.errors import (
     ArtifactCorrupt,
     BoxStopped,
@@ -284,7 +284,7 @@ class SshBackend(Backend):
         """Whether the entry's box is known to have another instance id."""
         from remote.control.cloud import boxes
 
-        box = None if isinstance(self.entry, StaticEntry) else boxes.find(self.entry)
+        box = None if isinstance(self.entry, HostEntry) else boxes.find(self.entry)
         return bool(box and box_id and box.id != box_id)
 
     def more_time(self) -> str:
@@ -325,7 +325,7 @@ class SshBackend(Backend):
         """Leave the right to spill this run's jobs on the box, for as long as the box may run."""
         if self.bucket is None:
             return
-        clocks = None if isinstance(self.entry, StaticEntry) else self.entry.clocks
+        clocks = None if isinstance(self.entry, HostEntry) else self.entry.clocks
         seconds = (clocks.lifetime + clocks.grace if clocks else 0.0) + GRANT_MARGIN_SECONDS
         grant = self.bucket.grant(self.run_id, seconds, always=self.box.market == "spot")
         self._call("grant", stdin=asdict(grant))

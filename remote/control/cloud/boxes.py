@@ -1,6 +1,6 @@
 """Boxes by their entry in the inventory, whoever provides them. The one door to this folder."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,7 @@ from remote.control.cloud.ec2.offers import regions_of
 from remote.control.cloud.local import Local
 from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
-from remote.control.config.inventory import (
-    CloudEntry,
-    Ec2Entry,
-    EmbeddedEntry,
-    LocalEntry,
-    StaticEntry,
-)
+from remote.control.config.inventory import CloudEntry, Ec2Entry, EmbeddedEntry
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.project import history, identity
 from remote.control.ssh import known_hosts
@@ -217,11 +211,9 @@ def _never_launched(entry: "BoxEntry") -> BoxStopped:
 
 
 def _provider(entry: "BoxEntry") -> Provider:
-    if isinstance(entry, LocalEntry):
-        return Local(entry)
-    if isinstance(entry, StaticEntry):
-        return Static(entry)
-    return _ec2(entry, endpoint.of_entry(entry))
+    if isinstance(entry, CloudEntry):
+        return _ec2(entry, endpoint.of_entry(entry))
+    return Static(entry) if isinstance(entry, StaticEntry) else Local(entry)
 
 
 def _ec2(entry: CloudEntry, there: endpoint.Endpoint) -> "Ec2":
@@ -242,7 +234,7 @@ class _Cloud:
 
     @classmethod
     def asked(
-        cls, provider: str, entries: "list[BoxEntry]", forgotten: list[CloudEntry]
+        cls, provider: str, entries: "Sequence[BoxEntry]", forgotten: list[CloudEntry]
     ) -> "_Cloud":
         """Ask every region of every entry at once. To look starts nothing."""
         mine = [
@@ -344,9 +336,10 @@ def _look(there: endpoint.Endpoint, ids: list[str]) -> list[Instance] | Windlass
 
 
 def _shown_of(clouds: dict[str, _Cloud], entry: "BoxEntry") -> list[Box]:
-    if isinstance(entry, StaticEntry):
-        return [Static(entry).find()]
-    return clouds[entry.provider].of_entry(entry)
+    if isinstance(entry, CloudEntry):
+        return clouds[entry.provider].of_entry(entry)
+    found = _provider(entry).find()
+    return [found] if found else [_absent(entry)]
 
 
 def _or_unknown(entry: "BoxEntry", look: "Callable[[BoxEntry], list[Box]]") -> list[Box]:

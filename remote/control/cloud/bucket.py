@@ -23,7 +23,7 @@ from remote.contract.artifacts.upload import (
 from remote.contract.files import atomic
 from remote.control.cloud.account import endpoint, refusals
 from remote.control.cloud.account.endpoint import Endpoint
-from remote.control.config.inventory import StaticEntry
+from remote.control.config.inventory import HostEntry
 from remote.control.errors import CloudError
 from remote.control.project import identity
 
@@ -283,7 +283,7 @@ def of_entry(name: str | None, entry: "BoxEntry") -> Bucket | None:
     Raises CloudError for a bucket that is not there; in the embedded cloud, which forgets, it is
     made.
     """
-    if name is None or isinstance(entry, StaticEntry):
+    if name is None or isinstance(entry, HostEntry):
         return None
     there = endpoint.of_entry(entry)
     with refusals.explained(refusals.Context(entry.name, there.region, regions=there.regions)):

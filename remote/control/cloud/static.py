@@ -13,7 +13,7 @@ from remote.control.ssh import config as ssh_config
 from remote.control.ssh import known_hosts
 
 if TYPE_CHECKING:
-    from remote.control.config.inventory import StaticEntry
+    from remote.control.config.inventory import LocalEntry, StaticEntry
 
 _PATIENCE_SECONDS = 20
 
@@ -22,7 +22,7 @@ _PATIENCE_SECONDS = 20
 class Static:
     """One standing host of the inventory."""
 
-    entry: "StaticEntry"
+    entry: "StaticEntry | LocalEntry"
 
     def find(self) -> Box:
         """The box, as the inventory has it, and where that is silent, the user's ssh_config.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from remote.control.config.inventory import BoxEntry, StaticEntry, place
+from remote.control.config.inventory import BoxEntry, HostEntry, place
 from remote.control.config.machines import machine
 from remote.control.errors import ConfigError, Finding
 
@@ -34,7 +34,7 @@ class ModelSpec:
 def of_entry(entry: BoxEntry) -> list[ModelSpec]:
     """The base models that the inventory wants on a box. Raises ConfigError with every line that is
     off."""
-    if isinstance(entry, StaticEntry):
+    if isinstance(entry, HostEntry):
         return []
     return parsed(entry.models, place("boxes", entry.name, "models"))
 
@@ -64,7 +64,7 @@ def steps(bases: Iterable[Mapping[str, Any]], entry: BoxEntry) -> list[str]:
 def after_launch(entry: BoxEntry) -> str:
     """What a new box wants before its first run, with the command; empty for one without a GPU that
     lists no base model, and for a host that stands."""
-    if isinstance(entry, StaticEntry):
+    if isinstance(entry, HostEntry):
         return ""
     if specs := of_entry(entry):
         names = ", ".join(spec.name for spec in specs)

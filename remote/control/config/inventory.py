@@ -266,10 +266,9 @@ CloudEntry = Ec2Entry | EmbeddedEntry
 """A box that a cloud makes."""
 
 
-class StaticEntry(_Entry):
-    """A host that already stands. Windlass never starts or stops it."""
+class HostEntry(_Entry):
+    """A machine that is there: Windlass neither makes nor stops it."""
 
-    provider: Literal["static"] = Field(default="static", description="a host that already stands")
     host: Host = Field(
         description="its address or name, or an alias of your `~/.ssh/config`",
         examples=["gpu.example.org"],
@@ -299,19 +298,29 @@ class StaticEntry(_Entry):
     )
 
 
+class StaticEntry(HostEntry):
+    """A host that already stands. Windlass never starts or stops it."""
+
+    provider: Literal["static"] = Field(default="static", description="a host that already stands")
+
+
 LOCAL = "local"
 """What `--on` calls this machine, where the inventory has no box of that name."""
 
 
-class LocalEntry(StaticEntry):
-    """This machine, without SSH. It stands in no inventory."""
+class LocalEntry(HostEntry):
+    """This machine, without SSH. It needs no entry in an inventory."""
 
+    provider: Literal["local"] = "local"
     name: str = LOCAL
     host: str = "localhost"
     root: str = Field(default_factory=lambda: str(project.state_folder() / LOCAL))
 
 
-BoxEntry = CloudEntry | StaticEntry
+InventoryEntry = CloudEntry | StaticEntry
+"""What may stand in an inventory."""
+
+BoxEntry = InventoryEntry | LocalEntry
 """One box of the inventory, by its provider."""
 
 
@@ -396,7 +405,7 @@ class Inventory(Section):
     default_box: str = Field(
         description="the box that is meant when none is named", examples=["demo"]
     )
-    boxes: dict[Name, Annotated[BoxEntry, Field(discriminator="provider")]] = Field(
+    boxes: dict[Name, Annotated[InventoryEntry, Field(discriminator="provider")]] = Field(
         min_length=1, description="every box by name"
     )
     ollama: OllamaEntry = Field(default=OllamaEntry(), description="where models are installed")

@@ -9,7 +9,7 @@ from remote.contract.job.stages import needs_base
 from remote.control import backends
 from remote.control.cloud import boxes
 from remote.control.config import base_model
-from remote.control.config.inventory import StaticEntry
+from remote.control.config.inventory import HostEntry
 from remote.control.project import name_of
 from remote.control.runs import engine, finish
 from remote.control.runs.ledger import Ledger
@@ -105,5 +105,5 @@ def cancel(
 def left_running(inventory: "Inventory", box: str) -> "Box | None":
     """The box, where it is a cloud's and runs: it may cost money. Raises what its cloud raises."""
     entry = inventory.box(box)
-    found = None if isinstance(entry, StaticEntry) else boxes.find(entry)
+    found = None if isinstance(entry, HostEntry) else boxes.find(entry)
     return found if found and found.state == "running" else None

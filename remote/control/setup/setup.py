@@ -12,7 +12,7 @@ from remote.control.cloud import boxes
 from remote.control.cloud.account import endpoint
 from remote.control.config import base_model
 from remote.control.config.base_model import ModelSpec
-from remote.control.config.inventory import CloudEntry, StaticEntry
+from remote.control.config.inventory import CloudEntry, HostEntry
 from remote.control.errors import ConfigError, Finding, JobFailed, PreflightFailed
 from remote.control.output.sanitize import counted
 from remote.control.project import history
@@ -282,7 +282,7 @@ def _bucket_endpoint(entry: "BoxEntry") -> endpoint.Endpoint:
     """A host that stands has no cloud of its own: a bucket is then AWS's."""
     return (
         endpoint.AwsEndpoint("us-east-1", entry.user or "")
-        if isinstance(entry, StaticEntry)
+        if isinstance(entry, HostEntry)
         else endpoint.of_entry(entry)
     )
 

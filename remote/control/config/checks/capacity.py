@@ -2,7 +2,7 @@
 to measure."""
 
 from remote.control.config.checks.fit import need_of
-from remote.control.config.inventory import BoxEntry, StaticEntry
+from remote.control.config.inventory import BoxEntry, HostEntry
 from remote.control.config.machines import machine
 from remote.control.config.recipe import Recipe
 from remote.control.errors import Finding
@@ -16,7 +16,7 @@ def fits(
 ) -> list[Finding]:
     """Whether the recipe fits the box, as far as its type tells. A static host shows what it has
     only to preflight."""
-    if isinstance(entry, StaticEntry):
+    if isinstance(entry, HostEntry):
         return []
     found = _gpu_findings(recipe, entry.instance_type, f"{entry.instance_type} (box {entry.name})")
     if trains:
