@@ -14,7 +14,7 @@ from remote.control.cloud.ec2.offers import regions_of
 from remote.control.cloud.local import Local
 from remote.control.cloud.provider import Mode, Plan, Progress, Provider, Wanted
 from remote.control.cloud.static import Static
-from remote.control.config.inventory import CloudEntry, Ec2Entry, EmbeddedEntry
+from remote.control.config.inventory import CloudEntry, Ec2Entry, EmbeddedEntry, StaticEntry
 from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
 from remote.control.project import history, identity
 from remote.control.ssh import known_hosts
