@@ -169,7 +169,7 @@ def _adopting() -> Iterator[Statement]:
     yield _statement("BesideItsGroups", ["ec2:ModifyInstanceAttribute"], _of_ec2("security-group"))
 
 
-def _entering(entries: list[Any]) -> Iterator[Statement]:
+def _entering(entries: "list[CloudEntry]") -> Iterator[Statement]:
     if any(entry.instance_connect for entry in entries):
         yield _statement(
             "AdmitOurKey", ["ec2-instance-connect:SendSSHPublicKey"], _of_ec2("instance"), _ITS_OWN
@@ -204,10 +204,9 @@ def _box(inventory: "Inventory") -> Iterator[Statement]:
 _WHOSE = {"user": _user, "box": _box}
 
 
-def _parameters(entries: list[Any]) -> list[str]:
-    return sorted(
-        {DEFAULT_IMAGE, *(entry.ami for entry in entries if (entry.ami or "").startswith("/"))}
-    )
+def _parameters(entries: "list[CloudEntry]") -> list[str]:
+    named = {entry.ami for entry in entries if entry.ami and entry.ami.startswith("/")}
+    return sorted({DEFAULT_IMAGE, *named})
 
 
 def _parameter(name: str) -> str:
