@@ -203,11 +203,11 @@ def test_through_session_manager(entry, tmp_path):
 
 
 def test_bulk_goes_by_the_bucket(entry, project, tmp_path):
-    made = entry(reach="ssm")
+    entry(reach="ssm")
     with (project / "inventory.yaml").open("a") as file:
         file.write("storage: {bucket: shared}\n")
     (tmp_path / "large.bin").write_bytes(content := os.urandom(5 << 20))
-    box = cloud.ready(made, lambda line: None)
+    box = cloud.ready(load_inventory().box(), lambda line: None)
     with connect(box) as transport:
         release = build_release([tmp_path / "large.bin"])
         boxes.mark_environment(transport, CODE / "remote/payload/requirements.txt", box.root)
