@@ -44,11 +44,11 @@ def logs(
 
     Live or gone, with what happened to the box: kernel, GPU, watchdog, spot. Times are UTC.
     """
+    from remote.control.commands.program import log_options as options
     from remote.control.commands.program.asking import choose_run
     from remote.control.commands.views.observe import logs as views
     from remote.control.commands.views.progress import say
     from remote.control.config.inventory import load_inventory
-    from remote.control.logs import options
     from remote.control.operations.logs import open_logs
 
     query = options.query(stage, follow, since, tail, grep, level, raw)

@@ -1,7 +1,7 @@
 import pytest
 from invoke import Exit as Leave
 
-from remote.control.logs import options
+from remote.control.commands.program import log_options as options
 
 
 def query(**words):
