@@ -76,6 +76,11 @@ class Row:
         return self.messages[: self._last]
 
     @property
+    def chat(self) -> list[dict[str, str]]:
+        """The prompt as a chat API takes it."""
+        return [{"role": turn.role, "content": turn.content} for turn in self.prompt]
+
+    @property
     def answer(self) -> str:
         """The last answer to learn; empty for a document."""
         return self.messages[self._last].content if self.messages else ""

@@ -1,12 +1,14 @@
 """Asks an installed model the held-out rows, as a user would, and scores its answers against the
 expected ones and the base's."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from remote.contract.artifacts.rows import BadRow, Row, parse_row, user_message
+from remote.contract.artifacts.row_kinds import parse_row
+from remote.contract.artifacts.rows import BadRow, Row
 from remote.contract.artifacts.scoring import exact_match, f1, percentile
 from remote.contract.files import atomic, untrusted_json
 from remote.control.errors import ArtifactCorrupt, DataError
@@ -42,7 +44,7 @@ def validate(
     answers: list[Answer] = []
     with progress(len(asked)) as tell:
         for row in asked:
-            base = bases.get((row.instruction, row.input))
+            base = bases.get(_key(row.chat))
             answers.append(_asked(client, model, row, base))
             tell(len(answers))
     values = {**_values(answers), **_gains(answers, _report(report).get("base", {}))}
@@ -55,17 +57,15 @@ def validate(
 
 def _asked(client: Ollama, model: str, row: Row, base: str | None) -> Answer:
     began = time.monotonic()
-    messages = [{"role": "user", "content": user_message(row)}]
-    reply = client.chat(model, messages, options={"temperature": 0, "num_predict": MAX_TOKENS})
+    reply = client.chat(model, row.chat, options={"temperature": 0, "num_predict": MAX_TOKENS})
     tuned = str(reply["message"]["content"]).strip()
     return {
-        "instruction": row.instruction,
-        "input": row.input,
-        "expected": row.output,
+        "prompt": row.chat,
+        "expected": row.answer,
         "base": base,
         "tuned": tuned,
-        "exact": exact_match(tuned, row.output),
-        "f1": f1(tuned, row.output),
+        "exact": exact_match(tuned, row.answer),
+        "f1": f1(tuned, row.answer),
         "done_reason": reply.get("done_reason"),
         "seconds": time.monotonic() - began,
     }
@@ -106,27 +106,30 @@ def _rows(path: Path, max_rows: int | None) -> list[Row]:
             parse_row(line, str(path), number)
             for number, line in enumerate(lines, 1)
             if line.strip()
-        ][:max_rows]
+        ]
     except BadRow as error:
         remedy = "fix or remove the line; `prepare` sets such rows aside"
         raise DataError(
             "a held-out row is unusable", where=error.where, why=error.reason, remedy=remedy
         ) from error
-    if not rows:
+    asked = [row for row in rows if not row.is_document][:max_rows]
+    if not asked:
         raise DataError(
-            "there is no held-out row to ask",
+            "there is no held-out conversation to ask",
             where=str(path),
+            why="it holds documents alone, which ask nothing" if rows else "",
             remedy="give `prepare` more rows, or a larger validation_share",
         )
-    return rows
+    return asked
 
 
-def _bases(report: Path | None) -> dict[tuple[str, str], str]:
+def _bases(report: Path | None) -> dict[str, str]:
     """The base's answer to each row of evaluate's report."""
-    return {
-        (answer["instruction"], answer.get("input") or ""): answer["base"]
-        for answer in _report(report).get("answers", [])
-    }
+    return {_key(answer["prompt"]): answer["base"] for answer in _report(report).get("answers", [])}
+
+
+def _key(prompt: list[dict[str, str]]) -> str:
+    return json.dumps(prompt, sort_keys=True)
 
 
 def _report(path: Path | None) -> dict[str, Any]:
@@ -153,14 +156,12 @@ def _check_report(report: dict[str, Any]) -> None:
         isinstance(answer, dict) and _is_answer(answer) for answer in answers
     ):
         raise ValueError(
-            "`answers` is not a list of objects with the texts `instruction`, `input` and `base`"
+            "`answers` is not a list of objects with a list `prompt` and the text `base`"
         )
 
 
 def _is_answer(answer: dict[str, Any]) -> bool:
-    return all(isinstance(answer.get(key), str) for key in ("instruction", "base")) and isinstance(
-        answer.get("input"), str | None
-    )
+    return isinstance(answer.get("prompt"), list) and isinstance(answer.get("base"), str)
 
 
 def _mean(values: Sequence[float]) -> float:

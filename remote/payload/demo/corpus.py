@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.contract.artifacts.rows import BadRow, parse_row
+from remote.contract.artifacts.row_kinds import parse_row
+from remote.contract.artifacts.rows import BadRow
 from remote.contract.files.digest import files_in
 from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
@@ -48,7 +49,8 @@ def _of_file(tokenizer: Any, path: Path) -> Iterator[list[int]]:
 
 def _chat(tokenizer: Any, line: bytes, path: Path, number: int) -> list[int]:
     try:
-        return encode(tokenizer, parse_row(line, path.name, number), max_length=1 << 20).ids
+        (lesson,) = encode(tokenizer, parse_row(line, path.name, number), max_length=1 << 20)
+        return lesson.ids
     except BadRow as bad:
         raise StageFailed(
             Cause.DATA, f"a chat of the corpus is unusable: {bad}", remedy="fix that line"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remote.contract.artifacts.dataset_file import EXPECTED, first_refusal
-from remote.contract.artifacts.rows import BadRow, Row, parse_row
+from remote.contract.artifacts.row_kinds import parse_row
+from remote.contract.artifacts.rows import BadRow, Row
 from remote.contract.job.checks import Check, Verdict, judge
 from remote.payload.preflight.request import Request
 
@@ -85,7 +86,7 @@ def survey(path: Path) -> Survey:
 
 
 def _examine(name: str, path: Path) -> tuple[Check, Survey | None]:
-    expected = "rows with `instruction` and `output`"
+    expected = "conversations or documents"
     try:
         if refused := first_refusal(path):
             return Check(name, str(refused), EXPECTED, Verdict.FAIL, refused.remedy), None

@@ -133,11 +133,11 @@ def tokens(asked: Asked) -> list[Check]:
         return [skipped("tokens", "needs a tokenizer with a chat template, and rows")]
     limit = (asked["recipe"].get("training") or {}).get("max_length", 1024)
     rows = list(islice(rows_of(Path(train)), SAMPLE_ROWS))
-    whole = [encode(loaded, row, sys.maxsize) for row in rows]
+    whole = [lesson for row in rows for lesson in encode(loaded, row, sys.maxsize)]
     if not whole:
         return [skipped("tokens", "there are no rows")]
     return [
-        _lengths([len(row.ids) for row in whole], [row.prompt_length for row in whole], limit),
+        _lengths([len(row.ids) for row in whole], [row.spans[0][0] for row in whole], limit),
         _starts(whole, loaded),
         _ends(whole, loaded),
     ]
@@ -279,8 +279,8 @@ def _lengths(lengths: list[int], prompts: list[int], limit: int) -> Check:
 
 
 def _starts(whole: list[Any], loaded: Any) -> Check:
-    counts = {row.ids[: row.prompt_length].count(loaded.bos_token_id) for row in whole}
-    measured = f"{', '.join(map(str, sorted(counts)))} in each of {len(whole)} prompts"
+    counts = {row.ids.count(loaded.bos_token_id) for row in whole}
+    measured = f"{', '.join(map(str, sorted(counts)))} in each of {len(whole)} rows"
     return judge(
         counts == {1},
         "beginning of sequence",

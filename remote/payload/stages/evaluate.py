@@ -7,10 +7,12 @@ answers with the adapter switched off. Output `report`, see `report_of`.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from remote.contract.artifacts.rows import BadRow, Row, parse_row
+from remote.contract.artifacts.row_kinds import parse_row
+from remote.contract.artifacts.rows import BadRow, Row
 from remote.contract.artifacts.scoring import exact_match, f1, percentile
 from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause
@@ -58,21 +60,34 @@ def read_rows(path: Path, max_rows: int | None) -> list[Row]:
         if line.strip()
     ]
     try:
-        rows = [parse_row(line, path.name, number) for number, line in lines[:max_rows]]
+        found = (parse_row(line, path.name, number) for number, line in lines)
+        rows = list(islice((row for row in found if not row.is_document), max_rows))
     except BadRow as bad:
         remedy = "`prepare` sets such rows aside: wire `val: prepare.val`"
         raise StageFailed(Cause.DATA, f"a held-out row is unusable: {bad}", remedy=remedy) from bad
     if not rows:
+        what = (
+            f"{path.name} has documents alone, and a document asks nothing"
+            if lines
+            else (f"no held-out rows in {path.name}")
+        )
         remedy = "raise `validation_share` of `prepare`, or give it `held_out`"
-        raise StageFailed(Cause.DATA, f"no held-out rows in {path.name}", remedy=remedy)
+        raise StageFailed(
+            Cause.DATA,
+            what,
+            remedy="leave `evaluate` out, or hold out conversations" if lines else remedy,
+        )
     return rows
 
 
 def room_for(tokenizer: Any, rows: Sequence[Row]) -> int:
     """Tokens that the longest expected answer needs, and a quarter more."""
-    return (
-        int(1.25 * max(encode(tokenizer, row, max_length=1 << 20).supervised for row in rows)) + 4
-    )
+    return int(1.25 * max(_answer_length(tokenizer, row) for row in rows)) + 4
+
+
+def _answer_length(tokenizer: Any, row: Row) -> int:
+    begin, end = encode(tokenizer, row, max_length=1 << 20)[-1].spans[-1]
+    return end - begin
 
 
 def load(base: Path, adapter: Path, settings: Settings) -> Any:
@@ -92,7 +107,7 @@ def report_of(
     paired = {
         name: tuple(
             [
-                float(measure(answer.text, row.output))
+                float(measure(answer.text, row.answer))
                 for answer, row in zip(given, rows, strict=True)
             ]
             for given in (before, after)
@@ -110,13 +125,7 @@ def report_of(
             else ""
         ),
         "answers": [
-            {
-                "instruction": row.instruction,
-                "input": row.input,
-                "expected": row.output,
-                "base": old.text,
-                "tuned": new.text,
-            }
+            {"prompt": row.chat, "expected": row.answer, "base": old.text, "tuned": new.text}
             for row, old, new in zip(rows, before, after, strict=True)
         ],
     }

@@ -1,39 +1,36 @@
-"""A row as tokens: the chat template around the user's words, then the answer and the end of
-sequence."""
+"""A row as tokens: a conversation as the chat template writes it, with the assistant's turns to
+learn; a document as it is, learnt whole."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remote.contract.artifacts.rows import Row, user_message
+from remote.contract.artifacts.rows import Row, Turn
 from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
-from remote.payload.tokenizing import Disguise
-
-__all__ = [
-    "Encoded",
-    "chat_ids",
-    "check_template",
-    "encode",
-    "prompt_ids",
-    "rendered",
-    "user_message",
-]
+from remote.payload.tokenizing import Disguise, plain_ids
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of prompt and completion; the first `prompt_length` are not supervised. `truncated`
-    rows have lost their end."""
+    """Token ids; those in `spans` (begin, end) are supervised. `truncated` rows have lost their
+    end."""
 
     ids: list[int]
-    prompt_length: int
+    spans: tuple[tuple[int, int], ...]
     truncated: bool = False
 
     @property
     def supervised(self) -> int:
         """How many tokens the loss counts."""
-        return max(0, len(self.ids) - self.prompt_length)
+        return sum(end - begin for begin, end in self.spans)
+
+    def cut(self, max_length: int) -> "Encoded":
+        """At most `max_length` of it, from its start."""
+        if len(self.ids) <= max_length:
+            return self
+        spans = ((begin, min(end, max_length)) for begin, end in self.spans if begin < max_length)
+        return Encoded(self.ids[:max_length], tuple(spans), truncated=True)
 
 
 Message = dict[str, str]
@@ -42,12 +39,12 @@ Message = dict[str, str]
 def rendered(tokenizer: Any, row: Row) -> str:
     """The prompt as text, out of the model's own chat template; it already holds the
     beginning-of-sequence token."""
-    return _render(tokenizer, [{"role": "user", "content": user_message(row)}])
+    return _render(tokenizer, _messages(row.prompt))
 
 
 def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
     """The prompt's token ids."""
-    return chat_ids(tokenizer, [{"role": "user", "content": user_message(row)}])
+    return chat_ids(tokenizer, _messages(row.prompt))
 
 
 def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
@@ -63,7 +60,7 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 def check_template(tokenizer: Any) -> None:
     """Raise StageFailed unless the template gives exactly one beginning of sequence and leaves the
     end of sequence to the answer."""
-    prompt = prompt_ids(tokenizer, Row("one", "two"))
+    prompt = prompt_ids(tokenizer, Row.of("one", "two"))
     if (
         prompt.count(tokenizer.bos_token_id) != 1
         or prompt[0] != tokenizer.bos_token_id
@@ -81,25 +78,71 @@ def check_template(tokenizer: Any) -> None:
         )
 
 
-def encode(tokenizer: Any, row: Row, max_length: int) -> Encoded:
-    """The row as token ids, at most `max_length`: a longer one is cut at its end and marked
-    `truncated`."""
-    asked, answer = user_message(row), row.output
-    disguise = Disguise.of(tokenizer, [asked, answer])
-    asked, answer = disguise.put_on(asked), disguise.put_on(answer)
-    prompt = _render(tokenizer, [{"role": "user", "content": asked}])
-    before = disguise.ids(tokenizer, prompt)
-    ids = before + disguise.ids(tokenizer, _completion(tokenizer, prompt, asked, answer))
-    return Encoded(ids[:max_length], min(len(before), max_length), len(ids) > max_length)
+def encode(tokenizer: Any, row: Row, max_length: int) -> list[Encoded]:
+    """The row as token ids, each of at most `max_length`: a longer one is cut at its end and marked
+    `truncated`.
+
+    A conversation is one sequence, unless the template writes its first turns differently once more
+    follow (Mistral's older ones move the system message to the last question): then each answer to
+    learn is one, with what stands before it.
+    """
+    if row.is_document:
+        ids = [tokenizer.bos_token_id, *plain_ids(tokenizer, row.text), tokenizer.eos_token_id]
+        return [Encoded(ids, ((1, len(ids)),)).cut(max_length)]
+    learnt = [number for number, turn in enumerate(row.messages) if turn.is_learnt]
+    disguise = Disguise.of(tokenizer, [turn.content for turn in row.messages])
+    messages = [
+        {"role": turn.role, "content": disguise.put_on(turn.content)} for turn in row.messages
+    ]
+    whole = _conversation(tokenizer, disguise, messages, learnt)
+    found = (
+        [whole]
+        if whole
+        else [_last_answer(tokenizer, disguise, messages[: number + 1]) for number in learnt]
+    )
+    return [each.cut(max_length) for each in found]
 
 
-def _completion(tokenizer: Any, prompt: str, asked: str, answer: str) -> str:
-    """The answer as text, as the chat template writes an assistant's words (Mistral's puts a space
+def _conversation(
+    tokenizer: Any, disguise: Disguise, messages: list[Message], learnt: Sequence[int]
+) -> Encoded | None:
+    """All turns as one sequence up to the last answer to learn; None where what the template writes
+    for the first ones is no beginning of what it writes for all."""
+    ids: list[int] = []
+    spans, before = [], ""
+    for number, message in enumerate(messages[: learnt[-1] + 1]):
+        if message["role"] != "assistant":
+            continue
+        asked = _render(tokenizer, messages[:number])
+        if not asked.startswith(before):
+            return None
+        ids += disguise.ids(tokenizer, asked[len(before) :])
+        begin = len(ids)
+        answer = _answer(tokenizer, asked, messages[: number + 1])
+        ids += disguise.ids(tokenizer, answer)
+        before = asked + answer
+        if number in learnt:
+            spans.append((begin, len(ids)))
+    return Encoded(ids, tuple(spans))
+
+
+def _last_answer(tokenizer: Any, disguise: Disguise, messages: list[Message]) -> Encoded:
+    asked = _render(tokenizer, messages[:-1])
+    before = disguise.ids(tokenizer, asked)
+    ids = before + disguise.ids(tokenizer, _answer(tokenizer, asked, messages))
+    return Encoded(ids, ((len(before), len(ids)),))
+
+
+def _answer(tokenizer: Any, asked: str, messages: list[Message]) -> str:
+    """The last message as the chat template writes an assistant's words (Mistral's puts a space
     first), and the end of sequence."""
-    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    words = whole[len(prompt) :] if whole.startswith(prompt) else answer
+    words = whole[len(asked) :] if whole.startswith(asked) else messages[-1]["content"]
     return words.removesuffix(tokenizer.eos_token) + str(tokenizer.eos_token)
+
+
+def _messages(turns: Sequence[Turn]) -> list[Message]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 def _render(tokenizer: Any, messages: list[Message]) -> str:

@@ -153,14 +153,9 @@ def explain(training: Training) -> None:
     )
     if note := training.lessons.note():
         say(f"NOTE {note}")
-    say(
-        "the first row; read:   "
-        + repr(training.tokenizer.decode(rows[0].ids[: rows[0].prompt_length]))
-    )
-    say(
-        "the first row; learnt: "
-        + repr(training.tokenizer.decode(rows[0].ids[rows[0].prompt_length :]))
-    )
+    begin, end = rows[0].spans[0]
+    say(f"the first row; read:   {training.tokenizer.decode(rows[0].ids[:begin])!r}")
+    say(f"the first row; learnt: {training.tokenizer.decode(rows[0].ids[begin:end])!r}")
 
 
 def start(job: Job, training: Training) -> tuple[Trainer, Interrupt]:

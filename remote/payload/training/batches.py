@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from remote.contract.artifacts.rows import BadRow, parse_row
+from remote.contract.artifacts.row_kinds import parse_row
+from remote.contract.artifacts.rows import BadRow
 from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import Encoded, encode
@@ -75,8 +76,9 @@ def _encoded(path: Path, tokenizer: Any, max_length: int) -> list[Encoded]:
         with path.open("rb") as file:
             lines = ((line, number) for number, line in enumerate(file, 1) if line.strip())
             return [
-                encode(tokenizer, parse_row(line, path.name, number), max_length)
+                lesson
                 for line, number in lines
+                for lesson in encode(tokenizer, parse_row(line, path.name, number), max_length)
             ]
     except BadRow as error:
         raise StageFailed(
@@ -143,9 +145,10 @@ def collate(rows: Sequence[Encoded], pad: int, device: str) -> Batch:
     places = [
         line * width + place - 1
         for line, row in enumerate(rows)
-        for place in range(row.prompt_length, len(row.ids))
+        for begin, end in row.spans
+        for place in range(begin, end)
     ]
-    labels = [token for row in rows for token in row.ids[row.prompt_length :]]
+    labels = [token for row in rows for begin, end in row.spans for token in row.ids[begin:end]]
     return Batch(
         *(
             tensor.to(device, non_blocking=True)

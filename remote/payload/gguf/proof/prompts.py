@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from remote.contract.artifacts.rows import BadRow, parse_row, user_message
+from remote.contract.artifacts.row_kinds import parse_row
+from remote.contract.artifacts.rows import BadRow
 
 _PLAIN = (
     "Name the capital of France.",
@@ -113,4 +114,5 @@ def _messages(val: Path) -> Iterator[str]:
     with val.open("rb") as file:
         for number, line in enumerate(file, 1):
             with contextlib.suppress(BadRow):  # `prepare` has counted and reported it
-                yield user_message(parse_row(line, val.name, number))
+                if asked := parse_row(line, val.name, number).asked:  # a document asks nothing
+                    yield asked

@@ -59,13 +59,17 @@ def _show_training(ledger: Ledger, state: StageState) -> None:
             tell(f"      picture: {picture}")
 
 
+def _asked(answer: dict[str, Any]) -> str:
+    """The end of the question: what comes before it is the same for many."""
+    return str(answer["prompt"][-1]["content"]).rpartition("\n\n")[2]
+
+
 def _show_answers(ledger: Ledger, state: StageState) -> None:
     made = state.outputs["answers"]
     assert isinstance(made, LaptopFile), "validate leaves its answers on the laptop"
     answers = _load_answers(made.local_path)
     rows = [
-        (row["input"] or row["instruction"], row["expected"], row.get("base") or "", row["tuned"])
-        for row in answers[:3]
+        (_asked(row), row["expected"], row.get("base") or "", row["tuned"]) for row in answers[:3]
     ]
     print_table(
         "\nheld-out rows, answered by the base and by the tuned model in Ollama",
