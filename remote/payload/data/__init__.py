@@ -1,0 +1,2 @@
+"""Rows out of whatever knowledge lies in: sources, steps, split, outputs. Standard library only,
+but where a module says otherwise."""
