@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from remote.contract.artifacts.dataset_file import first_refusal, refusal
-from remote.contract.artifacts.rows import parse_row
+from remote.contract.artifacts.row_kinds import parse_row
 
 ROWS = [
     {"instruction": f"wie heißt {number}?", "output": f'ein, "zwei"; {number}'}
@@ -67,7 +67,7 @@ def test_the_command_offered_makes_rows_of_it(tmp_path, name):
         parse_row(line, "made", number)
         for number, line in enumerate(made.read_bytes().splitlines(), 1)
     ]
-    assert [{"instruction": row.instruction, "output": row.output} for row in rows] == ROWS
+    assert [{"instruction": row.asked, "output": row.answer} for row in rows] == ROWS
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.artifacts.rows import parse_row
+from remote.contract.artifacts.row_kinds import parse_row
 from remote.contract.files import atomic, digest
 from remote.contract.job.exits import Exit
 from remote.contract.job.jobs import Cause, JobSpec
@@ -53,12 +53,20 @@ def job(tmp_path):
 def run(job):
     prepare.main(job)
     outputs = json.loads(job.paths.outputs.read_text())
-    rows = {name: read(job.artifact(f"{name}.jsonl")) for name in ("train", "val")}
+    rows = {name: flat(job.artifact(f"{name}.jsonl")) for name in ("train", "val")}
     return (
         rows["train"],
         rows["val"],
         {name: item["value"] for name, item in outputs.items() if "value" in item},
     )
+
+
+def flat(path):
+    """Rows with their input and group."""
+    rows = read(path)
+    for item in rows:
+        item["input"] = item["messages"][0]["content"].rpartition("\n\n")[2]
+    return rows
 
 
 def read(path):
@@ -70,10 +78,7 @@ def test_splits_off_the_share_and_loses_no_row(job):
     assert values == {"rows": 200, "rejected": 0, "train_rows": 180, "val_rows": 20}
     assert (len(train), len(val)) == (180, 20)
     assert {item["input"] for item in train + val} == {f"{number} 1" for number in range(200)}
-    assert all(
-        set(item) == {"instruction", "input", "output", "group"} and item["group"]
-        for item in train + val
-    )
+    assert all(item["group"] for item in train + val)
 
 
 def test_a_group_stays_on_one_side(job):
@@ -114,8 +119,8 @@ def test_a_folder_is_read_whole_and_in_order(job, tmp_path):
     assert [item["input"] for item in train] == ["1 1", "2 1"]
     assert val == []
     assert [(item["where"], item["reason"]) for item in read(made.artifact("rejects.jsonl"))] == [
-        ("b.jsonl:1", "repeats a/deep.jsonl:2"),
         ("b.jsonl:2", "not JSON: Expecting value"),
+        ("b.jsonl:1", "repeats a/deep.jsonl:2"),
     ]
 
 
@@ -152,13 +157,13 @@ def test_repeated_rows_are_set_aside_but_do_not_stop(job):
 
 @pytest.mark.parametrize("lines", [[], ["", " "]])
 def test_nothing_to_train_on_stops(job, lines):
-    with pytest.raises(StageFailed, match="holds no rows"):
+    with pytest.raises(StageFailed, match="hold no rows"):
         prepare.main(job(lines))
 
 
 def test_a_folder_without_rows_stops(job, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StageFailed, match=r"no \.jsonl file"):
+    with pytest.raises(StageFailed, match="no file with rows"):
         prepare.main(job(source=tmp_path / "empty"))
 
 
@@ -170,7 +175,7 @@ def test_held_out_rows_validate_and_never_train(job, tmp_path):
     assert [item["input"] for item in train] == ["3 1", "4 1"]
     assert values == {"rows": 6, "rejected": 2, "train_rows": 2, "val_rows": 2}
     assert [item["reason"] for item in read(made.artifact("rejects.jsonl"))] == [
-        "repeats held.jsonl:1",
+        "its group is held out",
         "its group is held out",
     ]
 
@@ -178,14 +183,6 @@ def test_held_out_rows_validate_and_never_train(job, tmp_path):
 def test_one_group_alone_trains(job):
     train, val, _ = run(job([row(number, group="only") for number in range(10)]))
     assert (len(train), len(val)) == (10, 0)
-
-
-def test_a_line_without_end_is_one_bad_row(job, monkeypatch):
-    monkeypatch.setattr(prepare, "_LINE_BYTES", 100)
-    made = job([row(1), "x" * 1000, row(2)], max_reject_share=0.5, validation_share=0)
-    train, _, _ = run(made)
-    assert [item["input"] for item in train] == ["1 1", "2 1"]
-    assert read(made.artifact("rejects.jsonl"))[0]["where"] == "rows.jsonl:2"
 
 
 @pytest.mark.parametrize("value", [1, -0.1, "a tenth", True])
@@ -198,7 +195,7 @@ def test_what_it_writes_are_rows(job):
     made = job([row(number, output="é\u2028\n") for number in range(20)])
     run(made)
     for number, line in enumerate(made.artifact("train.jsonl").read_bytes().split(b"\n")[:-1], 1):
-        assert parse_row(line, "train.jsonl", number).output == "é\u2028\n"
+        assert parse_row(line, "train.jsonl", number).answer == "é\u2028\n"
 
 
 def test_as_a_process_it_ends_with_the_code_for_data(job):
@@ -215,22 +212,33 @@ def test_as_a_process_it_ends_with_the_code_for_data(job):
 
 @pytest.mark.parametrize("name", ["dataset", "held_out"])
 def test_a_file_of_another_kind_is_named_before_a_row_is_read(job, tmp_path, name):
-    packed, rows = (
-        tmp_path / "packed.jsonl",
-        write(tmp_path / "rows.jsonl", [row(number) for number in range(4)]),
-    )
-    packed.write_bytes(gzip.compress(rows.read_bytes()))
-    wired = {"source": packed} if name == "dataset" else {"source": rows, "held_out": packed}
+    pointer = write(tmp_path / "pointer.jsonl", ["version https://git-lfs.github.com/spec/v1"])
+    rows = write(tmp_path / "rows.jsonl", [row(number) for number in range(4)])
+    wired = {"source": pointer} if name == "dataset" else {"source": rows, "held_out": pointer}
     with pytest.raises(StageFailed) as caught:
         prepare.main(job(**wired, max_reject_share=1))
-    assert caught.value.cause is Cause.DATA and caught.value.what == f"{name}: packed.jsonl is gzip"
-    assert (
-        f"gzip -dc {packed} >" in caught.value.remedy
-        and not job(**wired).artifact("rejects.jsonl").exists()
-    )
+    assert caught.value.cause is Cause.DATA
+    assert caught.value.what == f"{name}: pointer.jsonl is a Git LFS pointer"
+    assert "lfs pull" in caught.value.remedy
+    assert not job(**wired).artifact("rejects.jsonl").exists()
 
 
-def test_rows_with_a_system_message_are_refused_by_name(job):
-    with pytest.raises(StageFailed) as caught:
-        prepare.main(job([row(number, system="Be brief.") for number in range(5)]))
-    assert "rows.jsonl:1: has the field `system`" in caught.value.why
+def test_a_packed_file_is_read(job, tmp_path):
+    packed = tmp_path / "packed.jsonl"
+    packed.write_bytes(gzip.compress("\n".join(row(number) for number in range(4)).encode()))
+    train, val, _ = run(job(source=packed))
+    assert len(train + val) == 4
+
+
+def test_an_earlier_unit_is_not_worked_again(job, tmp_path, capsys):
+    for number in range(3):
+        write(tmp_path / "data" / f"{number}.jsonl", [row(number)])
+    made = job(source=tmp_path / "data")
+    run(made)
+    parts = made.paths.checkpoints / "prepare" / "parts"
+    before = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
+    write(tmp_path / "data" / "1.jsonl", [row(7)])
+    run(made)
+    after = {path.name: path.stat().st_mtime_ns for path in parts.iterdir()}
+    kept = {name for name in after if before.get(name) == after[name]}
+    assert len([name for name in kept if name.endswith(".rejects.jsonl")]) == 2

@@ -3,12 +3,31 @@ and the command that makes rows of it."""
 
 import re
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from remote.contract.files.file_kind import FIRST_BYTES, kind_of
 
-EXPECTED = "JSON Lines in UTF-8: one object with `instruction` and `output` a line"
+EXPECTED = "JSON Lines in UTF-8: a conversation or a document a line"
+
+READABLE = frozenset(
+    {
+        "gzip",
+        "bzip2",
+        "xz",
+        "zstd",
+        "a JSON array",
+        "a JSON object over many lines",
+        "Parquet",
+        "an Arrow file",
+        "an Excel workbook",
+        "CSV",
+        "tab-separated values",
+        "CSV with semicolons",
+    }
+)
+"""What `prepare` reads besides JSON Lines."""
 
 _UNPACKERS = {
     "gzip": "gzip -dc",
@@ -57,20 +76,24 @@ class Refusal:
         return f"{self.path.name} is {self.kind}"
 
 
-def refusal(path: Path) -> Refusal | None:
-    """Why that file can be no dataset; None for one that may be. Raises OSError where it cannot be
-    read."""
+def refusal(path: Path, readable: Collection[str] = ()) -> Refusal | None:
+    """Why that file can be no dataset; None for one that may be, or is one of the `readable` kinds.
+    Raises OSError where it cannot be read."""
     with path.open("rb") as file:
         head = file.read(FIRST_BYTES)
     kind = kind_of(head) or _kind_of_rows(head)
-    return Refusal(path, kind, _remedy(path, kind, head)) if kind else None
+    return Refusal(path, kind, _remedy(path, kind, head)) if kind and kind not in readable else None
 
 
-def first_refusal(source: Path, pattern: str = "*.jsonl") -> Refusal | None:
+def first_refusal(
+    source: Path, pattern: str = "*.jsonl", readable: Collection[str] = ()
+) -> Refusal | None:
     """The same for a file, or for those below a folder that `pattern` fits: the first that is
     refused."""
     files = sorted(source.rglob(pattern)) if source.is_dir() else [source]
-    return next((found for file in files if file.is_file() and (found := refusal(file))), None)
+    return next(
+        (found for file in files if file.is_file() and (found := refusal(file, readable))), None
+    )
 
 
 def _kind_of_rows(head: bytes) -> str | None:

@@ -77,10 +77,16 @@ def row_of(raw: Mapping[str, Any], kind: str = "", columns: Mapping[str, str] | 
             row.messages,
             row.text,
             label_in(given, "group"),
-            row.source or label_in(given, "source"),
+            row.source or _source(given),
             float(weight),
         )
     )
+
+
+def _source(raw: Mapping[str, Any]) -> str:
+    """A name; what else people keep there is theirs."""
+    source = raw.get("source")
+    return source if isinstance(source, str) and source.isprintable() else ""
 
 
 def unknown(raw: Mapping[str, Any]) -> str:
@@ -211,8 +217,8 @@ def _corpus(raw: Mapping[str, Any]) -> Row:
 
 _KINDS: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Any]], Row]]]
 _KINDS = {
-    "chat": (lambda raw: "messages" in raw or "conversations" in raw, _chat),
-    "instruction": (lambda raw: "instruction" in raw and "output" in raw, _instruction),
+    "chat": (lambda raw: bool(raw.get("messages") or raw.get("conversations")), _chat),
+    "instruction": (lambda raw: "instruction" in raw, _instruction),
     "completion": (
         lambda raw: "prompt" in raw and ("completion" in raw or "response" in raw),
         _completion,

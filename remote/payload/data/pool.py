@@ -17,10 +17,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
+
+from remote.payload.process import end_with_parent
 
 _RECYCLE = 500
 """After so many tasks a worker is made anew: libraries leak."""
@@ -54,7 +57,7 @@ class Pool:
     def __exit__(self, *exception: object) -> None:
         for worker in self._workers:
             self._tasks.put(None)
-            worker.kill()
+            worker.close()
 
     def run(self, function: str, argument: Any) -> Any:
         """The answer to one task, or its Failure."""
@@ -87,35 +90,40 @@ class _Worker:
         self._seconds, self._memory_mb = seconds, memory_mb
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = 0
-        self._is_closed = False
+        self._is_late = self._is_closed = False
 
     def ask(self, function: str, argument: Any) -> Any:
         """The answer; a Failure where the process dies, is too late, or says why not."""
-        try:
+        line = b""
+        with contextlib.suppress(OSError, ValueError):
             process = self._started()
-            assert process.stdin and process.stdout
+            assert process.stdin
             process.stdin.write(json.dumps([function, argument]).encode() + b"\n")
             process.stdin.flush()
             line = self._line(process)
-        except (OSError, ValueError):
-            line = b""
         if not line:
             return self._died()
         self._asked += 1
         if self._asked >= _RECYCLE:
-            self.kill()
-            self._is_closed = False
+            self._kill()
         told = json.loads(line)
         return Failure(told["why"]) if "why" in told else told["answer"]
 
-    def kill(self) -> None:
-        """End the process with all that it started."""
+    def close(self) -> None:
+        """End it for good."""
         self._is_closed = True
+        self._kill()
+
+    def _kill(self) -> None:
+        """End the process with all that it started."""
         process, self._process = self._process, None
         if process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with contextlib.suppress(OSError):  # what it was still to be told
+                    pipe.close()
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._is_closed:
@@ -123,7 +131,7 @@ class _Worker:
         if self._process is None:
             self._asked = 0
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(self._memory_mb)],
+                [sys.executable, "-m", "remote.payload.data.pool", str(self._memory_mb)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
@@ -133,31 +141,29 @@ class _Worker:
     def _line(self, process: "subprocess.Popen[bytes]") -> bytes:
         """The next line; empty where the process ends, or time is up."""
         assert process.stdout
-        found = bytearray()
+        ends, found = time.monotonic() + self._seconds, bytearray()
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            while not found.endswith(b"\n") and len(found) < _ANSWER_BYTES:
-                if not selector.select(self._seconds):
-                    self._late = True
+            while not found.endswith(b"\n"):
+                if not selector.select(max(0.0, ends - time.monotonic())):
+                    self._is_late = True
                     return b""
                 chunk = os.read(process.stdout.fileno(), 1 << 16)
-                if not chunk:
-                    return b""
                 found += chunk
+                if not chunk or len(found) > _ANSWER_BYTES:
+                    return b""
         return bytes(found)
 
-    _late = False
-
     def _died(self) -> Failure:
-        process, is_late, was_closed = self._process, self._late, self._is_closed
-        code = process.poll() if process else None
-        self._late = False
-        self.kill()
-        self._is_closed = was_closed
-        if was_closed:
+        process, is_late = self._process, self._is_late
+        self._is_late = False
+        if self._is_closed:
             return Failure("stopped")
         if is_late:
+            self._kill()
             return Failure(f"not done within {self._seconds:g} s")
+        code = process.wait(5) if process else None
+        self._kill()
         if code and code < 0:
             return Failure(f"its process was ended by {signal.Signals(-code).name}")
         return Failure("its process ended")
@@ -166,6 +172,7 @@ class _Worker:
 def _main(memory_mb: int) -> None:
     """The worker: one task a line, one answer a line. What libraries print goes to standard
     error."""
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with contextlib.suppress(ValueError, OSError):

@@ -1,252 +1,345 @@
-"""Checks the rows of a dataset and splits them by group.  python -m remote.payload.stages.prepare
+"""Makes train and validation files by a data recipe.  python -m remote.payload.stages.prepare
 JOB_FOLDER
 
-Standard library only; reads and writes line by line. Input `dataset` is a JSONL file or a folder of
-them; `held_out`, where given, becomes the validation set as it stands. Options: `validation_share`
-(0.1), `max_reject_share` (0.02), `seed` (42). The same input gives the same output.
+Without a recipe the simplest one: the input `dataset`, a file or folder in any format that
+`remote.payload.data.readers` knows, without its duplicates; `held_out`, where given, becomes the
+validation set as it stands. Options: `validation_share` (0.1), `max_reject_share` (0.02), `seed`
+(42), `kind`, `columns`. Standard library only, but for formats that need more. The same input gives
+the same output.
 """
 
-import hashlib
+import fcntl
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from remote.contract.artifacts.dataset_file import EXPECTED, first_refusal
-from remote.contract.artifacts.rows import MAX_CHARACTERS, BadRow, Row, parse_row
-from remote.contract.files import atomic, untrusted_json
+from remote.contract.artifacts.dataset_file import READABLE, first_refusal
+from remote.contract.files import atomic, digest
 from remote.contract.job.jobs import Cause
+from remote.payload.data import split as splits
+from remote.payload.data.engine import Context, Engine, Prepared
+from remote.payload.data.readers import Reading, Unreadable, rows_of
+from remote.payload.data.sources.corpus import files_of
+from remote.payload.data.units import Given, Origin, Reject
 from remote.payload.job import Job, StageFailed, run_stage
 
-_LINE_BYTES = 8 * MAX_CHARACTERS
-_HEARTBEAT_ROWS = 50_000
 _SHOWN = 5
 
 
-@dataclass
-class Sieve:
-    """What stays and what is set aside. `bad` rows count against `max_reject_share`; `needless`
-    ones (repeated, held out) are harmless."""
+def main(job: Job) -> None:
+    """Read, take the steps, split, write."""
+    recipe = recipe_of(job)
+    context = Context(job.root, work_folder(job, recipe), recipe)
+    with _alone(context.folder):
+        engine = Engine(context, lambda line: _tell(job, line))
+        prepared = engine.prepared()
+        outcome = written(job, engine, prepared)
+        engine.store.keep_only(part.key for _, parts in prepared.passes for part in parts)
+    for name, value in outcome.values().items():
+        job.output(name, value)
+    if outcome.bad:
+        note = (
+            f"set aside: {outcome.reasons()}. `./inv pull {job.spec.run_id} --only prepare` brings"
+            " them all, in rejects.jsonl"
+        )
+        job.metric(outcome.rows, outcome.rows, note=note)
+        print(note, flush=True)
+    print(outcome.sentence(), flush=True)
 
-    rejects: IO[bytes]
-    rows: int = 0
+
+def recipe_of(job: Job) -> dict[str, Any]:
+    """The job's data recipe, else the simplest. Raises StageFailed for options that cannot be."""
+    if job.spec.recipe:
+        return job.spec.recipe
+    for name in ("dataset", "held_out") if "held_out" in job.spec.inputs else ("dataset",):
+        _refuse_other_kinds(job.input(name), name)
+    return {
+        "name": "",
+        "sources": [
+            {
+                "type": "corpus",
+                "path": str(job.input("dataset")),
+                "kind": job.option("kind", ""),
+                "columns": job.option("columns") or {},
+            }
+        ],
+        "steps": [{"type": "deduplicate"}],
+        "seed": job.option("seed", 42),
+        "split": {
+            "validation": _share(job, "validation_share", 0.1),
+            "held_out": str(job.input("held_out")) if "held_out" in job.spec.inputs else "",
+        },
+        "limits": {"max_reject_share": _share(job, "max_reject_share", 0.02, all_allowed=True)},
+    }
+
+
+def _refuse_other_kinds(source: Path, name: str) -> None:
+    """Raise StageFailed, before a row is read, for a file that can hold none."""
+    if found := first_refusal(source, readable=READABLE):
+        remedy = f"{found.remedy}; then `./inv run` it anew"
+        raise StageFailed(Cause.DATA, f"{name}: {found}", "expected rows", remedy)
+
+
+def work_folder(job: Job, recipe: dict[str, Any]) -> Path:
+    """Where a recipe's work is kept between jobs, by its name; a nameless one's belongs to the
+    job."""
+    named = job.root / "shared" / "datasets" / recipe["name"] if recipe["name"] else None
+    folder = named or job.paths.checkpoints / "prepare"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass
+class Outcome:
+    """What came of it. `bad` rows count against `max_reject_share`; `needless` ones (repeated, held
+    out) are harmless."""
+
+    train_rows: int = 0
+    val_rows: int = 0
     bad: int = 0
     needless: int = 0
     first: list[str] = field(default_factory=list)
-    seen: dict[bytes, str] = field(default_factory=dict)
-    held_out: frozenset[str] = frozenset()
 
-    def sift(self, source: Path) -> Iterator[Row]:
-        """The good rows of a file or folder, each with a group; the others go to the rejects."""
-        for path in files_of(source):
-            name = path.relative_to(source).as_posix() if source.is_dir() else path.name
-            with path.open("rb") as file:
-                for number, line in _lines(file):
-                    self.rows += 1
-                    if row := self._judge(line, name, number):
-                        yield row
+    @property
+    def rows(self) -> int:
+        """All rows that were read."""
+        return self.train_rows + self.val_rows + self.bad + self.needless
 
     def reasons(self) -> str:
-        """The first bad rows by file and line, and how many more there are."""
+        """The first bad rows by where they stand, and how many more there are."""
         more = f"; and {self.bad - len(self.first)} more" if self.bad > len(self.first) else ""
         return "; ".join(self.first) + more
 
-    def _judge(self, line: bytes, name: str, number: int) -> Row | None:
-        try:
-            row = _parse(line, name, number)
-        except BadRow as error:
-            self.bad += 1
-            self.first = [*self.first, str(error)][:_SHOWN]
-            self._set_aside(error.where, error.reason, line)
-            return None
-        where = f"{name}:{number}"
-        earlier = self.seen.setdefault(_digest(row.instruction, row.input, row.output), where)
-        reason = (
-            f"repeats {earlier}"
-            if earlier != where
-            else "its group is held out"
-            if row.group in self.held_out
-            else None
-        )
-        if reason:
+    def note(self, reject: Reject) -> None:
+        """Count what was set aside."""
+        if not reject.is_bad:
             self.needless += 1
-            self._set_aside(where, reason, line)
-            return None
-        return row
+            return
+        self.bad += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(f"{reject.origin}: {reject.reason}")
 
-    def _set_aside(self, where: str, reason: str, line: bytes) -> None:
-        text = line[:2000].decode("utf-8", "replace").rstrip("\n")
-        self.rejects.write(
-            json.dumps({"where": where, "reason": reason, "line": text}).encode() + b"\n"
+    def values(self) -> dict[str, int]:
+        """What gates look at."""
+        return {
+            "rows": self.rows,
+            "rejected": self.bad + self.needless,
+            "train_rows": self.train_rows,
+            "val_rows": self.val_rows,
+        }
+
+    def sentence(self) -> str:
+        """In words."""
+        return (
+            f"{self.rows} rows: {self.train_rows} to train, {self.val_rows} to validate, {self.bad}"
+            f" unusable, {self.needless} repeated or held out"
         )
 
 
-def main(job: Job) -> None:
-    """Sift, split, write."""
-    validation_share, max_reject_share = (
-        _share(job, "validation_share", 0.1),
-        _share(job, "max_reject_share", 0.02, all_allowed=True),
-    )
-    held_out = job.input("held_out") if "held_out" in job.spec.inputs else None
-    for name in ("dataset", "held_out") if held_out else ("dataset",):
-        refuse_other_kinds(job.input(name), name)
+def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
+    """Write train, val, rejects and manifest. Raises StageFailed where too much is unusable, or
+    nothing is left."""
+    outcome, recipe = Outcome(), engine.context.recipe
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
-    good = job.artifact(".good.partial")
-    with atomic.writing(rejects) as file:
-        sieve = Sieve(file)
-        val_sizes = write_good(job, sieve, held_out, val) if held_out else Counter[str]()
-        sieve.held_out = frozenset(val_sizes)
-        sizes = write_good(job, sieve, job.input("dataset"), good)
-    chosen = (
-        frozenset() if held_out else choose(sizes, validation_share, str(job.option("seed", 42)))
+    with atomic.writing(rejects) as aside:
+        _set_aside(engine, prepared, outcome, aside)
+        held = _held_out(recipe["split"].get("held_out") or "", outcome, aside)
+        sizes = _sizes(engine, prepared, held, outcome, aside)
+    _refuse_too_many(
+        engine, outcome, sizes.total() + sum(map(len, held.values())), rejects, bool(sizes)
     )
-    try:
-        refuse_too_many(sieve, max_reject_share, rejects, sizes.total(), job.input("dataset"))
-        split(good, train, None if held_out else val, chosen)
-    finally:
-        good.unlink()
-    val_rows = val_sizes.total() if held_out else sum(sizes[group] for group in chosen)
-    train_rows = sizes.total() - sum(sizes[group] for group in chosen)
-    for name, path in {"train": train, "val": val, "rejects": rejects}.items():
+    split = _split(engine, sizes, bool(held))
+    with ExitStack() as stack:
+        to_train = stack.enter_context(atomic.writing(train))
+        to_val = stack.enter_context(atomic.writing(val))
+        for line in (line for lines in held.values() for line in lines):
+            to_val.write(line)
+            outcome.val_rows += 1
+        for given in _rows(engine, prepared):
+            if given.row.group in held:
+                continue
+            is_val = split.validates(given.row.group)
+            (to_val if is_val else to_train).write(given.row.to_line().encode())
+            outcome.val_rows += is_val
+            outcome.train_rows += not is_val
+    manifest = job.artifact("manifest.json")
+    files = {"train": train, "val": val, "rejects": rejects}
+    atomic.write_json(manifest, _manifest(engine, prepared, split, outcome, files))
+    for name, path in {**files, "manifest": manifest}.items():
         job.output(name, path)
-    values = {
-        "rows": sieve.rows,
-        "rejected": sieve.bad + sieve.needless,
-        "train_rows": train_rows,
-        "val_rows": val_rows,
-    }
-    for name, value in values.items():
-        job.output(name, value)
-    if sieve.bad:
-        note = (
-            f"set aside: {sieve.reasons()}. `./inv pull {job.spec.run_id} --only prepare` brings"
-            " them all, in rejects.jsonl"
-        )
-        job.metric(sieve.rows, sieve.rows, note=note)
-        print(note, flush=True)
-    print(
-        f"{sieve.rows} rows: {train_rows} to train, {val_rows} to validate, {sieve.bad} unusable,"
-        f" {sieve.needless} repeated or held out",
-        flush=True,
-    )
+    return outcome
 
 
-def refuse_other_kinds(source: Path, name: str) -> None:
-    """Raise StageFailed, before a row is read, for a file that is no JSON Lines at all."""
-    if found := first_refusal(source):
-        remedy = f"{found.remedy}; then `./inv run` it anew"
-        raise StageFailed(Cause.DATA, f"{name}: {found}", f"expected {EXPECTED}", remedy)
+def _set_aside(engine: Engine, prepared: Prepared, outcome: Outcome, aside: IO[bytes]) -> None:
+    told: set[str] = set()
+    for _, parts in prepared.passes:
+        for part in parts:
+            if part.key not in told:
+                told.add(part.key)
+                for reject in engine.store.rejects(part):
+                    outcome.note(reject)
+                    aside.write(_reject_line(reject))
+    for reject in prepared.lost:
+        outcome.note(reject)
+        aside.write(_reject_line(reject))
 
 
-def files_of(source: Path) -> list[Path]:
-    """The file itself, or the JSONL files of a folder in a stable order; raises StageFailed when
-    there are none."""
-    files = sorted(source.rglob("*.jsonl")) if source.is_dir() else [source]
-    if not files:
-        raise StageFailed(
-            Cause.DATA,
-            f"no .jsonl file in {source}",
-            remedy="name a JSONL file, or a folder that holds some, as `dataset`",
-        )
-    return files
+def _held_out(path: str, outcome: Outcome, aside: IO[bytes]) -> dict[str, list[bytes]]:
+    """The lines of the held-out rows by their group."""
+    found: dict[str, list[bytes]] = {}
+    for file in files_of(Path(path)) if path else ():
+        for result in _results(file):
+            if isinstance(result, Reject):
+                outcome.note(result)
+                aside.write(_reject_line(result))
+                continue
+            row = splits.grouped(result.row)
+            lines = found.setdefault(row.group, [])
+            if (line := row.to_line().encode()) in lines:
+                outcome.needless += 1
+            else:
+                lines.append(line)
+    return found
 
 
-def write_good(job: Job, sieve: Sieve, source: Path, target: Path) -> "Counter[str]":
-    """Write the good rows of `source` to `target`; returns how many rows each group has."""
-    sizes = Counter[str]()
-    with atomic.writing(target) as file:
-        for count, row in enumerate(sieve.sift(source), 1):
-            file.write(row.to_line().encode())
-            sizes[row.group] += 1
-            if count % _HEARTBEAT_ROWS == 0:
-                job.metric(count, 0, note=f"{source.name}: {count:,} rows read")
+def _sizes(
+    engine: Engine, prepared: Prepared, held: Container[str], outcome: Outcome, aside: IO[bytes]
+) -> "Counter[str]":
+    """How many rows each group has; those of held-out groups are set aside."""
+    sizes: Counter[str] = Counter()
+    for given in _rows(engine, prepared):
+        if given.row.group in held:
+            reject = Reject("its group is held out", given.origin, "split", is_bad=False)
+            outcome.note(reject)
+            aside.write(_reject_line(reject))
+        else:
+            sizes[given.row.group] += 1
     return sizes
 
 
-def refuse_too_many(sieve: Sieve, max_share: float, rejects: Path, good: int, source: Path) -> None:
-    """Raise StageFailed when more rows are unusable than `max_share`, or none is left."""
-    if good and sieve.bad <= max_share * sieve.rows:
+def _results(file: Path) -> Iterator[Given | Reject]:
+    try:
+        yield from rows_of(file, file.name, Reading())
+    except (Unreadable, OSError) as error:
+        raise StageFailed(
+            Cause.DATA, f"held_out: {file.name} {error}", remedy="name a file of rows"
+        ) from None
+
+
+def _rows(engine: Engine, prepared: Prepared) -> Iterator[Given]:
+    """The rows that are left, each with a group."""
+    for part in prepared.parts:
+        for given in engine.store.rows(part):
+            yield Given(splits.grouped(given.row), given.origin)
+
+
+def _split(engine: Engine, sizes: "Counter[str]", is_given: bool) -> splits.Split:
+    recipe = engine.context.recipe
+    if is_given:
+        return splits.Split(engine.context.seed, 0.0)
+    kept = engine.context.folder / "split.json" if recipe["name"] else None
+    share = float(recipe["split"].get("validation", 0.2))
+    return splits.kept_or_chosen(kept, sizes, share, engine.context.seed)
+
+
+def _refuse_too_many(
+    engine: Engine, outcome: Outcome, good: int, rejects: Path, is_any_left: bool
+) -> None:
+    max_share = float(engine.context.limits.get("max_reject_share", 0.02))
+    rows = good + outcome.bad + outcome.needless
+    if is_any_left and outcome.bad <= max_share * rows:
         return
-    if not sieve.rows:
-        remedy = (
-            "put rows into it, then `./inv resume`; or name another `dataset` in the playbook and"
-            " `./inv run` it anew"
-        )
+    if not rows:
         raise StageFailed(
             Cause.DATA,
-            f"{source.name} holds no rows",
-            "every line of it is blank, or there is none",
-            remedy,
+            "the sources hold no rows",
+            "every line is blank, or there is none",
+            "put rows into them, then `./inv resume`; or name others, and `./inv run` it anew",
         )
     what = (
-        f"{sieve.bad} of {sieve.rows} rows are unusable; at most {max_share:.1%} may be"
-        if sieve.bad
-        else f"none of {sieve.rows} rows is left to train on: all are repeated or held out"
-    )
-    remedy = (
-        "fix those rows, then `./inv resume`; or raise `max_reject_share` in the playbook and"
-        " `./inv run` it anew"
+        f"{outcome.bad} of {rows} rows are unusable; at most {max_share:.1%} may be"
+        if outcome.bad
+        else f"none of {rows} rows is left to train on: all are repeated or held out"
     )
     raise StageFailed(
         Cause.DATA,
         what,
-        sieve.reasons(),
-        remedy,
+        outcome.reasons(),
+        "fix those rows, then `./inv resume`; or raise `max_reject_share` and `./inv run` it anew",
         f"on the box, every row set aside, with its reason: {rejects}",
     )
 
 
-def choose(sizes: "Counter[str]", share: float, salt: str) -> frozenset[str]:
-    """The groups that validate: those of the lowest salted hash, up to the quota of rows.
-
-    A group's place depends on nothing but its name, so that new data moves hardly any old row
-    across. At least one group where `share` is above 0 and there are two; never all of them.
-    """
-    quota, taken, chosen = share * sizes.total(), 0, set[str]()
-    for group in sorted(sizes, key=lambda name: _digest(salt, name))[:-1]:
-        if taken >= quota or (chosen and taken + sizes[group] - quota > quota - taken):
-            break
-        chosen.add(group)
-        taken += sizes[group]
-    return frozenset(chosen)
-
-
-def split(good: Path, train: Path, val: Path | None, chosen: frozenset[str]) -> None:
-    """Write the rows of the `chosen` groups to `val`, the others to `train`."""
-    with ExitStack() as stack:
-        source = stack.enter_context(good.open("rb"))
-        to_train = stack.enter_context(atomic.writing(train))
-        to_val = stack.enter_context(atomic.writing(val)) if val else to_train
-        for line in source:
-            (to_val if untrusted_json.loads_object(line)["group"] in chosen else to_train).write(
-                line
-            )
-
-
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that are not blank; of an endless one no more than the limit is ever held."""
-    number = 0
-    while line := file.readline(_LINE_BYTES + 1):
-        number += 1
-        rest = line
-        while len(rest) > _LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(_LINE_BYTES + 1)
-        if line.strip():
-            yield number, line
+def _manifest(
+    engine: Engine,
+    prepared: Prepared,
+    split: splits.Split,
+    outcome: Outcome,
+    files: dict[str, Path],
+) -> dict[str, Any]:
+    recipe = engine.context.recipe
+    return {
+        "name": recipe["name"],
+        "recipe": dict(recipe),
+        "recipe_sha256": digest.of_value(dict(recipe)),
+        "units": [asdict(part) for part in prepared.passes[0][1]],
+        "steps": [
+            {
+                "step": name,
+                "rows": sum(part.rows for part in parts),
+                "dropped": dict(sum((Counter(part.dropped) for part in parts), Counter())),
+            }
+            for name, parts in prepared.passes
+        ],
+        "split": split.to_json(),
+        "counts": outcome.values(),
+        "files": {
+            name: {"bytes": path.stat().st_size, "sha256": digest.of_file(path)}
+            for name, path in files.items()
+        },
+    }
 
 
-def _parse(line: bytes, name: str, number: int) -> Row:
-    if len(line) > _LINE_BYTES:
-        raise BadRow(name, number, f"too long: more than {_LINE_BYTES:,} bytes")
-    row = parse_row(line, name, number)
-    return row if row.group else replace(row, group=_digest(row.instruction, row.input).hex())
+def _reject_line(reject: Reject) -> bytes:
+    origin: Origin = reject.origin
+    told = {
+        "where": str(origin),
+        "offset": origin.offset,
+        "step": reject.step,
+        "reason": reject.reason,
+        "line": reject.sample,
+    }
+    return json.dumps(told).encode() + b"\n"
 
 
-def _digest(*texts: str) -> bytes:
-    return hashlib.blake2b(json.dumps(texts).encode(), digest_size=16).digest()
+class _alone:
+    """One job at a time works in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+
+    def __enter__(self) -> None:
+        self._file = self._path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise StageFailed(
+                Cause.DATA,
+                "another job prepares the same dataset",
+                remedy="`./inv ps` shows it; wait for its end, then `./inv resume`",
+            ) from None
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def _tell(job: Job, line: str) -> None:
+    job.metric(0, 0, note=line)
 
 
 def _share(job: Job, name: str, default: float, all_allowed: bool = False) -> float:

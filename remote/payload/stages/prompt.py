@@ -60,14 +60,15 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 def check_template(tokenizer: Any) -> None:
     """Raise StageFailed unless the template gives exactly one beginning of sequence and leaves the
     end of sequence to the answer."""
-    prompt = prompt_ids(tokenizer, Row.of("one", "two"))
+    row = Row.of("one", "two")
+    prompt = prompt_ids(tokenizer, row)
     if (
         prompt.count(tokenizer.bos_token_id) != 1
         or prompt[0] != tokenizer.bos_token_id
         or tokenizer.eos_token_id in prompt
     ):
         why = (
-            f"a prompt is rendered as {rendered(tokenizer, Row('one', 'two'))!r}, which needs <s>"
+            f"a prompt is rendered as {rendered(tokenizer, Row.of('one', 'two'))!r}, which needs <s>"
             " once, at its start, and no </s>"
         )
         raise StageFailed(

@@ -1,13 +1,14 @@
 """`inv check`: everything about a playbook that can be known before anything starts."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from remote.contract.artifacts.chat_templates import WITHOUT
-from remote.contract.artifacts.dataset_file import EXPECTED, Refusal, first_refusal
+from remote.contract.artifacts.dataset_file import EXPECTED, READABLE, Refusal, first_refusal
 from remote.contract.job.stages import STAGES, Stage
 from remote.control import project
 from remote.control.config import base_model
@@ -233,7 +234,8 @@ class _Stage:
 
     def _check_rows(self, key: str, value: str) -> None:
         """A file that is no JSON Lines at all is found here, before a box costs anything."""
-        if refused := refusal_of(project.find_file(value)):
+        readable = READABLE if key != "train" else ()
+        if refused := refusal_of(project.find_file(value), readable):
             self._find(("with", key), f"`{key}: {value}`: {refused}", EXPECTED, refused.remedy)
 
     def _is_reference(self, match: re.Match[str], value: str) -> bool:
@@ -368,11 +370,11 @@ class _Stage:
         return f"name a file, or put a stage that makes `{name}` before"
 
 
-def refusal_of(path: Path) -> Refusal | None:
-    """Why a file of the laptop can be no dataset. One that cannot be read is a matter for the push,
-    which says so."""
+def refusal_of(path: Path, readable: Collection[str] = ()) -> Refusal | None:
+    """Why a file of the laptop can be no dataset, nor one of the `readable` kinds. One that cannot
+    be read is a matter for the push, which says so."""
     try:
-        return first_refusal(path)
+        return first_refusal(path, readable=readable)
     except OSError:
         return None
 

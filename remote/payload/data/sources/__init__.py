@@ -1,0 +1,1 @@
+"""Where rows come from: a module a `type` of the recipe, with `open_source(entry, context)`."""
