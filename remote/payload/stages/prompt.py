@@ -68,7 +68,7 @@ def check_template(tokenizer: Any) -> None:
         or tokenizer.eos_token_id in prompt
     ):
         why = (
-            f"a prompt is rendered as {rendered(tokenizer, Row.of('one', 'two'))!r}, which needs <s>"
+            f"a prompt is rendered as {rendered(tokenizer, row)!r}, which needs <s>"
             " once, at its start, and no </s>"
         )
         raise StageFailed(
