@@ -54,7 +54,9 @@ class Heard:
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(tmp_path, monkeypatch):
     monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
-    (tmp_path / "inventory.yaml").write_text("default_box: demo\nboxes:\n  demo: {provider: embedded}\n")
+    (tmp_path / "inventory.yaml").write_text(
+        "default_box: demo\nboxes:\n  demo: {provider: embedded}\n"
+    )
     monkeypatch.setattr(engine, "backend_of", lambda *_: Place())
     inventory = load_inventory()
     ledger = engine.begin(
