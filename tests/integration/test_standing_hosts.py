@@ -98,6 +98,16 @@ def test_a_jump_host_that_is_down_is_what_is_told(says, gate):
     assert ended == 0 and "no box tells of its jobs" in said
 
 
+def test_a_host_that_is_down_behind_a_jump_host_that_is_up(says, known, lab):
+    config = known.parent / "config"
+    config.write_text(config.read_text().replace(f"Port {lab.port}\n", "Port 1\n"))
+    known.write_text(known.read_text() + f"[127.0.0.1]:1 {lab.host_key_line}")
+    for line, code in (("start lab", Exit.BOX_UNREACHABLE), ("ps lab", Exit.BOX_UNREACHABLE)):
+        ended, said = says(line)
+        assert ended == code and "jump host gate does not get through to box lab" in said, line
+        assert "Exception" not in said and "bastion" not in said, line
+
+
 def test_one_with_another_host_key_is_not_up(says, known, lab, tmp_path):
     make_key(tmp_path / "other")
     true = lab.host_key_line.split()[1]
