@@ -1,0 +1,1 @@
+"""Databases that the source `database` asks: PostgreSQL, SQLite, and exports as Parquet or DuckDB."""
