@@ -53,7 +53,7 @@ _LIBRARIES = {
 """One of these must be imported where the words alone could mean something else."""
 _AMBIGUOUS = {"messages.create", "converse", "chat.stream", "completions.create", "messages.stream"}
 _FUNCTIONS = re.compile(
-    r"(litellm\.a?(text_)?completion|ollama\.(chat|generate)|(Async)?Client\.(chat|generate)"
+    r"(litellm\.a?(text_)?completion|ollama\.((Async)?Client\.)?(chat|generate)"
     r"|langchain\w*(\.\w+)*\.(Chat\w+|Ollama\w*|OpenAI)|transformers\.pipeline)"
 )
 _ADDRESS = re.compile(
@@ -107,10 +107,8 @@ def _is_llm(
         return method not in _AMBIGUOUS or bool(facts.external & _LIBRARIES)
     name = dotted(node.func)
     first, _, rest = name.partition(".")
-    full = in_full(facts, name) or (f"{clients[first]}.{rest}" if first in clients else "")
-    if full and _FUNCTIONS.fullmatch(full.removeprefix("ollama.") if rest else full):
-        return True
-    if full and _FUNCTIONS.fullmatch(full):
+    full = f"{clients[first]}.{rest}" if first in clients else in_full(facts, name)
+    if _FUNCTIONS.fullmatch(full):
         return True
     last = written.rpartition(".")[2]
     return last in _POSTS and any(
