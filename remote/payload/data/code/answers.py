@@ -1,11 +1,11 @@
 """What there is to say about a module: questions, and answers that name `file:line` throughout."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from remote.payload.data.code.facts import TOP, Facts, Use
-from remote.payload.data.code.llm_calls import LlmCall, calls_of
+from remote.payload.data.code.facts import TOP, Facts, Use, owner_of
+from remote.payload.data.code.llm_calls import LlmCall
 
 _NAMES = 12
 """So many names are listed; of more, how many there are."""
@@ -20,9 +20,37 @@ class Answer:
     line: int = 1
 
 
-def call_answers(facts: Facts) -> list[Answer]:
+@dataclass(frozen=True)
+class Around:
+    """A module among those that import it, or that it imports. `known` are the names of all that
+    they import."""
+
+    facts: Facts
+    near: Sequence[Facts]
+    known: Collection[str]
+
+    @property
+    def name(self) -> str:
+        """The module's."""
+        return self.facts.module.name
+
+    def used(self, facts: Facts, module: str) -> "list[tuple[str, Use]]":
+        """What `facts` uses of a module: the name within it, and where."""
+        owned = ((owner_of(use.name, self.known), use) for use in facts.uses)
+        return [(rest, use) for (owner, rest), use in owned if owner == module and rest]
+
+    def imported(self, facts: Facts) -> dict[str, int]:
+        """The modules of ours that `facts` imports, with the first line that does."""
+        found: dict[str, int] = {}
+        for each in facts.imports:
+            owner = owner_of(each.name, self.known)[0]
+            if owner and owner != facts.module.name:
+                found[owner] = min(each.line, found.get(owner, each.line))
+        return found
+
+
+def call_answers(facts: Facts, calls: Sequence[LlmCall]) -> list[Answer]:
     """Which language models it asks: all in one answer, then each call by itself."""
-    calls = calls_of(facts)
     if not calls:
         return []
     name, file = facts.module.name, facts.module.file
@@ -37,14 +65,10 @@ def call_answers(facts: Facts) -> list[Answer]:
     return [listed, *(_one_call(facts, call) for call in calls)]
 
 
-def interaction_answers(facts: Facts, near: Sequence[Facts]) -> list[Answer]:
-    """What it imports, who imports it, and who uses each name of it, with what for."""
-    abouts = {
-        (other.module.name, each.name): each.about for other in near for each in other.definitions
-    }
-    abouts |= {(other.module.name, ""): other.about for other in near}
-    found = [_what_for(facts), _imports(facts, abouts), _importers(facts, near)]
-    return [answer for answer in found if answer] + _names(facts, near)
+def interaction_answers(around: Around) -> list[Answer]:
+    """What it is for, what it imports, who imports it, and who uses each name of it."""
+    found = [_what_for(around.facts), _imports(around), _importers(around)]
+    return [answer for answer in found if answer] + _names(around)
 
 
 def _one_call(facts: Facts, call: LlmCall) -> Answer:
@@ -84,86 +108,82 @@ def _what_for(facts: Facts) -> Answer | None:
     )
 
 
-def _imports(facts: Facts, abouts: "dict[tuple[str, str], str]") -> Answer | None:
+def _imports(around: Around) -> Answer | None:
     """Which modules it imports and what for."""
-    ours = [each for each in facts.imports if each.is_ours]
-    others = sorted({each.module for each in facts.imports if not each.is_ours})
+    facts, ours = around.facts, around.imported(around.facts)
     if not ours:
         return None
-    lines = []
-    for module in sorted({each.module for each in ours}):
-        line = min(each.line for each in ours if each.module == module)
-        uses = [use for use in facts.uses if use.module == module]
-        about = abouts.get((module, ""), "")
-        told = f" ({about})" if about else ""
-        lines.append(f"- `{module}`{told}, imported at {facts.module.file}:{line}{_used(uses)}")
+    abouts = {other.module.name: other.about for other in around.near}
+    others = sorted(
+        name for name in facts.libraries if name and not any(_is_in(each, name) for each in ours)
+    )
+    lines = [
+        f"- `{module}`{_in_brackets(abouts.get(module, ''))}, imported at"
+        f" {facts.module.file}:{line}{_used(around.used(facts, module))}"
+        for module, line in sorted(ours.items())
+    ]
     also = f"\nFrom outside it imports {_joined(others)}." if others else ""
     return Answer(
-        f"Which modules of the code base does `{facts.module.name}` import, and what for?",
-        f"`{facts.module.name}` imports:\n" + _listed(lines) + also,
-        min(each.line for each in ours),
+        f"Which modules of the code base does `{around.name}` import, and what for?",
+        f"`{around.name}` imports:\n" + _listed(lines) + also,
+        min(ours.values()),
     )
 
 
-def _importers(facts: Facts, near: Iterable[Facts]) -> Answer | None:
+def _importers(around: Around) -> Answer | None:
     """Which modules import it and what for."""
-    name = facts.module.name
-    lines = []
-    for other in near:
-        imports = [each for each in other.imports if each.is_ours and each.module == name]
-        if imports:
-            uses = [use for use in other.uses if use.module == name]
-            line = imports[0].line
-            lines.append(f"- `{other.module.name}`, at {other.module.file}:{line}{_used(uses)}")
+    lines = [
+        f"- `{other.module.name}`, at {other.module.file}:{line}"
+        f"{_used(around.used(other, around.name))}"
+        for other in around.near
+        if (line := around.imported(other).get(around.name))
+    ]
     if not lines:
         return None
     return Answer(
-        f"Which modules of the code base import `{name}`, and what for?",
-        f"`{name}` is imported by:\n" + _listed(lines),
+        f"Which modules of the code base import `{around.name}`, and what for?",
+        f"`{around.name}` is imported by:\n" + _listed(lines),
     )
 
 
-def _names(facts: Facts, near: Iterable[Facts]) -> list[Answer]:
+def _names(around: Around) -> list[Answer]:
     """Who uses each function or class of the module."""
-    found: dict[str, list[str]] = {}
-    for other in near:
-        for use in other.uses:
-            if use.module == facts.module.name and use.name.partition(".")[0] in facts.places:
-                who = f"`{other.module.name}` in {_place(use.within)}"
+    facts, found = around.facts, dict[str, list[str]]()
+    for other in around.near:
+        for name, use in around.used(other, around.name):
+            if name.partition(".")[0] in facts.places:
                 about = _about(other, use.within)
                 told = f": {about}" if about else ""
-                found.setdefault(use.name, []).append(
-                    f"- {who} {use.how} it at {other.module.file}:{use.line}{told}"
+                found.setdefault(name, []).append(
+                    f"- `{other.module.name}` in {_place(use.within)} {use.how} it at"
+                    f" {other.module.file}:{use.line}{told}"
                 )
-    answers = []
-    for name, lines in sorted(found.items()):
-        place = facts.places.get(name) or facts.places[name.partition(".")[0]]
-        about = f" It is there to: {place.about}" if place.about else ""
-        answers.append(
-            Answer(
-                f"Who uses `{name}` of the module `{facts.module.name}`, and what for?",
-                f"`{name}`, defined at {facts.module.file}:{place.line}, is used by:\n"
-                + _listed(lines)
-                + (f"\n{about.strip()}" if about else ""),
-                place.line,
-            )
-        )
-    return answers
+    return [_one_name(facts, name, lines) for name, lines in sorted(found.items())]
+
+
+def _one_name(facts: Facts, name: str, lines: Sequence[str]) -> Answer:
+    place = facts.places.get(name) or facts.places[name.partition(".")[0]]
+    about = f"\nIt is there to: {place.about}" if place.about else ""
+    return Answer(
+        f"Who uses `{name}` of the module `{facts.module.name}`, and what for?",
+        f"`{name}`, defined at {facts.module.file}:{place.line}, is used by:\n"
+        f"{_listed(lines)}{about}",
+        place.line,
+    )
 
 
 def _about(facts: Facts, within: str) -> str:
     return facts.places[within].about if within in facts.places else ""
 
 
-def _used(uses: Sequence[Use]) -> str:
+def _used(uses: "Sequence[tuple[str, Use]]") -> str:
     """`: f calls `load` (line 12)`, and so on."""
     told = []
-    for within, each in groupby(
-        sorted(uses, key=lambda use: (use.within, use.line, use.name)), key=lambda use: use.within
-    ):
-        several = [f"{use.how} `{use.name}` (line {use.line})" for use in each]
+    by_place = sorted(uses, key=lambda each: (each[1].within, each[1].line, each[0]))
+    for within, each in groupby(by_place, key=lambda each: each[1].within):
+        several = [f"{use.how} `{name}` (line {use.line})" for name, use in each]
         told.append(f"{_place(within)} {_joined(several)}")
-    return f": {'; '.join(told[:_NAMES])}" if told else ""
+    return f": {_joined(told, '; ')}" if told else ""
 
 
 def _briefly(call: LlmCall) -> str:
@@ -180,9 +200,17 @@ def _listed(lines: Sequence[str]) -> str:
     return "\n".join([*lines[: 4 * _NAMES], *([f"- and {more} more"] if more > 0 else [])])
 
 
-def _joined(names: Sequence[str]) -> str:
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _is_in(module: str, first: str) -> bool:
+    return module.partition(".")[0] == first
+
+
+def _joined(names: Sequence[str], by: str = ", ") -> str:
     more = len(names) - _NAMES
-    return ", ".join([*names[:_NAMES], *([f"and {more} more"] if more > 0 else [])])
+    return by.join([*names[:_NAMES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _counted(count: int, what: str) -> str:

@@ -2,9 +2,12 @@
 
 import ast
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from remote.contract.files import digest, regular_files
 from remote.payload.data.code.tree import MAX_BYTES, Module
 
 TOP = "<module>"
@@ -31,20 +34,17 @@ class Definition:
 
 @dataclass(frozen=True)
 class Import:
-    """A module that is imported, with a name of it where one is, at a line."""
+    """A name that is imported, in full, and whether `import` or `from` names it at that line."""
 
-    module: str
     name: str
     line: int
-    is_ours: bool
 
 
 @dataclass(frozen=True)
 class Use:
-    """Where a name of another module is used: `how` is calls, extends, or refers to; `within` the
+    """Where an imported name is used, in full: `how` is calls, extends, or refers to; `within` the
     function or class."""
 
-    module: str
     name: str
     how: str
     within: str
@@ -53,44 +53,59 @@ class Use:
 
 @dataclass
 class Facts:
-    """All that is known of a module. `bindings` are its names for what it imports, in full."""
+    """What a module's text tells by itself. `bindings` are its own names for what it imports."""
 
     module: Module
-    tree: ast.Module
     about: str = ""
     definitions: list[Definition] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     bindings: dict[str, str] = field(default_factory=dict)
-    external: set[str] = field(default_factory=set)
 
     @property
     def places(self) -> dict[str, Definition]:
         """Definitions by their name."""
         return {each.name: each for each in self.definitions}
 
+    @property
+    def libraries(self) -> set[str]:
+        """The first part of all that it imports."""
+        return {each.name.partition(".")[0] for each in self.imports}
 
-def facts_of(module: Module, known: Collection[str]) -> Facts:
-    """The facts; `known` are the names of all modules of the code base. Raises NotPython."""
-    facts = Facts(module, parsed(module))
-    facts.about = about(facts.tree)
-    for node in ast.walk(facts.tree):
+
+def facts_of(module: Module) -> Facts:
+    """The facts. Raises NotPython."""
+    return facts_in(module, parsed(module))
+
+
+def facts_in(module: Module, tree: ast.Module) -> Facts:
+    """The facts in a syntax tree."""
+    facts = Facts(module, about(tree))
+    nodes = list(walked(tree))
+    for node, within in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            _imported(facts, node, known)
-    for node, within in walked(facts.tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            _import(facts, node)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             kind = "class" if isinstance(node, ast.ClassDef) else "function"
             name = node.name if within == TOP else f"{within}.{node.name}"
             facts.definitions.append(Definition(name, kind, node.lineno, about(node)))
-    _used(facts, known)
-    facts.imports.sort(key=lambda each: (each.line, each.module, each.name))
-    facts.uses.sort(key=lambda each: (each.line, each.module, each.name, each.how))
+    _use(facts, nodes)
+    facts.uses.sort(key=lambda each: (each.line, each.name, each.how))
     return facts
 
 
+def imports_in(task: Mapping[str, Any]) -> list[str]:
+    """In a worker: the full names that a module imports. Raises NotPython."""
+    module = Module(task["name"], task["file"], Path(task["path"]), task["is_package"])
+    return sorted({each.name for each in facts_of(module).imports})
+
+
 def parsed(module: Module) -> ast.Module:
-    """The syntax tree. Raises NotPython."""
-    content = module.path.read_bytes()
+    """The syntax tree. Raises NotPython, and ValueError for a file that is another by now."""
+    with regular_files.opened(module.path) as file:
+        content = file.read(MAX_BYTES + 1)
+    if module.digest and digest.of_bytes(content) != module.digest:
+        raise ValueError(f"{module.file} was changed after it was listed")
     if len(content) > MAX_BYTES:
         raise NotPython(f"more than {MAX_BYTES:,} bytes")
     try:
@@ -145,24 +160,18 @@ def owner_of(name: str, known: Collection[str]) -> tuple[str, str]:
     return module, rest
 
 
-def _imported(facts: Facts, node: "ast.Import | ast.ImportFrom", known: Collection[str]) -> None:
+def _import(facts: Facts, node: "ast.Import | ast.ImportFrom") -> None:
     for alias in node.names:
         if isinstance(node, ast.Import):
-            full = alias.name
-            facts.bindings[alias.asname or full.partition(".")[0]] = (
-                full if alias.asname else full.partition(".")[0]
-            )
+            full, first = alias.name, alias.name.partition(".")[0]
+            facts.bindings[alias.asname or first] = full if alias.asname else first
         else:
-            base = _base(facts.module, node)
-            full = f"{base}.{alias.name}" if base and alias.name != "*" else base or alias.name
+            full = ".".join(
+                part for part in (_base(facts.module, node), alias.name.strip("*")) if part
+            )
             if alias.name != "*":
                 facts.bindings[alias.asname or alias.name] = full
-        module, rest = owner_of(full, known)
-        if module and module != facts.module.name:
-            facts.imports.append(Import(module, rest, node.lineno, is_ours=True))
-        elif not module and not getattr(node, "level", 0):
-            facts.imports.append(Import(full.partition(".")[0], "", node.lineno, is_ours=False))
-            facts.external.add(full.partition(".")[0])
+        facts.imports.append(Import(full, node.lineno))
 
 
 def _base(module: Module, node: ast.ImportFrom) -> str:
@@ -174,21 +183,17 @@ def _base(module: Module, node: ast.ImportFrom) -> str:
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
-def _used(facts: Facts, known: Collection[str]) -> None:
+def _use(facts: Facts, nodes: "list[tuple[ast.AST, str]]") -> None:
     roles: dict[int, str] = {}
     inner: set[int] = set()
-    for node, within in walked(facts.tree):
+    for node, within in nodes:
         if isinstance(node, ast.Call):
             roles[id(node.func)] = "calls"
         elif isinstance(node, ast.ClassDef):
             roles.update((id(base), "extends") for base in node.bases)
         if not isinstance(node, ast.Name | ast.Attribute) or id(node) in inner:
             continue
-        name = dotted(node)
-        if not name:
-            continue
-        inner.update(id(each) for each in ast.walk(node))
-        module, rest = owner_of(in_full(facts, name), known)
-        if module and rest and module != facts.module.name:
+        if name := in_full(facts, dotted(node)):
+            inner.update(id(each) for each in ast.walk(node))
             how = roles.get(id(node), "refers to")
-            facts.uses.append(Use(module, rest, how, within, node.lineno))
+            facts.uses.append(Use(name, how, within, node.lineno))

@@ -1,5 +1,5 @@
-"""Calls of language models in a module: where, which model, with which prompt and parameters, as far
-as the text tells."""
+"""Calls of language models in a module: where, which model, with which prompt and parameters, as
+far as the text tells."""
 
 import ast
 import re
@@ -87,12 +87,12 @@ class LlmCall:
     parameters: tuple[tuple[str, str], ...] = ()
 
 
-def calls_of(facts: Facts) -> list[LlmCall]:
-    """The calls, in order of the text."""
-    constants = _constants(facts.tree)
-    clients = _clients(facts)
+def calls_in(facts: Facts, tree: ast.Module) -> list[LlmCall]:
+    """The calls in a module's syntax tree, in order of the text."""
+    constants = _constants(tree)
+    clients = _clients(facts, tree)
     found = []
-    for node, within in walked(facts.tree):
+    for node, within in walked(tree):
         if isinstance(node, ast.Call) and _is_llm(facts, node, clients, constants):
             found.append(_call(node, within, constants))
     return sorted(found, key=lambda call: (call.line, call.callee))
@@ -104,7 +104,7 @@ def _is_llm(
     written = _written(node.func)
     method = next((each for each in _METHODS if f".{written}".endswith(f".{each}")), "")
     if method and "." in written:
-        return method not in _AMBIGUOUS or bool(facts.external & _LIBRARIES)
+        return method not in _AMBIGUOUS or bool(facts.libraries & _LIBRARIES)
     name = dotted(node.func)
     first, _, rest = name.partition(".")
     full = f"{clients[first]}.{rest}" if first in clients else in_full(facts, name)
@@ -116,10 +116,10 @@ def _is_llm(
     )
 
 
-def _clients(facts: Facts) -> dict[str, str]:
+def _clients(facts: Facts, tree: ast.Module) -> dict[str, str]:
     """Names that hold a client of Ollama, which says `chat` and `generate` like anybody."""
     found = {}
-    for node in ast.walk(facts.tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             made = in_full(facts, dotted(node.value.func))
             if made in {"ollama.Client", "ollama.AsyncClient"}:

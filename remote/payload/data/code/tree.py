@@ -1,9 +1,8 @@
-"""The Python modules below a folder: their names, what each mentions, and so who may import whom."""
+"""The Python modules below a folder, and their names."""
 
 import os
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from remote.contract.files import digest, regular_files
@@ -11,8 +10,6 @@ from remote.contract.files import digest, regular_files
 MAX_BYTES = 5_000_000
 """A longer file is data that looks like Python."""
 _SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
-_WORD = re.compile(rb"[A-Za-z_]\w*")
-_RELATIVE = re.compile(rb"^\s*from\s+\.", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -24,8 +21,6 @@ class Module:
     path: Path
     is_package: bool
     digest: str = ""
-    words: frozenset[bytes] = field(default_factory=frozenset)
-    is_relative: bool = False
 
     @property
     def package(self) -> str:
@@ -35,29 +30,13 @@ class Module:
 
 def modules_of(root: Path) -> list[Module]:
     """All modules, by name. Raises OSError."""
-    found = {}
+    found = []
     for path in _files(root):
-        file = path.relative_to(root).as_posix()
-        content = regular_files.opened(path).read(MAX_BYTES + 1)
-        found[file] = Module(
-            _name(root, path),
-            file,
-            path,
-            path.name == "__init__.py",
-            digest.of_bytes(content),
-            frozenset(_WORD.findall(content)),
-            bool(_RELATIVE.search(content)),
-        )
-    return sorted(found.values(), key=lambda module: (module.name, module.file))
-
-
-def may_import(module: Module, other: Module) -> bool:
-    """Whether `other` mentions what an import of `module` cannot do without."""
-    if other.file == module.file:
-        return False
-    last = module.name.rpartition(".")[2].encode()
-    is_below = bool(module.name) and other.name.startswith(f"{module.name}.")
-    return last in other.words or (module.is_package and is_below and other.is_relative)
+        with regular_files.opened(path) as file:
+            mark = digest.of_bytes(file.read(MAX_BYTES + 1))
+        place = path.relative_to(root).as_posix()
+        found.append(Module(_name(root, path), place, path, path.name == "__init__.py", mark))
+    return sorted(found, key=lambda module: (module.name, module.file))
 
 
 def _files(root: Path) -> Iterator[Path]:

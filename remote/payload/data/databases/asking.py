@@ -1,5 +1,7 @@
 """What the source needs of a database, whichever it is, and the SQL for it."""
 
+# ruff: noqa: S608  (the query is its user's own, and may only read; values are parameters)
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

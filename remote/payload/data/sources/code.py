@@ -10,9 +10,10 @@ A module is a unit, and a group: the dotted name stands in `Row.group`, and each
 attribute of an object, or an import made while it runs, is not followed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from remote.contract.artifacts.rows import NotARow, Row, checked
 from remote.contract.files import digest
 from remote.contract.job.jobs import Cause
 from remote.payload.data.code import tree
-from remote.payload.data.code.answers import Answer, call_answers, interaction_answers
-from remote.payload.data.code.facts import Facts, NotPython, facts_of
+from remote.payload.data.code.answers import Answer, Around, call_answers, interaction_answers
+from remote.payload.data.code.facts import Facts, NotPython, facts_in, facts_of, owner_of, parsed
+from remote.payload.data.code.llm_calls import calls_in
 from remote.payload.data.code.tree import Module
 from remote.payload.data.engine import Context
 from remote.payload.data.readers import rejected
@@ -29,6 +31,9 @@ from remote.payload.data.units import Given, Origin, Result, Unit
 from remote.payload.job import StageFailed
 
 KINDS = ("calls", "interactions")
+VERSION = 1
+"""Of what is asked and answered: a higher one reads everything anew."""
+_PARSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -38,66 +43,93 @@ class Code:
     path: Path
     kinds: tuple[str, ...]
     patterns: tuple[str, ...]
+    context: Context
 
     def units(self) -> Iterator[Unit]:
-        """A unit a module. It changes with its own text, that of whoever may import it, that of
-        what it may import (whose docstrings say what for), and the names of all."""
+        """A unit a module. It changes with its own text, and with that of those that it imports,
+        or that import it."""
         try:
             modules = tree.modules_of(self.path) if self.path.is_dir() else []
         except OSError as error:
             raise _unread(self.path, f"{error.strerror}: {error.filename}") from None
-        wanted = [module for module in modules if self._is_wanted(module)]
-        if not wanted:
+        if not any(map(self._is_wanted, modules)):
             raise _unread(self.path, "no module of Python is in it that `modules` wants")
-        names = [[module.name, module.file] for module in modules]
-        for module in wanted:
-            near = [
-                other
-                for other in modules
-                if tree.may_import(module, other) or tree.may_import(other, module)
-            ]
-            mark = digest.of_value([names, module.digest, [each.digest for each in near]])
+        by_name = {module.name: module for module in modules}
+        imports = self._imports(modules, by_name)
+        importers: dict[str, set[str]] = {}
+        for name, names in imports.items():
+            for each in names:
+                importers.setdefault(each, set()).add(name)
+        for module in filter(self._is_wanted, modules):
+            near = sorted({*imports[module.name], *importers.get(module.name, ())} - {module.name})
+            known = {module.name, *near}.union(*(imports[each] for each in (module.name, *near)))
             what = {
-                "modules": {name: file for name, file in names},
-                "near": [each.file for each in near],
                 "name": module.name,
+                "digest": module.digest,
+                "near": [[each, by_name[each].file, by_name[each].digest] for each in near],
+                "known": sorted(known),
             }
-            yield Unit(module.file, mark, module.path.stat().st_size, what)
+            size = module.path.stat().st_size
+            yield Unit(module.file, digest.of_value([VERSION, what]), size, what)
 
     def read(self, unit: Unit) -> Iterator[Result]:
         """What there is to say about a module. Others that are not Python are passed over: they are
         units of their own."""
-        known = unit.what["modules"]
+        module = self._module(unit.what["name"], unit.id, unit.what["digest"])
         try:
-            facts = facts_of(self._module(unit.what["name"], unit.id), known)
+            syntax = parsed(module)
         except NotPython as error:
             yield rejected(str(error), Origin(unit.id, error.line))
             return
+        facts = facts_in(module, syntax)
         answers: list[Answer] = []
         if "calls" in self.kinds:
-            answers += call_answers(facts)
+            answers += call_answers(facts, calls_in(facts, syntax))
         if "interactions" in self.kinds:
-            answers += interaction_answers(facts, self._near(unit))
+            near = [self._facts(*each) for each in unit.what["near"]]
+            known = frozenset(unit.what["known"])
+            answers += interaction_answers(Around(facts, [each for each in near if each], known))
         for answer in answers:
             yield _given(answer, facts)
 
-    def _near(self, unit: Unit) -> list[Facts]:
-        names = {file: name for name, file in unit.what["modules"].items()}
-        found = []
-        for file in unit.what["near"]:
-            if file in names:
-                try:
-                    found.append(facts_of(self._module(names[file], file), unit.what["modules"]))
-                except (NotPython, OSError):
-                    continue
+    def _imports(self, modules: list[Module], known: Collection[str]) -> dict[str, set[str]]:
+        """Which modules of ours each one imports. Text of others is parsed in a worker: it may
+        crash the one that does."""
+        asked = [
+            {
+                "name": module.name,
+                "file": module.file,
+                "path": str(module.path),
+                "is_package": module.is_package,
+            }
+            for module in modules
+        ]
+        found: dict[str, set[str]] = {}
+        with self.context.pool(seconds=_PARSE_SECONDS) as pool:
+            for task, answer in pool.map("remote.payload.data.code.facts:imports_in", asked):
+                names = answer if isinstance(answer, list) else []  # what is not Python has none
+                owners = {owner_of(name, known)[0] for name in names}
+                found[task["name"]] = owners - {"", task["name"]}
         return found
 
-    def _module(self, name: str, file: str) -> Module:
+    def _facts(self, name: str, file: str, mark: str) -> Facts | None:
+        try:
+            return _kept_facts(self._module(name, file, mark))
+        except (NotPython, OSError):
+            return None
+
+    def _module(self, name: str, file: str, mark: str) -> Module:
         path = self.path / file
-        return Module(name, file, path, path.name == "__init__.py")
+        return Module(name, file, path, path.name == "__init__.py", mark)
 
     def _is_wanted(self, module: Module) -> bool:
         return not self.patterns or any(fnmatchcase(module.name, each) for each in self.patterns)
+
+
+@lru_cache(maxsize=4096)
+def _kept_facts(module: Module) -> Facts:
+    """A worker reads many units, and a module stands near many others."""
+    return facts_of(module)
 
 
 def open_source(entry: Mapping[str, Any], context: Context) -> Code:
@@ -111,11 +143,11 @@ def open_source(entry: Mapping[str, Any], context: Context) -> Code:
             "correct `kinds`, and `./inv run` it anew",
         )
     path = context.root / Path(entry["path"]).expanduser()
-    return Code(path, kinds, tuple(entry.get("modules") or ()))
+    return Code(path, kinds, tuple(entry.get("modules") or ()), context)
 
 
 def _given(answer: Answer, facts: Facts) -> Result:
-    """A row. Its origin tells its number too: several are about the same line."""
+    """A row, whose source is the line that it is about."""
     file = facts.module.file
     origin = Origin(file, answer.line)
     row = Row.of(

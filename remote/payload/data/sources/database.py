@@ -18,7 +18,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from datetime import time as time_of_day
@@ -281,24 +281,29 @@ def open_source(entry: Mapping[str, Any], context: Context) -> Queried:
 
 def plain(value: Any) -> Any:
     """A value of a database as plain JSON, the same from each: times as ISO text in UTC, numbers as
-    numbers where nothing is lost."""
+    numbers where nothing is lost, bytes as hexadecimal digits."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if isinstance(value, Decimal):
-        number = float(value)
-        return number if Decimal(repr(number)) == value else str(value)
-    if isinstance(value, datetime):
-        in_utc = value.astimezone(timezone.utc) if value.tzinfo else value
-        return in_utc.isoformat(" ")
-    if isinstance(value, date | time_of_day):
-        return value.isoformat()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, dict):
-        return {str(name): plain(each) for name, each in value.items()}
-    return str(value)
+    return next((told(value) for kind, told in _PLAIN if isinstance(value, kind)), str(value))
+
+
+def _plain_number(value: Decimal) -> Any:
+    number = float(value)
+    return number if Decimal(repr(number)) == value else str(value)
+
+
+def _plain_moment(value: datetime) -> str:
+    return (value.astimezone(timezone.utc) if value.tzinfo else value).isoformat(" ")
+
+
+_PLAIN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Decimal, _plain_number),
+    (datetime, _plain_moment),
+    ((date, time_of_day), lambda value: value.isoformat()),
+    ((bytes, bytearray, memoryview), lambda value: bytes(value).hex()),
+    ((list, tuple), lambda value: [plain(each) for each in value]),
+    (dict, lambda value: {str(name): plain(each) for name, each in value.items()}),
+)
 
 
 def _secret(name: str) -> str:
