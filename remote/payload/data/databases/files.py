@@ -178,6 +178,7 @@ class Duckdb(_File):
             super().__init__(connection, seconds, duckdb.Error)
             _closed_to_others(connection, path if is_parquet else None)
         except duckdb.Error as error:
+            self._scratch.cleanup()
             raise Refusal(str(error).splitlines()[0]) from None
 
     def close(self) -> None:
