@@ -211,7 +211,7 @@ def test_the_teacher_is_named_where_the_recipe_asks_for_it(sqlite_file, tmp_path
     told["sources"][0]["parameters"]["show_teacher"] = True
     given = rows(database.open_source(told["sources"][0], Context(tmp_path, tmp_path, {})))
     row = next(result.row for result in given if isinstance(result, Given))
-    assert row.asked.endswith(f"\n\n(Scored by model: {row.source})")
+    assert row.asked.endswith(f"\n(Scored by model: {row.source})")
 
 
 def test_pages_are_the_whole_in_ranges_and_change_alone(dsn, tmp_path):

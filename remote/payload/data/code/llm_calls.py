@@ -71,6 +71,10 @@ _PROMPT = (
     "instructions",
     "inputs",
 )
+_MODEL_FIRST = {"chat", "generate", "completion", "acompletion", "text_completion"}
+"""Callees whose first argument is the model."""
+_TASK_FIRST = {"pipeline"}
+"""And one whose arguments are no prompt."""
 _LONGEST = 1500
 
 
@@ -137,15 +141,21 @@ def _call(node: ast.Call, within: str, constants: dict[str, ast.expr]) -> LlmCal
     if isinstance(given.get("json"), ast.Dict):  # what is posted
         given |= _items(given.pop("json"))
     texts = {name: _text(value, constants) for name, value in given.items()}
+    written, others = _written(node.func), [_text(each, constants) for each in node.args]
+    last = written.rpartition(".")[2]
     model = next((texts[name] for name in _MODEL if name in texts), "")
+    if not model and others and last in _MODEL_FIRST:
+        model = others.pop(0)
     prompts = [f"{name}: {texts[name]}" for name in _PROMPT if name in texts]
-    if not prompts and node.args and not model:
-        prompts = [_text(each, constants) for each in node.args]
+    if not prompts and last in _TASK_FIRST:
+        texts |= {f"argument {number}": text for number, text in enumerate(others, 1)}
+    elif not prompts:
+        prompts = others
     rest = {name: text for name, text in texts.items() if name not in (*_MODEL, *_PROMPT)}
     return LlmCall(
         within,
         node.lineno,
-        _written(node.func),
+        written,
         model,
         "\n".join(prompts)[:_LONGEST],
         tuple((name, text[:200]) for name, text in sorted(rest.items())),
