@@ -73,8 +73,8 @@ _PROMPT = (
 )
 _MODEL_FIRST = {"chat", "generate", "completion", "acompletion", "text_completion"}
 """Callees whose first argument is the model."""
-_TASK_FIRST = {"pipeline"}
-"""And one whose arguments are no prompt."""
+_NO_PROMPT = {"pipeline", *_POSTS}
+"""And those whose arguments are no prompt."""
 _LONGEST = 1500
 
 
@@ -147,7 +147,7 @@ def _call(node: ast.Call, within: str, constants: dict[str, ast.expr]) -> LlmCal
     if not model and others and last in _MODEL_FIRST:
         model = others.pop(0)
     prompts = [f"{name}: {texts[name]}" for name in _PROMPT if name in texts]
-    if not prompts and last in _TASK_FIRST:
+    if not prompts and last in _NO_PROMPT:
         texts |= {f"argument {number}": text for number, text in enumerate(others, 1)}
     elif not prompts:
         prompts = others

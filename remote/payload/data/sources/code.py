@@ -8,6 +8,9 @@ default; `modules`, patterns such as `app.*`, all by default.
 A module is a unit, and a group: the dotted name stands in `Row.group`, and each row's source is the
 `file:line` that it is about, relative to `path`. What is known of a name is what its text tells: an
 attribute of an object, or an import made while it runs, is not followed.
+
+The split by group keeps a module on one side. Whoever writes a train and a val for each module
+files rows by `Row.group`, and draws that split within the group, such as by what is asked.
 """
 
 from collections.abc import Collection, Iterator, Mapping
