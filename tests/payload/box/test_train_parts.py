@@ -8,12 +8,14 @@ import torch
 from transformers import AutoTokenizer
 
 from remote.contract.artifacts.rows import Row, Turn
+from remote.contract.files import digest
 from remote.contract.job.jobs import Cause
 from remote.payload import tokenizing
 from remote.payload.demo import tokenizer as mistral
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import Encoded, encode, prompt_ids
 from remote.payload.training import batches, checkpoint, model
+from remote.payload.training.token_cache import Cache
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,8 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tiny_base, tmp_path):
 def load(tmp_path, tokenizer, rows, settings):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(row if isinstance(row, str) else row.to_line() for row in rows))
-    return batches.load(path, tokenizer, settings)
+    cache = Cache(tmp_path / "caches")
+    return batches.load(path, digest.of_file(path), tokenizer, settings, cache)
 
 
 def test_overlong_rows_are_dropped_where_the_recipe_says_so(tmp_path, tokenizer, recipe):
