@@ -168,7 +168,7 @@ def test_messages_that_hang_on_nothing_or_on_each_other_are_named(read):
     ]
     rows, rejects = read([*lines, lost, *ring])
     assert len(rows) == 1
-    assert [each.origin.line for each in rejects] == [8, 9, 10]
+    assert [each.origin.line for each in rejects] == [9, 10, 11]
     assert reasons(rejects)[0].startswith("its parent 'gone' is not in its tree")
     assert read(lines[1:])[1][0].reason.startswith("the tree t1: 0 of its messages have no parent")
 
