@@ -72,6 +72,8 @@ WORDS = {
 _WORD = re.compile(r"[^\W\d_][\w'’-]*[^\W_]")
 _BUCKETS = 1 << 20
 _SHORTEST_WORD = 4
+_RARE_SHARE, _RARE_PASSAGES = 0.03, 3
+"""A word in more passages than that (`also`, `when`) is nothing to ask about."""
 _SENTENCE_LENGTHS = range(30, 401)
 _SENTENCE_WORDS = 5
 
@@ -82,10 +84,12 @@ class Extractive:
     def __init__(self, count: int, language: str) -> None:
         self._count = count
         self._question, self._reasoning = WORDS[language]
+        self._passages = 0
         self._passages_with = array.array("L", bytes(array.array("L").itemsize * _BUCKETS))
 
     def foresee(self, passage: str) -> None:
         """Count the words of a passage: in how many one stands tells how rare it is."""
+        self._passages += 1
         for bucket in {_bucket(match[0]) for match in _WORD.finditer(passage)}:
             self._passages_with[bucket] += 1
 
@@ -94,19 +98,41 @@ class Extractive:
         found = []
         for place, sentence in enumerate(sentences(passage)):
             if len(sentence) in _SENTENCE_LENGTHS and len(sentence.split()) >= _SENTENCE_WORDS:
-                candidates = [self._rank(word) for word in _words(sentence, passage)]
-                if candidates:
-                    rank = min(candidates)
-                    found.append((rank[:2], place, rank[2], sentence))
+                ranks = [self._rank(word) for word in _words(sentence, passage)]
+                rare = [rank for rank in ranks if self._is_rare(rank[0])]
+                if rare:
+                    found.append((min(rare), place, sentence))
         if not found:
             yield "holds no sentence to ask about"
-        for _, _, word, sentence in sorted(found)[: self._count]:
-            question, reasoning = self._question.format(word), self._reasoning.format(word)
-            yield Draft(question, (sentence,), reasoning, sentence, (word,))
+        for (_, _, word), _, sentence in sorted(found)[: self._count]:
+            phrase = self._phrase(word, sentence)
+            question, reasoning = self._question.format(phrase), self._reasoning.format(phrase)
+            answer = " ".join(sentence.split())
+            yield Draft(question, (sentence,), reasoning, answer, (phrase,))
 
     def _rank(self, word: str) -> tuple[int, int, str]:
         """The rarest is first; of those as rare the longest."""
-        return self._passages_with[_bucket(word)], -len(word), word
+        return self._in(word), -len(word), word
+
+    def _in(self, word: str) -> int:
+        return self._passages_with[_bucket(word)]
+
+    def _is_rare(self, passages: int) -> bool:
+        return passages <= max(_RARE_PASSAGES, self._passages * _RARE_SHARE)
+
+    def _phrase(self, word: str, sentence: str) -> str:
+        """The word with its neighbour, where that is a telling one too."""
+        words = list(_WORD.finditer(sentence))
+        place = next(n for n, match in enumerate(words) if match[0] == word)
+        for first, last in ((place, place + 1), (place - 1, place)):
+            if first < 0 or last >= len(words):
+                continue
+            phrase = sentence[words[first].start() : words[last].end()]
+            other = words[last if first == place else first][0]
+            is_telling = len(other) >= _SHORTEST_WORD and self._is_rare(self._in(other))
+            if is_telling and phrase == f"{words[first][0]} {words[last][0]}":
+                return phrase
+        return word
 
 
 def _words(sentence: str, passage: str) -> Iterator[str]:

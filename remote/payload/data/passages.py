@@ -16,6 +16,10 @@ _SENTENCE_END = re.compile(
 )
 """Closing quotation marks belong to the sentence; French puts a space before them."""
 
+_BLOCK = re.compile(r"\n(?=[ \t]*(?:[-*•|>]|\d+[.)])[ \t])|^[ \t]*#{1,6}[ \t].*$", re.MULTILINE)
+"""Where a new item of a list begins, or a heading stands, in Markdown."""
+_BULLET = re.compile(r"\A(?:[-*•>]|\d+[.)])[ \t]+")
+
 
 def cut(text: str, longest: int) -> list[str]:
     """The passages of a document: whole paragraphs as many as fit, a longer one cut at ends of
@@ -32,10 +36,12 @@ def cut(text: str, longest: int) -> list[str]:
 
 
 def sentences(passage: str) -> list[str]:
-    """Its sentences, each as it stands there; a heading or a line of a list is none."""
+    """Its sentences, each as it stands there; a heading or a row of a table is none, and the mark
+    of a list is no part of one."""
     found = []
     for paragraph in _PARAGRAPH.split(passage):
-        found += [each.strip() for each in _split(paragraph)]
+        for block in _BLOCK.split(paragraph):
+            found += [each.strip() for each in _split(_BULLET.sub("", block.strip()))]
     return [each for each in found if each and each[-1] in ".!?…。！？»”\"')"]
 
 

@@ -29,6 +29,15 @@ def test_sentences_as_they_stand():
         "Il dit : « Le treuil tire. »",
         "Puis 3 hommes, p. ex. des marins, aident.",
     ]
+    markdown = (
+        "## A title\n**Bold.** Not * a bullet.\n- It is one.\n  And on.\n| a | b. |\n3. Third one."
+    )
+    assert sentences(markdown) == [
+        "**Bold.** Not * a bullet.",
+        "It is one.",
+        "And on.",
+        "Third one.",
+    ]
     assert sentences("水很深。船很大。") == ["水很深。", "船很大。"]
 
 
