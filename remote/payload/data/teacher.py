@@ -58,8 +58,8 @@ def _say(line: str) -> None:
 class Settings:
     """Who is asked and how. `url` is the API's base (`https://api.mistral.ai/v1`, or
     `http://127.0.0.1:11434` of an Ollama); `parameters` go with each question; `seconds` may one
-    answer take, `tries` are made, `parallel` questions asked at once; `is_json`: the answer is to
-    be a JSON object."""
+    answer take, `tries` are made, `parallel` questions asked at once; `json_mode`:
+    the API is told to answer with a JSON object."""
 
     url: str
     model: str
@@ -67,7 +67,7 @@ class Settings:
     seconds: float = 120.0
     tries: int = 6
     parallel: int = 4
-    is_json: bool = True
+    json_mode: bool = True
     parameters: dict[str, Any] = field(default_factory=lambda: {"temperature": 0})
 
 
@@ -123,9 +123,9 @@ class Teacher:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
         asked = {"model": settings.model, "messages": messages, "stream": False}
         if settings.api == "ollama":
-            form = {"format": "json"} if settings.is_json else {}
+            form = {"format": "json"} if settings.json_mode else {}
             return {**asked, **form, "options": dict(settings.parameters)}
-        form_of = {"response_format": {"type": "json_object"}} if settings.is_json else {}
+        form_of = {"response_format": {"type": "json_object"}} if settings.json_mode else {}
         return {**asked, **form_of, **settings.parameters}
 
     def _fetched(self, body: Mapping[str, Any]) -> str:
@@ -204,7 +204,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def open_teacher(entry: Mapping[str, Any], folder: Path) -> Teacher:
-    """The teacher of a recipe's entry: the fields of Settings (`json` for `is_json`), and `key`,
+    """The teacher of a recipe's entry: the fields of Settings, and `key`,
     the NAME of the variable that holds it. Raises StageFailed for what cannot be."""
     settings = _settings(entry)
     parts = _split(settings.url)
@@ -215,14 +215,14 @@ def open_teacher(entry: Mapping[str, Any], folder: Path) -> Teacher:
 
 
 def _settings(entry: Mapping[str, Any]) -> Settings:
-    given = {name: value for name, value in entry.items() if name not in ("key", "json")}
-    known = {each.name for each in fields(Settings)} - {"is_json"}
+    given = {name: value for name, value in entry.items() if name != "key"}
+    known = {each.name for each in fields(Settings)}
     if foreign := next((name for name in given if name not in known), ""):
         raise _wrong(f"`{foreign}` is no setting of it")
     if missing := next((name for name in ("url", "model") if not entry.get(name)), ""):
         raise _wrong(f"`{missing}` is missing")
     try:
-        settings = typed.read(Settings, {**given, "is_json": entry.get("json", True)})
+        settings = typed.read(Settings, given)
     except (TypeError, ValueError) as error:
         raise _wrong(str(error)) from None
     if settings.api not in APIS:
@@ -257,7 +257,7 @@ def _key(name: str) -> str:
     raise StageFailed(
         Cause.CONFIG,
         f"the teacher's key is not there: the variable {name} is empty",
-        "a job gets the variables that `secrets:` of inventory.yaml names",
+        "a job gets the variables that `secrets:` of its recipe, or of inventory.yaml, names",
         f"add {name} to `secrets:`, `read -rs {name} && export {name}`, then `./inv resume`",
     )
 
@@ -266,7 +266,7 @@ def _wrong(what: str) -> StageFailed:
     return StageFailed(
         Cause.CONFIG,
         f"`teacher:` of the recipe: {what}",
-        "it has `url`, `model`, and maybe `api`, `key`, `seconds`, `tries`, `parallel`, `json`,"
+        "it has `url`, `model`, and maybe `api`, `key`, `seconds`, `tries`, `parallel`, `json_mode`,"
         " `parameters`",
         "correct the recipe, then `./inv run` it anew",
     )

@@ -44,7 +44,7 @@ def test_both_apis_are_spoken(endpoint, teacher, api):
 
 
 def test_parameters_are_the_users(endpoint, teacher):
-    teacher(parameters={"max_tokens": 50}, json=False).ask("", TEXT)
+    teacher(parameters={"max_tokens": 50}, json_mode=False).ask("", TEXT)
     assert endpoint.asked[0]["max_tokens"] == 50
     assert not {"temperature", "response_format"} & set(endpoint.asked[0])
 
