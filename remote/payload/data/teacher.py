@@ -58,8 +58,8 @@ def _say(line: str) -> None:
 class Settings:
     """Who is asked and how. `url` is the API's base (`https://api.mistral.ai/v1`, or
     `http://127.0.0.1:11434` of an Ollama); `parameters` go with each question; `seconds` may one
-    answer take, `tries` are made, `parallel` questions asked at once; `json_mode`:
-    the API is told to answer with a JSON object."""
+    answer take, `tries` are made, `parallel` questions asked at once; with `json_mode` the API is
+    told to answer with a JSON object."""
 
     url: str
     model: str
@@ -266,8 +266,8 @@ def _wrong(what: str) -> StageFailed:
     return StageFailed(
         Cause.CONFIG,
         f"`teacher:` of the recipe: {what}",
-        "it has `url`, `model`, and maybe `api`, `key`, `seconds`, `tries`, `parallel`, `json_mode`,"
-        " `parameters`",
+        "it has `url`, `model`, and maybe `api`, `key`, `seconds`, `tries`, `parallel`,"
+        " `json_mode`, `parameters`",
         "correct the recipe, then `./inv run` it anew",
     )
 

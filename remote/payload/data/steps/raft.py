@@ -37,7 +37,9 @@ from remote.payload.job import StageFailed
 WHOLE = True
 
 _DRAWS = 20
-"""So often a distractor is drawn before all passages are gone through."""
+_GONE_THROUGH = 1000
+"""So often a distractor is drawn before passages are gone through, and so many at most: words that
+stand in nearly all of them would cost the square of their number."""
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,14 @@ class Raft:
                 yield passage
 
     def _order(self, oracle: str, question: str) -> Iterator[int]:
-        """Numbers of passages: drawn at random while that finds new ones, then all of them from a
-        place drawn at random."""
+        """Numbers of passages: drawn at random while that finds new ones, then one after another
+        from a place drawn at random."""
         count = len(self._spool)
         draws = _DRAWS * (self._settings.distractors + 1)
         for attempt in range(draws):
             yield self._number(f"draw {attempt}", oracle, question) % count
         start = self._number("start", oracle, question)
-        yield from ((start + step) % count for step in range(count))
+        yield from ((start + step) % count for step in range(min(count, _GONE_THROUGH)))
 
     def _number(self, *words: str) -> int:
         """64 bits at random, the same for the same seed and words."""
