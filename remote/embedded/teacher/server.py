@@ -33,7 +33,8 @@ class Fault:
 
 class Server(ThreadingHTTPServer):
     """On 127.0.0.1. `faults` come first, one a question; then `says` for each, else the sentences
-    of its document. `asked` are the bodies that came."""
+    of its document; once it was asked `fails_after` questions, it is out of order. `asked` are the
+    bodies that came."""
 
     daemon_threads = True
 
@@ -41,6 +42,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.key = key
         self.says: str | None = None
+        self.fails_after: int | None = None
         self.faults: deque[Fault] = deque()
         self.asked: list[dict[str, Any]] = []
         self.lock = threading.Lock()
@@ -86,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.asked.append(body)
             fault = server.faults.popleft() if server.faults else None
+            if server.fails_after is not None and len(server.asked) > server.fails_after:
+                fault = Fault(503, b"out of order")
         if fault:
             self._fail(fault)
         elif server.key and self.headers.get("Authorization") != f"Bearer {server.key}":

@@ -47,6 +47,7 @@ def made(tmp_path):
             [each for each in results if isinstance(each, Reject)],
         )
 
+    of.folder = tmp_path / "work"
     return of
 
 
@@ -244,6 +245,23 @@ def test_a_teacher_that_is_gone_stops_the_run(made, told, endpoint):
     with pytest.raises(StageFailed, match="HTTP 401"):
         made(documents(DOCUMENTS), teacher=told)
     assert len(endpoint.asked) < 40
+
+
+def test_a_run_that_was_cut_off_goes_on_without_paying_twice(made, told, endpoint):
+    told = {**told, "parallel": 1, "tries": 1}
+    givens = documents(DOCUMENTS)
+    whole, _ = made(givens, teacher={**told, "model": "teacher"})
+    for path in made.folder.rglob("*.json"):
+        path.unlink()
+    endpoint.asked.clear()
+    endpoint.fails_after = 15
+    with pytest.raises(StageFailed, match="does not answer") as caught:
+        made(givens, teacher=told)
+    assert caught.value.kept.startswith("15 answers")
+    endpoint.fails_after = None
+    endpoint.asked.clear()
+    assert made(givens, teacher=told)[0] == whole
+    assert len(endpoint.asked) == 25
 
 
 def job_of(tmp_path, recipe, name):
