@@ -21,13 +21,15 @@ _CROWD = 16
 that share a template all pairs would take days."""
 _BATCH = 256
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\\W_]+")
+_ASCII_WORD = re.compile("[a-z0-9]+")  # the same there, and quicker
 _WORDS_KEPT = 200_000
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation; each Chinese and Japanese character
     is one. What has none is taken as it is."""
-    return _WORD.findall(text.lower()) or [text.strip()]
+    pattern = _ASCII_WORD if text.isascii() else _WORD
+    return pattern.findall(text.lower()) or [text.strip()]
 
 
 class _Hashes(dict[str, int]):

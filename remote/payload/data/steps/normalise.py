@@ -26,7 +26,7 @@ _CONTROLS = re.compile(
 )
 _SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _BROKEN = re.compile("([^\\W\\d_]{2,})([-\u2010\xad])[ \t]*\n[ \t]*([^\\W\\d_]+)")
-_AND = frozenset("and or und oder bzw et ou y o e en of i och eller og".split())
+_AND = frozenset(["and", "or", "und", "oder", "bzw", "et", "ou", "y", "o", "e", "en", "of", "i", "och", "eller", "og"])
 """Behind `Vor-` at a line's end these begin a new word."""
 
 

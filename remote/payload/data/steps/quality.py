@@ -141,9 +141,7 @@ _FIGURES: dict[str, tuple[str, Callable[[Text], float]]] = {
     ),
     "alpha_words": (
         "of its words have a letter",
-        lambda text: text.of_words(
-            sum(any(map(str.isalpha, token)) for token in text.tokens)
-        ),
+        lambda text: text.of_words(sum(any(map(str.isalpha, token)) for token in text.tokens)),
     ),
     "stop_words": (
         "different stop words",
@@ -158,10 +156,7 @@ _FIGURES: dict[str, tuple[str, Callable[[Text], float]]] = {
         f"of its lines have at most {_SHORT_LINE} characters",
         lambda text: text.of_lines(lambda line: len(line) <= _SHORT_LINE),
     ),
-    "line_breaks": (
-        "line breaks a word",
-        lambda text: text.of_words(text.text.count("\n")),
-    ),
+    "line_breaks": ("line breaks a word", lambda text: text.of_words(text.text.count("\n"))),
     "repeated_lines": (
         "of its lines repeat another",
         lambda text: _repeated(text.lines)[0] / max(1, len(text.lines)),
