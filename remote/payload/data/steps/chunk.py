@@ -64,12 +64,13 @@ class Chunk:
         start, size = 0, _BLOCK * self.limit
         while start < len(text):
             block = text[start : start + size]
-            at = 0
-            for at, piece in self._of_block(block, is_last=start + size >= len(text)):
+            done = 0
+            for end, piece in self._of_block(block, is_last=start + size >= len(text)):
+                done = end
                 if piece := piece.strip():
                     yield piece
-            start += at
-            size = _BLOCK * self.limit if at else 2 * size
+            start += done
+            size = _BLOCK * self.limit if done else 2 * size
 
     def _of_block(self, block: str, is_last: bool) -> Iterator[tuple[int, str]]:
         """Pieces, each with where the next one starts. What is left of a block that is not the last

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from remote.contract.artifacts.rows import NotARow, checked
 from remote.payload.data.engine import Context
@@ -26,7 +26,26 @@ _CONTROLS = re.compile(
 )
 _SPACES = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _BROKEN = re.compile("([^\\W\\d_]{2,})([-\u2010\xad])[ \t]*\n[ \t]*([^\\W\\d_]+)")
-_AND = frozenset(["and", "or", "und", "oder", "bzw", "et", "ou", "y", "o", "e", "en", "of", "i", "och", "eller", "og"])
+_AND = frozenset(
+    (
+        "and",
+        "or",
+        "und",
+        "oder",
+        "bzw",
+        "et",
+        "ou",
+        "y",
+        "o",
+        "e",
+        "en",
+        "of",
+        "i",
+        "och",
+        "eller",
+        "og",
+    )
+)
 """Behind `Vor-` at a line's end these begin a new word."""
 
 
@@ -34,7 +53,7 @@ _AND = frozenset(["and", "or", "und", "oder", "bzw", "et", "ou", "y", "o", "e", 
 class Normalise:
     """What an entry asks for."""
 
-    form: str
+    form: Literal["NFC", "NFKC", ""]
     hyphens: bool
     spaces: str
     join_lines: bool
@@ -54,7 +73,7 @@ class Normalise:
     def text(self, text: str) -> str:
         """One text made uniform. What it gives it leaves as it is."""
         text = _CONTROLS.sub("", _LINE_ENDS.sub("\n", text))
-        if self.form != "none":
+        if self.form:
             text = unicodedata.normalize(self.form, text)
         if self.hyphens:
             text = rejoined(text)
@@ -67,13 +86,14 @@ class Normalise:
             text = re.sub("[ \t]+", " ", text)
             text = re.sub("\n ", "\n", text)
         # Taking characters out may have brought a letter and its accent together.
-        return unicodedata.normalize(self.form, text) if self.form != "none" else text
+        return unicodedata.normalize(self.form, text) if self.form else text
 
 
 def make_step(entry: Mapping[str, Any], _context: Context) -> Normalise:
     """The step of an entry."""
+    forms: dict[str, Literal["NFC", "NFKC", ""]] = {"NFC": "NFC", "NFKC": "NFKC", "none": ""}
     return Normalise(
-        options.one_of(entry, "form", ("NFC", "NFKC", "none")),
+        forms[options.one_of(entry, "form", tuple(forms))],
         bool(entry.get("hyphens", True)),
         options.one_of(entry, "spaces", ("tidy", "collapse", "none")),
         bool(entry.get("join_lines", False)),
