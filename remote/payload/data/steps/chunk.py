@@ -108,15 +108,19 @@ def cut_before(text: str, start: int, high: int) -> int:
     """The best place to cut `text` after `start`, at `high` at the latest."""
     half = start + (high - start) // 2
     for boundary in _BOUNDARIES:
-        last = 0
-        for found in boundary.finditer(text, half, high):
-            last = found.end()
-        if last > start:
-            return last
-    if text[high : high + 1].isspace():
-        return high
-    words = [found.end() for found in _BOUNDARIES[-1].finditer(text, start, half)]
-    return words[-1] if words and words[-1] > start and text[start : words[-1]].strip() else high
+        if (found := _last(boundary, text, half, high)) > start:
+            return found
+    found = _last(_BOUNDARIES[-1], text, start, half)
+    return found if text[start:found].strip() else high
+
+
+def _last(boundary: "re.Pattern[str]", text: str, low: int, high: int) -> int:
+    """Where the last boundary ends that is at most `high`, white space aside; 0 without one."""
+    last = 0
+    for found in boundary.finditer(text, low, high + 2):
+        if found.start() + len(found[0].rstrip()) <= high:
+            last = min(found.end(), high)
+    return last
 
 
 def make_step(entry: Mapping[str, Any], context: Context) -> Chunk:

@@ -139,7 +139,7 @@ def _is_blob(found: "re.Match[str]") -> bool:
 
 def _is_card(found: "re.Match[str]") -> bool:
     digits = re.sub(r"\D", "", found[0])
-    return 13 <= len(digits) <= 19 and len(set(digits)) > 2 and luhn(digits)
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn(digits)
 
 
 def _is_ip(found: "re.Match[str]") -> bool:
