@@ -80,17 +80,18 @@ class Near:
             reason = f"nearly repeats {self._places[first]} ({likeness:.3f} of its shingles)"
             yield options.set_aside(given, "deduplicate", reason)
             return
-        group = self._groups[number]
-        name = self._names.get(group, group)
-        is_same = name == group
+        # Named even where it is the row's own: what later steps make of the text is of it, too.
+        name = self._names.get(self._groups[number], given.row.group)
+        is_same = name == given.row.group
         yield given if is_same else Given(replace(given.row, group=name), given.origin)
 
     def _decided(self) -> dict[str, str]:
-        """Decide which rows are dropped; gives the groups that are one with an earlier group."""
+        """Decide which rows are dropped; gives the groups that are one with another."""
         self._seen.clear()
         clusters, is_linked = Clusters(len(self._index)), False
         for number, earlier in self._index.candidates():
             is_linked |= self._placed(number, earlier, clusters)
+        self._index.close()
         return self._joined(clusters) if is_linked else {}
 
     def _placed(self, number: int, earlier: list[int], clusters: "Clusters") -> bool:
@@ -120,10 +121,10 @@ class Near:
                 seen = first.setdefault(clusters.root(number), numbers[group])
                 groups.join(seen, numbers[group])
         names = list(numbers)
+        roots = [groups.root(number) for number in range(len(names))]
+        shared = {root for number, root in enumerate(roots) if root != number}
         return {
-            name: names[root]
-            for number, name in enumerate(names)
-            if (root := groups.root(number)) != number
+            name: names[root] for name, root in zip(names, roots, strict=True) if root in shared
         }
 
 

