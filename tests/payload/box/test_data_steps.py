@@ -294,6 +294,10 @@ def test_a_recipe_of_all_steps_gives_the_same_each_time(tmp_path: Path):
         prepared = engine.prepared()
         assert not prepared.lost
         rows = [row.row for part in prepared.parts for row in engine.store.rows(part)]
+        redacted = [
+            part.changed for name, parts in prepared.passes for part in parts if "red" in name
+        ]
+        assert redacted == [{"email": 450}]
         return rows, [dict(part.dropped) for _, parts in prepared.passes for part in parts]
 
     rows, dropped = run("one")

@@ -95,7 +95,7 @@ def _numbers(entry: Mapping[str, Any], name: str) -> list[float]:
 
 
 def _quotas(entry: Mapping[str, Any]) -> _Quotas:
-    named = [name for name in ("quotas", "shares", "ratio") if entry.get(name) is not None]
+    named = [name for name in ("quotas", "shares", "ratio") if entry.get(name)]
     if len(named) > 1:
         raise options.wrong(entry, f"`{named[0]}` and `{named[1]}`", "expected one of them")
     if named == ["quotas"]:

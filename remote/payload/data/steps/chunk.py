@@ -141,15 +141,6 @@ def make_step(entry: Mapping[str, Any], context: Context) -> Chunk:
     return Chunk(spans, limit, overlap)
 
 
-def files(entry: Mapping[str, Any], root: Path) -> list[Path]:
-    """What the step reads beside rows."""
-    path = options.path_in(entry, "tokenizer", root)
-    if path is None or path.is_file():
-        return [path] if path else []
-    names = ("tokenizer.json", "tokenizer.model", "tekken.json")
-    return [path / name for name in names if (path / name).is_file()]
-
-
 def spans_of(path: Path) -> Spans:
     """The tokens of a model's tokenizer."""
     tokenizer = _tokenizer(str(path))

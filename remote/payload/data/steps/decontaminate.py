@@ -109,7 +109,8 @@ def make_step(entry: Mapping[str, Any], context: Context) -> Decontaminate:
     """The step of an entry."""
     words = options.whole(entry, "words", 13, 2)
     share = options.number(entry, "share", 0, 0, 1)
-    paths = files(entry, context.root)
+    path = options.path_in(entry, "seeds", context.root)
+    paths = files_of(path, entry.get("kind") or "") if path else []
     if not paths:
         raise options.wrong(entry, "no `seeds`", "expected a file or folder of rows")
     stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths)
@@ -128,12 +129,6 @@ def _seeds(
         for given in _rows(Path(path), Reading(*json.loads(reading))):
             seeds.add(given.row, str(given.origin))
     return seeds.without_common(common)
-
-
-def files(entry: Mapping[str, Any], root: Path) -> list[Path]:
-    """What the step reads beside rows."""
-    path = options.path_in(entry, "seeds", root)
-    return files_of(path, entry.get("kind") or "") if path else []
 
 
 def _rows(file: Path, reading: Reading) -> Iterator[Given]:

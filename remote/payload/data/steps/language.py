@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from remote.contract.artifacts.rows import Row
 from remote.payload.data.engine import Context
 from remote.payload.data.steps import options
 from remote.payload.data.units import Given, Result
@@ -49,8 +50,15 @@ class Language:
 
     def __call__(self, given: Given) -> Iterator[Result]:
         """The row, or which language it is."""
-        reason = self.reason(given.row.answer if self.is_answer else given.row.words)
+        reason = self.reason(
+            given.row.answer if self.is_answer and given.row.messages else given.row.words
+        )
         yield options.set_aside(given, "language", reason) if reason else given
+
+    def language_of(self, row: Row) -> str:
+        """The likeliest language of a row; empty where it is too short to tell."""
+        prose = prose_of(row.answer if self.is_answer and row.messages else row.words)
+        return self._told(prose)[0] if len(prose) >= self.min_characters else ""
 
     def reason(self, text: str) -> str:
         """Why a text does not stay; empty where it does."""

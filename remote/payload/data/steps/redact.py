@@ -212,7 +212,7 @@ def make_step(entry: Mapping[str, Any], context: Context) -> Redact:
     find = dict(_FIND)
     if names := _names(entry, context.root):
         find["name"] = (names_in(names),)
-    kinds = options.names(entry, "kinds", tuple(find))
+    kinds = options.names(entry, "kinds") or tuple(find)
     if unknown := sorted({*kinds} - {*find}):
         known = ", ".join(find) + ("" if names else "; `name` with a list under `names`")
         raise options.wrong(entry, f"no kind {unknown[0]!r}", f"expected of {known}")
@@ -220,12 +220,6 @@ def make_step(entry: Mapping[str, Any], context: Context) -> Redact:
     if any(name not in find or not isinstance(text, str) for name, text in put.items()):
         raise options.wrong(entry, "`placeholders`", f"expected texts for {', '.join(find)}")
     return Redact({kind: find[kind] for kind in find if kind in kinds}, put)
-
-
-def files(entry: Mapping[str, Any], root: Path) -> list[Path]:
-    """What the step reads beside rows."""
-    is_file = isinstance(entry.get("names"), str)
-    return [path] if is_file and (path := options.path_in(entry, "names", root)) else []
 
 
 def _names(entry: Mapping[str, Any], root: Path) -> list[str]:
