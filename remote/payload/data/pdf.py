@@ -6,8 +6,10 @@ Pages are joined by form feeds, so that page n is `text.split("\\f")[n - 1]`, em
 """
 
 import contextlib
+import ctypes
 import logging
 import math
+import mmap
 import re
 import subprocess
 from collections import Counter
@@ -21,7 +23,8 @@ _FEW = 16
 _SCAN_SHARE = 0.4
 """Of the page, by all its images."""
 _EDGE_LINES = 3
-"""So many lines at the top and bottom of a page may be headers and footers."""
+"""So many lines at the top and bottom of a page may be headers and footers; of a short page fewer,
+down to one, or what it says would be taken for them."""
 _REPEATED_SHARE = 0.4
 """Of the pages, on which a line is that repeats: one of left pages alone is on half of them."""
 _DOTS_PER_INCH = 300
@@ -59,7 +62,7 @@ class _Refused(Exception):
 def _by_pdfium(path: str) -> dict[str, Any]:
     pdfium = _pdfium()
     try:
-        document = pdfium.PdfDocument(path)
+        document = _opened(path)
     except pdfium.PdfiumError as error:
         if getattr(error, "err_code", None) == pdfium.raw.FPDF_ERR_PASSWORD:
             raise _Refused(_PASSWORD) from None
@@ -87,6 +90,13 @@ def _pdfium() -> Any:
     import pypdfium2
 
     return pypdfium2
+
+
+def _opened(path: str) -> Any:
+    """The document, mapped: its file may have no name, and pypdfium2 would look for one."""
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    return _pdfium().PdfDocument((ctypes.c_char * len(mapped)).from_buffer(mapped))
 
 
 def _check_pages(count: int) -> None:
@@ -130,7 +140,7 @@ def _by_pypdf(path: str) -> dict[str, Any]:
     pages: list[str] = []
     broken = []
     try:
-        with pypdf.PdfReader(path) as reader:
+        with open(path, "rb") as file, pypdf.PdfReader(file) as reader:
             if reader.is_encrypted and not reader.decrypt(""):
                 return {"refusal": _PASSWORD}
             _check_pages(len(reader.pages))
@@ -173,7 +183,9 @@ def without_repeated(pages: list[str]) -> list[str]:
     repeated = {key for key, count in seen.items() if count >= least}
     if not repeated:
         return pages
-    return ["\n".join(_kept(page, number, repeated)).strip("\n") for number, page in enumerate(lines)]
+    return [
+        "\n".join(_kept(page, number, repeated)).strip("\n") for number, page in enumerate(lines)
+    ]
 
 
 def _kept(page: list[str], number: int, repeated: set[tuple[str, int]]) -> Iterator[str]:
@@ -186,7 +198,8 @@ def _kept(page: list[str], number: int, repeated: set[tuple[str, int]]) -> Itera
 def _edges(page: list[str]) -> set[int]:
     """Where the first and last lines are that say something."""
     filled = [at for at, line in enumerate(page) if line.strip()]
-    return {*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]}
+    count = max(1, min(_EDGE_LINES, len(filled) // 4))
+    return {*filled[:count], *filled[-count:]}
 
 
 def _keys(line: str, number: int) -> Iterator[tuple[str, int]]:
@@ -211,7 +224,7 @@ def text_of_scan(task: Mapping[str, Any]) -> str:
 
 def _picture(path: str, number: int) -> bytes:
     """A page in grey, as a PGM file."""
-    with contextlib.closing(_pdfium().PdfDocument(path)) as document:
+    with contextlib.closing(_opened(path)) as document:
         page = document[number - 1]
         width, height = page.get_size()
         scale = min(_DOTS_PER_INCH / 72, math.sqrt(_MAX_PIXELS / max(1.0, width * height)))

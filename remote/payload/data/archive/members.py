@@ -92,7 +92,7 @@ class _Noting(tarfile.TarInfo):
     def fromtarfile(cls, tarfile: Any) -> "_Noting":
         """The next header."""
         try:
-            return cast(_Noting, super().fromtarfile(tarfile))
+            return super().fromtarfile(tarfile)
         except Exception as error:
             tarfile.ended_by = type(error).__name__
             raise
@@ -104,8 +104,8 @@ def of_tar(file: IO[bytes], limits: Limits, start: Start, is_stream: bool) -> It
     if not is_stream:
         file.seek(start.offset)
     mode = "r|" if is_stream else "r:"
-    archive: Any = tarfile.open(fileobj=file, mode=mode, tarinfo=_Noting)  # type: ignore[call-overload]
-    with archive:
+    opened: Any = tarfile.open
+    with opened(fileobj=file, mode=mode, tarinfo=_Noting) as archive:
         index = 0 if is_stream else start.index
         while (info := archive.next()) is not None:
             archive.members = []  # or it keeps all of them

@@ -24,6 +24,10 @@ class Limits:
     depth: int = 3
 
 
+LIMITS = Limits()
+"""Those that hold."""
+
+
 class TooMuch(Exception):
     """More comes out than may; says what."""
 

@@ -205,5 +205,3 @@ def _written(file: IO[bytes], content: bytes) -> None:
         file.write(content)
     except OSError as error:
         raise NotTheArchive(f"no room to unpack to: {error}") from None
-
-

@@ -10,7 +10,6 @@ only for an archive that changed. Pages are parted by form feeds (`remote.payloa
 """
 
 import bisect
-import contextlib
 import hashlib
 import io
 import os
@@ -31,15 +30,8 @@ from remote.contract.job.jobs import Cause
 from remote.payload.data import object_store, pdf
 from remote.payload.data.archive.members import Start
 from remote.payload.data.archive.ranges import Range, ranges
-from remote.payload.data.archive.safety import Limits, NotTheArchive
-from remote.payload.data.archive.walk import (
-    SUFFIXES,
-    Item,
-    Walk,
-    copied,
-    is_archive,
-    is_stream,
-)
+from remote.payload.data.archive.safety import LIMITS, NotTheArchive, shown
+from remote.payload.data.archive.walk import SUFFIXES, Item, Walk, copied, is_archive, is_stream
 from remote.payload.data.engine import Context
 from remote.payload.data.object_store import Access, ObjectLost, StoredObject
 from remote.payload.data.parts import key_of
@@ -102,7 +94,6 @@ class Archives:
 
     entry: Mapping[str, Any]
     context: Context
-    limits: Limits = Limits()
 
     def units(self) -> Iterator[Unit]:
         """What there is to read, `max_pdfs` documents at most. Raises StageFailed where there is
@@ -116,33 +107,25 @@ class Archives:
                 f"endings that are read: .pdf, {', '.join(SUFFIXES)}",
                 "correct `path` in the recipe, or put some there",
             )
-        left = int(self.entry.get("max_pdfs") or 0) or None
-        for unit, documents in self._all_units(held):
-            if left is None:
-                yield unit
-                continue
-            if documents >= left:
-                yield Unit(unit.id, f"{unit.digest}-{left}", unit.size, {**unit.what, "most": left})
-                return
-            left -= documents
-            yield unit
+        yield from _capped(self._all_units(held), int(self.entry.get("max_pdfs") or 0))
 
     def read(self, unit: Unit) -> Iterator[Result]:
         """The documents of a unit. Raises ObjectLost where the archive changed, or vanished."""
         seconds = float(self.context.limits.get("document_seconds") or _DOCUMENT_SECONDS)
+        left = unit.what.get("most", -1)
         with self.context.pool(seconds, workers=1) as pool:
-            left = unit.what.get("most")
             for name, item in self._items(unit):
+                if left == 0:
+                    break
                 origin = Origin(name)
                 if item.opened is None:
                     yield Reject(item.refusal, origin, "read", is_bad=item.is_bad)
                     continue
-                if left == 0:
-                    why = f"`max_pdfs` ({self.entry['max_pdfs']}) are read: no further one is"
-                    yield Reject(why, origin, "max_pdfs", is_bad=False)
-                    return
-                left = left - 1 if left else left
                 yield from self._document(pool, item, origin)
+                left -= 1
+        if unit.what.get("is_more"):
+            why = f"`max_pdfs` ({self.entry['max_pdfs']}) are read: what follows is not"
+            yield Reject(why, Origin(unit.id), "max_pdfs", is_bad=False)
 
     # What there is.
 
@@ -151,15 +134,15 @@ class Archives:
         if object_store.is_address(path):
             for name, stored in object_store.listed(path, self._access):
                 if _is_wanted(name):
-                    yield Held(name, stored=stored)
+                    yield Held(shown(name), stored=stored)
             return
         root = self.context.root / Path(path).expanduser()
         if root.is_file():
-            yield Held(root.name, str(root))
+            yield Held(shown(root.name), str(root))
             return
         for found in sorted(root.rglob("*"), key=lambda each: each.as_posix()):
             if found.is_file() and _is_wanted(found.name):
-                yield Held(found.relative_to(root).as_posix(), str(found))
+                yield Held(shown(found.relative_to(root).as_posix()), str(found))
 
     def _all_units(self, held: list[Held]) -> Iterator[tuple[Unit, int]]:
         """All units in the order of their ids, with how many documents each has."""
@@ -181,8 +164,8 @@ class Archives:
             for each, task in zip(held, tasks, strict=True):
                 yield each, listing_of(task)
             return
-        with self.context.pool() as pool, contextlib.closing(pool.map(function, tasks)) as answers:  # type: ignore[type-var]
-            for each, (_, answer) in zip(held, answers, strict=False):
+        with self.context.pool() as pool:
+            for each, (_, answer) in zip(held, pool.map(function, tasks), strict=True):
                 is_lost = isinstance(answer, Failure)
                 listing = {"identity": "", "lost": answer.why} if is_lost else answer
                 told = listing.get("lost") or f"{listing['items']} members"
@@ -217,16 +200,13 @@ class Archives:
             return
         for told in unit.what.get("loose", ()):
             held = Held.of(told)
-            most = self.limits.document_bytes
-            yield (
-                held.name,
-                Item(0, Start(), held.name, most=most, opened=self._opener(held)),
-            )
+            most = LIMITS.document_bytes
+            yield (held.name, Item(0, Start(), held.name, most=most, opened=self._opener(held)))
         if "range" not in unit.what:
             return
         held, within = Held.of(unit.what["held"]), Range(**unit.what["range"])
         with held.opened(self._access) as file:
-            walk = Walk(self.limits, self.context.folder, held.size)
+            walk = Walk(LIMITS, self.context.folder, held.size)
             start = Start(within.index, within.offset)
             for item in walk.items(file, held.name, start, within.before):
                 if item.number >= within.last:
@@ -335,7 +315,7 @@ def listing_of(task: Mapping[str, Any]) -> dict[str, Any]:
     count = 0
     with held.opened(Access(**task["access"])) as file:
         is_packed = is_stream(file)
-        for item in Walk(Archives.limits, context.folder, held.size).items(file, held.name):
+        for item in Walk(LIMITS, context.folder, held.size).items(file, held.name):
             if not tops or tops[-1][0] != item.top.index:
                 tops.append([item.top.index, item.top.offset, 0])
             tops[-1][2] += 1
@@ -351,14 +331,14 @@ def listing_of(task: Mapping[str, Any]) -> dict[str, Any]:
 def kept_listing(context: Context, held: Held) -> dict[str, Any] | None:
     """The listing of an archive, where it was kept and the archive has not changed."""
     try:
-        found = untrusted_json.read_object(_listing_file(context, held.mark), max_bytes=1 << 30)
+        found = untrusted_json.read_object(_listing_file(context, held.mark))
         return found if found["items"] >= 0 else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _listing_file(context: Context, mark: list[Any]) -> Path:
-    name = key_of(_VERSION, mark, asdict(Archives.limits))
+    name = key_of(_VERSION, mark, asdict(LIMITS))
     return context.folder / "listings" / f"{name}.json"
 
 
@@ -379,6 +359,20 @@ def _archive_units(
             {"held": asdict(held), "range": asdict(each)},
         )
         yield unit, each.last - each.first - refused
+
+
+def _capped(units: Iterator[tuple[Unit, int]], most: int) -> Iterator[Unit]:
+    """Units with so many documents in all; 0 for no limit. The last one says where more follows."""
+    left = most
+    for unit, documents in units:
+        if not most or documents < left:
+            left -= documents
+            yield unit
+            continue
+        is_more = documents > left or next(units, None) is not None
+        what = {**unit.what, "most": left, "is_more": is_more}
+        yield Unit(unit.id, digest.of_value([unit.digest, left, is_more]), unit.size, what)
+        return
 
 
 def _bundles(held: list[Held]) -> Iterator[list[Held]]:
@@ -412,7 +406,9 @@ def _looked_at(file: IO[bytes], name: str) -> tuple[str, str]:
     if b"%PDF-" in head:
         return content.hexdigest()[:32], ""
     found = kind_of(head[:FIRST_BYTES]) or "no PDF"
-    return "", f"is called a PDF, and is {found}" if name.lower().endswith(".pdf") else f"is {found}"
+    return "", f"is called a PDF, and is {found}" if name.lower().endswith(
+        ".pdf"
+    ) else f"is {found}"
 
 
 def _is_loose(name: str) -> bool:
