@@ -45,7 +45,7 @@ def text_of(task: Mapping[str, Any]) -> dict[str, Any]:
     if task.get("reader") == "pypdf":
         return _by_pypdf(task["path"])
     try:
-        return _by_pdfium(task["path"])
+        return _mended(_by_pdfium(task["path"]), task["path"])
     except _Refused as refused:
         return {"refusal": str(refused)}
     except RuntimeError as error:  # PDFium's
@@ -84,6 +84,15 @@ def _by_pdfium(path: str) -> dict[str, Any]:
     if len(broken) == count:
         raise RuntimeError("No page can be loaded.")
     return {"pages": pages, "scanned": scanned, "broken": broken, "reader": "pdfium"}
+
+
+def _mended(found: dict[str, Any], path: str) -> dict[str, Any]:
+    """With those pages by pypdf that PDFium could not load."""
+    others = _by_pypdf(path).get("pages", []) if found["broken"] else []
+    if len(others) == len(found["pages"]):
+        found["pages"] = [page or other for page, other in zip(found["pages"], others, strict=True)]
+        found["broken"] = [number for number in found["broken"] if not others[number - 1]]
+    return found
 
 
 def _pdfium() -> Any:
