@@ -32,6 +32,9 @@ _MAX_PIXELS = 40_000_000
 _HYPHEN = "\ufffe"
 """What PDFium writes for a hyphen at the end of a line; the line's end is left out there."""
 _HEADER_WITHIN = 1024
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\uffff]")
+_NO_LETTERS = re.compile(r"[\W_]+")
 _PASSWORD = "is encrypted: it needs a password"  # noqa: S105 - a sentence
 
 
@@ -129,7 +132,7 @@ def _page(document: Any, number: int) -> tuple[str, bool]:
 
 def _is_scan(page: Any, text: str) -> bool:
     """Whether there is hardly any text, and images take much of the page."""
-    if sum(each.isalnum() for each in text) >= _FEW:
+    if len(_NO_LETTERS.sub("", text[:1000])) >= _FEW:
         return False
     image = _pdfium().raw.FPDF_PAGEOBJ_IMAGE
     width, height = page.get_size()
@@ -171,8 +174,9 @@ def _by_pypdf(path: str) -> dict[str, Any]:
 def cleaned(text: str) -> str:
     """A page's text with plain line ends, without what is no text."""
     text = text.replace(_HYPHEN, "-\n").replace("\r\n", "\n").replace("\r", "\n")
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    lines = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\uffff]", "", text).split("\n")
+    if _SURROGATE.search(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    lines = _NO_TEXT.sub("", text).split("\n")
     return "\n".join(line.rstrip() for line in lines).strip("\n")
 
 
