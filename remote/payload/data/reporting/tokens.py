@@ -67,12 +67,13 @@ def of_folder(folder: Path | None, chat_template: str = "") -> Tokenizing:
     """By the tokenizer in a model's folder, as well as it can be loaded here."""
     if folder is None or not folder.exists():
         return Tokenizing(estimated)
+    reasons = []
     for load, how in ((_by_transformers, EXACT), (_by_tokenizers, WORDS)):
         try:
             return Tokenizing(load(folder, chat_template), how, folder.name)
-        except Exception:  # noqa: BLE001, S112 - whatever is wrong with it: the next way, at last an estimate
-            continue
-    return Tokenizing(estimated)
+        except Exception as error:  # whatever is wrong with it: the next way, at last an estimate
+            reasons.append(" ".join(str(error).split())[:200] or type(error).__name__)
+    return Tokenizing(estimated, f"{ESTIMATE}, as {folder.name} could not be used: {reasons[-1]}")
 
 
 def estimated(row: Row) -> list[Sequence]:
