@@ -234,28 +234,18 @@ def _truncation(told: Told) -> str:
 
 
 def _turns(told: Told) -> str:
-    rows = []
-    for name in SIDES:
-        side = told[name]
-        rows.append(
-            (
-                name,
-                side["conversations"],
-                side["documents"],
-                side["with_system"],
-                f"{side['learnt_share']:.1%}",
-                side["repeated"],
-                side["contradicted"],
-            )
-        )
-    head = (
-        "",
-        "#conversations",
-        "#documents",
-        "#with a system message",
-        "#of the text is learnt",
-        "#repeat an earlier row",
-        "#answer otherwise than an earlier row",
+    sides = [told[name] for name in SIDES]
+    facts = (
+        ("conversations", "conversations"),
+        ("documents, learnt whole", "documents"),
+        ("with a system message", "with_system"),
+        ("repeat an earlier row", "repeated"),
+        ("answer a question otherwise than an earlier row", "contradicted"),
+        ("with a weight of their own", "unequal_weights"),
+    )
+    rows = [(name, *(side[key] for side in sides)) for name, key in facts]
+    rows.append(
+        ("share of the text that is learnt", *(_of(side["learnt_share"], 1) for side in sides))
     )
     turns = told["train"]["turns"]
     drawn = ""
@@ -265,7 +255,7 @@ def _turns(told: Told) -> str:
             "Messages a conversation",
             [Bar(f"{number} messages", count, _number(count)) for number, count in first],
         )
-    return f"<h2>Rows</h2>{_table(head, rows)}{drawn}{_answers(told)}"
+    return f"<h2>Rows</h2>{_table(('', '#train', '#val'), rows)}{drawn}{_answers(told)}"
 
 
 def _answers(told: Told) -> str:

@@ -13,16 +13,20 @@ import json
 from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
-from remote.contract.files import atomic, digest
+from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause
+from remote.payload.data import manifest as manifests
+from remote.payload.data import report
 from remote.payload.data import split as splits
 from remote.payload.data.engine import Context, Engine, Prepared
 from remote.payload.data.readers import Reading, Unreadable, rows_of
+from remote.payload.data.reporting import examine
+from remote.payload.data.reporting.dropped import Dropped
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Given, Origin, Reject
 from remote.payload.job import Job, StageFailed, run_stage
@@ -103,6 +107,7 @@ class Outcome:
     bad: int = 0
     needless: int = 0
     first: list[str] = field(default_factory=list)
+    dropped: Dropped = field(default_factory=Dropped)
 
     @property
     def rows(self) -> int:
@@ -116,6 +121,7 @@ class Outcome:
 
     def note(self, reject: Reject) -> None:
         """Count what was set aside."""
+        self.dropped.note(reject)
         if not reject.is_bad:
             self.needless += 1
             return
@@ -141,7 +147,7 @@ class Outcome:
 
 
 def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
-    """Write train, val, rejects and manifest. Raises StageFailed where too much is unusable, or
+    """Write train, val, rejects, statistics, report and manifest. Raises StageFailed where too much is unusable, or
     nothing is left."""
     outcome, recipe = Outcome(), engine.context.recipe
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
@@ -166,9 +172,21 @@ def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
             (to_val if is_val else to_train).write(given.row.to_line().encode())
             outcome.val_rows += is_val
             outcome.train_rows += not is_val
-    manifest = job.artifact("manifest.json")
-    files = {"train": train, "val": val, "rejects": rejects}
-    atomic.write_json(manifest, _manifest(engine, prepared, split, outcome, files))
+    told = _described(job, engine, prepared, outcome, train, val)
+    statistics, page, manifest = map(
+        job.artifact, ("statistics.json", "report.html", "manifest.json")
+    )
+    atomic.write_json(statistics, told)
+    atomic.write_text(page, report.page(told))
+    files = {
+        "train": train,
+        "val": val,
+        "rejects": rejects,
+        "statistics": statistics,
+        "report": page,
+    }
+    made = manifests.manifest_of(engine, prepared, split, outcome.values(), files, told)
+    atomic.write_json(manifest, made)
     for name, path in {**files, "manifest": manifest}.items():
         job.output(name, path)
     return outcome
@@ -274,34 +292,23 @@ def _refuse_too_many(
     )
 
 
-def _manifest(
-    engine: Engine,
-    prepared: Prepared,
-    split: splits.Split,
-    outcome: Outcome,
-    files: dict[str, Path],
+def _described(
+    job: Job, engine: Engine, prepared: Prepared, outcome: Outcome, train: Path, val: Path
 ) -> dict[str, Any]:
-    recipe = engine.context.recipe
-    return {
-        "name": recipe["name"],
-        "recipe": dict(recipe),
-        "recipe_sha256": digest.of_value(dict(recipe)),
-        "units": [asdict(part) for part in prepared.passes[0][1]],
-        "steps": [
-            {
-                "step": name,
-                "rows": sum(part.rows for part in parts),
-                "dropped": dict(sum((Counter(part.dropped) for part in parts), Counter())),
-            }
-            for name, parts in prepared.passes
-        ],
-        "split": split.to_json(),
-        "counts": outcome.values(),
-        "files": {
-            name: {"bytes": path.stat().st_size, "sha256": digest.of_file(path)}
-            for name, path in files.items()
-        },
+    """What the report is made of."""
+    figures = examine.Figures.of_recipe(engine.context)
+    kept = engine.context.folder / "statistics.json"
+    rows = outcome.train_rows + outcome.val_rows
+    told = examine.counted_once(kept, train, val, rows, figures, lambda line: _tell(job, line))
+    told |= {
+        "title": engine.context.recipe["name"] or "A dataset",
+        "about": outcome.sentence(),
+        "recipe_sources": manifests.sources_of(engine, prepared),
+        "steps": manifests.steps_of(prepared),
+        "dropped": outcome.dropped.to_json(),
+        "files": manifests.files_of({"train.jsonl": train, "val.jsonl": val}),
     }
+    return examine.concluded(told, figures.training)
 
 
 def _reject_line(reject: Reject) -> bytes:

@@ -22,7 +22,9 @@ table{border-collapse:collapse;width:100%;margin:8px 0;font-variant-numeric:tabu
 th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);
 vertical-align:top;overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;font-size:13px}
-.n{text-align:right;white-space:nowrap;padding-right:14px}
+.n{text-align:right;padding-right:14px;overflow-wrap:normal}
+td.n{white-space:nowrap}
+td:first-child,th:first-child{overflow-wrap:break-word}
 pre{background:var(--panel);border-radius:6px;padding:8px 10px;margin:4px 0 10px;
 white-space:pre-wrap;overflow-wrap:anywhere;max-height:180px;overflow:auto;
 font:12.5px/1.45 ui-monospace,"DejaVu Sans Mono",monospace}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from remote.payload.data.reporting.text import escaped, short
 
 _WIDTH = 640
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 14, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 40, 14, 30
 _BAR_HEIGHT, _BAR_GAP, _LABEL = 18, 7, 190
 _VALUE = 90
 

@@ -5,14 +5,15 @@ import html
 import re
 import unicodedata
 
-_SEEN = ("\n", "\t")
+_SEEN = ("\n", "\t", "\u200c", "\u200d")
+"""Line and tab; and the joiners, which Persian, Hindi and emoji are written with."""
 _LOOKED_AT = re.compile(r"[^\x20-\x7e\n\t]")
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 
 def escaped(text: str) -> str:
     """The text as HTML, for content and attributes. Characters that nobody sees, or that change how
-    others are seen (NUL, directions, joiners, lone surrogates), are shown by their number."""
+    others are seen (NUL, directions, lone surrogates), are shown by their number."""
     return html.escape(_LOOKED_AT.sub(_visible, text), quote=True)
 
 
