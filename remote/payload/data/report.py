@@ -244,13 +244,12 @@ def _turns(told: Told) -> str:
         ("with a weight of their own", "unequal_weights"),
     )
     rows = [(name, *(side[key] for side in sides)) for name, key in facts]
-    rows.append(
-        ("share of the text that is learnt", *(_of(side["learnt_share"], 1) for side in sides))
-    )
+    learnt = [_of(side["learnt_share"], 1) for side in sides]
+    rows.append(("share of the text that is learnt", *learnt))
     turns = told["train"]["turns"]
     drawn = ""
     if len(turns) > 1:
-        first = list(turns.items())[:_BARS]
+        first = turns[:_BARS]
         drawn = "<h3>Messages a conversation</h3>" + svg.bars(
             "Messages a conversation",
             [Bar(f"{number} messages", count, _number(count)) for number, count in first],

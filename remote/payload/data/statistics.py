@@ -146,7 +146,7 @@ class Side:
             "truncation": [
                 self.truncation.get(limit, Truncation()).to_json(limit) for limit in self.limits
             ],
-            "turns": {str(turns): count for turns, count in sorted(self.turns.items())},
+            "turns": [list(each) for each in sorted(self.turns.items())],
             "sources": named(self.sources),
             "languages": named(self.languages) if self.languages else None,
             "answers": named(self.answers),

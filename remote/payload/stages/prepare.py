@@ -11,13 +11,14 @@ the same output.
 import fcntl
 import json
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
+from remote.contract.artifacts.upload import dataset_names
 from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause
 from remote.payload.data import manifest as manifests
@@ -30,6 +31,7 @@ from remote.payload.data.reporting.dropped import Dropped
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Given, Origin, Reject
 from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.transfer import bucket, datasets
 
 _SHOWN = 5
 
@@ -147,8 +149,8 @@ class Outcome:
 
 
 def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
-    """Write train, val, rejects, statistics, report and manifest. Raises StageFailed where too much is unusable, or
-    nothing is left."""
+    """Write train, val, rejects, statistics, report and manifest. Raises StageFailed where too much
+    is unusable, or nothing is left."""
     outcome, recipe = Outcome(), engine.context.recipe
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
     with atomic.writing(rejects) as aside:
@@ -173,22 +175,18 @@ def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
             outcome.val_rows += is_val
             outcome.train_rows += not is_val
     told = _described(job, engine, prepared, outcome, train, val)
-    statistics, page, manifest = map(
-        job.artifact, ("statistics.json", "report.html", "manifest.json")
-    )
+    statistics, page = job.artifact("statistics.json"), job.artifact("report.html")
     atomic.write_json(statistics, told)
     atomic.write_text(page, report.page(told))
-    files = {
-        "train": train,
-        "val": val,
-        "rejects": rejects,
-        "statistics": statistics,
-        "report": page,
-    }
+    files = {"train": train, "val": val, "rejects": rejects}
+    files |= {"statistics": statistics, "report": page}
     made = manifests.manifest_of(engine, prepared, split, outcome.values(), files, told)
+    manifest = job.artifact("manifest.json")
     atomic.write_json(manifest, made)
-    for name, path in {**files, "manifest": manifest}.items():
+    files["manifest"] = manifest
+    for name, path in files.items():
         job.output(name, path)
+    _publish(job, recipe, files.values())
     return outcome
 
 
@@ -290,6 +288,25 @@ def _refuse_too_many(
         "fix those rows, then `./inv resume`; or raise `max_reject_share` and `./inv run` it anew",
         f"on the box, every row set aside, with its reason: {rejects}",
     )
+
+
+def _publish(job: Job, recipe: Mapping[str, Any], files: Iterable[Path]) -> None:
+    """Put the files into the bucket, where the recipe says so. Raises StageFailed."""
+    for name in dataset_names(recipe):
+        try:
+            by_name = {path.name: path for path in files}
+            place = datasets.published(job.root, job.spec.run_id, name, by_name)
+        except (bucket.Unreachable, OSError, ValueError) as error:
+            raise StageFailed(
+                Cause.ARTIFACT,
+                f"the dataset {name} could not be put into the bucket",
+                str(error),
+                "see to the bucket, or remove `outputs` from the recipe; then `./inv resume`",
+                "the rows are on the box, and are not made again",
+            ) from None
+        note = f"the dataset is in {place}"
+        job.metric(0, 0, note=note)
+        print(note, flush=True)
 
 
 def _described(

@@ -15,6 +15,7 @@ FEWEST = 3
 """Of fewer pairs there is no correlation to speak of."""
 _MOST_CHARACTERS = 20_000
 _MOST_POINTS = 400
+_LARGEST = 1e9
 _FIRST_NUMBER = re.compile(r"\s*[\"'`(\[]?(-?\d{1,6}(?:[.,]\d{1,6})?)(?![\w.,:/-]*\d)")
 
 
@@ -76,8 +77,9 @@ def score_of(answer: str) -> float | None:
         value = told.get("score") if isinstance(told, dict) else None
         if isinstance(value, str):
             return _number(value)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return float(value) if is_number and abs(value) < 1e9 else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if abs(value) < _LARGEST else None
     return _number(text)
 
 
