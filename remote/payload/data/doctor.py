@@ -65,7 +65,11 @@ def examined(asked: Asked) -> dict[str, Any]:
         "title": asked.train.name,
         "dropped": dropped.to_json(),
         "files": manifest.files_of(
-            {str(file): file for each in files.values() for file in each[:_MOST_FILES]}
+            {
+                _name(file, sides[name] or file): file
+                for name, each in files.items()
+                for file in each[:_MOST_FILES]
+            }
         ),
     }
     return examine.concluded(told, asked.figures.training)
@@ -74,13 +78,18 @@ def examined(asked: Asked) -> dict[str, Any]:
 def _results(files: Sequence[Path], root: Path, reading: Reading) -> Iterator[Result]:
     """The rows of files; one that cannot be read is a Reject."""
     for file in files:
-        name = file.relative_to(root).as_posix() if file != root else file.name
+        name = _name(file, root)
         try:
             yield from rows_of(file, name, reading)
         except ImportError as error:
             yield Reject(f"needs the library {error.name}, which is not here", Origin(name), "read")
         except (Unreadable, OSError, EOFError, ValueError) as error:
             yield Reject(str(error) or type(error).__name__, Origin(name), "read")
+
+
+def _name(file: Path, root: Path) -> str:
+    """What a file is called: by its place below the folder that was named."""
+    return file.name if file == root else f"{root.name}/{file.relative_to(root).as_posix()}"
 
 
 def _asked(words: argparse.Namespace) -> Asked:

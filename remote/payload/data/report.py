@@ -159,15 +159,15 @@ def _is_sample(told: Told, what: str, whole: int) -> bool:
 
 def _lengths(told: Told) -> str:
     marks = [each["max_length"] for each in told["train"]["truncation"]]
-    parts = [
-        '<h2>Lengths</h2><p><span class="key">train</span><span class="key two">val</span></p>'
-    ]
+    sides = [name for name in SIDES if told[name]["rows"]]
+    key = '<p><span class="key">train</span><span class="key two">val</span></p>'
+    parts = ["<h2>Lengths</h2>", key if len(sides) > 1 else ""]
     titles = {
         "tokens": f"Tokens a sequence, {told['tokenizer']['how']}",
         "characters": "Characters a row",
     }
     for what, title in titles.items():
-        series = [told[name][what]["histogram"] for name in SIDES]
+        series = [told[name][what]["histogram"] for name in sides]
         drawn = svg.histogram(title, series, marks if what == "tokens" else ())
         rows = [
             (name, *(told[name][what].get(key, "") for key in _COLUMNS))
@@ -290,6 +290,7 @@ def _dropped(told: Told) -> str:
             )
             for each in groups[:_BARS]
         ],
+        label=330,
     )
     return "<h2>What was set aside</h2>" + drawn + "".join(map(_group, groups))
 
@@ -356,7 +357,7 @@ def _estimate(told: Told) -> str:
         ("sequences", found["sequences"]),
         ("optimizer steps", found["steps"]),
         ("tokens", found["tokens"]),
-        ("hours", _maybe(found["hours"], "{:,.2f}", "no speed is known")),
+        ("hours", _maybe(found["hours"], "{:,.3g}", "no speed is known")),
         ("US dollars", _maybe(found["usd"], "{:,.2f}", "no speed or no price is known")),
     ]
     figures = ", ".join(

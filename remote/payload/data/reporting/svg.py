@@ -11,7 +11,7 @@ from remote.payload.data.reporting.text import escaped, short
 
 _WIDTH = 640
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 40, 14, 30
-_BAR_HEIGHT, _BAR_GAP, _LABEL = 18, 7, 190
+_BAR_HEIGHT, _BAR_GAP = 18, 7
 _VALUE = 90
 
 
@@ -25,11 +25,11 @@ class Bar:
     style: str = "s0"
 
 
-def bars(title: str, rows: Sequence[Bar]) -> str:
-    """Horizontal bars, the longest of full width."""
+def bars(title: str, rows: Sequence[Bar], label: int = 190) -> str:
+    """Horizontal bars, the longest of full width; their names stand in `label` units before."""
     height = len(rows) * (_BAR_HEIGHT + _BAR_GAP) + _BAR_GAP
     most = max((row.value for row in rows), default=0) or 1
-    room = _WIDTH - _LABEL - _VALUE
+    room = _WIDTH - label - _VALUE
     drawn = []
     for number, row in enumerate(rows):
         top = _BAR_GAP + number * (_BAR_HEIGHT + _BAR_GAP)
@@ -37,11 +37,11 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
         width = max(room * row.value / most, 1 if row.value else 0)
         drawn.append(
             f"<g><title>{escaped(f'{row.label}: {row.told}')}</title>"
-            f'<text class="axis" x="{_LABEL - 8}" y="{middle:.1f}" text-anchor="end">'
-            f"{escaped(short(row.label, 30))}</text>"
-            f'<rect class="{row.style}" x="{_LABEL}" y="{top}" width="{width:.1f}"'
+            f'<text class="axis" x="{label - 8}" y="{middle:.1f}" text-anchor="end">'
+            f"{escaped(short(row.label, label // 8))}</text>"
+            f'<rect class="{row.style}" x="{label}" y="{top}" width="{width:.1f}"'
             f' height="{_BAR_HEIGHT}" rx="2"/>'
-            f'<text class="axis" x="{_LABEL + width + 6:.1f}" y="{middle:.1f}">'
+            f'<text class="axis" x="{label + width + 6:.1f}" y="{middle:.1f}">'
             f"{escaped(row.told)}</text></g>"
         )
     return _svg(title, height, drawn)
