@@ -65,7 +65,7 @@ STAGES: dict[str, Stage] = {
             inputs=("dataset",),
             optional=("held_out",),
             options=("validation_share", "max_reject_share", "seed"),
-            outputs=("train", "val", "rejects"),
+            outputs=("train", "val", "rejects", "statistics", "report", "manifest"),
             values=("rows", "rejected", "train_rows", "val_rows"),
         ),
         Stage(
