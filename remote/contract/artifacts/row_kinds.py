@@ -36,6 +36,25 @@ _ROLES = {
     "chatgpt": "assistant",
     "bing": "assistant",
 }
+COLUMNS = (
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "prompt",
+    "completion",
+    "response",
+    "messages",
+    "conversations",
+    "text",
+    "content",
+    "group",
+    "source",
+    "weight",
+)
+"""The names of ours that a row may have its columns under."""
+
 _NOT_READ = ("tools", "images", "audios", "videos", "functions")
 """What belongs to the question and cannot be taken: a row without it would teach something else."""
 
@@ -87,6 +106,18 @@ def _source(raw: Mapping[str, Any]) -> str:
     """A name; what else people keep there is theirs."""
     source = raw.get("source")
     return source if isinstance(source, str) and source.isprintable() else ""
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """Our names for columns as one types them: `instruction=question,output=answer`. Raises
+    ValueError."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    found = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+    if len(found) < len(pairs) or not all(ours and theirs for ours, theirs in found.items()):
+        raise ValueError("our names with theirs, such as `instruction=question,output=answer`")
+    if foreign := next((ours for ours in found if ours not in COLUMNS), ""):
+        raise ValueError(f"`{foreign}` is no name of ours: {', '.join(COLUMNS)}")
+    return found
 
 
 def unknown(raw: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.files import atomic, digest
 from remote.contract.job.jobs import Cause
@@ -64,7 +65,7 @@ def recipe_of(job: Job) -> dict[str, Any]:
                 "type": "corpus",
                 "path": str(job.input("dataset")),
                 "kind": job.option("kind", ""),
-                "columns": job.option("columns") or {},
+                "columns": _columns(job.option("columns", "")),
             }
         ],
         "steps": [{"type": "deduplicate"}],
@@ -340,6 +341,15 @@ class _alone:
 
 def _tell(job: Job, line: str) -> None:
     job.metric(0, 0, note=line)
+
+
+def _columns(text: str) -> dict[str, str]:
+    try:
+        return row_kinds.columns_of(text)
+    except ValueError as error:
+        raise StageFailed(
+            Cause.CONFIG, f"columns: {text}", f"expected {error}", "edit `columns` under `with:`"
+        ) from None
 
 
 def _share(job: Job, name: str, default: float, all_allowed: bool = False) -> float:

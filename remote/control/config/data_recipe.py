@@ -1,0 +1,147 @@
+"""A data recipe: how rows are made. Recipes compose with `extends:`; `prepare` on the box gets
+`plain()` as JSON."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr
+
+from remote.control import project
+from remote.control.config import data_files
+from remote.control.config.data_files import INPUT, DataFile, NamedFile
+from remote.control.config.data_sources import AnySource
+from remote.control.config.data_steps import AnyStep
+from remote.control.config.yaml import compose, explain
+from remote.control.config.yaml.section import Count, Name, Section, Share
+from remote.control.config.yaml.source import Source
+from remote.control.errors import ConfigError, Finding
+
+FOLDER = "playbooks/data"
+
+_STANDARD_SOURCES = ("corpus", "sqlite", "code")
+_STANDARD_STEPS = ("deduplicate", "normalise", "quality", "redact", "balance", "cap")
+
+
+class Split(Section):
+    """Which rows validate."""
+
+    validation: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the groups held out for validation; the choice is kept, so that a"
+        " growing corpus moves no row across",
+    )
+    held_out: DataFile = Field(
+        default="",
+        description="a file of rows that are the validation set as they stand",
+        examples=["data/profiles/held-out.jsonl"],
+    )
+
+
+class Limits(Section):
+    """How much work, and how much loss, is taken."""
+
+    workers: Count | None = Field(
+        default=None, description="processes at once; left out: one for each CPU"
+    )
+    unit_seconds: float = Field(
+        default=3600, gt=0, description="longest work on one unit, such as a file, in seconds"
+    )
+    document_seconds: float = Field(
+        default=60, gt=0, description="longest work on one document, such as a PDF, in seconds"
+    )
+    memory_mb: int = Field(default=4096, ge=64, description="memory of a process, in MB")
+    max_reject_share: Share = Field(
+        default=0.02, description="share of unusable rows above which `prepare` gives up"
+    )
+
+
+class DataRecipe(Section):
+    """A whole data recipe, composed."""
+
+    name: Name = Field(
+        description="what the dataset is called; the folder that keeps its work on the box",
+        examples=["mistral-verbosity"],
+    )
+    sources: list[AnySource] = Field(
+        min_length=1, description="where rows come from, each with its `type`"
+    )
+    steps: list[AnyStep] = Field(
+        default=[], description="what is done with the rows, in order, each with its `type`"
+    )
+    split: Split = Field(default=Split(), description="which rows validate")
+    limits: Limits = Field(default=Limits(), description="how much work and loss is taken")
+    seed: int = Field(default=42, ge=0, description="seed of all that is drawn")
+    secrets: list[Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]] = Field(
+        default=[],
+        description="variables of your environment that its job gets, such as PGPASSWORD",
+        examples=["PGPASSWORD"],
+    )
+
+    _source: Source = PrivateAttr(default_factory=lambda: Source(Path("recipe")))
+
+    def where(self, *keys: str | int) -> str:
+        """`file:line` of a value, in whichever of the composed files holds it."""
+        return self._source.where(*keys)
+
+    @property
+    def path(self) -> Path:
+        """The file that was loaded."""
+        return self._source.path
+
+    @property
+    def files(self) -> list[NamedFile]:
+        """The files of the laptop that it names."""
+        return list(data_files.files_of(self))
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as JSON values, as the box reads it: a file of the laptop stands there as
+        `input:NAME`."""
+        told = self.model_dump(mode="json", exclude_none=True)
+        for file in self.files:
+            data_files.put(told, file.keys, f"{INPUT}{file.name}")
+        return told
+
+    def missing(self) -> list[Finding]:
+        """A finding for each file that is named and not there."""
+        return [
+            Finding(
+                self.where(*file.keys),
+                f"`{file.keys[-1]}: {file.value}`: there is no such file",
+                "a file or folder of the project, `box:/path`, or `s3://bucket/prefix/`",
+                "put it there, or correct the path",
+            )
+            for file in self.files
+            if not project.is_there(file.path)
+        ]
+
+
+def load_data_recipe(path: str | Path) -> DataRecipe:
+    """Load and compose a data recipe, by path or by its bare name (`golden` is
+    playbooks/data/golden.yaml).
+
+    Raises ConfigError with every finding in it and in the recipes it extends.
+    """
+    read = compose.compose(project.named_file(path, FOLDER), FOLDER)
+    findings = list(read.findings)
+    recipe = explain.validate(DataRecipe, read, findings)
+    if recipe is not None:
+        recipe._source = read
+        findings += recipe.missing()
+    if findings or recipe is None:
+        raise ConfigError(explain.in_order(findings))
+    return recipe
+
+
+def needs_libraries(plain: Mapping[str, Any]) -> bool:
+    """Whether a recipe (as `plain` gives it) needs the libraries of the box's Python environment,
+    whatever its files are."""
+    sources = [source for source in plain.get("sources") or ()]
+    steps = [step for step in plain.get("steps") or ()]
+    return (
+        any(source.get("type") not in _STANDARD_SOURCES for source in sources)
+        or any(step.get("type") not in _STANDARD_STEPS for step in steps)
+        or any(str(source.get("path", "")).startswith("s3://") for source in sources)
+    )
