@@ -46,7 +46,8 @@ class Stage:
         return self.environment is not None
 
 
-_ENVIRONMENT = "requirements.txt"
+REQUIREMENTS = "requirements.txt"
+"""The box's Python environment, by the file that it is made from."""
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -59,7 +60,7 @@ STAGES: dict[str, Stage] = {
             outputs=("model",),
             values=("loss",),
             needs_recipe=True,
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "prepare",
@@ -91,7 +92,7 @@ STAGES: dict[str, Stage] = {
             outputs=("adapter", "metrics", "curve"),
             values=("loss", "val_loss", "steps", "tokens_per_second", "peak_memory_gb"),
             needs_recipe=True,
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "evaluate",
@@ -110,7 +111,7 @@ STAGES: dict[str, Stage] = {
                 "f1_gain",
             ),
             needs_recipe=True,
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "export",
@@ -121,7 +122,7 @@ STAGES: dict[str, Stage] = {
             options=("quantize",),
             outputs=("gguf", "f16", "parity"),
             values=("max_logp_delta",),
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "pull",

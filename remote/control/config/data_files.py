@@ -2,7 +2,7 @@
 (`s3://bucket/prefix/`). Those of the laptop travel to the box as inputs of the job."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from remote.control import project
 
-_ELSEWHERE = ("box:", "s3://", "hf://", "http://", "https://")
+BOX = "box:"
+_ELSEWHERE = (BOX, "s3://", "hf://", "http://", "https://")
+_OWN_FOLDERS = ("shared/", "jobs/", "releases/")
 INPUT = "input:"
 """Stands before the name of a job's input, where the recipe as the box gets it names a file of the
 laptop."""
@@ -20,9 +22,14 @@ laptop."""
 class _Travels:
     """Marks a field that may name a file of the laptop."""
 
+    is_rows: bool = False
+
 
 DataFile = Annotated[str, _Travels()]
 """A file or folder of the laptop, `box:/path`, or one elsewhere."""
+
+RowsFile = Annotated[str, _Travels(is_rows=True)]
+"""The same, of rows."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class NamedFile:
 
     keys: tuple[str | int, ...]
     value: str
+    is_rows: bool
 
     @property
     def name(self) -> str:
@@ -38,24 +46,47 @@ class NamedFile:
         return "-".join(str(key + 1 if isinstance(key, int) else key) for key in self.keys)
 
     @property
+    def word(self) -> str:
+        """What stands for it in a stage's wiring, where `stage.output` would be something else."""
+        return self.value if "/" in self.value else f"./{self.value}"
+
+    @property
     def path(self) -> Path:
         """Where it lies, or would."""
         return project.find_file(self.value)
 
 
-def files_of(section: BaseModel, keys: tuple[str | int, ...] = ()) -> Iterator[NamedFile]:
+def files_of(section: BaseModel) -> Iterator[NamedFile]:
     """The files of the laptop that a section and those in it name, in order."""
+    return (file for file in _named(section, ()) if not file.value.startswith(_ELSEWHERE))
+
+
+def on_box(section: BaseModel) -> Iterator[NamedFile]:
+    """The files of the box that they name: `value` is the path there."""
+    for file in _named(section, ()):
+        if file.value.startswith(BOX):
+            yield replace(file, value=place_on_box(file.value))
+
+
+def place_on_box(value: str) -> str:
+    """The path of `box:/path`, `box:~/path`; `box:path` is relative to the login's home, as `scp`
+    has it. What begins as Windlass's own folders do is relative to its root there."""
+    path = value.removeprefix(BOX)
+    return path if path.startswith(("/", "~", *_OWN_FOLDERS)) else f"~/{path}"
+
+
+def _named(section: BaseModel, keys: tuple[str | int, ...]) -> Iterator[NamedFile]:
     for name, field in type(section).model_fields.items():
         value, here = getattr(section, name), (*keys, field.alias or name)
-        if any(isinstance(mark, _Travels) for mark in field.metadata):
-            if value and not value.startswith(_ELSEWHERE):
-                yield NamedFile(here, value)
+        mark = next((each for each in field.metadata if isinstance(each, _Travels)), None)
+        if mark is not None and value:
+            yield NamedFile(here, value, mark.is_rows)
         elif isinstance(value, BaseModel):
-            yield from files_of(value, here)
+            yield from _named(value, here)
         elif isinstance(value, list):
             for number, each in enumerate(value):
                 if isinstance(each, BaseModel):
-                    yield from files_of(each, (*here, number))
+                    yield from _named(each, (*here, number))
 
 
 def put(plain: Any, keys: tuple[str | int, ...], value: str) -> None:

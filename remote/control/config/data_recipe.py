@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from remote.control import project
 from remote.control.config import data_files
-from remote.control.config.data_files import INPUT, DataFile, NamedFile
+from remote.control.config.data_files import INPUT, NamedFile, RowsFile
 from remote.control.config.data_sources import AnySource
 from remote.control.config.data_steps import AnyStep
 from remote.control.config.yaml import compose, explain
@@ -33,7 +33,7 @@ class Split(Section):
         description="share of the groups held out for validation; the choice is kept, so that a"
         " growing corpus moves no row across",
     )
-    held_out: DataFile = Field(
+    held_out: RowsFile = Field(
         default="",
         description="a file of rows that are the validation set as they stand",
         examples=["data/profiles/held-out.jsonl"],
@@ -102,6 +102,8 @@ class DataRecipe(Section):
         told = self.model_dump(mode="json", exclude_none=True)
         for file in self.files:
             data_files.put(told, file.keys, f"{INPUT}{file.name}")
+        for file in data_files.on_box(self):
+            data_files.put(told, file.keys, file.value)
         return told
 
     def missing(self) -> list[Finding]:
@@ -138,8 +140,7 @@ def load_data_recipe(path: str | Path) -> DataRecipe:
 def needs_libraries(plain: Mapping[str, Any]) -> bool:
     """Whether a recipe (as `plain` gives it) needs the libraries of the box's Python environment,
     whatever its files are."""
-    sources = [source for source in plain.get("sources") or ()]
-    steps = [step for step in plain.get("steps") or ()]
+    sources, steps = plain.get("sources") or (), plain.get("steps") or ()
     return (
         any(source.get("type") not in _STANDARD_SOURCES for source in sources)
         or any(step.get("type") not in _STANDARD_STEPS for step in steps)

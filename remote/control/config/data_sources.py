@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from remote.control.config.data_files import DataFile
+from remote.control.config.data_files import RowsFile
 from remote.control.config.yaml.section import Section
 
 Kind = Literal["", "chat", "instruction", "completion", "text", "corpus"]
@@ -15,7 +15,7 @@ class CorpusSource(Section):
     """A file of rows, or a folder of them, in any format that is read."""
 
     type: Literal["corpus"] = Field(default="corpus", description="what the source is")
-    path: DataFile = Field(
+    path: RowsFile = Field(
         description="a file or folder: of the laptop, or on the box (`box:/path`)",
         examples=["data/profiles/train.jsonl"],
     )

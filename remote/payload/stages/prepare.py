@@ -21,6 +21,7 @@ from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.files import atomic, digest
 from remote.contract.job.jobs import Cause
+from remote.payload.data import inputs
 from remote.payload.data import split as splits
 from remote.payload.data.engine import Context, Engine, Prepared
 from remote.payload.data.readers import Reading, Unreadable, rows_of
@@ -36,6 +37,7 @@ def main(job: Job) -> None:
     recipe = recipe_of(job)
     context = Context(job.root, work_folder(job, recipe), recipe)
     with _alone(context.folder):
+        inputs.link_all(job, context.folder)
         engine = Engine(context, lambda line: _tell(job, line))
         prepared = engine.prepared()
         outcome = written(job, engine, prepared)
@@ -55,7 +57,7 @@ def main(job: Job) -> None:
 def recipe_of(job: Job) -> dict[str, Any]:
     """The job's data recipe, else the simplest. Raises StageFailed for options that cannot be."""
     if job.spec.recipe:
-        return job.spec.recipe
+        return inputs.placed(job.spec.recipe, job, work_folder(job, job.spec.recipe))
     for name in ("dataset", "held_out") if "held_out" in job.spec.inputs else ("dataset",):
         _refuse_other_kinds(job.input(name), name)
     return {
@@ -148,7 +150,7 @@ def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
     with atomic.writing(rejects) as aside:
         _set_aside(engine, prepared, outcome, aside)
-        held = _held_out(recipe["split"].get("held_out") or "", outcome, aside)
+        held = _held_out(engine, recipe["split"].get("held_out") or "", outcome, aside)
         sizes = _sizes(engine, prepared, held, outcome, aside)
     _refuse_too_many(
         engine, outcome, sizes.total() + sum(map(len, held.values())), rejects, bool(sizes)
@@ -189,10 +191,12 @@ def _set_aside(engine: Engine, prepared: Prepared, outcome: Outcome, aside: IO[b
         aside.write(_reject_line(reject))
 
 
-def _held_out(path: str, outcome: Outcome, aside: IO[bytes]) -> dict[str, list[bytes]]:
+def _held_out(
+    engine: Engine, path: str, outcome: Outcome, aside: IO[bytes]
+) -> dict[str, list[bytes]]:
     """The lines of the held-out rows by their group."""
     found: dict[str, list[bytes]] = {}
-    for file in files_of(Path(path)) if path else ():
+    for file in files_of(engine.context.root / path) if path else ():
         for result in _results(file):
             if isinstance(result, Reject):
                 outcome.note(result)
