@@ -31,6 +31,9 @@ DataFile = Annotated[str, _Travels()]
 RowsFile = Annotated[str, _Travels(is_rows=True)]
 """The same, of rows."""
 
+NAMES_A_FILE = _Travels()
+"""Marks a field that is such a word, or something else."""
+
 
 @dataclass(frozen=True)
 class NamedFile:
@@ -79,7 +82,7 @@ def _named(section: BaseModel, keys: tuple[str | int, ...]) -> Iterator[NamedFil
     for name, field in type(section).model_fields.items():
         value, here = getattr(section, name), (*keys, field.alias or name)
         mark = next((each for each in field.metadata if isinstance(each, _Travels)), None)
-        if mark is not None and value:
+        if mark is not None and isinstance(value, str) and value:
             yield NamedFile(here, value, mark.is_rows)
         elif isinstance(value, BaseModel):
             yield from _named(value, here)

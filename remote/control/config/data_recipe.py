@@ -19,8 +19,9 @@ from remote.control.errors import ConfigError, Finding
 
 FOLDER = "playbooks/data"
 
-_STANDARD_SOURCES = ("corpus", "sqlite", "code")
+_STANDARD_SOURCES = ("corpus", "code")
 _STANDARD_STEPS = ("deduplicate", "normalise", "quality", "redact", "balance", "cap")
+"""What needs the standard library alone; `deduplicate` with `near` needs more."""
 
 
 class Split(Section):
@@ -92,6 +93,19 @@ class DataRecipe(Section):
         return self._source.path
 
     @property
+    def secret_names(self) -> list[str]:
+        """The variables that its job gets: those of `secrets`, and of its databases."""
+        of_sources = (getattr(source, "secret", "") for source in self.sources)
+        return list(dict.fromkeys(filter(None, (*self.secrets, *of_sources))))
+
+    def where_secret(self, name: str) -> str:
+        """`file:line` of the variable."""
+        if name in self.secrets:
+            return self.where("secrets", self.secrets.index(name))
+        owners = [getattr(source, "secret", "") for source in self.sources]
+        return self.where("sources", owners.index(name), "secret")
+
+    @property
     def files(self) -> list[NamedFile]:
         """The files of the laptop that it names."""
         return list(data_files.files_of(self))
@@ -100,6 +114,11 @@ class DataRecipe(Section):
         """The recipe as JSON values, as the box reads it: a file of the laptop stands there as
         `input:NAME`."""
         told = self.model_dump(mode="json", exclude_none=True)
+        for key in ("sources", "steps"):  # what is not said is for the box to know
+            told[key] = [
+                each.model_dump(mode="json", exclude_unset=True) for each in getattr(self, key)
+            ]
+        told["secrets"] = self.secret_names
         for file in self.files:
             data_files.put(told, file.keys, f"{INPUT}{file.name}")
         for file in data_files.on_box(self):
@@ -143,6 +162,6 @@ def needs_libraries(plain: Mapping[str, Any]) -> bool:
     sources, steps = plain.get("sources") or (), plain.get("steps") or ()
     return (
         any(source.get("type") not in _STANDARD_SOURCES for source in sources)
-        or any(step.get("type") not in _STANDARD_STEPS for step in steps)
+        or any(step.get("type") not in _STANDARD_STEPS or step.get("near") for step in steps)
         or any(str(source.get("path", "")).startswith("s3://") for source in sources)
     )

@@ -1,11 +1,13 @@
 """The laptop's files of a data recipe, on the box: its job's inputs, each under a path that is the
 same for every release and every box, so that what was read of one is not read again."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from remote.contract.files import digest
 from remote.payload.job import Job
 
 INPUT = "input:"
@@ -32,7 +34,9 @@ def link_all(job: Job, folder: Path) -> None:
 
 
 def _link(folder: Path, name: str, target: Path) -> Path:
-    return folder / "inputs" / name / target.name
+    # A source knows a file by its content; of a step the path alone is known.
+    content = f"-{digest.of_path(target)[:16]}" if re.search(r"\bsteps-", name) else ""
+    return folder / "inputs" / f"{name}{content}" / target.name
 
 
 def _placed(value: Any, paths: Mapping[str, str]) -> Any:

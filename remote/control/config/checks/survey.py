@@ -85,10 +85,10 @@ def _secrets_of(playbooks: list[Playbook]) -> dict[str, str]:
     """The variables that the data recipes of playbooks name, and where."""
     recipes = [load(book, label) for book in playbooks for label in book.stages]
     return {
-        name: recipe.where("secrets", number)
+        name: recipe.where_secret(name)
         for recipe in recipes
         if isinstance(recipe, DataRecipe)
-        for number, name in enumerate(recipe.secrets)
+        for name in recipe.secret_names
     }
 
 

@@ -106,6 +106,10 @@ def _finding(error: Any, model: type[BaseModel], source: Source) -> Finding:
     )
 
 
+_USUAL = ("embedded", "corpus", "deduplicate")
+"""What is meant most often."""
+
+
 def _tag(error: Any, where: str, shown: str, known: Sequence[str]) -> Finding:
     """A section of several sorts that does not say, or does not rightly say, of which it is."""
     name = error["ctx"]["discriminator"].strip("'")
@@ -114,7 +118,7 @@ def _tag(error: Any, where: str, shown: str, known: Sequence[str]) -> Finding:
             where,
             f"`{shown}.{name}` is missing",
             f"`{name}`: one of {', '.join(known)}",
-            f"add `{name}: {'embedded' if 'embedded' in known else known[0]}`",
+            f"add `{name}: {next((tag for tag in _USUAL if tag in known), known[0])}`",
         )
     found = error["ctx"]["tag"]
     remedy = suggestion(str(found), known) or "name one of those"
