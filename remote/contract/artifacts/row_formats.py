@@ -7,17 +7,31 @@ from pathlib import Path
 from remote.contract.files.file_kind import kind_of_file
 
 _KINDS = ("an Excel workbook", "Parquet", "an Arrow file", "zstd")
-_SUFFIXES = (".xlsx", ".parquet", ".arrow", ".feather", ".zst")
+_NAMES = {
+    ".xlsx": "an Excel workbook",
+    ".parquet": "Parquet",
+    ".arrow": "an Arrow file",
+    ".feather": "an Arrow file",
+    ".zst": "Zstandard",
+}
 
 
 def name_needs_library(name: str) -> bool:
     """Whether a file of that name does, packed or not."""
-    return any(suffix in _SUFFIXES for suffix in Path(name.lower()).suffixes[-2:])
+    return any(suffix in _NAMES for suffix in Path(name.lower()).suffixes[-2:])
 
 
 def first_with_library(path: Path) -> Path | None:
     """The file, or the first below a folder, that needs a library. Raises OSError."""
     return next((file for file in _files(path) if _needs_library(file)), None)
+
+
+def name_of(file: Path) -> str:
+    """What such a file is, for people. Raises OSError."""
+    if (kind := kind_of_file(file)) in _KINDS:
+        return "Zstandard" if kind == "zstd" else str(kind)
+    suffixes = Path(file.name.lower()).suffixes[-2:]
+    return next((_NAMES[suffix] for suffix in suffixes if suffix in _NAMES), "of another format")
 
 
 def _needs_library(file: Path) -> bool:

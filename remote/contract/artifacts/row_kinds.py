@@ -61,7 +61,17 @@ _NOT_READ = ("tools", "images", "audios", "videos", "functions")
 
 def kind_of(raw: Mapping[str, Any]) -> str:
     """Which kind an object is; empty where it is none."""
-    return next((kind for kind, (fits, _) in _KINDS.items() if fits(raw)), "")
+    return next(iter(kinds_of(raw)), "")
+
+
+def kinds_of(raw: Mapping[str, Any]) -> list[str]:
+    """Every kind that an object has the fields of, the one it is taken for first."""
+    return [kind for kind, (fits, _) in _KINDS.items() if fits(raw)]
+
+
+def renamed(raw: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The object with our names beside its own; `columns` maps ours to theirs."""
+    return {**raw, **{ours: raw[theirs] for ours, theirs in columns.items() if theirs in raw}}
 
 
 def likely_kind(objects: Iterable[Mapping[str, Any]]) -> str:
@@ -76,17 +86,15 @@ def likely_kind(objects: Iterable[Mapping[str, Any]]) -> str:
 def row_of(raw: Mapping[str, Any], kind: str = "", columns: Mapping[str, str] | None = None) -> Row:
     """The row that an object is, of that `kind`, or whichever it is. `columns` maps our names to
     theirs. Raises NotARow, which names the kinds that would fit."""
-    given = {
-        **raw,
-        **{ours: raw[theirs] for ours, theirs in (columns or {}).items() if theirs in raw},
-    }
+    given = renamed(raw, columns or {})
     if meant := next((name for name in _NOT_READ if given.get(name)), None):
         raise NotARow(f"has the field `{meant}`, which is not read: rows are text alone")
     found = kind_of(given)
-    if not (kind or found):
+    if not found:
         raise NotARow(unknown(given))
-    if kind and found and kind != found and not _KINDS[kind][0](given):
-        raise NotARow(f"is no `{kind}` row like those before it, but a `{found}` row")
+    if kind and not _KINDS[kind][0](given):
+        fitting = ", ".join(f"`{each}`" for each in kinds_of(given))
+        raise NotARow(f"is no `{kind}` row; what would fit: {fitting}")
     row = _KINDS[kind or found][1](given)
     weight = given.get("weight", 1.0)
     if not isinstance(weight, int | float) or isinstance(weight, bool):

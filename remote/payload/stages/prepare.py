@@ -21,7 +21,7 @@ from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.files import atomic, digest
 from remote.contract.job.jobs import Cause
-from remote.payload.data import inputs
+from remote.payload.data import inputs, look
 from remote.payload.data import split as splits
 from remote.payload.data.engine import Context, Engine, Prepared
 from remote.payload.data.readers import Reading, Unreadable, rows_of
@@ -42,6 +42,8 @@ def main(job: Job) -> None:
         prepared = engine.prepared()
         outcome = written(job, engine, prepared)
         engine.store.keep_only(part.key for _, parts in prepared.passes for part in parts)
+    if not job.spec.recipe:
+        _say_what_it_took(recipe)
     for name, value in outcome.values().items():
         job.output(name, value)
     if outcome.bad:
@@ -85,6 +87,14 @@ def _refuse_other_kinds(source: Path, name: str) -> None:
     if found := first_refusal(source, readable=READABLE):
         remedy = f"{found.remedy}; then `./inv run` it anew"
         raise StageFailed(Cause.DATA, f"{name}: {found}", "expected rows", remedy)
+
+
+def _say_what_it_took(recipe: dict[str, Any]) -> None:
+    """Which kind the rows were taken for, and one of them: only here can some formats be read."""
+    source = recipe["sources"][0]
+    told = look.asked({**source, "rows": 1})
+    if "error" not in told:
+        print(look.sentence(told), flush=True)
 
 
 def work_folder(job: Job, recipe: dict[str, Any]) -> Path:
