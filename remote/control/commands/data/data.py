@@ -1,4 +1,4 @@
-"""`inv data.*`: rows made by a recipe, converted, looked at, examined."""
+"""The verbs of `data`: rows made by a recipe, converted, looked at, examined."""
 
 from typing import TYPE_CHECKING, Any
 
