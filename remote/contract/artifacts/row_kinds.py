@@ -55,13 +55,13 @@ COLUMNS = (
 )
 """The names of ours that a row may have its columns under."""
 
-_NOT_READ = ("tools", "images", "audios", "videos", "functions")
+_NOT_READ = frozenset({"tools", "images", "audios", "videos", "functions"})
 """What belongs to the question and cannot be taken: a row without it would teach something else."""
 
 
 def kind_of(raw: Mapping[str, Any]) -> str:
     """Which kind an object is; empty where it is none."""
-    return next(iter(kinds_of(raw)), "")
+    return next((kind for kind, (fits, _) in _KINDS.items() if fits(raw)), "")
 
 
 def kinds_of(raw: Mapping[str, Any]) -> list[str]:
@@ -86,13 +86,15 @@ def likely_kind(objects: Iterable[Mapping[str, Any]]) -> str:
 def row_of(raw: Mapping[str, Any], kind: str = "", columns: Mapping[str, str] | None = None) -> Row:
     """The row that an object is, of that `kind`, or whichever it is. `columns` maps our names to
     theirs. Raises NotARow, which names the kinds that would fit."""
-    given = renamed(raw, columns or {})
-    if meant := next((name for name in _NOT_READ if given.get(name)), None):
+    given = renamed(raw, columns) if columns else raw
+    if not _NOT_READ.isdisjoint(given) and (
+        meant := next((name for name in sorted(_NOT_READ) if given.get(name)), None)
+    ):
         raise NotARow(f"has the field `{meant}`, which is not read: rows are text alone")
-    found = kind_of(given)
+    found = kind if kind and _KINDS[kind][0](given) else kind_of(given)
     if not found:
         raise NotARow(unknown(given))
-    if kind and not _KINDS[kind][0](given):
+    if kind and kind != found:
         fitting = ", ".join(f"`{each}`" for each in kinds_of(given))
         raise NotARow(f"is no `{kind}` row; what would fit: {fitting}")
     row = _KINDS[kind or found][1](given)

@@ -41,11 +41,11 @@ def down() -> bool:
     was up."""
     was_up = _daemon().stop(patience_seconds=30)
     swept = run_module("remote.embedded.instances.machine", str(folder()))
-    if swept.returncode or swept.stdout.strip() != b"[]":
+    if swept.returncode:
         raise CloudError(
             "processes of the embedded cloud do not end",
             where="this machine",
-            why=last_lines(swept.stderr) or f"pids {swept.stdout.decode().strip()}",
+            why=last_lines(swept.stderr),
             remedy="`./inv cloud.down` tries again",
         )
     return was_up

@@ -16,7 +16,6 @@ waits for it (here a bounded time) before SSH answers.
 import contextlib
 import getpass
 import gzip
-import json
 import os
 import platform
 import shutil
@@ -435,4 +434,5 @@ def _ssh_servers() -> list[ModuleType]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(sorted(sweep(Path(sys.argv[1])))))
+    if left := sweep(Path(sys.argv[1])):
+        sys.exit(f"pids {sorted(left)}")

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from remote.contract.artifacts import base_models
 from remote.contract.files import atomic, digest
 from remote.contract.job.jobs import Cause
+from remote.contract.job.paths import BoxPaths
 from remote.contract.telemetry.events import Metric
 from remote.payload import fingerprint
 from remote.payload.job import Job, StageFailed, run_stage
@@ -25,6 +27,7 @@ from remote.payload.training import adapter, batches, checkpoint, curve, diverge
 from remote.payload.training.interrupt import Interrupt, Stopped, flush, stopped
 from remote.payload.training.schedule import learning_rate
 from remote.payload.training.settings import Settings
+from remote.payload.training.token_cache import Cache
 from remote.payload.training.trainer import (
     NotANumber,
     OutOfMemory,
@@ -113,14 +116,15 @@ def read(job: Job) -> Training:
     }
     quiet()
     tokenizer = model.load_tokenizer(base, settings.chat_template)
-    lessons = batches.load(train_file, tokenizer, settings)
-    validation = (
-        batches.load(val_file, tokenizer, settings).rows
+    cache = Cache(BoxPaths(job.root).caches / "tokens")
+    lessons = batches.load(train_file, identity["train"], tokenizer, settings, cache, say)
+    held: Sequence[Encoded] = (
+        batches.load(val_file, identity["val"], tokenizer, settings, cache, say).rows
         if val_file and val_file.stat().st_size
-        else []
+        else ()
     )
-    spread = max(1, len(validation) // VALIDATION_ROWS)
-    validation = sorted(validation[::spread][:VALIDATION_ROWS], key=lambda row: -len(row.ids))
+    spread = max(1, len(held) // VALIDATION_ROWS)
+    validation = sorted(held[::spread][:VALIDATION_ROWS], key=lambda row: -len(row.ids))
     return Training(
         settings, base, lessons, validation, batches.Plan.of(lessons, settings), identity, tokenizer
     )
@@ -138,7 +142,7 @@ def base_folder(job: Job) -> Path:
 def explain(training: Training) -> None:
     """Say what is about to happen, and show one row as the model sees it."""
     settings, plan, rows = training.settings, training.plan, training.lessons.rows
-    supervised = sum(row.supervised for row in rows)
+    supervised = sum(rows.supervised)
     say(
         f"{len(rows)} rows, {sum(plan.lengths):,} tokens, {supervised:,} of them supervised;"
         f" {len(training.validation)} validation rows"

@@ -1,11 +1,12 @@
 """Which rows the optimizer sees at which step: a pure function of seed and step, so that a resumed
 run sees the same ones."""
 
+import hashlib
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import Encoded, encode
 from remote.payload.training.settings import Settings
+from remote.payload.training.token_cache import Cache, Tell, Tokens, key_of
 
 MAX_EMPTY_SHARE = 0.05
 """More rows than this without a supervised token: the recipe's `max_length` does not fit the
@@ -31,7 +33,7 @@ class Lessons:
     `overlong` ones were dropped because the recipe says so, `empty` ones left no room for an
     answer."""
 
-    rows: list[Encoded]
+    rows: Tokens
     truncated: int = 0
     overlong: int = 0
     empty: int = 0
@@ -52,53 +54,63 @@ class Lessons:
         return "; ".join(said) or None
 
 
-def load(path: Path, tokenizer: Any, settings: Settings) -> Lessons:
-    """Read the rows that `prepare` left; raises StageFailed when a line is no row, or too many have
-    nothing to learn."""
-    encoded = _encoded(path, tokenizer, settings.max_length)
-    fitting = [row for row in encoded if settings.overlong == "truncate" or not row.truncated]
-    rows = [row for row in fitting if row.supervised]
+def load(
+    path: Path, sha256: str, tokenizer: Any, settings: Settings, cache: Cache, tell: Tell = print
+) -> Lessons:
+    """The rows that `prepare` left at `path`, as tokens on the disk: those of an earlier job where
+    `cache` has them. `sha256` is the file's. Raises StageFailed when a line is no row, or too many
+    have nothing to learn."""
+    key = key_of(sha256, tokenizer, settings.max_length)
+    found = cache.tokens(key, lambda: _encoded(path, sha256, tokenizer, settings.max_length), tell)
+    fitting = [
+        place
+        for place, is_cut in enumerate(found.truncated)
+        if settings.overlong == "truncate" or not is_cut
+    ]
+    rows = found.only(place for place in fitting if found.supervised[place])
     empty = len(fitting) - len(rows)
     if not rows or empty > MAX_EMPTY_SHARE * len(fitting):
-        what = f"{len(encoded) - len(rows)} of {len(encoded)} rows of {path} have no token to learn"
+        what = f"{len(found) - len(rows)} of {len(found)} rows of {path} have no token to learn"
         raise StageFailed(
             Cause.DATA,
             what,
             f"max_length is {settings.max_length}",
             "raise `max_length`, or shorten the rows",
         )
-    truncated = sum(row.truncated for row in rows)
-    return Lessons(rows, truncated, len(encoded) - len(fitting), empty)
+    return Lessons(rows, sum(rows.truncated), len(found) - len(fitting), empty)
 
 
-def _encoded(path: Path, tokenizer: Any, max_length: int) -> list[Encoded]:
+def _encoded(path: Path, sha256: str, tokenizer: Any, max_length: int) -> Iterator[Encoded]:
+    read = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            lines = ((line, number) for number, line in enumerate(file, 1) if line.strip())
-            return [
-                lesson
-                for line, number in lines
-                for lesson in encode(tokenizer, parse_row(line, path.name, number), max_length)
-            ]
+            for number, line in enumerate(file, 1):
+                read.update(line)
+                if line.strip():
+                    yield from encode(tokenizer, parse_row(line, path.name, number), max_length)
     except BadRow as error:
         raise StageFailed(
             Cause.DATA, str(error), remedy="run the stage `prepare` on the dataset first"
         ) from None
+    if read.hexdigest() != sha256:
+        raise StageFailed(Cause.DATA, f"{path} changed while it was read", remedy="`./inv resume`")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole training: step -> rows. Steps count from 1 through all epochs."""
+    """The whole training: step -> rows. Steps count from 1 through all epochs. `lengths` are those
+    of all rows in tokens."""
 
-    lengths: tuple[int, ...]
+    lengths: Sequence[int]
     rows_per_step: int
     seed: int
     total_steps: int
+    _epochs: "dict[int, _Epoch]" = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, lessons: Lessons, settings: Settings) -> "Plan":
         """The plan for a dataset; `max_steps` overrules `epochs`."""
-        lengths = tuple(len(row.ids) for row in lessons.rows)
+        lengths = lessons.rows.lengths
         steps = math.ceil(math.ceil(len(lengths) / settings.rows_per_step) * settings.epochs)
         return cls(
             lengths, settings.rows_per_step, settings.seed, max(1, settings.max_steps or steps)
@@ -107,20 +119,36 @@ class Plan:
     def rows(self, step: int) -> list[int]:
         """Indices of the rows of `step`, the longest first."""
         epoch, position = divmod(step - 1, math.ceil(len(self.lengths) / self.rows_per_step))
-        return _epoch(self.lengths, self.rows_per_step, self.seed, epoch)[position]
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            self._epochs[epoch] = _epoch(self.lengths, self.rows_per_step, self.seed, epoch)
+        return self._epochs[epoch].rows(position)
 
 
-@lru_cache(maxsize=2)
-def _epoch(lengths: tuple[int, ...], rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:
+@dataclass(frozen=True)
+class _Epoch:
+    """An order of all rows, and one of the steps that it is cut into."""
+
+    order: "array[int]"
+    steps: "array[int]"
+    rows_per_step: int
+
+    def rows(self, position: int) -> list[int]:
+        start = self.steps[position] * self.rows_per_step
+        return self.order[start : start + self.rows_per_step].tolist()
+
+
+def _epoch(lengths: Sequence[int], rows_per_step: int, seed: int, epoch: int) -> _Epoch:
     generator = random.Random(f"{seed}/{epoch}")
-    order = list(range(len(lengths)))
+    order = array("I", range(len(lengths)))
     generator.shuffle(order)
     bucket = rows_per_step * _BUCKET_STEPS
-    buckets = [order[start : start + bucket] for start in range(0, len(order), bucket)]
-    alike = [row for rows in buckets for row in sorted(rows, key=lambda row: -lengths[row])]
-    steps = [alike[start : start + rows_per_step] for start in range(0, len(alike), rows_per_step)]
+    for start in range(0, len(order), bucket):
+        alike = sorted(order[start : start + bucket], key=lambda row: -lengths[row])
+        order[start : start + bucket] = array("I", alike)
+    steps = array("I", range(math.ceil(len(order) / rows_per_step)))
     generator.shuffle(steps)
-    return steps
+    return _Epoch(order, steps, rows_per_step)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_batched_answers_are_those_of_one_row_at_a_time(trained, tiny_base, reci
     model = evaluate.load(tiny_base, trained.artifact("adapter"), recipe())
     tokenizer = models.load_tokenizer(tiny_base)
     prompts = [
-        prompt_ids(tokenizer, Row("Add up.", "x", " ".join("7" * count)))
+        prompt_ids(tokenizer, Row.of("Add up.\n\n" + " ".join("7" * count), "x"))
         for count in (9, 1, 5, 30, 2)
     ]
     together = answers(model, tokenizer, prompts, 8)
@@ -99,7 +99,7 @@ def test_an_answer_ends_at_its_own_end_of_sequence(tiny_base, recipe):
 
 
 def test_figures_and_gains_come_from_the_answers():
-    rows = [Row("q", '{"score": 0.8}'), Row("q", "two words")]
+    rows = [Row.of("q", '{"score": 0.8}'), Row.of("q", "two words")]
     before = [Answer("prose", 4, 1.0, True), Answer("two", 2, 3.0, False)]
     after = [Answer('{"score": 0.8}', 6, 2.0, True), Answer("Two words.", 3, 2.0, True)]
     report = evaluate.report_of(rows, before, after)

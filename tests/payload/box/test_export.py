@@ -621,7 +621,7 @@ def test_questions_have_training_s_ids_and_none_is_read_otherwise_by_ollama(tmp_
     from remote.payload.stages.prompt import prompt_ids
 
     tokenizer, val = mistral.build(), tmp_path / "val.jsonl"
-    rows = [Row(f"What is {text}?", "x") for text in ("[INST]", "it", "</s>", "two  spaces")]
+    rows = [Row.of(f"What is {text}?", "x") for text in ("[INST]", "it", "</s>", "two  spaces")]
     val.write_text("".join(row.to_line() for row in rows))
     asked = export._questions(tokenizer, val, 4)
     assert [question.message for question in asked] == ["What is it?", "What is two  spaces?"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.artifacts.rows import parse_row
+from remote.contract.artifacts.row_kinds import parse_row
 from remote.payload.demo import corpus, tokenizer
 from remote.payload.stages.prompt import encode
 
@@ -208,10 +208,8 @@ def test_the_rows_of_the_demo_have_the_ids_of_mistral_common(saved, reference):
         (DATA / "profiles" / "held-out.jsonl").read_text().splitlines(), 1
     ):
         row = parse_row(line, "held-out", number)
-        encoded = encode(saved[1], row, 1000)
-        assert encoded.ids[: encoded.prompt_length] == reference(
-            chat(f"{row.instruction}\n\n{row.input}")
-        )
+        (encoded,) = encode(saved[1], row, 1000)
+        assert encoded.ids[: encoded.spans[0][0]] == reference(chat(row.asked))
 
 
 def test_what_is_saved_can_be_converted(saved):
@@ -248,7 +246,7 @@ def test_every_token_of_the_instruction_set_occurs_in_the_corpus(saved):
     used = {
         token
         for number, line in enumerate(rows, 1)
-        for token in encode(saved[1], parse_row(line, "rows", number), 1000).ids
+        for token in encode(saved[1], parse_row(line, "rows", number), 1000)[0].ids
     }
     assert saved[1].convert_ids_to_tokens(sorted(used - seen)) == []
 
@@ -258,7 +256,7 @@ def test_a_handle_is_the_same_tokens_in_profile_and_answer(saved):
         (DATA / "profiles" / "held-out.jsonl").read_text().splitlines(), 1
     ):
         encoded, handle = (
-            encode(saved[1], parse_row(line, "rows", number), 1000),
+            encode(saved[1], parse_row(line, "rows", number), 1000)[0],
             json.loads(line)["group"][1:],
         )
         ids = saved[1](f": @{handle}\n", add_special_tokens=False)["input_ids"][2:-1]

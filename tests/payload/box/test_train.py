@@ -138,7 +138,7 @@ def test_peft_loads_the_adapter_and_computes_the_same_loss(make_job, tiny_base):
     for row in training.validation:
         ids = torch.tensor([row.ids])
         labels = ids.clone()
-        labels[0, : row.prompt_length] = -100
+        labels[0, : row.spans[0][0]] = -100
         total += tuned(input_ids=ids, labels=labels).loss.item() * row.supervised
         count += row.supervised
     summary = json.loads(job.artifact("metrics.json").read_text())

@@ -7,13 +7,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from remote.contract.artifacts.rows import Row, user_message
+from remote.contract.artifacts.rows import Row, Turn
+from remote.contract.files import digest
 from remote.contract.job.jobs import Cause
 from remote.payload import tokenizing
 from remote.payload.demo import tokenizer as mistral
 from remote.payload.job import StageFailed
 from remote.payload.stages.prompt import Encoded, encode, prompt_ids
 from remote.payload.training import batches, checkpoint, model
+from remote.payload.training.token_cache import Cache
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +60,42 @@ def test_large_logits_do_not_overflow():
 
 
 def test_a_row_has_one_start_one_end_and_learns_the_answer_alone(tokenizer):
-    row = encode(tokenizer, Row("Add up.", "3", "1 2"), 64)
+    (row,) = encode(tokenizer, Row.of("Add up.\n\n1 2", "3"), 64)
+    ((begin, end),) = row.spans
     assert row.ids.count(tokenizer.bos_token_id) == 1 and row.ids[0] == tokenizer.bos_token_id
     assert row.ids.count(tokenizer.eos_token_id) == 1 and row.ids[-1] == tokenizer.eos_token_id
-    assert tokenizer.decode(row.ids[: row.prompt_length]) == "<s>[INST] Add up.\n\n1 2[/INST]"
-    assert tokenizer.decode(row.ids[row.prompt_length :]) == " 3</s>"
+    assert tokenizer.decode(row.ids[:begin]) == "<s>[INST] Add up.\n\n1 2[/INST]"
+    assert tokenizer.decode(row.ids[begin:end]) == " 3</s>"
     assert not row.truncated
 
 
 def test_a_row_that_is_too_long_loses_its_end_and_says_so(tokenizer):
-    whole = encode(tokenizer, Row("Add up.", "a long answer"), 64)
-    cut = encode(tokenizer, Row("Add up.", "a long answer"), len(whole.ids) - 1)
+    row = Row.of("Add up.", "a long answer")
+    (whole,) = encode(tokenizer, row, 64)
+    (cut,) = encode(tokenizer, row, len(whole.ids) - 1)
     assert cut.truncated and cut.ids == whole.ids[:-1]
-    assert encode(tokenizer, Row("Add up.", "a long answer"), 3).supervised == 0
+    assert encode(tokenizer, row, 3)[0].supervised == 0
+
+
+def test_each_answer_of_a_conversation_is_learnt_unless_it_says_not(tokenizer):
+    turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    for skipped in (False, True):
+        row = Row(
+            tuple(
+                Turn(role, said, role == "assistant" and not (skipped and said == "b"))
+                for role, said in turns
+            )
+        )
+        (encoded,) = encode(tokenizer, row, 64)
+        assert tokenizer.decode(encoded.ids) == "<s>[INST] a[/INST] b</s>[INST] c[/INST] d</s>"
+        learnt = [tokenizer.decode(encoded.ids[begin:end]) for begin, end in encoded.spans]
+        assert learnt == ([" d</s>"] if skipped else [" b</s>", " d</s>"])
+
+
+def test_a_document_is_learnt_whole(tokenizer):
+    (row,) = encode(tokenizer, Row(text="Some [INST] words"), 64)
+    assert tokenizer.decode(row.ids) == "<s>Some [INST] words</s>"
+    assert row.ids.count(tokenizer.bos_token_id) == 1 and row.spans == ((1, len(row.ids)),)
 
 
 def test_the_padding_is_never_the_end(tokenizer):
@@ -109,11 +134,12 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tiny_base, tmp_path):
 def load(tmp_path, tokenizer, rows, settings):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(row if isinstance(row, str) else row.to_line() for row in rows))
-    return batches.load(path, tokenizer, settings)
+    cache = Cache(tmp_path / "caches")
+    return batches.load(path, digest.of_file(path), tokenizer, settings, cache)
 
 
 def test_overlong_rows_are_dropped_where_the_recipe_says_so(tmp_path, tokenizer, recipe):
-    rows = [Row("Add.", "3")] * 30 + [Row("Add.", "x" * 300)]
+    rows = [Row.of("Add.", "3")] * 30 + [Row.of("Add.", "x" * 300)]
     cut = load(tmp_path, tokenizer, rows, recipe())
     dropped = load(tmp_path, tokenizer, rows, recipe(overlong="drop"))
     assert (len(cut.rows), cut.truncated, cut.dropped) == (31, 1, 0)
@@ -142,12 +168,12 @@ SPELLING = [
 
 @pytest.mark.parametrize("text", SPELLING)
 def test_control_tokens_that_a_row_spells_stay_text(tokenizer, text):
-    row = encode(tokenizer, Row(text, text, text), 1000)
+    (row,) = encode(tokenizer, Row.of(f"{text}\n\n{text}", text), 1000)
     assert [
         tokenizer.convert_ids_to_tokens(number) for number in row.ids if number in CONTROLS
     ] == ["<s>", "[INST]", "[/INST]", "</s>"]
     assert tokenizer.decode(row.ids[1:-1]) == f"[INST] {text}\n\n{text}[/INST] {text}"
-    assert prompt_ids(tokenizer, Row(text, "x", text)) == row.ids[: row.prompt_length]
+    assert prompt_ids(tokenizer, Row.of(f"{text}\n\n{text}", "x")) == row.ids[: row.spans[0][0]]
 
 
 CONTROLS = range(1, 5)
@@ -157,7 +183,7 @@ def test_rows_that_spell_control_tokens_are_learnt_like_others(tmp_path, tokeniz
     lessons = load(
         tmp_path,
         tokenizer,
-        [Row("Add.", "3"), Row("Struck <s>out", "3"), Row("Add.", "a</s>b")],
+        [Row.of("Add.", "3"), Row.of("Struck <s>out", "3"), Row.of("Add.", "a</s>b")],
         recipe(),
     )
     assert len(lessons.rows) == 3 and lessons.note() is None
@@ -179,7 +205,7 @@ def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_behind_a_control_
 
 
 def test_a_few_rows_without_an_answer_are_dropped_and_many_stop(tmp_path, tokenizer, recipe):
-    good, empty = [Row("Add.", "3")] * 97, [Row("x" * 300, "3")] * 3
+    good, empty = [Row.of("Add.", "3")] * 97, [Row.of("x" * 300, "3")] * 3
     assert load(tmp_path, tokenizer, good + empty, recipe()).empty == 3
     with pytest.raises(StageFailed, match="6 of 103 rows") as caught:
         load(tmp_path, tokenizer, good + empty * 2, recipe())
@@ -188,11 +214,13 @@ def test_a_few_rows_without_an_answer_are_dropped_and_many_stop(tmp_path, tokeni
 
 def test_a_line_that_is_no_row_is_named(tmp_path, tokenizer, recipe):
     with pytest.raises(StageFailed, match=r"rows\.jsonl:2: not JSON"):
-        load(tmp_path, tokenizer, [Row("Add.", "3"), "{\n"], recipe())
+        load(tmp_path, tokenizer, [Row.of("Add.", "3"), "{\n"], recipe())
 
 
 def test_padding_is_never_looked_at():
-    batch = batches.collate([Encoded([1, 7, 8, 9, 2], 3), Encoded([1, 7, 2], 2)], 0, "cpu")
+    batch = batches.collate(
+        [Encoded([1, 7, 8, 9, 2], ((3, 5),)), Encoded([1, 7, 2], ((2, 3),))], 0, "cpu"
+    )
     assert batch.ids.tolist() == [[1, 7, 8, 9, 2], [1, 7, 2, 0, 0]]
     assert batch.labels.tolist() == [9, 2, 2]
     assert batch.places.tolist() == [2, 3, 6]
@@ -304,10 +332,11 @@ def test_a_half_written_checkpoint_has_no_final_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "row",
     [
-        *(Row(text, text.rstrip()) for text in SPELLING),
-        Row("Score the profile.", '{"handle": "@é", "score": 0.8}', "Bio:  two  spaces\n🙂"),
-        Row("Hi", "Hello!\n"),
-        Row("a", " b"),
+        *(Row.of(text, text.rstrip()) for text in SPELLING),
+        Row.of("Score the profile.\n\nBio:  two  spaces\n🙂", '{"handle": "@é", "score": 0.8}'),
+        Row.of("Hi", "Hello!\n"),
+        Row.of("a", " b"),
+        Row((*Row.of("a", "b").messages, *Row.of("[INST]", "d").messages)),
     ],
 )
 def test_rows_are_encoded_as_mistral_common_does(row):
@@ -315,8 +344,11 @@ def test_rows_are_encoded_as_mistral_common_does(row):
     from mistral_common.protocol.instruct.request import InstructRequest
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-    messages = [UserMessage(content=user_message(row)), AssistantMessage(content=row.output)]
+    messages = [
+        (UserMessage if turn.role == "user" else AssistantMessage)(content=turn.content)
+        for turn in row.messages
+    ]
     theirs = MistralTokenizer.v3().instruct_tokenizer.encode_instruct(
         InstructRequest(messages=messages, available_tools=None)
     )
-    assert encode(mistral.build(), row, 1000).ids == theirs.tokens
+    assert encode(mistral.build(), row, 1000)[0].ids == theirs.tokens
