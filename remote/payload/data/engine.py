@@ -97,6 +97,8 @@ class Engine:
 
     context: Context
     tell: Tell
+    listed: dict[str, Unit] = field(default_factory=dict)
+    """The units of all sources, as parts name them, once they were read."""
 
     @cached_property
     def store(self) -> Store:
@@ -128,6 +130,7 @@ class Engine:
         return self._done(pool, "remote.payload.data.engine:read_unit", asked, "read", lost)
 
     def _task(self, number: int, entry: Mapping[str, Any], unit: Unit) -> dict[str, Any]:
+        self.listed[f"{number}/{unit.id}"] = unit
         return {
             "key": key_of(VERSION, "read", entry, unit.digest, unit.id, self.context.seed),
             "unit": f"{number}/{unit.id}",
