@@ -230,7 +230,7 @@ def take_steps(task: Mapping[str, Any]) -> bool:
     if part is None:
         raise ValueError(f"the part {task['from']} is gone")
     steps = [step_of(entry, context) for entry in task["steps"]]
-    store.write(task["key"], task["unit"], stepped(store.rows(part), steps))
+    store.write(task["key"], task["unit"], stepped(store.rows(part), steps), steps)
     return True
 
 
