@@ -3,25 +3,36 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr
 
+from remote.contract.artifacts.row_formats import name_needs_library
 from remote.control import project
 from remote.control.config import data_files
-from remote.control.config.data_files import INPUT, NamedFile, RowsFile
+from remote.control.config.data_files import INPUT, DataFile, NamedFile, RowsFile
 from remote.control.config.data_sources import AnySource
 from remote.control.config.data_steps import AnyStep
 from remote.control.config.yaml import compose, explain
 from remote.control.config.yaml.section import Count, Name, Section, Share
-from remote.control.config.yaml.source import Source
+from remote.control.config.yaml.source import Keys, Source
 from remote.control.errors import ConfigError, Finding
 
 FOLDER = "playbooks/data"
 
-_STANDARD_SOURCES = ("corpus", "code")
-_STANDARD_STEPS = ("deduplicate", "normalise", "quality", "redact", "balance", "cap")
-"""What needs the standard library alone; `deduplicate` with `near` needs more."""
+_STANDARD_SOURCES = ("corpus", "code", "kinds")
+_STANDARD_STEPS = (
+    "normalise",
+    "quality",
+    "redact",
+    "deduplicate",
+    "decontaminate",
+    "chunk",
+    "balance",
+    "cap",
+)
+"""What needs the standard library alone, as long as nothing of `_MORE` is asked of it."""
+_MORE = ("near", "tokenizer")
 
 
 class Split(Section):
@@ -59,6 +70,35 @@ class Limits(Section):
     )
 
 
+class Outputs(Section):
+    """Where the files go, beside this laptop."""
+
+    bucket: bool = Field(
+        default=False,
+        description="also to `datasets/NAME/` in the inventory's bucket, the manifest last",
+    )
+
+
+class TrainingToCome(Section):
+    """What is known of the training, for the report: what is not said is the golden recipe's."""
+
+    tokenizer: DataFile = Field(
+        default="",
+        description="the model's folder on the box, for true counts of tokens",
+        examples=["box:shared/models/mistralai/Mistral-7B-v0.3"],
+    )
+    max_length: int = Field(default=1024, ge=16, description="tokens of a row")
+    batch: Count = Field(default=4, description="rows in a micro-batch")
+    accumulation: Count = Field(default=1, description="micro-batches in a step")
+    epochs: float = Field(default=1, gt=0, description="passes over the rows")
+    max_steps: Count | None = Field(default=None, description="stop after so many steps")
+    overlong: Literal["truncate", "drop"] = Field(
+        default="truncate", description="what happens to a row with more tokens"
+    )
+    tokens_per_second: float | None = Field(default=None, gt=0, description="speed of the box")
+    hourly_usd: float | None = Field(default=None, ge=0, description="price of the box")
+
+
 class DataRecipe(Section):
     """A whole data recipe, composed."""
 
@@ -74,6 +114,10 @@ class DataRecipe(Section):
     )
     split: Split = Field(default=Split(), description="which rows validate")
     limits: Limits = Field(default=Limits(), description="how much work and loss is taken")
+    outputs: Outputs = Field(default=Outputs(), description="where the files go")
+    training: TrainingToCome = Field(
+        default=TrainingToCome(), description="the training to come, for the report"
+    )
     seed: int = Field(default=42, ge=0, description="seed of all that is drawn")
     secrets: list[Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]] = Field(
         default=[],
@@ -94,16 +138,19 @@ class DataRecipe(Section):
 
     @property
     def secret_names(self) -> list[str]:
-        """The variables that its job gets: those of `secrets`, and of its databases."""
-        of_sources = (getattr(source, "secret", "") for source in self.sources)
-        return list(dict.fromkeys(filter(None, (*self.secrets, *of_sources))))
+        """The variables that its job gets: those of `secrets`, and those that its sources and steps
+        name."""
+        return list(dict.fromkeys((*self.secrets, *(name for _, name in self._fields))))
+
+    @property
+    def _fields(self) -> list[tuple[Keys, str]]:
+        return list(data_files.secrets_of(self))
 
     def where_secret(self, name: str) -> str:
         """`file:line` of the variable."""
         if name in self.secrets:
             return self.where("secrets", self.secrets.index(name))
-        owners = [getattr(source, "secret", "") for source in self.sources]
-        return self.where("sources", owners.index(name), "secret")
+        return self.where(*next(keys for keys, named in self._fields if named == name))
 
     @property
     def files(self) -> list[NamedFile]:
@@ -114,6 +161,7 @@ class DataRecipe(Section):
         """The recipe as JSON values, as the box reads it: a file of the laptop stands there as
         `input:NAME`."""
         told = self.model_dump(mode="json", exclude_none=True)
+        told["training"] = self.training.model_dump(mode="json", exclude_unset=True)
         for key in ("sources", "steps"):  # what is not said is for the box to know
             told[key] = [
                 each.model_dump(mode="json", exclude_unset=True) for each in getattr(self, key)
@@ -162,6 +210,17 @@ def needs_libraries(plain: Mapping[str, Any]) -> bool:
     sources, steps = plain.get("sources") or (), plain.get("steps") or ()
     return (
         any(source.get("type") not in _STANDARD_SOURCES for source in sources)
-        or any(step.get("type") not in _STANDARD_STEPS or step.get("near") for step in steps)
-        or any(str(source.get("path", "")).startswith("s3://") for source in sources)
+        or any(step.get("type") not in _STANDARD_STEPS for step in steps)
+        or any(each.get(name) for each in (*steps, plain.get("training") or {}) for name in _MORE)
+        or any(_may_hold_more(str(source.get("path", ""))) for source in sources)
+        or any(needs_libraries({"steps": source.get("steps")}) for source in sources)
+    )
+
+
+def _may_hold_more(path: str) -> bool:
+    """Whether a path that is no input of the job may hold files that need a library: one in S3 does
+    itself, and a folder of the box may."""
+    is_elsewhere = not path.startswith(INPUT)
+    return is_elsewhere and (
+        path.startswith("s3://") or not Path(path).suffix or name_needs_library(path)
     )

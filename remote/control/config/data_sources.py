@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from remote.control.config.data_files import DataFile, RowsFile
+from remote.control.config.data_files import DataFile, RowsFile, SecretName
 from remote.control.config.data_steps import AnyStep
 from remote.control.config.yaml.section import Count, Plain, Section
 
@@ -21,14 +21,19 @@ class _Store(Section):
     endpoint: str = Field(default="", description="the address of another store that speaks S3")
 
 
-class CorpusSource(Section):
+class CorpusSource(_Store):
     """A file of rows, or a folder of them: JSON Lines, JSON, CSV, Excel, Parquet, Arrow, text,
     Markdown, packed or not."""
 
     type: Literal["corpus"] = Field(default="corpus", description="files of rows")
     path: RowsFile = Field(
-        description="a file or folder, of the laptop or on the box (`box:/path`)",
-        examples=["data/profiles/train.jsonl"],
+        description=f"a file or folder, {_WHERE}", examples=["data/profiles/train.jsonl"]
+    )
+    local: DataFile = Field(
+        default="", description="a copy of what lies in S3, whole or in part, of laptop or box"
+    )
+    prefer: Literal["both", "local", "s3"] = Field(
+        default="both", description="`both`: S3 is asked only for what the copy lacks"
     )
     kind: Kind | None = Field(default=None, description="what the rows are; left out: found out")
     columns: dict[str, str] = Field(default={}, description=_COLUMNS)
@@ -62,9 +67,8 @@ class DatabaseSource(Section):
     """The rows of a query: PostgreSQL, SQLite, DuckDB, or tables in Parquet."""
 
     type: Literal["database"] = Field(default="database", description="rows of a query")
-    secret: str = Field(
+    secret: SecretName = Field(
         default="",
-        pattern=r"^([A-Z_][A-Z0-9_]*)?$",
         description="the variable of your environment with PostgreSQL's connection string",
         examples=["SCORES_URL"],
     )
@@ -104,7 +108,10 @@ class CodeSource(Section):
     """Questions and answers about a code base in Python, which is read and never run."""
 
     type: Literal["code"] = Field(default="code", description="a code base")
-    path: DataFile = Field(description=f"a folder, {_WHERE}", examples=["../my-package"])
+    path: DataFile = Field(
+        description="a folder, of the laptop or on the box (`box:/path`)",
+        examples=["../my-package"],
+    )
     kinds: list[Literal["calls", "interactions"]] = Field(
         default=["calls", "interactions"],
         description="calls of language models; who imports and calls whom",
@@ -117,7 +124,10 @@ class KindsSource(Section):
     and within a quota."""
 
     type: Literal["kinds"] = Field(default="kinds", description="records of several kinds")
-    path: DataFile = Field(description=f"a file or folder, {_WHERE}", examples=["data/french"])
+    path: DataFile = Field(
+        description="a file or folder, of the laptop or on the box (`box:/path`)",
+        examples=["data/french"],
+    )
     name: str = Field(default="", description="the `source` of its rows; left out: the file's name")
     kind: Literal["instruction", "reasoning", "conversation", "retrieval"] | None = Field(
         default=None, description="what its records are; left out: found out"

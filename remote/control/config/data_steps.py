@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from remote.control.config.data_files import NAMES_A_FILE
+from remote.control.config.data_files import NAMES_A_FILE, DataFile, RowsFile
+from remote.control.config.data_raft import RaftStep
 from remote.control.config.yaml.section import Count, Section, Share
 
 RULES = (
@@ -160,12 +161,47 @@ class CapStep(Section):
     per_group: Count | None = Field(default=None, description="of a group")
 
 
+class ChunkStep(Section):
+    """Cuts documents into pieces that a model can take; conversations stay whole."""
+
+    type: Literal["chunk"] = Field(default="chunk", description="pieces of documents")
+    tokenizer: DataFile = Field(
+        default="",
+        description="the model's folder on the box; left out: `characters` count",
+        examples=["box:shared/models/mistralai/Mistral-7B-v0.3"],
+    )
+    tokens: Count | None = Field(default=None, description="longest piece; left out: 1024")
+    characters: Count | None = Field(default=None, description="the same; left out: 4000")
+    overlap: int = Field(default=0, ge=0, description="how much of a piece comes again in the next")
+
+
+class DecontaminateStep(Section):
+    """Keeps out what a model will be judged by."""
+
+    type: Literal["decontaminate"] = Field(default="decontaminate", description="seeds stay out")
+    seeds: RowsFile = Field(
+        description="a file or folder of rows", examples=["data/profiles/held-out.jsonl"]
+    )
+    kind: Literal["chat", "instruction", "completion", "text", "corpus"] | None = Field(
+        default=None, description="what the seeds are; left out: found out"
+    )
+    columns: dict[str, str] = Field(default={}, description="our names for their columns")
+    words: int = Field(default=13, ge=2, description="words in a row that give a seed away")
+    share: Share = Field(default=0, description="less than this share of such runs is allowed")
+    common: Count = Field(default=10, description="a run that more seeds have is their template's")
+    least: Count = Field(default=5, description="shortest question that counts as a whole")
+    groups: bool = Field(default=True, description="rows of a seed's group go, too")
+
+
 STEPS: tuple[type[Section], ...] = (
     NormaliseStep,
     QualityStep,
     LanguageStep,
     DeduplicateStep,
     RedactStep,
+    DecontaminateStep,
+    ChunkStep,
+    RaftStep,
     BalanceStep,
     CapStep,
 )
@@ -175,6 +211,9 @@ AnyStep = Annotated[
     | LanguageStep
     | DeduplicateStep
     | RedactStep
+    | DecontaminateStep
+    | ChunkStep
+    | RaftStep
     | BalanceStep
     | CapStep,
     Field(discriminator="type"),

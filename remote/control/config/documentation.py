@@ -8,7 +8,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from remote.contract.job.stages import STAGES, Stage
-from remote.control.config import data_recipe, data_sources, data_steps, inventory, playbook, recipe
+from remote.control.config import (
+    data_raft,
+    data_recipe,
+    data_sources,
+    data_steps,
+    inventory,
+    playbook,
+    recipe,
+)
 from remote.control.config.options import Options
 from remote.control.config.yaml.explain import fields_of
 from remote.control.config.yaml.section import is_duration, written
@@ -78,8 +86,12 @@ _PARTS: tuple[tuple[str, str, tuple[tuple[str, type[BaseModel]], ...]], ...] = (
             ("the file", data_recipe.DataRecipe),
             ("`split`", data_recipe.Split),
             ("`limits`", data_recipe.Limits),
+            ("`outputs`", data_recipe.Outputs),
+            ("`training`", data_recipe.TrainingToCome),
             *((f"a source with `type: {_type_of(each)}`", each) for each in data_sources.SOURCES),
             *((f"a step with `type: {_type_of(each)}`", each) for each in data_steps.STEPS),
+            ("`teacher` of a step `raft`", data_raft.Teacher),
+            ("`pages` of a source `database`", data_sources.Pages),
         ),
     ),
 )

@@ -6,7 +6,6 @@ library, but for some formats, and those are left to the box.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from remote.contract.artifacts import chat_templates, row_formats, row_kinds
 from remote.contract.artifacts.rows import Row, Turn
-from remote.contract.files import atomic, digest, untrusted_json
-from remote.contract.job.jobs import JobSpec, Status
+from remote.contract.files import digest, untrusted_json
+from remote.contract.job.exits import Exit
+from remote.contract.job.jobs import Status
 from remote.control import project
 from remote.control.backends.resolved import StageArtifact
 from remote.control.errors import ConfigError, DataError, Finding, NotFound
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _END = "</s>"
 
-MADE = ("train", "val", "rejects", "manifest")
+MADE = ("train", "val", "rejects", "statistics", "report", "manifest")
 """What `prepare` leaves."""
 
 
@@ -149,60 +149,43 @@ def needs_box(file: Path, command: str) -> DataError:
 
 @dataclass(frozen=True)
 class Examined:
-    """What `prepare` makes of somebody's file, on this machine: its numbers, and its files by
-    name."""
+    """What is in somebody's file. `told` are its statistics, what would be dropped, and findings;
+    `page` shows them."""
 
-    values: Mapping[str, int]
-    files: Mapping[str, Path]
-    reasons: Sequence[tuple[str, int, str]] = ()
+    told: Mapping[str, Any]
+    page: Path
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something in it must be mended before a model learns from it."""
+        return any(each["level"] == "bad" for each in self.told["findings"])
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
-        reasons = [
-            {"step": step, "rows": rows, "first": first} for step, rows, first in self.reasons
-        ]
-        files = {name: str(path) for name, path in self.files.items()}
-        return {**self.values, "reasons": reasons, "files": files}
+        return {**self.told, "page": str(self.page)}
 
 
 def examine(path: Path, kind: str = "", columns: str = "") -> Examined:
-    """Prepare the file here, whatever share of it is bad. Raises DataError where nothing is
-    left."""
+    """Examine a file of rows, or a folder, on this machine. Raises DataError where it cannot be
+    read."""
     _columns(kind, columns)
     if file := _needing_library(path):
         raise needs_box(file, f"./inv data.doctor {path}")
     mark = digest.of_value(str(path.resolve()))[:12]
-    root = project.state_folder() / "examined" / f"{path.stem[:40]}-{mark}"
-    shutil.rmtree(root, ignore_errors=True)
-    folder = root / "jobs" / "doctor"
-    options = {"max_reject_share": 1, "kind": kind, "columns": columns}
-    spec = JobSpec("doctor", "prepare", "", inputs={"dataset": str(path)}, options=options)
-    atomic.write_text(folder / "spec.json", spec.to_json())
-    done = _run("remote.payload.stages.prepare", str(folder))
-    if done.returncode:
-        error = _failed(folder / "failure.json", done)
-        if isinstance(error, DataError):  # there is no run to go on with
-            error.remedy = "correct the rows, or say by `--columns` which columns hold what"
-        raise error
-    return examined_by(folder / "artifacts")
+    page = project.state_folder() / "examined" / f"{path.stem[:40]}-{mark}.html"
+    page.parent.mkdir(exist_ok=True)
+    words = ["--kind", kind, "--columns", columns, "--json", "--html", str(page)]
+    done = _run("remote.payload.data.doctor", str(path), *words)
+    if done.returncode not in (Exit.OK, Exit.DATA):
+        raise _failed(done)
+    if not done.stdout:
+        raise DataError(done.stderr.decode(errors="replace").strip(), remedy="correct the path")
+    return Examined(untrusted_json.loads_object(done.stdout), page)
 
 
 def examined_by(made: Path) -> Examined:
-    """What a `prepare` found out, by the files that it left."""
-    values = untrusted_json.read_object(made / "manifest.json")["counts"]
-    files = {path.stem: path for path in sorted(made.iterdir()) if path.is_file()}
-    return Examined(values, files, _reasons(files["rejects"]))
-
-
-def _reasons(rejects: Path) -> list[tuple[str, int, str]]:
-    """What was set aside: step, how often, and the first case, those that struck most first."""
-    found: dict[str, list[str]] = {}
-    with rejects.open(encoding="utf-8") as lines:
-        for line in lines:
-            told = json.loads(line)
-            found.setdefault(told["step"], []).append(f"{told['where']}: {told['reason']}")
-    rows = [(step, len(cases), cases[0]) for step, cases in found.items()]
-    return sorted(rows, key=lambda row: -row[1])
+    """The same, by the files that `prepare` left in that folder."""
+    return Examined(untrusted_json.read_object(made / "statistics.json"), made / "report.html")
 
 
 def one_box(inventory: "Inventory", on: str) -> "BoxEntry":
@@ -236,6 +219,10 @@ def plan_preparing(recipe: str, inventory: "Inventory", entry: "BoxEntry", stop:
     from remote.control.runs.plan import plan_of
 
     loaded = load_data_recipe(recipe)
+    if loaded.outputs.bucket and not inventory.storage.bucket:
+        where, remedy = loaded.where("outputs", "bucket"), "name one, or write `bucket: false`"
+        expected = "`storage.bucket` in inventory.yaml"
+        raise ConfigError([Finding(where, "`outputs.bucket`: there is none", expected, remedy)])
     stages = {
         "prepare": StageEntry(uses="prepare", recipe=recipe),
         "pull": StageEntry(uses="pull", with_={name: f"prepare.{name}" for name in MADE}),
@@ -379,7 +366,7 @@ def _asked(module: str, request: Mapping[str, Any]) -> dict[str, Any]:
     words."""
     done = _run(module, json.dumps(request))
     if done.returncode:
-        raise _failed(None, done)
+        raise _failed(done)
     told = untrusted_json.loads_object(done.stdout)
     if "error" in told:
         raise DataError(
@@ -390,16 +377,13 @@ def _asked(module: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _run(module: str, word: str) -> "subprocess.CompletedProcess[bytes]":
+def _run(module: str, *words: str) -> "subprocess.CompletedProcess[bytes]":
     environment = {**os.environ, "PYTHONPATH": str(project.CODE)}
-    command = [sys.executable, "-P", "-m", module, word]
+    command = [sys.executable, "-P", "-m", module, *words]
     return subprocess.run(command, env=environment, capture_output=True, check=False)
 
 
-def _failed(failure: Path | None, done: "subprocess.CompletedProcess[bytes]") -> Exception:
-    if failure is not None and failure.exists():
-        told = untrusted_json.read_object(failure)
-        words = {name: str(told.get(name) or "") for name in ("why", "remedy")}
-        return DataError(str(told.get("what") or "the rows cannot be used"), **words)
+def _failed(done: "subprocess.CompletedProcess[bytes]") -> Exception:
+    """A fault of the box's code: its last words."""
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
     return RuntimeError(last[0])

@@ -162,8 +162,12 @@ def doctor(
 ) -> None:
     """Examine a file of rows, whoever made it.
 
-    How many rows can be used, what would be dropped, and why.
+    How many rows can be used, what would be dropped, and why; ends with 11 where it should not be
+    learnt from.
     """
+    from invoke import Exit as Leave
+
+    from remote.contract.job.exits import Exit
     from remote.control.commands.views import data as views
     from remote.control.operations import data
     from remote.control.output.console import print_json
@@ -176,8 +180,10 @@ def doctor(
         found = data.examine(path, kind, columns)
     if json:
         print_json(found.to_json())
-        return
-    views.show_examined(path.name, found)
+    else:
+        views.show_examined(found)
+    if found.is_bad:
+        raise Leave(code=int(Exit.DATA))
 
 
 @verb(

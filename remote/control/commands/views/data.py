@@ -81,22 +81,31 @@ def show_converted(done: "Converted") -> None:
             console.tell(f"  {each['where']}: {each['reason']}")
 
 
-def show_examined(name: str, found: "Examined") -> None:
-    """What `prepare` would make of a file."""
-    values = found.values
+def show_examined(found: "Examined") -> None:
+    """What is in a file, what would be dropped, and what one should look at."""
+    told = found.told
+    sides = [told[name] for name in ("train", "val")]
+    about = "about " if told["tokenizer"]["is_estimate"] else ""
+    tokens = sum(side["tokens"]["total"] for side in sides)
     rows = [
-        ("rows", values["rows"]),
-        ("to train on", values["train_rows"]),
-        ("to validate", values["val_rows"]),
-        ("set aside", values["rejected"]),
+        ("rows", f"{sum(side['rows'] for side in sides):,}"),
+        ("conversations", f"{sum(side['conversations'] for side in sides):,}"),
+        ("documents", f"{sum(side['documents'] for side in sides):,}"),
+        ("groups", f"{sum(side['groups'] for side in sides):,}"),
+        ("tokens", f"{about}{tokens:,}"),
+        ("set aside", f"{sum(each['rows'] for each in told['dropped']):,}"),
     ]
-    console.print_table(name, ("", "rows"), [(what, f"{count:,}") for what, count in rows])
-    if found.reasons:
-        columns = ("set aside by", "rows", "the first")
-        console.print_table("", columns, [(s, f"{n:,}", first) for s, n, first in found.reasons])
-    for what in ("rejects", "report"):
-        if what in found.files:
-            console.tell(f"{what}: {found.files[what]}")
+    console.print_table(str(told["title"]), ("what", "how many"), rows)
+    dropped = [(each["step"], f"{each['rows']:,}", each["reason"]) for each in told["dropped"]]
+    if dropped:
+        console.print_table("set aside", ("by", "rows", "why"), dropped)
+    for each in told["findings"]:
+        remedy = f" ({each['remedy']})" if each["remedy"] else ""
+        style = {"bad": "red", "warning": "yellow"}.get(each["level"])
+        console.tell(f"{each['level']}: {each['what']}{remedy}", style)
+    if not told["findings"]:
+        console.tell("ok: nothing to look at", "green")
+    console.tell(f"the page: {found.page}", whole=True)
 
 
 def _cut(text: str) -> str:
