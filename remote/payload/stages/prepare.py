@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.artifacts.upload import dataset_names
 from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause
+from remote.payload.data import inputs, look, report
 from remote.payload.data import manifest as manifests
-from remote.payload.data import report
 from remote.payload.data import split as splits
 from remote.payload.data.engine import Context, Engine, Prepared
 from remote.payload.data.readers import Reading, Unreadable, rows_of
@@ -41,10 +42,13 @@ def main(job: Job) -> None:
     recipe = recipe_of(job)
     context = Context(job.root, work_folder(job, recipe), recipe)
     with _alone(context.folder):
+        inputs.link_all(job, context.folder)
         engine = Engine(context, lambda line: _tell(job, line))
         prepared = engine.prepared()
         outcome = written(job, engine, prepared)
         engine.store.keep_only(part.key for _, parts in prepared.passes for part in parts)
+    if not job.spec.recipe:
+        _say_what_it_took(recipe)
     for name, value in outcome.values().items():
         job.output(name, value)
     if outcome.bad:
@@ -60,7 +64,7 @@ def main(job: Job) -> None:
 def recipe_of(job: Job) -> dict[str, Any]:
     """The job's data recipe, else the simplest. Raises StageFailed for options that cannot be."""
     if job.spec.recipe:
-        return job.spec.recipe
+        return inputs.placed(job.spec.recipe, job, work_folder(job, job.spec.recipe))
     for name in ("dataset", "held_out") if "held_out" in job.spec.inputs else ("dataset",):
         _refuse_other_kinds(job.input(name), name)
     return {
@@ -70,7 +74,7 @@ def recipe_of(job: Job) -> dict[str, Any]:
                 "type": "corpus",
                 "path": str(job.input("dataset")),
                 "kind": job.option("kind", ""),
-                "columns": job.option("columns") or {},
+                "columns": _columns(job.option("columns", "")),
             }
         ],
         "steps": [{"type": "deduplicate"}],
@@ -88,6 +92,14 @@ def _refuse_other_kinds(source: Path, name: str) -> None:
     if found := first_refusal(source, readable=READABLE):
         remedy = f"{found.remedy}; then `./inv run` it anew"
         raise StageFailed(Cause.DATA, f"{name}: {found}", "expected rows", remedy)
+
+
+def _say_what_it_took(recipe: dict[str, Any]) -> None:
+    """Which kind the rows were taken for, and one of them: only here can some formats be read."""
+    source = recipe["sources"][0]
+    told = look.asked({**source, "rows": 1})
+    if "error" not in told:
+        print(look.sentence(told), flush=True)
 
 
 def work_folder(job: Job, recipe: dict[str, Any]) -> Path:
@@ -155,7 +167,7 @@ def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
     with atomic.writing(rejects) as aside:
         _set_aside(engine, prepared, outcome, aside)
-        held = _held_out(recipe["split"].get("held_out") or "", outcome, aside)
+        held = _held_out(engine, recipe["split"].get("held_out") or "", outcome, aside)
         sizes = _sizes(engine, prepared, held, outcome, aside)
     _refuse_too_many(
         engine, outcome, sizes.total() + sum(map(len, held.values())), rejects, bool(sizes)
@@ -204,10 +216,12 @@ def _set_aside(engine: Engine, prepared: Prepared, outcome: Outcome, aside: IO[b
         aside.write(_reject_line(reject))
 
 
-def _held_out(path: str, outcome: Outcome, aside: IO[bytes]) -> dict[str, list[bytes]]:
+def _held_out(
+    engine: Engine, path: str, outcome: Outcome, aside: IO[bytes]
+) -> dict[str, list[bytes]]:
     """The lines of the held-out rows by their group."""
     found: dict[str, list[bytes]] = {}
-    for file in files_of(Path(path)) if path else ():
+    for file in files_of(engine.context.root / path) if path else ():
         for result in _results(file):
             if isinstance(result, Reject):
                 outcome.note(result)
@@ -364,6 +378,15 @@ class _alone:
 
 def _tell(job: Job, line: str) -> None:
     job.metric(0, 0, note=line)
+
+
+def _columns(text: str) -> dict[str, str]:
+    try:
+        return row_kinds.columns_of(text)
+    except ValueError as error:
+        raise StageFailed(
+            Cause.CONFIG, f"columns: {text}", f"expected {error}", "edit `columns` under `with:`"
+        ) from None
 
 
 def _share(job: Job, name: str, default: float, all_allowed: bool = False) -> float:
