@@ -100,7 +100,8 @@ class Cache:
         try:
             os.utime(record)  # used last
             told = untrusted_json.read_object(record)
-            return path.stat().st_size == told["bytes"] and digest.of_file(path) == told["sha256"]
+            is_whole = path.stat().st_size == told["bytes"]
+            return is_whole and bool(digest.of_file(path) == told["sha256"])
         except (OSError, ValueError, KeyError):
             return False
 
