@@ -2,10 +2,11 @@
 benchmarks/data_dedup.py [DOCUMENTS]
 
 Each in a process of its own, one worker, imports included, from the same JSONL to the numbers of
-the documents that it drops; runs of 3 words, Jaccard 0.85, bands of 18 x 7 for all. The truth is counted: every pair that
-shares a run, in plain Python. `missed` are pairs of 0.85 or more of which both stayed, `wrong` what
-was dropped though no document that stayed is so near. The peers come from PyPI into an environment
-of their own (WINDLASS_DEDUP_PYTHON names one that is there). Takes some five minutes.
+the documents that it drops; runs of 3 words, Jaccard 0.85, bands of 18 x 7 for all. The truth is
+counted: every pair that shares a run, in plain Python. `missed` are pairs of 0.85 or more of which
+both stayed, `wrong` what was dropped though no document that stayed is so near. The peers come from
+PyPI into an environment of their own (WINDLASS_DEDUP_PYTHON names one that is there). Takes some
+five minutes.
 """
 
 import json
