@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote.contract.files.file_kind import FIRST_BYTES, kind_of
+from remote.contract.files.file_kind import FIRST_BYTES, kind_of_file
 
 EXPECTED = "JSON Lines in UTF-8: a conversation or a document a line"
 
@@ -81,7 +81,7 @@ def refusal(path: Path, readable: Collection[str] = ()) -> Refusal | None:
     Raises OSError where it cannot be read."""
     with path.open("rb") as file:
         head = file.read(FIRST_BYTES)
-    kind = kind_of(head) or _kind_of_rows(head)
+    kind = kind_of_file(path) or _kind_of_rows(head)
     return Refusal(path, kind, _remedy(path, kind, head)) if kind and kind not in readable else None
 
 

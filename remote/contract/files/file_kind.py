@@ -7,6 +7,7 @@ never unpacked: each looks like a broken dataset or model to the parser that get
 
 import os
 import re
+import zipfile
 from pathlib import Path
 
 FIRST_BYTES = 512
@@ -49,6 +50,7 @@ _OFFICE = {
     b"xl/": "an Excel workbook",
     b"[Content_Types].xml": "a Microsoft Office file",
 }
+_MAYBE_WORKBOOKS = ("a ZIP archive", "a Microsoft Office file")
 _UTF8_MARK = b"\xef\xbb\xbf"
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body|title)[\s>]", re.IGNORECASE)
 _JSON_ARRAY = re.compile(rb"\[\s*[{\[\"\]]")
@@ -67,9 +69,18 @@ def kind_of(first_bytes: bytes) -> str | None:
 
 
 def kind_of_file(path: str | os.PathLike[str]) -> str | None:
-    """The same for the file at `path`. Raises OSError where it cannot be read."""
+    """The same for the file at `path`; an Excel workbook is one whatever comes first in it. Raises
+    OSError where it cannot be read."""
     with Path(path).open("rb") as file:
-        return kind_of(file.read(FIRST_BYTES))
+        kind = kind_of(file.read(FIRST_BYTES))
+        if kind not in _MAYBE_WORKBOOKS:
+            return kind
+        try:
+            with zipfile.ZipFile(file) as archive:
+                archive.getinfo("xl/workbook.xml")
+        except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError):
+            return kind
+        return "an Excel workbook"
 
 
 def _archive(head: bytes) -> str | None:

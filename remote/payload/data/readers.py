@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.rows import NotARow, Row
-from remote.contract.files.file_kind import FIRST_BYTES, kind_of
+from remote.contract.files.file_kind import FIRST_BYTES, kind_of, kind_of_file
 from remote.payload.data.lines import LINE_BYTES, lines, opened
 from remote.payload.data.units import SAMPLE_CHARACTERS, Given, Origin, Reject, Result
 
@@ -61,7 +61,8 @@ def format_of(path: Path) -> str:
     does. Raises Unreadable for what can hold no rows, such as a PDF or a Git LFS pointer."""
     with opened(path) as file:
         first = file.read(FIRST_BYTES)
-    found = kind_of(first)
+    # A workbook is told by what its archive lists, not by what comes first in it.
+    found = kind_of_file(path) if first.startswith(b"PK") else kind_of(first)
     told = {"Parquet": "parquet", "an Arrow file": "arrow", "an Excel workbook": "excel"}
     if found in told:
         return told[found]
