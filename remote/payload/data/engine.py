@@ -115,6 +115,8 @@ class Engine:
     def prepared(self) -> Prepared:
         """Read and take all steps."""
         found = Prepared([])
+        for entry in self.context.recipe.get("steps") or ():
+            step_of(entry, self.context)  # a wrong option is told once, before any work
         with self.context.pool() as pool, beating(self.tell):
             found.parts = self._read(pool, found.lost)
             found.passes.append(("read", found.parts))
