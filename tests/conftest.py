@@ -17,17 +17,23 @@ signal.signal(
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
 
 
-def pytest_collection_modifyitems(items):
-    """The longest come first, or one processor ends up with them alone. Without OpenSSH's sshd its
-    tests are skipped, except in CI."""
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="those that take minutes too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """The longest come first, or one processor ends up with them alone. Those that take minutes are
+    skipped without `--long`; without OpenSSH's sshd its tests are, except in CI."""
     items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
-    if SSHD or os.environ.get("CI"):
-        return
+    lacking = {}
+    if not config.getoption("--long"):
+        lacking["long"] = "takes minutes: `./inv test --long`"
+    if not (SSHD or os.environ.get("CI")):
+        lacking["sshd"] = "needs sshd: sudo apt-get install openssh-server"
     for item in items:
-        if item.get_closest_marker("sshd"):
-            item.add_marker(
-                pytest.mark.skip(reason="needs sshd: sudo apt-get install openssh-server")
-            )
+        for marker, reason in lacking.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

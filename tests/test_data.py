@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.contract.artifacts.rows import parse_row
+from remote.contract.artifacts.row_kinds import parse_row
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -60,18 +60,18 @@ def test_answers_follow_the_rule(name):
     field_of = {topic: field for field, topics in phrases["topics"].items() for topic in topics}
     points = {"core": 6, "near": 4, "far": 1}, {"builds": 3, "teaches": 2, "follows": 1}
     for row in rows(name):
-        answer = json.loads(row.output)
+        answer = json.loads(row.answer)
         assert list(answer) == ["handle", "reason", "score"]
         assert answer["handle"] == row.group
-        assert f"handle: {row.group}\n" in row.input
-        promotes = any(promotion in row.input for promotion in phrases["promotions"])
+        assert f"handle: {row.group}\n" in row.asked
+        promotes = any(promotion in row.asked for promotion in phrases["promotions"])
         assert promotes == (answer["reason"] == "promotes a giveaway")
         if not promotes:
             role, topic, verdict = re.fullmatch(r"(\w+) ([^,]+), (.+)", answer["reason"]).groups()
-            assert topic in row.input
+            assert topic in row.asked
             assert verdict == phrases["verdicts"][field_of[topic]]
             assert any(
-                form.replace("{topic}", topic) in row.input for form in phrases["roles"][role]
+                form.replace("{topic}", topic) in row.asked for form in phrases["roles"][role]
             )
         assert answer["score"] == (
             0.0 if promotes else (points[0][field_of[topic]] + points[1][role]) / 10
@@ -80,7 +80,7 @@ def test_answers_follow_the_rule(name):
 
 def test_scores_are_spread():
     found = {
-        name: {json.loads(row.output)["score"] for row in rows(name)}
+        name: {json.loads(row.answer)["score"] for row in rows(name)}
         for name in ("train", "held-out")
     }
     assert found["train"] == {0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9}

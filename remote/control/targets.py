@@ -126,7 +126,7 @@ def find_run(word: str) -> Ledger:
     if len(matching) > 1:
         raise _several_runs(word, [run.run_id for run in matching])
     if not matching:
-        names = [name for run in runs for name in (run.run_id, *run.run_id.rsplit("-", 2)[1:])]
+        names = [name for run in runs for name in (run.run_id, run.run_id.rsplit("-", 1)[-1])]
         raise NotFound(
             f"no run `{word}`",
             where=str(runs_folder()),

@@ -115,6 +115,14 @@ def test_a_run_here_is_found_without_an_inventory_that_can_be_read(project, told
         logs_of(["a1"], "", False)
 
 
+def test_what_is_in_the_middle_of_an_id_is_not_offered_as_a_run(project):
+    run(project, "20260101-000000-toy-0aa1")
+    for word, meant in (("toy", ""), ("0aa2", "did you mean `0aa1`?")):
+        with pytest.raises(NotFound, match=f"no run `{word}`") as caught:
+            targets.find_run(word)
+        assert caught.value.remedy == f"{meant} `./inv runs` lists them".lstrip()
+
+
 def test_of_several_runs_the_chosen_one_is_meant(project, told):
     for name in ("20260101-x-aa", "20260102-x-bb"):
         run(project, name)

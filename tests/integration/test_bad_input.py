@@ -364,8 +364,7 @@ def test_a_damaged_artifact_is_found_and_mended_by_the_remedy(done, typed, refus
     whole = train.read_bytes()
     train.write_bytes(whole[:-1] + b"?")
     said = refused(f"verify {done.run_id}", Exit.ARTIFACT)
-    assert str(train) in said
-    train.unlink()
+    assert said.count(str(train)) == 1
     assert typed(remedy_in(said))[0] == 0
     assert train.read_bytes() == whole
     assert typed(f"verify {done.run_id}")[0] == 0

@@ -184,7 +184,7 @@ def test_without_a_metadata_service_the_clocks_run_all_the_same(entry):
 def test_a_box_that_cannot_run_its_watchdog_stops(entry, monkeypatch):
     """As with an image whose python3 is missing or broken."""
     monkeypatch.setattr(user_data, "_packed", lambda: ("no such thing", "0"))
-    monkeypatch.setattr(clocks, "AHEAD_SECONDS", 3.0)
+    monkeypatch.setattr(limits, "AHEAD_SECONDS", 3.0)
     box = boxes.ready(entry, SILENT)
     await_true(lambda: is_stopped(entry), 60)
     assert "the watchdog cannot be unpacked" in embedded.console(embedded.endpoint(), box.id)

@@ -208,6 +208,7 @@ def typed(*words, code=0):
 
 def a_box(_root, _other, patch):
     typed("doctor", "own", code=None)
+    typed("launch", "lab", "--dry-run")
     typed("launch", "lab", "--yes")
     for words in (
         ("list",),

@@ -64,6 +64,7 @@ def project(tmp_path_factory):
     inv(folder, "cloud.down")
 
 
+@pytest.mark.long
 def test_taken_back_in_the_middle_it_ends_in_the_same_adapter_on_another_box(project):
     with running(project, "run", "spot.yaml", "--json") as command:
         await_step(project, 13, command)
@@ -94,6 +95,7 @@ def test_taken_back_in_the_middle_it_ends_in_the_same_adapter_on_another_box(pro
     )
 
 
+@pytest.mark.long
 def test_taken_back_while_nobody_looks_it_is_resumed_from_what_the_box_spilled(
     project, monkeypatch
 ):

@@ -36,7 +36,7 @@ _ROLES = {
     "chatgpt": "assistant",
     "bing": "assistant",
 }
-_NOT_READ = ("tools", "images", "audios", "videos", "functions")
+_NOT_READ = frozenset({"tools", "images", "audios", "videos", "functions"})
 """What belongs to the question and cannot be taken: a row without it would teach something else."""
 
 
@@ -57,16 +57,17 @@ def likely_kind(objects: Iterable[Mapping[str, Any]]) -> str:
 def row_of(raw: Mapping[str, Any], kind: str = "", columns: Mapping[str, str] | None = None) -> Row:
     """The row that an object is, of that `kind`, or whichever it is. `columns` maps our names to
     theirs. Raises NotARow, which names the kinds that would fit."""
-    given = {
-        **raw,
-        **{ours: raw[theirs] for ours, theirs in (columns or {}).items() if theirs in raw},
-    }
-    if meant := next((name for name in _NOT_READ if given.get(name)), None):
+    given = raw
+    if columns:
+        given = {**raw, **{ours: raw[own] for ours, own in columns.items() if own in raw}}
+    if not _NOT_READ.isdisjoint(given) and (
+        meant := next((name for name in sorted(_NOT_READ) if given.get(name)), None)
+    ):
         raise NotARow(f"has the field `{meant}`, which is not read: rows are text alone")
-    found = kind_of(given)
+    found = kind if kind and _KINDS[kind][0](given) else kind_of(given)
     if not (kind or found):
         raise NotARow(unknown(given))
-    if kind and found and kind != found and not _KINDS[kind][0](given):
+    if kind and found and kind != found:
         raise NotARow(f"is no `{kind}` row like those before it, but a `{found}` row")
     row = _KINDS[kind or found][1](given)
     weight = given.get("weight", 1.0)

@@ -111,6 +111,25 @@ class Row:
         named = {"group": self.group, "source": self.source}
         return {**what, **{name: value for name, value in named.items() if value}, **weight}
 
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Row":
+        """The row that `to_json` told. Not checked: for what Windlass itself has written."""
+        turns = (
+            Turn(
+                told["role"],
+                told["content"],
+                told["role"] == "assistant" and told.get("weight", 1) != 0,
+            )
+            for told in raw.get("messages", ())
+        )
+        return cls(
+            tuple(turns),
+            raw.get("text", ""),
+            raw.get("group", ""),
+            raw.get("source", ""),
+            raw.get("weight", 1.0),
+        )
+
     def to_line(self) -> str:
         """The row as one line of JSON, newline included."""
         # ASCII: U+2028 inside a text would end the line for many a reader.

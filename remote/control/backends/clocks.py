@@ -11,7 +11,7 @@ from remote.control.cloud import limits as limits_of_box
 from remote.control.cloud.box import Box
 from remote.control.cloud.ec2 import user_data
 from remote.control.config.inventory import HostEntry
-from remote.control.errors import BoxStopped, BoxUnreachable, WindlassError
+from remote.control.errors import BoxStopped, BoxUnreachable, CloudError, WindlassError
 from remote.control.output.sanitize import last_lines
 from remote.control.transport.base import Result, Transport
 from remote.control.transport.connect import connect
@@ -43,9 +43,11 @@ class Clock:
 
 
 def set_deadlines(entry: "BoxEntry", box: Box) -> None:
-    """Set the clocks of a box of `entry` for this start. A host that stands has none. Raises like
-    `set_limits`."""
+    """Set the clocks of a box of `entry` for this start. A host that stands has none: it is only
+    entered. Raises like `set_limits`."""
     if isinstance(entry, HostEntry):
+        with connect(box) as transport:
+            transport.exec("true")
         return
     with connect(box) as transport:
         limits = limits_of_box.of_start(entry, box)
@@ -97,6 +99,16 @@ def read(transport: Transport) -> Reading | None:
         return _judged(reading, float(now) - reading.at - (time.monotonic() - began))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def require_some(entry: "BoxEntry") -> None:
+    """Raise CloudError for a host that stands: it has no clocks, and nothing gives it any."""
+    if isinstance(entry, HostEntry):
+        raise CloudError(
+            "a host that stands has no clocks: nothing stops it",
+            where=f"box {entry.name}",
+            remedy=f"`./inv ps {entry.name}` shows what runs there",
+        )
 
 
 def required(transport: Transport) -> Reading:

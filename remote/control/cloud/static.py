@@ -60,7 +60,8 @@ class Static:
         return Plan("nothing: it stands already", self.find())
 
     def ready(self, on_progress: Progress, wanted: Wanted) -> Box:
-        """The box, once SSH answers. Raises BoxUnreachable."""
+        """The box, once SSH answers. Raises BoxUnreachable, for what is down: the box, or a jump
+        host before it."""
         self._check_mode(wanted.mode)
         box = self.find()
         what = f"waiting for SSH of {box.name} at {box.address}"
@@ -71,12 +72,15 @@ class Static:
                 f"start the host, or correct `host:` and `port:` of {box.name} in inventory.yaml,"
                 f" then `./inv start {box.name}`"
             )
+            reach.require_road(box)
             raise BoxUnreachable(
                 "no SSH server answers",
                 where=box.where,
                 why=f"no greeting within {_PATIENCE_SECONDS} s",
                 remedy=remedy,
             )
+        if wanted.set_deadlines:
+            wanted.set_deadlines(box)
         return box
 
     def stop(self, on_progress: Progress) -> Box:

@@ -28,10 +28,11 @@ _GRACE_SECONDS = 3.0
     help={
         "only": "paths or a pytest expression's file, such as tests/control",
         "options": "further words for pytest, such as '-x -k ledger'",
+        "long": "those that take minutes too: kills in every stage, spot boxes taken back",
     }
 )
-def test(context: Any, only: str = "", options: str = "") -> None:
-    """Run every test: the laptop's, and the box's.
+def test(context: Any, only: str = "", options: str = "", long: bool = False) -> None:
+    """Run the tests: the laptop's, and the box's.
 
     The box's tests run in the box's own Python environment, made on first use.
     """
@@ -49,6 +50,7 @@ def test(context: Any, only: str = "", options: str = "") -> None:
         found += _test_the_box([*box_tests, *options.split()])
     if laptop_tests:
         words = [*laptop_tests, "--ignore=tests/payload/box", *options.split()]
+        words += ["--long"] if long else []
         found += _test_the_laptop(words, map_concurrently=not only)
     told = ", ".join(f"{count} {what}" for what, count in found.items())
     _say(f"{told or 'nothing was tested'}, in {(time.monotonic() - began) / 60:.1f} minutes")

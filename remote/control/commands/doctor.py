@@ -20,6 +20,7 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
     Credentials, clock, quota, image, rights, bucket, Ollama and disk.
     """
     from remote.control.commands.views import doctor as view
+    from remote.control.commands.views import next_step
     from remote.control.config.inventory import load_inventory
     from remote.control.doctor import report
     from remote.control.output.console import print_json, print_table, tell_next
@@ -30,14 +31,12 @@ def doctor(_context: Any, names: Sequence[str] = (), policy: str = "", json: boo
 
         print_json(document(policy, inventory))
         return
-    rows = report.examine(
-        inventory, inventory.resolve(names) if names else list(inventory.boxes.values())
-    )
+    entries = inventory.resolve(names) if names else list(inventory.boxes.values())
+    rows = report.examine(inventory, entries)
     if not json:
         print_table("", view.CHECKS, view.checks(rows))
     report.require_well(rows)
     if not json:
-        wanted = names[0] if names else inventory.default_box
-        tell_next(f"`./inv launch {wanted} --dry-run` shows what the box would cost")
+        tell_next(next_step.on_well(names[0] if names else inventory.default_box, entries))
     if json:
         print_json([{"of": subject, **check.to_json()} for subject, check in rows])

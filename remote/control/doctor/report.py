@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from remote.contract.job.checks import Check, Verdict
 from remote.contract.job.exits import Exit
 from remote.control.cloud import static
+from remote.control.cloud.box import Box
 from remote.control.config.inventory import BoxEntry, CloudEntry, Inventory, LocalEntry
 from remote.control.doctor import laptop
 from remote.control.doctor.account import Account
 from remote.control.errors import WindlassError
 from remote.control.output.sanitize import counted
+from remote.control.transport.connect import connect
 
 _AT_ONCE = 8
 LAPTOP = "laptop"
@@ -68,7 +70,18 @@ def _checks(entry: BoxEntry, bucket: str | None) -> Iterable[Check]:
                 error.remedy,
             )
         ]
-    return [Check("host", f"{box.address}, its host key is named", "named", Verdict.OK)]
+    named = Check("host", f"{box.address}, its host key is named", "named", Verdict.OK)
+    return [named, _entered(box)]
+
+
+def _entered(box: Box) -> Check:
+    try:
+        with connect(box) as transport:
+            transport.exec("true")
+    except WindlassError as error:
+        told = f"{error.what}; {error.why}" if error.why else error.what
+        return Check("SSH", told, "lets you in", Verdict.FAIL, error.remedy)
+    return Check("SSH", "lets you in", "lets you in", Verdict.OK)
 
 
 def _unlike(entries: Iterable[BoxEntry]) -> list[BoxEntry]:

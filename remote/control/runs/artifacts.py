@@ -135,8 +135,9 @@ def verdicts(rows: list[tuple[str, str, str]]) -> list[dict[str, str]]:
 
 def require_whole(ledger: Ledger, rows: list[tuple[str, str, str]]) -> None:
     """Raise ArtifactsDamaged where a verdict is `damaged`."""
-    if damaged := [path for _, path, verdict in rows if verdict == "damaged"]:
-        remedy = f"delete them, then `./inv pull {ledger.run_id}`"
+    damaged = list(dict.fromkeys(path for _, path, verdict in rows if verdict == "damaged"))
+    if damaged:
+        remedy = f"`./inv pull {ledger.run_id}` brings them anew, verified; the box must run"
         raise ArtifactsDamaged(f"{len(damaged)} damaged: {', '.join(damaged)}", rows, remedy)
 
 

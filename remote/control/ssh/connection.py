@@ -18,6 +18,7 @@ from paramiko.auth_strategy import AuthFailure
 from paramiko.ssh_exception import BadHostKeyException, SSHException
 
 from remote.control.errors import BoxUnreachable, HostKeyMismatch
+from remote.control.ssh import config as ssh_config
 from remote.control.ssh import keys
 from remote.control.ssh.dial import dial, until_greeted
 from remote.control.ssh.keepalive import Keepalive, Link
@@ -45,6 +46,7 @@ class Address:
     `admit` is told the public line of each key before it is tried. `heal` is called when packets
     vanish on their way, and says whether another try makes sense.
     `dead_after`: so many seconds without a sign of life, and the connection is lost.
+    `jump` is the name in the user's ssh_config of a jump host; a bastion of the inventory has none.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Address:
     key: Path | None
     alias: str
     is_bastion: bool = False
+    jump: str = ""
     identities: tuple[Path, ...] = ()
     identities_only: bool = False
     dead_after: float = field(default=DEAD_AFTER_SECONDS, compare=False)
@@ -66,9 +69,11 @@ class Address:
     def where(self) -> str:
         """The box in words."""
         place = f"{self.host}:{self.port}"
-        what = "bastion of box" if self.is_bastion else "box"
+        way = (
+            f"jump host {self.jump} of " if self.jump else "bastion of " if self.is_bastion else ""
+        )
         return (
-            f"{what} {self.name}"
+            f"{way}box {self.name}"
             f" ({f'{self.id} at {place}' if self.id and self.id != self.host else place})"
         )
 
@@ -290,10 +295,12 @@ def unreachable(address: Address, why: object, is_greeted: bool = True) -> BoxUn
         f"`./inv status` shows whether it runs; `./inv start {name}` starts it, or lets this"
         " laptop's address in"
     )
-    static = (
-        f"start the host, or correct `host:` and `port:` of {address.section} in inventory.yaml,"
-        f" then `./inv start {name}` tries it"
+    what = (
+        f"`HostName` and `Port` of {address.jump} in {ssh_config.path()}"
+        if address.jump
+        else f"`host:` and `port:` of {address.section} in inventory.yaml"
     )
+    static = f"start the host, or correct {what}, then `./inv start {name}` tries it"
     error = BoxUnreachable(
         f"{address.where} does not answer over SSH",
         where=address.where,
@@ -323,9 +330,12 @@ def _another_host_key(address: Address, error: BadHostKeyException) -> HostKeyMi
         f"compare with the box's console; if it really was made anew: `./inv box.forget {name}`,"
         f" then `./inv start {name}`"
     )
+    known = "its line in your known_hosts"
+    place = f"`host_key:` of {address.section} in inventory.yaml"
+    place += "" if address.is_bastion else f", or without one {known}"
     static = (
-        "ask the host's owner; if it really was made anew: correct `host_key:` of"
-        f" {address.section} in inventory.yaml"
+        "ask the host's owner; if it really was made anew: correct"
+        f" {known if address.jump else place}"
     )
     return HostKeyMismatch(
         f"{address.where} shows another host key than the pinned one",

@@ -61,7 +61,7 @@ def _jump(words: tuple[str, ...], box: str, depth: int) -> tuple[Address, list[s
         told.user or getpass.getuser(),
         None,
         told.alias,
-        is_bastion=True,
+        jump=told.alias,
         identities=told.identities,
         identities_only=told.identities_only,
         dead_after=told.dead_after or DEAD_AFTER_SECONDS,

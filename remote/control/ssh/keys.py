@@ -18,6 +18,7 @@ from paramiko.auth_strategy import AuthStrategy, InMemoryPrivateKey
 from paramiko.ssh_exception import PasswordRequiredException, SSHException
 
 from remote.control.errors import LoginRefused
+from remote.control.ssh import config as ssh_config
 
 if TYPE_CHECKING:
     from remote.control.ssh.connection import Address
@@ -121,18 +122,17 @@ def _candidates(address: "Address") -> Iterator[list[Candidate]]:
     with _agent_keys(address) as held:
         found = _everyday_keys(address, held) if path is None else [_of_agent(address, path, held)]
         if not found:
-            raise refused(
-                address,
-                "the inventory names no key, no SSH agent holds one, and there is none in ~/.ssh",
-            )
+            raise refused(address, _none_at_all(address))
         yield found
 
 
 def refused(address: "Address", why: str) -> LoginRefused:
     """The box answers, but lets this user in with none of the keys."""
     setting = (
-        f"check `user` and `ssh_key` {'under' if address.is_bastion else 'of'} {address.section} in"
-        " inventory.yaml"
+        f"check `User` and `IdentityFile` of {address.jump} in {ssh_config.path()}"
+        if address.jump
+        else f"check `user` and `ssh_key` {'under' if address.is_bastion else 'of'}"
+        f" {address.section} in inventory.yaml"
     )
     return LoginRefused(
         f"{address.where} refuses the login", where=address.where, why=why, remedy=setting
@@ -161,6 +161,16 @@ def _public_in(raw: bytes) -> bytes:
 
 def _blob(public: Path) -> bytes:
     return base64.b64decode(public.read_text().split()[1])
+
+
+def _none_at_all(address: "Address") -> str:
+    if address.jump:
+        named = f"{ssh_config.path()} names no key that is there"
+    elif address.is_static and not address.is_bastion:
+        named = f"the inventory names no key, and {ssh_config.path()} none that is there"
+    else:
+        named = "the inventory names no key"
+    return f"{named}, no SSH agent holds one, and there is none in ~/.ssh"
 
 
 def _everyday_keys(address: "Address", held: list[Candidate]) -> list[Candidate]:

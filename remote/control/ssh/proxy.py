@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from remote.control.errors import BoxUnreachable
 from remote.control.output.sanitize import last_lines
+from remote.control.ssh import config as ssh_config
 from remote.control.ssh.connection import Address, BoxConnection
 
 if TYPE_CHECKING:
@@ -155,12 +156,18 @@ def over_bastion(bastion: Address, host_keys: list[str], host: str, port: int) -
 def _no_way(
     bastion: Address, box: str, host: str, port: int, error: BaseException
 ) -> BoxUnreachable:
+    cloud = (
+        f"`./inv status` shows whether {box} runs; its security group must let the bastion in:"
+        f" `./inv start {box}` sees to that; the bastion's sshd must allow TCP forwarding"
+    )
+    static = (
+        f"start the host at {host}:{port}, or correct where {ssh_config.path()} says that it is;"
+        f" the sshd of {bastion.jump} must allow TCP forwarding; `./inv start {box}` tries it"
+    )
+    way = f"jump host {bastion.jump}" if bastion.jump else "the bastion"
     return BoxUnreachable(
-        f"the bastion does not get through to box {box}",
+        f"{way} does not get through to box {box}",
         where=f"{bastion.where}, to {host}:{port}",
-        why=str(error) or type(error).__name__,
-        remedy=(
-            f"`./inv status` shows whether {box} runs; its security group must let the bastion in:"
-            f" `./inv start {box}` sees to that; the bastion's sshd must allow TCP forwarding"
-        ),
+        why=getattr(error, "text", "") or str(error) or type(error).__name__,
+        remedy=static if bastion.jump else cloud,
     )

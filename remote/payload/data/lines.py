@@ -2,6 +2,7 @@
 than a limit is ever held."""
 
 import bz2
+import contextlib
 import gzip
 import lzma
 from collections.abc import Iterator
@@ -16,13 +17,15 @@ _CHUNK = 1 << 16
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
-def opened(path: Path) -> IO[bytes]:
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
     """The file's content, unpacked as its first bytes say, whatever its name. Raises OSError."""
-    file = path.open("rb")
-    first = file.read(6)
-    file.seek(0)
-    packing = next((name for mark, name in PACKED.items() if first.startswith(mark)), "")
-    return unpacked(file, packing)
+    with path.open("rb") as file:
+        first = file.read(6)
+        file.seek(0)
+        packing = next((name for mark, name in PACKED.items() if first.startswith(mark)), "")
+        with unpacked(file, packing) as content:
+            yield content
 
 
 def unpacked(file: IO[bytes], packing: str) -> IO[bytes]:

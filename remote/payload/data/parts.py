@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remote.contract.artifacts import row_kinds
+from remote.contract.artifacts.rows import Row
 from remote.contract.files import atomic, digest, typed, untrusted_json
 from remote.payload.data.units import Given, Origin, Reject, Result
 
@@ -65,7 +65,7 @@ class Store:
         with self.rows_file(part.key).open("rb") as file:
             for line in file:
                 row, place = json.loads(line)  # written by this module
-                yield Given(row_kinds.row_of(row), Origin(*place))
+                yield Given(Row.from_json(row), Origin(*place))
 
     def rejects(self, part: Part) -> Iterator[Reject]:
         """What was set aside on the way to a part."""

@@ -87,10 +87,19 @@ def rows_of(path: Path, name: str, reading: Reading) -> Iterator[Result]:
     if found == "text":
         yield _text(path, name)
         return
+    yield from _as_rows(_objects(found, path, name), reading)
+
+
+def objects_in(path: Path, name: str) -> "Iterator[Object | Reject]":
+    """The objects of a file of any format but text, as they stand. Raises Unreadable, OSError."""
+    return _objects(format_of(path), path, name)
+
+
+def _objects(found: str, path: Path, name: str) -> "Iterator[Object | Reject]":
     read = _READERS.get(found or "json lines")
     if read is None:
         raise Unreadable(f"no reader for {found}")
-    yield from _as_rows(read(path, name), reading)
+    return read(path, name)
 
 
 def _as_rows(objects: "Iterator[Object | Reject]", reading: Reading) -> Iterator[Result]:

@@ -188,11 +188,8 @@ class JobLog:
         if self.state.job_id in query.resume and start:
             return moments.of(start - 1) or self.state.started_at
         is_whole = query.ago is None and query.tail is None
-        return (
-            self.state.started_at - AROUND_SECONDS
-            if is_whole
-            else moments.of(start) or self.state.started_at
-        )
+        began = self.state.started_at or self.state.queued_at  # one in line has not begun
+        return began - AROUND_SECONDS if is_whole else moments.of(start) or began
 
     def look(self) -> None:
         """Read its state."""

@@ -48,6 +48,7 @@ def test_the_session_is_strict_and_ours(project):
     settings = understood([command[0], "-G", *command[1:]])
     assert {key: settings[key] for key in WANTED} == WANTED
     assert settings["userknownhostsfile"] == str(known_hosts.path())
+    assert settings["connecttimeout"] == "30", "else a frozen server or jump host holds it for ever"
 
 
 def test_a_line_is_the_last_word_and_no_option_of_ssh(project):

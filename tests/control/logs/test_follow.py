@@ -462,9 +462,10 @@ def test_who_comes_back_hears_only_what_happened_since(box, ended, tmp_path):
 
 
 def test_the_place_in_line_is_told(box, digest, tmp_path):
-
     from remote.control.jobs.cancel import cancel
 
+    before = Event(time.time() - 3600, "kernel", "error", "long before it stood in line")
+    append(BoxPaths(box.home / ROOT).timeline, before)
     start(box, ROOT, replace(spec(digest, "endless", "job-0"), exclusive=True))
     start(box, ROOT, replace(spec(digest, "count", lines=1), exclusive=True), queue=True)
     heard = []

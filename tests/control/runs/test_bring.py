@@ -39,3 +39,11 @@ def test_all_that_can_be_had_comes_and_the_rest_is_named(tmp_path):
     )
     assert "other 1 of 3" in caught.value.kept and "./inv resume r1" in caught.value.remedy
     artifacts._bring_each(box, ledger, made[2:])
+
+
+def test_a_damaged_file_that_two_stages_name_is_told_once_with_what_mends_it():
+    ledger = SimpleNamespace(run_id="haul-1")
+    rows = [("count.blob", "/a/blob", "damaged"), ("pull.blob", "/a/blob", "damaged")]
+    with pytest.raises(artifacts.ArtifactsDamaged, match=r"^1 damaged: /a/blob$") as caught:
+        artifacts.require_whole(ledger, rows)
+    assert caught.value.remedy.startswith("`./inv pull haul-1`")

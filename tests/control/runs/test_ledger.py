@@ -173,6 +173,12 @@ def test_the_receipt_names_the_lock_of_each_stages_environment(ledger):
     )
 
 
+def test_the_receipt_tells_of_a_host_that_stands_what_there_is(ledger):
+    facts = {"id": "", "instance_type": "", "region": "", "hourly_usd": None, "market": "on-demand"}
+    ledger.append("box_ready", name="lab", provider="static", **facts)
+    assert "\n- lab: (static)\n" in render("receipt.md.j2", **receipt_of(ledger))
+
+
 HAUL = Plan(
     "haul",
     (

@@ -11,7 +11,7 @@ import pytest
 from remote.control.cloud import boxes as cloud
 from remote.control.cloud.access import openssh
 from remote.control.config.inventory import StaticEntry, load_inventory
-from remote.control.errors import BoxUnreachable, ConfigError, HostKeyMismatch
+from remote.control.errors import BoxUnreachable, ConfigError, HostKeyMismatch, LoginRefused
 from remote.control.ssh import config as ssh_config
 from remote.control.ssh import known_hosts
 from remote.control.transport.connect import connect
@@ -452,6 +452,35 @@ def test_a_jump_host_whose_key_nobody_knows_is_not_entered(home, lab, jump):
     with pytest.raises(HostKeyMismatch, match="jump host gate") as caught:
         says_in(cloud.running(entry()))
     assert "`ssh gate`" in caught.value.remedy
+
+
+@sshd
+def test_what_is_wrong_with_a_jump_host_is_mended_where_it_is_described(home, lab, jump):
+    believed = f"  UserKnownHostsFile {jump.folder}/known\n"
+    (jump.folder / "known").write_text(known(jump) + "gate " + jump.host_key_line)
+    place = f"gate in {ssh_config.path()}"
+
+    def error(kind, more=""):
+        # ssh takes what is said first
+        first = f"Host gate\n{more}" if more else ""
+        over = block(lab, more="  ProxyJump gate\n")
+        home("config", first + over + block(jump, "gate", believed))
+        with pytest.raises(kind, match="jump host gate of box lab") as caught:
+            says_in(cloud.running(entry()))
+        return caught.value
+
+    home("known_hosts", known(lab))
+    down = error(BoxUnreachable, "  Port 1\n  HostKeyAlias gate\n")
+    assert f"`HostName` and `Port` of {place}" in down.remedy
+    refused = error(LoginRefused, "  User nobody\n")
+    assert f"`User` and `IdentityFile` of {place}" in refused.remedy
+    hidden = jump.key.rename(jump.folder / "hidden")
+    none = error(LoginRefused)
+    hidden.rename(jump.key)
+    assert none.why.startswith(f"{ssh_config.path()} names no key that is there")
+    (jump.folder / "known").write_text(known(jump).split()[0] + f" {ED25519}\n")
+    impostor = error(HostKeyMismatch)
+    assert "known_hosts" in impostor.remedy and "inventory" not in impostor.remedy
 
 
 @sshd

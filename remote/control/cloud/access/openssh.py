@@ -22,6 +22,7 @@ def login_options(host: str, port: int, user: str, key: Path | None, alias: str)
         "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
         "ForwardAgent": "no",
+        "ConnectTimeout": "30",
         "ServerAliveInterval": "15",
     }
 

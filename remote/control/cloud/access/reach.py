@@ -71,6 +71,12 @@ def answers(box: Box) -> bool:
         link.close()
 
 
+def require_road(box: Box) -> None:
+    """Raise what is wrong on the way to the box: a jump host that is down."""
+    if proxy := proxy_of(box):
+        proxy().close()
+
+
 def proxy_of(box: Box) -> "Callable[[], Link] | None":
     """What makes a link to the box; None where a plain connection does."""
     if box.reach == "ssm":

@@ -130,19 +130,11 @@ def stop(
             inventory,
             entries,
             lambda entry, _: boxes.find(entry),
-            lambda box: f"would stop {_named(box)}",
+            lambda box: f"would stop {_named(box, 'stopped')}",
             json,
         )
         return
-    done = "{0.name} is {0.state}; its disk stays. `./inv start {0.name}` starts it again"
-    _each(
-        names,
-        inventory,
-        entries,
-        boxes.stop,
-        lambda box: done.format(box) if box else _NOT_THERE,
-        json,
-    )
+    _each(names, inventory, entries, boxes.stop, _stopped, json)
 
 
 @verb(positional=["names"], help={**NAMES, **JSON, **DRY})
@@ -162,7 +154,7 @@ def reboot(
             inventory,
             entries,
             lambda entry, _: boxes.find(entry),
-            lambda box: f"would restart {_named(box)}",
+            lambda box: f"would restart {_named(box, 'restarted')}",
             json,
         )
         return
@@ -204,7 +196,8 @@ def terminate(
             "error: --id is one instance, and several boxes are named", code=int(Exit.USAGE)
         )
     there = {} if id else found(entries, boxes.find)
-    doomed = [entry for entry in entries if id or entry.name in there]
+    standing = [entry for entry in entries if _stands(entry)]
+    doomed = [entry for entry in entries if entry not in standing and (id or entry.name in there)]
     with console.aside(not dry_run):  # then the words belong to the question
         for entry in doomed:
             _tell_loss(entry, there.get(entry.name), id)
@@ -214,8 +207,10 @@ def terminate(
                 " environment"
             )
     if dry_run:
-        standing = [there.get(entry.name) for entry in entries]
-        _print(json, [_recorded(box) for box in standing], names, inventory)
+        for entry in standing:
+            console.tell(_named(there.get(entry.name), "terminated"))
+        present = [there.get(entry.name) for entry in entries]
+        _print(json, [_recorded(box) for box in present], names, inventory)
         return
     if doomed:
         agree(f"Terminate {_these(doomed)}?", yes, needs_terminal=True)
@@ -370,7 +365,23 @@ def _these(boxes: Sequence[Any]) -> str:
     return ", ".join(each.name for each in boxes) if len(boxes) < 9 else f"these {len(boxes)} boxes"
 
 
-def _named(box: "Box | None") -> str:
+def _stands(entry: "BoxEntry | None") -> bool:
+    from remote.control.config.inventory import HostEntry
+
+    return isinstance(entry, HostEntry)
+
+
+def _stopped(box: "Box | None") -> str:
+    if box is None:
+        return _NOT_THERE
+    if box.state == "running":
+        return f"{box.name} is left running"
+    return f"{box.name} is {box.state}; its disk stays. `./inv start {box.name}` starts it again"
+
+
+def _named(box: "Box | None", done: str) -> str:
+    if box is not None and _stands(box.entry):
+        return f"nothing: {box.where} is a host that stands, and never {done} by Windlass"
     return f"{box.where}, {box.state}" if box else "nothing: there is no such box"
 
 

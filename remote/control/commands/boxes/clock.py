@@ -88,6 +88,7 @@ def _each(
     """The readings of boxes by name, told as JSON where that is wanted."""
     from dataclasses import asdict
 
+    from remote.control.backends.clocks import require_some
     from remote.control.cloud import boxes
     from remote.control.commands.views import fleet
     from remote.control.commands.views.boxes import clocks as view
@@ -96,6 +97,7 @@ def _each(
     from remote.control.transport.connect import connect
 
     def of_entry(entry: "BoxEntry", _say: Any) -> "tuple[str, Reading]":
+        require_some(entry)
         with connect(boxes.running(entry)) as transport:
             return entry.name, work(transport)
 

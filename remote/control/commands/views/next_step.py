@@ -6,6 +6,8 @@ from remote.contract.job.jobs import Status
 from remote.control.runs.state import RunState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from remote.control.config.inventory import BoxEntry
 
 
@@ -28,6 +30,17 @@ def after_run(run: RunState) -> str:
         if "train" in done
         else ""
     )
+
+
+def on_well(name: str, entries: "Sequence[BoxEntry]") -> str:
+    """What follows where nothing stands in the way of `name`, which is one of the boxes `entries`,
+    or a group."""
+    from remote.control.config.inventory import HostEntry
+
+    named = next((entry for entry in entries if entry.name == name), None)
+    if isinstance(named, HostEntry):
+        return on_box(named)
+    return f"`./inv launch {name} --dry-run` shows what the box would cost"
 
 
 def on_box(entry: "BoxEntry") -> str:

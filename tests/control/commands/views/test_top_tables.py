@@ -109,8 +109,10 @@ def test_boxes_that_do_not_tell_stay_with_why():
     )
     assert all(
         words in text
-        for words in ("stopped", "absent", "SSH does not answer", "asking", "no job is under way")
+        for words in ("stopped", "absent", "SSH does not answer", "asking", "no box tells")
     )
+    assert "of the boxes that tell: no job" in drawn([gone, view()])
+    assert "\nno job is under way" in drawn([View(box("off", "stopped")), view()])
     lost = replace(box("lost", "unknown"), note="AWS does not accept the credentials")
     assert lost.note in drawn([View(lost)]) and records.record(View(lost))["why"] == lost.note
 

@@ -61,8 +61,15 @@ def tables(views: Sequence[View], width: int) -> "Group":
     jobs = [(view, job) for view in views for job in (view.told.jobs if view.told else ())]
     rows = [_job_row(view, job) for view, job in jobs]
     return Group(
-        boxes, _table("jobs", JOBS, _LESS_OF_JOBS, rows, width) if rows else "no job is under way"
+        boxes, _table("jobs", JOBS, _LESS_OF_JOBS, rows, width) if rows else _no_job(views)
     )
+
+
+def _no_job(views: Sequence[View]) -> str:
+    if not any(not view.told and (view.why or view.box.state == "unknown") for view in views):
+        return "no job is under way"
+    is_told = any(view.told for view in views)
+    return "of the boxes that tell: no job is under way" if is_told else "no box tells of its jobs"
 
 
 def _table(
