@@ -80,6 +80,9 @@ class DatasetRoutes:
         sha = repository.sha_of(revision)
         if sha is None:
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return self._answer_at(name, repository, sha, words, body, with_body)
+
+    def _answer_at(self, name, repository, sha, words, body, with_body):
         files = repository.commits.get(sha, {})
         match words[0]:
             case "" | "revision":
@@ -96,7 +99,7 @@ class DatasetRoutes:
                 return self._commit(name, repository, files, body)
             case "resolve":
                 return self._file(name, sha, files, unquote("/".join(words[2:])), with_body)
-        return self._refuse(404, "EntryNotFound", f"{rest} is nothing")
+        return self._refuse(404, "EntryNotFound", f"{words} is nothing")
 
     def _lfs_batch(self, asked):
         hub = self.server.hub

@@ -9,7 +9,7 @@ signatures and session tokens of presigned addresses.
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, AnyStr
 
@@ -41,12 +41,14 @@ _named: set[str] = set()
 _lock = threading.Lock()
 
 
-def values(inventory: "Inventory") -> dict[str, str]:
-    """What jobs get of this laptop's environment. Raises ConfigError with a finding for each
-    variable that is not set, or too short to be masked."""
+def values(inventory: "Inventory", recipes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What jobs get of this laptop's environment: what the inventory names, and `recipes`, which
+    says where each is named. All are masked from then on. Raises ConfigError with a finding for
+    each variable that is not set, or too short to be masked."""
     from remote.control.errors import ConfigError
 
-    if lacking := findings(inventory):
+    know_names([*(recipes or ())])
+    if lacking := findings(inventory, recipes):
         error = ConfigError(lacking)
         error.what = (
             f"{counted(len(lacking), 'variable')} of `secrets:` cannot be given to jobs; nothing"
@@ -54,17 +56,20 @@ def values(inventory: "Inventory") -> dict[str, str]:
         )
         error.remedy = "`export NAME=...` as the lines above say, then the same command"
         raise error
-    return {name: os.environ[name] for name in inventory.secrets}
+    return {name: os.environ[name] for name in (*inventory.secrets, *(recipes or ()))}
 
 
-def findings(inventory: "Inventory") -> "list[Finding]":
-    """What is wrong with the variables that `secrets:` of the inventory names: they are not set
-    here, or too short to be masked."""
+def findings(inventory: "Inventory", recipes: Mapping[str, str] | None = None) -> "list[Finding]":
+    """What is wrong with the variables that `secrets:` of the inventory or of recipes names: they
+    are not set here, or too short to be masked."""
     from remote.control.errors import Finding
 
+    named = {
+        name: inventory.where("secrets", number) for number, name in enumerate(inventory.secrets)
+    }
     found = []
-    for number, name in enumerate(inventory.secrets):
-        value, where = os.environ.get(name, ""), inventory.where("secrets", number)
+    for name, where in {**(recipes or {}), **named}.items():
+        value = os.environ.get(name, "")
         if not value:
             remedy = (
                 f"`export {name}=...` (`read -rs {name} && export {name}` keeps it off the screen),"

@@ -36,6 +36,25 @@ _ROLES = {
     "chatgpt": "assistant",
     "bing": "assistant",
 }
+COLUMNS = (
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "prompt",
+    "completion",
+    "response",
+    "messages",
+    "conversations",
+    "text",
+    "content",
+    "group",
+    "source",
+    "weight",
+)
+"""The names of ours that a row may have its columns under."""
+
 _NOT_READ = frozenset({"tools", "images", "audios", "videos", "functions"})
 """What belongs to the question and cannot be taken: a row without it would teach something else."""
 
@@ -43,6 +62,16 @@ _NOT_READ = frozenset({"tools", "images", "audios", "videos", "functions"})
 def kind_of(raw: Mapping[str, Any]) -> str:
     """Which kind an object is; empty where it is none."""
     return next((kind for kind, (fits, _) in _KINDS.items() if fits(raw)), "")
+
+
+def kinds_of(raw: Mapping[str, Any]) -> list[str]:
+    """Every kind that an object has the fields of, the one it is taken for first."""
+    return [kind for kind, (fits, _) in _KINDS.items() if fits(raw)]
+
+
+def renamed(raw: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The object with our names beside its own; `columns` maps ours to theirs."""
+    return {**raw, **{ours: raw[theirs] for ours, theirs in columns.items() if theirs in raw}}
 
 
 def likely_kind(objects: Iterable[Mapping[str, Any]]) -> str:
@@ -57,18 +86,17 @@ def likely_kind(objects: Iterable[Mapping[str, Any]]) -> str:
 def row_of(raw: Mapping[str, Any], kind: str = "", columns: Mapping[str, str] | None = None) -> Row:
     """The row that an object is, of that `kind`, or whichever it is. `columns` maps our names to
     theirs. Raises NotARow, which names the kinds that would fit."""
-    given = raw
-    if columns:
-        given = {**raw, **{ours: raw[own] for ours, own in columns.items() if own in raw}}
+    given = renamed(raw, columns) if columns else raw
     if not _NOT_READ.isdisjoint(given) and (
         meant := next((name for name in sorted(_NOT_READ) if given.get(name)), None)
     ):
         raise NotARow(f"has the field `{meant}`, which is not read: rows are text alone")
     found = kind if kind and _KINDS[kind][0](given) else kind_of(given)
-    if not (kind or found):
+    if not found:
         raise NotARow(unknown(given))
-    if kind and found and kind != found:
-        raise NotARow(f"is no `{kind}` row like those before it, but a `{found}` row")
+    if kind and kind != found:
+        fitting = ", ".join(f"`{each}`" for each in kinds_of(given))
+        raise NotARow(f"is no `{kind}` row; what would fit: {fitting}")
     row = _KINDS[kind or found][1](given)
     weight = given.get("weight", 1.0)
     if not isinstance(weight, int | float) or isinstance(weight, bool):
@@ -88,6 +116,18 @@ def _source(raw: Mapping[str, Any]) -> str:
     """A name; what else people keep there is theirs."""
     source = raw.get("source")
     return source if isinstance(source, str) and source.isprintable() else ""
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """Our names for columns as one types them: `instruction=question,output=answer`. Raises
+    ValueError."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    found = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+    if len(found) < len(pairs) or not all(ours and theirs for ours, theirs in found.items()):
+        raise ValueError("our names with theirs, such as `instruction=question,output=answer`")
+    if foreign := next((ours for ours in found if ours not in COLUMNS), ""):
+        raise ValueError(f"`{foreign}` is no name of ours: {', '.join(COLUMNS)}")
+    return found
 
 
 def unknown(raw: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ What other tools write is read by `row_kinds`.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +151,7 @@ def checked(row: Row) -> Row:
     return row
 
 
-def text_in(raw: dict[str, Any], name: str, default: str | None = None) -> str:
+def text_in(raw: Mapping[str, Any], name: str, default: str | None = None) -> str:
     """The text of a field. Raises NotARow where it is something else, or is missing and has no
     `default`."""
     if raw.get(name) is None and default is not None:
@@ -169,7 +170,7 @@ def text_of(value: Any, name: str) -> str:
     return value
 
 
-def label_in(raw: dict[str, Any], name: str) -> str:
+def label_in(raw: Mapping[str, Any], name: str) -> str:
     """The text of a field that may be a whole number, or missing: `group`, `source`."""
     value = raw.get(name)
     is_number = isinstance(value, int) and not isinstance(value, bool)

@@ -10,10 +10,12 @@ names is there
 The right to write there is a `UploadGrant` that the laptop leaves on the box: a presigned POST for
 the jobs of one run, good for some hours, or the name of the bucket alone where the box has an
 instance profile.
+
+What a data recipe makes and wants there lies under `datasets/NAME/`, each file one object.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -101,7 +103,8 @@ class UploadGrant:
 
     `url` and `fields` are a presigned POST that ends at `expires` (seconds since the epoch; 0:
     there is none); `profile` says that the box has an instance profile of its own. `always`: every
-    checkpoint is spilled as it comes, as on a spot box.
+    checkpoint is spilled as it comes, as on a spot box. `datasets`: the fields of another POST to
+    `url` for each dataset, by its name, that the run may put there.
     """
 
     run_id: str
@@ -113,6 +116,7 @@ class UploadGrant:
     expires: float = 0.0
     profile: bool = False
     always: bool = False
+    datasets: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def folder(self, job_id: str) -> str:
         """The job's place in the bucket, with a slash at its end."""
@@ -135,6 +139,20 @@ class UploadGrant:
 def prefix_of(project_mark: str) -> str:
     """Where the project's jobs lie in its bucket."""
     return f"windlass/{project_mark}/jobs/"
+
+
+def dataset_folder(name: str) -> str:
+    """Where a dataset lies in the bucket. Raises ValueError for a name that leads elsewhere."""
+    if "/" in listing.check_name(name):
+        raise ValueError(f"{name[:80]!r} names no dataset")
+    return f"datasets/{name}/"
+
+
+def dataset_names(recipe: Mapping[str, Any]) -> list[str]:
+    """The dataset that a data recipe wants in the bucket: `outputs: {bucket: true}`."""
+    outputs = recipe.get("outputs")
+    is_wanted = isinstance(outputs, dict) and outputs.get("bucket") is True
+    return [str(recipe["name"])] if is_wanted and recipe.get("name") else []
 
 
 def manifest_key(folder: str) -> str:

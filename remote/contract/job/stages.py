@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 RunsOn = Literal["backend", "laptop"]
+RecipeKind = Literal["training", "data"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Stage:
     question that the command waits for; or on the laptop. `inputs` name files or folders (of an
     earlier stage, on the laptop, or on the box); those in `optional` may be left out. `options`
     name plain values. `outputs` name artifacts; `values` name measured numbers that gates may look
-    at.
+    at. `recipe_kind` says what a recipe of the stage is about; one of data brings its own inputs,
+    under names of its own, in place of those that must be given.
     """
 
     name: str
@@ -32,18 +34,20 @@ class Stage:
     outputs: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     needs_recipe: bool = False
+    recipe_kind: RecipeKind = "training"
     environment: str | None = None
     any_input: bool = False
     is_job: bool = True
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether it needs the box's GPU, or all of a box without one, to itself: whatever loads
-        torch does."""
+        """Whether it needs the box's GPU, or all of a box without one, to itself: whatever always
+        works in the box's Python environment loads torch."""
         return self.environment is not None
 
 
-_ENVIRONMENT = "requirements.txt"
+REQUIREMENTS = "requirements.txt"
+"""The box's Python environment, by the file that it is made from."""
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -56,17 +60,18 @@ STAGES: dict[str, Stage] = {
             outputs=("model",),
             values=("loss",),
             needs_recipe=True,
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "prepare",
-            "checks the rows of a dataset and splits them by group",
+            "makes rows of a dataset, or by a data recipe, and splits them by group",
             "backend",
             inputs=("dataset",),
             optional=("held_out",),
-            options=("validation_share", "max_reject_share", "seed"),
-            outputs=("train", "val", "rejects"),
+            options=("validation_share", "max_reject_share", "seed", "kind", "columns"),
+            outputs=("train", "val", "rejects", "statistics", "report", "manifest"),
             values=("rows", "rejected", "train_rows", "val_rows"),
+            recipe_kind="data",  # its environment depends on it: see `control/runs/wiring.py`
         ),
         Stage(
             "preflight",
@@ -87,7 +92,7 @@ STAGES: dict[str, Stage] = {
             outputs=("adapter", "metrics", "curve"),
             values=("loss", "val_loss", "steps", "tokens_per_second", "peak_memory_gb"),
             needs_recipe=True,
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "evaluate",
@@ -106,7 +111,7 @@ STAGES: dict[str, Stage] = {
                 "f1_gain",
             ),
             needs_recipe=True,
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "export",
@@ -117,7 +122,7 @@ STAGES: dict[str, Stage] = {
             options=("quantize",),
             outputs=("gguf", "f16", "parity"),
             values=("max_logp_delta",),
-            environment=_ENVIRONMENT,
+            environment=REQUIREMENTS,
         ),
         Stage(
             "pull",

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from remote.contract.artifacts.upload import ON_ITS_WAY
+from remote.contract.artifacts.upload import ON_ITS_WAY, dataset_names
 from remote.contract.files import digest
 from remote.contract.job.jobs import Artifact, Cause, JobSpec, JobState, Status
 from remote.control.backends import ending
@@ -110,7 +110,7 @@ class SshBackend(Backend):
         )
         if is_again:
             self.restore_from_bucket(job.job_id)
-        self.grant_upload()
+        self.grant_upload(job.recipe)
         transport, root = self.transport, self.box.root
         state = start(transport, root, spec, queue=queue, secrets=secrets)
         if state.status.is_final and state.status is not Status.SUCCEEDED:
@@ -321,13 +321,16 @@ class SshBackend(Backend):
 
         return bucket.of_entry(self._storage, self.entry)
 
-    def grant_upload(self) -> None:
-        """Leave the right to spill this run's jobs on the box, for as long as the box may run."""
+    def grant_upload(self, recipe: Mapping[str, Any] | None = None) -> None:
+        """Leave the right to spill this run's jobs on the box, for as long as the box may run; and
+        to put the dataset of a data recipe, that wants it there, into the bucket."""
         if self.bucket is None:
             return
         clocks = None if isinstance(self.entry, HostEntry) else self.entry.clocks
         seconds = (clocks.lifetime + clocks.grace if clocks else 0.0) + GRANT_MARGIN_SECONDS
-        grant = self.bucket.grant(self.run_id, seconds, always=self.box.market == "spot")
+        is_spot = self.box.market == "spot"
+        names = dataset_names(recipe or {})
+        grant = self.bucket.grant(self.run_id, seconds, always=is_spot, datasets=names)
         self._call("grant", stdin=asdict(grant))
 
     def restore_from_bucket(self, job_id: str) -> bool:

@@ -3,7 +3,7 @@ the way back."""
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -17,6 +17,7 @@ from remote.contract.artifacts.upload import (
     Manifest,
     Piece,
     UploadGrant,
+    dataset_folder,
     manifest_key,
     prefix_of,
 )
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 FETCH_SECONDS = 6 * 3600
 LONGEST_GRANT_SECONDS = 7 * 86400
 """What AWS signs at most."""
+
+MOST_POSTED_BYTES = 5 << 30
+"""What S3 takes as one object by POST."""
 
 RANGE_BYTES, RANGES_AT_ONCE = 4 << 20, 4
 """How an object is fetched: so many ranges of it at once."""
@@ -66,8 +70,11 @@ class Bucket:
     profile: bool = False
     mark: str = ""
 
-    def grant(self, run_id: str, seconds: float, always: bool) -> UploadGrant:
-        """The right to spill the jobs of a run, for so many seconds where it is presigned."""
+    def grant(
+        self, run_id: str, seconds: float, always: bool, datasets: Iterable[str] = ()
+    ) -> UploadGrant:
+        """The right to spill the jobs of a run, and to put datasets of these names there, for so
+        many seconds where it is presigned."""
         seconds = min(seconds, LONGEST_GRANT_SECONDS)
         jobs = f"{self.prefix}{run_id}-"
         with self._explained():
@@ -77,6 +84,7 @@ class Bucket:
                 Conditions=[["content-length-range", 0, PIECE_BYTES + 1024]],
                 ExpiresIn=int(seconds),
             )
+            rights = {name: self._dataset_fields(name, seconds) for name in datasets}
         expires = time.time() + seconds
         return UploadGrant(
             run_id,
@@ -88,7 +96,17 @@ class Bucket:
             expires,
             self.profile,
             always,
+            rights,
         )
+
+    def _dataset_fields(self, name: str, seconds: float) -> dict[str, str]:
+        post = self._s3.generate_presigned_post(
+            self.name,
+            f"{dataset_folder(name)}${{filename}}",
+            Conditions=[["content-length-range", 0, MOST_POSTED_BYTES]],
+            ExpiresIn=int(seconds),
+        )
+        return dict(post["fields"])
 
     def manifest(self, job_id: str) -> Manifest | None:
         """What lies there of a job, or None."""

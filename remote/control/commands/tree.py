@@ -5,6 +5,7 @@ from invoke import Collection
 from remote.control import project
 from remote.control.commands import dev, doctor, model, newcomer
 from remote.control.commands.boxes import box, clock, cloud, money, setup, shell, status
+from remote.control.commands.data import data
 from remote.control.commands.observe import logs, top, why
 from remote.control.commands.program import program
 from remote.control.commands.runs import check, demo, deploy, job, preflight, run
@@ -50,7 +51,7 @@ for verb in (
     setup.images,
 ):
     box.collection.add_task(verb)
-for name, module in {"box": box, "cloud": cloud, "model": model, "dev": dev}.items():
+for name, module in {"box": box, "cloud": cloud, "data": data, "model": model, "dev": dev}.items():
     if not (module is dev and project.IS_INSTALLED):  # its tests and locks lie in a checkout
         ns.add_collection(module.collection, name)
 program.answer_plain_invoke(ns)

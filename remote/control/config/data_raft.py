@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from remote.control.config.data_files import SecretName
 from remote.control.config.yaml.section import Section, Share
 
 
@@ -18,9 +19,9 @@ class Teacher(Section):
     )
     model: str = Field(description="its name there", examples=["mistral-large-latest"])
     api: Literal["openai", "ollama"] = Field(default="openai", description="which API it speaks")
-    key: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")] | None = Field(
-        default=None,
-        description="the NAME of the variable that holds its key; name it under `secrets:`, too",
+    key: SecretName = Field(
+        default="",
+        description="the NAME of the variable of your environment that holds its key",
         examples=["TEACHER_API_KEY"],
     )
     seconds: float = Field(default=120, gt=0, description="longest wait for one answer")

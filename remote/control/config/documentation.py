@@ -8,7 +8,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from remote.contract.job.stages import STAGES, Stage
-from remote.control.config import inventory, playbook, recipe
+from remote.control.config import (
+    data_raft,
+    data_recipe,
+    data_sources,
+    data_steps,
+    inventory,
+    playbook,
+    recipe,
+)
 from remote.control.config.options import Options
 from remote.control.config.yaml.explain import fields_of
 from remote.control.config.yaml.section import is_duration, written
@@ -21,6 +29,11 @@ A time is written `90s`, `30m`, `12h` or `14d`.
 Scalars follow YAML 1.2: `no` is text (write `false`), `2e-4` is a number, a gate stands in quotes
 (`">0.75"`).
 """
+
+
+def _type_of(model: type[BaseModel]) -> str:
+    return str(model.model_fields["type"].default)
+
 
 _PARTS: tuple[tuple[str, str, tuple[tuple[str, type[BaseModel]], ...]], ...] = (
     (
@@ -61,6 +74,24 @@ _PARTS: tuple[tuple[str, str, tuple[tuple[str, type[BaseModel]], ...]], ...] = (
             ("`lora`", recipe.Lora),
             ("`training`", recipe.Training),
             ("`pretraining`", recipe.Pretraining),
+        ),
+    ),
+    (
+        "playbooks/data/NAME.yaml",
+        (
+            "How rows are made. `extends: other.yaml` builds on another one beside this file. Files"
+            " of the laptop travel to the box; `box:/path` is there already."
+        ),
+        (
+            ("the file", data_recipe.DataRecipe),
+            ("`split`", data_recipe.Split),
+            ("`limits`", data_recipe.Limits),
+            ("`outputs`", data_recipe.Outputs),
+            ("`training`", data_recipe.TrainingToCome),
+            *((f"a source with `type: {_type_of(each)}`", each) for each in data_sources.SOURCES),
+            *((f"a step with `type: {_type_of(each)}`", each) for each in data_steps.STEPS),
+            ("`teacher` of a step `raft`", data_raft.Teacher),
+            ("`pages` of a source `database`", data_sources.Pages),
         ),
     ),
 )
@@ -115,17 +146,18 @@ def _summary(model: type[BaseModel]) -> str:
 
 def _table(model: type[BaseModel]) -> str:
     rows = [
-        f"| `{key}` | {_kind(field)} | {_default(key, field)} | {field.description} |\n"
+        f"| `{key}` | {_kind(field)} | {_default(field)} | {field.description} |\n"
         for key, field in fields_of(model).items()
     ]
     return "| key | value | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
 
 
-def _default(key: str, field: FieldInfo) -> str:
-    if field.is_required() or key == "provider":
+def _default(field: FieldInfo) -> str:
+    is_tag = get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1
+    if field.is_required() or is_tag:
         return "required"
     value = field.default
-    if value is None or value == {} or isinstance(value, BaseModel):
+    if value is None or value in ("", {}) or isinstance(value, BaseModel):
         return "-"
     return f"`{written(value, field)}`".replace("'", "")
 

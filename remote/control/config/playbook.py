@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
+from remote.contract.job.stages import STAGES, RecipeKind
 from remote.control import project
-from remote.control.config.recipe import FOLDER as RECIPES
+from remote.control.config import data_recipe
+from remote.control.config import recipe as training_recipe
 from remote.control.config.yaml import explain
 from remote.control.config.yaml.section import Name, Plain, Section
 from remote.control.config.yaml.source import Keys, Source, read
@@ -21,6 +23,10 @@ from remote.control.output.sanitize import number
 from remote.control.output.suggestion import suggestion
 
 FOLDER = "playbooks"
+RECIPE_FOLDERS: dict[RecipeKind, str] = {
+    "training": training_recipe.FOLDER,
+    "data": data_recipe.FOLDER,
+}
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
@@ -89,7 +95,7 @@ class StageEntry(Section):
     recipe: str | None = Field(
         default=None,
         description="the recipe's path, relative to the playbook",
-        examples=["recipes/mistral-7b-golden.yaml"],
+        examples=["recipes/mistral-7b-golden.yaml", "data/golden.yaml"],
     )
     with_: dict[str, Plain] = Field(
         default={},
@@ -144,7 +150,13 @@ class Playbook(Section):
         if recipe is None:
             return None
         beside = self.path.parent / recipe
-        return beside if project.is_file(beside) else project.named_file(recipe, RECIPES)
+        folder = RECIPE_FOLDERS[self.recipe_kind(label)]
+        return beside if project.is_file(beside) else project.named_file(recipe, folder)
+
+    def recipe_kind(self, label: str) -> RecipeKind:
+        """What a recipe of that stage is about."""
+        signature = STAGES.get(self.stages[label].uses)
+        return signature.recipe_kind if signature else "training"
 
 
 def load_playbook(path: str | Path) -> Playbook:

@@ -191,7 +191,7 @@ def load_recipe(path: str | Path) -> Recipe:
 
     Raises ConfigError with every finding in it and in the recipes it extends.
     """
-    read = compose.compose(project.named_file(path, FOLDER))
+    read = compose.compose(project.named_file(path, FOLDER), FOLDER)
     findings = list(read.findings)
     recipe = explain.validate(Recipe, read, findings)
     if findings or recipe is None:

@@ -111,7 +111,11 @@ def drive(
 def _secrets_for(plan: Plan, inventory: Inventory) -> dict[str, str]:
     """What the jobs of a plan get. Raises ConfigError where this laptop lacks one: before a box is
     launched, and billed, for such a run."""
-    return secrets.values(inventory) if any(stage.signature.is_job for stage in plan.stages) else {}
+    jobs = [stage for stage in plan.stages if stage.signature.is_job]
+    named = {
+        name: f"the recipe of {stage.label}, secrets" for stage in jobs for name in stage.secrets
+    }
+    return secrets.values(inventory, named) if jobs else {}
 
 
 def _without_plan(ledger: Ledger) -> ArtifactCorrupt:
@@ -245,7 +249,9 @@ class _Drive:
         if not is_again or before.status is not Status.RUNNING:
             facts = {"key": key, "job_id": job.job_id, "box": self.backend.name}
             self.ledger.append("stage_started", label=stage.label, **facts)
-        state = self.backend.start(job, is_again=is_again, queue=self.queue, secrets=self.secrets)
+        names = {*self.inventory.secrets, *stage.secrets}
+        given = {name: value for name, value in self.secrets.items() if name in names}
+        state = self.backend.start(job, is_again=is_again, queue=self.queue, secrets=given)
         # A run that has had the GPU once waits for it from then on: another one's turn between two
         # stages is no reason to fail.
         self.queue = self.queue or job.exclusive
@@ -270,7 +276,7 @@ class _Drive:
             inputs,
             wiring.options_of(stage),
             stage.recipe,
-            stage.signature.environment,
+            wiring.environment_of(stage, inputs),
             stage.signature.is_exclusive,
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.files import typed
-from remote.contract.job.stages import STAGES, Stage
+from remote.contract.job.stages import STAGES, RecipeKind, Stage
 
 if TYPE_CHECKING:
     from remote.control.config.playbook import Playbook
@@ -41,8 +41,17 @@ class PlannedStage:
         return STAGES[self.uses]
 
     def names_input(self, name: str) -> bool:
-        """Whether `name` under `with:` is an input rather than an option."""
-        return self.signature.any_input or name in self.signature.inputs + self.signature.optional
+        """Whether `name` in the wiring is an input rather than an option. A data recipe brings
+        inputs of its own."""
+        signature = self.signature
+        if signature.any_input or (signature.recipe_kind == "data" and self.recipe):
+            return True
+        return name in signature.inputs + signature.optional
+
+    @property
+    def secrets(self) -> list[str]:
+        """The variables that its recipe names, which its job gets."""
+        return list((self.recipe or {}).get("secrets") or ())
 
 
 @dataclass(frozen=True)
@@ -68,23 +77,25 @@ class Plan:
 
 def plan_of(playbook: "Playbook") -> Plan:
     """The plan of a playbook; raises ConfigError when a recipe is off."""
-    stages = tuple(
-        PlannedStage(
-            label,
-            entry.uses,
-            dict(entry.with_),
-            _recipe(playbook.recipe_path(label)),
-            dict(entry.gates),
-            entry.on_failure,
+    stages = []
+    for label, entry in playbook.stages.items():
+        recipe, files = _recipe(playbook.recipe_path(label), playbook.recipe_kind(label))
+        wiring = {**entry.with_, **files}
+        stages.append(
+            PlannedStage(label, entry.uses, wiring, recipe, dict(entry.gates), entry.on_failure)
         )
-        for label, entry in playbook.stages.items()
-    )
-    return Plan(playbook.name, stages, tuple(playbook.finally_))
+    return Plan(playbook.name, tuple(stages), tuple(playbook.finally_))
 
 
-def _recipe(path: Path | None) -> dict[str, Any] | None:
+def _recipe(path: Path | None, kind: RecipeKind) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """A recipe as plain JSON, and the files of the laptop that it brings as inputs."""
     if path is None:
-        return None
-    from remote.control.config.recipe import load_recipe
+        return None, {}
+    if kind == "training":
+        from remote.control.config.recipe import load_recipe
 
-    return load_recipe(path).model_dump(mode="json")
+        return load_recipe(path).plain(), {}
+    from remote.control.config.data_recipe import load_data_recipe
+
+    recipe = load_data_recipe(path)
+    return recipe.plain(), {file.name: file.word for file in recipe.files}

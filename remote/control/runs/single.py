@@ -1,6 +1,6 @@
 """Plans without a playbook: one training, or one more step for a run that has trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 
 def plan_training(
-    recipe: str, data: str, base: str, inventory: "Inventory", entry: "BoxEntry", stop: bool = False
+    recipe: str,
+    data: str,
+    base: str,
+    inventory: "Inventory",
+    entry: "BoxEntry",
+    stop: bool = False,
+    reading: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan behind `inv train`. Raises ConfigError with every finding, like `inv check`."""
+    """The plan behind `inv train`; `reading` has the `kind` and `columns` of the data where they
+    are not to be found out. Raises ConfigError with every finding, like `inv check`."""
     from remote.control import secrets
     from remote.control.config.checks.check import check
     from remote.control.config.playbook import Playbook, StageEntry
@@ -32,7 +39,7 @@ def plan_training(
     wired = {"base": given} if given else {}
     rows = {"train": "prepare.train", "val": "prepare.val"}
     stages = {
-        "prepare": StageEntry(uses="prepare", with_={"dataset": data}),
+        "prepare": StageEntry(uses="prepare", with_={"dataset": data, **(reading or {})}),
         "preflight": StageEntry(uses="preflight", recipe=recipe, with_=rows | wired),
         "train": StageEntry(uses="train", recipe=recipe, with_=rows | wired),
         "pull": StageEntry(

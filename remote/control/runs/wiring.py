@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract.artifacts import base_models
+from remote.contract.artifacts.row_formats import first_with_library, name_needs_library
 from remote.contract.files import digest
 from remote.contract.job.jobs import JobState, Status
+from remote.contract.job.stages import REQUIREMENTS
 from remote.control.backends.resolved import BoxPath, LaptopFile, Resolved, StageArtifact
+from remote.control.config.data_files import place_on_box
+from remote.control.config.data_recipe import needs_libraries
 from remote.control.errors import ConfigError, Finding
 from remote.control.project import find_file
 from remote.control.runs.plan import PlannedStage
 from remote.control.runs.state import RunState
 
-_OWN_FOLDERS = ("shared/", "jobs/", "releases/")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """A base model's name: `mistralai/Mistral-7B-v0.3`, `Mistral-7B-v0.3`."""
 
@@ -78,6 +81,26 @@ def key_of(stage: PlannedStage, inputs: dict[str, Resolved]) -> str:
     )
 
 
+def environment_of(stage: PlannedStage, inputs: Mapping[str, Resolved]) -> str | None:
+    """The requirements file of the Python environment that the stage's job works in; None for the
+    box's own Python, which is enough to make rows of plain files."""
+    if stage.signature.environment or stage.signature.recipe_kind != "data":
+        return stage.signature.environment
+    is_needed = needs_libraries(stage.recipe or {}) or any(map(_may_need_library, inputs.values()))
+    return REQUIREMENTS if is_needed else None
+
+
+def _may_need_library(rows: Resolved) -> bool:
+    """Whether a file or folder of rows needs more than the standard library; True for a folder that
+    only the box can look into."""
+    if isinstance(rows, LaptopFile):
+        return first_with_library(rows.local_path) is not None
+    if isinstance(rows, StageArtifact):
+        return rows.is_folder or name_needs_library(rows.path)
+    is_file = isinstance(rows, BoxPath) and bool(Path(rows.path).suffix)
+    return not is_file or name_needs_library(str(rows.identity))
+
+
 @dataclass(frozen=True)
 class Reference:
     """An output of an earlier stage, written `stage.output` under `with:`."""
@@ -106,14 +129,8 @@ def outputs_of_job(state: JobState, box: str) -> dict[str, Resolved]:
 
 
 def box_path(value: str) -> BoxPath:
-    """What stands on the box: `box:/path`, `box:~/path`; `box:path` is relative to
-    the login's home, as `scp` has it.
-
-    What begins as Windlass's own folders do (`shared/`, `jobs/`, `releases/`) is relative to its
-    root there.
-    """
-    path = value.removeprefix("box:")
-    return BoxPath(path if path.startswith(("/", "~", *_OWN_FOLDERS)) else f"~/{path}")
+    """What stands on the box: `box:/path`, `box:~/path`, `box:path`."""
+    return BoxPath(place_on_box(value))
 
 
 def base_by_name(base: str, recipe: Mapping[str, Any] | None = None) -> str:

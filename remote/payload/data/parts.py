@@ -17,13 +17,15 @@ from remote.payload.data.units import Given, Origin, Reject, Result
 @dataclass(frozen=True)
 class Part:
     """A part file. `bad` of the rejects count against `max_reject_share`; `dropped` counts them by
-    step; `unit` is the id of the unit, with its source's number before it."""
+    step; `unit` is the id of the unit, with its source's number before it. `changed` counts what
+    steps changed in rows, by kind: redactions."""
 
     key: str
     unit: str
     rows: int
     bad: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
 
 
 class Store:
@@ -40,8 +42,11 @@ class Store:
         except (OSError, ValueError, TypeError):
             return None
 
-    def write(self, key: str, unit: str, results: Iterable[Result]) -> Part:
-        """Write what came of a unit."""
+    def write(
+        self, key: str, unit: str, results: Iterable[Result], steps: Iterable[Any] = ()
+    ) -> Part:
+        """Write what came of a unit; those of the steps that have `counts` tell what they
+        changed."""
         rows = bad = 0
         dropped: Counter[str] = Counter()
         with ExitStack() as stack:
@@ -56,7 +61,12 @@ class Store:
                     aside.write(_line(told))
                     dropped[result.step] += 1
                     bad += result.is_bad
-        part = Part(key, unit, rows, bad, dict(sorted(dropped.items())))
+        changed: Counter[str] = Counter()
+        for step in steps:
+            changed.update(getattr(step, "counts", {}))
+        part = Part(
+            key, unit, rows, bad, *(dict(sorted(each.items())) for each in (dropped, changed))
+        )
         atomic.write_json(self._record(key), asdict(part))
         return part
 

@@ -41,8 +41,6 @@ SUFFIXES = {
     ".rst": "text",
 }
 _PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
-NEEDS_LIBRARY = frozenset({"excel", "parquet", "arrow", "zstd"})
-"""Formats that the standard library does not read."""
 
 
 class Unreadable(ValueError):

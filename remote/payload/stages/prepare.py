@@ -11,21 +11,28 @@ the same output.
 import fcntl
 import json
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
-from remote.contract.files import atomic, digest
+from remote.contract.artifacts.upload import dataset_names
+from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause
+from remote.payload.data import inputs, look, report
+from remote.payload.data import manifest as manifests
 from remote.payload.data import split as splits
 from remote.payload.data.engine import Context, Engine, Prepared
 from remote.payload.data.readers import Reading, Unreadable, rows_of
+from remote.payload.data.reporting import examine
+from remote.payload.data.reporting.dropped import Dropped
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Given, Origin, Reject
 from remote.payload.job import Job, StageFailed, run_stage
+from remote.payload.transfer import bucket, datasets
 
 _SHOWN = 5
 
@@ -35,10 +42,13 @@ def main(job: Job) -> None:
     recipe = recipe_of(job)
     context = Context(job.root, work_folder(job, recipe), recipe)
     with _alone(context.folder):
+        inputs.link_all(job, context.folder)
         engine = Engine(context, lambda line: _tell(job, line))
         prepared = engine.prepared()
         outcome = written(job, engine, prepared)
         engine.store.keep_only(part.key for _, parts in prepared.passes for part in parts)
+    if not job.spec.recipe:
+        _say_what_it_took(recipe)
     for name, value in outcome.values().items():
         job.output(name, value)
     if outcome.bad:
@@ -54,7 +64,7 @@ def main(job: Job) -> None:
 def recipe_of(job: Job) -> dict[str, Any]:
     """The job's data recipe, else the simplest. Raises StageFailed for options that cannot be."""
     if job.spec.recipe:
-        return job.spec.recipe
+        return inputs.placed(job.spec.recipe, job, work_folder(job, job.spec.recipe))
     for name in ("dataset", "held_out") if "held_out" in job.spec.inputs else ("dataset",):
         _refuse_other_kinds(job.input(name), name)
     return {
@@ -64,7 +74,7 @@ def recipe_of(job: Job) -> dict[str, Any]:
                 "type": "corpus",
                 "path": str(job.input("dataset")),
                 "kind": job.option("kind", ""),
-                "columns": job.option("columns") or {},
+                "columns": _columns(job.option("columns", "")),
             }
         ],
         "steps": [{"type": "deduplicate"}],
@@ -82,6 +92,14 @@ def _refuse_other_kinds(source: Path, name: str) -> None:
     if found := first_refusal(source, readable=READABLE):
         remedy = f"{found.remedy}; then `./inv run` it anew"
         raise StageFailed(Cause.DATA, f"{name}: {found}", "expected rows", remedy)
+
+
+def _say_what_it_took(recipe: dict[str, Any]) -> None:
+    """Which kind the rows were taken for, and one of them: only here can some formats be read."""
+    source = recipe["sources"][0]
+    told = look.asked({**source, "rows": 1})
+    if "error" not in told:
+        print(look.sentence(told), flush=True)
 
 
 def work_folder(job: Job, recipe: dict[str, Any]) -> Path:
@@ -103,6 +121,7 @@ class Outcome:
     bad: int = 0
     needless: int = 0
     first: list[str] = field(default_factory=list)
+    dropped: Dropped = field(default_factory=Dropped)
 
     @property
     def rows(self) -> int:
@@ -116,6 +135,7 @@ class Outcome:
 
     def note(self, reject: Reject) -> None:
         """Count what was set aside."""
+        self.dropped.note(reject)
         if not reject.is_bad:
             self.needless += 1
             return
@@ -136,18 +156,18 @@ class Outcome:
         """In words."""
         return (
             f"{self.rows} rows: {self.train_rows} to train, {self.val_rows} to validate, {self.bad}"
-            f" unusable, {self.needless} repeated or held out"
+            f" unusable, {self.needless} not needed"
         )
 
 
 def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
-    """Write train, val, rejects and manifest. Raises StageFailed where too much is unusable, or
-    nothing is left."""
+    """Write train, val, rejects, statistics, report and manifest. Raises StageFailed where too much
+    is unusable, or nothing is left."""
     outcome, recipe = Outcome(), engine.context.recipe
     train, val, rejects = (job.artifact(f"{name}.jsonl") for name in ("train", "val", "rejects"))
     with atomic.writing(rejects) as aside:
         _set_aside(engine, prepared, outcome, aside)
-        held = _held_out(recipe["split"].get("held_out") or "", outcome, aside)
+        held = _held_out(engine, recipe["split"].get("held_out") or "", outcome, aside)
         sizes = _sizes(engine, prepared, held, outcome, aside)
     _refuse_too_many(
         engine, outcome, sizes.total() + sum(map(len, held.values())), rejects, bool(sizes)
@@ -166,11 +186,19 @@ def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
             (to_val if is_val else to_train).write(given.row.to_line().encode())
             outcome.val_rows += is_val
             outcome.train_rows += not is_val
-    manifest = job.artifact("manifest.json")
+    told = _described(job, engine, prepared, outcome, train, val)
+    statistics, page = job.artifact("statistics.json"), job.artifact("report.html")
+    atomic.write_json(statistics, told)
+    atomic.write_text(page, report.page(told))
     files = {"train": train, "val": val, "rejects": rejects}
-    atomic.write_json(manifest, _manifest(engine, prepared, split, outcome, files))
-    for name, path in {**files, "manifest": manifest}.items():
+    files |= {"statistics": statistics, "report": page}
+    made = manifests.manifest_of(engine, prepared, split, outcome.values(), files, told)
+    manifest = job.artifact("manifest.json")
+    atomic.write_json(manifest, made)
+    files["manifest"] = manifest
+    for name, path in files.items():
         job.output(name, path)
+    _publish(job, recipe, files.values())
     return outcome
 
 
@@ -188,10 +216,12 @@ def _set_aside(engine: Engine, prepared: Prepared, outcome: Outcome, aside: IO[b
         aside.write(_reject_line(reject))
 
 
-def _held_out(path: str, outcome: Outcome, aside: IO[bytes]) -> dict[str, list[bytes]]:
+def _held_out(
+    engine: Engine, path: str, outcome: Outcome, aside: IO[bytes]
+) -> dict[str, list[bytes]]:
     """The lines of the held-out rows by their group."""
     found: dict[str, list[bytes]] = {}
-    for file in files_of(Path(path)) if path else ():
+    for file in files_of(engine.context.root / path) if path else ():
         for result in _results(file):
             if isinstance(result, Reject):
                 outcome.note(result)
@@ -263,7 +293,7 @@ def _refuse_too_many(
     what = (
         f"{outcome.bad} of {rows} rows are unusable; at most {max_share:.1%} may be"
         if outcome.bad
-        else f"none of {rows} rows is left to train on: all are repeated or held out"
+        else f"none of {rows} rows is left to train on: all are repeated, held out or not wanted"
     )
     raise StageFailed(
         Cause.DATA,
@@ -274,34 +304,42 @@ def _refuse_too_many(
     )
 
 
-def _manifest(
-    engine: Engine,
-    prepared: Prepared,
-    split: splits.Split,
-    outcome: Outcome,
-    files: dict[str, Path],
+def _publish(job: Job, recipe: Mapping[str, Any], files: Iterable[Path]) -> None:
+    """Put the files into the bucket, where the recipe says so. Raises StageFailed."""
+    for name in dataset_names(recipe):
+        try:
+            by_name = {path.name: path for path in files}
+            place = datasets.published(job.root, job.spec.run_id, name, by_name)
+        except (bucket.Unreachable, OSError, ValueError) as error:
+            raise StageFailed(
+                Cause.ARTIFACT,
+                f"the dataset {name} could not be put into the bucket",
+                str(error),
+                "see to the bucket, or remove `outputs` from the recipe; then `./inv resume`",
+                "the rows are on the box, and are not made again",
+            ) from None
+        note = f"the dataset is in {place}"
+        job.metric(0, 0, note=note)
+        print(note, flush=True)
+
+
+def _described(
+    job: Job, engine: Engine, prepared: Prepared, outcome: Outcome, train: Path, val: Path
 ) -> dict[str, Any]:
-    recipe = engine.context.recipe
-    return {
-        "name": recipe["name"],
-        "recipe": dict(recipe),
-        "recipe_sha256": digest.of_value(dict(recipe)),
-        "units": [asdict(part) for part in prepared.passes[0][1]],
-        "steps": [
-            {
-                "step": name,
-                "rows": sum(part.rows for part in parts),
-                "dropped": dict(sum((Counter(part.dropped) for part in parts), Counter())),
-            }
-            for name, parts in prepared.passes
-        ],
-        "split": split.to_json(),
-        "counts": outcome.values(),
-        "files": {
-            name: {"bytes": path.stat().st_size, "sha256": digest.of_file(path)}
-            for name, path in files.items()
-        },
+    """What the report is made of."""
+    figures = examine.Figures.of_recipe(engine.context)
+    kept = engine.context.folder / "statistics.json"
+    rows = outcome.train_rows + outcome.val_rows
+    told = examine.counted_once(kept, train, val, rows, figures, lambda line: _tell(job, line))
+    told |= {
+        "title": engine.context.recipe["name"] or "A dataset",
+        "about": outcome.sentence(),
+        "recipe_sources": manifests.sources_of(engine, prepared),
+        "steps": manifests.steps_of(prepared),
+        "dropped": outcome.dropped.to_json(),
+        "files": manifests.files_of({"train.jsonl": train, "val.jsonl": val}),
     }
+    return examine.concluded(told, figures.training)
 
 
 def _reject_line(reject: Reject) -> bytes:
@@ -340,6 +378,15 @@ class _alone:
 
 def _tell(job: Job, line: str) -> None:
     job.metric(0, 0, note=line)
+
+
+def _columns(text: str) -> dict[str, str]:
+    try:
+        return row_kinds.columns_of(text)
+    except ValueError as error:
+        raise StageFailed(
+            Cause.CONFIG, f"columns: {text}", f"expected {error}", "edit `columns` under `with:`"
+        ) from None
 
 
 def _share(job: Job, name: str, default: float, all_allowed: bool = False) -> float:

@@ -69,6 +69,7 @@ REHEARSED = {
     "box.images",
     "cloud.down",
     "cloud.fault",
+    "data.prepare",
     "model.rollback",
     "model.remove",
     "runs",
@@ -118,6 +119,11 @@ TOLD_TO_SCRIPTS = {
     "reap",
     "cloud.status",
     "cloud.fault",
+    "data.prepare",
+    "data.convert",
+    "data.show",
+    "data.doctor",
+    "data.report",
     "model.list",
     "model.ask",
     "model.up",
@@ -144,7 +150,13 @@ def test_the_main_road_is_flat_and_whole():
 
 
 def test_the_rest_stands_in_collections():
-    assert {verb.split(".")[0] for verb in ALL if "." in verb} == {"box", "cloud", "dev", "model"}
+    assert {verb.split(".")[0] for verb in ALL if "." in verb} == {
+        "box",
+        "cloud",
+        "data",
+        "dev",
+        "model",
+    }
 
 
 @pytest.mark.parametrize("verb", ALL)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from remote.control.config.checks.check import check
+from remote.control.config.data_recipe import load_data_recipe
 from remote.control.config.inventory import load_inventory
 from remote.control.config.playbook import load_playbook
 from remote.control.config.recipe import load_recipe
@@ -39,6 +40,8 @@ def _compare(name, found):
         ("groups", load_inventory),
         ("recipe", load_recipe),
         ("playbook", load_playbook),
+        ("data", load_data_recipe),
+        ("files", load_data_recipe),
     ],
 )
 def test_all_findings_of_a_file_at_once(name, load):

@@ -111,10 +111,9 @@ def test_an_inventory_without_a_file_of_ones_own_is_the_shipped_one(tmp_path, mo
     ("content", "words", "remedy"),
     [
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer", "lfs pull"),
-        (b"\x1f\x8b\x08\x00", "is gzip", "gzip -dc"),
+        (b"\x04\x22\x4d\x18", "is LZ4", "lz4 -dc"),
         ('{"instruction": "a"}'.encode("utf-16"), "is UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
-        (b"instruction,output\na,b\n", "is CSV", "csv.DictReader"),
-        (b'[{"instruction": "a", "output": "b"}]', "is a JSON array", "json.load"),
+        (b"%PDF-1.7\n", "is a PDF", "export it"),
     ],
 )
 def test_a_dataset_of_another_kind_is_found_on_the_laptop(
@@ -130,6 +129,17 @@ def test_a_dataset_of_another_kind_is_found_on_the_laptop(
         fit=False,
     )
     assert finding.what == f"`{name}: odd.jsonl`: odd.jsonl {words}" and remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x1f\x8b\x08\x00", b"instruction,output\na,b\n", b'[{"text": "a"}]', b"PAR1" + bytes(8)],
+)
+def test_what_prepare_reads_is_no_finding(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("WINDLASS_PROJECT", str(tmp_path))
+    (tmp_path / "rows").write_bytes(content)
+    stage = StageEntry(uses="prepare", with_={"dataset": "rows"})
+    assert not check(Playbook(name="a", stages={"prepare": stage}), load_inventory(), fit=False)
 
 
 def test_a_base_of_the_hub_without_a_chat_template_is_found_on_the_laptop(tmp_path, monkeypatch):

@@ -7,9 +7,11 @@ import re
 
 import pytest
 
+from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.rows import Row, Turn
 from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause, JobSpec
+from remote.payload.data import hub_out, parquet_out
 from remote.payload.data.engine import Context
 from remote.payload.data.sources import hub as source
 from remote.payload.data.units import Given
@@ -169,7 +171,7 @@ def test_a_file_that_comes_otherwise_than_the_commit_has_it_is_not_read(hub, tmp
     hub.damaged |= {"train-1.jsonl", "train-2.parquet"}
     made = opened(tmp_path, f"hf://{NAME}@{sha}")
     for unit in made.units():
-        with pytest.raises(ValueError, match="its hash is another|cannot be fetched"):
+        with pytest.raises(ValueError, match=r"its hash is another|cannot be fetched"):
             list(made.read(unit))
 
 
@@ -256,4 +258,141 @@ def test_prepare_reads_a_dataset_of_the_hub_once(hub, tmp_path, monkeypatch):
     assert again.artifact("train.jsonl").read_bytes() == job.artifact("train.jsonl").read_bytes()
 
 
-assert Turn
+
+TWO = [
+    Row.of("Who?", "Me.", group="a", source="one"),
+    Row(
+        (
+            Turn("system", "Be brief."),
+            Turn("user", "Hi"),
+            Turn("assistant", "Hello."),
+            Turn("user", "Bye"),
+            Turn("assistant", "Good bye.", is_learnt=True),
+        ),
+        group="b",
+        weight=0.5,
+    ),
+    Row(text="A document \u2028 é.", group="c"),
+]
+ABOUT = hub_out.About("facts", "f" * 64, ("hf://a/b@c", "1 × corpus"), ("mit",))
+
+
+def written(path, rows):
+    path.write_text("".join(row.to_line() for row in rows))
+    return path
+
+
+@pytest.fixture
+def made(tmp_path):
+    train = written(tmp_path / "train.jsonl", TWO * 3)
+    val = written(tmp_path / "val.jsonl", [Row.of("Where?", "Here.", group="d")])
+    return hub_out.write(tmp_path / "out", train, val, ABOUT)
+
+
+def read_back(table):
+    return [
+        row_kinds.row_of({name: value for name, value in each.items() if value is not None})
+        for each in table
+    ]
+
+
+def test_parquet_has_the_same_rows_and_features(made, tmp_path, monkeypatch):
+    import datasets
+
+    told = datasets.load_dataset(str(made), cache_dir=str(tmp_path / "cache"))
+    assert read_back(told["train"]) == TWO * 3 and told["validation"].num_rows == 1
+    assert set(told["train"].features) == {"messages", "text", "group", "source", "weight"}
+    again = hub_out.write(tmp_path / "2", tmp_path / "train.jsonl", tmp_path / "val.jsonl", ABOUT)
+    one, two = (
+        {path.name: path.read_bytes() for path in each.rglob("*") if path.is_file()}
+        for each in (made, again)
+    )
+    assert one == two
+
+
+def test_large_files_are_parted(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_out, "FILE_BYTES", 200)
+    train = written(tmp_path / "train.jsonl", TWO * 3)
+    out = hub_out.write(tmp_path / "out", train, None, ABOUT)
+    files = sorted(path.name for path in out.glob("data/*"))
+    assert len(files) > 3 and files[0].startswith("train-00000-of-0000")
+    import datasets
+
+    told = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    assert read_back(told["train"]) == TWO * 3
+
+
+def test_a_dataset_is_pushed_as_one_commit_and_comes_back(hub, made, tmp_path):
+    address = hub_out.push_to_hub(made, "hf://someone/made")
+    repository = hub.datasets["someone/made"]
+    (sha,) = repository.commits
+    assert address == f"hf://someone/made@{sha}" and repository.is_private
+    assert set(repository.commits[sha]) == {
+        "README.md",
+        "data/train-00000-of-00001.parquet",
+        "data/validation-00000-of-00001.parquet",
+    }
+    assert [each.row for each in rows(tmp_path, address) if each.row.source == "one"]
+    back = [each.row for each in rows(tmp_path, address)]
+    assert [row.words for row in back] == [row.words for row in TWO * 3]
+    (unit,) = opened(tmp_path, address, split="validation").units()
+    assert unit.what["license"] == ["mit"]
+
+
+def test_a_later_push_replaces_the_rows_and_keeps_the_words_of_the_card(hub, made, tmp_path):
+    card = b"---\nlicense: cc-by-4.0\nlanguage: fr\n---\n# Mine\n\nMy words.\n"
+    old = {"data/train-00000-of-00009.parquet": parquet(alpaca(1)), "picture.png": b"png"}
+    commit(hub, {"README.md": card, **old}, "someone/made")
+    hub_out.push_to_hub(made, "hf://someone/made")
+    repository = hub.datasets["someone/made"]
+    now = repository.commits[repository.newest]
+    assert "data/train-00000-of-00009.parquet" not in now and now["picture.png"] == b"png"
+    told = now["README.md"].decode()
+    assert "My words." in told and "license: mit" in told and "language: fr" in told
+
+
+@pytest.mark.parametrize("path", [f"hf://someone/made@{'a' * 40}", "hf://made", "someone/made"])
+def test_an_address_that_cannot_be_written_is_refused(made, path):
+    with pytest.raises(StageFailed) as caught:
+        hub_out.push_to_hub(made, path)
+    assert caught.value.cause is Cause.CONFIG
+
+
+def test_a_card_does_not_tell_where_files_of_ones_own_lie():
+    manifest = {
+        "name": "n",
+        "recipe_sha256": "0" * 64,
+        "recipe": {
+            "sources": [
+                {"type": "corpus", "path": "/home/me/secret"},
+                {"type": "hub", "path": "hf://a/b@c"},
+            ]
+        },
+        "units": [{"license": ["mit"]}, {"license": ["mit"]}],
+    }
+    about = hub_out.About.of_manifest(manifest)
+    assert about.sources == ("hf://a/b@c", "1 × corpus") and about.licences == ("mit",)
+    mixed = {**manifest, "units": [{"license": ["mit"]}, {}]}
+    assert hub_out.About.of_manifest(mixed).licences == ()
+    assert hub_out.About.of_manifest(mixed, "cc0-1.0").licences == ("cc0-1.0",)
+
+
+def test_datasets_opens_what_prepare_leaves_with_the_same_rows(hub, tmp_path, monkeypatch):
+    """The files themselves, without any of our code: `load_dataset("json", ...)`."""
+    import datasets
+
+    several = [Row(row.messages, row.text, f"g{n}{row.group}") for n in range(6) for row in TWO]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    dataset = written(tmp_path / "rows.jsonl", several)
+    folder = tmp_path / "windlass" / "jobs" / "job-1"
+    spec = JobSpec("job-1", "prepare", "run", inputs={"dataset": str(dataset)}, options={})
+    atomic.write_text(folder / "spec.json", spec.to_json())
+    job = Job(folder)
+    prepare.main(job)
+    for name in ("train", "val"):
+        path = job.artifact(f"{name}.jsonl")
+        told = datasets.load_dataset(
+            "json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        expected = [row_kinds.parse_row(line, "x", 1) for line in path.open("rb")]
+        assert expected and read_back(told) == expected

@@ -116,7 +116,7 @@ def _user(inventory: "Inventory") -> Iterator[Statement]:
         yield _statement("FirstSpotRequest", ["iam:CreateServiceLinkedRole"], _SPOT_ROLE, of_spot)
     if bucket := inventory.storage.bucket:
         actions = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-        yield _statement("KeepAndBring", actions, _objects(bucket))
+        yield _statement("KeepAndBring", actions, _kept(bucket))
     models = sorted(
         {
             (model.bucket, model.prefix)
@@ -198,7 +198,8 @@ def _box(inventory: "Inventory") -> Iterator[Statement]:
             [Finding("--policy box", what, expected, "name the bucket to which boxes shall spill")]
         )
     # What was spilled comes back by addresses that the laptop signs.
-    yield _statement("Spill", ["s3:PutObject"], _objects(inventory.storage.bucket))
+    bucket = inventory.storage.bucket
+    yield _statement("Spill", ["s3:PutObject"], _kept(bucket))
 
 
 _WHOSE = {"user": _user, "box": _box}
@@ -217,8 +218,9 @@ def _parameter(name: str) -> str:
     return f"arn:aws:ssm:*:{'' if name.startswith('/aws/') else '*'}:parameter{name}"
 
 
-def _objects(bucket: str) -> str:
-    return f"arn:aws:s3:::{bucket}/windlass/*"
+def _kept(bucket: str) -> list[str]:
+    """What jobs leave in the bucket, and the datasets of recipes that want them there."""
+    return [f"arn:aws:s3:::{bucket}/{folder}/*" for folder in ("windlass", "datasets")]
 
 
 def _of_ec2(*kinds: str) -> list[str]:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from remote.contract.artifacts.gguf import DEFAULT_QUANTIZATION, QUANTIZATIONS
+from remote.contract.artifacts.row_kinds import KINDS
 from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
@@ -186,7 +187,9 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
 @verb(
     help={
         "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
-        "data": "JSONL file or folder with instruction, input, output",
+        "data": "file or folder of rows: JSONL, JSON, CSV, Excel, Parquet, text; docs/data.md",
+        "kind": f"what its rows are: {', '.join(KINDS)}; left out: found out",
+        "columns": "our names for its columns: instruction=question,output=answer",
         "base": "base model on the box, by name or `box:~/path`; else the recipe's",
         **_ON,
         "stop": "stop the box afterwards",
@@ -202,6 +205,8 @@ def train(
     recipe: str,
     data: str,
     base: str = "",
+    kind: str = "",
+    columns: str = "",
     on: str = "",
     box: str = "",
     stop: bool = False,
@@ -224,12 +229,30 @@ def train(
     inventory = load_inventory()
     entry = inventory.box(one_place(on, box) or None)
     files = project.typed(recipe), project.typed(data)
-    plan = plan_training(*files, base, inventory, entry, stop)
+    reading = {name: word for name, word in (("kind", kind), ("columns", columns)) if word}
+    plan = plan_training(*files, base, inventory, entry, stop, reading)
+    _look_at(files[1], kind, columns)
     if dry_run:
         show_plan(plan, entry.name, json, base_steps(plan, entry))
         return
     agree_to_launch(plan, inventory, entry, yes)
     drive_and_show(begin(plan, entry), inventory, json, "train", detach=detach, queue=queue)
+
+
+def _look_at(data: str, kind: str, columns: str) -> None:
+    """Before anything costs money: what the rows are taken for, with one of them."""
+    from remote.control import project
+    from remote.control.commands.views import data as views
+    from remote.control.operations.data import as_read, look
+    from remote.control.output.console import aside
+
+    if data.startswith("box:"):
+        return
+    found = look(project.find_file(data).resolve(), 1, kind, columns)
+    with aside():
+        views.show_look(found)
+        for each in found.rows:
+            views.show_row(each.where, as_read(each.row))
 
 
 @verb(

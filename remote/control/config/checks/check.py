@@ -13,13 +13,13 @@ from remote.contract.job.stages import STAGES, Stage
 from remote.control import project
 from remote.control.config import base_model
 from remote.control.config.checks.capacity import fits
+from remote.control.config.data_recipe import DataRecipe, load_data_recipe
 from remote.control.config.inventory import BoxEntry, Inventory
 from remote.control.config.options import Options
-from remote.control.config.playbook import Playbook, StageEntry
-from remote.control.config.recipe import FOLDER as RECIPES
+from remote.control.config.playbook import RECIPE_FOLDERS, Playbook, StageEntry
 from remote.control.config.recipe import Recipe, load_recipe
 from remote.control.config.yaml import explain
-from remote.control.config.yaml.source import Keys, Source
+from remote.control.config.yaml.source import Keys, Source, shown
 from remote.control.errors import ConfigError, Finding
 from remote.control.output.suggestion import suggestion
 
@@ -144,7 +144,7 @@ class _Stage:
             if path is not None and project.is_there(path) and path.is_file():
                 self.found += loaded.findings
             else:
-                known = project.names_in(RECIPES)
+                known = project.names_in(RECIPE_FOLDERS[signature.recipe_kind])
                 remedy = suggestion(str(self.entry.recipe), known) or "correct the path"
                 expected = f"a recipe: a path, relative to the playbook, or {explain.one_of(known)}"
                 self._find(
@@ -157,6 +157,8 @@ class _Stage:
                 f"`recipe:`, for {signature.name} needs one",
                 "add `recipe: recipes/mistral-7b-golden.yaml`",
             )
+        elif isinstance(loaded, DataRecipe):
+            self._check_data_recipe(signature, loaded)
         elif loaded and not signature.needs_recipe and "base" not in signature.inputs:
             self._find(
                 ("recipe",),
@@ -177,6 +179,21 @@ class _Stage:
             and "base" not in self.entry.with_
         ):
             self._check_template(loaded)
+
+    def _check_data_recipe(self, signature: Stage, recipe: DataRecipe) -> None:
+        """The recipe says all; and a file of it that holds no rows is found here."""
+        for key in self.entry.with_:
+            if key in (*signature.inputs, *signature.optional, *signature.options):
+                self._find(
+                    ("with", key),
+                    f"`{key}` beside a recipe",
+                    f"one of them: {shown(recipe.path)} says which sources, split and limits",
+                    "remove the line, or the recipe",
+                )
+        for file in recipe.files:
+            if refused := refusal_of(file.path, READABLE) if file.is_rows else None:
+                what = f"`{file.keys[-1]}: {file.value}`: {refused}"
+                self.found.append(Finding(recipe.where(*file.keys), what, EXPECTED, refused.remedy))
 
     def _check_template(self, recipe: Recipe) -> None:
         if recipe.base.name in WITHOUT and not (recipe.base.path or recipe.base.chat_template):
@@ -317,6 +334,8 @@ class _Stage:
             and (self.recipe.base.path or self.recipe.base.name in self.models)
             else set()
         )
+        if signature.recipe_kind == "data" and self.entry.recipe:
+            return
         for name in signature.inputs:
             if name not in self.entry.with_ and name not in from_recipe:
                 self._find(
@@ -379,11 +398,14 @@ def refusal_of(path: Path, readable: Collection[str] = ()) -> Refusal | None:
         return None
 
 
-def load(playbook: Playbook, label: str) -> Recipe | ConfigError | None:
+def load(playbook: Playbook, label: str) -> Recipe | DataRecipe | ConfigError | None:
     """The recipe of a stage, or what is wrong with it; None for a stage without one."""
     path = playbook.recipe_path(label)
     try:
-        return load_recipe(path) if path else None
+        if path is None:
+            return None
+        is_of_data = playbook.recipe_kind(label) == "data"
+        return load_data_recipe(path) if is_of_data else load_recipe(path)
     except ConfigError as error:
         return error
 

@@ -9,6 +9,7 @@ from remote.contract.job.stages import STAGES, needs_base
 from remote.control import project, secrets
 from remote.control.config import base_model
 from remote.control.config.checks.check import check, load
+from remote.control.config.data_recipe import DataRecipe
 from remote.control.config.inventory import Inventory, LocalEntry
 from remote.control.config.playbook import Playbook, load_playbook, rest_of_playbook
 from remote.control.config.recipe import Recipe
@@ -53,7 +54,7 @@ def survey(
     if (
         inventory and playbook and any(_needs_box(book) for book in loaded)
     ):  # somebody is about to run it, and from here
-        findings += secrets.findings(inventory)
+        findings += secrets.findings(inventory, _secrets_of(loaded))
     checked = [shown(project.find_file("inventory.yaml")), *(shown(book.path) for book in loaded)]
     steps = (
         _steps(inventory, loaded, box) if inventory and not findings and (playbook or box) else ()
@@ -78,6 +79,17 @@ def _steps(inventory: Inventory, playbooks: list[Playbook], box: str | None) -> 
         ]
         bases = [recipe.base.model_dump() for recipe in recipes if isinstance(recipe, Recipe)]
         yield from base_model.steps(bases, entry) if entry else ()
+
+
+def _secrets_of(playbooks: list[Playbook]) -> dict[str, str]:
+    """The variables that the data recipes of playbooks name, and where."""
+    recipes = [load(book, label) for book in playbooks for label in book.stages]
+    return {
+        name: recipe.where_secret(name)
+        for recipe in recipes
+        if isinstance(recipe, DataRecipe)
+        for name in recipe.secret_names
+    }
 
 
 def _needs_box(book: Playbook) -> bool:

@@ -10,19 +10,17 @@ from remote.control import project
 from remote.control.config.yaml.source import Keys, Source, read, shown
 from remote.control.errors import Finding
 
-_SHIPPED_RECIPES = "playbooks/recipes"
-
 MOST_EXTENDED = 20
 """How many recipes one may build on, one upon the other."""
 
 
-def compose(path: Path) -> Source:
-    """The file with all it extends merged in; every value keeps the line of the file that holds
-    it."""
-    return _compose(path, ())
+def compose(path: Path, shipped: str) -> Source:
+    """The file with all it extends merged in; every value keeps the line of the file that holds it.
+    `shipped` is the folder of the recipes that ship with Windlass."""
+    return _compose(path, project.SHIPPED / shipped, ())
 
 
-def _compose(path: Path, before: tuple[Path, ...]) -> Source:
+def _compose(path: Path, shipped: Path, before: tuple[Path, ...]) -> Source:
     source = read(path)
     _take_in_template(source)
     if not isinstance(source.value, dict) or "extends" not in source.value:
@@ -37,7 +35,7 @@ def _compose(path: Path, before: tuple[Path, ...]) -> Source:
             )
         )
         return source
-    chain, target = (*before, path.resolve()), _extended(path, wanted)
+    chain, target = (*before, path.resolve()), _extended(path, wanted, shipped)
     if target in chain:
         circle = " -> ".join(shown(file) for file in (*chain[chain.index(target) :], target))
         source.findings.append(
@@ -61,13 +59,12 @@ def _compose(path: Path, before: tuple[Path, ...]) -> Source:
             Finding(where, what, "a recipe, relative to this file", "correct the path")
         )
         return source
-    return _merge(_compose(target, chain), source)
+    return _merge(_compose(target, shipped, chain), source)
 
 
-def _extended(path: Path, wanted: str) -> Path:
+def _extended(path: Path, wanted: str, folder: Path) -> Path:
     """The recipe beside the one in `path`, else the shipped one of that name."""
-    beside = (path.parent / wanted).resolve()
-    shipped = project.SHIPPED / _SHIPPED_RECIPES / wanted
+    beside, shipped = (path.parent / wanted).resolve(), folder / wanted
     return shipped if not project.is_file(beside) and project.is_file(shipped) else beside
 
 

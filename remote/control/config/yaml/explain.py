@@ -91,7 +91,7 @@ def _finding(error: Any, model: type[BaseModel], source: Source) -> Finding:
             source.where(*keys[:-1]), f"`{shown}` is missing", about, f"add `{last}: {example}`"
         )
     if kind in ("union_tag_not_found", "union_tag_invalid"):
-        return _provider(error, where, shown)
+        return _tag(error, where, shown, _tags(model, keys, source.value))
     if keys and error["loc"][-1] == "[key]":
         return Finding(
             where, f"the name `{last}`", "lower-case letters, digits and hyphens", "rename it"
@@ -106,20 +106,33 @@ def _finding(error: Any, model: type[BaseModel], source: Source) -> Finding:
     )
 
 
-def _provider(error: Any, where: str, shown: str) -> Finding:
-    known = ("ec2", "embedded", "static")
+_USUAL = ("embedded", "corpus", "deduplicate")
+"""What is meant most often."""
+
+
+def _tag(error: Any, where: str, shown: str, known: Sequence[str]) -> Finding:
+    """A section of several sorts that does not say, or does not rightly say, of which it is."""
+    name = error["ctx"]["discriminator"].strip("'")
     if error["type"] == "union_tag_not_found":
         return Finding(
             where,
-            f"`{shown}.provider` is missing",
-            f"`provider`: one of {', '.join(known)}",
-            "add `provider: embedded`",
+            f"`{shown}.{name}` is missing",
+            f"`{name}`: one of {', '.join(known)}",
+            f"add `{name}: {next((tag for tag in _USUAL if tag in known), known[0])}`",
         )
     found = error["ctx"]["tag"]
     remedy = suggestion(str(found), known) or "name one of those"
     return Finding(
-        where, f"`{shown}.provider` is {_value(found, None)}", f"one of {', '.join(known)}", remedy
+        where, f"`{shown}.{name}` is {_value(found, None)}", f"one of {', '.join(known)}", remedy
     )
+
+
+def _tags(model: type[BaseModel], keys: Keys, value: Any) -> list[str]:
+    """What the sections are called that may stand at the end of that way."""
+    around = _annotation(model, keys, value)
+    if hasattr(around, "__metadata__"):
+        around = get_args(around)[0]
+    return sorted(str(_tag_of(member)) for member in get_args(around) if _tag_of(member))
 
 
 def _keys(location: Sequence[str | int], value: Any) -> Keys:
@@ -148,33 +161,53 @@ def _field(
         if isinstance(around, type) and issubclass(around, BaseModel):
             section = around
             field = fields_of(around).get(str(key))
-            around = field.annotation if field else None
-        else:
-            arguments = get_args(around)
-            around = arguments[-1] if arguments else None
-        value = value[key] if isinstance(value, dict) and key in value else None
+        around, value = _inside(around, key), _at(value, key)
     return section, field
 
 
+def _annotation(model: type[BaseModel], keys: Keys, value: Any) -> Any:
+    """What may stand at the end of a way."""
+    around: Any = model
+    for key in keys:
+        around = _inside(_choose(around, value), key)
+        value = _at(value, key)
+    return around
+
+
+def _inside(around: Any, key: str | int) -> Any:
+    """What may stand under a key of a section, a mapping or a list."""
+    if isinstance(around, type) and issubclass(around, BaseModel):
+        field = fields_of(around).get(str(key))
+        return field.annotation if field else None
+    arguments = get_args(around)
+    return arguments[-1] if arguments else None
+
+
+def _at(value: Any, key: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(key)
+    is_there = isinstance(value, list) and isinstance(key, int) and key < len(value)
+    return value[key] if is_there else None
+
+
 def _choose(annotation: Any, value: Any) -> Any:
-    """The member of an annotation that `value` means: without Annotated and None, by `provider`
-    among several."""
+    """The member of an annotation that `value` means: without Annotated and None, by `provider` or
+    `type` among several."""
     if hasattr(annotation, "__metadata__"):
         return _choose(get_args(annotation)[0], value)
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation
     members = [member for member in get_args(annotation) if member is not type(None)]
-    wanted = value.get("provider") if isinstance(value, dict) else None
-    chosen = [
-        m
-        for m in members
-        if isinstance(m, type) and issubclass(m, BaseModel) and _provider_of(m) == wanted
-    ]
+    wanted = (value.get("provider"), value.get("type")) if isinstance(value, dict) else ()
+    chosen = [member for member in members if _tag_of(member) in wanted]
     return _choose((chosen or members)[0], value)
 
 
-def _provider_of(model: type[BaseModel]) -> Any:
-    field = model.model_fields.get("provider")
+def _tag_of(member: Any) -> Any:
+    """What a section is called among several sorts."""
+    if not (isinstance(member, type) and issubclass(member, BaseModel)):
+        return None
+    field = member.model_fields.get("provider") or member.model_fields.get("type")
     return field.default if field else None
 
 

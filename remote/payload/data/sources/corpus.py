@@ -1,6 +1,7 @@
 """A file, or the files below a folder, in any format that `readers` knows.
 
-Entry: `path`; `kind` of its rows and `columns` where they are not to be guessed.
+Entry: `path`; `kind` of its rows and `columns` where they are not to be guessed. A path such as
+`s3://bucket/prefix/` is read by `remote.payload.data.s3_corpus`, which has further ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,10 @@ from typing import Any
 
 from remote.contract.files import digest
 from remote.contract.job.jobs import Cause
+from remote.payload.data import object_store, s3_corpus
 from remote.payload.data.engine import Context
 from remote.payload.data.readers import SUFFIXES, Reading, rows_of, suffix_of
-from remote.payload.data.units import Result, Unit
+from remote.payload.data.units import Result, Source, Unit
 from remote.payload.job import StageFailed
 
 
@@ -34,8 +36,10 @@ class Corpus:
         return rows_of(Path(unit.what["path"]), unit.id, self.reading)
 
 
-def open_source(entry: Mapping[str, Any], context: Context) -> Corpus:
+def open_source(entry: Mapping[str, Any], context: Context) -> Source:
     """The corpus of an entry."""
+    if object_store.is_address(entry["path"]):
+        return s3_corpus.open_corpus(entry, context)
     reading = Reading(entry.get("kind") or "", entry.get("columns") or {})
     return Corpus(context.root / Path(entry["path"]).expanduser(), reading)
 

@@ -1,8 +1,9 @@
 """A dataset of the Hugging Face hub, at one commit: `hf://NAME@REVISION`.
 
 Entry: `path`, that address, REVISION a commit's 40 digits; `config` and `split` (`train`) as its
-card or its files' names have them, or `files`, patterns such as `data/*.parquet`; `kind` of its rows
-and `columns`; `license`, else what its card says, and `licenses` allowed (`licenses.ALLOWED`).
+card or its files' names have them, or `files`, patterns such as `data/*.parquet`; `kind` of its
+rows and `columns`; `license`, else what its card says, and `licenses` allowed
+(`licenses.ALLOWED`).
 
 Each file is a unit: fetched, checked against the hash that the commit has of it, read, removed.
 `HF_TOKEN` and `HF_ENDPOINT` are honoured, as by every tool of the hub: list them as the recipe's

@@ -1,0 +1,1 @@
+"""Data: rows made, converted, looked at and examined."""

@@ -1,0 +1,1 @@
+"""What the data report is put together of. Standard library only, but for tokenizers."""
