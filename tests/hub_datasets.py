@@ -59,9 +59,11 @@ class DatasetRoutes:
     def put_object(self, path, body):
         """The store takes a large file by its SHA-256."""
         oid = path.rsplit("/", 1)[-1]
+        if self.server.hub.is_full:
+            return self._say(403, {})
         assert hashlib.sha256(body).hexdigest() == oid
         self.server.hub.objects[oid] = body
-        self._say(200, {})
+        return self._say(200, {})
 
     def _answer_repository(self, rest, body, token, with_body):
         hub = self.server.hub
@@ -122,7 +124,9 @@ class DatasetRoutes:
                 case "deletedFile":
                     del changed[value["path"]]
         sha = repository.commit(changed)
-        self._tell({"commitOid": sha, "commitUrl": f"{self.server.hub.url}/datasets/{name}/{sha}"})
+        self._tell(
+            {"commitOid": sha, "commitUrl": f"{self.server.hub.url}/datasets/{name}/commit/{sha}"}
+        )
 
     def _file(self, name, sha, files, path, with_body):
         if path not in files:

@@ -64,13 +64,14 @@ def safetensors(shapes):
 @dataclass
 class Hub:
     """What the server knows. `gated` repositories want one of `tokens`; the store sends `cut` bytes
-    and hangs up, `cuts` times."""
+    and hangs up, `cuts` times; `is_full`, it takes nothing."""
 
     url: str = ""
     store: str = ""
     repos: dict = field(default_factory=dict)
     datasets: dict = field(default_factory=dict)
     objects: dict = field(default_factory=dict)
+    is_full: bool = False
     gated: set = field(default_factory=set)
     tokens: set = field(default_factory=set)
     revisions: dict = field(default_factory=lambda: {"main": "a" * 40})
@@ -108,7 +109,14 @@ class _Handler(DatasetRoutes, BaseHTTPRequestHandler):
         self.put_object(urlsplit(self.path).path, self._body())
 
     def _body(self):
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding", "") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def _answer(self, with_body):
         hub, asked = self.server.hub, urlsplit(self.path)

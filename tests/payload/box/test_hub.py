@@ -4,6 +4,7 @@ card."""
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -258,7 +259,6 @@ def test_prepare_reads_a_dataset_of_the_hub_once(hub, tmp_path, monkeypatch):
     assert again.artifact("train.jsonl").read_bytes() == job.artifact("train.jsonl").read_bytes()
 
 
-
 TWO = [
     Row.of("Who?", "Me.", group="a", source="one"),
     Row(
@@ -322,6 +322,7 @@ def test_large_files_are_parted(tmp_path, monkeypatch):
     assert read_back(told["train"]) == TWO * 3
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 def test_a_dataset_is_pushed_as_one_commit_and_comes_back(hub, made, tmp_path):
     address = hub_out.push_to_hub(made, "hf://someone/made")
     repository = hub.datasets["someone/made"]
@@ -332,13 +333,13 @@ def test_a_dataset_is_pushed_as_one_commit_and_comes_back(hub, made, tmp_path):
         "data/train-00000-of-00001.parquet",
         "data/validation-00000-of-00001.parquet",
     }
-    assert [each.row for each in rows(tmp_path, address) if each.row.source == "one"]
-    back = [each.row for each in rows(tmp_path, address)]
-    assert [row.words for row in back] == [row.words for row in TWO * 3]
+    back = [each.row for each in rows(tmp_path, address, split="validation")]
+    assert back == [Row.of("Where?", "Here.", group="d", source="someone/made")]
     (unit,) = opened(tmp_path, address, split="validation").units()
     assert unit.what["license"] == ["mit"]
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 def test_a_later_push_replaces_the_rows_and_keeps_the_words_of_the_card(hub, made, tmp_path):
     card = b"---\nlicense: cc-by-4.0\nlanguage: fr\n---\n# Mine\n\nMy words.\n"
     old = {"data/train-00000-of-00009.parquet": parquet(alpaca(1)), "picture.png": b"png"}
@@ -349,6 +350,16 @@ def test_a_later_push_replaces_the_rows_and_keeps_the_words_of_the_card(hub, mad
     assert "data/train-00000-of-00009.parquet" not in now and now["picture.png"] == b"png"
     told = now["README.md"].decode()
     assert "My words." in told and "license: mit" in told and "language: fr" in told
+
+
+def test_an_upload_that_fails_is_said_in_words(hub, made, monkeypatch):
+    monkeypatch.setattr(hub, "is_full", True)
+    with (
+        pytest.warns(DeprecationWarning, match="Use 'content="),
+        pytest.raises(StageFailed, match="cannot be asked for") as caught,
+    ):
+        hub_out.push_to_hub(made, "hf://someone/made")
+    assert "resume" in caught.value.remedy and not hub.datasets["someone/made"].commits
 
 
 @pytest.mark.parametrize("path", [f"hf://someone/made@{'a' * 40}", "hf://made", "someone/made"])
@@ -377,11 +388,20 @@ def test_a_card_does_not_tell_where_files_of_ones_own_lie():
     assert hub_out.About.of_manifest(mixed, "cc0-1.0").licences == ("cc0-1.0",)
 
 
+def conversations(count):
+    for number in range(count):
+        first, last = TWO[0], TWO[1]
+        yield replace(
+            first, messages=(*first.messages[:-1], Turn("assistant", f"I {number}", True))
+        )
+        yield replace(last, messages=(Turn("system", f"Be {number}."), *last.messages[1:]))
+
+
 def test_datasets_opens_what_prepare_leaves_with_the_same_rows(hub, tmp_path, monkeypatch):
     """The files themselves, without any of our code: `load_dataset("json", ...)`."""
     import datasets
 
-    several = [Row(row.messages, row.text, f"g{n}{row.group}") for n in range(6) for row in TWO]
+    several = [replace(row, group=str(number)) for number, row in enumerate(conversations(30))]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     dataset = written(tmp_path / "rows.jsonl", several)
     folder = tmp_path / "windlass" / "jobs" / "job-1"
@@ -394,5 +414,5 @@ def test_datasets_opens_what_prepare_leaves_with_the_same_rows(hub, tmp_path, mo
         told = datasets.load_dataset(
             "json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
         )
-        expected = [row_kinds.parse_row(line, "x", 1) for line in path.open("rb")]
+        expected = [row_kinds.parse_row(line, "x", 1) for line in path.read_bytes().splitlines()]
         assert expected and read_back(told) == expected

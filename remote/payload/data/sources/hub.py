@@ -180,7 +180,8 @@ class asking:
     def __exit__(self, kind: Any, error: BaseException | None, _traceback: Any) -> None:
         from huggingface_hub import errors
 
-        if not isinstance(error, OSError | errors.HFValidationError | errors.HTTPError):
+        known = OSError | RuntimeError | errors.HFValidationError | errors.HTTPError
+        if not isinstance(error, known):  # RuntimeError: an upload that broke
             return
         refusals = (
             (
@@ -199,7 +200,10 @@ class asking:
         what, remedy = (
             (told[1], told[2])
             if told
-            else ("cannot be asked for", "see to the network of the box, then `./inv resume`")
+            else (
+                "cannot be asked for, or sent",
+                "see to the network of the box, then `./inv resume`",
+            )
         )
         raise StageFailed(
             Cause.CONFIG if told else Cause.DATA,
