@@ -252,6 +252,9 @@ def test_prepare_reads_a_dataset_of_the_hub_once(hub, tmp_path, monkeypatch):
     prepare.main(job)
     told = json.loads(job.paths.outputs.read_text())
     assert told["rows"]["value"] == 40 and told["val_rows"]["value"] == 8
+    manifest = json.loads(job.artifact("manifest.json").read_text())
+    assert [unit["license"] for unit in manifest["units"]] == [["cc-by-4.0"]] * 2
+    assert hub_out.About.of_manifest(manifest).licences == ("cc-by-4.0",)
     hub.requests.clear()
     again = job_of(tmp_path, recipe_of(f"hf://{NAME}@{sha}"), "job-2")
     prepare.main(again)
