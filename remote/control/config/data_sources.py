@@ -79,7 +79,7 @@ class DatabaseSource(Section):
         description="one SELECT, whose ORDER BY tells every two rows apart",
         examples=["SELECT id, question, answer FROM faq ORDER BY id"],
     )
-    parameters: dict[str, Plain] = Field(
+    parameters: dict[str, Plain | list[str | int | float]] = Field(
         default={}, description="values that the query writes `:name`, a template `parameters.name`"
     )
     columns: dict[str, str] = Field(default={}, description=_COLUMNS)
