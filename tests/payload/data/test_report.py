@@ -228,7 +228,7 @@ def test_doctor_tells_what_is_wrong(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["train"]["rows"] == 9
     assert [(each["rows"], each["is_bad"]) for each in told["dropped"]] == [(1, True)]
-    assert told["findings"][0]["what"].startswith("1 thing (10.0%) could not be used")
+    assert told["findings"][0]["what"].startswith("1 of 10 (10.0%) could not be used")
 
 
 def test_doctor_of_a_good_file_a_folder_and_none(tmp_path, capsys):
