@@ -77,6 +77,18 @@ class Outputs(Section):
         default=False,
         description="also to `datasets/NAME/` in the inventory's bucket, the manifest last",
     )
+    hub: str = Field(
+        default="",
+        pattern=r"^(hf://[\w.-]+/[\w.-]+)?$",
+        description="also to this dataset of the Hugging Face hub, as Parquet with a card:"
+        " `hf://OWNER/NAME`. `HF_TOKEN` is to be one of `secrets`",
+    )
+    license: str = Field(
+        default="", description="its licence on the hub; left out: that of all its sources"
+    )
+    public: bool = Field(
+        default=False, description="whether all may read a dataset that the hub does not have yet"
+    )
 
 
 class TrainingToCome(Section):
@@ -214,6 +226,7 @@ def needs_libraries(plain: Mapping[str, Any]) -> bool:
         or any(each.get(name) for each in (*steps, plain.get("training") or {}) for name in _MORE)
         or any(_may_hold_more(str(source.get("path", ""))) for source in sources)
         or any(needs_libraries({"steps": source.get("steps")}) for source in sources)
+        or bool((plain.get("outputs") or {}).get("hub"))
     )
 
 

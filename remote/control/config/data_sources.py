@@ -151,14 +151,35 @@ class KindsSource(Section):
     keep_prefix: bool = Field(default=False, description="leave `[MOD=name]` where it stands")
 
 
+class HubSource(Section):
+    """A dataset of the Hugging Face hub, at one commit."""
+
+    type: Literal["hub"] = Field(default="hub", description="a dataset of the hub")
+    path: str = Field(
+        pattern=r"^hf://(datasets/)?([\w.-]+/)?[\w.-]+@[0-9a-f]{40}$",
+        description="`hf://OWNER/NAME@COMMIT`, the commit's 40 digits",
+        examples=["hf://OWNER/NAME@0123456789abcdef0123456789abcdef01234567"],
+    )
+    config: str = Field(default="", description="which of its configurations")
+    split: str = Field(default="train", description="which of its splits")
+    files: list[str] = Field(
+        default=[], description="instead of both: patterns such as `data/*.parquet`"
+    )
+    kind: Kind | None = Field(default=None, description="what the rows are; left out: found out")
+    columns: dict[str, str] = Field(default={}, description=_COLUMNS)
+    license: str = Field(default="", description="its licence; left out: what its card says")
+    licenses: list[str] = Field(default=[], description="those allowed; left out: open ones")
+
+
 SOURCES: tuple[type[Section], ...] = (
     CorpusSource,
     ArchivesSource,
     DatabaseSource,
     CodeSource,
     KindsSource,
+    HubSource,
 )
 AnySource = Annotated[
-    CorpusSource | ArchivesSource | DatabaseSource | CodeSource | KindsSource,
+    CorpusSource | ArchivesSource | DatabaseSource | CodeSource | KindsSource | HubSource,
     Field(discriminator="type"),
 ]

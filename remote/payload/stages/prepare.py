@@ -20,7 +20,7 @@ from typing import IO, Any
 from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.artifacts.upload import dataset_names
-from remote.contract.files import atomic
+from remote.contract.files import atomic, untrusted_json
 from remote.contract.job.jobs import Cause
 from remote.payload.data import inputs, look, report
 from remote.payload.data import manifest as manifests
@@ -318,9 +318,34 @@ def _publish(job: Job, recipe: Mapping[str, Any], files: Iterable[Path]) -> None
                 "see to the bucket, or remove `outputs` from the recipe; then `./inv resume`",
                 "the rows are on the box, and are not made again",
             ) from None
-        note = f"the dataset is in {place}"
-        job.metric(0, 0, note=note)
-        print(note, flush=True)
+        _say_where(job, place)
+    outputs = recipe.get("outputs") or {}
+    if outputs.get("hub"):
+        _say_where(job, _on_the_hub(job, outputs))
+
+
+def _on_the_hub(job: Job, outputs: Mapping[str, Any]) -> str:
+    """Make the dataset on the hub what was written; returns its address, pinned. Raises
+    StageFailed."""
+    from remote.payload.data import hub_out
+
+    told = untrusted_json.read_object(job.artifact("manifest.json"))
+    about = hub_out.About.of_manifest(told, outputs.get("license") or "")
+    val = job.artifact("val.jsonl")
+    folder = hub_out.write(
+        job.paths.checkpoints / "hub",
+        job.artifact("train.jsonl"),
+        val if val.stat().st_size else None,
+        about,
+    )
+    is_private = not outputs.get("public", False)
+    return hub_out.push_to_hub(folder, outputs["hub"], is_private=is_private)
+
+
+def _say_where(job: Job, place: str) -> None:
+    note = f"the dataset is in {place}"
+    job.metric(0, 0, note=note)
+    print(note, flush=True)
 
 
 def _described(

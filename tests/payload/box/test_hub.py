@@ -419,3 +419,17 @@ def test_datasets_opens_what_prepare_leaves_with_the_same_rows(hub, tmp_path, mo
         )
         expected = [row_kinds.parse_row(line, "x", 1) for line in path.read_bytes().splitlines()]
         assert expected and read_back(told) == expected
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
+def test_prepare_puts_its_dataset_on_the_hub(hub, tmp_path):
+    dataset = tmp_path / "rows.jsonl"
+    dataset.write_bytes(lines(40))
+    told = recipe_of(str(dataset))
+    told["sources"] = [{"type": "corpus", "path": str(dataset)}]
+    told["outputs"] = {"hub": "hf://someone/made", "license": "mit"}
+    prepare.main(job_of(tmp_path, told))
+    repository = hub.datasets["someone/made"]
+    files = repository.commits[repository.newest]
+    assert [name for name in files if name.endswith(".parquet")] and repository.is_private
+    assert b"license: mit" in files["README.md"]
