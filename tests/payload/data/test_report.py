@@ -49,10 +49,39 @@ class Page(HTMLParser):
         self.text += data
 
 
-TAGS = set(
-    "html head meta title style body h1 h2 h3 p div b span ul li br table thead tbody tr th td"
-    " details summary pre svg g text rect line circle".split()
-)
+TAGS = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "h1",
+    "h2",
+    "h3",
+    "p",
+    "div",
+    "b",
+    "span",
+    "ul",
+    "li",
+    "br",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "details",
+    "summary",
+    "pre",
+    "svg",
+    "g",
+    "text",
+    "rect",
+    "line",
+    "circle",
+}
 
 
 def check(page):
@@ -80,8 +109,19 @@ def page_of(train, val=(), rejects=(), **more):
 def test_the_page_of_the_golden_rows(tmp_path):
     made = tmp_path / "report.html"
     doctor.main(
-        [str(GOLDEN / "train.jsonl"), "--val", str(GOLDEN / "val.jsonl"), "--html", str(made)]
-        + ["--max-length", "64", "--tokens-per-second", "800", "--hourly-usd", "1.2"]
+        [
+            str(GOLDEN / "train.jsonl"),
+            "--val",
+            str(GOLDEN / "val.jsonl"),
+            "--html",
+            str(made),
+            "--max-length",
+            "64",
+            "--tokens-per-second",
+            "800",
+            "--hourly-usd",
+            "1.2",
+        ]
     )
     page = made.read_text()
     if os.environ.get("WINDLASS_UPDATE_GOLDENS"):
@@ -140,7 +180,9 @@ HOSTILE = [
 @pytest.mark.parametrize("evil", HOSTILE)
 def test_hostile_text_is_only_text(evil):
     rows = [Row.of(evil, f"0.5 {evil}", group=f"{evil}{number}", source=evil) for number in "abc"]
-    rows += [Row.of(evil, evil[:30], group=f"{evil}{number}", source=f"{evil}2") for number in "abc"]
+    rows += [
+        Row.of(evil, evil[:30], group=f"{evil}{number}", source=f"{evil}2") for number in "abc"
+    ]
     reject = Reject(evil, Origin(evil, 1), evil, evil)
     page = page_of(
         [*rows, Row(text=evil * 3, source=evil)],
@@ -170,7 +212,9 @@ def test_the_policy_allows_the_one_style_sheet_alone():
 
 
 def write(path, *rows):
-    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    path.write_text(
+        "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    )
     return path
 
 
@@ -184,7 +228,7 @@ def test_doctor_tells_what_is_wrong(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["train"]["rows"] == 9
     assert [(each["rows"], each["is_bad"]) for each in told["dropped"]] == [(1, True)]
-    assert told["findings"][0]["what"].startswith("1 thing (10.0%) could not be used")
+    assert told["findings"][0]["what"].startswith("1 of 10 (10.0%) could not be used")
 
 
 def test_doctor_of_a_good_file_a_folder_and_none(tmp_path, capsys):
@@ -213,4 +257,4 @@ def test_a_file_of_another_kind_is_set_aside_and_the_rest_goes_on(tmp_path, caps
     doctor.main([str(tmp_path), "--json"])
     told = json.loads(capsys.readouterr().out)
     assert told["train"]["rows"] == 1
-    assert told["dropped"][0]["reason"] == "is a PDF document" or told["dropped"]
+    assert [each["reason"] for each in told["dropped"]] == ["is a PDF"]

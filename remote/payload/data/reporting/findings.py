@@ -46,7 +46,7 @@ def _of_rejects(told: Mapping[str, Any]) -> Iterator[Finding]:
     if bad:
         share = bad / (bad + rows)
         remedy = "see what was set aside, and mend or remove it at its source"
-        what = f"{_count(bad, 'thing')} ({share:.1%}) could not be used"
+        what = f"{bad:,} of {bad + rows:,} ({share:.1%}) could not be used"
         yield Finding("bad" if share > BAD_SHARE else "note", what, remedy)
 
 
