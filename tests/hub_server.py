@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.hub_datasets import DatasetRoutes
 from tests.tokenizer_files import sentencepiece, tokenizer_json, words
 
 LARGE = (".safetensors", ".model", ".bin")
@@ -63,11 +64,14 @@ def safetensors(shapes):
 @dataclass
 class Hub:
     """What the server knows. `gated` repositories want one of `tokens`; the store sends `cut` bytes
-    and hangs up, `cuts` times."""
+    and hangs up, `cuts` times; `is_full`, it takes nothing."""
 
     url: str = ""
     store: str = ""
     repos: dict = field(default_factory=dict)
+    datasets: dict = field(default_factory=dict)
+    objects: dict = field(default_factory=dict)
+    is_full: bool = False
     gated: set = field(default_factory=set)
     tokens: set = field(default_factory=set)
     revisions: dict = field(default_factory=lambda: {"main": "a" * 40})
@@ -86,7 +90,7 @@ class Hub:
         ]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(DatasetRoutes, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -97,6 +101,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self._answer(with_body=True)
+
+    def do_POST(self):
+        self._answer(with_body=True)
+
+    def do_PUT(self):
+        self.put_object(urlsplit(self.path).path, self._body())
+
+    def _body(self):
+        if self.headers.get("Transfer-Encoding", "") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def _answer(self, with_body):
         hub, asked = self.server.hub, urlsplit(self.path)
@@ -110,14 +130,15 @@ class _Handler(BaseHTTPRequestHandler):
                 "authorization": authorization,
             }
         )
+        token = authorization.removeprefix("Bearer ")
         if self.server.is_store:
             self._content(unquote(asked.path).lstrip("/"), with_body)
         elif asked.path.startswith("/api/models/"):
             self._describe(
                 *asked.path.removeprefix("/api/models/").split("/revision/"), parse_qs(asked.query)
             )
-        else:
-            self._resolve(unquote(asked.path), authorization.removeprefix("Bearer "), with_body)
+        elif not self.answer_datasets(asked.path, self._body(), token, with_body):
+            self._resolve(unquote(asked.path), token, with_body)
 
     def _describe(self, repo, revision, query):
         hub = self.server.hub
@@ -190,11 +211,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(piece)
         return
 
-    def _say(self, status, headers, body=b""):
+    def _say(self, status, headers, body=b"", length=None):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
 

@@ -249,12 +249,14 @@ def set_up(_root, _other, _patch):
 
 def baked(_root, _other, _patch):
     typed("box.bake", "lab", "--yes")
+    typed("launch", "near", "--dry-run")
     typed("launch", "near", "--yes")
     typed("terminate", "near", "--yes")
     typed("box.images", "--prune", "--yes")
 
 
 def adopted(_root, _other, _patch):
+    typed("launch", "found", "--dry-run")
     typed("launch", "found", "--yes")
     typed("terminate", "found", "--yes")
 
@@ -265,6 +267,7 @@ def moved(_root, _other, _patch):
 
 
 def entered(_root, _other, _patch):
+    typed("launch", "far", "brief", "--dry-run")
     typed("launch", "far", "brief", "--yes")
     for name in ("far", "brief"):
         with connect(box_of(name)) as transport:

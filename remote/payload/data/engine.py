@@ -6,20 +6,27 @@ what comes after it. Units and the steps of single rows run in worker processes;
 all rows run in this one, over the parts in order. The same input gives the same bytes.
 """
 
+import contextlib
 import importlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from remote.contract.job.jobs import Cause
 from remote.payload.data.parts import Part, Store, key_of
 from remote.payload.data.pool import Failure, Pool
 from remote.payload.data.units import Given, Origin, Reject, Result, Source, Unit
+from remote.payload.job import StageFailed
 
 VERSION = 1
 """Of what sources and steps do: a higher one works everything anew."""
+
+_BEAT_SECONDS = 60.0
 
 Tell = Callable[[str], None]
 
@@ -108,7 +115,9 @@ class Engine:
     def prepared(self) -> Prepared:
         """Read and take all steps."""
         found = Prepared([])
-        with self.context.pool() as pool:
+        for entry in self.context.recipe.get("steps") or ():
+            step_of(entry, self.context)  # a wrong option is told once, before any work
+        with self.context.pool() as pool, beating(self.tell):
             found.parts = self._read(pool, found.lost)
             found.passes.append(("read", found.parts))
             for steps in segments(self.context.recipe.get("steps") or ()):
@@ -152,7 +161,18 @@ class Engine:
             for part in parts
         ]
         names = ", ".join(step["type"] for step in entries)
-        return self._done(pool, "remote.payload.data.engine:take_steps", asked, names, [])
+        failed: list[Reject] = []
+        done = self._done(pool, "remote.payload.data.engine:take_steps", asked, names, failed)
+        if failed:
+            raise StageFailed(
+                Cause.DATA,
+                f"{names} failed on {failed[0].origin}",
+                failed[0].reason,
+                "raise `memory_mb` or `unit_seconds` under `limits:` where it ran out of those,"
+                " then `./inv resume`",
+                "the parts that are done",
+            )
+        return done
 
     def _done(
         self, pool: Pool, function: str, asked: list[dict[str, Any]], what: str, lost: list[Reject]
@@ -191,6 +211,22 @@ class Engine:
 
     def _results(self, part: Part, steps: list[Any]) -> Iterator[Result]:
         return stepped(self.store.rows(part), steps)
+
+
+@contextlib.contextmanager
+def beating(tell: Tell) -> Iterator[None]:
+    """Tell that work goes on, every minute: a long download, or one long unit, is not stuck."""
+    ended, began = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT_SECONDS):
+            tell(f"still at work, {(time.monotonic() - began) / 60:.0f} minutes")
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def segments(steps: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

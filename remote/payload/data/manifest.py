@@ -99,7 +99,8 @@ def tokens_of(statistics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listed(engine: Engine, part: Part) -> dict[str, Any]:
     unit = engine.listed.get(part.unit)
-    return {"digest": unit.digest, "bytes": unit.size} if unit else {}
+    told = {"license": unit.what["license"]} if unit and "license" in unit.what else {}
+    return {"digest": unit.digest, "bytes": unit.size, **told} if unit else {}
 
 
 def _rows_by_source(parts: list[Part]) -> "Counter[int]":

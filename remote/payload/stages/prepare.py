@@ -160,7 +160,7 @@ class Outcome:
         """In words."""
         return (
             f"{self.rows} rows: {self.train_rows} to train, {self.val_rows} to validate, {self.bad}"
-            f" unusable, {self.needless} repeated or held out"
+            f" unusable, {self.needless} not needed"
         )
 
 
@@ -297,7 +297,7 @@ def _refuse_too_many(
     what = (
         f"{outcome.bad} of {rows} rows are unusable; at most {max_share:.1%} may be"
         if outcome.bad
-        else f"none of {rows} rows is left to train on: all are repeated or held out"
+        else f"none of {rows} rows is left to train on: all are repeated, held out or not wanted"
     )
     raise StageFailed(
         Cause.DATA,

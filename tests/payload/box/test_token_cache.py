@@ -69,9 +69,7 @@ def test_a_dataset_is_tokenised_once(dataset, tokenizer, recipe, cache, monkeypa
 def test_what_decides_the_tokens_decides_the_file(dataset, tokenizer, tiny_base, recipe, cache):
     load(dataset, tokenizer, recipe(), cache)
     load(dataset, tokenizer, recipe(max_length=32), cache)
-    other = model.load_tokenizer(
-        tiny_base, tokenizer.chat_template.replace("[INST] ", "[INST]  ")
-    )
+    other = model.load_tokenizer(tiny_base, tokenizer.chat_template.replace("[INST] ", "[INST]  "))
     load(dataset, other, recipe(), cache)
     dataset.write_text(dataset.read_text() + Row.of("one", "more").to_line())
     load(dataset, tokenizer, recipe(), cache)

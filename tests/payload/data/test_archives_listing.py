@@ -62,6 +62,12 @@ def test_a_unit_changes_with_its_archive_alone(context, folder):
     }
 
 
+def test_a_raised_limit_has_documents_read_again(context, folder):
+    before = [unit.digest for unit in units(context, folder)]
+    context.recipe["limits"]["document_seconds"] = 500
+    assert not set(before) & {unit.digest for unit in units(context, folder)}
+
+
 def test_no_more_pdfs_are_read_than_may_be(context, folder):
     found = units(context, folder, max_pdfs=70)
     assert [(unit.id, unit.what.get("most")) for unit in found] == [

@@ -88,7 +88,7 @@ class Faulty(BaseHTTPRequestHandler):
     faults: ClassVar[list] = []
 
     def do_GET(self):
-        start, end = map(int, re.findall(r"\d+", self.headers["Range"]))
+        start, end = map(int, re.findall(r"\d+", self.headers["Range"] or "0-0"))
         piece = CONTENT[start : end + 1]
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, int):
@@ -117,7 +117,12 @@ def faulty(access):
     thread.start()
     there = Access("us-east-1", f"http://127.0.0.1:{server.server_port}")
     found = StoredObject("kept", "big", len(CONTENT), '"etag"')
-    yield lambda: io.BufferedReader(object_store._Ranges(found, there.client(), lambda _: None))
+
+    def opened_there():
+        return io.BufferedReader(object_store._Ranges(found, there.client(), lambda _: None))
+
+    opened_there.access = there
+    yield opened_there
     server.shutdown()
     thread.join()
     server.server_close()
@@ -136,3 +141,10 @@ def test_what_breaks_again_and_again_is_lost_with_its_reason(faulty):
     Faulty.faults = [403]
     with faulty() as file, pytest.raises(ObjectLost, match="may not be read"):
         file.read(10)
+
+
+def test_a_bucket_without_rights_says_which_are_needed(faulty):
+    Faulty.faults = [403]
+    with pytest.raises(StageFailed) as failure:
+        list(listed("s3://kept/x/", faulty.access))
+    assert "s3:ListBucket" in failure.value.remedy

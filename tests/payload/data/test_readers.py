@@ -38,7 +38,7 @@ def read(path, content, **reading):
         (b'{"instruction": NaN, "output": "a"}', "`instruction` is a number, not text"),
         (b'{"output": "a", "output": "b", "instruction": "q"}', "names something twice"),
         (b'["q", "a"]', "not an object but a list"),
-        (b'{"text": "a document"}', "is no `instruction` row like those before it"),
+        (b'{"text": "a document"}', "is no `instruction` row; what would fit: `text`"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +42,9 @@ from remote.payload.job import StageFailed
 _VERSION = 1
 """Of what a listing says."""
 _DOCUMENT_SECONDS = 50
+_CRASHED = ("SIGSEGV", "SIGBUS", "SIGFPE")
+"""PDFium failed, and pypdf may not. Out of memory it ends with others, and what pypdf makes of such
+a document depends on the machine."""
 _LOOSE = 64
 """So many PDFs that lie in no archive are a unit, about."""
 SCANNED = "scanned pages"
@@ -107,7 +110,8 @@ class Archives:
                 f"endings that are read: .pdf, {', '.join(SUFFIXES)}",
                 "correct `path` in the recipe, or put some there",
             )
-        yield from _capped(self._all_units(held), int(self.entry.get("max_pdfs") or 0))
+        for unit in _capped(self._all_units(held), int(self.entry.get("max_pdfs") or 0)):
+            yield replace(unit, digest=digest.of_value([unit.digest, self._patience]))
 
     def read(self, unit: Unit) -> Iterator[Result]:
         """The documents of a unit. Raises ObjectLost where the archive changed, or vanished."""
@@ -243,7 +247,7 @@ class Archives:
         self, pool: Pool, path: str, group: str, name: str, origin: Origin
     ) -> Iterator[Result]:
         found = pool.run("remote.payload.data.pdf:text_of", {"path": path})
-        if isinstance(found, Failure) and "was ended by" in found.why:
+        if isinstance(found, Failure) and found.why.endswith(_CRASHED):
             again = pool.run("remote.payload.data.pdf:text_of", {"path": path, "reader": "pypdf"})
             found = found if isinstance(again, Failure) or "refusal" in again else again
         if isinstance(found, Failure) or "refusal" in found:
@@ -282,6 +286,11 @@ class Archives:
                 yield Reject("a scan in which nothing is read", place, SCANNED, is_bad=False)
             else:
                 pages[number - 1] = answer
+
+    @property
+    def _patience(self) -> list[Any]:
+        """What may set a document aside: who raises it has them read again."""
+        return [self.context.limits.get(name) for name in ("document_seconds", "memory_mb")]
 
     @property
     def _languages(self) -> str:

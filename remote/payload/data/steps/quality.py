@@ -26,7 +26,7 @@ _WORD = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\\W_]+(?:['’.,\\-][^\\W_]+)*|[^\\w\\s]+|_+"
 )
 _SHORT_LINE = 30
-_ENDS = tuple(".?!…。？！।؟۔\"'”’»)")
+_ENDS = tuple(".?!…‽。？！।॥؟۔።።՞։")
 _BULLETS = ("•", "-")
 
 

@@ -31,21 +31,34 @@ _EMAIL = re.compile(
     r"(?<![\w.+%-])[A-Za-z0-9](?:[\w.+%-]{0,63})@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)"
     r"{1,8}[A-Za-z]{2,24}(?![\w-])"
 )
-_SHAPES = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:.*?-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s\\]*)"
-    r"|\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{16}\b"
-    r"|\bgh[pousr]_[A-Za-z0-9]{36,255}\b|\bgithub_pat_[A-Za-z0-9_]{22,255}\b"
-    r"|\bglpat-[\w-]{20,}|\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\bxapp-[A-Za-z0-9-]{20,}"
-    r"|\bsk-(?:ant-|proj-|svcacct-|or-v1-)?[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}\b"
-    r"|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bGOCSPX-[\w-]{28}"
-    r"|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}\b|\bwhsec_[A-Za-z0-9]{24,}\b"
-    r"|\bSG\.[\w-]{22}\.[\w-]{43}|\bpypi-AgE[\w-]{50,}|\bnpm_[A-Za-z0-9]{36}\b|\bdop_v1_[a-f0-9]{64}\b"
-    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
-    re.DOTALL,
-)
+_SHAPES = {
+    "PRIVATE KEY": (
+        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:.*?-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s\\]*)"
+    ),
+    **{name: rf"\b{name}[A-Z0-9]{{16}}\b" for name in ("AKIA", "ASIA", "AGPA", "AIDA", "AROA")},
+    **{f"gh{kind}_": rf"\bgh{kind}_[A-Za-z0-9]{{36,255}}\b" for kind in "pousr"},
+    "github_pat_": r"\bgithub_pat_[A-Za-z0-9_]{22,255}\b",
+    "glpat-": r"\bglpat-[\w-]{20,}",
+    "xox": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    "xapp-": r"\bxapp-[A-Za-z0-9-]{20,}",
+    "sk-": r"\bsk-(?:ant-|proj-|svcacct-|or-v1-)?[A-Za-z0-9_-]{20,}",
+    "hf_": r"\bhf_[A-Za-z0-9]{30,}\b",
+    "AIza": r"\bAIza[\w-]{35}",
+    "ya29.": r"\bya29\.[\w-]{20,}",
+    "GOCSPX-": r"\bGOCSPX-[\w-]{28}",
+    "k_live_": r"\b[sr]k_live_[A-Za-z0-9]{16,}\b",
+    "k_test_": r"\b[sr]k_test_[A-Za-z0-9]{16,}\b",
+    "whsec_": r"\bwhsec_[A-Za-z0-9]{24,}\b",
+    "SG.": r"\bSG\.[\w-]{22}\.[\w-]{43}",
+    "pypi-AgE": r"\bpypi-AgE[\w-]{50,}",
+    "npm_": r"\bnpm_[A-Za-z0-9]{36}\b",
+    "dop_v1_": r"\bdop_v1_[a-f0-9]{64}\b",
+    "eyJ": r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
+}
+"""What makers of keys gave them to be known by, under what each has in it."""
 _ASSIGNED = re.compile(
-    r"(?i)\b[\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|auth[_-]?key"
+    r"(?i)(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|auth[_-]?key"
     r"|credential|mot de passe|passwort|kennwort|contraseña|senha)s?[\"']?\s{0,3}(?::=|=>|[:=])"
     r"\s{0,3}(?:Bearer\s)?[\"'`]?(?P<value>[^\s\"'`,;<>(){}\[\]]{6,200})"
 )
@@ -53,8 +66,9 @@ _BEARER = re.compile(r"(?i)\bauthorization:\s*(?:bearer|basic|token)\s+(?P<value
 _IN_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{1,100}:(?P<value>[^\s/@]{1,200})@")
 _BLOB = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9+/_-]{32,200}={0,2}(?![\w+/=-])")
 _NO_VALUE = re.compile(
-    r"(?i)(?:none|null|true|false|undefined|required|optional|string|str|\$.*|%.*|<.*|\*+|x+|\.+"
-    r"|(?:os|process|env|self|config|settings)\..*|your[_-].*|\[(?:SECRET|EMAIL|PHONE|IP|CARD)\]?)"
+    r"[A-Z_]+|(?i:none|null|true|false|undefined|required|optional|string|str|pass(?:word)?|secret\w*"
+    r"|\$.*|%.*|<.*|\*+|x+|\.+|(?:os|process|env|self|config|settings)\..*|your[_-].*"
+    r"|(?:\w+_)?(?:key|token|secret|password))"
 )
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _BLOB_BITS = 4.2
@@ -102,10 +116,15 @@ def entropy(text: str) -> float:
     return -sum(count / size * math.log2(count / size) for count in counts.values())
 
 
-def _spans(pattern: "re.Pattern[str]", is_one: Callable[["re.Match[str]"], bool]) -> _Find:
+def _spans(
+    pattern: "re.Pattern[str]", is_one: Callable[["re.Match[str]"], bool], needs: str = ""
+) -> _Find:
+    """Finds by an expression, in texts that have what it `needs`: that is looked for quicker."""
     group = "value" if "value" in pattern.groupindex else 0
 
     def find(text: str) -> Iterator[tuple[int, int]]:
+        if needs not in text:
+            return
         for found in pattern.finditer(text):
             if is_one(found):
                 yield found.span(group)
@@ -123,7 +142,7 @@ def _is_value(found: "re.Match[str]") -> bool:
     if _NO_VALUE.fullmatch(value) or follows == "(" or _REFERENCE.fullmatch(value):
         return False
     if re.search(r"\d", value):
-        return bool(re.search(r"[^\d.:/%-]", value))  # no date, size or address
+        return bool(re.search(r"[^\d_.:/%-]", value))  # no date, size or address
     return bool(re.search(r"[!@#$%^&*+=~?]", value)) and entropy(value) >= 3
 
 
@@ -134,7 +153,7 @@ def _is_blob(found: "re.Match[str]") -> bool:
     if not all(re.search(kind, blob) for kind in ("[a-z]", "[A-Z]")):
         return False
     turns = len(re.findall(r"(?<=\d)[A-Za-z]|(?<=[A-Za-z])\d", blob))
-    return turns >= 4 and entropy(blob) >= _BLOB_BITS
+    return turns >= 5 and entropy(blob) >= _BLOB_BITS
 
 
 def _is_card(found: "re.Match[str]") -> bool:
@@ -161,20 +180,21 @@ def _is_ip(found: "re.Match[str]") -> bool:
 
 def _is_phone(found: "re.Match[str]") -> bool:
     digits = re.sub(r"\D", "", found["value"] if "value" in found.re.groupindex else found[0])
-    return 7 <= len(digits) <= 15 and len(set(digits)) > 2
+    is_row = digits in "01234567890123456789"
+    return 7 <= len(digits) <= 15 and len(set(digits)) > 2 and not is_row
 
 
 _FIND: dict[str, tuple[_Find, ...]] = {
     "secret": (
-        _spans(_SHAPES, _any),
-        _spans(_IN_ADDRESS, lambda found: not _NO_VALUE.fullmatch(found["value"])),
+        *(_spans(re.compile(each, re.DOTALL), _any, needs) for needs, each in _SHAPES.items()),
+        _spans(_IN_ADDRESS, lambda found: not _NO_VALUE.fullmatch(found["value"]), "://"),
         _spans(_BEARER, _is_value),
         _spans(_ASSIGNED, _is_value),
         _spans(_BLOB, _is_blob),
     ),
-    "email": (_spans(_EMAIL, _any),),
+    "email": (_spans(_EMAIL, _any, "@"),),
     "card": (_spans(_CARD, _is_card),),
-    "ip": (_spans(_IP4, _is_ip), _spans(_IP6, _is_ip)),
+    "ip": (_spans(_IP4, _is_ip), _spans(_IP6, _is_ip, ":")),
     "phone": (_spans(_LABELLED, _is_phone), _spans(_PHONE, _is_phone)),
 }
 
