@@ -209,9 +209,15 @@ def template_of(word: str) -> str:
         raise ConfigError([finding]) from None
 
 
-def plan_preparing(recipe: str, inventory: "Inventory", entry: "BoxEntry", stop: bool) -> Plan:
-    """The plan behind `inv data.prepare`. Raises ConfigError with every finding, like `inv
-    check`."""
+PREFERRED = ("local", "s3", "both")
+
+
+def plan_preparing(
+    recipe: str, inventory: "Inventory", entry: "BoxEntry", stop: bool, prefer: str = ""
+) -> Plan:
+    """The plan behind `inv data.prepare`; `prefer` says which is read where a corpus lies both in
+    S3 and at hand, in place of what the recipe says. Raises ConfigError with every finding, like
+    `inv check`."""
     from remote.control import secrets
     from remote.control.config.checks.check import check
     from remote.control.config.data_recipe import load_data_recipe
@@ -231,7 +237,19 @@ def plan_preparing(recipe: str, inventory: "Inventory", entry: "BoxEntry", stop:
     if findings := check(playbook, inventory, entry.name):
         raise ConfigError(findings)
     secrets.values(inventory, {name: loaded.where_secret(name) for name in loaded.secret_names})
-    return plan_of(playbook)
+    return _preferring(plan_of(playbook), prefer)
+
+
+def _preferring(plan: Plan, prefer: str) -> Plan:
+    if not prefer:
+        return plan
+    if prefer not in PREFERRED:
+        expected, remedy = f"one of {', '.join(PREFERRED)}", "leave it out, or correct it"
+        raise ConfigError([Finding("--source", f"`{prefer}`", expected, remedy)])
+    for source in (plan.stages[0].recipe or {}).get("sources") or ():
+        if source["type"] == "corpus" and str(source["path"]).startswith("s3://"):
+            source["prefer"] = prefer
+    return plan
 
 
 def plan_reading(path: str, kind: str, columns: str, as_it_is: bool) -> Plan:

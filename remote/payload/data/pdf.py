@@ -45,21 +45,24 @@ def text_of(task: Mapping[str, Any]) -> dict[str, Any]:
     with open(task["path"], "rb") as file:
         if b"%PDF-" not in file.read(_HEADER_WITHIN):
             return {"refusal": "has no PDF header"}
-    if task.get("reader") == "pypdf":
-        return _by_pypdf(task["path"])
     try:
-        return _mended(_by_pdfium(task["path"]), task["path"])
+        return (_by_pypdf if task.get("reader") == "pypdf" else _by_either)(task["path"])
     except _Refused as refused:
         return {"refusal": str(refused)}
-    except RuntimeError as error:  # PDFium's
-        found = _by_pypdf(task["path"])
-        if "refusal" in found:
-            found["refusal"] = f"is damaged: {error} {found['refusal']}"
-        return found
 
 
 class _Refused(Exception):
     """A PDF that no other reader should try."""
+
+
+def _by_either(path: str) -> dict[str, Any]:
+    try:
+        return _mended(_by_pdfium(path), path)
+    except RuntimeError as error:  # PDFium's
+        found = _by_pypdf(path)
+        if "refusal" in found:
+            found["refusal"] = f"is damaged: {error} {found['refusal']}"
+        return found
 
 
 def _by_pdfium(path: str) -> dict[str, Any]:
@@ -162,7 +165,7 @@ def _by_pypdf(path: str) -> dict[str, Any]:
                 except Exception:  # whatever pypdf throws at a hostile page
                     pages.append("")
                     broken.append(number)
-    except MemoryError:
+    except (MemoryError, _Refused):
         raise
     except Exception as error:  # whatever pypdf throws at a hostile document
         return {"refusal": f"{type(error).__name__}: {error}"[:500]}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from remote.contract.artifacts import row_kinds
+from remote.contract.artifacts import row_formats, row_kinds
 from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.artifacts.upload import dataset_names
 from remote.contract.files import atomic, untrusted_json
@@ -48,7 +48,7 @@ def main(job: Job) -> None:
         outcome = written(job, engine, prepared)
         engine.store.keep_only(part.key for _, parts in prepared.passes for part in parts)
     if not job.spec.recipe:
-        _say_what_it_took(recipe)
+        _say_what_it_took(job, recipe)
     for name, value in outcome.values().items():
         job.output(name, value)
     if outcome.bad:
@@ -94,12 +94,16 @@ def _refuse_other_kinds(source: Path, name: str) -> None:
         raise StageFailed(Cause.DATA, f"{name}: {found}", "expected rows", remedy)
 
 
-def _say_what_it_took(recipe: dict[str, Any]) -> None:
-    """Which kind the rows were taken for, and one of them: only here can some formats be read."""
+def _say_what_it_took(job: Job, recipe: dict[str, Any]) -> None:
+    """Which kind the rows were taken for, and one of them. Whoever sits at the laptop has seen that
+    already, but for formats that can only be read here."""
     source = recipe["sources"][0]
     told = look.asked({**source, "rows": 1})
-    if "error" not in told:
-        print(look.sentence(told), flush=True)
+    if "error" in told:
+        return
+    print(look.sentence(told), flush=True)
+    if row_formats.first_with_library(Path(source["path"])):
+        _tell(job, look.sentence(told))
 
 
 def work_folder(job: Job, recipe: dict[str, Any]) -> Path:

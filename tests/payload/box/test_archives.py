@@ -1,4 +1,6 @@
 import contextlib
+import io
+import json
 import os
 import shutil
 import socket
@@ -8,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from remote.contract.files import atomic
+from remote.contract.job.jobs import JobSpec
 from remote.payload.data import pdf as pdfs
 from remote.payload.data.engine import Context, Engine, source_of
 from remote.payload.data.sources.archives import SCANNED
 from remote.payload.data.units import Given, Reject
+from remote.payload.job import Job
+from remote.payload.stages import prepare
 from tests.pdf_files import endless, greedy, pdf, tar_of, zip_of
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -32,8 +38,6 @@ def document(name, pages=3):
 
 
 def encrypted():
-    import io
-
     import pypdf
 
     writer = pypdf.PdfWriter(io.BytesIO(document("secret")))
@@ -241,3 +245,27 @@ def test_an_object_that_changes_between_listing_and_reading_is_one_reject(bucket
     bucket.put_object(Bucket="kept", Key="o/a.zip", Body=second)
     with pytest.raises(Exception, match="changed after it was listed"):
         list(source.read(unit))
+
+
+def test_prepare_makes_train_and_validation_files_of_archives(tmp_path):
+    many = {f"{number:03}.pdf": document(f"many {number}", 2) for number in range(30)}
+    (tmp_path / "a.zip").write_bytes(zip_of({**many, "again.pdf": many["000.pdf"]}))
+    recipe = {
+        "name": "golden",
+        "sources": [{"type": "archives", "path": str(tmp_path / "a.zip")}],
+        "steps": [{"type": "deduplicate"}],
+        "split": {"validation": 0.2},
+        "limits": {"workers": 2},
+    }
+    folder = tmp_path / "windlass/jobs/job-1"
+    spec = JobSpec("job-1", "prepare", "r", recipe=recipe)
+    atomic.write_text(folder / "spec.json", spec.to_json())
+    job = Job(folder)
+    prepare.main(job)
+    train, val = (
+        [json.loads(line) for line in job.artifact(f"{name}.jsonl").read_text().splitlines()]
+        for name in ("train", "val")
+    )
+    assert (len(train), len(val)) == (24, 6)
+    assert not {row["group"] for row in train} & {row["group"] for row in val}
+    assert all(row["text"].count(pdfs.PAGE_BREAK) == 1 for row in train + val)

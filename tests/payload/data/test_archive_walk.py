@@ -225,11 +225,13 @@ def test_ranges_cover_each_item_once(sizes, is_packed, is_fine):
     assert all(each.last - each.first < 2 * max(LEAST, sum(sizes) / 8) for each in found)
 
 
+@pytest.mark.parametrize("is_cut", [False, True])
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
-def test_a_range_gives_what_a_whole_walk_gives_there(tmp_path, kind):
+def test_a_range_gives_what_a_whole_walk_gives_there(tmp_path, kind, is_cut):
     many = {f"{number:04}.pdf": b"%%PDF-%d" % number for number in range(300)}
     members = {"a.pdf": PDF, "in.zip": zip_of(many), **many, "notes.txt": b"x"}
     content = zip_of(members) if kind == "zip" else tar_of(members, kind[4:])
+    content = content[: len(content) * 9 // 10] if is_cut else content
     whole, tops = walked(content, f"x.{kind}", tmp_path), []
     file = io.BufferedReader(io.BytesIO(content))
     is_packed = is_stream(file)
@@ -243,4 +245,4 @@ def test_a_range_gives_what_a_whole_walk_gives_there(tmp_path, kind):
         seen = walked(content, f"x.{kind}", tmp_path, start=start, before=each.before)
         found += seen[each.first - each.before : each.last - each.before]
     assert found == whole
-    assert len(found) == 603 - 1
+    assert is_cut or len(found) == 602

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from remote.payload.data.engine import Context, source_of
+from remote.payload.data.object_store import ObjectLost
 from remote.payload.job import StageFailed
 from tests.pdf_files import pdf, tar_of, zip_of
 
@@ -60,6 +61,17 @@ def test_a_unit_changes_with_its_archive_alone(context, folder):
     assert {name for name in before if after.get(name) == before[name]} == {
         "more/b.tar.gz#00000000"
     }
+
+
+def test_an_archive_that_changes_or_vanishes_after_listing_is_not_read(context, folder):
+    loose, first, *_ = units(context, folder)
+    source = source_of({"type": "archives", "path": str(folder)}, context)
+    (folder / "a.zip").write_bytes(zip_of({"0.pdf": PDF}))
+    (folder / "loose.pdf").unlink()
+    with pytest.raises(ObjectLost, match="changed"):
+        list(source.read(first))
+    with pytest.raises(ObjectLost, match="vanished"):
+        list(source.read(loose))
 
 
 def test_a_raised_limit_has_documents_read_again(context, folder):

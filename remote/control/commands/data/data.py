@@ -24,6 +24,7 @@ _RUN = "run id, or its beginning or end; when left out the newest that has made 
     help={
         "recipe": "how rows are made: a file, or a name such as `golden`",
         "on": f"{_ON}; else the default box",
+        "source": "which is read where a corpus lies in S3 and at hand: local, s3 or both",
         "stop": "stop the box afterwards",
         "queue": "wait in line where another job has the box's GPU",
         "yes": "do not ask before a box that costs money is launched",
@@ -35,6 +36,7 @@ def prepare(
     context: Any,
     recipe: str,
     on: str = "",
+    source: str = "",
     stop: bool = False,
     queue: bool = False,
     yes: bool = False,
@@ -54,7 +56,7 @@ def prepare(
 
     inventory = load_inventory()
     entry = one_box(inventory, on)
-    plan = plan_preparing(project.typed(recipe), inventory, entry, stop)
+    plan = plan_preparing(project.typed(recipe), inventory, entry, stop, source)
     if dry_run:
         show_plan(plan, entry.name, json)
         return

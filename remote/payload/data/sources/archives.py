@@ -73,6 +73,16 @@ class Held:
         told = Path(self.path).stat()
         return [self.path, told.st_size, told.st_mtime_ns, told.st_ino]
 
+    def refuse_changed(self, mark: list[Any]) -> None:
+        """Raise ObjectLost for a file that is another than was listed; an object tells by
+        itself."""
+        try:
+            is_same = self.mark == mark
+        except OSError as error:
+            raise ObjectLost(f"{self.name} vanished after it was listed: {error}") from None
+        if not is_same:
+            raise ObjectLost(f"{self.name} changed after it was listed")
+
     def identity(self) -> str:
         """The same for the same content: the size with the ETag, or with the SHA-256."""
         if self.stored:
@@ -202,13 +212,15 @@ class Archives:
         if lost := unit.what.get("lost"):
             yield unit.what["name"], Item(0, Start(), "", refusal=lost)
             return
-        for told in unit.what.get("loose", ()):
+        for told, mark in unit.what.get("loose", ()):
             held = Held.of(told)
+            held.refuse_changed(mark)
             most = LIMITS.document_bytes
             yield (held.name, Item(0, Start(), held.name, most=most, opened=self._opener(held)))
         if "range" not in unit.what:
             return
         held, within = Held.of(unit.what["held"]), Range(**unit.what["range"])
+        held.refuse_changed(unit.what["mark"])
         with held.opened(self._access) as file:
             walk = Walk(LIMITS, self.context.folder, held.size)
             start = Start(within.index, within.offset)
@@ -365,7 +377,7 @@ def _archive_units(
             f"{held.name}#{each.first:08d}",
             digest.of_value([listing["identity"], each.first, each.last]),
             held.size,
-            {"held": asdict(held), "range": asdict(each)},
+            {"held": asdict(held), "mark": held.mark, "range": asdict(each)},
         )
         yield unit, each.last - each.first - refused
 
@@ -400,7 +412,7 @@ def _bundles(held: list[Held]) -> Iterator[list[Held]]:
 def _loose_unit(bundle: list[Held]) -> tuple[Unit, int]:
     told = [[each.name, each.identity()] for each in bundle]
     size = sum(each.size for each in bundle)
-    what = {"loose": [asdict(each) for each in bundle]}
+    what = {"loose": [[asdict(each), each.mark] for each in bundle]}
     return Unit(f" {bundle[0].name}", digest.of_value(told), size, what), len(bundle)
 
 

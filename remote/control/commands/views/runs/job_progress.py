@@ -60,11 +60,9 @@ class PlainDisplay:
     def metric(self, metric: Metric) -> None:
         """A measurement, said when the last one is old enough."""
         share = f"{100 * metric.step / metric.total_steps:3.0f}% " if metric.total_steps else ""
+        steps = f"{share}step {metric.step}/{metric.total_steps} " if share or metric.step else ""
         eta = f" · {clock(metric.eta_seconds)} to go" if metric.eta_seconds is not None else ""
-        self._unsaid = (
-            f"  {self._title} {share}step {metric.step}/{metric.total_steps} ·"
-            f" {summary(metric)}{eta}"
-        )
+        self._unsaid = f"  {self._title} {steps}· {summary(metric)}{eta}"
         if time.monotonic() - self._said_at >= self._every:
             self._flush()
 
