@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from remote.contract.artifacts.row_kinds import kind_of, likely_kind, row_of
+from remote.contract.artifacts.row_kinds import KINDS, kind_of, likely_kind, row_of
 from remote.contract.artifacts.rows import NotARow, Row, Turn
 
 ADD = Row.of("Add.\n\n1 2", "3")
@@ -122,3 +122,11 @@ def test_a_row_of_another_kind_than_the_file_is_named():
 def test_the_kind_is_that_of_most():
     assert likely_kind([{"text": "a"}, {"messages": [1]}, {"text": "b"}]) == "text"
     assert likely_kind([{"x": 1}]) == ""
+
+
+def test_the_help_of_the_commands_names_the_kinds():
+    from remote.control.commands.data import data
+    from remote.control.commands.runs import run
+
+    for verb in (data.show, run.train):
+        assert f"what its rows are: {', '.join(KINDS)};" in verb.help["kind"]

@@ -9,8 +9,6 @@ from invoke import Exit as Leave
 
 from remote.contract.job.exits import Exit
 from remote.control.commands.program.verb import verb
-from remote.control.commands.views import fleet
-from remote.control.commands.views.boxes.listing import BOX_COLUMNS, box_record, box_rows
 from remote.control.output import console
 
 if TYPE_CHECKING:
@@ -58,6 +56,8 @@ def launch(
 
     from remote.control.backends.clocks import set_deadlines
     from remote.control.cloud import boxes
+    from remote.control.commands.views import fleet
+    from remote.control.commands.views.boxes.listing import box_record
 
     inventory, entries = boxes_of(names)
     mode, seconds = _mode(fresh, reuse), seconds_of(wait)
@@ -237,6 +237,7 @@ def list_boxes(_context: Any, names: Sequence[str] = (), json: bool = False) -> 
     Without names, also what else runs in this project's name.
     """
     from remote.control import targets
+    from remote.control.commands.views.boxes.listing import BOX_COLUMNS, box_record, box_rows
     from remote.control.config.inventory import load_inventory
 
     listing = targets.boxes_of(load_inventory(), names)
@@ -268,16 +269,22 @@ def _each(
     shown: "Callable[[Any], str]",
     as_json: bool,
 ) -> None:
+    from remote.control.commands.views import fleet
+
     found = fleet.each(entries, work, shown, _recorded)
     _print(as_json, [_recorded(box) for box in found], names, inventory)
 
 
 def _print(as_json: bool, records: list[Any], names: Sequence[str], inventory: "Inventory") -> None:
     if as_json:
-        console.print_json(fleet.as_one(records, names, inventory))
+        from remote.control.commands.views.fleet import as_one
+
+        console.print_json(as_one(records, names, inventory))
 
 
 def _recorded(box: "Box | None") -> Any:
+    from remote.control.commands.views.boxes.listing import box_record
+
     return box_record(box) if box else None
 
 

@@ -4,14 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Collection
 
-from remote.contract.artifacts.row_kinds import KINDS
 from remote.control.commands.program.verb import verb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _KIND = {
-    "kind": f"what its rows are: {', '.join(KINDS)}; left out: found out",
+    "kind": "what its rows are: chat, instruction, completion, text, corpus; left out: found out",
     "columns": "our names for its columns: instruction=question,output=answer",
 }
 _ON = "where: a box of the inventory, or `local`, this machine without SSH"
