@@ -129,4 +129,4 @@ def test_the_help_of_the_commands_names_the_kinds():
     from remote.control.commands.runs import run
 
     for verb in (data.show, run.train):
-        assert f"what its rows are: {', '.join(KINDS)};" in verb.help["kind"]
+        assert f"kind of its rows: {', '.join(KINDS)};" in verb.help["kind"]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KIND = {
-    "kind": "what its rows are: chat, instruction, completion, text, corpus; left out: found out",
+    "kind": "kind of its rows: chat, instruction, completion, text, corpus; else found out",
     "columns": "our names for its columns: instruction=question,output=answer",
 }
 _ON = "where: a box of the inventory, or `local`, this machine without SSH"

@@ -187,7 +187,7 @@ def receipt(context: Any, run: str = "", json: bool = False) -> None:
     help={
         "recipe": "how to train: a file, or a name such as `mistral-7b-golden`",
         "data": "file or folder of rows: JSONL, JSON, CSV, Excel, Parquet, text; docs/data.md",
-        "kind": "what its rows are: chat, instruction, completion, text, corpus; left out: found out",
+        "kind": "kind of its rows: chat, instruction, completion, text, corpus; else found out",
         "columns": "our names for its columns: instruction=question,output=answer",
         "base": "base model on the box, by name or `box:~/path`; else the recipe's",
         **_ON,
