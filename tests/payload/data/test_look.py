@@ -60,7 +60,7 @@ def test_other_kinds_that_would_fit_are_named(tmp_path):
     (bad,) = asked(path, kind="chat")["bad"]
     assert (
         bad["reason"]
-        == "is no `chat` row like those before it; what would fit: `instruction`, `text`"
+        == "is no `chat` row; what would fit: `instruction`, `text`"
     )
 
 
