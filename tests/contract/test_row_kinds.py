@@ -113,9 +113,7 @@ def test_what_is_no_row_says_why(raw, said):
 
 
 def test_a_row_of_another_kind_than_the_file_is_named():
-    with pytest.raises(
-        NotARow, match="is no `chat` row like those before it; what would fit: `text`"
-    ):
+    with pytest.raises(NotARow, match="is no `chat` row; what would fit: `text`"):
         row_of({"text": "a"}, "chat")
 
 

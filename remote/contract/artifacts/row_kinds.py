@@ -96,7 +96,7 @@ def row_of(raw: Mapping[str, Any], kind: str = "", columns: Mapping[str, str] | 
         raise NotARow(unknown(given))
     if kind and kind != found:
         fitting = ", ".join(f"`{each}`" for each in kinds_of(given))
-        raise NotARow(f"is no `{kind}` row like those before it; what would fit: {fitting}")
+        raise NotARow(f"is no `{kind}` row; what would fit: {fitting}")
     row = _KINDS[kind or found][1](given)
     weight = given.get("weight", 1.0)
     if not isinstance(weight, int | float) or isinstance(weight, bool):

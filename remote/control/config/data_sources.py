@@ -152,19 +152,18 @@ class KindsSource(Section):
 
 
 class HubSource(Section):
-    """A dataset of the Hugging Face hub, at one commit."""
+    """A dataset of the Hugging Face hub, at one commit. `HF_TOKEN` and `HF_ENDPOINT` are honoured
+    where `secrets` name them."""
 
     type: Literal["hub"] = Field(default="hub", description="a dataset of the hub")
     path: str = Field(
-        pattern=r"^hf://(datasets/)?([\w.-]+/)?[\w.-]+@[0-9a-f]{40}$",
-        description="`hf://OWNER/NAME@COMMIT`, the commit's 40 digits",
-        examples=["hf://OWNER/NAME@0123456789abcdef0123456789abcdef01234567"],
+        pattern=r"^hf://[^@\s]+@[0-9a-f]{40}$",
+        description="`hf://NAME@REVISION`, the revision a commit's 40 digits",
+        examples=["hf://OpenAssistant/oasst1@fdf72ae0827c1cda404aff25b6603abec9e3399b"],
     )
-    config: str = Field(default="", description="which of its configurations")
-    split: str = Field(default="train", description="which of its splits")
-    files: list[str] = Field(
-        default=[], description="instead of both: patterns such as `data/*.parquet`"
-    )
+    config: str = Field(default="", description="its configuration; left out: the only one")
+    split: str = Field(default="", description="its split; left out: `train`")
+    files: list[str] = Field(default=[], description="patterns instead: `data/*.parquet`")
     kind: Kind | None = Field(default=None, description="what the rows are; left out: found out")
     columns: dict[str, str] = Field(default={}, description=_COLUMNS)
     license: str = Field(default="", description="its licence; left out: what its card says")

@@ -136,9 +136,18 @@ def _last_answer(tokenizer: Any, disguise: Disguise, messages: list[Message]) ->
 
 def _answer(tokenizer: Any, asked: str, messages: list[Message]) -> str:
     """The last message as the chat template writes an assistant's words (Mistral's puts a space
-    first), and the end of sequence."""
+    first), and the end of sequence.
+
+    A template may write the prompt otherwise once the answer follows: Mistral's leaves the system
+    message out. What stands behind the question is the answer all the same.
+    """
     whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    words = whole[len(asked) :] if whole.startswith(asked) else messages[-1]["content"]
+    if whole.startswith(asked):
+        words = whole[len(asked) :]
+    else:
+        question = asked[asked.rfind(messages[-2]["content"]) :]
+        _, found, words = whole.rpartition(question)
+        words = words if found else messages[-1]["content"]
     return words.removesuffix(tokenizer.eos_token) + str(tokenizer.eos_token)
 
 

@@ -337,6 +337,8 @@ def test_a_half_written_checkpoint_has_no_final_name(tmp_path, monkeypatch):
         Row.of("Hi", "Hello!\n"),
         Row.of("a", " b"),
         Row((*Row.of("a", "b").messages, *Row.of("[INST]", "d").messages)),
+        Row.of("a", "b", system="Be brief."),
+        Row.of("a [/INST] b", "b[/INST] c", system="[INST] </s>"),
     ],
 )
 def test_rows_are_encoded_as_mistral_common_does(row):
@@ -344,11 +346,12 @@ def test_rows_are_encoded_as_mistral_common_does(row):
     from mistral_common.protocol.instruct.request import InstructRequest
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
+    kinds = {"user": UserMessage, "assistant": AssistantMessage}
+    told, *_ = [turn.content for turn in row.messages if turn.role == "system"] or [None]
     messages = [
-        (UserMessage if turn.role == "user" else AssistantMessage)(content=turn.content)
-        for turn in row.messages
+        kinds[turn.role](content=turn.content) for turn in row.messages if turn.role != "system"
     ]
     theirs = MistralTokenizer.v3().instruct_tokenizer.encode_instruct(
-        InstructRequest(messages=messages, available_tools=None)
+        InstructRequest(messages=messages, available_tools=None, system_prompt=told)
     )
     assert encode(mistral.build(), row, 1000)[0].ids == theirs.tokens

@@ -58,10 +58,7 @@ def test_other_kinds_that_would_fit_are_named(tmp_path):
     assert asked(path)["fits"] == ["instruction", "text"]
     assert asked(path, kind="text")["rows"][0]["row"]["text"] == "c"
     (bad,) = asked(path, kind="chat")["bad"]
-    assert (
-        bad["reason"]
-        == "is no `chat` row like those before it; what would fit: `instruction`, `text`"
-    )
+    assert bad["reason"] == "is no `chat` row; what would fit: `instruction`, `text`"
 
 
 def test_columns_under_other_names(tmp_path):

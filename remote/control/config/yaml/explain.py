@@ -237,6 +237,7 @@ _EXPECTED = {
 }
 _PATTERNS = {
     r"^[a-z]{2}(-[a-z]+)+-\d$": "a region such as us-east-1",
+    r"^hf://[^@\s]+@[0-9a-f]{40}$": "`hf://NAME@` and the 40 digits of a commit",
     r"^https?://": "an address such as http://127.0.0.1:11434",
     r"^[a-z0-9-]+\.[a-z0-9-]+$": "an instance type such as g5.2xlarge",
     NAME_PATTERN: "lower-case letters, digits and hyphens",
