@@ -292,6 +292,7 @@ DAEMONS = {
     "remote/embedded/cloud/server.py",
     "remote/embedded/instances/guest/power.py",
     "remote/embedded/ollama/runner.py",
+    "remote/embedded/teacher/serve.py",
 }
 """Processes without a reader at a terminal: their output is a log, or what another process
 reads."""

@@ -53,3 +53,18 @@ def text_of(value: str) -> str:
     if len(value) > MAX_CHARACTERS:
         raise ValueError(f"{len(value):,} characters; at most {MAX_CHARACTERS:,}")
     return value
+
+
+def answer_in(whole: str, asked: str, question: str, answer: str, end: str) -> str:
+    """An assistant's last words as a template writes them (Mistral's puts a space first), with the
+    end of sequence: out of the `whole` conversation and the prompt of it that was `asked`.
+
+    A template may write the prompt otherwise once the answer follows: Mistral's leaves the system
+    message out. What stands behind the question is the answer all the same.
+    """
+    if whole.startswith(asked):
+        words = whole[len(asked) :]
+    else:
+        _, found, words = whole.rpartition(asked[asked.rfind(question) :])
+        words = words if found else answer
+    return words.removesuffix(end) + end

@@ -326,8 +326,8 @@ def as_read(row: Row, template: str = "") -> list[list[Piece]]:
             if turn.role != "assistant":
                 continue
             asked, whole = render(row.messages[:number]), render(row.messages[: number + 1])
-            words = whole[len(asked) :] if whole.startswith(asked) else turn.content
-            answer = f"{words.removesuffix(_END)}{_END}"
+            question = row.messages[number - 1].content
+            answer = chat_templates.answer_in(whole, asked, question, turn.content, _END)
             if not (found and asked.startswith(told)):  # the template moved what stands before
                 found.append([])
                 told = ""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from remote.contract.artifacts import chat_templates
 from remote.contract.artifacts.rows import Row, Turn
 from remote.contract.job.jobs import Cause
 from remote.payload.job import StageFailed
@@ -135,20 +136,11 @@ def _last_answer(tokenizer: Any, disguise: Disguise, messages: list[Message]) ->
 
 
 def _answer(tokenizer: Any, asked: str, messages: list[Message]) -> str:
-    """The last message as the chat template writes an assistant's words (Mistral's puts a space
-    first), and the end of sequence.
-
-    A template may write the prompt otherwise once the answer follows: Mistral's leaves the system
-    message out. What stands behind the question is the answer all the same.
-    """
+    """The last message as the chat template writes an assistant's words, and the end of
+    sequence."""
     whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    if whole.startswith(asked):
-        words = whole[len(asked) :]
-    else:
-        question = asked[asked.rfind(messages[-2]["content"]) :]
-        _, found, words = whole.rpartition(question)
-        words = words if found else messages[-1]["content"]
-    return words.removesuffix(tokenizer.eos_token) + str(tokenizer.eos_token)
+    question, answer = (message["content"] for message in messages[-2:])
+    return chat_templates.answer_in(whole, asked, question, answer, str(tokenizer.eos_token))
 
 
 def _messages(turns: Sequence[Turn]) -> list[Message]:

@@ -94,7 +94,8 @@ def test_any_json_is_prompts_or_the_one_error(tmp_path: Path, value: Any) -> Non
         assert error.why
 
 
-ANSWER = {"instruction": "a", "input": None, "base": "b", "tuned": "c"}
+CHAT = [{"role": "user", "content": "a"}]
+ANSWER = {"prompt": CHAT, "base": "b", "tuned": "c"}
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,8 @@ ANSWER = {"instruction": "a", "input": None, "base": "b", "tuned": "c"}
         [],
         {"answers": 7},
         {"answers": [7]},
-        {"answers": [{"instruction": "a"}]},
-        {"answers": [{**ANSWER, "input": []}]},
+        {"answers": [{"prompt": CHAT}]},
+        {"answers": [{**ANSWER, "prompt": "a"}]},
         {"base": []},
         {"base": {"f1": "high"}},
     ],
@@ -117,4 +118,4 @@ def test_a_report_of_the_wrong_shape_is_one_error(tmp_path: Path, report: Any) -
 def test_a_report_gives_the_bases_answer_to_each_row(tmp_path: Path) -> None:
     assert _bases(
         write(tmp_path, {"answers": [ANSWER], "base": {"f1": 0.5, "exact_match": 0}})
-    ) == {("a", ""): "b"}
+    ) == {json.dumps(CHAT, sort_keys=True): "b"}
