@@ -157,7 +157,7 @@ def test_repeated_rows_are_set_aside_but_do_not_stop(job):
 
 @pytest.mark.parametrize("lines", [[], ["", " "]])
 def test_nothing_to_train_on_stops(job, lines):
-    with pytest.raises(StageFailed, match="hold no rows"):
+    with pytest.raises(StageFailed, match="holds no rows"):
         prepare.main(job(lines))
 
 

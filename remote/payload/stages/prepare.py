@@ -290,7 +290,7 @@ def _refuse_too_many(
     if not rows:
         raise StageFailed(
             Cause.DATA,
-            "the sources hold no rows",
+            f"{_named(engine.context.recipe['sources'])} no rows",
             "every line is blank, or there is none",
             "put rows into them, then `./inv resume`; or name others, and `./inv run` it anew",
         )
@@ -306,6 +306,12 @@ def _refuse_too_many(
         "fix those rows, then `./inv resume`; or raise `max_reject_share` and `./inv run` it anew",
         f"on the box, every row set aside, with its reason: {rejects}",
     )
+
+
+def _named(sources: list[Mapping[str, Any]]) -> str:
+    """The sources as what holds something."""
+    only = Path(str(sources[0].get("path", ""))).name if len(sources) == 1 else ""
+    return f"{only} holds" if only else "the sources hold"
 
 
 def _publish(job: Job, recipe: Mapping[str, Any], files: Iterable[Path]) -> None:
