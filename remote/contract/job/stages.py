@@ -69,7 +69,7 @@ STAGES: dict[str, Stage] = {
             inputs=("dataset",),
             optional=("held_out",),
             options=("validation_share", "max_reject_share", "seed", "kind", "columns"),
-            outputs=("train", "val", "rejects", "statistics", "report", "manifest"),
+            outputs=("train", "val", "rejects", "statistics", "report", "manifest", "modules"),
             values=("rows", "rejected", "train_rows", "val_rows"),
             recipe_kind="data",  # its environment depends on it: see `control/runs/wiring.py`
         ),

@@ -83,6 +83,11 @@ class Outputs(Section):
         description="also to this dataset of the Hugging Face hub, as Parquet with a card:"
         " `hf://OWNER/NAME`. `HF_TOKEN` is to be one of `secrets`",
     )
+    modules: Literal["", "prefix", "group"] = Field(
+        default="",
+        description="a train and a val file for each module, too: by the `[MOD=NAME]` of its rows,"
+        " or by their group",
+    )
     license: str = Field(
         default="", description="its licence on the hub; left out: that of all its sources"
     )

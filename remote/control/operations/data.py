@@ -229,9 +229,10 @@ def plan_preparing(
         where, remedy = loaded.where("outputs", "bucket"), "name one, or write `bucket: false`"
         expected = "`storage.bucket` in inventory.yaml"
         raise ConfigError([Finding(where, "`outputs.bucket`: there is none", expected, remedy)])
+    made = (*MADE, "modules") if loaded.outputs.modules else MADE
     stages = {
         "prepare": StageEntry(uses="prepare", recipe=recipe),
-        "pull": StageEntry(uses="pull", with_={name: f"prepare.{name}" for name in MADE}),
+        "pull": StageEntry(uses="pull", with_={name: f"prepare.{name}" for name in made}),
     }
     playbook = Playbook(name=loaded.name, stages=stages, finally_=["stop"] if stop else [])
     if findings := check(playbook, inventory, entry.name):

@@ -1,12 +1,8 @@
 """Which module of a multi-module run a row belongs to: `[MOD=NAME]` before what is asked, or a
 record's own `module`, is kept at the end of the row's `source`.
 
-For whoever writes the outputs of modules: rows stay together until the split, so that duplicates
-are found across modules. Then rows of one `module_of` go to `modules/NAME/train.jsonl` and
-`modules/NAME/val.jsonl` beside the files of all; the side of a row is that of its group in the
-split of all rows, but a module without a row to validate takes `split.chosen` over its own groups.
-The manifest's `modules` names for each its files, with rows and SHA-256. NAME is safe as a folder's
-name.
+Rows stay together until the split, so that duplicates are found across modules. `module_files`
+then writes a train and a validation file for each.
 """
 
 import re
@@ -23,6 +19,11 @@ def module_of(row: Row) -> str:
     """The name of the row's module; empty where it has none."""
     found = _AT_END.search(row.source)
     return found[1] if found else ""
+
+
+def is_name(name: str) -> bool:
+    """Whether it may be a module's name, and a folder's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def set_of(row: Row) -> str:

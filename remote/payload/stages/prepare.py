@@ -22,7 +22,7 @@ from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.artifacts.upload import dataset_names
 from remote.contract.files import atomic, untrusted_json
 from remote.contract.job.jobs import Cause
-from remote.payload.data import inputs, look, report
+from remote.payload.data import inputs, look, module_files, report
 from remote.payload.data import manifest as manifests
 from remote.payload.data import split as splits
 from remote.payload.data.engine import Context, Engine, Prepared
@@ -197,6 +197,7 @@ def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
     files = {"train": train, "val": val, "rejects": rejects}
     files |= {"statistics": statistics, "report": page}
     made = manifests.manifest_of(engine, prepared, split, outcome.values(), files, told)
+    made |= _written_by_module(job, engine, prepared, split)
     manifest = job.artifact("manifest.json")
     atomic.write_json(manifest, made)
     files["manifest"] = manifest
@@ -204,6 +205,23 @@ def written(job: Job, engine: Engine, prepared: Prepared) -> Outcome:
         job.output(name, path)
     _publish(job, recipe, files.values())
     return outcome
+
+
+def _written_by_module(
+    job: Job, engine: Engine, prepared: Prepared, split: splits.Split
+) -> dict[str, Any]:
+    """What the manifest tells of the files of each module, where the recipe asks for them."""
+    recipe = engine.context.recipe
+    by = (recipe.get("outputs") or {}).get("modules") or ""
+    if not by:
+        return {}
+    folder = job.artifact("modules")
+    share = float(recipe["split"].get("validation", 0.2))
+    told = module_files.write(
+        folder, lambda: (given.row for given in _rows(engine, prepared)), by, share, split
+    )
+    job.output("modules", folder)
+    return {"modules": told}
 
 
 def _set_aside(engine: Engine, prepared: Prepared, outcome: Outcome, aside: IO[bytes]) -> None:

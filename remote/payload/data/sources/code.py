@@ -9,8 +9,8 @@ A module is a unit, and a group: the dotted name stands in `Row.group`, and each
 `file:line` that it is about, relative to `path`. What is known of a name is what its text tells: an
 attribute of an object, or an import made while it runs, is not followed.
 
-The split by group keeps a module on one side. Whoever writes a train and a val for each module
-files rows by `Row.group`, and draws that split within the group, such as by what is asked.
+The split by group keeps a module on one side. `outputs: {modules: group}` writes a train and a val
+file for each module as well, split within it by what is asked.
 """
 
 from collections.abc import Collection, Iterator, Mapping
