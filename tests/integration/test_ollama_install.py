@@ -334,7 +334,11 @@ def write_rows(folder: Path, *outputs: str) -> Path:
 
 def write_report(folder: Path, *answers: tuple[str, str, str]) -> Path:
     listed = [
-        {"instruction": "say", "input": letter, "expected": expected, "base": base}
+        {
+            "prompt": [{"role": "user", "content": f"say\n\n{letter}"}],
+            "expected": expected,
+            "base": base,
+        }
         for letter, expected, base in answers
     ]
     path = folder / "report.json"
@@ -361,7 +365,11 @@ def test_validate_scores_what_it_is_told(client: Ollama, tmp_path: Path) -> None
     assert values["stopped_share"] == 1.0 and 0 < values["latency_p50"] <= values["latency_p95"]
     answers = json.loads((tmp_path / "answers.json").read_text())["answers"]
     assert [
-        (row["input"], row["expected"], row["base"], row["tuned"], row["exact"]) for row in answers
+        (
+            row["prompt"][-1]["content"][-1],
+            *(row[name] for name in ("expected", "base", "tuned", "exact")),
+        )
+        for row in answers
     ] == [
         ("a", "Hello, world!", "the world", "hello world", True),
         ("b", "hello there", "hello there", "hello world", False),
@@ -393,7 +401,7 @@ def test_validate_counts_what_never_stops(client: Ollama, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("", "no held-out row"), ('{"instruction": "a"}\n', "unusable"), ("{\n", "unusable")],
+    [("", "no held-out conversation"), ('{"instruction": "a"}\n', "unusable"), ("{\n", "unusable")],
 )
 def test_validate_refuses_bad_rows(
     client: Ollama, tmp_path: Path, content: str, words: str
