@@ -113,8 +113,9 @@ def test_what_is_no_row_says_why(raw, said):
 
 
 def test_a_row_of_another_kind_than_the_file_is_named():
-    with pytest.raises(NotARow, match="is no `chat` row; what would fit: `text`"):
-        row_of({"text": "a"}, "chat")
+    with pytest.raises(NotARow, match="is no `instruction` row; what would fit: `text`"):
+        row_of({"text": "a"}, "instruction")
+    assert row_of({"text": "a"}, "chat") == Row(text="a")  # as in files of our own
 
 
 def test_the_kind_is_that_of_most():

@@ -55,6 +55,9 @@ COLUMNS = (
 )
 """The names of ours that a row may have its columns under."""
 
+_OWN = frozenset({"chat", "text"})
+"""What Windlass itself writes: both may stand in one file."""
+
 _NOT_READ = frozenset({"tools", "images", "audios", "videos", "functions"})
 """What belongs to the question and cannot be taken: a row without it would teach something else."""
 
@@ -94,10 +97,10 @@ def row_of(raw: Mapping[str, Any], kind: str = "", columns: Mapping[str, str] | 
     found = kind if kind and _KINDS[kind][0](given) else kind_of(given)
     if not found:
         raise NotARow(unknown(given))
-    if kind and kind != found:
+    if kind and kind != found and not {kind, found} <= _OWN:
         fitting = ", ".join(f"`{each}`" for each in kinds_of(given))
         raise NotARow(f"is no `{kind}` row; what would fit: {fitting}")
-    row = _KINDS[kind or found][1](given)
+    row = _KINDS[found][1](given)
     weight = given.get("weight", 1.0)
     if not isinstance(weight, int | float) or isinstance(weight, bool):
         raise NotARow(f"`weight` is {kind_of_value(weight)}, not a number")
