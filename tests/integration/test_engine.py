@@ -187,7 +187,7 @@ def test_pulling_by_hand_starts_no_box(playbook):
         for each in bring_all(ledger, load_inventory(), "prepare", dry_run=True)
         if each.path.exists()
     ] == ["prepare.train"]
-    with pytest.raises(BoxStopped, match="is stopped: prepare.manifest, .* cannot be") as caught:
+    with pytest.raises(BoxStopped, match=r"is stopped: prepare.manifest, .* cannot be") as caught:
         bring_all(ledger, load_inventory())
     assert "`./inv start demo`" in caught.value.remedy
     assert caught.value.kept.startswith("the other 1 of 6")

@@ -42,6 +42,9 @@ def main(job: Job) -> None:
     recipe = recipe_of(job)
     context = Context(job.root, work_folder(job, recipe), recipe)
     with _alone(context.folder):
+        for folder in (job.paths.artifacts, context.folder / "parts"):
+            if folder.is_dir():
+                atomic.remove_abandoned(folder)  # what a kill left half-written
         inputs.link_all(job, context.folder)
         engine = Engine(context, lambda line: _tell(job, line))
         prepared = engine.prepared()
