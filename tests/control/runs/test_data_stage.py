@@ -160,7 +160,7 @@ def test_a_system_message_that_the_template_moves_makes_a_sequence_of_each_answe
     turns = [("system", "S"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     row = row_of({"messages": [{"role": role, "content": text} for role, text in turns]})
     first, second = data.as_read(row)
-    assert [text for text, is_learnt in first if is_learnt] == ["b</s>"]
+    assert [text for text, is_learnt in first if is_learnt] == [" b</s>"]
     assert first[0] == ("<s>[INST] S\n\na[/INST]", False)
     assert [text for text, is_learnt in second if is_learnt] == ["d</s>"]
 
