@@ -162,7 +162,7 @@ def test_a_system_message_that_the_template_moves_makes_a_sequence_of_each_answe
     first, second = data.as_read(row)
     assert [text for text, is_learnt in first if is_learnt] == [" b</s>"]
     assert first[0] == ("<s>[INST] S\n\na[/INST]", False)
-    assert [text for text, is_learnt in second if is_learnt] == ["d</s>"]
+    assert [text for text, is_learnt in second if is_learnt] == [" d</s>"]
 
 
 def test_a_template_that_refuses_is_told():
