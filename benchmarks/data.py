@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from remote.contract.files import atomic
 from remote.contract.job.jobs import JobSpec
-from remote.payload.data.readers import Reading, rows_of
+from remote.payload.data.files.readers import Reading, rows_of
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def kind_of_file(path: str | os.PathLike[str]) -> str | None:
             with zipfile.ZipFile(file) as archive:
                 archive.getinfo("xl/workbook.xml")
         except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError):
-            return kind
+            return kind  # damaged, or another kind of ZIP archive
         return "an Excel workbook"
 
 

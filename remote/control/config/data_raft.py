@@ -1,5 +1,5 @@
 """The step `raft` of a data recipe, and the teacher that it may ask: what
-`remote/payload/data/steps/raft.py` and `remote/payload/data/teacher.py` read."""
+`remote/payload/data/steps/raft.py` and `remote/payload/data/raft/teacher.py` read."""
 
 from typing import Annotated, Any, Literal
 

@@ -76,7 +76,7 @@ def look(path: Path, rows: int = 1, kind: str = "", columns: str = "") -> Look:
     if file := _needing_library(path):
         return Look(file.name, needs_box=row_formats.name_of(file))
     request = {"path": str(path), "rows": rows, "kind": kind, "columns": ours}
-    told = _asked("remote.payload.data.look", request)
+    told = _asked("remote.payload.data.files.look", request)
     shown = [Shown(each["where"], row_kinds.row_of(each["row"])) for each in told.pop("rows")]
     told |= {name: tuple(told[name]) for name in ("fits", "names", "bad")}
     found = Look(rows=tuple(shown), **told)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from remote.contract.files import atomic
-from remote.payload.data.readers import Reading, Unreadable, rejected, rows_of, suffix_of
+from remote.payload.data.files.readers import Reading, Unreadable, rejected, rows_of, suffix_of
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Origin, Reject, Result
 from remote.payload.job import StageFailed

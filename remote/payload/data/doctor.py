@@ -20,9 +20,9 @@ from typing import Any
 from remote.contract.artifacts import row_kinds
 from remote.contract.files import atomic
 from remote.contract.job.exits import Exit
-from remote.payload.data import manifest, report
-from remote.payload.data.readers import Reading, Unreadable, rows_of
-from remote.payload.data.reporting import examine
+from remote.payload.data.files.readers import Reading, Unreadable, rows_of
+from remote.payload.data.outputs import manifest
+from remote.payload.data.reporting import examine, report
 from remote.payload.data.reporting.dropped import Dropped
 from remote.payload.data.reporting.examine import Figures
 from remote.payload.data.sources.corpus import files_of

@@ -2,8 +2,8 @@
 JOB_FOLDER
 
 Without a recipe the simplest one: the input `dataset`, a file or folder in any format that
-`remote.payload.data.readers` knows, without its duplicates; `held_out`, where given, becomes the
-validation set as it stands. Options: `validation_share` (0.1), `max_reject_share` (0.02), `seed`
+`data.files.readers` knows, without its duplicates; `held_out`, where given, becomes the validation
+set as it stands. Options: `validation_share` (0.1), `max_reject_share` (0.02), `seed`
 (42), `kind`, `columns`. Standard library only, but for formats that need more. The same input gives
 the same output.
 """
@@ -22,12 +22,14 @@ from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.artifacts.upload import dataset_names
 from remote.contract.files import atomic, untrusted_json
 from remote.contract.job.jobs import Cause
-from remote.payload.data import inputs, look, module_files, report
-from remote.payload.data import manifest as manifests
+from remote.payload.data import inputs
 from remote.payload.data import split as splits
 from remote.payload.data.engine import Context, Engine, Prepared
-from remote.payload.data.readers import Reading, Unreadable, rows_of
-from remote.payload.data.reporting import examine
+from remote.payload.data.files import look
+from remote.payload.data.files.readers import Reading, Unreadable, rows_of
+from remote.payload.data.outputs import manifest as manifests
+from remote.payload.data.outputs import module_files
+from remote.payload.data.reporting import examine, report
 from remote.payload.data.reporting.dropped import Dropped
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Given, Origin, Reject
@@ -358,7 +360,7 @@ def _publish(job: Job, recipe: Mapping[str, Any], files: Iterable[Path]) -> None
 def _on_the_hub(job: Job, outputs: Mapping[str, Any]) -> str:
     """Make the dataset on the hub what was written; returns its address, pinned. Raises
     StageFailed."""
-    from remote.payload.data import hub_out
+    from remote.payload.data.outputs import hub as hub_out
 
     told = untrusted_json.read_object(job.artifact("manifest.json"))
     about = hub_out.About.of_manifest(told, outputs.get("license") or "")

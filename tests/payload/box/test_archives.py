@@ -12,7 +12,7 @@ import pytest
 
 from remote.contract.files import atomic
 from remote.contract.job.jobs import JobSpec
-from remote.payload.data import pdf as pdfs
+from remote.payload.data.archive import pdf as pdfs
 from remote.payload.data.engine import Context, Engine, source_of
 from remote.payload.data.sources.archives import SCANNED
 from remote.payload.data.units import Given, Reject

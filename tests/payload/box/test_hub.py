@@ -12,8 +12,9 @@ from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.rows import Row, Turn
 from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause, JobSpec
-from remote.payload.data import hub_out, parquet_out
 from remote.payload.data.engine import Context
+from remote.payload.data.outputs import hub as hub_out
+from remote.payload.data.outputs import parquet as parquet_out
 from remote.payload.data.sources import hub as source
 from remote.payload.data.units import Given
 from remote.payload.job import Job, StageFailed

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from remote.payload.data.engine import Context, source_of
-from remote.payload.data.object_store import ObjectLost
+from remote.payload.data.files.object_store import ObjectLost
 from remote.payload.job import StageFailed
 from tests.pdf_files import pdf, tar_of, zip_of
 

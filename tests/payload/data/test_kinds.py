@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remote.contract.artifacts.rows import NotARow, Row
-from remote.payload.data import trees
 from remote.payload.data.engine import Context, Engine
-from remote.payload.data.modules import module_of, routed, set_of
+from remote.payload.data.kinds import trees
+from remote.payload.data.kinds.modules import module_of, routed, set_of
 from remote.payload.data.sources import kinds
 from remote.payload.data.units import Given, Reject
 from remote.payload.job import StageFailed

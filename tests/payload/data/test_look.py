@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from remote.payload.data import convert, look
+from remote.payload.data import convert
+from remote.payload.data.files import look
 
 CHAT = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
 SHARED = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}

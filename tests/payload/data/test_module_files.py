@@ -6,7 +6,7 @@ import pytest
 
 from remote.contract.artifacts.row_kinds import parse_row
 from remote.contract.artifacts.rows import Row
-from remote.payload.data import module_files
+from remote.payload.data.outputs import module_files
 from remote.payload.data.split import chosen
 
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import pytest
 
 from remote.contract.job.jobs import Cause
-from remote.payload.data import object_store
-from remote.payload.data.object_store import Access, ObjectLost, StoredObject, listed, opened
+from remote.payload.data.files import object_store
+from remote.payload.data.files.object_store import Access, ObjectLost, StoredObject, listed, opened
 from remote.payload.job import StageFailed
 
 CONTENT = random.Random(1).randbytes(3_000_000)

@@ -4,7 +4,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remote.payload.data.passages import Spool, cut, sentences
+from remote.payload.data.raft.passages import Spool, cut, sentences
 
 
 def test_paragraphs_stay_whole_where_they_fit():

@@ -8,9 +8,9 @@ from remote.contract.artifacts.rows import NotARow, Row
 from remote.contract.files import atomic
 from remote.contract.job.jobs import JobSpec
 from remote.embedded.teacher.server import Fault
-from remote.payload.data.drafts import draft_of
 from remote.payload.data.engine import Context
-from remote.payload.data.passages import cut
+from remote.payload.data.raft.drafts import draft_of
+from remote.payload.data.raft.passages import cut
 from remote.payload.data.steps import raft
 from remote.payload.data.units import Given, Origin, Reject
 from remote.payload.job import Job, StageFailed

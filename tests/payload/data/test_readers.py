@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.payload.data import lines as of_file
-from remote.payload.data.readers import Reading, Unreadable, rows_of
+from remote.payload.data.files import lines as of_file
+from remote.payload.data.files.readers import Reading, Unreadable, rows_of
 from remote.payload.data.units import Given
 
 GOOD = {"instruction": "q", "output": "a"}
@@ -57,7 +57,7 @@ def test_marks_line_ends_and_blank_lines_are_fine(tmp_path):
 
 
 def test_a_line_without_end_is_one_reject_and_never_held_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("remote.payload.data.readers.LINE_BYTES", 1000)
+    monkeypatch.setattr("remote.payload.data.files.readers.LINE_BYTES", 1000)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"x" * 300_000 + b"\n" + b'{"text": "b"}\n')
     with of_file.opened(path) as file:

@@ -8,7 +8,7 @@ import yaml
 
 from remote.contract.artifacts.rows import Row
 from remote.payload.data.engine import Context, source_of, step_of
-from remote.payload.data.modules import module_of
+from remote.payload.data.kinds.modules import module_of
 from remote.payload.data.units import Given
 
 PROJECT = Path(__file__).resolve().parents[3]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from remote.contract.artifacts.rows import Row
 from remote.contract.job.exits import Exit
-from remote.payload.data import doctor, report
-from remote.payload.data.reporting import examine
+from remote.payload.data import doctor
+from remote.payload.data.reporting import examine, report
 from remote.payload.data.reporting.dropped import Dropped
+from remote.payload.data.reporting.statistics import Statistics
 from remote.payload.data.reporting.text import escaped
-from remote.payload.data.statistics import Statistics
 from remote.payload.data.units import Origin, Reject
 
 GOLDEN = Path(__file__).parent / "report"

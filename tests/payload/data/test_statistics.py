@@ -12,8 +12,8 @@ from remote.payload.data.reporting import dropped, estimate, findings
 from remote.payload.data.reporting.dropped import Dropped
 from remote.payload.data.reporting.lengths import Lengths
 from remote.payload.data.reporting.noise import correlation, ranks, score_of
+from remote.payload.data.reporting.statistics import Statistics
 from remote.payload.data.reporting.tokens import ESTIMATE, Sequence, Tokenizing, of_folder
-from remote.payload.data.statistics import Statistics
 from remote.payload.data.units import Origin, Reject
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from remote.embedded.teacher.server import Fault
-from remote.payload.data.teacher import NotAnswered, open_teacher
+from remote.payload.data.raft.teacher import NotAnswered, open_teacher
 from remote.payload.job import StageFailed
 
 PROJECT = Path(__file__).resolve().parents[3]

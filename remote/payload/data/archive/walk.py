@@ -19,8 +19,8 @@ from remote.payload.data.archive.safety import (
     TooMuch,
     shown,
 )
-from remote.payload.data.lines import unpacked
-from remote.payload.data.object_store import ObjectLost
+from remote.payload.data.files.lines import unpacked
+from remote.payload.data.files.object_store import ObjectLost
 
 SUFFIXES = (
     ".zip",

@@ -11,7 +11,7 @@ from remote.contract.artifacts.rows import Row
 from remote.contract.files import atomic, digest, untrusted_json
 from remote.payload.data.engine import Context, step_of
 from remote.payload.data.reporting import estimate, findings, tokens
-from remote.payload.data.statistics import (
+from remote.payload.data.reporting.statistics import (
     LANGUAGE_ROWS,
     LIMITS,
     TOKENIZED_BYTES,

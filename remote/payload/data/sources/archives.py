@@ -6,7 +6,7 @@ archives nor what is in them need fit the disk, but for a ZIP in an archive.
 
 A unit is a range of what lies in one archive. One that can only be read from its start on (a
 packed tar) has few ranges, since each reads all before it again. Listing is kept, and done again
-only for an archive that changed. Pages are parted by form feeds (`remote.payload.data.pdf`).
+only for an archive that changed. Pages are parted by form feeds (`data.archive.pdf`).
 """
 
 import bisect
@@ -27,13 +27,14 @@ from remote.contract.artifacts.rows import NotARow, Row, checked
 from remote.contract.files import atomic, digest, regular_files, untrusted_json
 from remote.contract.files.file_kind import FIRST_BYTES, kind_of
 from remote.contract.job.jobs import Cause
-from remote.payload.data import object_store, pdf
+from remote.payload.data.archive import pdf
 from remote.payload.data.archive.members import Start
 from remote.payload.data.archive.ranges import Range, ranges
 from remote.payload.data.archive.safety import LIMITS, NotTheArchive, shown
 from remote.payload.data.archive.walk import SUFFIXES, Item, Walk, copied, is_archive, is_stream
 from remote.payload.data.engine import Context
-from remote.payload.data.object_store import Access, ObjectLost, StoredObject
+from remote.payload.data.files import object_store
+from remote.payload.data.files.object_store import Access, ObjectLost, StoredObject
 from remote.payload.data.parts import key_of
 from remote.payload.data.pool import Failure, Pool
 from remote.payload.data.units import Given, Origin, Reject, Result, Unit
@@ -42,6 +43,7 @@ from remote.payload.job import StageFailed
 _VERSION = 1
 """Of what a listing says."""
 _DOCUMENT_SECONDS = 50
+_TEXT_OF = "remote.payload.data.archive.pdf:text_of"
 _CRASHED = ("SIGSEGV", "SIGBUS", "SIGFPE")
 """PDFium failed, and pypdf may not. Out of memory it ends with others, and what pypdf makes of such
 a document depends on the machine."""
@@ -258,9 +260,9 @@ class Archives:
     def _read(
         self, pool: Pool, path: str, group: str, name: str, origin: Origin
     ) -> Iterator[Result]:
-        found = pool.run("remote.payload.data.pdf:text_of", {"path": path})
+        found = pool.run(_TEXT_OF, {"path": path})
         if isinstance(found, Failure) and found.why.endswith(_CRASHED):
-            again = pool.run("remote.payload.data.pdf:text_of", {"path": path, "reader": "pypdf"})
+            again = pool.run(_TEXT_OF, {"path": path, "reader": "pypdf"})
             found = found if isinstance(again, Failure) or "refusal" in again else again
         if isinstance(found, Failure) or "refusal" in found:
             why = found.why if isinstance(found, Failure) else found["refusal"]
@@ -291,7 +293,7 @@ class Archives:
                 yield Reject(why, place, SCANNED, is_bad=False)
                 continue
             task = {"path": path, "page": number, "languages": self._languages}
-            answer = pool.run("remote.payload.data.pdf:text_of_scan", task)
+            answer = pool.run("remote.payload.data.archive.pdf:text_of_scan", task)
             if isinstance(answer, Failure):
                 yield Reject(f"the scan cannot be read: {answer.why}", place, "read")
             elif not answer.strip():

@@ -29,7 +29,7 @@ from remote.payload.data.code.facts import Facts, NotPython, facts_in, facts_of,
 from remote.payload.data.code.llm_calls import calls_in
 from remote.payload.data.code.tree import Module
 from remote.payload.data.engine import Context
-from remote.payload.data.readers import rejected
+from remote.payload.data.files.readers import rejected
 from remote.payload.data.units import Given, Origin, Result, Unit
 from remote.payload.job import StageFailed
 

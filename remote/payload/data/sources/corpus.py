@@ -1,7 +1,7 @@
 """A file, or the files below a folder, in any format that `readers` knows.
 
 Entry: `path`; `kind` of its rows and `columns` where they are not to be guessed. A path such as
-`s3://bucket/prefix/` is read by `remote.payload.data.s3_corpus`, which has further ones.
+`s3://bucket/prefix/` is read by `remote.payload.data.files.s3_corpus`, which has further ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,9 @@ from typing import Any
 
 from remote.contract.files import digest
 from remote.contract.job.jobs import Cause
-from remote.payload.data import object_store, s3_corpus
 from remote.payload.data.engine import Context
-from remote.payload.data.readers import SUFFIXES, Reading, rows_of, suffix_of
+from remote.payload.data.files import object_store, s3_corpus
+from remote.payload.data.files.readers import SUFFIXES, Reading, rows_of, suffix_of
 from remote.payload.data.units import Result, Source, Unit
 from remote.payload.job import StageFailed
 

@@ -35,9 +35,9 @@ from remote.payload.data.databases import files
 from remote.payload.data.databases.asking import Database, Dropped, Refusal, Span
 from remote.payload.data.databases.postgres import Postgres
 from remote.payload.data.databases.sql import BadQuery, Query, Term
+from remote.payload.data.databases.templates import BadTemplate, Templates
 from remote.payload.data.engine import Context
-from remote.payload.data.readers import rejected
-from remote.payload.data.templates import BadTemplate, Templates
+from remote.payload.data.files.readers import rejected
 from remote.payload.data.units import SAMPLE_CHARACTERS, Given, Origin, Reject, Result, Unit
 from remote.payload.job import StageFailed
 

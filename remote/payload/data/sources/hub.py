@@ -24,7 +24,7 @@ from typing import Any
 from remote.contract.job.jobs import Cause
 from remote.payload.data import licenses
 from remote.payload.data.engine import Context
-from remote.payload.data.readers import SUFFIXES, Reading, rows_of, suffix_of
+from remote.payload.data.files.readers import SUFFIXES, Reading, rows_of, suffix_of
 from remote.payload.data.units import Given, Result, Unit
 from remote.payload.job import StageFailed
 

@@ -24,10 +24,11 @@ from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.rows import NotARow, Row, checked, label_in, text_in
 from remote.contract.files import digest
 from remote.contract.job.jobs import Cause
-from remote.payload.data import licenses, trees
+from remote.payload.data import licenses
 from remote.payload.data.engine import Context, step_of, stepped
-from remote.payload.data.modules import routed
-from remote.payload.data.readers import Object, objects_in, rejected, suffix_of
+from remote.payload.data.files.readers import Object, objects_in, rejected, suffix_of
+from remote.payload.data.kinds import trees
+from remote.payload.data.kinds.modules import routed
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Given, Reject, Result, Unit
 from remote.payload.job import StageFailed

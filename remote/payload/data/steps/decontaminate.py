@@ -21,7 +21,7 @@ from typing import Any
 from remote.contract.artifacts.rows import Row
 from remote.contract.job.jobs import Cause
 from remote.payload.data.engine import Context
-from remote.payload.data.readers import Reading, Unreadable, rows_of
+from remote.payload.data.files.readers import Reading, Unreadable, rows_of
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.steps import options
 from remote.payload.data.steps.near import words_of

@@ -4,8 +4,8 @@ among passages that do not answer it (distractors), and answered with the words 
 Entry: `questions` a passage (1), `distractors` (4), `oracle_share` (0.8: the others are asked over
 distractors alone, one more of them, and are answered all the same, as the paper has it),
 `passage_characters` (1000), `system` (none), `language` of the extractive questions (`en`, `fr`),
-and `teacher` (`remote.payload.data.teacher`), without which questions and answers are drawn out of
-the passages themselves. Conversations pass as they are.
+and `teacher` (`data.raft.teacher`), without which questions and answers are drawn out of the
+passages themselves. Conversations pass as they are.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from remote.contract.artifacts.rows import NotARow, Row, checked
 from remote.contract.files import typed
 from remote.contract.job.jobs import Cause
 from remote.payload.data import split as splits
-from remote.payload.data.drafts import (
+from remote.payload.data.engine import Context
+from remote.payload.data.raft.drafts import (
     DOCUMENT,
     END_DOCUMENT,
     WORDS,
@@ -28,9 +29,8 @@ from remote.payload.data.drafts import (
     Extractive,
     marker_in,
 )
-from remote.payload.data.engine import Context
-from remote.payload.data.passages import Spool, cut
-from remote.payload.data.teacher import open_teacher
+from remote.payload.data.raft.passages import Spool, cut
+from remote.payload.data.raft.teacher import open_teacher
 from remote.payload.data.units import SAMPLE_CHARACTERS, Given, Reject, Result
 from remote.payload.job import StageFailed
 

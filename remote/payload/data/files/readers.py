@@ -16,7 +16,7 @@ from typing import IO, Any
 from remote.contract.artifacts import row_kinds
 from remote.contract.artifacts.rows import NotARow, Row
 from remote.contract.files.file_kind import FIRST_BYTES, kind_of, kind_of_file
-from remote.payload.data.lines import LINE_BYTES, lines, opened
+from remote.payload.data.files.lines import LINE_BYTES, lines, opened
 from remote.payload.data.units import SAMPLE_CHARACTERS, Given, Origin, Reject, Result
 
 _FIRST = 100

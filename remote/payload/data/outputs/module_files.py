@@ -13,7 +13,7 @@ from typing import Any
 
 from remote.contract.artifacts.rows import Row
 from remote.contract.files import atomic, digest
-from remote.payload.data import modules
+from remote.payload.data.kinds import modules
 from remote.payload.data.split import Split, chosen, grouped
 
 Rows = Callable[[], Iterator[Row]]

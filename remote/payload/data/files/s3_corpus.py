@@ -16,9 +16,9 @@ from typing import Any
 
 from remote.contract.files import digest
 from remote.contract.job.jobs import Cause
-from remote.payload.data import object_store, readers
 from remote.payload.data.engine import Context
-from remote.payload.data.object_store import Access, StoredObject
+from remote.payload.data.files import object_store, readers
+from remote.payload.data.files.object_store import Access, StoredObject
 from remote.payload.data.units import Result, Unit
 from remote.payload.job import StageFailed
 

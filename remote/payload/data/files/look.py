@@ -1,8 +1,8 @@
 """A look at the first rows of a file: which kind they are taken for, which other kinds would fit,
 and what is wrong with those that cannot be read.
 
-python -m remote.payload.data.look REQUEST, which is JSON: `path`, `rows`, `kind`, `columns`. The
-answer is JSON on standard output. Standard library only, but for formats that need more.
+python -m remote.payload.data.files.look REQUEST, which is JSON: `path`, `rows`, `kind`, `columns`.
+The answer is JSON on standard output. Standard library only, but for formats that need more.
 """
 
 import itertools
@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from remote.contract.artifacts import row_kinds
-from remote.payload.data.lines import PACKED
-from remote.payload.data.readers import Object, Reading, Unreadable, format_of, objects_in, rows_of
+from remote.payload.data.files.lines import PACKED
+from remote.payload.data.files.readers import (
+    Object,
+    Reading,
+    Unreadable,
+    format_of,
+    objects_in,
+    rows_of,
+)
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Given, Reject
 from remote.payload.job import StageFailed

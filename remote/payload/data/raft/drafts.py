@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from remote.contract.artifacts.rows import NotARow, kind_of_value, text_of
 from remote.contract.files import untrusted_json
-from remote.payload.data.passages import sentences
-from remote.payload.data.teacher import NotAnswered, Teacher
+from remote.payload.data.raft.passages import sentences
+from remote.payload.data.raft.teacher import NotAnswered, Teacher
 
 BEGIN_QUOTE, END_QUOTE = "##begin_quote##", "##end_quote##"
 REASON, ANSWER = "##Reason:", "##Answer:"

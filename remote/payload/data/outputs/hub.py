@@ -13,8 +13,8 @@ from typing import Any
 
 from remote.contract.files import atomic
 from remote.contract.job.jobs import Cause
-from remote.payload.data import parquet_out
-from remote.payload.data.parquet_out import Split
+from remote.payload.data.outputs import parquet as parquet_out
+from remote.payload.data.outputs.parquet import Split
 from remote.payload.data.sources.hub import CARD, SCHEME, Address, api_of_hub, asking
 from remote.payload.job import StageFailed
 

@@ -1,0 +1,1 @@
+"""Files and objects as rows: formats, lines, and the store they may lie in."""

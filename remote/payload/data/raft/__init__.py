@@ -1,0 +1,1 @@
+"""Questions with evidence, out of documents: drawn from the text, or by a teacher."""
