@@ -157,7 +157,7 @@ class Examined:
 
     @property
     def is_bad(self) -> bool:
-        """Whether something in it must be mended before a model learns from it."""
+        """Whether something in it must be corrected before a model learns from it."""
         return any(each["level"] == "bad" for each in self.told["findings"])
 
     def to_json(self) -> dict[str, Any]:

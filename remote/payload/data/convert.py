@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from remote.contract.files import atomic
-from remote.payload.data.files.readers import Reading, Unreadable, rejected, rows_of, suffix_of
+from remote.contract.job.jobs import Cause
+from remote.payload.data.files.readers import (
+    Reading,
+    Unreadable,
+    rejected,
+    remedy_for,
+    rows_of,
+    suffix_of,
+)
 from remote.payload.data.sources.corpus import files_of
 from remote.payload.data.units import Origin, Reject, Result
 from remote.payload.job import StageFailed
@@ -46,8 +54,13 @@ def convert(path: Path, to: Path, reading: Reading) -> dict[str, Any]:
             line = result.row.to_line().encode()
             out.write(line.rstrip() if is_array else line)
             rows += 1
+        if not rows:  # then nothing is left behind
+            why = "; ".join(f"{each['where']}: {each['reason']}" for each in bad[:_SHOWN])
+            raise StageFailed(
+                Cause.DATA, f"{path.name} holds no row that can be read", why, remedy_for(path)
+            )
         if is_array:
-            out.write(b"\n]\n" if rows else b"[]\n")
+            out.write(b"\n]\n")
     return {"rows": rows, "unusable": len(bad), "bad": bad[:_SHOWN], "files": len(files)}
 
 

@@ -110,3 +110,13 @@ def test_all_rows_in_order_in_each_format_of_ours(tmp_path, ending):
 def test_what_cannot_be_converted_is_told(tmp_path):
     assert converted(tmp_path, tmp_path / "out.jsonl")["error"].startswith("no file with rows")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_file_without_a_row_leaves_nothing_behind_and_says_what_to_type(tmp_path):
+    path, to = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    told = converted(path, to)
+    assert told["error"] == "rows.jsonl holds no row that can be read"
+    assert "is a Git LFS pointer" in told["why"] and "lfs pull" in told["remedy"]
+    assert "lfs pull" in look.asked({"path": str(path)})["remedy"]
+    assert list(tmp_path.iterdir()) == [path]

@@ -21,6 +21,7 @@ from remote.payload.data.files.readers import (
     Unreadable,
     format_of,
     objects_in,
+    remedy_for,
     rows_of,
 )
 from remote.payload.data.sources.corpus import files_of
@@ -95,7 +96,7 @@ def asked(request: Mapping[str, Any]) -> dict[str, Any]:
     except StageFailed as failure:
         return {"error": failure.what, "why": failure.why, "remedy": failure.remedy}
     except (Unreadable, OSError, EOFError, ValueError) as error:
-        return {"error": f"{path.name}: {error}"}
+        return {"error": f"{path.name}: {error}", "remedy": remedy_for(path)}
 
 
 if __name__ == "__main__":

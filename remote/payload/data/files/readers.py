@@ -4,6 +4,7 @@ Markdown. What is wrong with one row is a Reject with its line; the rest goes on
 Parquet and Arrow need pyarrow, Excel openpyxl, zstd zstandard.
 """
 
+import contextlib
 import csv
 import io
 import itertools
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from remote.contract.artifacts import row_kinds
+from remote.contract.artifacts.dataset_file import READABLE, first_refusal
 from remote.contract.artifacts.rows import NotARow, Row
 from remote.contract.files.file_kind import FIRST_BYTES, kind_of, kind_of_file
 from remote.payload.data.files.lines import LINE_BYTES, lines, opened
@@ -71,6 +73,15 @@ def format_of(path: Path) -> str:
     if found:
         raise Unreadable(f"is {found}")
     return SUFFIXES.get(suffix_of(path.name), "")
+
+
+def remedy_for(path: Path) -> str:
+    """What to type about a file, or one below a folder, that can hold no rows; empty where nothing
+    is known."""
+    with contextlib.suppress(OSError):
+        if found := first_refusal(path, "*", readable=READABLE):
+            return found.remedy
+    return ""
 
 
 def suffix_of(name: str) -> str:

@@ -45,7 +45,7 @@ def _of_rejects(told: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("bad", "no row can be used", "see what was set aside, and why")
     if bad:
         share = bad / (bad + rows)
-        remedy = "see what was set aside, and mend or remove it at its source"
+        remedy = "see what was set aside, and correct or remove it at its source"
         what = f"{bad:,} of {bad + rows:,} ({share:.1%}) could not be used"
         yield Finding("bad" if share > BAD_SHARE else "note", what, remedy)
 
