@@ -3,7 +3,6 @@ but its name and a growing corpus moves no row across."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,8 +67,3 @@ def grouped(row: Row) -> Row:
 def hash_of(salt: str, name: str) -> str:
     """64 hexadecimal digits."""
     return hashlib.sha256(f"{salt}\n{name}".encode(errors="surrogatepass")).hexdigest()
-
-
-def is_held_out(row: Row, groups: Container[str]) -> bool:
-    """Whether a row's group is one of the held-out ones."""
-    return row.group in groups

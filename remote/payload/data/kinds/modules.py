@@ -26,11 +26,6 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def set_of(row: Row) -> str:
-    """The row's source without its module."""
-    return _AT_END.sub("", row.source)
-
-
 def routed(row: Row, told: str = "", keep_prefix: bool = False) -> Row:
     """The row with its module in `source`: that of its prefix, or `told`. The prefix is taken out
     unless it is to be kept. Raises NotARow for a name that is none, and for two."""

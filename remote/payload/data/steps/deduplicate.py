@@ -12,11 +12,9 @@ Exact duplicates need no library, near ones numpy and rensa.
 
 import hashlib
 import json
-import tempfile
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from remote.contract.artifacts.rows import Row
@@ -156,28 +154,6 @@ def make_step(entry: Mapping[str, Any], context: Context) -> Exact | Near:
     near = options.number(entry, "near", 0.85, 0.3, 1)
     size = options.whole(entry, "shingle", 3, 1)
     return Near(Index(context.folder, near, size), of, bool(entry.get("drop", True)))
-
-
-def across(
-    train: Iterator[Row], val: Iterator[Row], near: float = 0.85, size: int = 3, of: str = "all"
-) -> list[tuple[int, int, float]]:
-    """The rows of `val` that are nearly the same as one of `train`: number in `val`, number in
-    `train` (both from 0), and their Jaccard index. Empty after a split whose rows went through
-    this step with the same `near`."""
-    with tempfile.TemporaryDirectory() as folder:
-        index = Index(Path(folder), near, size)
-        for row in train:
-            index.add(said(row, of))
-        border = len(index)
-        for row in val:
-            index.add(said(row, of))
-        found = []
-        for number, earlier in index.candidates():
-            sides = [each for each in earlier if each < border] if number >= border else []
-            likeliest = max(((index.likeness(each, number), each) for each in sides), default=None)
-            if likeliest and likeliest[0] >= near:
-                found.append((number - border, likeliest[1], likeliest[0]))
-        return found
 
 
 def said(row: Row, of: str) -> str:

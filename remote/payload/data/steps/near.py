@@ -122,12 +122,8 @@ class Index:
         content = os.pread(self._shingles.fileno(), 4 * (end - start), 4 * start)
         return numpy.frombuffer(content, dtype=numpy.uint32)
 
-    def likeness(self, first: int, second: int) -> float:
-        """The true Jaccard index of two texts."""
-        return jaccard(self.shingles(first), self.shingles(second))
-
     def likeness_of(self, shingles: Any, number: int) -> float:
-        """That of these shingles and a text."""
+        """The true Jaccard index of these shingles and a text's."""
         return jaccard(shingles, self.shingles(number))
 
     def candidates(self) -> Iterator[tuple[int, list[int]]]:
